@@ -1,0 +1,1 @@
+"""The inference agent: classifies camera frames and uploads with models dropped into a folder."""

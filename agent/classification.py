@@ -1,0 +1,134 @@
+"""Classification: what a model says of one image, and the one JSON shape in which results travel."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """One answer: `index` into the model's outputs, its label, and its score (a probability, 0 to 1)."""
+
+    index: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which bytes answered: `version` counts what was admitted under `name`; `sha256` is of the file."""
+
+    name: str
+    version: int
+    sha256: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"name": self.name, "version": str(self.version), "sha256": self.sha256}
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds spent in the worker thread; `decode` is 0 for a frame that arrives as pixels."""
+
+    decode: float
+    preprocess: float
+    invoke: float
+    total: float
+
+    def to_json(self) -> dict[str, float]:
+        return {
+            "decode": round(self.decode, 3),
+            "preprocess": round(self.preprocess, 3),
+            "invoke": round(self.invoke, 3),
+            "total": round(self.total, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The categories of one image, best first, none below the caller's threshold; may be empty."""
+
+    model: ModelIdentity
+    categories: tuple[Category, ...]
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A classification with its place in the world: who made it, of what, when, and as the how-manieth."""
+
+    id: str
+    seq: int
+    device: str
+    source: str
+    captured_ns: int
+    classification: Classification
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "seq": self.seq,
+            "device": self.device,
+            "source": self.source,
+            "captured_at": iso_time(self.captured_ns),
+            "model": self.classification.model.to_json(),
+            "categories": [
+                {"index": c.index, "label": c.label, "score": round(c.score, 4)}
+                for c in self.classification.categories
+            ],
+            "timing_ms": self.classification.timing.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StableState:
+    """What a camera has shown for a while: `label` is None while nothing reaches the threshold."""
+
+    label: str | None
+    score: float | None
+    since_ns: int
+    model: ModelIdentity
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "label": self.label,
+            "score": None if self.score is None else round(self.score, 4),
+            "since": iso_time(self.since_ns),
+            "model": self.model.to_json(),
+        }
+
+
+class ResultLog:
+    """Numbers the results of this device in the order of their making, without holes. One thread only."""
+
+    def __init__(self, *, device: str) -> None:
+        self._device = device
+        self._seq = 0
+
+    def record(self, classification: Classification, *, source: str, captured_ns: int) -> Result:
+        self._seq += 1
+        return Result(
+            id=_ulid(captured_ns),
+            seq=self._seq,
+            device=self._device,
+            source=source,
+            captured_ns=captured_ns,
+            classification=classification,
+        )
+
+
+def iso_time(unix_ns: int) -> str:
+    """UTC with milliseconds and a Z, as JavaScript and Home Assistant write it."""
+    moment = datetime.fromtimestamp(unix_ns // 1_000_000 / 1000, tz=timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _ulid(unix_ns: int) -> str:
+    """26 characters that sort by time: 48 bits of milliseconds, 80 random bits (github.com/ulid/spec)."""
+    number = (unix_ns // 1_000_000) << 80 | secrets.randbits(80)
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

@@ -1,0 +1,59 @@
+"""Every error that a person may have to act on; each message is a sentence that says what to do.
+
+AgentError
+├── ConfigError               the configuration cannot be used; the service does not start
+├── ModelError                a file is not a classifier that this agent can serve
+├── ModelNotFoundError        no model of that name is being served
+├── ImageError                an uploaded image cannot be classified
+│   ├── ImageFormatError      it is not JPEG, PNG, WebP or BMP
+│   ├── ImageTooLargeError    it has more bytes or pixels than allowed
+│   └── ImageDamagedError     it claims a known format but does not decode
+├── BusyError                 every place in line for inference is taken; try again later
+└── SourceError               a camera, video or folder gives no frames at present
+"""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """Root of the tree: expected trouble, reported in a sentence and never as a traceback."""
+
+
+class ConfigError(AgentError):
+    """Raised while reading the configuration; the command line exits with 2."""
+
+
+class ModelError(AgentError):
+    """Raised with the cause and the remedy when a file cannot become a served model."""
+
+
+class ModelNotFoundError(AgentError):
+    """Raised when a caller names a model that is not being served, or none is."""
+
+
+class ImageError(AgentError):
+    """Raised for bytes that cannot be classified; never raised for a camera's frame."""
+
+
+class ImageFormatError(ImageError):
+    """Raised when the first bytes are not those of a JPEG, PNG, WebP or BMP."""
+
+
+class ImageTooLargeError(ImageError):
+    """Raised from the header alone, before anything is decoded."""
+
+
+class ImageDamagedError(ImageError):
+    """Raised when the decoder gives nothing for bytes that begin like an image."""
+
+
+class BusyError(AgentError):
+    """Raised at once when the line is full."""
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class SourceError(AgentError):
+    """Raised by a source that cannot be opened or has stopped giving frames; opening is retried."""

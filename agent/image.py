@@ -1,0 +1,181 @@
+"""Image: pixels with their colour order, and the way from untrusted bytes to them."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+# OpenCV reads this once, at import. Headers are checked before decoding; this bounds a header that lies.
+MAX_PIXELS = 1 << 26
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+
+import cv2  # noqa: E402  (the limit above must be set first)
+
+from agent.errors import ImageDamagedError, ImageFormatError, ImageTooLargeError  # noqa: E402
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Pixels: TypeAlias = npt.NDArray[np.uint8]
+
+Color = Literal["rgb", "bgr", "gray"]
+
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+_ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+_CONVERSIONS = {
+    ("rgb", "bgr"): cv2.COLOR_RGB2BGR,
+    ("bgr", "rgb"): cv2.COLOR_BGR2RGB,
+    ("rgb", "gray"): cv2.COLOR_RGB2GRAY,
+    ("bgr", "gray"): cv2.COLOR_BGR2GRAY,
+    ("gray", "rgb"): cv2.COLOR_GRAY2RGB,
+    ("gray", "bgr"): cv2.COLOR_GRAY2BGR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """uint8 pixels, 0 to 255: height x width x 3 in `color` order, or height x width for gray."""
+
+    pixels: Pixels
+    color: Color = "rgb"
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    def to_color(self, color: Color) -> Image:
+        if color == self.color:
+            return self
+        return Image(_uint8(cv2.cvtColor(self.pixels, _CONVERSIONS[self.color, color])), color)
+
+    def crop(self, region: tuple[float, float, float, float]) -> Image:
+        """Keeps `region`: left, top, right, bottom as fractions of the sides; at least one pixel; no copy."""
+        left, top, right, bottom = region
+        x0, y0 = int(left * self.width), int(top * self.height)
+        x1, y1 = max(x0 + 1, round(right * self.width)), max(y0 + 1, round(bottom * self.height))
+        return Image(self.pixels[y0:y1, x0:x1], self.color)
+
+    def rotate(self, degrees: int) -> Image:
+        """Turns clockwise by 0, 90, 180 or 270 degrees."""
+        if degrees == 0:
+            return self
+        return Image(_uint8(cv2.rotate(self.pixels, _ROTATIONS[degrees])), self.color)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An image of a stream and the Unix time in nanoseconds at which it was taken."""
+
+    image: Image
+    captured_ns: int
+
+
+def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, smallest_side: int | None = None) -> Image:
+    """Decodes a JPEG, PNG, WebP or BMP, upright by its EXIF orientation, as 8-bit colour.
+
+    The header is read before anything is decoded. A JPEG is decoded at half, a quarter or an eighth of its
+    size as long as both sides stay at least `smallest_side`: the discrete cosine transform does it for free.
+    Raises ImageFormatError, ImageTooLargeError, ImageDamagedError.
+    """
+    width, height = image_size(content)
+    if width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"The image has {width} x {height} pixels; at most {max_pixels} pixels are allowed. Send a smaller one."
+        )
+    flags = cv2.IMREAD_COLOR_BGR if hasattr(cv2, "IMREAD_COLOR_BGR") else cv2.IMREAD_COLOR
+    if smallest_side is not None and content.startswith(_JPEG):
+        flags = _REDUCED.get(_reduction(min(width, height), smallest_side), flags)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise ImageDamagedError("The image is damaged or cut off: it does not decode. Send it again.")
+    return Image(_uint8(pixels), "bgr")
+
+
+def image_size(content: bytes) -> tuple[int, int]:
+    """Width and height as the header states them, before any rotation by EXIF."""
+    for signature, read_size in _SIZE_READERS.items():
+        if content.startswith(signature):
+            try:
+                width, height = read_size(content)
+            except (struct.error, IndexError):
+                width = height = 0
+            if width < 1 or height < 1:
+                raise ImageDamagedError("The image ends before its size is stated. Send the whole file.")
+            return width, height
+    raise ImageFormatError("This is not an image that can be read here: send a JPEG, PNG, WebP or BMP.")
+
+
+def _reduction(side: int, smallest_side: int) -> int:
+    return next((n for n in (8, 4, 2) if side // n >= smallest_side), 1)
+
+
+def _uint8(array: np.ndarray) -> Pixels:
+    return array.astype(np.uint8, copy=False)
+
+
+_JPEG = b"\xff\xd8\xff"
+_MARKER = re.compile(rb"\xff[\x01-\xfe]")
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int]:
+    """Walks the segments to the frame header, SOF0 to SOF15 without DHT, JPG and DAC (ITU-T T.81, B.1.1.3)."""
+    at = 2
+    for _ in range(1000):  # a hostile file may hold millions of empty segments
+        found = _MARKER.search(content, at)
+        if found is None:
+            break
+        marker, at = content[found.start() + 1], found.end()
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", content, at + 3)
+            return width, height
+        if marker != 0x01 and not 0xD0 <= marker <= 0xD8:  # those stand alone, the others state their length
+            at += int(struct.unpack_from(">H", content, at)[0])
+    return 0, 0
+
+
+def _png_size(content: bytes) -> tuple[int, int]:
+    width, height = struct.unpack_from(">II", content, 16)
+    return width, height
+
+
+def _bmp_size(content: bytes) -> tuple[int, int]:
+    if struct.unpack_from("<I", content, 14)[0] == 12:  # the OS/2 header has 16-bit sides
+        width, height = struct.unpack_from("<HH", content, 18)
+    else:
+        width, height = struct.unpack_from("<ii", content, 18)
+    return width, abs(height)  # negative: rows from the top down
+
+
+def _webp_size(content: bytes) -> tuple[int, int]:
+    """Of a lossy, lossless or extended file (RFC 9649)."""
+    chunk = content[8:16]
+    if chunk == b"WEBPVP8 ":
+        width, height = struct.unpack_from("<HH", content, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    if chunk == b"WEBPVP8L":
+        bits = int(struct.unpack_from("<I", content, 21)[0])
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if chunk == b"WEBPVP8X":
+        width, height = content[24:27], content[27:30]
+        return int.from_bytes(width, "little") + 1, int.from_bytes(height, "little") + 1
+    raise ImageFormatError("This RIFF file is not a WebP image: send a JPEG, PNG, WebP or BMP.")
+
+
+_SIZE_READERS = {
+    _JPEG: _jpeg_size,
+    b"\x89PNG\r\n\x1a\n": _png_size,
+    b"BM": _bmp_size,
+    b"RIFF": _webp_size,
+}
