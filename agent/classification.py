@@ -78,8 +78,7 @@ class Result:
             "captured_at": iso_time(self.captured_ns),
             "model": self.classification.model.to_json(),
             "categories": [
-                {"index": c.index, "label": c.label, "score": round(c.score, 4)}
-                for c in self.classification.categories
+                {"index": c.index, "label": c.label, "score": round(c.score, 4)} for c in self.classification.categories
             ],
             "timing_ms": self.classification.timing.to_json(),
         }

@@ -121,7 +121,7 @@ def _reduction(side: int, smallest_side: int) -> int:
     return next((n for n in (8, 4, 2) if side // n >= smallest_side), 1)
 
 
-def _uint8(array: np.ndarray) -> Pixels:
+def _uint8(array: npt.NDArray[np.generic]) -> Pixels:
     return array.astype(np.uint8, copy=False)
 
 

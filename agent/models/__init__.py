@@ -1,0 +1,1 @@
+"""Models: from a file in the drop folder to the version that answers."""

@@ -1,0 +1,70 @@
+# Every target sets up what it needs in .venv folders of this checkout; only git, make and python3 must be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SET_UP := deploy/venv.sh $(PYTHON)
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-annotate --custom-compile-command "make lock" --python-version 3.10 --constraint locks/constraints.in
+
+.PHONY: run test check bench format test-pythons test-tflite-runtime test-install demo-model demo-video lock clean dev
+
+run:
+	@$(SET_UP) $(VENV) locks/demo.txt
+	@mkdir -p .demo/models && cp demo/digits.tflite .demo/models/
+	@cat demo/where-to-look.txt
+	@exec $(BIN)/edge-agent run --config configs/demo.yaml
+
+dev:
+	@$(SET_UP) $(VENV) locks/dev.txt
+
+test: dev
+	$(BIN)/pytest
+
+check: dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest
+
+format: dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: dev
+	$(BIN)/python tests/benchmarks/run.py
+
+# On each Python from 3.10 to 3.13 that this machine has, and once with tflite-runtime in LiteRT's place.
+test-pythons: test-tflite-runtime
+	@set -e; for version in 3.10 3.11 3.12 3.13; do \
+		command -v python$$version >/dev/null && python$$version -c '' 2>/dev/null || { echo "no python$$version here"; continue; }; \
+		deploy/venv.sh python$$version .venv-$$version locks/dev.txt; \
+		.venv-$$version/bin/pytest -q; \
+	done
+
+test-tflite-runtime:
+	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
+	.venv-tflite-runtime/bin/pytest -q
+
+# The size of what a device gets, in an environment of its own.
+test-install: dev
+	$(BIN)/pytest tests/system
+
+demo-model:
+	@$(SET_UP) .venv-converter locks/converter.txt
+	.venv-converter/bin/python demo/train.py
+
+demo-video:
+	@$(SET_UP) .venv-converter locks/converter.txt
+	.venv-converter/bin/python demo/video.py
+
+lock: dev
+	$(LOCK) pyproject.toml -o locks/device.txt
+	$(LOCK) pyproject.toml locks/build.in --extra demo -o locks/demo.txt
+	$(LOCK) pyproject.toml locks/build.in --extra dev -o locks/dev.txt
+	$(LOCK) pyproject.toml locks/build.in locks/tflite-runtime.in --extra dev --override locks/without-litert.in \
+		-o locks/dev-tflite-runtime.txt
+	$(LOCK) pyproject.toml locks/build.in locks/demo-training.in --extra converter -o locks/converter.txt
+
+clean:
+	rm -rf .venv .venv-* .demo build *.egg-info

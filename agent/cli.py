@@ -1,0 +1,285 @@
+"""The command line: `edge-agent`; exits with 0 done, 1 failed, 2 usage or configuration."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.errors import AgentError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.models.metadata import ModelFile
+    from agent.models.settings import ModelSettings
+    from agent.models.tflite import TFLiteClassifier
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Classifies images on this device.")
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file; defaults apply without one.")]
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A .tflite file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Numbers = Annotated[str | None, typer.Option(help="One number, or three with commas (one a channel).")]
+Labels = Annotated[Path | None, typer.Option(help="Label file, one a line, instead of the model's own.")]
+
+
+def main() -> None:
+    """The entry point: errors that a person can act on are one sentence, never a traceback."""
+    try:
+        app()
+    except AgentError as error:
+        print(f"edge-agent: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+@app.command()
+def run(config: ConfigFile = None) -> None:
+    """Serve models, classify cameras and uploads, publish results, until SIGTERM or Ctrl-C."""
+    from agent import logs
+    from agent.config import load_config
+
+    settings = load_config(config)
+    logs.set_up(form=settings.logging.format, level=settings.logging.level)
+    from agent import service
+
+    service.run(settings)
+    # Everything is stopped and said. A capture thread may hang in OpenCV for seconds more: do not wait for it.
+    logging.shutdown()
+    os._exit(0)
+
+
+@app.command("check-config")
+def check_config(
+    config: Annotated[Path, typer.Argument(help="YAML file.")],
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema for editors instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check a configuration file without starting anything."""
+    from agent.config import Config, load_config, model_settings, read_password
+
+    if schema:
+        _print_json(Config.model_json_schema())
+        return
+    settings = load_config(config)
+    model_settings(settings)
+    read_password(settings)
+    if as_json:
+        _print_json(settings.model_dump(mode="json"))
+    else:
+        print(f"{config} is right: {len(settings.cameras)} cameras, models in {settings.models.folder}.")  # noqa: T201
+
+
+@app.command()
+def classify(
+    model: ModelPath,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG, PNG, WebP or BMP files.")],
+    max_results: Annotated[int, typer.Option(min=1, help="How many categories at most.")] = 5,
+    score_threshold: Annotated[float, typer.Option(min=0, max=1, help="The least score of a category.")] = 0.0,
+    mean: Numbers = None,
+    std: Numbers = None,
+    labels: Labels = None,
+    as_json: Json = False,
+) -> None:
+    """Classify image files with a model file, as the service would."""
+    from agent.errors import ImageError
+    from agent.image import decode
+
+    classifier = _open(model, mean, std, labels)
+    failed = False
+    answers: list[dict[str, Any]] = []
+    for path in images:
+        try:
+            image = decode(_read(path), smallest_side=classifier.longest_side)
+        except ImageError as error:
+            failed = True
+            answers.append({"image": str(path), "error": str(error)})
+            continue
+        categories, *_ = classifier.classify(image, max_results=max_results, score_threshold=score_threshold)
+        found = [{"index": c.index, "label": c.label, "score": round(c.score, 4)} for c in categories]
+        answers.append({"image": str(path), "categories": found})
+    if as_json:
+        _print_json(answers)
+    else:
+        _print_table(("image", "label", "score"), _answer_rows(answers))
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def inspect(model: ModelPath, as_json: Json = False) -> None:
+    """Show what a model file says of itself, and whether and why not it can serve here."""
+    from agent.errors import ModelError
+    from agent.models.metadata import read_model_file
+    from agent.models.settings import read_sidecars
+
+    file = read_model_file(_read(model))
+    settings = file.settings.overridden_by(read_sidecars(model))
+    try:
+        _classifier(file, settings)
+    except ModelError as error:
+        verdict = str(error)
+    else:
+        verdict = ""
+    document = _describe(file, settings, verdict)
+    if as_json:
+        _print_json(document)
+    else:
+        _print_table(("", ""), ((key, _in_words(value)) for key, value in document.items()))
+    if verdict:
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    model: ModelPath,
+    image: Annotated[Path, typer.Argument(help="JPEG, PNG, WebP or BMP file.")],
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="How often.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Measure decode, preprocess and invoke of one image, in milliseconds."""
+    from agent.image import decode
+    from agent.models.interpreter import runtime
+
+    classifier = _open(model, None, None, None, threads)
+    content = _read(image)
+    classifier.warm_up()
+    stages: dict[str, list[float]] = {"decode": [], "preprocess": [], "invoke": [], "total": []}
+    for _ in range(rounds):
+        started = time.perf_counter()
+        decoded = decode(content, smallest_side=classifier.longest_side)
+        decode_ms = (time.perf_counter() - started) * 1e3
+        _, preprocess_ms, invoke_ms = classifier.classify(decoded, max_results=5, score_threshold=0)
+        total_ms = (time.perf_counter() - started) * 1e3
+        for stage, value in zip(stages, (decode_ms, preprocess_ms, invoke_ms, total_ms), strict=True):
+            stages[stage].append(value)
+    medians = {stage: round(statistics.median(values), 3) for stage, values in stages.items()}
+    if as_json:
+        _print_json({"runtime": runtime(), "threads": threads, "rounds": rounds, "median_ms": medians})
+    else:
+        _print_table(("stage", "median ms"), ((stage, str(value)) for stage, value in medians.items()))
+
+
+def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, threads: int = 1) -> TFLiteClassifier:
+    from agent.models.metadata import read_model_file
+    from agent.models.settings import ModelSettings, parse_labels, read_sidecars
+
+    file = read_model_file(_read(path))
+    given = ModelSettings(
+        labels=parse_labels(_read(labels), where=str(labels)) if labels else None,
+        mean=_numbers("--mean", mean),
+        std=_numbers("--std", std),
+    )
+    settings = file.settings.overridden_by(read_sidecars(path)).overridden_by(given)
+    return _classifier(file, settings, threads)
+
+
+def _classifier(file: ModelFile, settings: ModelSettings, threads: int = 1) -> TFLiteClassifier:
+    from agent.models.tflite import TFLiteClassifier
+
+    return TFLiteClassifier(file, settings, threads=threads)
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    from agent.models.settings import checked_numbers
+
+    if text is None:
+        return None
+    try:
+        return checked_numbers(option, [float(number) for number in text.split(",")])
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not one number or three with commas.", param_hint=option) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise AgentError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _describe(file: ModelFile, settings: ModelSettings, verdict: str) -> dict[str, Any]:
+    from agent.models.interpreter import runtime
+
+    def tensors(these: Any) -> list[dict[str, Any]]:
+        return [
+            {"name": t.name, "shape": t.shape, "dtype": t.dtype, "scale": t.scale, "zero_point": t.zero_point}
+            for t in these
+        ]
+
+    score = settings.score or ("probability" if file.ends_in_probabilities else "logits")
+    return {
+        "name": file.name,
+        "version": file.version,
+        "description": file.description,
+        "author": file.author,
+        "license": file.license,
+        "bytes": len(file.content),
+        "inputs": tensors(file.inputs),
+        "outputs": tensors(file.outputs),
+        "labels": list(settings.labels or ()),
+        "mean": settings.mean,
+        "std": settings.std,
+        "color": settings.color,
+        "resize": settings.resize or "stretch",
+        "score": score,
+        "operators": [f"{_operator_name(op.code, op.custom)} v{op.version}" for op in file.operators],
+        "packed_files": file.packed_files,
+        "min_runtime_version": file.min_runtime_version,
+        "runtime": runtime(),
+        "serves_here": not verdict,
+        "reason": verdict or None,
+    }
+
+
+def _operator_name(code: int, custom: str | None) -> str:
+    if custom:
+        return custom
+    try:
+        from ai_edge_litert.schema_py_generated import BuiltinOperator
+    except ImportError:  # tflite-runtime has no list of names
+        return f"builtin {code}"
+    return next((name for name, value in vars(BuiltinOperator).items() if value == code), f"builtin {code}")
+
+
+def _answer_rows(answers: list[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
+    for answer in answers:
+        if "error" in answer:
+            yield answer["image"], answer["error"], ""
+        for category in answer.get("categories", ()):
+            yield answer["image"], category["label"], f"{category['score']:.3f}"
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        shown = [
+            " ".join(f"{k} {_in_words(v)}" for k, v in x.items()) if isinstance(x, dict) else str(x) for x in value
+        ]
+        return ", ".join(shown[:12]) + (f", ... ({len(shown)} in all)" if len(shown) > 12 else "")
+    return "" if value is None else str(value)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2))  # noqa: T201
+
+
+def _print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*head, box=None, show_header=any(head))
+    for row in rows:
+        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""Configuration: one YAML file, checked in full before anything starts; environment variables beat it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agent.errors import ConfigError, ModelError
+from agent.image import MAX_PIXELS
+from agent.models.settings import ModelSettings, checked_numbers, parse_labels
+
+if TYPE_CHECKING:
+    from pydantic_settings import PydanticBaseSettingsSource
+
+_PREFIX = "EDGE_AGENT_"
+
+
+def _topic_level(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise ValueError("may only have letters, digits, '_', '-' and '.', as it becomes part of an MQTT topic")
+    return name
+
+
+def _region(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = region
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError("must be [left, top, right, bottom] as fractions: 0 <= left < right <= 1, likewise down")
+    return region
+
+
+def _one_or_three(value: float | list[float]) -> float | list[float]:
+    checked_numbers("this", value if isinstance(value, list) else [value])
+    return value
+
+
+Name = Annotated[str, AfterValidator(_topic_level)]
+Numbers = Annotated[float | list[float], AfterValidator(_one_or_three)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Device(_Section):
+    id: Name = Field(default_factory=lambda: re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "device")
+
+
+class ModelOverrides(_Section):
+    """What `<model>.yaml` may say, for one model; `labels` is a list or the path of a label file."""
+
+    labels: list[str] | Path | None = None
+    mean: Numbers | None = None
+    std: Numbers | None = None
+    color: Literal["rgb", "bgr", "gray"] | None = None
+    resize: Literal["stretch", "crop", "pad"] | None = None
+    score: Literal["probability", "logits"] | None = None
+
+
+class Models(_Section):
+    folder: Path = Path("/var/lib/edge-agent/models")
+    retire_after_s: float = Field(default=10, ge=0)
+    max_mb: int = Field(default=256, ge=1)
+    settings: dict[str, ModelOverrides] = {}
+
+
+class Engine(_Section):
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
+    max_waiting: int = Field(default=16, ge=0)
+
+    def sizes(self) -> tuple[int, int]:
+        """Worker threads, and threads of each one's interpreter, for the cores that this process may use.
+
+        Two workers with half of the cores each: two 1-thread interpreters do 879 inferences a second on two
+        cores where one 2-thread interpreter does 628, and each further worker costs an interpreter's memory.
+        """
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = self.workers if self.workers != "auto" else min(2, cores)
+        return workers, self.threads if self.threads != "auto" else max(1, cores // workers)
+
+
+class Camera(_Section):
+    source: str
+    model: str | None = None
+    max_fps: float = Field(default=5, gt=0)
+    region: Annotated[tuple[float, float, float, float], AfterValidator(_region)] = (0.0, 0.0, 1.0, 1.0)
+    rotate: Literal[0, 90, 180, 270] = 0
+    max_results: int = Field(default=3, ge=1)
+    score_threshold: float = Field(default=0.5, ge=0, le=1)
+    stable_frames: int = Field(default=3, ge=1)
+    loop: bool = False
+    enabled: bool = True
+
+
+class Mqtt(_Section):
+    enabled: bool = True
+    host: str = "localhost"
+    port: Port = 1883
+    username: str | None = None
+    password_file: Path | None = None
+    client_id: str | None = None
+    base_topic: str = Field(default="edge-agent", pattern=r"^[^+#\x00/]+(/[^+#\x00/]+)*$")
+    protocol: Literal[5, 311] = 5
+    results: Literal["all", "changes", "off"] = "all"
+    embedded_broker: bool = False
+
+
+class Http(_Section):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8501
+    max_upload_bytes: int = Field(default=8 << 20, ge=1)
+    max_pixels: int = Field(default=1 << 24, ge=1, le=MAX_PIXELS)
+
+
+class Logging(_Section):
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(BaseSettings):
+    """Every section has working defaults; docs are the comments of configs/agent.yaml."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=_PREFIX, env_nested_delimiter="__", env_ignore_empty=True
+    )
+
+    device: Device = Field(default_factory=Device)
+    models: Models = Models()
+    engine: Engine = Engine()
+    cameras: dict[Name, Camera] = {}
+    mqtt: Mqtt = Mqtt()
+    http: Http = Http()
+    logging: Logging = Logging()
+
+    @model_validator(mode="after")
+    def _upload_is_no_camera(self) -> Config:
+        if "upload" in self.cameras:
+            raise ValueError("cameras.upload: this name is taken by uploads; choose another")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+def load_config(path: Path | None) -> Config:
+    """Reads `path`, or only the environment and the defaults where it is None; ConfigError in one sentence.
+
+    Relative paths in the file are relative to its folder.
+    """
+    text = "" if path is None else _read(path)
+    where = str(path) if path else "the environment"
+    try:
+        document = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{where} must hold sections such as `models:` and `cameras:`.")
+    try:
+        config = Config(**document)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, where, text)) from None
+    return _anchored(config, (path.parent if path else Path()).absolute())
+
+
+def model_settings(config: Config) -> dict[str, ModelSettings]:
+    """The `models.settings` of each model; reads the label files that they name; raises ConfigError."""
+    return {name: _overrides(name, said) for name, said in config.models.settings.items()}
+
+
+def read_password(config: Config) -> str | None:
+    path = config.mqtt.password_file
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"mqtt.password_file {path} cannot be read: {reason}.") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"There is no configuration file {path}. Give the right one with --config.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"The configuration file {path} cannot be read: {reason}.") from None
+
+
+def _anchored(config: Config, base: Path) -> Config:
+    def anchor(path: Path) -> Path:
+        return Path(os.path.normpath(base / path.expanduser()))
+
+    settings = {
+        name: said.model_copy(update={"labels": anchor(said.labels)}) if isinstance(said.labels, Path) else said
+        for name, said in config.models.settings.items()
+    }
+    models = config.models.model_copy(update={"folder": anchor(config.models.folder), "settings": settings})
+    password = config.mqtt.password_file
+    mqtt = config.mqtt.model_copy(update={"password_file": anchor(password)}) if password else config.mqtt
+    cameras = {
+        name: camera.model_copy(update={"source": str(anchor(Path(camera.source)))})
+        if is_file_source(camera.source)
+        else camera
+        for name, camera in config.cameras.items()
+    }
+    return config.model_copy(update={"models": models, "mqtt": mqtt, "cameras": cameras})
+
+
+def is_file_source(source: str) -> bool:
+    """Whether `source` is a video file or a folder rather than a V4L2 index, a device or a URL."""
+    return not (source.isdecimal() or "://" in source or source.startswith("/dev/"))
+
+
+def _overrides(name: str, said: ModelOverrides) -> ModelSettings:
+    labels = said.labels
+    names: tuple[str, ...] | None = None
+    if isinstance(labels, Path):
+        try:
+            names = parse_labels(labels.read_bytes(), where=str(labels))
+        except (OSError, ModelError) as error:
+            raise ConfigError(f"models.settings.{name}.labels: {error}") from None
+    elif labels is not None:
+        names = tuple(labels)
+    return ModelSettings(names, _numbers(said.mean), _numbers(said.std), said.color, said.resize, said.score)
+
+
+def _numbers(value: float | list[float] | None) -> tuple[float, ...] | None:
+    return None if value is None else tuple(value) if isinstance(value, list) else (value,)
+
+
+def _sentence(error: ValidationError, where: str, text: str) -> str:
+    """The first fault: file and line (or the variable), the key, what is wrong, what would be right."""
+    fault = error.errors(include_url=False)[0]
+    path = [str(step) for step in fault["loc"] if str(step) not in _BRANCHES]
+    key = ".".join(path)
+    line = _line_of(path, text)
+    place = f"{where}, line {line}" if line else f"{where} or the variable {_PREFIX}{'__'.join(path).upper()}"
+    if fault["type"] == "extra_forbidden":
+        known = _keys_beside(path)
+        near = difflib.get_close_matches(path[-1], known, 1, 0.5)
+        remedy = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}."
+        return f"{place}: unknown key {key}; {remedy}"
+    if fault["type"] == "missing":
+        return f"{place}: {key} is missing; give it."
+    message = fault["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{where}: {message}."
+    return f"{place}: {key} {message[0].lower()}{message[1:]}, not {fault['input']!r}."
+
+
+# Steps that pydantic adds for the branch of a union, which stand in no file.
+_BRANCHES = frozenset({"[key]", "float", "int", "list[float]", "list[str]", "path", "Path", "literal['auto']"}) | {
+    "constrained-int",
+    "function-after[_one_or_three(), union[float,list[float]]]",
+}
+
+
+def _keys_beside(path: list[str]) -> list[str]:
+    """The keys that may stand where the unknown one does; a dict such as `cameras` has any name one level down."""
+    section: type[BaseModel] = Config
+    for step in path[:-1]:
+        field = section.model_fields.get(step)
+        if field is None:
+            continue  # the name of a camera or a model
+        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        section = next((kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)), section)
+    return list(section.model_fields)
+
+
+def _line_of(path: list[str], text: str) -> int | None:
+    """The line of the deepest key of `path` that the file has, counted from 1."""
+    node, line = yaml.compose(text), None
+    for step in path:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        pair = next((pair for pair in node.value if pair[0].value == step), None)
+        if pair is None:
+            break
+        line, node = pair[0].start_mark.line + 1, pair[1]
+    return line

@@ -1,0 +1,103 @@
+"""Flatbuffer: reading tables of untrusted bytes by field number, with every offset checked."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from flatbuffers import number_types
+from flatbuffers.table import Table as RawTable
+
+INT8 = number_types.Int8Flags
+UINT8 = number_types.Uint8Flags
+INT32 = number_types.Int32Flags
+UINT32 = number_types.Uint32Flags
+INT64 = number_types.Int64Flags
+FLOAT32 = number_types.Float32Flags
+
+
+class DamagedError(ValueError):
+    """Raised when an offset or a length leads outside the bytes."""
+
+
+class Table:
+    """A table of the flatbuffer format (flatbuffers.dev/internals); fields are numbered from 0 as in the schema."""
+
+    def __init__(self, content: bytes, position: int) -> None:
+        if not 0 <= position <= len(content) - 4:
+            raise DamagedError(f"an offset leads to {position}, outside of {len(content)} bytes")
+        self._raw = RawTable(content, position)
+
+    @classmethod
+    def root(cls, content: bytes) -> Table:
+        if len(content) < 8:
+            raise DamagedError("fewer than 8 bytes")
+        return cls(content, struct.unpack_from("<I", content)[0])
+
+    def scalar(self, field: int, flags: Any, default: int = 0) -> int:
+        at = self._at(field)
+        return int(self._get(flags, self._raw.Pos + at)) if at else default
+
+    def string(self, field: int) -> str | None:
+        at = self._at(field)
+        return self._read_string(self._raw.Pos + at) if at else None
+
+    def strings(self, field: int) -> list[str]:
+        return [self._read_string(at) for at in self._elements(field, 4)]
+
+    def table(self, field: int) -> Table | None:
+        at = self._at(field)
+        return self._follow(self._raw.Pos + at) if at else None
+
+    def tables(self, field: int) -> list[Table]:
+        return [self._follow(at) for at in self._elements(field, 4)]
+
+    def numbers(self, field: int, flags: Any) -> list[Any]:
+        return [self._get(flags, at) for at in self._elements(field, flags.bytewidth)]
+
+    def blob(self, field: int) -> bytes | None:
+        """A vector of bytes, None where the field is absent."""
+        span = self._vector(field, 1)
+        return bytes(self._raw.Bytes[span[0] : span[0] + span[1]]) if span else None
+
+    def span(self, field: int) -> tuple[int, int] | None:
+        """Position and length of a vector of bytes without copying it."""
+        return self._vector(field, 1)
+
+    def _at(self, field: int) -> int:
+        try:
+            return int(self._raw.Offset(4 + 2 * field))
+        except (struct.error, TypeError, ValueError) as error:
+            raise DamagedError("a table's index lies outside the file") from error
+
+    def _get(self, flags: Any, position: int) -> Any:
+        try:
+            return self._raw.Get(flags, position)
+        except (struct.error, TypeError, ValueError) as error:
+            raise DamagedError(f"a value at {position} lies outside the file") from error
+
+    def _follow(self, position: int) -> Table:
+        return Table(self._raw.Bytes, position + int(self._get(UINT32, position)))
+
+    def _read_string(self, position: int) -> str:
+        start = position + int(self._get(UINT32, position))
+        length = int(self._get(UINT32, start))
+        self._check(start + 4, length)
+        return bytes(self._raw.Bytes[start + 4 : start + 4 + length]).decode("utf-8", "replace")
+
+    def _vector(self, field: int, width: int) -> tuple[int, int] | None:
+        at = self._at(field)
+        if not at:
+            return None
+        start = self._raw.Pos + at + int(self._get(UINT32, self._raw.Pos + at))
+        length = int(self._get(UINT32, start))
+        self._check(start + 4, length * width)
+        return start + 4, length
+
+    def _elements(self, field: int, width: int) -> range:
+        span = self._vector(field, width)
+        return range(span[0], span[0] + span[1] * width, width) if span else range(0)
+
+    def _check(self, start: int, size: int) -> None:
+        if start + size > len(self._raw.Bytes):
+            raise DamagedError(f"{start + size} bytes are announced and {len(self._raw.Bytes)} are there")

@@ -1,0 +1,101 @@
+"""Pipeline: one camera's loop: read a frame, classify it, publish the result."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from agent.classification import Category, StableState
+from agent.errors import ModelNotFoundError
+
+if TYPE_CHECKING:
+    from agent.classification import Classification, Result, ResultLog
+    from agent.engine import View
+    from agent.image import Frame
+
+
+class Source(Protocol):
+    async def read(self) -> Frame | None: ...
+
+
+class Engine(Protocol):
+    async def classify_frame(self, frame: Frame, view: View, *, source: str) -> Classification: ...
+
+
+class Publisher(Protocol):
+    def publish_result(self, result: Result, *, camera: bool) -> None: ...
+    def publish_state(self, camera: str, state: StableState) -> None: ...
+
+
+class Pipeline:
+    """At most one frame in flight, so no queue can grow; a camera whose model is missing waits for it."""
+
+    def __init__(
+        self,
+        *,
+        camera: str,
+        source: Source,
+        engine: Engine,
+        publisher: Publisher,
+        results: ResultLog,
+        view: View,
+        max_fps: float,
+        stable_frames: int,
+    ) -> None:
+        self.camera = camera
+        self._source = source
+        self._engine = engine
+        self._publisher = publisher
+        self._results = results
+        self._view = view
+        self._period_s = 1 / max_fps
+        self._stable = StableLabel(frames=stable_frames)
+        self.trouble: str | None = None
+        self.last_frame_ns: int | None = None
+
+    async def run(self) -> None:
+        """Until the source ends or is closed."""
+        due_s = time.monotonic()
+        while (frame := await self._source.read()) is not None:
+            self.last_frame_ns = frame.captured_ns
+            await self._classify(frame)
+            # Waiting before the read, not after it, keeps what is classified the newest.
+            due_s = max(due_s + self._period_s, time.monotonic())
+            await asyncio.sleep(due_s - time.monotonic())
+
+    async def _classify(self, frame: Frame) -> None:
+        try:
+            classification = await self._engine.classify_frame(frame, self._view, source=self.camera)
+        except ModelNotFoundError as error:
+            self.trouble = str(error)
+            return
+        self.trouble = None
+        result = self._results.record(classification, source=self.camera, captured_ns=frame.captured_ns)
+        self._publisher.publish_result(result, camera=True)
+        state = self._stable.observe(classification, frame.captured_ns)
+        if state is not None:
+            self._publisher.publish_state(self.camera, state)
+
+
+class StableLabel:
+    """Tells a label that holds from one that flickers: a change counts once it held for `frames` in a row."""
+
+    def __init__(self, *, frames: int) -> None:
+        self._frames = frames
+        self._published: tuple[str | None] | None = None
+        self._label: str | None = None
+        self._since_ns = 0
+        self._count = 0
+
+    def observe(self, classification: Classification, captured_ns: int) -> StableState | None:
+        """The new state when this frame makes it stable, else None; no category counts as the label None."""
+        best: Category | None = next(iter(classification.categories), None)
+        label = best.label if best else None
+        if self._count == 0 or label != self._label:
+            self._label, self._since_ns, self._count = label, captured_ns, 0
+        self._count += 1
+        if self._count < self._frames or self._published == (label,):
+            return None
+        self._published = (label,)
+        return StableState(label, best.score if best else None, self._since_ns, classification.model)

@@ -1,0 +1,138 @@
+"""The REST application: its routes, and the one place where errors become HTTP codes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from agent.errors import (
+    AgentError,
+    BusyError,
+    ImageDamagedError,
+    ImageFormatError,
+    ImageTooLargeError,
+    ModelNotFoundError,
+)
+from agent.rest.predict import predict_router
+from agent.rest.status import status_router
+from agent.rest.tf_serving import tf_serving_router
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from agent.classification import Result, ResultLog
+    from agent.rest.predict import Engine
+    from agent.rest.tf_serving import Models
+
+log = logging.getLogger(__name__)
+
+_CODES: tuple[tuple[type[AgentError], int], ...] = (
+    (ImageTooLargeError, 413),
+    (ImageFormatError, 415),
+    (ImageDamagedError, 422),
+    (BusyError, 503),
+)
+
+
+def create_app(
+    *,
+    version: str,
+    engine: Engine,
+    models: Models,
+    results: ResultLog,
+    publish: Callable[[Result], None],
+    why_not_ready: Callable[[], Sequence[str]],
+    metrics: Callable[[], bytes],
+    on_request: Callable[[str, int], None],
+    max_upload_bytes: int,
+    upload_timeout_s: float = 30.0,
+) -> ASGIApp:
+    """`on_request` gets the route and the code of every answer; all callbacks come on the loop's thread."""
+    app = FastAPI(
+        title="edge-agent",
+        version=version,
+        description="Classifies uploaded images; see also MQTT.",
+        redoc_url=None,
+    )
+    app.include_router(
+        predict_router(
+            engine=engine,
+            results=results,
+            publish=publish,
+            max_upload_bytes=max_upload_bytes,
+            upload_timeout_s=upload_timeout_s,
+        )
+    )
+    app.include_router(tf_serving_router(models))
+    app.include_router(status_router(why_not_ready=why_not_ready, metrics=metrics))
+    app.add_exception_handler(AgentError, _agent_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid_query)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(500, _bug)
+    return _Counted(app, on_request)
+
+
+class _Counted:
+    """Counts answers by route, not by path: a stranger's paths must not become series."""
+
+    def __init__(self, app: ASGIApp, on_request: Callable[[str, int], None]) -> None:
+        self._app = app
+        self._on_request = on_request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._on_request(getattr(scope.get("route"), "path", "other"), message["status"])
+            await send(message)
+
+        await self._app(scope, receive, counted)
+
+
+async def _agent_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, ModelNotFoundError):  # the name is wrong, or there is nothing to name
+        code = 404 if "model" in request.query_params else 503
+    else:
+        code = next((code for kind, code in _CODES if isinstance(error, kind)), 500)
+    wait_s = error.retry_after_s if isinstance(error, BusyError) else 5
+    return _error(str(error), code, {"Retry-After": str(wait_s)} if code == 503 else None)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404 and error.detail == "Not Found":
+        return _error(f"There is no {request.url.path} here. GET /docs lists what there is.", 404)
+    if error.status_code == 405:
+        return _error(
+            f"{request.method} does not fit {request.url.path}. GET /docs tells what does.",
+            405,
+            error.headers,
+        )
+    return _error(error.detail, error.status_code, error.headers)
+
+
+async def _invalid_query(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fault = error.errors()[0]
+    return _error(f"{fault['loc'][-1]}: {fault['msg']}.", 400)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it; nginx's code for a client that hung up
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed.", request.method, request.url.path, exc_info=error)
+    return _error("The agent has a fault; its log has the details.", 500)
+
+
+def _error(sentence: str, code: int, headers: Any = None) -> JSONResponse:
+    return JSONResponse({"error": sentence}, code, headers)

@@ -1,0 +1,32 @@
+"""Status: is the process alive, is it ready for work, what does Prometheus want to know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def status_router(*, why_not_ready: Callable[[], Sequence[str]], metrics: Callable[[], bytes]) -> APIRouter:
+    router = APIRouter(tags=["status"])
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """200 while the process works."""
+        return {"status": "ok"}
+
+    @router.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """503 with the reasons until a model serves and every enabled camera gives frames."""
+        reasons = list(why_not_ready())
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+    @router.get("/metrics")
+    async def prometheus() -> Response:
+        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router

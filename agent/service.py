@@ -1,0 +1,344 @@
+"""Service: builds every part from the configuration, runs them, and stops them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import uvicorn
+
+from agent import systemd
+from agent.classification import ResultLog
+from agent.config import is_file_source, model_settings, read_password
+from agent.engine import InferenceEngine, View
+from agent.errors import ConfigError
+from agent.metrics import Metrics
+from agent.models.admission import Admission
+from agent.models.folder import ModelFolder
+from agent.models.interpreter import runtime
+from agent.models.manager import ModelManager
+from agent.pipeline import Pipeline
+from agent.publishers.broker import EmbeddedBroker
+from agent.publishers.mqtt import MqttPublisher
+from agent.rest.app import create_app
+from agent.sources.camera import Camera
+from agent.sources.files import ImageFolder, VideoFile
+from agent.status import CameraStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from agent.classification import Result, StableState
+    from agent.config import Camera as CameraConfig, Config
+    from agent.status import ModelStatus
+
+log = logging.getLogger(__name__)
+
+_STUCK_AFTER_S = 60.0
+_STOP_HTTP_S = 2
+_STOP_MQTT_S = 1.5
+
+
+def run(config: Config) -> None:
+    """Runs the service until SIGTERM or SIGINT. Raises AgentError when it cannot start."""
+    anyio.run(_run, config, backend_options={"use_uvloop": True})
+
+
+async def _run(config: Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Service(config) as service:
+        systemd.notify("READY=1", f"STATUS={service.summary()}")
+        log.info("%s", service.summary())
+        await stop.wait()
+        log.info("Stopping.")
+        systemd.notify("STOPPING=1")
+
+
+class Service:
+    """Every part, started by `async with`: models, publishers, HTTP, cameras; stopped the other way round."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises ConfigError for what can be known before anything runs."""
+        self._config = config
+        self._cameras: dict[str, CameraStatus] = {
+            name: CameraStatus("starting" if camera.enabled else "disabled") for name, camera in config.cameras.items()
+        }
+        self._pipelines: dict[str, Pipeline] = {}
+        self._version = importlib.metadata.version("edge-agent")
+        self._results = ResultLog(device=config.device.id)
+        self._metrics = Metrics(version=self._version, runtime=runtime(), cameras=config.cameras)
+        workers, threads = config.engine.sizes()
+        self._models = ModelManager(
+            folder=ModelFolder(_existing_folder(config.models.folder)),
+            admission=Admission(
+                workers=workers,
+                threads=threads,
+                max_bytes=config.models.max_mb << 20,
+                settings=model_settings(config),
+            ),
+            retire_after_s=config.models.retire_after_s,
+            on_change=self._model_changed,
+            on_load=self._metrics.observe_load,
+        )
+        self._engine = InferenceEngine(
+            models=self._models,
+            workers=workers,
+            max_waiting=config.engine.max_waiting,
+            max_pixels=config.http.max_pixels,
+            on_outcome=self._metrics.observe_inference,
+        )
+        self._password = read_password(config)
+        self._mqtt: MqttPublisher | None = None
+        self._tasks = anyio.create_task_group()
+        self._parts = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        try:
+            listener = _listen(self._config.http.host, self._config.http.port)
+            self.port: int = listener.getsockname()[1]
+            await self._start_models()
+            await self._start_mqtt()
+            await self._start_http(listener)
+            self._start_cameras()
+            if (period_s := systemd.watchdog_period_s()) is not None:
+                self._tasks.start_soon(self._feed_watchdog, period_s)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Also when a task of the service failed: the broker still hears `offline`."""
+        with anyio.CancelScope(shield=True):
+            await self._parts.aclose()
+        self._tasks.cancel_scope.cancel()
+        await self._tasks.__aexit__(kind, error, trace)
+
+    def summary(self) -> str:
+        """One line that says where to look."""
+        http, mqtt = self._config.http, self._config.mqtt
+        topic = f"MQTT {mqtt.base_topic}/{self._config.device.id}/# at {mqtt.host}:{mqtt.port}"
+        return (
+            f"Ready. HTTP http://{http.host}:{self.port}/docs, {topic if mqtt.enabled else 'MQTT off'}, "
+            f"models {', '.join(self._models.served) or 'none yet'} from {self._config.models.folder}."
+        )
+
+    def publish_result(self, result: Result, *, camera: bool) -> None:
+        if self._mqtt is not None:
+            self._mqtt.publish_result(result, camera=camera)
+
+    def publish_state(self, camera: str, state: StableState) -> None:
+        if self._mqtt is not None:
+            self._mqtt.publish_state(camera, state)
+
+    def why_not_ready(self) -> list[str]:
+        reasons = [] if self._models.served else ["No model is served yet."]
+        if self._models.folder_trouble:
+            reasons.append(self._models.folder_trouble)
+        for status in self._models.statuses:
+            if status.serving is None and status.rejection is not None:
+                reasons += [f"Model {status.name}: {status.rejection.reason}"]
+        for name, camera in self._cameras.items():
+            if camera.state not in ("online", "disabled", "ended"):
+                reasons.append(f"Camera {name} is {camera.state}: {camera.reason or 'no frame yet.'}")
+            elif camera.state == "online" and (trouble := self._pipelines[name].trouble):
+                reasons.append(f"Camera {name} waits: {trouble}")
+        return reasons
+
+    async def _start_models(self) -> None:
+        self._parts.callback(self._engine.close)
+        wait_s = await self._models.reconcile()
+        if wait_s < 1:  # a file that was dropped this very moment is settling
+            await asyncio.sleep(wait_s)
+            await self._models.reconcile()
+        self._tasks.start_soon(self._models.run)
+
+    async def _start_mqtt(self) -> None:
+        config = self._config.mqtt
+        if not config.enabled:
+            return
+        if config.embedded_broker:
+            broker = EmbeddedBroker(host=config.host, port=config.port)
+            await broker.start()
+            self._parts.push_async_callback(broker.stop)
+        self._mqtt = MqttPublisher(
+            host=config.host,
+            port=config.port,
+            username=config.username,
+            password=self._password,
+            client_id=config.client_id or f"edge-agent-{self._config.device.id}",
+            base_topic=config.base_topic,
+            device=self._config.device.id,
+            protocol=311 if config.embedded_broker else config.protocol,  # amqtt lets MQTT 5 wait for ever
+            results=config.results,
+            info=self._info,
+        )
+        self._parts.push_async_callback(self._mqtt.close, _STOP_MQTT_S)
+        mqtt = self._mqtt
+        self._metrics.watch_mqtt(lambda: float(mqtt.status.state == "connected"))
+        for status in self._models.statuses:
+            mqtt.publish_model(status)
+        for name, camera in self._cameras.items():
+            mqtt.publish_camera_status(name, camera)
+        mqtt.start()
+
+    async def _start_http(self, listener: socket.socket) -> None:
+        app = create_app(
+            version=self._version,
+            engine=self._engine,
+            models=self._models,
+            results=self._results,
+            publish=lambda result: self.publish_result(result, camera=False),
+            why_not_ready=self.why_not_ready,
+            metrics=self._metrics.render,
+            on_request=self._metrics.observe_request,
+            max_upload_bytes=self._config.http.max_upload_bytes,
+        )
+        server = _Server(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                limit_concurrency=100,
+                timeout_graceful_shutdown=_STOP_HTTP_S,
+            )
+        )
+        done = asyncio.Event()
+
+        async def serve() -> None:
+            try:
+                await server.serve(sockets=[listener])
+            finally:
+                done.set()
+
+        async def stop() -> None:
+            server.should_exit = True
+            await done.wait()
+
+        self._tasks.start_soon(serve)
+        await server.answering.wait()
+        self._parts.push_async_callback(stop)
+
+    def _start_cameras(self) -> None:
+        for name, camera in self._config.cameras.items():
+            if camera.enabled:
+                self._start_camera(name, camera)
+
+    def _start_camera(self, name: str, camera: CameraConfig) -> None:
+        source = _open_source(camera, lambda status: self._camera_changed(name, status))
+        self._parts.callback(source.close)
+        pipeline = Pipeline(
+            camera=name,
+            source=source,
+            engine=self._engine,
+            publisher=self,
+            results=self._results,
+            view=View(camera.model, camera.max_results, camera.score_threshold, camera.region, camera.rotate),
+            max_fps=camera.max_fps,
+            stable_frames=camera.stable_frames,
+        )
+        self._pipelines[name] = pipeline
+        self._metrics.watch_last_frame(name, lambda: (pipeline.last_frame_ns or 0) / 1e9)
+        self._tasks.start_soon(pipeline.run)
+
+    def _camera_changed(self, name: str, status: CameraStatus) -> None:
+        self._cameras[name] = status
+        if status.state == "lost":
+            self._metrics.observe_lost_camera(name)
+        log.log(
+            logging.WARNING if status.state in ("lost", "frozen") else logging.INFO,
+            "Camera %s is %s. %s",
+            name,
+            status.state,
+            status.reason or "",
+        )
+        if self._mqtt is not None:
+            self._mqtt.publish_camera_status(name, status)
+
+    def _model_changed(self, status: ModelStatus) -> None:
+        self._metrics.set_served(model.identity for model in self._models.served.values())
+        if self._mqtt is not None:
+            self._mqtt.publish_model(status)
+            self._mqtt.publish_info()
+
+    def _info(self) -> dict[str, Any]:
+        workers, threads = self._config.engine.sizes()
+        return {
+            "version": self._version,
+            "runtime": runtime(),
+            "delegate": "cpu",
+            "workers": workers,
+            "threads": threads,
+            "cameras": sorted(self._config.cameras),
+            "models": [served.identity.to_json() for served in self._models.served.values()],
+        }
+
+    async def _feed_watchdog(self, period_s: float) -> None:
+        """Only while everything really advances: a loop that runs says nothing of a worker that hangs."""
+        while True:
+            if self._engine.oldest_call_s < _STUCK_AFTER_S:
+                systemd.notify("WATCHDOG=1")
+            else:
+                log.error("An inference has been running for %.0f s.", self._engine.oldest_call_s)
+            await asyncio.sleep(period_s)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the service, and says when it answers."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answering = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.answering.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def _existing_folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ConfigError(f"models.folder {path} is no folder. Make it (mkdir -p {path}) or correct models.folder.")
+    return path
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise ConfigError(
+            f"http: cannot listen on {host}:{port}: {error.strerror}. Stop what uses that port or change http.port."
+        ) from None
+
+
+def _open_source(camera: CameraConfig, on_status: Callable[[CameraStatus], None]) -> Camera | VideoFile | ImageFolder:
+    if not is_file_source(camera.source):
+        return Camera(camera.source, on_status=on_status)
+    path = Path(camera.source)
+    kind = ImageFolder if path.is_dir() else VideoFile
+    return kind(path, loop=camera.loop, on_status=on_status)

@@ -1,0 +1,29 @@
+"""systemd: telling the service manager how the service is (sd_notify(3)); silent where there is none."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def notify(*lines: str) -> None:
+    """Sends lines such as READY=1; nothing happens without NOTIFY_SOCKET, or when nobody listens."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]  # Linux's abstract namespace
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        try:
+            sender.connect(address)
+            sender.send("\n".join(lines).encode())
+        except OSError:
+            return
+
+
+def watchdog_period_s() -> float | None:
+    """Half of the time after which systemd kills a silent service; None where its watchdog is off."""
+    usec = os.environ.get("WATCHDOG_USEC", "")
+    if not usec.isdecimal() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(usec) / 2e6

@@ -1,0 +1,117 @@
+"""Flatbuffer tables by field number, for schemas of which few fields matter (flatbuffers.dev, Internals)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import flatbuffers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_ALIGNMENT = 16  # of weights and metadata in a .tflite; the largest that its schema asks for
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table in `content`, read by field number; an absent field is 0, "" or empty."""
+
+    content: bytes
+    position: int
+
+    @classmethod
+    def root(cls, content: bytes) -> Table:
+        return cls(content, _read(content, 0, "I"))
+
+    def number(self, field: int, kind: str) -> int:
+        """`kind` is a format character of the struct module."""
+        at = self._field(field)
+        return _read(self.content, at, kind) if at else 0
+
+    def position_of(self, field: int) -> int:
+        """Where the string, vector or table starts that the field refers to."""
+        at = self._field(field)
+        return at + _read(self.content, at, "I") if at else 0
+
+    def string(self, field: int) -> str:
+        start = self.position_of(field)
+        return self.content[start + 4 : start + 4 + _read(self.content, start, "I")].decode() if start else ""
+
+    def ints(self, field: int) -> tuple[int, ...]:
+        start = self.position_of(field)
+        return struct.unpack_from(f"<{_read(self.content, start, 'I')}i", self.content, start + 4) if start else ()
+
+    def tables(self, field: int) -> list[Table]:
+        first = self.position_of(field) + 4
+        return [Table(self.content, first + 4 * i + offset) for i, offset in enumerate(self.ints(field))]
+
+    def _field(self, field: int) -> int:
+        vtable = self.position - _read(self.content, self.position, "i")
+        slot = 4 + 2 * field
+        offset = _read(self.content, vtable + slot, "H") if slot < _read(self.content, vtable, "H") else 0
+        return self.position + offset if offset else 0
+
+
+class Writer:
+    """Builds one flatbuffer from its leaves to its root; parts are known by offsets, and 0 is an absent part.
+
+    A flatbuffer given as `tail` stays as it is, with its alignment, at the end of the new one, which can
+    refer into it: offsets count from the end.
+    """
+
+    def __init__(self, *, tail: bytes = b"") -> None:
+        self._tail = tail + bytes(-len(tail) % _ALIGNMENT)
+        self._builder = flatbuffers.Builder(len(self._tail) + (1 << 16))
+        self._builder.Prep(_ALIGNMENT, 0)
+        if tail:
+            self._builder.CreateByteVector(self._tail)
+
+    def in_tail(self, position: int) -> int:
+        return len(self._tail) - position
+
+    def string(self, text: str) -> int:
+        return int(self._builder.CreateString(text)) if text else 0
+
+    def content(self, content: bytes) -> int:
+        self._builder.Prep(_ALIGNMENT, len(content))
+        return int(self._builder.CreateByteVector(content))
+
+    def floats(self, values: Sequence[float]) -> int:
+        self._builder.StartVector(4, len(values), 4)
+        for value in reversed(values):
+            self._builder.PrependFloat32(value)
+        return int(self._builder.EndVector())
+
+    def vector(self, parts: Sequence[int]) -> int:
+        self._builder.StartVector(4, len(parts), 4)
+        for part in reversed(parts):
+            self._builder.PrependUOffsetTRelative(part)
+        return int(self._builder.EndVector())
+
+    def table(
+        self,
+        parts: Mapping[int, int],
+        *,
+        enums: Mapping[int, int] | None = None,
+        uints: Mapping[int, int] | None = None,
+    ) -> int:
+        """Fields by number: `parts` by offset, `enums` of 8 bits, `uints` of 32 bits."""
+        builder = self._builder
+        builder.StartObject(1 + max((*parts, *(enums or {}), *(uints or {})), default=-1))
+        for field, value in parts.items():
+            builder.PrependUOffsetTRelativeSlot(field, value, 0)
+        for field, value in (uints or {}).items():
+            builder.PrependUint32Slot(field, value, 0)
+        for field, value in (enums or {}).items():
+            builder.PrependUint8Slot(field, value, 0)
+        return int(builder.EndObject())
+
+    def finish(self, root: int, identifier: bytes) -> bytes:
+        self._builder.Finish(root, identifier)
+        return bytes(self._builder.Output())
+
+
+def _read(content: bytes, position: int, kind: str) -> int:
+    return int(struct.unpack_from(f"<{kind}", content, position)[0])

@@ -1,0 +1,110 @@
+"""Mosquitto: the real broker, started, stopped and killed by a test on a free port of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"  # Debian keeps it off a user's PATH
+
+
+class Mosquitto:
+    """Skips the test where mosquitto is not installed. Keeps its files in `folder`, which must exist.
+
+    Anonymous unless `users` gives names and passwords; `config` is added to mosquitto.conf as it is. Each
+    start() serves the same port; `persistence true` in `config` makes stop(), not kill(), keep its state.
+    """
+
+    def __init__(self, folder: Path, *, users: dict[str, str] | None = None, config: str = "") -> None:
+        self._binary = _find("mosquitto")
+        self._folder = folder
+        self._passwords = folder / "passwords"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        access = "allow_anonymous true" if users is None else f"password_file {self._passwords}"
+        (folder / "mosquitto.conf").write_text(
+            f"listener {self.port} 127.0.0.1\n{access}\nuser root\npersistence_location {folder}/\n{config}\n"
+        )
+        for name, password in (users or {}).items():
+            self.set_password(name, password)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "mosquitto.log").read_text()
+
+    def start(self) -> None:
+        """Returns once it accepts connections."""
+        with (self._folder / "mosquitto.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._binary, "-v", "-c", self._folder / "mosquitto.conf"], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 10
+        while not self._accepts():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"mosquitto does not start:\n{self.log}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def set_password(self, name: str, password: str) -> None:
+        """Counts at once, for a running broker too; connections that exist go on."""
+        create = [] if self._passwords.exists() else ["-c"]
+        subprocess.run(
+            [_find("mosquitto_passwd"), *create, "-b", self._passwords, name, password],
+            check=True,
+            capture_output=True,
+        )
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
+    def _accepts(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(number)
+            process.wait(timeout=10)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _find(program: str) -> str:
+    found = shutil.which(program, path=_PATH)
+    if found is None:
+        pytest.skip(f"{program} is not installed: apt install mosquitto")
+    return found

@@ -1,0 +1,113 @@
+"""ScriptedBroker: a broker that misbehaves on purpose, which a real one does not do on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_CONNECT, _PUBLISH, _DISCONNECT = 1, 3, 14
+
+
+@dataclass(frozen=True)
+class Published:
+    topic: str
+    payload: str
+    number: int
+    connection: int
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.payload)
+
+
+class ScriptedBroker:
+    """Speaks MQTT 5 (level 5) and 3.1.1 (level 4) to QoS 1 publishers; the test acknowledges for it.
+
+    `hangs_up_on` are the protocol levels whose CONNECT gets no answer but the end of the connection.
+    """
+
+    def __init__(self, *, hangs_up_on: set[int] | None = None) -> None:
+        self.hangs_up_on = hangs_up_on or set()
+        self._server: asyncio.Server | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._level = 0
+        self.acknowledges = False
+        self.connections = 0
+        self.levels: list[int] = []
+        self.published: list[Published] = []
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.hang_up()
+
+    def results(self) -> list[Published]:
+        return [message for message in self.published if message.topic.endswith("/result")]
+
+    def acknowledge(self, message: Published) -> None:
+        assert self._writer is not None
+        self._writer.write(b"\x40\x02" + struct.pack(">H", message.number))
+
+    def hang_up(self, *, reason: int | None = None) -> None:
+        """`reason` is the code of the MQTT 5 DISCONNECT to send before."""
+        if self._writer is not None:
+            self._writer.write(b"" if reason is None else bytes([0xE0, 2, reason, 0]))
+            self._writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await self._answer(reader, writer):
+                pass
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        kind = (await reader.readexactly(1))[0]
+        body = await reader.readexactly(await _remaining_length(reader))
+        if kind >> 4 == _CONNECT:
+            self._level = body[6]
+            self.levels.append(self._level)
+            if self._level in self.hangs_up_on:
+                return False
+            writer.write(b"\x20\x03\0\0\0" if self._level == 5 else b"\x20\x02\0\0")
+        elif kind >> 4 == _PUBLISH:
+            self._keep(body)
+        return kind >> 4 != _DISCONNECT
+
+    def _keep(self, body: bytes) -> None:
+        length = struct.unpack_from(">H", body)[0]
+        topic, rest = body[2 : 2 + length].decode(), body[2 + length :]
+        payload = rest[3:] if self._level == 5 else rest[2:]  # MQTT 5: after an empty list of properties
+        number = int(struct.unpack_from(">H", rest)[0])
+        self.published.append(Published(topic, payload.decode(), number, self.connections))
+        if self.acknowledges:
+            self.acknowledge(self.published[-1])
+
+
+async def _remaining_length(reader: asyncio.StreamReader) -> int:
+    """Seven bits a byte, the lowest first, the eighth says that more follow (MQTT 3.1.1, 2.2.3)."""
+    length = shift = 0
+    while True:
+        byte = (await reader.readexactly(1))[0]
+        length |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return length

@@ -1,0 +1,104 @@
+"""Subscriber: what a real MQTT client hears of a broker, kept for a test to look at."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True)
+class Received:
+    topic: str
+    payload: str
+    retained: bool
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.payload)
+
+
+class Subscriber:
+    """Subscribes to `topics` with QoS 1 before __enter__ returns; MQTT 3.1.1, which every broker speaks.
+
+    A `client_id` asks the broker to remember the subscription, and to collect what comes, while it is away.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        *,
+        topics: str = "#",
+        client_id: str = "",
+        username: str | None = None,
+        password: str | None = None,
+    ) -> None:
+        self._port = port
+        self._topics = topics
+        self._subscribed = threading.Event()
+        self._received: list[Received] = []
+        self._client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=not client_id,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        self._client.username_pw_set(username, password)
+        self._client.on_connect = self._subscribe
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._keep
+
+    def __enter__(self) -> Self:
+        self._client.connect("127.0.0.1", self._port)
+        self._client.loop_start()
+        assert self._subscribed.wait(10), "the broker accepts no subscription"
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+        # Out of the cycle with this object, paho's client closes its sockets as soon as it is let go.
+        self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
+
+    def of(self, topic: str) -> list[Received]:
+        """What came on a topic, given by the end of its name, in the order of arrival."""
+        return [message for message in list(self._received) if message.topic.endswith(topic)]
+
+    def payloads(self, topic: str) -> list[str]:
+        return [message.payload for message in self.of(topic)]
+
+    def topics(self) -> set[str]:
+        return {message.topic for message in list(self._received)}
+
+    def retained(self) -> dict[str, str]:
+        """What the broker had kept at the time of the subscription."""
+        return {message.topic: message.payload for message in list(self._received) if message.retained}
+
+    def _subscribe(self, *_: object) -> None:
+        self._client.subscribe(self._topics, qos=1)
+
+    def _keep(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        self._received.append(Received(message.topic, message.payload.decode(), message.retain))
+
+
+async def until(condition: Callable[[], object], *, timeout_s: float = 10) -> None:
+    """Lets the loop run until the condition holds; fails when it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.005)
