@@ -36,13 +36,19 @@ def _region(region: tuple[float, float, float, float]) -> tuple[float, float, fl
     return region
 
 
-def _one_or_three(value: float | list[float]) -> float | list[float]:
-    checked_numbers("this", value if isinstance(value, list) else [value])
+def _mean(value: float | list[float]) -> float | list[float]:
+    checked_numbers("mean", value if isinstance(value, list) else [value])
+    return value
+
+
+def _std(value: float | list[float]) -> float | list[float]:
+    checked_numbers("std", value if isinstance(value, list) else [value])
     return value
 
 
 Name = Annotated[str, AfterValidator(_topic_level)]
-Numbers = Annotated[float | list[float], AfterValidator(_one_or_three)]
+Mean = Annotated[float | list[float], AfterValidator(_mean)]
+Std = Annotated[float | list[float], AfterValidator(_std)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -58,8 +64,8 @@ class ModelOverrides(_Section):
     """What `<model>.yaml` may say, for one model; `labels` is a list or the path of a label file."""
 
     labels: list[str] | Path | None = None
-    mean: Numbers | None = None
-    std: Numbers | None = None
+    mean: Mean | None = None
+    std: Std | None = None
     color: Literal["rgb", "bgr", "gray"] | None = None
     resize: Literal["stretch", "crop", "pad"] | None = None
     score: Literal["probability", "logits"] | None = None
@@ -270,7 +276,8 @@ def _sentence(error: ValidationError, where: str, text: str) -> str:
 # Steps that pydantic adds for the branch of a union, which stand in no file.
 _BRANCHES = frozenset({"[key]", "float", "int", "list[float]", "list[str]", "path", "Path", "literal['auto']"}) | {
     "constrained-int",
-    "function-after[_one_or_three(), union[float,list[float]]]",
+    "function-after[_mean(), union[float,list[float]]]",
+    "function-after[_std(), union[float,list[float]]]",
 }
 
 

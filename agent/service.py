@@ -116,8 +116,8 @@ class Service:
             self._start_cameras()
             if (period_s := systemd.watchdog_period_s()) is not None:
                 self._tasks.start_soon(self._feed_watchdog, period_s)
-        except BaseException as error:
-            await self.__aexit__(type(error), error, error.__traceback__)
+        except BaseException:
+            await self.__aexit__(None, None, None)  # told of the error, the task group would wrap it in a group
             raise
         return self
 
@@ -331,8 +331,10 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
+        reason = str(error.strerror).partition(" (while attempting")[0]  # create_server repeats the address there
         raise ConfigError(
-            f"http: cannot listen on {host}:{port}: {error.strerror}. Stop what uses that port or change http.port."
+            f"http: cannot listen on {host}:{port}: {reason}. "
+            "Stop what uses that port or correct http.host and http.port."
         ) from None
 
 

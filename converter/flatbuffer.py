@@ -1,9 +1,7 @@
-"""Flatbuffer tables by field number, for schemas of which few fields matter (flatbuffers.dev, Internals)."""
+"""Flatbuffer: writing tables by field number, for schemas of which few fields matter (flatbuffers.dev, Internals)."""
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import flatbuffers
@@ -12,46 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _ALIGNMENT = 16  # of weights and metadata in a .tflite; the largest that its schema asks for
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table in `content`, read by field number; an absent field is 0, "" or empty."""
-
-    content: bytes
-    position: int
-
-    @classmethod
-    def root(cls, content: bytes) -> Table:
-        return cls(content, _read(content, 0, "I"))
-
-    def number(self, field: int, kind: str) -> int:
-        """`kind` is a format character of the struct module."""
-        at = self._field(field)
-        return _read(self.content, at, kind) if at else 0
-
-    def position_of(self, field: int) -> int:
-        """Where the string, vector or table starts that the field refers to."""
-        at = self._field(field)
-        return at + _read(self.content, at, "I") if at else 0
-
-    def string(self, field: int) -> str:
-        start = self.position_of(field)
-        return self.content[start + 4 : start + 4 + _read(self.content, start, "I")].decode() if start else ""
-
-    def ints(self, field: int) -> tuple[int, ...]:
-        start = self.position_of(field)
-        return struct.unpack_from(f"<{_read(self.content, start, 'I')}i", self.content, start + 4) if start else ()
-
-    def tables(self, field: int) -> list[Table]:
-        first = self.position_of(field) + 4
-        return [Table(self.content, first + 4 * i + offset) for i, offset in enumerate(self.ints(field))]
-
-    def _field(self, field: int) -> int:
-        vtable = self.position - _read(self.content, self.position, "i")
-        slot = 4 + 2 * field
-        offset = _read(self.content, vtable + slot, "H") if slot < _read(self.content, vtable, "H") else 0
-        return self.position + offset if offset else 0
 
 
 class Writer:
@@ -111,7 +69,3 @@ class Writer:
     def finish(self, root: int, identifier: bytes) -> bytes:
         self._builder.Finish(root, identifier)
         return bytes(self._builder.Output())
-
-
-def _read(content: bytes, position: int, kind: str) -> int:
-    return int(struct.unpack_from(f"<{kind}", content, position)[0])

@@ -12,7 +12,8 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from converter.flatbuffer import Table, Writer
+from agent.models.flatbuffer import INT8, INT32, UINT32, UINT64, Table
+from converter.flatbuffer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,8 +74,8 @@ class _Tensor:
 def _tensor(flatbuffer: bytes, field: int) -> _Tensor:
     """Find the first of the first subgraph's inputs (field 1) or outputs (field 2)."""
     subgraph = Table.root(flatbuffer).tables(2)[0]
-    tensor = subgraph.tables(0)[subgraph.ints(field)[0]]
-    return _Tensor(type=tensor.number(1, "b"), shape=tensor.ints(0))
+    tensor = subgraph.tables(0)[subgraph.numbers(field, INT32)[0]]
+    return _Tensor(type=tensor.scalar(1, INT8), shape=tuple(tensor.numbers(0, INT32)))
 
 
 def _metadata(
@@ -131,7 +132,7 @@ def _stats(writer: Writer, low: Sequence[float], high: Sequence[float]) -> int:
 def _check_model(model: bytes) -> None:
     if model[4:8] != b"TFL3":
         raise ValueError("This is not a TFLite model: the identifier TFL3 is missing")
-    if any(buffer.number(1, "Q") > 1 for buffer in Table.root(model).tables(4)):  # their offset
+    if any(buffer.scalar(1, UINT64) > 1 for buffer in Table.root(model).tables(4)):  # their offset
         raise ValueError("Models of more than 2 GB, with weights behind the flatbuffer, cannot be packed")
 
 
@@ -167,7 +168,7 @@ def _with_entries(flatbuffer: bytes, entries: Mapping[str, bytes]) -> bytes:
         buffers.append(writer.table({0: writer.content(content)}))
     fields = {field: writer.in_tail(position) for field in _MODEL_OFFSETS if (position := model.position_of(field))}
     fields |= {4: writer.vector(buffers), 6: writer.vector(metadata)}
-    return writer.finish(writer.table(fields, uints={0: model.number(0, "I")}), b"TFL3")
+    return writer.finish(writer.table(fields, uints={0: model.scalar(0, UINT32)}), b"TFL3")
 
 
 def _without_zip(model: bytes) -> bytes:

@@ -13,6 +13,7 @@ UINT8 = number_types.Uint8Flags
 INT32 = number_types.Int32Flags
 UINT32 = number_types.Uint32Flags
 INT64 = number_types.Int64Flags
+UINT64 = number_types.Uint64Flags
 FLOAT32 = number_types.Float32Flags
 
 
@@ -33,6 +34,16 @@ class Table:
         if len(content) < 8:
             raise DamagedError("fewer than 8 bytes")
         return cls(content, struct.unpack_from("<I", content)[0])
+
+    @property
+    def position(self) -> int:
+        """Where the table starts, counted from the first byte."""
+        return int(self._raw.Pos)
+
+    def position_of(self, field: int) -> int | None:
+        """Where the string, vector or table starts that the field refers to."""
+        at = self._at(field)
+        return self.position + at + int(self._get(UINT32, self.position + at)) if at else None
 
     def scalar(self, field: int, flags: Any, default: int = 0) -> int:
         at = self._at(field)

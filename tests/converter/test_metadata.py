@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from converter.flatbuffer import Table
+from agent.models.flatbuffer import FLOAT32, UINT8, Table
 from converter.metadata import pack_metadata
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ def weights(model: bytes) -> list[tuple[int, bytes]]:
     root = Table.root(model)
     found = []
     for buffer in root.tables(4):
-        start = buffer.position_of(0)
-        if start:
-            size = int.from_bytes(model[start : start + 4], "little")
-            found.append(((start + 4) % 16, model[start + 4 : start + 4 + size]))
+        span = buffer.span(0)
+        if span:
+            start, size = span
+            found.append((start % 16, model[start : start + size]))
     return found
 
 
@@ -124,21 +124,21 @@ def test_texts_and_labels_stand_in_their_fields(digits: bytes) -> None:
     ]
     (score,) = metadata.tables(3)[0].tables(3)
     (labels,) = score.tables(6)
-    assert (labels.string(0), labels.number(2, "b")) == ("labels.txt", 2)
+    assert (labels.string(0), labels.scalar(2, UINT8)) == ("labels.txt", 2)
 
 
 def test_normalization_and_color_stand_on_the_input(digits: bytes) -> None:
     (image,) = read_metadata(pack(digits)).tables(3)[0].tables(2)
     (unit,) = image.tables(4)
-    normalization = Table(unit.content, unit.position_of(1))
-    assert unit.number(0, "B") == 1
-    assert np.array([normalization.ints(0), normalization.ints(1)], np.int32).view(np.float32).tolist() == [
-        [127.5],
-        [64.0],
-    ]
-    content = Table(image.content, image.position_of(3))
-    properties = Table(content.content, content.position_of(1))
-    assert (content.number(0, "B"), properties.number(0, "b")) == (2, 2)
+    normalization = unit.table(1)
+    assert normalization is not None
+    assert unit.scalar(0, UINT8) == 1
+    assert (normalization.numbers(0, FLOAT32), normalization.numbers(1, FLOAT32)) == ([127.5], [64.0])
+    content = image.table(3)
+    assert content is not None
+    properties = content.table(1)
+    assert properties is not None
+    assert (content.scalar(0, UINT8), properties.scalar(0, UINT8)) == (2, 2)
 
 
 def test_packing_replaces_what_was_packed_before(digits: bytes) -> None:

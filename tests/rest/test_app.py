@@ -1,0 +1,283 @@
+"""The whole REST application over a real engine and the demo's real model, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from agent.classification import Result, ResultLog
+from agent.engine import InferenceEngine
+from agent.models.admission import Admission
+from agent.models.folder import ModelFolder
+from agent.models.manager import ModelManager
+from agent.rest.app import create_app
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+DIGITS = Path(__file__).parents[2] / "demo/digits.tflite"
+MAX_BYTES = 100_000
+BAD_FORM = {"content-type": "multipart/form-data; boundary=a"}
+PICTURE = cv2.imencode(".png", np.full((32, 32), 200, np.uint8))[1].tobytes()
+
+
+class Rest:
+    """The application with what it was given; `get` and `post` answer as a server would."""
+
+    def __init__(self, folder: Path, *, upload_timeout_s: float = 30) -> None:
+        self.folder = folder
+        self.published: list[Result] = []
+        self.requests: list[tuple[str, int]] = []
+        self.not_ready: list[str] = []
+        self.models = ModelManager(
+            folder=ModelFolder(folder),
+            admission=Admission(workers=2, threads=1, max_bytes=1 << 20),
+            retire_after_s=0,
+            on_change=lambda _: None,
+            on_load=lambda *_: None,
+            settle_s=0,
+        )
+        self.engine = InferenceEngine(
+            models=self.models, workers=2, max_waiting=2, max_pixels=10_000, on_outcome=lambda *_: None
+        )
+        self.app = create_app(
+            version="1.2.3",
+            engine=self.engine,
+            models=self.models,
+            results=ResultLog(device="test"),
+            publish=self.published.append,
+            why_not_ready=lambda: self.not_ready,
+            metrics=lambda: b"a_metric 1\n",
+            on_request=lambda route, code: self.requests.append((route, code)),
+            max_upload_bytes=MAX_BYTES,
+            upload_timeout_s=upload_timeout_s,
+        )
+
+    def serve(self, use: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
+        async def run() -> Any:
+            await self.models.reconcile()
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                return await use(client)
+
+        return asyncio.run(run())
+
+    def get(self, path: str) -> httpx.Response:
+        answer: httpx.Response = self.serve(lambda client: client.get(path))
+        return answer
+
+    def post(self, path: str, **what: Any) -> httpx.Response:
+        answer: httpx.Response = self.serve(lambda client: client.post(path, **what))
+        return answer
+
+
+@pytest.fixture
+def rest(tmp_path: Path) -> Iterator[Rest]:
+    shutil.copy(DIGITS, tmp_path / "digits.tflite")
+    rest = Rest(tmp_path)
+    yield rest
+    rest.engine.close()
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    document = answer.json()
+    assert list(document) == ["error"]
+    return answer.status_code, document["error"]
+
+
+def test_a_form_and_a_raw_body_give_the_same_result(rest: Rest) -> None:
+    form = rest.post("/predict", files={"file": PICTURE})
+    raw = rest.post("/predict_async", content=PICTURE)
+    assert form.status_code == raw.status_code == 200
+    assert form.json()["categories"] == raw.json()["categories"]
+    assert len(form.json()["categories"]) == 5
+
+
+def test_an_answer_is_a_result_with_its_best_category_on_top(rest: Rest) -> None:
+    answer = rest.post("/predict?max_results=2", content=PICTURE).json()
+    best = answer["categories"][0]
+    assert (answer["class_id"], answer["label"], answer["confidence"]) == (best["index"], best["label"], best["score"])
+    assert len(answer["categories"]) == 2
+    assert answer["source"] == "upload"
+    assert answer["model"]["name"] == "digits"
+    assert set(answer) == {
+        *("id", "seq", "device", "source", "captured_at", "model", "categories", "timing_ms"),
+        *("class_id", "label", "confidence"),
+    }
+    assert [result.id for result in rest.published] == [answer["id"]]
+
+
+def test_a_threshold_above_every_score_leaves_no_category(rest: Rest) -> None:
+    answer = rest.post("/predict?score_threshold=1", content=PICTURE).json()
+    assert answer["categories"] == []
+    assert answer["class_id"] is answer["label"] is answer["confidence"] is None
+
+
+def test_a_batch_keeps_its_order_and_a_bad_file_spoils_none(rest: Rest) -> None:
+    files = [("files", PICTURE), ("files", b"no image"), ("files", PICTURE)]
+    answer = rest.post("/batch_predict", files=files)
+    assert answer.status_code == 200
+    first, second, third = answer.json()
+    assert first["categories"] == third["categories"]
+    assert "JPEG, PNG, WebP or BMP" in second["error"]
+    assert first["seq"] != third["seq"]
+
+
+def test_a_batch_larger_than_the_line_is_still_answered(rest: Rest) -> None:
+    answers = rest.post("/batch_predict", files=[("files", PICTURE)] * 20).json()
+    assert len([answer for answer in answers if "label" in answer]) == 20
+
+
+@pytest.mark.parametrize(
+    ("path", "what", "code", "said"),
+    [
+        ("/predict", {"content": b""}, 415, "JPEG, PNG, WebP or BMP"),
+        ("/predict", {"content": b"GIF89a"}, 415, "JPEG, PNG, WebP or BMP"),
+        ("/predict", {"content": PICTURE[:-20]}, 422, "does not decode"),
+        ("/predict", {"content": bytes(MAX_BYTES + 1)}, 413, f"more than {MAX_BYTES} bytes"),
+        ("/predict", {"files": {"file": bytes(MAX_BYTES + 1)}}, 413, f"more than {MAX_BYTES} bytes"),
+        ("/predict", {"files": {"image": PICTURE}}, 400, "0 fields `file` instead of one"),
+        ("/predict", {"files": [("file", PICTURE)] * 2}, 400, "2 fields `file` instead of one"),
+        ("/predict", {"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "boundary"),
+        (
+            "/predict",
+            {"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=a"}},
+            400,
+            "malformed",
+        ),
+        ("/predict?model=birds", {"content": PICTURE}, 404, "Model birds is not served. Drop birds.tflite into"),
+        ("/predict?max_results=0", {"content": PICTURE}, 400, "max_results"),
+        ("/predict?score_threshold=x", {"content": PICTURE}, 400, "score_threshold"),
+        ("/batch_predict", {"content": PICTURE}, 400, "Send a form with `files`"),
+        ("/batch_predict", {"files": {"file": PICTURE}}, 400, "0 fields `files`; send 1 to 64"),
+        ("/nothing", {"content": PICTURE}, 404, "There is no /nothing here"),
+        ("/healthz", {"content": PICTURE}, 405, "POST does not fit /healthz"),
+    ],
+)
+def test_a_bad_request_is_refused_in_a_sentence(rest: Rest, path: str, what: Any, code: int, said: str) -> None:
+    got, sentence = refusal(rest.post(path, **what))
+    assert got == code
+    assert said in sentence
+    assert rest.published == []
+
+
+def test_too_many_pixels_are_refused_by_the_header(rest: Rest) -> None:
+    large = cv2.imencode(".png", np.zeros((101, 100), np.uint8))[1].tobytes()
+    code, sentence = refusal(rest.post("/predict", content=large))
+    assert code == 413
+    assert "100 x 101 pixels" in sentence
+
+
+def test_a_body_without_a_length_is_cut_off_at_the_limit(rest: Rest) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 10_000
+            yield bytes(10_000)
+
+    assert refusal(rest.post("/predict", content=endless()))[0] == 413
+    assert sent <= MAX_BYTES + 10_000
+
+
+def test_a_body_that_does_not_come_is_given_up(tmp_path: Path) -> None:
+    rest = Rest(tmp_path, upload_timeout_s=0.05)
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b"\xff\xd8\xff"
+        await asyncio.Event().wait()
+
+    code, sentence = refusal(rest.post("/predict", content=stalled()))
+    rest.engine.close()
+    assert (code, sentence) == (408, "The body did not arrive within 0 s. Send it again.")
+
+
+def test_without_a_model_uploads_are_told_when_to_come_back(tmp_path: Path) -> None:
+    rest = Rest(tmp_path)
+    answer = rest.post("/predict", content=PICTURE)
+    rest.engine.close()
+    assert refusal(answer) == (503, f"No model is served. Drop a .tflite file into {tmp_path}.")
+    assert answer.headers["retry-after"] == "5"
+
+
+def test_a_full_line_is_busy_at_once(rest: Rest) -> None:
+    async def crowd(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return await asyncio.gather(*(client.post("/predict", content=PICTURE) for _ in range(12)))
+
+    answers = rest.serve(crowd)
+    busy = [answer for answer in answers if answer.status_code == 503]
+    assert len(busy) == 8  # two in the workers, two waiting
+    assert all(answer.headers["retry-after"] == "1" for answer in busy)
+    assert "places in line are taken" in busy[0].json()["error"]
+
+
+def test_health_readiness_and_metrics(rest: Rest) -> None:
+    assert rest.get("/healthz").json() == {"status": "ok"}
+    assert rest.get("/readyz").json() == {"ready": True, "reasons": []}
+    rest.not_ready = ["Camera front is lost."]
+    answer = rest.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"ready": False, "reasons": ["Camera front is lost."]}
+    assert rest.get("/metrics").text == "a_metric 1\n"
+
+
+def test_requests_are_counted_by_route_and_not_by_path(rest: Rest) -> None:
+    rest.get("/v1/models/digits")
+    rest.get("/no/such/path")
+    rest.post("/predict", content=b"")
+    assert rest.requests == [("/v1/models/{name}", 200), ("other", 404), ("/predict", 415)]
+
+
+def test_a_fault_of_ours_is_logged_and_says_no_more(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ResultLog, "record", lambda *_, **__: 1 / 0)
+    assert refusal(rest.post("/predict", content=PICTURE)) == (
+        500,
+        "The agent has a fault; its log has the details.",
+    )
+
+
+def test_the_documentation_offers_a_file_to_choose(rest: Rest) -> None:
+    paths = rest.get("/openapi.json").json()["paths"]
+    form = paths["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    assert form["schema"]["properties"]["file"]["format"] == "binary"
+    assert rest.get("/docs").status_code == 200
+
+
+def test_models_are_listed_as_tensorflow_serving_does(rest: Rest) -> None:
+    (rest.folder / "bad.tflite").write_bytes(b"garbage garbage")
+    listed = rest.get("/v1/models").json()["models"]
+    assert [model["name"] for model in listed] == ["bad", "digits"]
+    assert "TFL3" in listed[0]["rejection"]["reason"]
+    assert rest.get("/v1/models/digits").json() == {
+        "model_version_status": [
+            {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        ]
+    }
+    assert rest.get("/v1/models/digits/versions/1").json() == rest.get("/v1/models/digits").json()
+    bad = rest.get("/v1/models/bad").json()["model_version_status"][0]
+    assert (bad["state"], bad["status"]["error_code"]) == ("END", "FAILED_PRECONDITION")
+
+
+def test_metadata_states_the_tensors_as_tensorflow_serving_does(rest: Rest) -> None:
+    document = rest.get("/v1/models/digits/metadata").json()
+    assert document["model_spec"] == {"name": "digits", "signature_name": "", "version": "1"}
+    signature = document["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    (tensor,) = signature["inputs"].values()
+    assert tensor["dtype"] == "DT_UINT8"
+    assert [side["size"] for side in tensor["tensor_shape"]["dim"]] == ["1", "32", "32", "1"]
+    assert rest.get("/v1/models/digits/versions/1/metadata").json() == document
+
+
+def test_unknown_models_and_versions_are_not_found(rest: Rest) -> None:
+    for path in ("/v1/models/x", "/v1/models/x/metadata", "/v1/models/digits/versions/2"):
+        code, sentence = refusal(rest.get(path))
+        assert code == 404
+        assert "odel" in sentence

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from agent.config import Config, Engine, load_config, model_settings, read_password
+from agent.errors import ConfigError
+from agent.models.settings import ModelSettings
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Path:
+    return tmp_path / "agent.yaml"
+
+
+def refusal(path: Path, text: str) -> str:
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_the_commented_example_holds_exactly_the_defaults() -> None:
+    example = load_config(REPOSITORY / "configs/agent.yaml").model_dump(exclude={"device"})
+    assert example == Config().model_dump(exclude={"device"})
+    named = yaml.safe_load((REPOSITORY / "configs/agent.yaml").read_text())
+    assert {section: set(keys) for section, keys in named.items()} == {
+        section: set(keys) for section, keys in Config().model_dump().items()
+    }
+
+
+def test_the_demo_configuration_is_right() -> None:
+    config = load_config(REPOSITORY / "configs/demo.yaml")
+    assert config.cameras["digits"].source == str(REPOSITORY / "demo/digits.mp4")
+    assert config.models.folder == REPOSITORY / ".demo/models"
+
+
+def test_an_unknown_key_names_file_line_and_nearest_key(write: Path) -> None:
+    assert refusal(write, "http:\n  port: 1\n  prot: 2\n") == (
+        f"{write}, line 3: unknown key http.prot; did you mean port?"
+    )
+    assert refusal(write, "cameras:\n  front:\n    source: '0'\n    modle: a\n") == (
+        f"{write}, line 4: unknown key cameras.front.modle; did you mean model?"
+    )
+    assert refusal(write, "models:\n  settings:\n    a: {meen: 1}\n") == (
+        f"{write}, line 3: unknown key models.settings.a.meen; did you mean mean?"
+    )
+
+
+def test_an_unknown_key_like_no_other_lists_what_may_stand_there(write: Path) -> None:
+    assert "known here: format, level" in refusal(write, "logging:\n  zzz: 1\n")
+    assert "line 1: unknown key modles; did you mean models?" in refusal(write, "modles: {}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("http: {port: high}", "line 1: http.port"),
+        ("http: {port: 70000}", "less than or equal to 65535, not 70000"),
+        ("engine: {workers: 0}", "engine.workers"),
+        ("cameras: {front: {}}", "cameras.front.source is missing"),
+        ("cameras: {'a/b': {source: '0'}}", "may only have letters"),
+        ("cameras: {a: {source: '0', region: [0, 0, 2, 1]}}", "must be [left, top, right, bottom]"),
+        ("cameras: {a: {source: '0', rotate: 45}}", "cameras.a.rotate"),
+        ("cameras: {upload: {source: '0'}}", "this name is taken by uploads"),
+        ("models: {settings: {a: {mean: [1, 2]}}}", "models.settings.a.mean"),
+        ("models: {settings: {a: {std: 0}}}", "models.settings.a.std"),
+        ("mqtt: {base_topic: 'a/#'}", "mqtt.base_topic"),
+        ("device: {id: 'a b'}", "device.id"),
+        ("- 1", "must hold sections"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_that_names_it(write: Path, text: str, said: str) -> None:
+    sentence = refusal(write, text)
+    assert said in sentence
+    assert str(write) in sentence
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="There is no configuration file"):
+        load_config(tmp_path / "absent.yaml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)
+
+
+def test_the_environment_beats_the_file(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write.write_text("http: {port: 1000, host: '::1'}\n")
+    monkeypatch.setenv("EDGE_AGENT_HTTP__PORT", "2000")
+    monkeypatch.setenv("EDGE_AGENT_CAMERAS__FRONT__SOURCE", "0")
+    config = load_config(write)
+    assert (config.http.port, config.http.host, config.cameras["front"].source) == (2000, "::1", "0")
+
+
+def test_a_wrong_variable_is_named(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_AGENT_HTTP__PORT", "high")
+    assert "EDGE_AGENT_HTTP__PORT" in refusal(write, "")
+
+
+def test_relative_paths_are_relative_to_the_file(write: Path) -> None:
+    write.write_text(
+        "models: {folder: m, settings: {a: {labels: a.txt}}}\n"
+        "mqtt: {password_file: secret}\n"
+        "cameras: {v: {source: v.mp4}, d: {source: /dev/video0}, i: {source: '0'}, u: {source: 'rtsp://h/s'}}\n"
+    )
+    config = load_config(write)
+    folder = write.parent
+    assert config.models.folder == folder / "m"
+    assert config.mqtt.password_file == folder / "secret"
+    assert config.models.settings["a"].labels == folder / "a.txt"
+    sources = [camera.source for camera in config.cameras.values()]
+    assert sources == [str(folder / "v.mp4"), "/dev/video0", "0", "rtsp://h/s"]
+
+
+def test_model_settings_read_their_label_files(write: Path) -> None:
+    (write.parent / "a.txt").write_text("cat\ndog\n")
+    write.write_text("models: {settings: {a: {labels: a.txt, mean: 1, std: [1, 2, 3]}, b: {labels: [x, y]}}}\n")
+    assert model_settings(load_config(write)) == {
+        "a": ModelSettings(labels=("cat", "dog"), mean=(1.0,), std=(1.0, 2.0, 3.0)),
+        "b": ModelSettings(labels=("x", "y")),
+    }
+
+
+def test_a_missing_label_file_or_password_is_named(write: Path) -> None:
+    write.write_text("models: {settings: {a: {labels: a.txt}}}\nmqtt: {password_file: secret}\n")
+    config = load_config(write)
+    with pytest.raises(ConfigError, match=r"models\.settings\.a\.labels"):
+        model_settings(config)
+    with pytest.raises(ConfigError, match=r"mqtt\.password_file .*secret cannot be read"):
+        read_password(config)
+
+
+def test_a_password_keeps_its_spaces_and_loses_its_line_end(write: Path) -> None:
+    (write.parent / "secret").write_text(" pass word \n")
+    write.write_text("mqtt: {password_file: secret}\n")
+    assert read_password(load_config(write)) == " pass word "
+
+
+def test_auto_takes_two_workers_and_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, sizes in ((1, (1, 1)), (2, (2, 1)), (4, (2, 2))):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        assert Engine().sizes() == sizes
+    assert Engine(workers=3, threads=2).sizes() == (3, 2)

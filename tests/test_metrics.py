@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from agent.classification import Category, Classification, ModelIdentity, Timing
+from agent.errors import BusyError, ImageDamagedError, ModelNotFoundError
+from agent.metrics import Metrics
+
+MODEL = ModelIdentity("birds", 2, "ab" * 32)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    families = text_string_to_metric_families(metrics.render().decode())
+    found = [s.value for family in families for s in family.samples if s.name == name and s.labels == labels]
+    return found[0] if found else None
+
+
+def some_metrics() -> Metrics:
+    return Metrics(version="1", runtime="litert", cameras=["front"])
+
+
+def test_a_classification_counts_with_its_stages_label_and_score() -> None:
+    metrics = some_metrics()
+    answer = Classification(MODEL, (Category(0, "robin", 0.9),), Timing(1, 2, 3, 6))
+    metrics.observe_inference("front", None, answer)
+    metrics.observe_inference("upload", "birds", answer)
+    assert value(metrics, "edge_agent_inferences_total", model="birds", source="front", outcome="ok") == 1
+    assert value(metrics, "edge_agent_inferences_total", model="birds", source="upload", outcome="ok") == 1
+    assert value(metrics, "edge_agent_camera_frames_total", camera="front", result="classified") == 1
+    assert value(metrics, "edge_agent_predictions_total", model="birds", label="robin") == 2
+    assert value(metrics, "edge_agent_inference_duration_seconds_sum", model="birds", stage="invoke") == 0.006
+    assert value(metrics, "edge_agent_prediction_score_count", model="birds") == 2
+
+
+def test_failures_count_by_their_kind_and_a_strangers_model_name_makes_no_series() -> None:
+    metrics = some_metrics()
+    metrics.observe_inference("upload", "x" * 99, ModelNotFoundError("no"))
+    metrics.observe_inference("upload", None, BusyError("busy", retry_after_s=1))
+    metrics.observe_inference("upload", None, ImageDamagedError("bad"))
+    metrics.observe_inference("front", "birds", ModelNotFoundError("no"))
+    assert value(metrics, "edge_agent_inferences_total", model="", source="upload", outcome="no_model") == 1
+    assert value(metrics, "edge_agent_inferences_total", model="", source="upload", outcome="busy") == 1
+    assert value(metrics, "edge_agent_inferences_total", model="", source="upload", outcome="bad_image") == 1
+    assert value(metrics, "edge_agent_inferences_total", model="birds", source="front", outcome="no_model") == 1
+
+
+def test_only_the_serving_versions_are_shown() -> None:
+    metrics = some_metrics()
+    metrics.set_served([MODEL])
+    metrics.set_served([ModelIdentity("birds", 3, "cd" * 32)])
+    assert value(metrics, "edge_agent_model_info", model="birds", version="3", sha256="cd" * 32) == 1
+    assert value(metrics, "edge_agent_model_info", model="birds", version="2", sha256="ab" * 32) is None
+
+
+def test_states_are_read_when_prometheus_asks() -> None:
+    metrics, connected = some_metrics(), [0.0]
+    metrics.watch_mqtt(lambda: connected[0])
+    metrics.watch_last_frame("front", lambda: 12.5)
+    assert value(metrics, "edge_agent_mqtt_connected") == 0
+    connected[0] = 1.0
+    assert value(metrics, "edge_agent_mqtt_connected") == 1
+    assert value(metrics, "edge_agent_camera_last_frame_timestamp_seconds", camera="front") == 12.5
+
+
+def test_loads_requests_and_lost_cameras_are_counted() -> None:
+    metrics = some_metrics()
+    metrics.observe_load("birds", "rejected")
+    metrics.observe_request("/predict", 200)
+    metrics.observe_lost_camera("front")
+    assert value(metrics, "edge_agent_model_loads_total", model="birds", result="rejected") == 1
+    assert value(metrics, "edge_agent_http_requests_total", route="/predict", code="200") == 1
+    assert value(metrics, "edge_agent_camera_reconnects_total", camera="front") == 1
