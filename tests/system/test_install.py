@@ -1,0 +1,69 @@
+"""What a device gets: the core from its hashed lock file, in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+MAX_BYTES = 350 << 20  # as `du -m` counts
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the core and this project and nothing else."""
+    home = tmp_path_factory.mktemp("device")
+    venv.create(home, with_pip=True)
+    pip = [home / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    wheels = tmp_path_factory.mktemp("wheels")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "--wheel-dir", wheels, REPOSITORY], check=True)
+    subprocess.run([*pip, "--require-hashes", "-r", REPOSITORY / "locks/device.txt"], check=True)
+    subprocess.run([*pip, "--no-deps", next(wheels.glob("*.whl"))], check=True)
+    return home
+
+
+@pytest.mark.timeout(300)
+def test_the_core_stays_under_350_mb(device: Path) -> None:
+    site = next(device.glob("lib/python*/site-packages"))
+    own = {"pip", "setuptools", "_distutils_hack", "pkg_resources"}  # of the environment, not of the core
+    size = sum(
+        file.stat().st_size
+        for file in site.rglob("*")
+        if file.is_file() and file.relative_to(site).parts[0].split("-")[0] not in own
+    )
+    print(f"the core is {size >> 20} MB")
+    assert size < MAX_BYTES
+
+
+def test_the_service_imports_neither_tensorflow_nor_what_a_terminal_needs(device: Path) -> None:
+    code = "import sys, json, agent.service; print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
+    answer = subprocess.run([device / "bin/python", "-c", code], check=True, capture_output=True, cwd=device)
+    loaded = set(json.loads(answer.stdout))
+    assert {"agent", "cv2", "uvicorn"} <= loaded
+    assert not loaded & {"tensorflow", "converter", "rich", "typer", "amqtt"}
+
+
+def test_the_commands_work_there(device: Path) -> None:
+    answer = subprocess.run(
+        [device / "bin/edge-agent", "inspect", "--json", REPOSITORY / "demo/digits.tflite"],
+        check=True,
+        capture_output=True,
+        cwd=device,
+    )
+    assert json.loads(answer.stdout)["serves_here"] is True
+
+
+@pytest.mark.parametrize("lock", sorted(path.name for path in (REPOSITORY / "locks").glob("*.txt")))
+def test_a_lock_names_hashes_and_no_index(lock: str) -> None:
+    lines = (REPOSITORY / "locks" / lock).read_text().splitlines()
+    assert not [line for line in lines if "://" in line or re.match("--?(i|index|extra|find|trusted)", line.strip())]
+    pins = [line for line in lines if re.match(r"[a-z0-9]", line)]
+    assert pins
+    assert all(re.match(r"[a-zA-Z0-9_.-]+(\[[a-z,]+\])?==[^ ]+ .*\\$", line) for line in pins)

@@ -1,0 +1,112 @@
+"""Every command of the README and of docs/ runs here, against the demo on free ports."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import pytest
+from end_to_end.running_agent import DIGITS, VIDEO, RunningAgent, wait_until
+
+from converter.metadata import pack_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPOSITORY = Path(__file__).parents[1]
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+# What runs elsewhere, and where.
+_ELSEWHERE = {
+    "make run": "tests/make-run-works, called by .ci/run",
+    "make test": ".ci/run",
+    "make check": ".ci/run",
+    "make bench": "by hand: it takes minutes and a quiet machine",
+    ".venv/bin/edge-agent run --config my-agent.yaml": "tests/end_to_end, with configurations of their own",
+}
+
+
+def commands(document: Path) -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A newcomer's working folder: the checkout's parts, a photo and a model of their own."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / ".venv").mkdir()
+    (folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    (folder / "configs").symlink_to(REPOSITORY / "configs")
+    capture = cv2.VideoCapture(str(VIDEO))
+    cv2.imwrite(str(folder / "photo.jpg"), capture.read()[1])
+    capture.release()
+    labels = [f"number {n}" for n in range(10)]
+    another = pack_metadata(
+        DIGITS.read_bytes(), labels=labels, mean=[0], std=[255], color="gray", name="another", version="1"
+    )
+    (folder / "another.tflite").write_bytes(another)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def demo(desk: Path) -> Iterator[tuple[RunningAgent, int]]:
+    """The running demo and the port of its broker."""
+    (desk / ".demo").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    agent = RunningAgent(
+        desk / ".demo",
+        device={"id": "demo"},
+        cameras={"digits": {"source": str(VIDEO), "loop": True, "max_fps": 10}},
+        mqtt={"enabled": True, "embedded_broker": True, "host": "127.0.0.1", "port": port},
+    )
+    agent.drop(DIGITS.read_bytes())
+    with agent:
+        yield agent, port
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_of_the_documents_works(document: Path, desk: Path, demo: tuple[RunningAgent, int]) -> None:
+    agent, broker_port = demo
+    for command in commands(document):
+        if command in _ELSEWHERE:
+            continue
+        if command.startswith("mosquitto_sub") and shutil.which("mosquitto_sub") is None:
+            continue  # in CI it is there: the tests that are marked mosquitto need it too
+        line = command.replace("8501", str(agent.port)).replace("1883", str(broker_port))
+        answer = run(line, desk)
+        if "/v1/models/another" in command:  # a person is slower than the swap
+            wait_until(partial(serves, line, desk), what="another serves")
+        assert answer.returncode == 0, f"{command}\n{answer.stdout}\n{answer.stderr}"
+        assert '"error"' not in answer.stdout or "/v1/models/another" in command, f"{command}\n{answer.stdout}"
+
+
+def serves(line: str, folder: Path) -> bool:
+    return "AVAILABLE" in run(line, folder).stdout
+
+
+def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", line],
+        check=False,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_to_a_file(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
