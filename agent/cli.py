@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from agent.models.settings import ModelSettings
     from agent.models.tflite import TFLiteClassifier
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Classifies images on this device.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Classifies images on this device."
+)
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file; defaults apply without one.")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A .tflite file.")]

@@ -206,6 +206,7 @@ class Service:
             results=self._results,
             publish=lambda result: self.publish_result(result, camera=False),
             why_not_ready=self.why_not_ready,
+            mqtt=lambda: self._mqtt.status.to_json() if self._mqtt else None,
             metrics=self._metrics.render,
             on_request=self._metrics.observe_request,
             max_upload_bytes=self._config.http.max_upload_bytes,

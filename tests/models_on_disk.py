@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import numpy as np
 
 from agent.image import Image
 from agent.models.admission import Admission
-from converter.flatbuffer import Table
+from agent.models.flatbuffer import INT32, Table
 from converter.metadata import pack_metadata
 
 if TYPE_CHECKING:
@@ -33,9 +32,7 @@ CONV_2D = 3
 
 def digits(version: str = "1", *, labels: Sequence[str] = DIGIT_LABELS) -> bytes:
     """Other bytes for each `version` and `labels`, the same answers."""
-    return pack_metadata(
-        DIGITS, labels=labels, mean=[0.0], std=[255.0], color="gray", name="digits", version=version
-    )
+    return pack_metadata(DIGITS, labels=labels, mean=[0.0], std=[255.0], color="gray", name="digits", version=version)
 
 
 def photo_of_3() -> Image:
@@ -67,32 +64,37 @@ def with_output_shape(shape: Sequence[int]) -> bytes:
 
 def with_tensor_type(field: int, type_: int) -> bytes:
     """`field` 1 is the input, 2 the output; `type_` as TensorFlow's schema.fbs numbers it."""
-    return _patched(DIGITS, _tensor(DIGITS, field)._field(1), struct.pack("<b", type_))
+    return _with_scalar(DIGITS, _tensor(DIGITS, field), 1, struct.pack("<b", type_))
 
 
 def with_operator_version(code: int, version: int) -> bytes:
-    operator = next(op for op in Table.root(DIGITS).tables(1) if op.number(3, "i") == code)
-    return _patched(DIGITS, operator._field(2), struct.pack("<i", version))
+    operator = next(op for op in Table.root(DIGITS).tables(1) if op.scalar(3, INT32) == code)
+    return _with_scalar(DIGITS, operator, 2, struct.pack("<i", version))
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """As rsync and any careful tool does it: written aside, then moved into place."""
     aside = path.with_name(f".{path.name}.aside")
     aside.write_bytes(content)
-    os.replace(aside, path)
+    aside.replace(path)
 
 
 def _tensor(model: bytes, field: int) -> Table:
     graph = Table.root(model).tables(2)[0]
-    return graph.tables(0)[graph.ints(field)[0]]
+    index: int = graph.numbers(field, INT32)[0]
+    return graph.tables(0)[index]
 
 
-def _with_ints(model: bytes, vector: int, values: Sequence[int]) -> bytes:
-    assert vector
+def _with_scalar(model: bytes, table: Table, field: int, value: bytes) -> bytes:
+    assert table._at(field)
+    return _patched(model, table.position + table._at(field), value)
+
+
+def _with_ints(model: bytes, vector: int | None, values: Sequence[int]) -> bytes:
+    assert vector is not None
     assert struct.unpack_from("<I", model, vector)[0] == len(values)
     return _patched(model, vector + 4, struct.pack(f"<{len(values)}i", *values))
 
 
 def _patched(model: bytes, position: int, value: bytes) -> bytes:
-    assert position
     return model[:position] + value + model[position + len(value) :]

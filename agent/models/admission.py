@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,9 +52,7 @@ class Admission:
 
     def _read(self, path: Path) -> bytes:
         try:
-            # A FIFO or a link that takes the file's place between listing and opening must not hold us up.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-            with os.fdopen(descriptor, "rb") as file:
+            with open(path, "rb", opener=_open_plain_file) as file:
                 content = file.read(self._max_bytes + 1)
         except OSError as error:
             raise ModelError(
@@ -63,3 +63,12 @@ class Admission:
                 f"The file has more than {self._max_bytes >> 20} MB. Drop a smaller model or raise models.max_mb."
             )
         return content
+
+
+def _open_plain_file(path: str, flags: int) -> int:
+    """A FIFO or a link that takes the file's place between listing and opening must not hold us up."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a plain file", path)
+    return descriptor

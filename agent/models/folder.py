@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import anyio
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
@@ -35,9 +36,18 @@ class Drop:
     fingerprint: Fingerprint
 
     @property
+    def file(self) -> str:
+        """The path inside the folder."""
+        return "/".join(self.path.parts[-1 if self.version is None else -3 :])
+
+    @property
     def changed_at_s(self) -> float:
         """Unix time of the newest change to the file or a sidecar."""
         return max(ctime_ns for _, _, ctime_ns in self.fingerprint) / 1e9
+
+    def has_changed(self) -> bool:
+        """Whether the file or a sidecar is another one by now; looks at the disk."""
+        return _fingerprint(self.path) != self.fingerprint
 
 
 class ModelFolder:
@@ -53,7 +63,7 @@ class ModelFolder:
             if entry.is_file(follow_symlinks=False) and entry.name.endswith(".tflite"):
                 _append(drops, Path(entry.path), name=entry.name.removesuffix(".tflite"), version=None)
             elif entry.is_dir(follow_symlinks=False):
-                for version in _visible(Path(entry.path)):
+                for version in _versions(Path(entry.path)):
                     if version.name.isascii() and version.name.isdigit():
                         path = Path(version.path, "model.tflite")
                         _append(drops, path, name=entry.name, version=int(version.name))
@@ -80,12 +90,11 @@ class FolderWatch:
 
     async def wait(self, timeout_s: float) -> None:
         """Ends with the first change since the call before, or after `timeout_s`."""
-        await asyncio.to_thread(self._watch_current_folder)
-        try:
-            await asyncio.wait_for(self._changed.wait(), timeout_s)
-        except asyncio.TimeoutError:
-            return
-        self._changed.clear()
+        if await asyncio.to_thread(self._watch_current_folder):
+            return  # what came before the watch did, it cannot tell
+        with anyio.move_on_after(timeout_s):  # before Python 3.12, asyncio.wait_for() may swallow a cancellation
+            await self._changed.wait()
+            self._changed.clear()
 
     def close(self) -> None:
         if self._observer is not None:
@@ -93,14 +102,15 @@ class FolderWatch:
             self._observer.join()
             self._observer = None
 
-    def _watch_current_folder(self) -> None:
-        """A folder that was deleted and made again has another inode and needs another watch."""
+    def _watch_current_folder(self) -> bool:
+        """Tells whether a new watch has begun: a folder that was deleted and made again needs one."""
         try:
             inode = self._path.stat().st_ino
         except OSError:
-            return
-        if inode == self._watched:
-            return
+            self._watched = None  # whatever comes in its place may get the same inode
+            return False
+        if inode == self._watched and self._is_alive():
+            return False
         self.close()
         observer = Observer()
         observer.daemon = True
@@ -108,8 +118,13 @@ class FolderWatch:
         try:
             observer.start()
         except OSError:  # no inotify watches left: the timed rescan remains
-            return
+            return False
         self._observer, self._watched = observer, inode
+        return True
+
+    def _is_alive(self) -> bool:
+        """The watch ends with the folder, and the next folder may get the same inode."""
+        return self._observer is not None and all(emitter.is_alive() for emitter in self._observer.emitters)
 
 
 class _Waker(FileSystemEventHandler):
@@ -131,12 +146,23 @@ def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
                 yield entry
 
 
+def _versions(folder: Path) -> list[os.DirEntry[str]]:
+    """None where the folder goes while it is looked at, or is not ours to read (lost+found)."""
+    try:
+        return list(_visible(folder))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+
+
 def _append(drops: dict[str, list[Drop]], path: Path, *, name: str, version: int | None) -> None:
     """A file that goes while it is looked at was never there."""
+    if fingerprint := _fingerprint(path):
+        drops.setdefault(name, []).append(Drop(name, path, version, fingerprint))
+
+
+def _fingerprint(path: Path) -> Fingerprint | None:
     own = _stamp(path)
-    if own is not None:
-        sidecars = [stamp for sidecar in sidecar_paths(path) if (stamp := _stamp(sidecar))]
-        drops.setdefault(name, []).append(Drop(name, path, version, (own, *sidecars)))
+    return own and (own, *(stamp for sidecar in sidecar_paths(path) if (stamp := _stamp(sidecar))))
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -6,9 +6,13 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
-from typing import Any, Protocol
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # The first that is installed serves: the module, and the distribution that brings it.
 _RUNTIMES = (
@@ -43,12 +47,19 @@ def open_interpreter(content: bytes, *, threads: int) -> Interpreter:
     """
     module, _ = _find_runtime()
     make = importlib.import_module(module).Interpreter
-    try:
+    with complaints_translated():
         interpreter: Interpreter = make(model_content=content, num_threads=threads)
         interpreter.allocate_tensors()
+    return interpreter
+
+
+@contextmanager
+def complaints_translated() -> Iterator[None]:
+    """Raises ModelError with the remedy for what an interpreter raises; some faults show in invoke() only."""
+    try:
+        yield
     except (ValueError, RuntimeError) as error:
         raise ModelError(_in_plain_words(str(error))) from error
-    return interpreter
 
 
 def _find_runtime() -> tuple[str, str]:
@@ -69,7 +80,8 @@ def _in_plain_words(complaint: str) -> str:
         return unknown_operator(custom[1].rstrip("."))
     if "Select TensorFlow op" in complaint:
         return unknown_operator("Flex")
-    return f"The runtime ({runtime()}) refuses the model: {complaint[:300]}. Convert it again from its SavedModel."
+    complaint = complaint[:300].rstrip(".")
+    return f"The runtime ({runtime()}) refuses the model: {complaint}. Convert it again from its SavedModel."
 
 
 def unknown_operator(name: str) -> str:

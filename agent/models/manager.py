@@ -101,7 +101,7 @@ class ModelManager:
                 f"The models folder {self._folder.path} cannot be listed: {error.strerror}. "
                 "What is served stays; put the folder back."
             )
-            return self._rescan_s
+            return min(1.0, self._rescan_s)
         self._report_folder(None)
         waits = [self._rescan_s]
         for name in sorted(drops.keys() | self._models.keys()):
@@ -123,6 +123,8 @@ class ModelManager:
                 return wait
             if await self._try(model, drop):
                 break
+            if drop.fingerprint not in model.rejected:
+                return self._settle_s
         if not model.rejected and model.status.rejection is not None:
             self._report(model, rejection=None)
         model.seen.clear()
@@ -136,16 +138,22 @@ class ModelManager:
 
     async def _try(self, model: _Model, drop: Drop) -> bool:
         name = drop.name
-        self._report(model, candidate=drop.path.name)
-        try:
-            admitted = await asyncio.to_thread(self._admission.admit, drop.path, name=name)
-        except ModelError as error:
-            self._reject(model, drop, str(error))
+        self._report(model, candidate=drop.file)
+        admitted = await asyncio.to_thread(self._admit, drop)
+        if admitted is None:
+            self._report(model, candidate=None)
+            return False
+        if isinstance(admitted, ModelError):
+            self._reject(model, drop, str(admitted))
             return False
         self._on_load(name, "admitted")
         model.serving_drop = drop
         current = self._served.get(name)
-        if current is not None and _same(current.admitted, admitted):
+        if (
+            current is not None
+            and _same(current.admitted, admitted)
+            and drop.version in (None, current.identity.version)
+        ):
             self._report(model, candidate=None)
             return True
         model.versions_given = drop.version if drop.version is not None else model.versions_given + 1
@@ -156,16 +164,24 @@ class ModelManager:
             "Model %s version %d serves (%s, %s...).",
             name,
             identity.version,
-            drop.path.name,
+            drop.file,
             identity.sha256[:12],
         )
         return True
 
+    def _admit(self, drop: Drop) -> AdmittedModel | ModelError | None:
+        """None when the file changed meanwhile: what was read may be half of this one and half of the next."""
+        try:
+            admitted: AdmittedModel | ModelError = self._admission.admit(drop.path, name=drop.name)
+        except ModelError as error:
+            admitted = error
+        return None if drop.has_changed() else admitted
+
     def _reject(self, model: _Model, drop: Drop, reason: str) -> None:
         self._on_load(drop.name, "rejected")
         model.rejected.add(drop.fingerprint)
-        self._report(model, candidate=None, rejection=Rejection(drop.path.name, reason, time.time_ns()))
-        log.warning("Model file %s is rejected: %s", drop.path.name, reason)
+        self._report(model, candidate=None, rejection=Rejection(drop.file, reason, time.time_ns()))
+        log.warning("Model file %s is rejected: %s", drop.file, reason)
 
     def _retire(self, model: _Model) -> float:
         """A file that is gone may be on its way back: rm, then cp, has no gap."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ _RESHAPE, _SQUEEZE, _QUANTIZE, _DEQUANTIZE = 22, 43, 114, 6
 _SOFTMAX, _LOGISTIC, _CUSTOM = 25, 14, 32
 _NORMALIZATION, _IMAGE, _GRAYSCALE, _RGB, _AXIS_LABELS = 1, 2, 2, 1, 2
 _MAX_LABEL_BYTES = 16 << 20
+# What zipfile lets through of damaged offsets, names and compressed data; RuntimeError is a password.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,8 @@ def _ends_in_probabilities(graph: Table, operators: Sequence[Operator]) -> bool:
         code = operators[index].code
         if code not in (_RESHAPE, _SQUEEZE, _QUANTIZE, _DEQUANTIZE):
             return code in (_SOFTMAX, _LOGISTIC)
-        wanted = maker.numbers(1, INT32)[0]
+        inputs = maker.numbers(1, INT32)
+        wanted = inputs[0] if inputs else -1
     return False
 
 
@@ -196,7 +200,7 @@ def _unpack(content: bytes) -> dict[str, bytes]:
         with zipfile.ZipFile(stream) as archive:
             entries = [entry for entry in archive.infolist() if entry.file_size <= _MAX_LABEL_BYTES]
             return {entry.filename: archive.read(entry) for entry in entries}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except _ZIP_ERRORS as error:
         raise DamagedError(f"its packed files cannot be read: {error}") from error
 
 

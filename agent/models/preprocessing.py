@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -94,15 +95,17 @@ def _halve(side: int, target: int) -> int:
     return side // 2 if side >= 2.5 * target else side
 
 
+@functools.lru_cache(maxsize=256)
 def _smoothing(step: float) -> npt.NDArray[np.float32]:
     """A triangle that reaches `step` pixels to each side.
 
-    Below 2 it is the three taps that, with the interpolation after them, have its variance (step² / 6).
+    Below 2.25 it is three taps, for which OpenCV has a faster path: those that, with the interpolation after
+    them, have the triangle's variance (step² / 6), or 1-2-1, beyond which three taps no longer antialias.
     """
     if step <= 1:
         return _WHOLE
-    if step < 2:
-        side = (step * step - 1) / 12
+    if step < 2.25:
+        side = min((step * step - 1) / 12, 0.25)
         return np.array([side, 1 - 2 * side, side], np.float32)
     reach = math.ceil(step) - 1
     taps = 1 - np.abs(np.arange(-reach, reach + 1, dtype=np.float32)) / np.float32(step)

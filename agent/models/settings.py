@@ -7,7 +7,6 @@ beside it, the configuration.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 Resize = Literal["stretch", "crop", "pad"]
 Score = Literal["probability", "logits"]
+
+_LARGEST = 3.4e38  # of float32, in which the pixels are normalised
 
 _CHOICES = {
     "color": ("rgb", "bgr", "gray"),
@@ -97,7 +98,7 @@ def parse_settings(text: str, *, where: str) -> ModelSettings:
     """Reads the YAML form of a sidecar or of `models.settings` in the configuration."""
     try:
         content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of 2001-13-45, and of [[[[...
         raise ModelError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
         raise ModelError(f"{where} must hold lines like `mean: 127.5`, not a {type(content).__name__}.")
@@ -115,6 +116,8 @@ def _checked(key: str, value: Any) -> Any:
     if key == "labels":
         if not isinstance(value, list):
             raise ValueError("labels must be a list of names")
+        if any(isinstance(label, bool) or not isinstance(label, str | int | float) for label in value):
+            raise ValueError("labels must be text: put words like yes, no, on, off and null into quotes")
         return tuple(str(label) for label in value)
     if key in ("mean", "std"):
         return checked_numbers(key, value if isinstance(value, list) else [value])
@@ -125,7 +128,7 @@ def _checked(key: str, value: Any) -> Any:
 
 def checked_numbers(key: str, values: Sequence[Any]) -> tuple[float, ...]:
     """One or three finite numbers; ValueError otherwise."""
-    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= _LARGEST]
     if len(numbers) != len(values) or len(numbers) not in (1, 3):
         raise ValueError(f"{key} must be one number or three (one a channel)")
     if key == "std" and not all(numbers):

@@ -9,7 +9,7 @@ import numpy as np
 
 from agent.classification import Category
 from agent.errors import ModelError
-from agent.models.interpreter import open_interpreter, unknown_operator
+from agent.models.interpreter import complaints_translated, open_interpreter, unknown_operator
 from agent.models.preprocessing import Preprocessor
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ class TFLiteClassifier:
             resize=settings.resize or "stretch",
         )
         self._interpreter = open_interpreter(model.content, threads=threads)
-        self._input_index = self._interpreter.get_input_details()[0]["index"]
-        self._output_index = self._interpreter.get_output_details()[0]["index"]
+        with complaints_translated():
+            self._input_index = self._interpreter.get_input_details()[0]["index"]
+            self._output_index = self._interpreter.get_output_details()[0]["index"]
 
     @property
     def longest_side(self) -> int:
@@ -50,10 +51,11 @@ class TFLiteClassifier:
         return max(self.input.shape[1:3])
 
     def warm_up(self, invokes: int = 3) -> None:
-        """Runs the model on black so that the first real image does not pay for packing weights."""
+        """Runs the model on black so that the first real image does not pay for packing weights. ModelError."""
         tensor = np.zeros(self.input.shape, self.input.dtype)
-        for _ in range(invokes):
-            self._invoke(tensor)
+        with complaints_translated():
+            for _ in range(invokes):
+                self._invoke(tensor)
 
     def classify(
         self, image: Image, *, max_results: int, score_threshold: float
@@ -64,11 +66,11 @@ class TFLiteClassifier:
         invoked = time.perf_counter()
         raw = self._invoke(tensor)
         done = time.perf_counter()
-        scores = self._scores(raw)
+        best = _best(raw, max_results)
         categories = tuple(
-            Category(int(index), self.labels[index], float(scores[index]))
-            for index in _best(scores, max_results)
-            if scores[index] >= score_threshold
+            Category(index, self.labels[index], score)
+            for index, score in zip(best.tolist(), self._scores(raw)[best].tolist(), strict=True)
+            if score >= score_threshold
         )
         return categories, (invoked - started) * 1e3, (done - invoked) * 1e3
 
@@ -89,12 +91,12 @@ class TFLiteClassifier:
         return np.asarray(powers / powers.sum(), np.float32)
 
 
-def _best(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.intp]:
-    """Indices of the `count` highest scores, highest first, the lower index first among equals."""
-    if count < len(scores):
-        few = np.sort(np.argpartition(scores, -count)[-count:])
-        return few[np.argsort(-scores[few], kind="stable")]
-    return np.argsort(-scores, kind="stable")
+def _best(raw: npt.NDArray[np.generic], count: int) -> npt.NDArray[np.intp]:
+    """Indices of the `count` highest outputs, highest first, the lower index first among equals."""
+    # ~ turns the order of integers round, signed or not, and NumPy sorts these by radix; dequantising keeps it.
+    falling = np.negative(raw) if raw.dtype == np.float32 else np.invert(raw)
+    order: npt.NDArray[np.intp] = falling.argsort(kind="stable")
+    return order[:count]
 
 
 def _check_shapes(model: ModelFile) -> tuple[Tensor, Tensor]:

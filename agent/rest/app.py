@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +51,17 @@ def create_app(
     results: ResultLog,
     publish: Callable[[Result], None],
     why_not_ready: Callable[[], Sequence[str]],
+    mqtt: Callable[[], dict[str, Any] | None],
     metrics: Callable[[], bytes],
     on_request: Callable[[str, int], None],
     max_upload_bytes: int,
     upload_timeout_s: float = 30.0,
 ) -> ASGIApp:
-    """`on_request` gets the route and the code of every answer; all callbacks come on the loop's thread."""
+    """All callbacks come on the loop's thread.
+
+    `mqtt` gives the state of that connection, None where it is off; `on_request` gets the route and the code of
+    every answer.
+    """
     app = FastAPI(
         title="edge-agent",
         version=version,
@@ -72,13 +78,13 @@ def create_app(
         )
     )
     app.include_router(tf_serving_router(models))
-    app.include_router(status_router(why_not_ready=why_not_ready, metrics=metrics))
+    app.include_router(status_router(why_not_ready=why_not_ready, mqtt=mqtt, metrics=metrics))
     app.add_exception_handler(AgentError, _agent_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(500, _bug)
-    return _Counted(app, on_request)
+    return _Counted(_Interruptible(app), on_request)
 
 
 class _Counted:
@@ -95,6 +101,28 @@ class _Counted:
             await send(message)
 
         await self._app(scope, receive, counted)
+
+
+class _Interruptible:
+    """Answers a request that the end of the service cuts off; uvicorn would log a traceback for each."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except asyncio.CancelledError:  # only uvicorn cancels, and only when it stops
+            if not started:
+                stopping = _error("The agent is stopping. Send it again.", 503, {"Retry-After": "5"})
+                await stopping(scope, receive, send)
 
 
 async def _agent_error(request: Request, error: Exception) -> Response:

@@ -99,7 +99,7 @@ def predict_router(
                 except (ImageError, BusyError) as error:
                     return {"error": str(error)}
 
-        return JSONResponse(await asyncio.gather(*(one(bytes(file.content)) for file in files)))
+        return JSONResponse(await asyncio.gather(*(one(file.content) for file in files)))
 
     return router
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-def status_router(*, why_not_ready: Callable[[], Sequence[str]], metrics: Callable[[], bytes]) -> APIRouter:
+def status_router(
+    *,
+    why_not_ready: Callable[[], Sequence[str]],
+    mqtt: Callable[[], dict[str, Any] | None],
+    metrics: Callable[[], bytes],
+) -> APIRouter:
     router = APIRouter(tags=["status"])
 
     @router.get("/healthz")
@@ -21,9 +26,13 @@ def status_router(*, why_not_ready: Callable[[], Sequence[str]], metrics: Callab
 
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
-        """503 with the reasons until a model serves and every enabled camera gives frames."""
+        """503 with the reasons until a model serves and every enabled camera gives frames.
+
+        The state of MQTT is told too, and decides nothing: without a broker, uploads are answered all the same.
+        """
         reasons = list(why_not_ready())
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        document = {"ready": not reasons, "reasons": reasons, "mqtt": mqtt()}
+        return JSONResponse(document, 503 if reasons else 200)
 
     @router.get("/metrics")
     async def prometheus() -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -25,7 +25,7 @@ class Part:
 
     name: str | None = None
     file_name: str | None = None
-    content: bytearray = field(default_factory=bytearray)
+    content: bytes = b""
 
 
 def now_ns() -> int:
@@ -78,10 +78,10 @@ def _is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith(_FORM)
 
 
-def _bounded(content: bytearray, max_bytes: int) -> bytes:
+def _bounded(content: bytes, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
         raise _too_large(max_bytes)
-    return bytes(content)
+    return content
 
 
 def _too_large(max_bytes: int) -> HTTPException:
@@ -101,24 +101,30 @@ def _parse(body: bytes, content_type: str) -> list[Part]:
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
-        raise HTTPException(400, f"The form is malformed: {error}") from None
+        raise HTTPException(400, f"The form is malformed: {error}.") from None
     return reader.parts
 
 
 class _FormReader:
     def __init__(self) -> None:
         self.parts: list[Part] = []
+        self._pieces: list[memoryview] = []  # of the body, which is copied once: at the end of a part
         self._header = bytearray()
         self._value = bytearray()
 
     def callbacks(self) -> MultipartCallbacks:
         return {
             "on_part_begin": lambda: self.parts.append(Part()),
-            "on_part_data": lambda data, start, end: self.parts[-1].content.extend(data[start:end]),
+            "on_part_data": lambda data, start, end: self._pieces.append(memoryview(data)[start:end]),
+            "on_part_end": self._end_part,
             "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
             "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
             "on_header_end": self._end_header,
         }
+
+    def _end_part(self) -> None:
+        self.parts[-1].content = b"".join(self._pieces)
+        self._pieces.clear()
 
     def _end_header(self) -> None:
         if self._header.lower() == b"content-disposition":

@@ -54,6 +54,7 @@ class Rest:
             results=ResultLog(device="test"),
             publish=self.published.append,
             why_not_ready=lambda: self.not_ready,
+            mqtt=lambda: {"state": "connected"},
             metrics=lambda: b"a_metric 1\n",
             on_request=lambda route, code: self.requests.append((route, code)),
             max_upload_bytes=MAX_BYTES,
@@ -221,11 +222,12 @@ def test_a_full_line_is_busy_at_once(rest: Rest) -> None:
 
 def test_health_readiness_and_metrics(rest: Rest) -> None:
     assert rest.get("/healthz").json() == {"status": "ok"}
-    assert rest.get("/readyz").json() == {"ready": True, "reasons": []}
+    assert rest.get("/readyz").json() == {"ready": True, "reasons": [], "mqtt": {"state": "connected"}}
     rest.not_ready = ["Camera front is lost."]
     answer = rest.get("/readyz")
     assert answer.status_code == 503
-    assert answer.json() == {"ready": False, "reasons": ["Camera front is lost."]}
+    assert answer.json()["reasons"] == ["Camera front is lost."]
+    assert answer.json()["ready"] is False
     assert rest.get("/metrics").text == "a_metric 1\n"
 
 

@@ -20,9 +20,9 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the core and this project and nothing else."""
     home = tmp_path_factory.mktemp("device")
     venv.create(home, with_pip=True)
-    pip = [home / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip: list[str | Path] = [home / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     wheels = tmp_path_factory.mktemp("wheels")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    build: list[str | Path] = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*build, "--wheel-dir", wheels, REPOSITORY], check=True)
     subprocess.run([*pip, "--require-hashes", "-r", REPOSITORY / "locks/device.txt"], check=True)
     subprocess.run([*pip, "--no-deps", next(wheels.glob("*.whl"))], check=True)

@@ -1,0 +1,50 @@
+"""Material: distinct good models, bad model files, and pictures, made of the demo's model and video."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from typing import Any
+
+import cv2
+from end_to_end.running_agent import DIGITS, VIDEO
+
+from converter.metadata import pack_metadata
+
+LABELS = tuple("0123456789")
+
+
+@functools.cache
+def model_file(version: int) -> bytes:
+    """A model that serves; each `version` has a sha256 of its own, all have the same length."""
+    return pack_metadata(
+        DIGITS.read_bytes(),
+        labels=LABELS,
+        mean=[0.0],
+        std=[255.0],
+        color="gray",
+        name="digits",
+        version=f"{version:04d}",
+    )
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@functools.cache
+def digit_png() -> bytes:
+    """The first frame of the demo's video."""
+    capture = cv2.VideoCapture(str(VIDEO))
+    read, frame = capture.read()
+    capture.release()
+    assert read
+    return bytes(cv2.imencode(".png", frame)[1])
+
+
+def digit_shown(frame: int) -> str:
+    """What the demo's video shows on its frame number `frame`, counted on when it loops."""
+    shown: list[Any] = json.loads(VIDEO.with_suffix(".mp4.json").read_text())
+    frame %= shown[-1][1] + 1
+    return next(str(digit) for first, last, digit in shown if first <= frame <= last)

@@ -1,0 +1,156 @@
+"""RunningAgent: the real command `edge-agent run` in a process of its own, as systemd would see it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = ROOT / "demo" / "digits.tflite"
+VIDEO = ROOT / "demo" / "digits.mp4"
+
+_READY = re.compile(r"Ready\. HTTP http://127\.0\.0\.1:(\d+)/docs")
+
+
+class AgentProcess:
+    """Keeps agent.log beside its configuration, whose http.port must be 0: the kernel chooses.
+
+    `__enter__` returns once the log says Ready, `__exit__` kills what still runs; a crash of the agent fails
+    the test.
+    """
+
+    def __init__(self, config_path: Path, *, environment: dict[str, str] | None = None) -> None:
+        config = yaml.safe_load(config_path.read_text())
+        self.models = (config_path.parent / config["models"].get("folder", "models")).resolve()
+        self.port = 0
+        self._config_path = config_path
+        self._log_path = config_path.with_name("agent.log")
+        self._environment = {**os.environ, **(environment or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            wait_until(lambda: self._is_ready() or not self.is_running(), timeout_s=20, what="the agent is ready")
+            assert self._is_ready(), f"the agent ended before it was ready:\n{self.log}"
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        crashed = self.process.poll() not in (None, 0, -signal.SIGKILL)
+        self._kill()
+        assert not crashed, f"the agent crashed:\n{self.log}"
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the agent was not started"
+        return self._process
+
+    @property
+    def log(self) -> str:
+        """All that the process wrote to standard output and standard error."""
+        return self._log_path.read_text()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Returns at once."""
+        command = [str(Path(sys.executable).with_name("edge-agent")), "run", "--config", str(self._config_path)]
+        with self._log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+            )
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def drop(self, content: bytes, name: str = "digits") -> None:
+        """Writes the file as `cp` does."""
+        (self.models / f"{name}.tflite").write_bytes(content)
+
+    def get(self, path: str) -> httpx.Response:
+        return self._request("GET", path)
+
+    def json(self, path: str) -> Any:
+        return self.get(path).json()
+
+    def post(self, path: str, **request: Any) -> httpx.Response:
+        return self._request("POST", path, **request)
+
+    def model(self, name: str = "digits") -> dict[str, Any]:
+        """What /v1/models says of one model; empty where it knows none of that name."""
+        found = (model for model in self.json("/v1/models")["models"] if model["name"] == name)
+        return next(found, {})
+
+    def rejection(self, name: str = "digits") -> str:
+        """Why the last file of that name was refused; empty where it was not."""
+        rejection = self.model(name).get("rejection")
+        return str(rejection["reason"]) if rejection else ""
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Sends a signal, waits and returns how many seconds that took."""
+        started_s = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(timeout=30)
+        return time.monotonic() - started_s
+
+    def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
+        # Without `verify=False` each call reads the certificates of all the world's authorities, for 30 ms.
+        return httpx.request(method, self.url + path, timeout=10, verify=False, trust_env=False, **request)
+
+    def _kill(self) -> None:
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+    def _is_ready(self) -> bool:
+        found = _READY.search(self.log)
+        if found is not None:
+            self.port = int(found[1])
+        return found is not None
+
+
+class RunningAgent(AgentProcess):
+    """A quiet agent (MQTT off, no camera) with its files in `folder`; `config` adds to the sections of its YAML."""
+
+    def __init__(self, folder: Path, *, environment: dict[str, str] | None = None, **config: dict[str, Any]) -> None:
+        (folder / "models").mkdir(exist_ok=True)
+        sections: dict[str, dict[str, Any]] = {
+            "device": {"id": "test"},
+            "models": {"folder": "models"},
+            "http": {"port": 0},
+            "mqtt": {"enabled": False},
+        }
+        for name, section in config.items():
+            sections[name] = {**sections.get(name, {}), **section}
+        path = folder / "agent.yaml"
+        path.write_text(yaml.safe_dump(sections))
+        super().__init__(path, environment=environment)
+
+
+def wait_until(condition: Callable[[], object], *, timeout_s: float = 10, what: str) -> None:
+    """Looks again and again until `condition` holds; fails, naming `what`, when it does not in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"not within {timeout_s:.0f} s: {what}"
+        time.sleep(0.01)

@@ -1,0 +1,100 @@
+"""The broker is late, away or hostile: classifying and HTTP go on, and what was missed is made up for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from end_to_end.material import digit_png, model_file
+from end_to_end.running_agent import VIDEO, RunningAgent, wait_until
+from mosquitto import Mosquitto
+from subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.mosquitto
+
+_RETAINED = {
+    "status",
+    "info",
+    "models/digits",
+    "cameras/front/status",
+    "cameras/front/state",
+    "cameras/front/classification/digits",
+}
+
+
+def test_a_broker_that_starts_late_gets_every_result(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path, config="persistence true")
+    with broker, Subscriber(broker.port, client_id="archive"):
+        broker.stop()  # it remembers the subscription, so it collects from the first moment of its next start
+        with _agent_at(broker, tmp_path) as agent:
+            wait_until(lambda: "cannot be reached" in agent.log, what="the missing broker is logged")
+            first = agent.post("/predict", content=digit_png()).json()
+            wait_until(lambda: agent.get("/readyz").is_success, what="the agent is ready without a broker")
+            assert "edge_agent_mqtt_connected 0.0" in agent.get("/metrics").text
+            broker.start()
+            wait_until(lambda: "edge_agent_mqtt_connected 1.0" in agent.get("/metrics").text, what="it is connected")
+            with Subscriber(broker.port, client_id="archive") as heard:
+                wait_until(lambda: heard.of("/uploads/result"), what="the upload's result comes")
+                wait_until(lambda: len(heard.of("/front/result")) > 60, what="the camera's results come")
+                assert heard.of("/uploads/result")[0].json["id"] == first["id"]
+                seqs = [message.json["seq"] for message in heard.of("/result")]
+                assert seqs == list(range(1, len(seqs) + 1))
+
+
+def test_a_broker_that_restarts_with_an_empty_memory_gets_all_that_it_should_retain(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker, _agent_at(broker, tmp_path) as agent:
+        with Subscriber(broker.port) as heard:
+            wait_until(lambda: heard.of("/front/state"), what="the camera's state comes")
+            last = max(message.json["seq"] for message in heard.of("/front/result"))
+        broker.kill()
+        wait_until(lambda: "edge_agent_mqtt_connected 0.0" in agent.get("/metrics").text, what="the loss is noticed")
+        assert agent.post("/predict", content=digit_png()).is_success
+        broker.start()
+        with Subscriber(broker.port) as heard:
+            wait_until(lambda: heard.of("/front/result"), what="results go on")
+            assert heard.of("/front/result")[0].json["seq"] > last
+        with Subscriber(broker.port) as late:
+            wait_until(lambda: len(late.retained()) == len(_RETAINED), what="the retained topics are back")
+            assert {topic.removeprefix("edge-agent/test/") for topic in late.retained()} == _RETAINED
+            assert late.retained()["edge-agent/test/status"] == "online"
+
+
+def test_a_wrong_password_is_told_in_a_sentence_and_http_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("sesame\n")
+    secret = {"username": "pi", "password_file": "password"}
+    with Mosquitto(tmp_path, users={"pi": "right"}) as broker, _agent_at(broker, tmp_path, **secret) as agent:
+        wait_until(lambda: "refuses this agent" in agent.log, what="the refusal is logged")
+        assert "Correct mqtt.username and mqtt.password_file" in agent.log
+        assert "sesame" not in agent.log
+        assert agent.post("/predict", content=digit_png()).is_success
+        wait_until(lambda: agent.get("/readyz").is_success, what="the agent is ready without a broker")
+        mqtt = agent.json("/readyz")["mqtt"]
+        assert mqtt["state"] == "refused"
+        assert "Correct mqtt.username and mqtt.password_file" in mqtt["reason"]
+        assert "edge_agent_mqtt_connected 0.0" in agent.get("/metrics").text
+        assert agent.end() < 5
+        assert agent.process.returncode == 0
+
+
+def test_the_right_password_lets_the_agent_in(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("right\n")
+    secret = {"username": "pi", "password_file": "password"}
+    with (
+        Mosquitto(tmp_path, users={"pi": "right"}) as broker,
+        Subscriber(broker.port, username="pi", password="right") as heard,
+        _agent_at(broker, tmp_path, **secret),
+    ):
+        wait_until(lambda: heard.of("/front/result"), what="results come")
+
+
+def _agent_at(broker: Mosquitto, folder: Path, **mqtt: Any) -> RunningAgent:
+    agent = RunningAgent(
+        folder,
+        mqtt={"enabled": True, "host": "127.0.0.1", "port": broker.port, **mqtt},
+        cameras={"front": {"source": str(VIDEO), "loop": True, "model": "digits", "max_fps": 30}},
+    )
+    agent.drop(model_file(1))
+    return agent

@@ -1,0 +1,196 @@
+"""Start and end: as systemd, a shell and a broker see them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from end_to_end.material import digit_png, model_file
+from end_to_end.notify_socket import NotifySocket
+from end_to_end.running_agent import VIDEO, RunningAgent, wait_until
+from end_to_end.uploads import Uploads
+from mosquitto import Mosquitto
+from subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CAMERA = {"source": str(VIDEO), "loop": True, "max_fps": 30}
+_FOREIGN = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."  # LiteRT's C++ writes it past any setting
+
+
+@pytest.mark.mosquitto
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_ends_in_time_with_code_0_and_says_goodbye(tmp_path: Path, number: signal.Signals) -> None:
+    with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as heard:
+        with _agent_at(broker, tmp_path) as agent, Uploads(agent, model="digits") as uploads:
+            wait_until(lambda: len(heard.of("/front/result")) > 10, what="the camera's results come")
+            uploads.wait_for_code(200)
+            assert agent.end(number) < 5
+        assert agent.process.returncode == 0
+        assert "Traceback" not in agent.log
+        assert heard.payloads("test/status") == ["online", "offline"]
+        with Subscriber(broker.port) as late:
+            wait_until(lambda: late.retained().get("edge-agent/test/status") == "offline", what="offline is retained")
+
+
+@pytest.mark.mosquitto
+def test_a_killed_agent_leaves_its_last_will(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as heard:
+        with _agent_at(broker, tmp_path) as agent:
+            wait_until(lambda: heard.payloads("test/status") == ["online"], what="the agent is online")
+            agent.end(signal.SIGKILL)
+        wait_until(lambda: heard.payloads("test/status") == ["online", "offline"], what="the last will comes")
+        with Subscriber(broker.port) as late:
+            wait_until(lambda: late.retained().get("edge-agent/test/status") == "offline", what="it is retained")
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_stop_does_not_wait_for_a_camera_that_is_silent(tmp_path: Path, scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        source = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/stream"
+        with RunningAgent(tmp_path, cameras={"front": {"source": source}}) as agent:
+            silent.settimeout(10)
+            connection, _ = silent.accept()
+            with connection:
+                assert "Camera front is starting: no frame yet." in agent.json("/readyz")["reasons"]
+                assert agent.end() < 5
+            assert agent.process.returncode == 0
+            assert "Traceback" not in agent.log
+
+
+def test_a_stop_while_it_starts_is_obeyed(tmp_path: Path) -> None:
+    with NotifySocket() as systemd:
+        agent = RunningAgent(tmp_path, environment={"NOTIFY_SOCKET": systemd.address})
+        (agent.models / "digits.tflite").write_bytes(model_file(1))
+        agent.start()
+        wait_until(lambda: _catches(agent, signal.SIGTERM), what="the agent catches signals")
+        assert agent.end() < 5
+        assert agent.process.returncode == 0
+        assert "Traceback" not in agent.log
+
+
+def test_systemd_hears_ready_status_watchdog_and_stopping(tmp_path: Path) -> None:
+    with NotifySocket() as systemd:
+        environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "400000"}
+        with RunningAgent(tmp_path, environment=environment, cameras={"front": _CAMERA}) as agent:
+            ready = systemd.wait_for("READY=1")
+            assert agent.get("/healthz").status_code == 200
+            (status,) = (line for line in ready if line.startswith("STATUS="))
+            assert f"{agent.url}/docs" in status
+            for _ in range(3):
+                systemd.wait_for("WATCHDOG=1", timeout_s=0.4)
+            agent.process.send_signal(signal.SIGTERM)
+            systemd.wait_for("STOPPING=1")
+            agent.process.wait(timeout=5)
+            assert agent.process.returncode == 0
+
+
+def test_without_systemds_watchdog_it_is_not_fed(tmp_path: Path) -> None:
+    with NotifySocket() as systemd, RunningAgent(tmp_path, environment={"NOTIFY_SOCKET": systemd.address}) as agent:
+        systemd.wait_for("READY=1")
+        agent.process.send_signal(signal.SIGTERM)
+        assert systemd.wait_for("STOPPING=1") == ["STOPPING=1"]
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_a_taken_port_is_told_in_a_sentence(tmp_path: Path, taken_port: int) -> None:
+    said = _what_it_says_at_its_end(RunningAgent(tmp_path, http={"port": taken_port}))
+    assert f"127.0.0.1:{taken_port}: Address already in use" in said
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"models": {"folder": "nowhere"}}, "nowhere is no folder. Make it (mkdir -p "),
+        ({"models": {"foldr": "models"}}, "agent.yaml, line 7: unknown key models.foldr; did you mean folder?"),
+        ({"mqtt": {"enabled": True, "password_file": "models"}}, "models cannot be read: Is a directory."),
+        ({"mqtt": {"enabled": True, "password_file": "nowhere"}}, "nowhere cannot be read: No such file or directory."),
+        ({"mqtt": {"enabled": True, "host": "a..b"}}, "mqtt.host is 'a..b', which is no host name"),
+        ({"http": {"host": "192.0.2.1"}}, "http: cannot listen on 192.0.2.1:0: Cannot assign requested address."),
+        ({"cameras": {"front": {}}}, "cameras.front.source is missing"),
+    ],
+    ids=["no folder", "unknown key", "password folder", "no password", "bad host", "foreign address", "no source"],
+)
+def test_what_is_wrong_with_the_configuration_is_told_in_a_sentence(
+    tmp_path: Path, config: dict[str, Any], words: str
+) -> None:
+    assert words in _what_it_says_at_its_end(RunningAgent(tmp_path, **config))
+
+
+@pytest.mark.mosquitto
+def test_json_logs_are_one_object_a_line(tmp_path: Path) -> None:
+    with (
+        Mosquitto(tmp_path) as broker,
+        _agent_at(broker, tmp_path, logging={"format": "json", "level": "debug"}) as agent,
+    ):
+        agent.drop(b"not a model", "bad")
+        agent.post("/predict", content=b"not an image")
+        wait_until(lambda: agent.rejection("bad"), what="the bad model is refused")
+        broker.kill()
+        wait_until(lambda: "ended the connection" in agent.log, what="the lost broker is logged")
+        agent.end()
+    lines = [line for line in agent.log.splitlines() if line != _FOREIGN]
+    records = [json.loads(line) for line in lines]
+    assert len(records) > 5
+    assert all(record.keys() == {"time", "level", "logger", "message"} for record in records)
+    assert {record["level"] for record in records} <= {"debug", "info", "warning", "error"}
+    messages = [record["message"] for record in records]
+    assert "Stopping." in messages
+    assert any("bad.tflite" in message for message in messages)
+
+
+def test_the_service_needs_neither_tensorflow_nor_what_only_a_terminal_needs() -> None:
+    script = "import agent.cli, agent.service, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout.split()
+    assert "fastapi" in loaded
+    assert not {"tensorflow", "keras", "converter", "rich", "amqtt", "httpx", "PIL", "matplotlib"} & set(loaded)
+
+
+def test_a_running_agent_has_loaded_no_tensorflow(tmp_path: Path) -> None:
+    with RunningAgent(tmp_path) as agent:
+        agent.drop(model_file(1))
+        wait_until(lambda: agent.post("/predict", content=digit_png()).is_success, what="the model serves")
+        mapped = _proc(agent, "maps")
+    assert "ai_edge_litert" in mapped or "tflite_runtime" in mapped
+    assert "site-packages/tensorflow/" not in mapped
+
+
+def _agent_at(broker: Mosquitto, folder: Path, **config: Any) -> RunningAgent:
+    agent = RunningAgent(
+        folder,
+        mqtt={"enabled": True, "host": "127.0.0.1", "port": broker.port},
+        cameras={"front": {**_CAMERA, "model": "digits"}},
+        **config,
+    )
+    agent.drop(model_file(1))
+    return agent
+
+
+def _what_it_says_at_its_end(agent: RunningAgent) -> str:
+    """For an agent that cannot start: exit code 2 and a single line."""
+    agent.start()
+    assert agent.process.wait(timeout=20) == 2, agent.log
+    (line,) = agent.log.splitlines()
+    assert line.startswith("edge-agent: ")
+    return line
+
+
+def _catches(agent: RunningAgent, number: signal.Signals) -> bool:
+    (mask,) = (line.split()[1] for line in _proc(agent, "status").splitlines() if line.startswith("SigCgt:"))
+    return bool(int(mask, 16) & 1 << (number - 1))
+
+
+def _proc(agent: RunningAgent, file: str) -> str:
+    return Path(f"/proc/{agent.process.pid}/{file}").read_text()

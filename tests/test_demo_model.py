@@ -1,0 +1,38 @@
+"""The committed model and video of the demo: small, honest about their accuracy, and fit for each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+
+from agent.image import Image
+from agent.models.metadata import read_model_file
+from agent.models.tflite import TFLiteClassifier
+
+DEMO = Path(__file__).parents[1] / "demo"
+
+
+def test_the_model_is_small_and_reads_97_of_100_held_out_digits() -> None:
+    stated = json.loads((DEMO / "digits.json").read_text())
+    assert (DEMO / "digits.tflite").stat().st_size < 300_000
+    assert stated["accuracy"]["held_out_clean"] >= 0.97
+
+
+def test_the_model_reads_the_video_as_the_agent_does() -> None:
+    file = read_model_file((DEMO / "digits.tflite").read_bytes())
+    classifier = TFLiteClassifier(file, file.settings, threads=1)
+    shown = json.loads((DEMO / "digits.mp4.json").read_text())
+    right = total = 0
+    capture = cv2.VideoCapture(str(DEMO / "digits.mp4"))
+    for first, last, digit in shown:
+        for number in range(first, last + 1):
+            there, pixels = capture.read()
+            assert there
+            if number % 3 == 0:
+                (best,), _, _ = classifier.classify(Image(pixels, "bgr"), max_results=1, score_threshold=0)
+                right += best.label == str(digit)
+                total += 1
+    capture.release()
+    assert right / total >= 0.9

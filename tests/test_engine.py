@@ -1,0 +1,366 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+from models_on_disk import DIGIT_LABELS, digits, make_admission, photo_of_3
+
+from agent import engine as engine_module
+from agent.classification import Classification, ModelIdentity
+from agent.engine import InferenceEngine, View
+from agent.errors import AgentError, BusyError, ImageFormatError, ImageTooLargeError, ModelNotFoundError
+from agent.image import Frame, Image, decode
+from agent.models.manager import ServedModel
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+FRAME = Frame(photo_of_3(), captured_ns=0)
+JPEG = cv2.imencode(".jpg", photo_of_3().pixels)[1].tobytes()
+DIGIT = View("digits")
+OTHER_LABELS = tuple("abcdefghij")
+
+
+class Served:
+    """What a manager serves, swapped by the test."""
+
+    def __init__(self, folder: Path, *, workers: int) -> None:
+        self._folder = folder
+        self._workers = workers
+        self._served: dict[str, ServedModel] = {}
+
+    def swap(self, *, version: int, labels: Sequence[str] = DIGIT_LABELS) -> None:
+        path = self._folder / "digits.tflite"
+        path.write_bytes(digits(str(version), labels=labels))
+        admitted = make_admission(workers=self._workers).admit(path, name="digits")
+        self._served["digits"] = ServedModel(ModelIdentity("digits", version, admitted.sha256), admitted)
+
+    def get(self, name: str | None) -> ServedModel:
+        if name not in self._served:
+            raise ModelNotFoundError(f"Model {name} is not served.")
+        return self._served[name]
+
+
+class Outcomes:
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str | None, Classification | AgentError]] = []
+
+    def __call__(self, source: str, model: str | None, outcome: Classification | AgentError) -> None:
+        self.seen.append((source, model, outcome))
+
+
+class Running:
+    """An engine over the digits, with a way to keep its workers busy."""
+
+    def __init__(self, engine: InferenceEngine, models: Served, outcomes: Outcomes) -> None:
+        self.engine = engine
+        self.models = models
+        self.outcomes = outcomes
+        self._release = threading.Event()
+
+    def occupy(self) -> None:
+        """Every worker stands still until release()."""
+        arrived = threading.Barrier(self.engine.workers + 1)
+
+        def stand_still() -> None:
+            arrived.wait(10)
+            self._release.wait(10)
+
+        for _ in range(self.engine.workers):
+            self.engine._pool.submit(stand_still)
+        arrived.wait(10)
+
+    def release(self) -> None:
+        self._release.set()
+
+    async def upload(self, content: bytes = JPEG, view: View = DIGIT) -> Classification:
+        return await self.engine.classify_upload(content, view)
+
+    async def frame(self, view: View = DIGIT, frame: Frame = FRAME) -> Classification:
+        return await self.engine.classify_frame(frame, view, source="camera")
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, *, workers: int = 1, max_waiting: int = 2, max_pixels: int = 1 << 26
+) -> AsyncIterator[Running]:
+    models, outcomes = Served(folder, workers=workers), Outcomes()
+    models.swap(version=1)
+    engine = InferenceEngine(
+        models=models, workers=workers, max_waiting=max_waiting, max_pixels=max_pixels, on_outcome=outcomes
+    )
+    run = Running(engine, models, outcomes)
+    try:
+        yield run
+    finally:
+        run.release()
+        engine.close()
+
+
+async def started(*tasks: asyncio.Task[Classification]) -> None:
+    """Every task has come to its first wait."""
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in tasks)
+
+
+def label(classification: Classification) -> str:
+    return classification.categories[0].label
+
+
+def test_upload_and_frame_get_the_same_answer(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as run:
+            upload, frame = await run.upload(), await run.frame()
+            assert label(upload) == label(frame) == "3"
+            assert upload.model == frame.model == run.models.get("digits").identity
+            assert upload.timing.decode > 0
+            assert frame.timing.decode == 0
+            for timing in (upload.timing, frame.timing):
+                assert timing.total >= timing.decode + timing.preprocess + timing.invoke > 0
+
+    asyncio.run(scenario())
+
+
+def test_every_outcome_is_reported_with_its_source(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as run:
+            good = [await run.upload(), await run.frame()]
+            with pytest.raises(ImageFormatError):
+                await run.upload(b"text")
+            with pytest.raises(ModelNotFoundError):
+                await run.frame(View("cats"))
+            assert run.outcomes.seen[:2] == [("upload", "digits", good[0]), ("camera", "digits", good[1])]
+            assert [(s, m, type(o)) for s, m, o in run.outcomes.seen[2:]] == [
+                ("upload", "digits", ImageFormatError),
+                ("camera", "cats", ModelNotFoundError),
+            ]
+
+    asyncio.run(scenario())
+
+
+def test_upload_beyond_the_line_is_refused_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path, workers=2, max_waiting=3) as run:
+            run.occupy()
+            line = [asyncio.create_task(run.upload()) for _ in range(5)]
+            await started(*line)
+            begun_s = time.monotonic()
+            with pytest.raises(BusyError, match="All 5 places in line are taken") as caught:
+                await run.upload()
+            assert time.monotonic() - begun_s < 1
+            assert caught.value.retry_after_s == 1
+            run.release()
+            assert [label(each) for each in await asyncio.gather(*line)] == ["3"] * 5
+            assert label(await run.upload()) == "3"  # the places are free again
+
+    asyncio.run(scenario())
+
+
+def test_frame_is_never_refused_for_want_of_a_place(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path, max_waiting=0) as run:
+            run.occupy()
+            line = [asyncio.create_task(run.upload()), *(asyncio.create_task(run.frame()) for _ in range(5))]
+            await started(*line)
+            with pytest.raises(BusyError):
+                await run.upload()
+            run.release()
+            assert [label(each) for each in await asyncio.gather(*line)] == ["3"] * 6
+
+    asyncio.run(scenario())
+
+
+def test_place_of_a_caller_who_left_or_failed_is_free_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path, max_waiting=0) as run:
+            for content in (b"text", JPEG[:500]):
+                with pytest.raises(AgentError):
+                    await run.upload(content)
+            with pytest.raises(ModelNotFoundError):
+                await run.upload(JPEG, View("cats"))
+            run.occupy()
+            left = asyncio.create_task(run.upload())
+            await started(left)
+            left.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await left
+            line = asyncio.create_task(run.upload())
+            await started(line)
+            run.release()
+            assert label(await line) == "3"
+
+    asyncio.run(scenario())
+
+
+def test_uploads_are_decoded_in_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    def noted(content: bytes, *, max_pixels: int, smallest_side: int | None) -> Image:
+        threads.append(threading.current_thread().name)
+        assert smallest_side == 32
+        return decode(content, max_pixels=max_pixels, smallest_side=smallest_side)
+
+    async def scenario() -> None:
+        async with running(tmp_path, workers=2) as run:
+            await asyncio.gather(*(run.upload() for _ in range(4)))
+
+    monkeypatch.setattr(engine_module, "decode", noted)
+    asyncio.run(scenario())
+    assert len(threads) == 4
+    assert all(name.startswith("worker") for name in threads)
+
+
+def test_loop_goes_on_while_the_workers_work(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as run:
+            run.occupy()
+            waiting = asyncio.create_task(run.frame())
+            for _ in range(100):
+                await started(waiting)
+            run.release()
+            await waiting
+
+    asyncio.run(scenario())
+
+
+def test_upload_above_the_pixel_limit_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path, max_pixels=100) as run:
+            with pytest.raises(ImageTooLargeError, match="at most 100 pixels"):
+                await run.upload()
+
+    asyncio.run(scenario())
+
+
+def test_version_taken_at_the_start_is_kept_to_the_end(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as run:
+            run.occupy()
+            before = [asyncio.create_task(run.upload()), asyncio.create_task(run.frame())]
+            await started(*before)
+            run.models.swap(version=2, labels=OTHER_LABELS)
+            after = [asyncio.create_task(run.upload()), asyncio.create_task(run.frame())]
+            await started(*after)
+            run.release()
+            answers = await asyncio.gather(*before, *after)
+            assert [(each.model.version, label(each)) for each in answers] == [(1, "3"), (1, "3"), (2, "d"), (2, "d")]
+            assert answers[0].model.sha256 != answers[2].model.sha256
+
+    asyncio.run(scenario())
+
+
+def test_many_callers_across_many_swaps_get_labels_of_the_version_they_are_told(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path, workers=2, max_waiting=100) as run:
+            tasks = []
+            for version in range(2, 12):
+                tasks += [asyncio.create_task(run.upload()), asyncio.create_task(run.frame())]
+                await asyncio.sleep(0)
+                run.models.swap(version=version, labels=DIGIT_LABELS if version % 2 else OTHER_LABELS)
+            answers = await asyncio.gather(*tasks)
+            assert [each.model.version for each in answers] == [n for n in range(1, 11) for _ in range(2)]
+            assert [label(each) for each in answers] == ["3" if each.model.version % 2 else "d" for each in answers]
+
+    asyncio.run(scenario())
+
+
+def test_region_of_the_frame_is_what_is_classified(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        digit = photo_of_3().to_color("bgr").pixels
+        height, width = digit.shape[:2]
+        wide = np.zeros((2 * height, 3 * width, 3), np.uint8)
+        wide[height:, width : 2 * width] = digit
+        frame = Frame(Image(wide, "bgr"), captured_ns=0)
+        async with running(tmp_path) as run:
+            view = View("digits", region=(1 / 3, 0.5, 2 / 3, 1.0))
+            part, whole = await run.frame(view, frame), await run.frame()
+            assert label(part) == "3"
+            assert part.categories[0].score == pytest.approx(whole.categories[0].score, abs=0.02)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("degrees", "quarters"), [(0, 0), (90, 1), (180, 2), (270, 3)])
+def test_camera_that_hangs_askew_is_turned_upright(tmp_path: Path, degrees: int, quarters: int) -> None:
+    async def scenario() -> None:
+        turned = np.ascontiguousarray(np.rot90(photo_of_3().pixels, quarters))  # against the clock
+        async with running(tmp_path) as run:
+            view = View("digits", rotate=degrees)
+            upright, askew = await run.frame(), await run.frame(view, Frame(Image(turned, "bgr"), captured_ns=0))
+            assert askew.categories == upright.categories
+
+    asyncio.run(scenario())
+
+
+def test_region_is_cut_before_the_frame_is_turned(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        digit = np.rot90(photo_of_3().pixels)
+        frame = Frame(Image(np.hstack([np.zeros_like(digit), digit]), "bgr"), captured_ns=0)
+        async with running(tmp_path) as run:
+            view = View("digits", region=(0.5, 0.0, 1.0, 1.0), rotate=90)
+            assert label(await run.frame(view, frame)) == "3"
+
+    asyncio.run(scenario())
+
+
+def test_view_bounds_the_categories(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as run:
+            assert len((await run.frame(View("digits", max_results=3))).categories) == 3
+            assert (await run.frame(View("digits", score_threshold=1.01))).categories == ()
+
+    asyncio.run(scenario())
+
+
+def test_longest_call_is_timed_while_it_runs(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as run:
+            assert run.engine.oldest_call_s == 0
+            entered, leave = threading.Event(), threading.Event()
+
+            def slow() -> tuple[Image, float]:
+                entered.set()
+                leave.wait(10)
+                return photo_of_3(), 0.0
+
+            call = asyncio.create_task(run.engine._in_worker(slow, DIGIT))
+            await asyncio.to_thread(entered.wait, 10)
+            first_s = run.engine.oldest_call_s
+            assert 0 < first_s < run.engine.oldest_call_s
+            leave.set()
+            await call
+            assert run.engine.oldest_call_s == 0
+
+    asyncio.run(scenario())
+
+
+def test_close_waits_for_the_call_in_flight(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as run:
+            entered, leave = threading.Event(), threading.Event()
+
+            def slow() -> tuple[Image, float]:
+                entered.set()
+                leave.wait(10)
+                return photo_of_3(), 0.0
+
+            call = asyncio.create_task(run.engine._in_worker(slow, DIGIT))
+            await asyncio.to_thread(entered.wait, 10)
+            waiting = asyncio.create_task(run.frame())
+            await started(waiting)
+            closing = asyncio.create_task(asyncio.to_thread(run.engine.close))
+            with pytest.raises(asyncio.CancelledError):
+                await waiting  # still in line: never begun
+            assert not closing.done()
+            leave.set()
+            await closing
+            assert label(await call) == "3"
+
+    asyncio.run(scenario())
