@@ -221,7 +221,7 @@ class Service:
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                limit_concurrency=100,
+                limit_concurrency=500,  # connections, most of them idle; below the 1023 that select() can watch
                 timeout_graceful_shutdown=_STOP_HTTP_S,
             )
         )

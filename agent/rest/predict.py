@@ -5,25 +5,33 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from starlette.exceptions import HTTPException
 from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annotation)
 from starlette.responses import JSONResponse
 
 from agent.engine import View
 from agent.errors import BusyError, ImageError
-from agent.rest.upload import now_ns, read_form, read_image
+from agent.rest.upload import BodiesInFlight, now_ns, read_form, read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.classification import Classification, Result, ResultLog
 
-Model = Annotated[str | None, Query(description="Which model; the first by name where it is left out.")]
-MaxResults = Annotated[int, Query(ge=1, le=10_000, description="How many categories at most.")]
-ScoreThreshold = Annotated[float, Query(ge=0, le=1, description="The least score of a category.")]
+
+async def _view(
+    model: Annotated[str | None, Query(description="Which model; the first by name where it is left out.")] = None,
+    max_results: Annotated[int, Query(ge=1, le=10_000, description="How many categories at most.")] = 5,
+    score_threshold: Annotated[float, Query(ge=0, le=1, description="The least score of a category.")] = 0.0,
+) -> View:
+    return View(model, max_results, score_threshold)
+
+
+Wanted = Annotated[View, Depends(_view)]
 
 _MAX_FILES = 64
+_MAX_BODIES = 64
 _IMAGE = {"type": "string", "format": "binary"}
 _ONE = {
     "multipart/form-data": {"schema": {"type": "object", "properties": {"file": _IMAGE}, "required": ["file"]}},
@@ -57,6 +65,7 @@ def predict_router(
 ) -> APIRouter:
     """`publish` gets every Result on the event loop's thread."""
     router = APIRouter(tags=["predict"])
+    bodies = BodiesInFlight(at_most=_MAX_BODIES)
 
     async def classify(content: bytes, view: View, arrived_ns: int) -> dict[str, Any]:
         classification = await engine.classify_upload(content, view)
@@ -66,31 +75,24 @@ def predict_router(
 
     @router.post("/predict", openapi_extra={"requestBody": {"content": _ONE, "required": True}})
     @router.post("/predict_async", openapi_extra={"requestBody": {"content": _ONE, "required": True}})
-    async def predict(
-        request: Request,
-        model: Model = None,
-        max_results: MaxResults = 5,
-        score_threshold: ScoreThreshold = 0.0,
-    ) -> JSONResponse:
+    async def predict(request: Request, view: Wanted) -> JSONResponse:
         """Classifies one JPEG, PNG, WebP or BMP: the form field `file`, or the image as the body."""
         arrived_ns = now_ns()
-        content = await read_image(request, max_bytes=max_upload_bytes, timeout_s=upload_timeout_s)
-        return JSONResponse(await classify(content, View(model, max_results, score_threshold), arrived_ns))
+        with bodies.place():
+            content = await read_image(request, max_bytes=max_upload_bytes, timeout_s=upload_timeout_s)
+        return JSONResponse(await classify(content, view, arrived_ns))
 
     @router.post("/batch_predict", openapi_extra={"requestBody": {"content": _MANY, "required": True}})
-    async def batch_predict(
-        request: Request,
-        model: Model = None,
-        max_results: MaxResults = 5,
-        score_threshold: ScoreThreshold = 0.0,
-    ) -> JSONResponse:
+    async def batch_predict(request: Request, view: Wanted) -> JSONResponse:
         """Classifies the form's `files`, in order; a bad one gives `{"error": ...}` in its place."""
         arrived_ns = now_ns()
-        files = await read_form(request, field_name="files", max_bytes=8 * max_upload_bytes, timeout_s=upload_timeout_s)
+        with bodies.place():
+            files = await read_form(
+                request, field_name="files", max_bytes=8 * max_upload_bytes, timeout_s=upload_timeout_s
+            )
         if not 1 <= len(files) <= _MAX_FILES:
             raise HTTPException(400, f"The form has {len(files)} fields `files`; send 1 to {_MAX_FILES}.")
         places = asyncio.Semaphore(engine.workers)  # a batch must not fill the line for everybody else
-        view = View(model, max_results, score_threshold)
 
         async def one(content: bytes) -> dict[str, Any]:
             async with places:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,11 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 
+from agent.errors import BusyError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from python_multipart.multipart import MultipartCallbacks
     from starlette.requests import Request
 
@@ -26,6 +31,24 @@ class Part:
     name: str | None = None
     file_name: str | None = None
     content: bytes = b""
+
+
+class BodiesInFlight:
+    """Bounds the memory of bodies that are still arriving, of which slow clients could open any number."""
+
+    def __init__(self, *, at_most: int) -> None:
+        self._left = at_most
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Raises BusyError at once when all places are taken."""
+        if not self._left:
+            raise BusyError("Too many uploads are arriving at once. Try again.", retry_after_s=1)
+        self._left -= 1
+        try:
+            yield
+        finally:
+            self._left += 1
 
 
 def now_ns() -> int:

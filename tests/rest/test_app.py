@@ -220,6 +220,22 @@ def test_a_full_line_is_busy_at_once(rest: Rest) -> None:
     assert "places in line are taken" in busy[0].json()["error"]
 
 
+def test_more_bodies_than_memory_allows_are_turned_away_and_the_next_is_taken(tmp_path: Path) -> None:
+    rest = Rest(tmp_path, upload_timeout_s=0.2)
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    async def crowd(client: httpx.AsyncClient) -> list[int]:
+        answers = await asyncio.gather(*(client.post("/predict", content=stalled()) for _ in range(70)))
+        return [answer.status_code for answer in [*answers, await client.post("/predict", content=PICTURE)]]
+
+    codes = rest.serve(crowd)
+    rest.engine.close()
+    assert codes == [408] * 64 + [503] * 6 + [503]  # the last one only for want of a model
+
+
 def test_health_readiness_and_metrics(rest: Rest) -> None:
     assert rest.get("/healthz").json() == {"status": "ok"}
     assert rest.get("/readyz").json() == {"ready": True, "reasons": [], "mqtt": {"state": "connected"}}
