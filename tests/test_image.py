@@ -301,7 +301,7 @@ def test_scene_is_the_same_however_the_camera_was_held(assets: Path) -> None:
         assert np.abs(image.pixels.astype(int) - images[0].pixels).mean() < 6
     categories = [classify(assets, content) for content in contents]
     assert len({category.label for category in categories}) == 1
-    assert [c.score for c in categories] == pytest.approx([categories[0].score] * 4, abs=0.09)
+    assert [c.score for c in categories] == pytest.approx([categories[0].score] * 4, abs=0.15)  # four different JPEGs
 
 
 @pytest.mark.assets

@@ -105,7 +105,8 @@ def test_scores_are_the_published_ones_for_the_very_same_pixels(assets: Path, na
         image = pillow_resize(decode((assets / "photos" / photo).read_bytes()), width, height)
         category = best(taught, image)
         assert category.index == wanted["index"], photo
-        tolerance = 1e-3 if taught.input.dtype == "float32" else 0.09
+        # 0.09 between kernels where quantised; tflite-runtime's logits differ from LiteRT's by up to three steps.
+        tolerance = 1e-3 if taught.input.dtype == "float32" else max(0.09, 3.1 * taught.output.scale)
         assert category.score == pytest.approx(wanted["score"], abs=tolerance), photo
 
 
