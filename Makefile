@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-in
 
 run:
 	@$(SET_UP) $(VENV) locks/demo.txt
-	@mkdir -p .demo/models && cp demo/digits.tflite .demo/models/
+	@mkdir -p .demo/models && cp -u demo/digits.tflite .demo/models/
 	@cat demo/where-to-look.txt
 	@exec $(BIN)/edge-agent run --config configs/demo.yaml
 
@@ -40,13 +40,15 @@ bench: dev .cache/mobilenet_v2_int8.tflite
 
 # On each Python from 3.10 to 3.13 that this machine has, and once with tflite-runtime in LiteRT's place.
 test-pythons: test-tflite-runtime
-	@set -e; for version in 3.10 3.11 3.12 3.13; do \
-		command -v python$$version >/dev/null && python$$version -c '' 2>/dev/null || { echo "no python$$version here"; continue; }; \
+	@set -e; if command -v pyenv >/dev/null; then export PYENV_VERSION=$$(pyenv versions --bare | paste -sd: -); fi; \
+	for version in 3.10 3.11 3.12 3.13; do \
+		python$$version -c '' 2>/dev/null || { echo "There is no python$$version here."; continue; }; \
 		deploy/venv.sh python$$version .venv-$$version locks/dev.txt; \
-		.venv-$$version/bin/pytest -q; \
+		.venv-$$version/bin/python -c "import sys; assert sys.version.startswith('$$version')"; \
+		echo "Python $$version:"; .venv-$$version/bin/pytest -q; \
 	done
 
-test-tflite-runtime:
+test-tflite-runtime:  # which has no wheel for Python 3.12 and later
 	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
 	.venv-tflite-runtime/bin/pytest -q
 
@@ -71,4 +73,4 @@ lock: dev
 	$(LOCK) pyproject.toml locks/build.in locks/demo-training.in --extra converter -o locks/converter.txt
 
 clean:
-	rm -rf .venv .venv-* .demo build *.egg-info
+	rm -rf .venv .venv-* .cache .demo build *.egg-info

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -129,5 +129,5 @@ def iso_time(unix_ns: int) -> str:
 
 def _ulid(unix_ns: int) -> str:
     """26 characters that sort by time: 48 bits of milliseconds, 80 random bits (github.com/ulid/spec)."""
-    number = (unix_ns // 1_000_000) << 80 | secrets.randbits(80)
+    number = (unix_ns // 1_000_000) << 80 | random.getrandbits(80)
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

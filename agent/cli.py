@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import statistics
 import sys
 import time
@@ -53,9 +51,6 @@ def run(config: ConfigFile = None) -> None:
     from agent import service
 
     service.run(settings)
-    # Everything is stopped and said. A capture thread may hang in OpenCV for seconds more: do not wait for it.
-    logging.shutdown()
-    os._exit(0)
 
 
 @app.command("check-config")
@@ -91,7 +86,6 @@ def classify(
     as_json: Json = False,
 ) -> None:
     """Classify image files with a model file, as the service would."""
-    from agent.errors import ImageError
     from agent.image import decode
 
     classifier = _open(model, mean, std, labels)
@@ -100,7 +94,7 @@ def classify(
     for path in images:
         try:
             image = decode(_read(path), smallest_side=classifier.longest_side)
-        except ImageError as error:
+        except AgentError as error:
             failed = True
             answers.append({"image": str(path), "error": str(error)})
             continue
@@ -125,7 +119,7 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
     file = read_model_file(_read(model))
     settings = file.settings.overridden_by(read_sidecars(model))
     try:
-        _classifier(file, settings)
+        _classifier(file, settings).warm_up()
     except ModelError as error:
         verdict = str(error)
     else:
@@ -196,9 +190,11 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
-        return checked_numbers(option, [float(number) for number in text.split(",")])
+        return checked_numbers(option.strip("-"), [float(number) for number in text.split(",")])
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not one number or three with commas.", param_hint=option) from None
+        raise typer.BadParameter(
+            f"{text!r} is not one number or three with commas, and std cannot be 0.", param_hint=option
+        ) from None
 
 
 def _read(path: Path) -> bytes:

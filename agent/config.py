@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from agent.config_errors import line_of, parse, sentence, unknown_key_sentence, variable_sentence
 from agent.errors import ConfigError, ModelError
 from agent.image import MAX_PIXELS
 from agent.models.settings import ModelSettings, checked_numbers, parse_labels
@@ -36,24 +44,52 @@ def _region(region: tuple[float, float, float, float]) -> tuple[float, float, fl
     return region
 
 
-def _mean(value: float | list[float]) -> float | list[float]:
-    checked_numbers("mean", value if isinstance(value, list) else [value])
-    return value
+def _base_topic(topic: str) -> str:
+    if not re.fullmatch(r"[^+#\x00/]+(/[^+#\x00/]+)*", topic):
+        raise ValueError("must be names with '/' between them, without '+' and '#'")
+    return topic
 
 
-def _std(value: float | list[float]) -> float | list[float]:
-    checked_numbers("std", value if isinstance(value, list) else [value])
-    return value
+def _number_as_text(source: Any) -> Any:
+    return str(source) if type(source) is int and source >= 0 else source
+
+
+def _source(source: str) -> str:
+    if not source.strip():
+        raise ValueError("must be a camera's number, a device, a URL, a file or a folder")
+    return source
+
+
+def _channels(key: str) -> AfterValidator:
+    def check(value: float | list[float]) -> float | list[float]:
+        checked_numbers(key, value if isinstance(value, list) else [value])
+        return value
+
+    return AfterValidator(check)
 
 
 Name = Annotated[str, AfterValidator(_topic_level)]
-Mean = Annotated[float | list[float], AfterValidator(_mean)]
-Std = Annotated[float | list[float], AfterValidator(_std)]
+Mean = Annotated[float | list[float], _channels("mean")]
+Std = Annotated[float | list[float], _channels("std")]
+Source = Annotated[
+    str, BeforeValidator(_number_as_text), AfterValidator(_source), WithJsonSchema({"type": ["string", "integer"]})
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _without_nulls(said: Any, section: type[BaseModel]) -> Any:
+    if not isinstance(said, dict):
+        return said
+    return {key: value for key, value in said.items() if value is not None or key not in section.model_fields}
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_means_the_default(cls, said: Any) -> Any:
+        return _without_nulls({} if said is None else said, cls)
 
 
 class Device(_Section):
@@ -95,7 +131,7 @@ class Engine(_Section):
 
 
 class Camera(_Section):
-    source: str
+    source: Source
     model: str | None = None
     max_fps: float = Field(default=5, gt=0)
     region: Annotated[tuple[float, float, float, float], AfterValidator(_region)] = (0.0, 0.0, 1.0, 1.0)
@@ -114,7 +150,7 @@ class Mqtt(_Section):
     username: str | None = None
     password_file: Path | None = None
     client_id: str | None = None
-    base_topic: str = Field(default="edge-agent", pattern=r"^[^+#\x00/]+(/[^+#\x00/]+)*$")
+    base_topic: Annotated[str, AfterValidator(_base_topic)] = "edge-agent"
     protocol: Literal[5, 311] = 5
     results: Literal["all", "changes", "off"] = "all"
     embedded_broker: bool = False
@@ -147,6 +183,11 @@ class Config(BaseSettings):
     http: Http = Http()
     logging: Logging = Logging()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _an_empty_section_means_its_default(cls, said: Any) -> Any:
+        return _without_nulls(said, cls)
+
     @model_validator(mode="after")
     def _upload_is_no_camera(self) -> Config:
         if "upload" in self.cameras:
@@ -170,18 +211,18 @@ def load_config(path: Path | None) -> Config:
 
     Relative paths in the file are relative to its folder.
     """
-    text = "" if path is None else _read(path)
     where = str(path) if path else "the environment"
-    try:
-        document = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{where} must hold sections such as `models:` and `cameras:`.")
+    document, node = parse("" if path is None else _read(path), where)
+    # Not left to pydantic: BaseSettings takes keys such as `_env_file` for arguments of its own.
+    for key in document.keys() - Config.model_fields.keys():
+        place = f"{where}, line {line_of([key], node)}"
+        raise ConfigError(unknown_key_sentence([key], place, list(Config.model_fields)))
     try:
         config = Config(**document)
     except ValidationError as error:
-        raise ConfigError(_sentence(error, where, text)) from None
+        raise ConfigError(sentence(error, root=Config, where=where, node=node, prefix=_PREFIX)) from None
+    except SettingsError as error:
+        raise ConfigError(variable_sentence(error, _PREFIX)) from None
     return _anchored(config, (path.parent if path else Path()).absolute())
 
 
@@ -212,18 +253,24 @@ def _read(path: Path) -> str:
 
 
 def _anchored(config: Config, base: Path) -> Config:
-    def anchor(path: Path) -> Path:
-        return Path(os.path.normpath(base / path.expanduser()))
+    def anchor(key: str, path: Path) -> Path:
+        try:
+            return Path(os.path.normpath(base / path.expanduser()))
+        except RuntimeError:
+            raise ConfigError(f"{key}: no home folder is known for {path}; write the path in full.") from None
 
     settings = {
-        name: said.model_copy(update={"labels": anchor(said.labels)}) if isinstance(said.labels, Path) else said
+        name: said.model_copy(update={"labels": anchor(f"models.settings.{name}.labels", said.labels)})
+        if isinstance(said.labels, Path)
+        else said
         for name, said in config.models.settings.items()
     }
-    models = config.models.model_copy(update={"folder": anchor(config.models.folder), "settings": settings})
-    password = config.mqtt.password_file
-    mqtt = config.mqtt.model_copy(update={"password_file": anchor(password)}) if password else config.mqtt
+    folder = anchor("models.folder", config.models.folder)
+    models = config.models.model_copy(update={"folder": folder, "settings": settings})
+    password = config.mqtt.password_file and anchor("mqtt.password_file", config.mqtt.password_file)
+    mqtt = config.mqtt.model_copy(update={"password_file": password})
     cameras = {
-        name: camera.model_copy(update={"source": str(anchor(Path(camera.source)))})
+        name: camera.model_copy(update={"source": str(anchor(f"cameras.{name}.source", Path(camera.source)))})
         if is_file_source(camera.source)
         else camera
         for name, camera in config.cameras.items()
@@ -251,56 +298,3 @@ def _overrides(name: str, said: ModelOverrides) -> ModelSettings:
 
 def _numbers(value: float | list[float] | None) -> tuple[float, ...] | None:
     return None if value is None else tuple(value) if isinstance(value, list) else (value,)
-
-
-def _sentence(error: ValidationError, where: str, text: str) -> str:
-    """The first fault: file and line (or the variable), the key, what is wrong, what would be right."""
-    fault = error.errors(include_url=False)[0]
-    path = [str(step) for step in fault["loc"] if str(step) not in _BRANCHES]
-    key = ".".join(path)
-    line = _line_of(path, text)
-    place = f"{where}, line {line}" if line else f"{where} or the variable {_PREFIX}{'__'.join(path).upper()}"
-    if fault["type"] == "extra_forbidden":
-        known = _keys_beside(path)
-        near = difflib.get_close_matches(path[-1], known, 1, 0.5)
-        remedy = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}."
-        return f"{place}: unknown key {key}; {remedy}"
-    if fault["type"] == "missing":
-        return f"{place}: {key} is missing; give it."
-    message = fault["msg"].removeprefix("Value error, ")
-    if not key:
-        return f"{where}: {message}."
-    return f"{place}: {key} {message[0].lower()}{message[1:]}, not {fault['input']!r}."
-
-
-# Steps that pydantic adds for the branch of a union, which stand in no file.
-_BRANCHES = frozenset({"[key]", "float", "int", "list[float]", "list[str]", "path", "Path", "literal['auto']"}) | {
-    "constrained-int",
-    "function-after[_mean(), union[float,list[float]]]",
-    "function-after[_std(), union[float,list[float]]]",
-}
-
-
-def _keys_beside(path: list[str]) -> list[str]:
-    """The keys that may stand where the unknown one does; a dict such as `cameras` has any name one level down."""
-    section: type[BaseModel] = Config
-    for step in path[:-1]:
-        field = section.model_fields.get(step)
-        if field is None:
-            continue  # the name of a camera or a model
-        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        section = next((kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)), section)
-    return list(section.model_fields)
-
-
-def _line_of(path: list[str], text: str) -> int | None:
-    """The line of the deepest key of `path` that the file has, counted from 1."""
-    node, line = yaml.compose(text), None
-    for step in path:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        pair = next((pair for pair in node.value if pair[0].value == step), None)
-        if pair is None:
-            break
-        line, node = pair[0].start_mark.line + 1, pair[1]
-    return line

@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.image import Image
     from agent.models.manager import ServedModel
 
-T = TypeVar("T")
+UPLOAD = "upload"  # the source of what comes by HTTP; no camera may have this name
 
 
 class Models(Protocol):
@@ -68,12 +68,15 @@ class InferenceEngine:
         self.workers = workers
 
     async def classify_frame(self, frame: Frame, view: View, *, source: str) -> Classification:
-        """Never refused for want of a place: a camera has at most one frame in flight. ModelNotFoundError."""
-        return await self._observed(source, view.model, self._in_worker(lambda: (frame.image, 0.0), view))
+        """Never refused for want of a place: a camera has at most one frame in flight.
 
-    async def classify_upload(self, content: bytes, view: View, *, source: str = "upload") -> Classification:
-        """Raises ImageError, ModelNotFoundError, and BusyError at once when the line is full."""
-        return await self._observed(source, view.model, self._upload(content, view))
+        Raises ModelNotFoundError, and ModelError when the runtime fails on this frame.
+        """
+        return await self._observed(source, view.model, self._frame(frame, view))
+
+    async def classify_upload(self, content: bytes, view: View) -> Classification:
+        """Raises ImageError, ModelNotFoundError, ModelError, and BusyError at once when the line is full."""
+        return await self._observed(UPLOAD, view.model, self._upload(content, view))
 
     @property
     def oldest_call_s(self) -> float:
@@ -82,16 +85,20 @@ class InferenceEngine:
         return time.monotonic() - min(started_s) if started_s else 0.0
 
     def close(self) -> None:
-        """Waits for the calls in flight."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Takes no more calls; does not wait for one that hangs."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _frame(self, frame: Frame, view: View) -> Classification:
+        return await self._in_worker(self._models.get(view.model), lambda: (frame.image, 0.0), view)
 
     async def _upload(self, content: bytes, view: View) -> Classification:
         if self._uploads >= self._max_uploads:
             raise BusyError(f"All {self._max_uploads} places in line are taken. Try again.", retry_after_s=1)
         self._uploads += 1
         try:
-            side = self._models.get(view.model).admitted.classifiers[0].longest_side
-            return await self._in_worker(lambda: _timed_decode(content, self._max_pixels, side), view)
+            served = self._models.get(view.model)
+            side = served.admitted.classifiers[0].longest_side
+            return await self._in_worker(served, lambda: _timed_decode(content, self._max_pixels, side), view)
         finally:
             self._uploads -= 1
 
@@ -104,9 +111,10 @@ class InferenceEngine:
         self._on_outcome(source, model, classification)
         return classification
 
-    async def _in_worker(self, load: Callable[[], tuple[Image, float]], view: View) -> Classification:
-        # Taken once: labels, preprocessing and interpreter of one version to the end, whatever is swapped in.
-        served = self._models.get(view.model)
+    async def _in_worker(
+        self, served: ServedModel, load: Callable[[], tuple[Image, float]], view: View
+    ) -> Classification:
+        """`served` was taken once: one version's labels, preprocessing and interpreters to the end."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._classify, served, load, view)
 
     def _classify(self, served: ServedModel, load: Callable[[], tuple[Image, float]], view: View) -> Classification:

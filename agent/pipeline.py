@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from agent.classification import Category, StableState
-from agent.errors import ModelNotFoundError
+from agent.errors import ModelError, ModelNotFoundError
 
 if TYPE_CHECKING:
-    from agent.classification import Classification, Result, ResultLog
+    from agent.classification import Classification, ModelIdentity, Result, ResultLog
     from agent.engine import View
     from agent.image import Frame
 
@@ -29,7 +29,10 @@ class Publisher(Protocol):
 
 
 class Pipeline:
-    """At most one frame in flight, so no queue can grow; a camera whose model is missing waits for it."""
+    """At most one frame in flight, so no queue can grow; a camera whose model is missing waits for it.
+
+    `max_fps` None leaves the pace to the source.
+    """
 
     def __init__(
         self,
@@ -40,7 +43,7 @@ class Pipeline:
         publisher: Publisher,
         results: ResultLog,
         view: View,
-        max_fps: float,
+        max_fps: float | None,
         stable_frames: int,
     ) -> None:
         self.camera = camera
@@ -49,16 +52,18 @@ class Pipeline:
         self._publisher = publisher
         self._results = results
         self._view = view
-        self._period_s = 1 / max_fps
+        self._period_s = 1 / max_fps if max_fps else 0.0
         self._stable = StableLabel(frames=stable_frames)
         self.trouble: str | None = None
         self.last_frame_ns: int | None = None
+        self.last_read_s = time.monotonic()
 
     async def run(self) -> None:
         """Until the source ends or is closed."""
         due_s = time.monotonic()
         while (frame := await self._source.read()) is not None:
             self.last_frame_ns = frame.captured_ns
+            self.last_read_s = time.monotonic()
             await self._classify(frame)
             # Waiting before the read, not after it, keeps what is classified the newest.
             due_s = max(due_s + self._period_s, time.monotonic())
@@ -67,7 +72,7 @@ class Pipeline:
     async def _classify(self, frame: Frame) -> None:
         try:
             classification = await self._engine.classify_frame(frame, self._view, source=self.camera)
-        except ModelNotFoundError as error:
+        except (ModelNotFoundError, ModelError) as error:
             self.trouble = str(error)
             return
         self.trouble = None
@@ -79,11 +84,14 @@ class Pipeline:
 
 
 class StableLabel:
-    """Tells a label that holds from one that flickers: a change counts once it held for `frames` in a row."""
+    """Tells a label that holds from one that flickers: a change counts once it held for `frames` in a row.
+
+    The same label from another version is a new state, too: the state names its model.
+    """
 
     def __init__(self, *, frames: int) -> None:
         self._frames = frames
-        self._published: tuple[str | None] | None = None
+        self._published: tuple[str | None, ModelIdentity] | None = None
         self._label: str | None = None
         self._since_ns = 0
         self._count = 0
@@ -95,7 +103,8 @@ class StableLabel:
         if self._count == 0 or label != self._label:
             self._label, self._since_ns, self._count = label, captured_ns, 0
         self._count += 1
-        if self._count < self._frames or self._published == (label,):
+        state = label, classification.model
+        if self._count < self._frames or self._published == state:
             return None
-        self._published = (label,)
+        self._published = state
         return StableState(label, best.score if best else None, self._since_ns, classification.model)

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import importlib.metadata
 import logging
+import os
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,16 +57,22 @@ def run(config: Config) -> None:
 
 
 async def _run(config: Config) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with Service(config) as service:
-        systemd.notify("READY=1", f"STATUS={service.summary()}")
-        log.info("%s", service.summary())
-        await stop.wait()
-        log.info("Stopping.")
-        systemd.notify("STOPPING=1")
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    with anyio.CancelScope() as starting:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, starting.cancel)
+        async with Service(config) as service:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop.set)
+            systemd.notify("READY=1", f"STATUS={service.summary()}")
+            log.info("%s", service.summary())
+            await stop.wait()
+            log.info("Stopping.")
+            systemd.notify("STOPPING=1")
+    # Everything is stopped and said. A thread may hang in OpenCV, in an inference or while it loads a model:
+    # neither the event loop nor the interpreter shall wait for it.
+    logging.shutdown()
+    os._exit(0)
 
 
 class Service:
@@ -148,18 +156,20 @@ class Service:
             self._mqtt.publish_state(camera, state)
 
     def why_not_ready(self) -> list[str]:
-        reasons = [] if self._models.served else ["No model is served yet."]
-        if self._models.folder_trouble:
-            reasons.append(self._models.folder_trouble)
-        for status in self._models.statuses:
-            if status.serving is None and status.rejection is not None:
-                reasons += [f"Model {status.name}: {status.rejection.reason}"]
+        """What keeps the device from its work: no model at all, or a camera without frames or without its model."""
+        reasons = [] if self._models.served else ["No model is served yet.", *self.warnings()]
         for name, camera in self._cameras.items():
             if camera.state not in ("online", "disabled", "ended"):
                 reasons.append(f"Camera {name} is {camera.state}: {camera.reason or 'no frame yet.'}")
             elif camera.state == "online" and (trouble := self._pipelines[name].trouble):
                 reasons.append(f"Camera {name} waits: {trouble}")
         return reasons
+
+    def warnings(self) -> list[str]:
+        """What a person should mend, while the device works on: a folder that is away, files that were rejected."""
+        trouble = self._models.folder_trouble
+        rejections = [(status.name, status.rejection) for status in self._models.statuses if status.rejection]
+        return [*([trouble] if trouble else []), *(f"Model {name}: {why.reason}" for name, why in rejections)]
 
     async def _start_models(self) -> None:
         self._parts.callback(self._engine.close)
@@ -206,6 +216,7 @@ class Service:
             results=self._results,
             publish=lambda result: self.publish_result(result, camera=False),
             why_not_ready=self.why_not_ready,
+            warnings=self.warnings,
             mqtt=lambda: self._mqtt.status.to_json() if self._mqtt else None,
             metrics=self._metrics.render,
             on_request=self._metrics.observe_request,
@@ -221,7 +232,8 @@ class Service:
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                limit_concurrency=500,  # connections, most of them idle; below the 1023 that select() can watch
+                proxy_headers=False,
+                limit_concurrency=500,  # connections; paho waits by select(), which knows only 1023 descriptors
                 timeout_graceful_shutdown=_STOP_HTTP_S,
             )
         )
@@ -256,7 +268,7 @@ class Service:
             publisher=self,
             results=self._results,
             view=View(camera.model, camera.max_results, camera.score_threshold, camera.region, camera.rotate),
-            max_fps=camera.max_fps,
+            max_fps=None if isinstance(source, VideoFile) else camera.max_fps,  # a video has its own pace
             stable_frames=camera.stable_frames,
         )
         self._pipelines[name] = pipeline
@@ -296,13 +308,23 @@ class Service:
         }
 
     async def _feed_watchdog(self, period_s: float) -> None:
-        """Only while everything really advances: a loop that runs says nothing of a worker that hangs."""
+        """Only while everything advances or says why not: a loop that runs says nothing of a worker that hangs."""
         while True:
-            if self._engine.oldest_call_s < _STUCK_AFTER_S:
+            if (stuck := self._stuck()) is None:
                 systemd.notify("WATCHDOG=1")
             else:
-                log.error("An inference has been running for %.0f s.", self._engine.oldest_call_s)
+                log.error("%s systemd will restart the service.", stuck)
             await asyncio.sleep(period_s)
+
+    def _stuck(self) -> str | None:
+        if self._engine.oldest_call_s > _STUCK_AFTER_S:
+            return f"An inference has been running for {self._engine.oldest_call_s:.0f} s."
+        for name, pipeline in self._pipelines.items():
+            silent_s = time.monotonic() - pipeline.last_read_s
+            slowest_s = _STUCK_AFTER_S + 2 / self._config.cameras[name].max_fps
+            if self._cameras[name].state == "online" and silent_s > slowest_s:
+                return f"Camera {name} is online and has given no frame for {silent_s:.0f} s."
+        return None
 
 
 class _Server(uvicorn.Server):

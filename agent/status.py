@@ -35,7 +35,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """`candidate` names the file now being loaded; `since_ns` is when `serving` began to serve."""
+    """`candidate` names a file that is settling or being loaded; `since_ns` is when `serving` began to serve."""
 
     name: str
     serving: ModelIdentity | None = None

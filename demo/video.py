@@ -1,6 +1,7 @@
-"""Film the demo video: `python demo/video.py` writes digits.mp4 and digits.mp4.json beside this file.
+"""Film the demo video: `python demo/video.py` writes digits.mp4, digits.mp4.json and digit.jpg beside this file.
 
-It shows digits that train.py held out. The JSON lists [first frame, last frame, digit], counted from 0.
+It shows digits that train.py held out. The JSON lists [first frame, last frame, digit], counted from 0; the JPEG is
+the first frame, an upload to try.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def main() -> None:
         [place * FRAMES_PER_DIGIT, (place + 1) * FRAMES_PER_DIGIT - 1, int(held_out.digits[index])]
         for place, index in enumerate(shown)
     ]
+    write_first_frame(path, FOLDER / "digit.jpg")
     (FOLDER / "digits.mp4.json").write_text(json.dumps(truth) + "\n")
     print(f"{path}: {len(truth)} digits, {len(truth) * FRAMES_PER_DIGIT} frames, {path.stat().st_size} bytes")
 
@@ -66,6 +68,13 @@ def write_video(path: Path, frames: Iterator[Gray]) -> None:
     for frame in frames:
         video.write(frame)
     video.release()
+
+
+def write_first_frame(video: Path, picture: Path) -> None:
+    capture = cv2.VideoCapture(str(video))
+    _, frame = capture.read()
+    capture.release()
+    cv2.imwrite(str(picture), frame)
 
 
 if __name__ == "__main__":

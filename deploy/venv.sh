@@ -12,21 +12,30 @@ fits() {
     command -v "$1" >/dev/null && "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null
 }
 
-for candidate in "$python" python3.13 python3.12 python3.11 python3.10 none; do
-    fits "$candidate" && break
-done
-[ "$candidate" != none ] || fail "Python 3.10 to 3.13 is needed and $python is not: install python3.11, or call make with PYTHON=/path/to/python3."
-python=$candidate
+if ! fits "$python"; then
+    [ "$python" = python3 ] || fail "Python 3.10 to 3.13 is needed and $python is not: call make with another PYTHON=."
+    for candidate in python3.13 python3.12 python3.11 python3.10 none; do
+        fits "$candidate" && break
+    done
+    [ "$candidate" != none ] || fail "Python 3.10 to 3.13 is needed: install one, or call make with PYTHON=/path/to/python3."
+    python=$candidate
+fi
 "$python" -c 'import venv, ensurepip' 2>/dev/null \
     || fail "$python has no venv module: install it (Debian, Raspberry Pi OS: apt install python3-venv)."
 
-state=$(cat "$lock" pyproject.toml | sha256sum | cut -c1-16)
-stamp=$venv/.installed-$(basename "$lock" .txt)-$state
+# An environment knows its own path and its Python; one that was moved, or broken off half-made, is made anew.
+home="$(pwd) $("$python" --version)"
+if [ "$(cat "$venv/.home" 2>/dev/null)" != "$home" ]; then
+    rm -rf "$venv"
+    "$python" -m venv "$venv" || fail "The virtual environment $venv could not be made: see the message above."
+    echo "$home" >"$venv/.home"
+fi
+name=$(basename "$lock" .txt)
+stamp=$venv/.installed-$name-$(cat "$lock" pyproject.toml | sha256sum | cut -c1-16)
 [ ! -e "$stamp" ] || exit 0
-echo "Setting up $venv from $lock ..."
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+echo "Setting up $venv from $lock: this takes a minute, on a board several ..."
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
 pip install --require-hashes -r "$lock" || fail "The packages of $lock could not be installed: see pip's message above."
 pip install --no-deps --no-build-isolation --editable . || fail "The project itself could not be installed."
-rm -f "$venv/.installed-$(basename "$lock" .txt)-"*
+rm -f "$venv/.installed-$name-"*
 touch "$stamp"

@@ -62,14 +62,20 @@ def test_an_unknown_key_like_no_other_lists_what_may_stand_there(write: Path) ->
     ("text", "said"),
     [
         ("http: {port: high}", "line 1: http.port"),
-        ("http: {port: 70000}", "less than or equal to 65535, not 70000"),
-        ("engine: {workers: 0}", "engine.workers"),
+        ("http: {port: 70000}", "must be at most 65535, not 70000"),
+        ("engine: {workers: 0}", "engine.workers must be 'auto' or at least 1, not 0."),
+        ("engine: {workers: many}", "engine.workers must be 'auto' or a whole number, not 'many'."),
+        ("cameras: {float: {source: '0', max_fps: x}}", "cameras.float.max_fps must be a number, not 'x'."),
+        ("cameras: {a: {source: ''}}", "cameras.a.source must be a camera's number, a device, a URL"),
+        ("cameras: {a: {source: true}}", "cameras.a.source must be text"),
+        ("models: {settings: {a: {labels: [yes, no]}}}", "models.settings.a.labels.0 must be text"),
+        ("models: {settings: {a: {mean: [x, 1, 1]}}}", "models.settings.a.mean.0 must be a number, not 'x'."),
         ("cameras: {front: {}}", "cameras.front.source is missing"),
         ("cameras: {'a/b': {source: '0'}}", "may only have letters"),
         ("cameras: {a: {source: '0', region: [0, 0, 2, 1]}}", "must be [left, top, right, bottom]"),
         ("cameras: {a: {source: '0', rotate: 45}}", "cameras.a.rotate"),
         ("cameras: {upload: {source: '0'}}", "this name is taken by uploads"),
-        ("models: {settings: {a: {mean: [1, 2]}}}", "models.settings.a.mean"),
+        ("models: {settings: {a: {mean: [1, 2]}}}", "models.settings.a.mean must be one number or three"),
         ("models: {settings: {a: {std: 0}}}", "models.settings.a.std"),
         ("mqtt: {base_topic: 'a/#'}", "mqtt.base_topic"),
         ("device: {id: 'a b'}", "device.id"),
@@ -81,6 +87,93 @@ def test_a_wrong_value_is_one_sentence_that_names_it(write: Path, text: str, sai
     sentence = refusal(write, text)
     assert said in sentence
     assert str(write) in sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cameras: {front: /dev/video0}", "cameras.front must be a section with keys such as `source:`, not '/dev/"),
+        ("cameras: ['0']", "cameras must be a section with a name for each entry, not ['0']."),
+        ("http: 3", "http must be a section with keys such as `host:`, not 3."),
+    ],
+)
+def test_a_value_in_the_place_of_a_section_tells_that_keys_belong_there(write: Path, text: str, said: str) -> None:
+    assert refusal(write, text).startswith(f"{write}, line 1: {said}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("http:\n  port: 2001-13-45", ", line 2, column 9, is not valid YAML: '2001-13-45' cannot be read"),
+        ("http:\n  port: [", ", line 2, column 10, is not valid YAML: expected the node content"),
+        ("http:\n\tport: 1", ", line 2, column 1, is not valid YAML: found character '\\t'"),
+        ("[" * 3000, "it is nested too deeply"),
+        ("http: \x00", "special characters are not allowed"),
+    ],
+)
+def test_what_is_not_yaml_names_its_place_and_a_remedy(write: Path, text: str, said: str) -> None:
+    sentence = refusal(write, text)
+    assert sentence.startswith(str(write))
+    assert said in sentence
+    assert "<unicode string>" not in sentence
+    assert any(remedy in sentence for remedy in ("; check ", "; remove ", "; save "))
+
+
+def test_a_key_that_is_no_text_is_refused_at_any_depth(write: Path) -> None:
+    assert refusal(write, "1: 2\n") == f"{write}, line 1: the key 1 is no text; put it into quotes."
+    assert "line 2: the key on is no text" in refusal(write, "cameras:\n  on: {source: 0}\n")
+    assert "line 1: the key in brackets is no text" in refusal(write, "[a, b]: 2\n")
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line(write: Path) -> None:
+    assert refusal(write, "http: {port: 1}\nmqtt: {}\nhttp: {host: a}\n") == (
+        f"{write}, line 3: the key http stands in line 1 too; join the two."
+    )
+    assert "line 2: the key port stands" in refusal(write, "http: {port: 1,\n  port: 2}\n")
+
+
+def test_a_camera_may_take_the_keys_of_another_and_change_some(write: Path) -> None:
+    write.write_text("cameras:\n  a: &a {source: 0, max_fps: 1}\n  b: {<<: *a, source: 1}\n")
+    cameras = load_config(write).cameras
+    assert (cameras["b"].source, cameras["b"].max_fps) == ("1", 1)
+
+
+def test_an_argument_of_pydantic_is_an_unknown_key(write: Path) -> None:
+    for key in ("_env_file", "_env_prefix", "_cli_parse_args"):
+        assert f"line 1: unknown key {key}; known here: device" in refusal(write, f"{key}: a\n")
+
+
+def test_a_key_far_from_all_gets_no_suggestion(write: Path) -> None:
+    assert "unknown key foo; known here:" in refusal(write, "foo: 1\n")
+    assert "unknown key cameras.a.foo; known here:" in refusal(write, "cameras: {a: {source: 0, foo: 1}}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("models: {folder: ~nosuchuser/x}", "models.folder"),
+        ("models: {settings: {a: {labels: ~nosuchuser/x}}}", "models.settings.a.labels"),
+        ("mqtt: {password_file: ~nosuchuser/x}", "mqtt.password_file"),
+        ("cameras: {a: {source: ~nosuchuser/x}}", "cameras.a.source"),
+    ],
+)
+def test_the_home_of_nobody_is_refused_with_its_key(write: Path, text: str, key: str) -> None:
+    assert refusal(write, text) == f"{key}: no home folder is known for ~nosuchuser/x; write the path in full."
+
+
+def test_a_camera_is_a_number_without_quotes_too(write: Path) -> None:
+    write.write_text("cameras: {a: {source: 0}}\n")
+    assert load_config(write).cameras["a"].source == "0"
+    assert "cameras.a.source must be text" in refusal(write, "cameras: {a: {source: -1}}\n")
+
+
+def test_null_and_an_empty_section_mean_the_default(write: Path) -> None:
+    write.write_text("device: {id: null}\ncameras:\nmqtt:\nhttp: {port: }\nmodels:\n  settings:\n    a:\n")
+    config = load_config(write)
+    assert config.device == Config().device
+    assert (config.cameras, config.mqtt, config.http) == ({}, Config().mqtt, Config().http)
+    assert "cameras.a.source is missing" in refusal(write, "cameras:\n  a:\n")
+    assert "unknown key http.prot" in refusal(write, "http: {prot: }\n")
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
@@ -100,7 +193,20 @@ def test_the_environment_beats_the_file(write: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_wrong_variable_is_named(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_AGENT_HTTP__PORT", "high")
-    assert "EDGE_AGENT_HTTP__PORT" in refusal(write, "")
+    assert refusal(write, "http: {port: 1}") == (
+        "The variable EDGE_AGENT_HTTP__PORT: http.port must be a whole number, not 'high'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("EDGE_AGENT_CAMERAS", "notjson"), ("EDGE_AGENT_HTTP", "abc"), ("EDGE_AGENT_MODELS__SETTINGS", "abc")],
+)
+def test_a_variable_for_several_keys_must_be_json(
+    write: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert refusal(write, "").startswith(f"The variable {variable} must be JSON, such as ")
 
 
 def test_relative_paths_are_relative_to_the_file(write: Path) -> None:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import pytest
 from end_to_end.running_agent import DIGITS, VIDEO, RunningAgent, wait_until
 
@@ -41,14 +40,13 @@ def commands(document: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A newcomer's working folder: the checkout's parts, a photo and a model of their own."""
+    """A newcomer's working folder: the checkout's parts, a configuration and a model of their own."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / ".venv").mkdir()
     (folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
     (folder / "configs").symlink_to(REPOSITORY / "configs")
-    capture = cv2.VideoCapture(str(VIDEO))
-    cv2.imwrite(str(folder / "photo.jpg"), capture.read()[1])
-    capture.release()
+    (folder / "demo").symlink_to(REPOSITORY / "demo")
+    (folder / "my-agent.yaml").write_text("cameras: {front: {source: /dev/video0}}\n")
     labels = [f"number {n}" for n in range(10)]
     another = pack_metadata(
         DIGITS.read_bytes(), labels=labels, mean=[0], std=[255], color="gray", name="another", version="1"
@@ -66,7 +64,7 @@ def demo(desk: Path) -> Iterator[tuple[RunningAgent, int]]:
     agent = RunningAgent(
         desk / ".demo",
         device={"id": "demo"},
-        cameras={"digits": {"source": str(VIDEO), "loop": True, "max_fps": 10}},
+        cameras={"digits": {"source": str(VIDEO), "loop": True}},
         mqtt={"enabled": True, "embedded_broker": True, "host": "127.0.0.1", "port": port},
     )
     agent.drop(DIGITS.read_bytes())

@@ -319,48 +319,52 @@ def test_view_bounds_the_categories(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+class SlowCall:
+    """A call that stays in its worker until it may leave."""
+
+    def __init__(self, run: Running) -> None:
+        self._entered, self._leave = threading.Event(), threading.Event()
+        self.answer = asyncio.create_task(run.engine._in_worker(run.models.get("digits"), self._load, DIGIT))
+
+    def _load(self) -> tuple[Image, float]:
+        self._entered.set()
+        self._leave.wait(10)
+        return photo_of_3(), 0.0
+
+    async def entered(self) -> None:
+        await asyncio.to_thread(self._entered.wait, 10)
+
+    def leave(self) -> None:
+        self._leave.set()
+
+
 def test_longest_call_is_timed_while_it_runs(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running(tmp_path) as run:
             assert run.engine.oldest_call_s == 0
-            entered, leave = threading.Event(), threading.Event()
-
-            def slow() -> tuple[Image, float]:
-                entered.set()
-                leave.wait(10)
-                return photo_of_3(), 0.0
-
-            call = asyncio.create_task(run.engine._in_worker(slow, DIGIT))
-            await asyncio.to_thread(entered.wait, 10)
+            call = SlowCall(run)
+            await call.entered()
             first_s = run.engine.oldest_call_s
             assert 0 < first_s < run.engine.oldest_call_s
-            leave.set()
-            await call
+            call.leave()
+            await call.answer
             assert run.engine.oldest_call_s == 0
 
     asyncio.run(scenario())
 
 
-def test_close_waits_for_the_call_in_flight(tmp_path: Path) -> None:
+def test_close_drops_who_waits_and_does_not_wait_for_the_call_in_flight(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running(tmp_path) as run:
-            entered, leave = threading.Event(), threading.Event()
-
-            def slow() -> tuple[Image, float]:
-                entered.set()
-                leave.wait(10)
-                return photo_of_3(), 0.0
-
-            call = asyncio.create_task(run.engine._in_worker(slow, DIGIT))
-            await asyncio.to_thread(entered.wait, 10)
+            call = SlowCall(run)
+            await call.entered()
             waiting = asyncio.create_task(run.frame())
             await started(waiting)
-            closing = asyncio.create_task(asyncio.to_thread(run.engine.close))
+            run.engine.close()
             with pytest.raises(asyncio.CancelledError):
                 await waiting  # still in line: never begun
-            assert not closing.done()
-            leave.set()
-            await closing
-            assert label(await call) == "3"
+            assert not call.answer.done()
+            call.leave()
+            assert label(await call.answer) == "3"
 
     asyncio.run(scenario())

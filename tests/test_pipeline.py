@@ -8,7 +8,7 @@ import pytest
 
 from agent.classification import Category, Classification, ModelIdentity, Result, ResultLog, StableState, Timing
 from agent.engine import View
-from agent.errors import ModelNotFoundError
+from agent.errors import ModelError, ModelNotFoundError
 from agent.image import Frame, Image
 from agent.pipeline import Pipeline, StableLabel
 
@@ -103,6 +103,11 @@ def test_a_camera_without_a_model_waits_and_says_so() -> None:
     assert len(book.results) == 1
 
 
+def test_a_frame_that_the_model_fails_on_is_trouble_and_not_the_end() -> None:
+    book, pipeline = run(Script(ModelError("It fails."), saying("a")))
+    assert (pipeline.trouble, len(book.results)) == (None, 1)
+
+
 def test_a_bug_ends_the_pipeline_instead_of_hiding() -> None:
     with pytest.raises(ZeroDivisionError):
         run(Script(ZeroDivisionError()))
@@ -122,6 +127,16 @@ def observe(labels: list[str | None], *, frames: int) -> list[tuple[int, str | N
 
 def test_the_state_dates_from_the_first_frame_that_showed_it() -> None:
     assert observe(["a", "a", "a", "b", "b", "b"], frames=3) == [(2, "a", 0), (5, "b", 3)]
+
+
+def test_another_version_with_the_same_label_is_a_new_state() -> None:
+    stable = StableLabel(frames=1)
+    newer = Classification(ModelIdentity("m", 2, "11" * 32), (Category(0, "a", 0.9),), Timing(0, 0, 0, 0))
+    assert stable.observe(saying("a"), 0) is not None
+    assert stable.observe(saying("a"), 1) is None
+    state = stable.observe(newer, 2)
+    assert state is not None
+    assert (state.label, state.model.version) == ("a", 2)
 
 
 def test_a_flicker_changes_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import stat
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import anyio
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from agent.models.settings import sidecar_paths
+from agent.models.settings import is_unicode, sidecar_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # Inode, size and ctime: cp -p and rsync -t keep an old mtime, no tool can keep an old ctime.
 Fingerprint: TypeAlias = tuple[tuple[int, int, int], ...]
+
+log = logging.getLogger(__name__)
 
 _UNFINISHED = ("~", ".part", ".tmp", ".filepart")
 
@@ -55,6 +58,7 @@ class ModelFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._ill_named: set[str] = set()
 
     def list(self) -> dict[str, list[Drop]]:
         """Every model's drops, the highest version first. May block on a slow disk; raises OSError."""
@@ -69,7 +73,14 @@ class ModelFolder:
                         _append(drops, path, name=entry.name, version=int(version.name))
         for versions in drops.values():
             versions.sort(key=lambda drop: -1 if drop.version is None else drop.version, reverse=True)
-        return drops
+        self._warn_of_ill_named({name for name in drops if not is_unicode(name)})
+        return {name: versions for name, versions in drops.items() if name not in self._ill_named}
+
+    def _warn_of_ill_named(self, names: set[str]) -> None:
+        """Neither JSON nor MQTT can carry such a name; as long as it stays, it is told once."""
+        for name in sorted(names - self._ill_named):
+            log.warning("The model %a is ignored: its name is not valid UTF-8. Rename it.", name)
+        self._ill_named = names
 
 
 class FolderWatch:
@@ -86,6 +97,7 @@ class FolderWatch:
         self._changed = asyncio.Event()
         self._observer: BaseObserver | None = None
         self._watched: int | None = None
+        self._without_events: int | None = None
         self._watch_current_folder()
 
     async def wait(self, timeout_s: float) -> None:
@@ -107,20 +119,29 @@ class FolderWatch:
         try:
             inode = self._path.stat().st_ino
         except OSError:
-            self._watched = None  # whatever comes in its place may get the same inode
+            self._watched = self._without_events = None  # whatever comes in its place may get the same inode
             return False
-        if inode == self._watched and self._is_alive():
+        if inode == self._without_events or (inode == self._watched and self._is_alive()):
             return False
         self.close()
-        observer = Observer()
-        observer.daemon = True
-        observer.schedule(_Waker(self._loop, self._changed), str(self._path), recursive=True)
+        self._observer, self._watched = self._started_observer(), inode
+        self._without_events = inode if self._observer is None else None
+        return self._observer is not None
+
+    def _started_observer(self) -> BaseObserver | None:
+        """None where no inotify watches are left: the timed rescan remains."""
+        observer = None
         try:
+            observer = Observer()
+            observer.daemon = True
+            observer.schedule(_Waker(self._loop, self._changed), str(self._path), recursive=True)
             observer.start()
-        except OSError:  # no inotify watches left: the timed rescan remains
-            return False
-        self._observer, self._watched = observer, inode
-        return True
+        except OSError as error:
+            if observer is not None:
+                observer.stop()  # it holds descriptors and a thread though it never started
+            log.warning("%s is only looked at every few seconds: it sends no events (%s).", self._path, error.strerror)
+            return None
+        return observer
 
     def _is_alive(self) -> bool:
         """The watch ends with the folder, and the next folder may get the same inode."""

@@ -60,6 +60,8 @@ def complaints_translated() -> Iterator[None]:
         yield
     except (ValueError, RuntimeError) as error:
         raise ModelError(_in_plain_words(str(error))) from error
+    except MemoryError as error:
+        raise ModelError("The model needs more memory than is free on this device. Drop a smaller model.") from error
 
 
 def _find_runtime() -> tuple[str, str]:

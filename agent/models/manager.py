@@ -36,7 +36,6 @@ class _Model:
 
     status: ModelStatus
     serving_drop: Drop | None = None
-    versions_given: int = 0
     rejected: set[Fingerprint] = field(default_factory=set)
     seen: dict[Fingerprint, float] = field(default_factory=dict)
     gone_since_s: float | None = None
@@ -56,7 +55,10 @@ class ModelManager:
         settle_s: float = 0.3,
         rescan_s: float = 5.0,
     ) -> None:
-        """`on_change` gets every new status, `on_load` the name and what came of it; both on the loop."""
+        """`on_change` gets every new status, `on_load` the name and what came of it; both on the loop.
+
+        The last status of a name that is forgotten holds nothing but the name.
+        """
         self._folder = folder
         self._admission = admission
         self._retire_after_s = retire_after_s
@@ -66,6 +68,7 @@ class ModelManager:
         self._rescan_s = rescan_s
         self._served: dict[str, ServedModel] = {}
         self._models: dict[str, _Model] = {}
+        self._versions_given: dict[str, int] = {}  # outlasts a name that is forgotten
         self.folder_trouble: str | None = None
 
     @property
@@ -104,8 +107,10 @@ class ModelManager:
             return min(1.0, self._rescan_s)
         self._report_folder(None)
         waits = [self._rescan_s]
-        for name in sorted(drops.keys() | self._models.keys()):
-            model = self._models.setdefault(name, _Model(ModelStatus(name)))
+        for name in sorted(drops.keys() - self._models.keys()):
+            self._models[name] = _Model(ModelStatus(name))
+            self._expect(self._models[name], drops[name][0])
+        for name, model in sorted(self._models.items()):
             waits.append(await self._follow(model, drops.get(name, [])))
         return min(waits)
 
@@ -119,6 +124,7 @@ class ModelManager:
                 break
             if drop.fingerprint in model.rejected:
                 continue
+            self._expect(model, drop)
             if wait := self._settling(model, drop):
                 return wait
             if await self._try(model, drop):
@@ -127,6 +133,8 @@ class ModelManager:
                 return self._settle_s
         if not model.rejected and model.status.rejection is not None:
             self._report(model, rejection=None)
+        if model.status.candidate is not None:  # it went before it settled
+            self._report(model, candidate=None)
         model.seen.clear()
         return self._rescan_s
 
@@ -137,36 +145,19 @@ class ModelManager:
         return max(0.0, self._settle_s - unchanged_s)
 
     async def _try(self, model: _Model, drop: Drop) -> bool:
-        name = drop.name
-        self._report(model, candidate=drop.file)
+        """Whether `drop` serves now. Where it changed meanwhile, it stays the candidate."""
         admitted = await asyncio.to_thread(self._admit, drop)
         if admitted is None:
-            self._report(model, candidate=None)
             return False
         if isinstance(admitted, ModelError):
             self._reject(model, drop, str(admitted))
             return False
-        self._on_load(name, "admitted")
+        self._on_load(drop.name, "admitted")
         model.serving_drop = drop
-        current = self._served.get(name)
-        if (
-            current is not None
-            and _same(current.admitted, admitted)
-            and drop.version in (None, current.identity.version)
-        ):
+        if self._serves_already(drop, admitted):
             self._report(model, candidate=None)
-            return True
-        model.versions_given = drop.version if drop.version is not None else model.versions_given + 1
-        identity = ModelIdentity(name, model.versions_given, admitted.sha256)
-        self._served = {**self._served, name: ServedModel(identity, admitted)}
-        self._report(model, serving=identity, since_ns=time.time_ns(), candidate=None)
-        log.info(
-            "Model %s version %d serves (%s, %s...).",
-            name,
-            identity.version,
-            drop.file,
-            identity.sha256[:12],
-        )
+        else:
+            self._serve(model, drop, admitted)
         return True
 
     def _admit(self, drop: Drop) -> AdmittedModel | ModelError | None:
@@ -175,7 +166,26 @@ class ModelManager:
             admitted: AdmittedModel | ModelError = self._admission.admit(drop.path, name=drop.name)
         except ModelError as error:
             admitted = error
+        except Exception as error:  # or one dropped file would end the service at every start
+            log.exception("Model file %s cannot be admitted for a reason that was not foreseen.", drop.file)
+            admitted = ModelError(_unforeseen(error))
         return None if drop.has_changed() else admitted
+
+    def _serves_already(self, drop: Drop, admitted: AdmittedModel) -> bool:
+        current = self._served.get(drop.name)
+        return (
+            current is not None
+            and _same(current.admitted, admitted)
+            and drop.version in (None, current.identity.version)
+        )
+
+    def _serve(self, model: _Model, drop: Drop, admitted: AdmittedModel) -> None:
+        version = drop.version if drop.version is not None else self._versions_given.get(drop.name, 0) + 1
+        self._versions_given[drop.name] = version
+        identity = ModelIdentity(drop.name, version, admitted.sha256)
+        self._served = {**self._served, drop.name: ServedModel(identity, admitted)}
+        self._report(model, serving=identity, since_ns=time.time_ns(), candidate=None)
+        log.info("Model %s version %d serves (%s, %s...).", drop.name, version, drop.file, identity.sha256[:12])
 
     def _reject(self, model: _Model, drop: Drop, reason: str) -> None:
         self._on_load(drop.name, "rejected")
@@ -185,23 +195,32 @@ class ModelManager:
 
     def _retire(self, model: _Model) -> float:
         """A file that is gone may be on its way back: rm, then cp, has no gap."""
+        if model.serving_drop is None:
+            self._forget(model)
+            return self._rescan_s
         now_s = time.monotonic()
         if model.gone_since_s is None:
             model.gone_since_s = now_s
         model.seen.clear()
-        if model.status.rejection is not None:
-            self._report(model, rejection=None)
-        if model.serving_drop is None:
-            return self._rescan_s
+        if model.status.rejection is not None or model.status.candidate is not None:
+            self._report(model, rejection=None, candidate=None)
         left_s = model.gone_since_s + self._retire_after_s - now_s
         if left_s > 0:
             return left_s
+        self._forget(model)
+        log.info("Model %s is retired: its file is gone.", model.status.name)
+        return self._rescan_s
+
+    def _forget(self, model: _Model) -> None:
+        """Leaves nothing of the name but the count of its versions."""
         name = model.status.name
         self._served = {other: served for other, served in self._served.items() if other != name}
-        model.serving_drop = None
-        self._report(model, serving=None, since_ns=None)
-        log.info("Model %s is retired: its file is gone.", name)
-        return self._rescan_s
+        del self._models[name]
+        self._on_change(ModelStatus(name))
+
+    def _expect(self, model: _Model, drop: Drop) -> None:
+        if model.status.candidate != drop.file:
+            self._report(model, candidate=drop.file)
 
     def _report(self, model: _Model, **changes: object) -> None:
         model.status = dataclasses.replace(model.status, **changes)  # type: ignore[arg-type]  # fields by name
@@ -217,12 +236,21 @@ class ModelManager:
 
     def _why_missing(self, name: str | None) -> str:
         if name is None:
+            name = next((status.name for status in self.statuses if status.candidate), None)
+        if name is None:
             return f"No model is served. Drop a .tflite file into {self._folder.path}."
         known = ", ".join(sorted(self._served)) or "none"
         model = self._models.get(name)
+        if model is not None and model.status.candidate is not None:
+            return f"Model {name} is being loaded. Try again in a second."
         if model is not None and model.status.rejection is not None:
             return f"Model {name} is not served: {model.status.rejection.reason} Served: {known}."
         return f"Model {name} is not served. Drop {name}.tflite into {self._folder.path}. Served: {known}."
+
+
+def _unforeseen(error: Exception) -> str:
+    words = " ".join(f"{type(error).__name__} {error}".split())[:300].encode(errors="replace").decode()
+    return f"The file cannot be loaded ({words}). Drop another one, and report this with the service's log."
 
 
 def _same(one: AdmittedModel, other: AdmittedModel) -> bool:

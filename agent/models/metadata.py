@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from agent.models.flatbuffer import FLOAT32, INT8, INT32, INT64, UINT8, UINT32, 
 from agent.models.settings import ModelSettings, parse_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from agent.image import Color
 
@@ -36,7 +37,8 @@ _DTYPES = {
 _RESHAPE, _SQUEEZE, _QUANTIZE, _DEQUANTIZE = 22, 43, 114, 6
 _SOFTMAX, _LOGISTIC, _CUSTOM = 25, 14, 32
 _NORMALIZATION, _IMAGE, _GRAYSCALE, _RGB, _AXIS_LABELS = 1, 2, 2, 1, 2
-_MAX_LABEL_BYTES = 16 << 20
+_MAX_LABEL_BYTES = 1 << 20
+_MAX_LABEL_FILES = 8
 # What zipfile lets through of damaged offsets, names and compressed data; RuntimeError is a password.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
 
@@ -119,7 +121,7 @@ def _read(content: bytes) -> ModelFile:
     graph = subgraphs[0]
     tensors = graph.tables(0)
     operators = tuple(_operator(code) for code in model.tables(1))
-    packed = _unpack(content)
+    packed = _PackedFiles(content)
     outputs = tuple(_tensor(tensors, index) for index in graph.numbers(2, INT32))
     stated = _read_metadata(entry("TFLITE_METADATA"), packed, outputs)
     runtime = entry("min_runtime_version")
@@ -136,7 +138,7 @@ def _read(content: bytes) -> ModelFile:
         author=stated.author,
         license=stated.license,
         min_runtime_version=runtime.rstrip(b"\0").decode("ascii", "replace") if runtime else None,
-        packed_files=tuple(packed),
+        packed_files=packed.names,
     )
 
 
@@ -191,15 +193,44 @@ def _ends_in_probabilities(graph: Table, operators: Sequence[Operator]) -> bool:
     return False
 
 
-def _unpack(content: bytes) -> dict[str, bytes]:
-    """The files of the zip archive at the end of `content`; none where there is no archive."""
-    stream = io.BytesIO(content)
-    if not zipfile.is_zipfile(stream):
-        return {}
+class _PackedFiles:
+    """The zip archive at the end of a model; no names where there is none. Only what is asked for is unpacked."""
+
+    def __init__(self, content: bytes) -> None:
+        self._stream = io.BytesIO(content)
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        with _zip_errors_as_damage():
+            if zipfile.is_zipfile(self._stream):
+                with zipfile.ZipFile(self._stream) as archive:
+                    self._entries = {entry.filename: entry for entry in archive.infolist()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._entries)
+
+    @property
+    def possible_labels(self) -> list[str]:
+        """The first text files of a size that labels may have."""
+        texts = [name for name in self.names if name.endswith(".txt")]
+        return [name for name in texts if self._entries[name].file_size <= _MAX_LABEL_BYTES][:_MAX_LABEL_FILES]
+
+    def read_labels(self, name: str) -> tuple[str, ...]:
+        with _zip_errors_as_damage(), zipfile.ZipFile(self._stream) as archive:
+            entry = self._entries[name]
+            # Of the other ways to compress, zipfile cannot stop at a size: one block can hold gigabytes.
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DamagedError(f"{name} is neither stored nor deflated")
+            with archive.open(entry) as file:
+                content = file.read(_MAX_LABEL_BYTES + 1)
+        if len(content) > _MAX_LABEL_BYTES:
+            raise DamagedError(f"{name} has more than {_MAX_LABEL_BYTES >> 20} MB")
+        return parse_labels(content, where=name)
+
+
+@contextmanager
+def _zip_errors_as_damage() -> Iterator[None]:
     try:
-        with zipfile.ZipFile(stream) as archive:
-            entries = [entry for entry in archive.infolist() if entry.file_size <= _MAX_LABEL_BYTES]
-            return {entry.filename: archive.read(entry) for entry in entries}
+        yield
     except _ZIP_ERRORS as error:
         raise DamagedError(f"its packed files cannot be read: {error}") from error
 
@@ -214,7 +245,7 @@ class _Stated:
     license: str | None = None
 
 
-def _read_metadata(metadata: bytes | None, packed: dict[str, bytes], outputs: Sequence[Tensor]) -> _Stated:
+def _read_metadata(metadata: bytes | None, packed: _PackedFiles, outputs: Sequence[Tensor]) -> _Stated:
     if metadata is None:
         return _Stated()
     model = Table.root(metadata)
@@ -231,21 +262,20 @@ def _read_metadata(metadata: bytes | None, packed: dict[str, bytes], outputs: Se
     return _Stated(settings, model.string(0), model.string(2), model.string(1), model.string(4), model.string(5))
 
 
-def _labels(tensor: Table, packed: dict[str, bytes]) -> tuple[str, ...] | None:
+def _labels(tensor: Table, packed: _PackedFiles) -> tuple[str, ...] | None:
     for file in tensor.tables(6):
         if file.scalar(2, UINT8) == _AXIS_LABELS and not file.string(3):  # with a locale: a translation
             name = file.string(0) or ""
-            if name not in packed:
+            if name not in packed.names:
                 raise DamagedError(f"the metadata names {name}, which is missing at the end of the file")
-            return parse_labels(packed[name], where=name)
+            return packed.read_labels(name)
     return None
 
 
-def _only_fitting_labels(packed: dict[str, bytes], outputs: Sequence[Tensor]) -> tuple[str, ...] | None:
+def _only_fitting_labels(packed: _PackedFiles, outputs: Sequence[Tensor]) -> tuple[str, ...] | None:
     """Some published models carry labels that no tensor's metadata names: taken if just one file fits."""
     counts = {outputs[0].shape[-1]} if outputs and outputs[0].shape else set()
-    texts = [parse_labels(content, where=name) for name, content in packed.items() if name.endswith(".txt")]
-    fitting = [labels for labels in texts if len(labels) in counts]
+    fitting = [labels for labels in map(packed.read_labels, packed.possible_labels) if len(labels) in counts]
     return fitting[0] if len(fitting) == 1 else None
 
 

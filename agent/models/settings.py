@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -88,8 +89,9 @@ def parse_labels(content: bytes, *, where: str) -> tuple[str, ...]:
         raise ModelError(f"{where} is not UTF-8 text: save the labels as UTF-8, one a line.") from None
     while lines and not lines[-1]:
         lines.pop()
-    numbered = [re.fullmatch(r"(\d+)[\s:,]+(\S.*)", line) for line in lines]
-    if numbered and all(match and int(match[1]) == index for index, match in enumerate(numbered)):
+    numbered = [re.fullmatch(r"([0-9]+)[\s:,]+(\S.*)", line) for line in lines]
+    # As text: int() refuses thousands of digits.
+    if numbered and all(match and (match[1].lstrip("0") or "0") == str(i) for i, match in enumerate(numbered)):
         return tuple(match[2] for match in numbered if match)
     return tuple(lines)
 
@@ -103,10 +105,10 @@ def parse_settings(text: str, *, where: str) -> ModelSettings:
     if not isinstance(content, dict):
         raise ModelError(f"{where} must hold lines like `mean: 127.5`, not a {type(content).__name__}.")
     known = [field.name for field in dataclasses.fields(ModelSettings)]
-    unknown = sorted(str(key) for key in content if key not in known)
-    if unknown:
-        raise ModelError(f"{where} has the unknown key {unknown[0]!r}; it may have {', '.join(known)}.")
     try:
+        unknown = sorted(str(key) for key in content if key not in known)
+        if unknown:
+            raise ModelError(f"{where} has the unknown key {unknown[0]!r}; it may have {', '.join(known)}.")
         return ModelSettings(**{key: _checked(key, value) for key, value in content.items() if value is not None})
     except ValueError as error:
         raise ModelError(f"{where}: {error}.") from None
@@ -118,12 +120,24 @@ def _checked(key: str, value: Any) -> Any:
             raise ValueError("labels must be a list of names")
         if any(isinstance(label, bool) or not isinstance(label, str | int | float) for label in value):
             raise ValueError("labels must be text: put words like yes, no, on, off and null into quotes")
-        return tuple(str(label) for label in value)
+        labels = tuple(map(str, value))
+        if not all(map(is_unicode, labels)):
+            raise ValueError("labels must be valid Unicode: write the characters themselves, no halves like \\uD800")
+        return labels
     if key in ("mean", "std"):
         return checked_numbers(key, value if isinstance(value, list) else [value])
     if value not in _CHOICES[key]:
-        raise ValueError(f"{key} must be one of {', '.join(_CHOICES[key])}, not {value!r}")
+        raise ValueError(f"{key} must be one of {', '.join(_CHOICES[key])}, not {reprlib.repr(value)}")
     return value
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: the lone surrogates of a foreign file name cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def checked_numbers(key: str, values: Sequence[Any]) -> tuple[float, ...]:

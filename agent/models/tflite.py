@@ -52,15 +52,18 @@ class TFLiteClassifier:
 
     def warm_up(self, invokes: int = 3) -> None:
         """Runs the model on black so that the first real image does not pay for packing weights. ModelError."""
-        tensor = np.zeros(self.input.shape, self.input.dtype)
         with complaints_translated():
-            for _ in range(invokes):
-                self._invoke(tensor)
+            tensor = np.zeros(self.input.shape, self.input.dtype)
+        for _ in range(invokes):
+            self._invoke(tensor)
 
     def classify(
         self, image: Image, *, max_results: int, score_threshold: float
     ) -> tuple[tuple[Category, ...], float, float]:
-        """Categories with at least `score_threshold`, best first, and the milliseconds of preprocess and invoke."""
+        """Categories with at least `score_threshold`, best first, and the milliseconds of preprocess and invoke.
+
+        Raises ModelError when the runtime fails though the model was warmed up.
+        """
         started = time.perf_counter()
         tensor = self._preprocess(image)
         invoked = time.perf_counter()
@@ -75,10 +78,11 @@ class TFLiteClassifier:
         return categories, (invoked - started) * 1e3, (done - invoked) * 1e3
 
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        self._interpreter.set_tensor(self._input_index, tensor)
-        self._interpreter.invoke()
-        raw: npt.NDArray[np.generic] = self._interpreter.get_tensor(self._output_index).reshape(-1)
-        return raw
+        with complaints_translated():
+            self._interpreter.set_tensor(self._input_index, tensor)
+            self._interpreter.invoke()
+            raw: npt.NDArray[np.generic] = self._interpreter.get_tensor(self._output_index).reshape(-1)
+            return raw
 
     def _scores(self, raw: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         """Real values by scale x (raw - zero point), then probabilities by softmax where they are logits."""

@@ -131,7 +131,14 @@ class MqttPublisher:
         self._retain(f"cameras/{camera}/status", status.state.encode())
 
     def publish_model(self, status: ModelStatus) -> None:
-        self._retain(f"models/{_topic_level(status.name)}", _json(status.to_json()))
+        """A name of which nothing is left takes its topic with it."""
+        topic = f"models/{_topic_level(status.name)}"
+        if status.serving or status.candidate or status.rejection:
+            self._retain(topic, _json(status.to_json()))
+            return
+        self._retain(topic, b"")  # of which the broker keeps nothing
+        if self._connection.state == "connected":
+            del self._retained[topic]
 
     def publish_info(self) -> None:
         self._retain("info", _json(self._info()))

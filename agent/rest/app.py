@@ -7,7 +7,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -18,11 +17,13 @@ from agent.errors import (
     ImageDamagedError,
     ImageFormatError,
     ImageTooLargeError,
+    ModelError,
     ModelNotFoundError,
 )
 from agent.rest.predict import predict_router
 from agent.rest.status import status_router
 from agent.rest.tf_serving import tf_serving_router
+from agent.rest.upload import UploadReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ _CODES: tuple[tuple[type[AgentError], int], ...] = (
     (ImageFormatError, 415),
     (ImageDamagedError, 422),
     (BusyError, 503),
+    (ModelError, 503),  # the runtime failed on this image; another version may not
 )
 
 
@@ -51,6 +53,7 @@ def create_app(
     results: ResultLog,
     publish: Callable[[Result], None],
     why_not_ready: Callable[[], Sequence[str]],
+    warnings: Callable[[], Sequence[str]],
     mqtt: Callable[[], dict[str, Any] | None],
     metrics: Callable[[], bytes],
     on_request: Callable[[str, int], None],
@@ -73,15 +76,15 @@ def create_app(
             engine=engine,
             results=results,
             publish=publish,
-            max_upload_bytes=max_upload_bytes,
-            upload_timeout_s=upload_timeout_s,
+            uploads=UploadReader(
+                max_bytes=max_upload_bytes, max_bytes_together=8 * max_upload_bytes, timeout_s=upload_timeout_s
+            ),
         )
     )
     app.include_router(tf_serving_router(models))
-    app.include_router(status_router(why_not_ready=why_not_ready, mqtt=mqtt, metrics=metrics))
+    app.include_router(status_router(why_not_ready=why_not_ready, warnings=warnings, mqtt=mqtt, metrics=metrics))
     app.add_exception_handler(AgentError, _agent_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(500, _bug)
     return _Counted(_Interruptible(app), on_request)
@@ -145,12 +148,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
             error.headers,
         )
     return _error(error.detail, error.status_code, error.headers)
-
-
-async def _invalid_query(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    fault = error.errors()[0]
-    return _error(f"{fault['loc'][-1]}: {fault['msg']}.", 400)
 
 
 async def _gone(_: Request, __: Exception) -> Response:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def status_router(
     *,
     why_not_ready: Callable[[], Sequence[str]],
+    warnings: Callable[[], Sequence[str]],
     mqtt: Callable[[], dict[str, Any] | None],
     metrics: Callable[[], bytes],
 ) -> APIRouter:
@@ -28,10 +29,11 @@ def status_router(
     async def readyz() -> JSONResponse:
         """503 with the reasons until a model serves and every enabled camera gives frames.
 
-        The state of MQTT is told too, and decides nothing: without a broker, uploads are answered all the same.
+        Warnings and the state of MQTT are told too, and decide nothing: a bad file or a broker that is away keeps
+        nobody from being answered.
         """
         reasons = list(why_not_ready())
-        document = {"ready": not reasons, "reasons": reasons, "mqtt": mqtt()}
+        document = {"ready": not reasons, "reasons": reasons, "warnings": list(warnings()), "mqtt": mqtt()}
         return JSONResponse(document, 503 if reasons else 200)
 
     @router.get("/metrics")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,95 +21,95 @@ if TYPE_CHECKING:
 
 _FORM = "multipart/form-data"
 _FORM_OVERHEAD_BYTES = 64 << 10
+_MAX_PARTS = 100
 
 
 @dataclass(slots=True)
 class Part:
-    """One field of a form; `file_name` is None where it is not a file."""
+    """One field of a form."""
 
     name: str | None = None
-    file_name: str | None = None
     content: bytes = b""
 
 
-class BodiesInFlight:
-    """Bounds the memory of bodies that are still arriving, of which slow clients could open any number."""
+class UploadReader:
+    """Reads bodies of at most `max_bytes`, for at most `timeout_s`, and of `max_bytes_together` at any time.
 
-    def __init__(self, *, at_most: int) -> None:
-        self._left = at_most
+    The last bounds memory: slow clients could open any number. Raises HTTPException 400, 408 or 413, and BusyError.
+    """
+
+    def __init__(self, *, max_bytes: int, max_bytes_together: int, timeout_s: float) -> None:
+        self.max_bytes = max_bytes
+        self._timeout_s = timeout_s
+        self._max_together = max_bytes_together
+        self._left_together = max_bytes_together
+
+    async def read_image(self, request: Request) -> bytes:
+        """The raw body, or the form field `file`."""
+        if not _is_form(request):
+            return await self._read_body(request, max_bytes=self.max_bytes, slack=0)
+        files = await self._read_form(request, field_name="file", max_bytes=self.max_bytes)
+        if len(files) != 1:
+            raise HTTPException(
+                400, f"The form has {len(files)} fields `file` instead of one. Send: curl -F file=@photo.jpg"
+            )
+        if len(files[0]) > self.max_bytes:
+            raise HTTPException(413, too_large(self.max_bytes))
+        return files[0]
+
+    async def read_images(self, request: Request) -> list[bytes]:
+        """Every form field `files`; one may be larger than `max_bytes`."""
+        if not _is_form(request):
+            raise HTTPException(400, "Send a form with `files`: curl -F files=@one.jpg -F files=@two.jpg")
+        return await self._read_form(request, field_name="files", max_bytes=self._max_together)
+
+    async def _read_form(self, request: Request, *, field_name: str, max_bytes: int) -> list[bytes]:
+        body = await self._read_body(request, max_bytes=max_bytes, slack=_FORM_OVERHEAD_BYTES)
+        return [part.content for part in _parse(body, request.headers["content-type"]) if part.name == field_name]
+
+    async def _read_body(self, request: Request, *, max_bytes: int, slack: int) -> bytes:
+        """Refuses by Content-Length before reading, and while reading where that lies or is missing."""
+        stated = request.headers.get("content-length", "")
+        expected = int(stated) if stated.isdecimal() and len(stated) < 16 else max_bytes
+        if expected > max_bytes + slack:
+            raise HTTPException(413, too_large(max_bytes))
+        with self._reserved(min(expected, max_bytes)):
+            try:
+                with anyio.fail_after(self._timeout_s):
+                    return await _read_at_most(request, max_bytes=max_bytes, slack=slack)
+            except TimeoutError:
+                raise HTTPException(
+                    408, f"The body did not arrive within {self._timeout_s:.0f} s. Send it again."
+                ) from None
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Raises BusyError at once when all places are taken."""
-        if not self._left:
+    def _reserved(self, size: int) -> Iterator[None]:
+        if size > self._left_together:
             raise BusyError("Too many uploads are arriving at once. Try again.", retry_after_s=1)
-        self._left -= 1
+        self._left_together -= size
         try:
             yield
         finally:
-            self._left += 1
+            self._left_together += size
 
 
-def now_ns() -> int:
-    """When the upload arrived: the time that its Result calls captured_at."""
-    return time.time_ns()
+def too_large(max_bytes: int) -> str:
+    return f"The body has more than {max_bytes} bytes. Send a smaller image or raise http.max_upload_bytes."
 
 
-async def read_image(request: Request, *, max_bytes: int, timeout_s: float) -> bytes:
-    """The raw body, or the form field `file`. Raises HTTPException 400, 408 or 413."""
-    if not _is_form(request):
-        return await _read_body(request, max_bytes=max_bytes, timeout_s=timeout_s)
-    files = await read_form(request, field_name="file", max_bytes=max_bytes, timeout_s=timeout_s)
-    if len(files) != 1:
-        raise HTTPException(
-            400, f"The form has {len(files)} fields `file` instead of one. Send: curl -F file=@photo.jpg"
-        )
-    return _bounded(files[0].content, max_bytes)
-
-
-async def read_form(request: Request, *, field_name: str, max_bytes: int, timeout_s: float) -> list[Part]:
-    """Every part named `field_name`, of `max_bytes` together. Raises HTTPException 400, 408 or 413."""
-    if not _is_form(request):
-        raise HTTPException(
-            400, f"Send a form with `{field_name}`: curl -F {field_name}=@one.jpg -F {field_name}=@two.jpg"
-        )
-    body = await _read_body(request, max_bytes=max_bytes + _FORM_OVERHEAD_BYTES, timeout_s=timeout_s)
-    return [part for part in _parse(body, request.headers["content-type"]) if part.name == field_name]
-
-
-async def _read_body(request: Request, *, max_bytes: int, timeout_s: float) -> bytes:
-    """Refuses by Content-Length before reading, and while reading where that lies or is missing."""
-    stated = request.headers.get("content-length", "")
-    if stated.isdecimal() and int(stated) > max_bytes:
-        raise _too_large(max_bytes)
+async def _read_at_most(request: Request, *, max_bytes: int, slack: int) -> bytes:
     chunks: list[bytes] = []
-    left = max_bytes
-    try:
-        with anyio.fail_after(timeout_s):
-            async for chunk in request.stream():
-                left -= len(chunk)
-                if left < 0:
-                    raise _too_large(max_bytes)
-                chunks.append(chunk)
-    except TimeoutError:
-        raise HTTPException(408, f"The body did not arrive within {timeout_s:.0f} s. Send it again.") from None
+    left = max_bytes + slack
+    async for chunk in request.stream():
+        left -= len(chunk)
+        if left < 0:
+            raise HTTPException(413, too_large(max_bytes))
+        chunks.append(chunk)
     return b"".join(chunks)
 
 
 def _is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith(_FORM)
-
-
-def _bounded(content: bytes, max_bytes: int) -> bytes:
-    if len(content) > max_bytes:
-        raise _too_large(max_bytes)
-    return content
-
-
-def _too_large(max_bytes: int) -> HTTPException:
-    return HTTPException(
-        413, f"The body has more than {max_bytes} bytes. Send a smaller image or raise http.max_upload_bytes."
-    )
 
 
 def _parse(body: bytes, content_type: str) -> list[Part]:
@@ -137,13 +136,18 @@ class _FormReader:
 
     def callbacks(self) -> MultipartCallbacks:
         return {
-            "on_part_begin": lambda: self.parts.append(Part()),
+            "on_part_begin": self._begin_part,
             "on_part_data": lambda data, start, end: self._pieces.append(memoryview(data)[start:end]),
             "on_part_end": self._end_part,
             "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
             "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
             "on_header_end": self._end_header,
         }
+
+    def _begin_part(self) -> None:
+        if len(self.parts) == _MAX_PARTS:  # a body of empty parts would hold up the event loop for seconds
+            raise HTTPException(400, f"The form has more than {_MAX_PARTS} fields. Send fewer.")
+        self.parts.append(Part())
 
     def _end_part(self) -> None:
         self.parts[-1].content = b"".join(self._pieces)
@@ -153,7 +157,5 @@ class _FormReader:
         if self._header.lower() == b"content-disposition":
             _, options = parse_options_header(bytes(self._value))
             self.parts[-1].name = options.get(b"name", b"").decode("utf-8", "replace")
-            file_name = options.get(b"filename")
-            self.parts[-1].file_name = file_name.decode("utf-8", "replace") if file_name is not None else None
         self._header.clear()
         self._value.clear()

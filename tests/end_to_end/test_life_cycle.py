@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
+import yaml
 from end_to_end.material import digit_png, model_file
 from end_to_end.notify_socket import NotifySocket
 from end_to_end.running_agent import VIDEO, RunningAgent, wait_until
 from end_to_end.uploads import Uploads
-from mosquitto import Mosquitto
+from mosquitto import Mosquitto, free_port
 from subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -74,6 +79,49 @@ def test_a_stop_while_it_starts_is_obeyed(tmp_path: Path) -> None:
         assert agent.end() < 5
         assert agent.process.returncode == 0
         assert "Traceback" not in agent.log
+
+
+@pytest.mark.parametrize(
+    "stuck", ["agent.models.admission.Admission.admit", "agent.models.tflite.TFLiteClassifier.classify"]
+)
+def test_a_stop_does_not_wait_for_a_thread_that_hangs(tmp_path: Path, stuck: str) -> None:
+    """In loading a model while the agent starts, or in an inference for an upload."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/digits.tflite").write_bytes(model_file(1))
+    port = free_port()
+    config = {"models": {"folder": "models"}, "http": {"port": port}, "mqtt": {"enabled": False}}
+    (tmp_path / "agent.yaml").write_text(yaml.safe_dump(config))
+    module, _, method = stuck.rpartition(".")
+    module, _, kind = module.rpartition(".")
+    code = f"""
+import time
+from {module} import {kind}
+def hang(*_, **__):
+    print("hanging", flush=True)
+    time.sleep(60)
+{kind}.{method} = hang
+from agent.cli import main
+main()
+"""
+    command = [sys.executable, "-c", code, "run", "--config", str(tmp_path / "agent.yaml")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as agent:
+        assert agent.stdout is not None
+        upload = threading.Thread(target=_upload_for_ever, args=(port, agent), daemon=True)
+        upload.start()
+        next(line for line in agent.stdout if "hanging" in line)
+        started_s = time.monotonic()
+        agent.send_signal(signal.SIGTERM)
+        rest = agent.stdout.read()
+        agent.wait(timeout=20)
+        assert time.monotonic() - started_s < 5
+        assert agent.returncode == 0, rest
+        assert "Traceback" not in rest
+
+
+def _upload_for_ever(port: int, agent: subprocess.Popen[str]) -> None:
+    while agent.poll() is None:
+        with contextlib.suppress(httpx.HTTPError):
+            httpx.post(f"http://127.0.0.1:{port}/predict", content=digit_png(), timeout=30)
 
 
 def test_systemd_hears_ready_status_watchdog_and_stopping(tmp_path: Path) -> None:

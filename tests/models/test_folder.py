@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import threading
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +16,6 @@ from agent.models.folder import FolderWatch, ModelFolder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
 
 LONG_S = 60.0
 
@@ -308,3 +309,64 @@ def test_time_takes_the_place_of_events_where_no_watch_is_to_be_had(
 
 def no_watches_left(_: object) -> None:
     raise OSError(28, "inotify watch limit reached")
+
+
+def test_no_watch_left_costs_one_attempt_a_folder_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def held() -> tuple[int, int]:
+        return len([*Path("/proc/self/fd").iterdir()]), threading.active_count()
+
+    async def scenario() -> None:
+        await asyncio.to_thread(held)  # the loop's own thread is there before
+        before = held()
+        watch = FolderWatch(tmp_path)
+        for _ in range(5):
+            await watch.wait(0.001)
+        assert held() == before
+        assert caplog.text.count("sends no events (inotify watch limit reached)") == 1
+        watch.close()
+
+    monkeypatch.setattr("agent.models.folder.Observer.start", no_watches_left)
+    asyncio.run(scenario())
+
+
+def test_no_inotify_instance_left_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        watch = FolderWatch(tmp_path)
+        await watch.wait(0.001)
+        watch.close()
+
+    monkeypatch.setattr("agent.models.folder.Observer", lambda: no_watches_left(None))
+    asyncio.run(scenario())
+
+
+def test_folder_that_takes_the_place_of_one_without_events_is_tried_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        folder = tmp_path / "models"
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("agent.models.folder.Observer.start", no_watches_left)
+            watch = FolderWatch(folder)
+        folder.rmdir()
+        await watch.wait(0.001)
+        folder.mkdir()
+        await watch.wait(0.001)
+        watch._changed.clear()
+        put(folder / "m.tflite")
+        assert await woken(watch)
+        watch.close()
+
+    asyncio.run(scenario())
+
+
+def test_name_that_is_no_unicode_is_ignored_and_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path / "m.tflite")
+    put(tmp_path / os.fsdecode(b"caf\xe9.tflite"))
+    put(tmp_path / os.fsdecode(b"caf\xe8") / "1" / "model.tflite")
+    folder = ModelFolder(tmp_path)
+    for _ in range(3):
+        assert list(folder.list()) == ["m"]
+    assert [record.getMessage() for record in caplog.records] == [
+        rf"The model 'caf\udc{byte}' is ignored: its name is not valid UTF-8. Rename it." for byte in ("e8", "e9")
+    ]

@@ -28,6 +28,7 @@ from agent.image import Frame
 from agent.models.admission import Admission
 from agent.models.folder import FolderWatch, ModelFolder
 from agent.models.manager import ModelManager
+from agent.status import ModelStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from agent.classification import ModelIdentity, Result
     from agent.models.admission import AdmittedModel
     from agent.models.settings import ModelSettings
-    from agent.status import ModelStatus
 
 LONG_S = 60.0
 OTHER_LABELS = tuple("abcdefghij")
@@ -322,7 +322,7 @@ def test_removed_model_is_retired_after_its_time(folder: Path) -> None:
             gone_s = time.monotonic()
             await managed.until(lambda: managed.version() is None)
             assert time.monotonic() - gone_s >= 0.2
-            assert (managed.status().serving, managed.status().since_ns) == (None, None)
+            assert (managed.manager.statuses, managed.statuses[-1]) == ([], ModelStatus("m"))
             with pytest.raises(ModelNotFoundError, match=r"Drop m\.tflite into .*Served: none"):
                 managed.manager.get("m")
             write_whole(folder / "m.tflite", DIGITS)
@@ -359,7 +359,98 @@ def test_removing_a_rejected_file_forgets_the_rejection(folder: Path) -> None:
             managed.manager.get("m")
         (folder / "m.tflite").unlink()
         await managed.reconcile()
-        assert managed.status().rejection is None
+        assert (managed.manager.statuses, managed.statuses[-1]) == ([], ModelStatus("m"))
+        (folder / "m.tflite").write_bytes(DIGITS)
+        await managed.reconcile()
+        assert managed.version() == 1
+
+    asyncio.run(scenario())
+
+
+def test_file_that_goes_before_it_has_settled_is_forgotten(folder: Path) -> None:
+    async def scenario() -> None:
+        managed = Managed(folder, settle_s=30)
+        (folder / "m.tflite").write_bytes(DIGITS)
+        await managed.reconcile()
+        (folder / "m.tflite").unlink()
+        await managed.reconcile()
+        assert managed.statuses == [ModelStatus("m", candidate="m.tflite"), ModelStatus("m")]
+        assert managed.manager.statuses == []
+
+    asyncio.run(scenario())
+
+
+def test_candidate_that_goes_before_it_has_settled_leaves_what_serves(folder: Path) -> None:
+    async def scenario() -> None:
+        managed = Managed(folder)
+        write_whole(folder / "m.tflite", DIGITS)
+        await managed.reconcile()
+        managed.manager._settle_s = 30
+        (folder / "m" / "7").mkdir(parents=True)
+        (folder / "m" / "7" / "model.tflite").write_bytes(DIGITS)
+        await managed.reconcile()
+        assert (managed.status().candidate, managed.version()) == ("m/7/model.tflite", 1)
+        shutil.rmtree(folder / "m")
+        await managed.reconcile()
+        assert (managed.status().candidate, managed.version()) == (None, 1)
+        write_whole(folder / "m.tflite", digits("2"))
+        await managed.reconcile()
+        assert managed.status().candidate == "m.tflite"
+        (folder / "m.tflite").unlink()
+        await managed.reconcile()
+        assert (managed.status().candidate, managed.version()) == (None, 1)
+
+    asyncio.run(scenario())
+
+
+def test_model_on_its_way_is_said_to_be_loading(folder: Path) -> None:
+    async def scenario() -> None:
+        managed = Managed(folder, settle_s=30)
+        for name in ("m", "n"):
+            (folder / f"{name}.tflite").write_bytes(DIGITS)
+        await managed.reconcile()
+        assert [status.candidate for status in managed.manager.statuses] == ["m.tflite", "n.tflite"]
+        for name in ("m", "n"):
+            with pytest.raises(ModelNotFoundError, match=rf"^Model {name} is being loaded. Try again in a second.$"):
+                managed.manager.get(name)
+        with pytest.raises(ModelNotFoundError, match=r"^Model m is being loaded"):
+            managed.manager.get(None)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), ValueError("Exceeds the limit\udcff"), KeyError("x"), OSError(5, "I/O")]
+)
+def test_whatever_admission_stumbles_over_is_a_rejection(
+    folder: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stumbling(Admission):
+        def admit(self, path: Path, *, name: str) -> AdmittedModel:
+            if name == "m":
+                raise error
+            return super().admit(path, name=name)
+
+    async def scenario() -> None:
+        managed = Managed(folder)
+        managed.manager._admission = Stumbling(workers=1, threads=1, max_bytes=1 << 24)
+        for name in ("m", "n"):
+            write_whole(folder / f"{name}.tflite", DIGITS)
+        await managed.reconcile()
+        assert managed.reason().encode().startswith(f"The file cannot be loaded ({type(error).__name__}".encode())
+        assert managed.version("n") == 1
+        assert "Traceback" in caplog.text
+
+    asyncio.run(scenario())
+
+
+def test_labels_numbered_in_thousands_of_digits_reject_only_their_model(folder: Path) -> None:
+    async def scenario() -> None:
+        managed = Managed(folder)
+        (folder / "m.txt").write_text("9" * 5000 + " cat\n")
+        write_whole(folder / "m.tflite", DIGITS)
+        await managed.reconcile()
+        assert "There are 1 labels for 10 outputs" in managed.reason()
 
     asyncio.run(scenario())
 
@@ -453,7 +544,7 @@ def test_file_that_changes_while_it_is_read_is_read_again(folder: Path, first: b
         managed.manager._admission = Overtaken(workers=1, threads=1, max_bytes=1 << 24)
         write_whole(folder / "m.tflite", first)
         assert await managed.reconcile() == 0
-        assert (managed.version(), managed.status().rejection, managed.status().candidate) == (None, None, None)
+        assert (managed.version(), managed.status().rejection, managed.status().candidate) == (None, None, "m.tflite")
         assert managed.loads == []
         await managed.reconcile()
         assert managed.identity().sha256 == sha256(digits("2"))

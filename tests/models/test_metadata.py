@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import random
+import tracemalloc
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 from models_on_disk import BARE_DIGITS, DIGIT_LABELS, DIGITS, digits, with_free_height
 
 from agent.errors import ModelError
-from agent.models.metadata import Operator, Tensor, read_model_file
+from agent.models.metadata import Operator, Tensor, _only_fitting_labels, _PackedFiles, read_model_file
 from agent.models.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -103,7 +104,39 @@ def test_label_file_in_a_foreign_encoding_is_refused() -> None:
 def test_bomb_among_the_packed_files_is_left_alone() -> None:
     bomb = {"labels.txt": "\n".join(DIGIT_LABELS).encode(), "bomb": bytes(17 << 20)}
     model = read_model_file(zipped(bomb, zipfile.ZIP_DEFLATED))
-    assert model.packed_files == ("labels.txt",)
+    assert model.packed_files == ("labels.txt", "bomb")
+    assert model.settings.labels == DIGIT_LABELS
+
+
+def test_packed_files_that_nothing_names_are_not_unpacked() -> None:
+    files = {"labels.txt": "\n".join(DIGIT_LABELS).encode()} | {f"{n}.txt": bytes(4 << 20) for n in range(8)}
+    content = zipped(files, zipfile.ZIP_DEFLATED)
+    tracemalloc.start()
+    try:
+        model = read_model_file(content)
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+    assert len(model.packed_files) == 9
+
+
+def test_label_file_of_more_than_a_megabyte_is_damage() -> None:
+    with pytest.raises(ModelError, match=r"labels\.txt has more than 1 MB"):
+        read_model_file(zipped({"labels.txt": bytes((1 << 20) + 1)}, zipfile.ZIP_DEFLATED))
+
+
+def test_label_file_in_a_compression_without_bounds_is_damage() -> None:
+    with pytest.raises(ModelError, match=r"labels\.txt is neither stored nor deflated"):
+        read_model_file(zipped({"labels.txt": b"0\n"}, zipfile.ZIP_BZIP2))
+
+
+def test_where_no_label_file_is_named_few_small_texts_are_candidates() -> None:
+    files = {"big.txt": bytes((1 << 20) + 1), "model.bin": b""} | {f"{n}.txt": b"a\nb\n" for n in range(20)}
+    packed = _PackedFiles(zipped(files, zipfile.ZIP_DEFLATED))
+    assert packed.possible_labels == [f"{n}.txt" for n in range(8)]
+    assert _only_fitting_labels(packed, [Tensor("o", (1, 2), "uint8")]) is None  # which of the eight?
+    packed = _PackedFiles(zipped({"a.txt": b"a\nb\n", "b.txt": b"a\n"}))
+    assert _only_fitting_labels(packed, [Tensor("o", (1, 2), "uint8")]) == ("a", "b")
 
 
 def test_no_damage_escapes_as_another_error() -> None:

@@ -34,6 +34,7 @@ def test_later_place_beats_the_earlier_where_it_says_something() -> None:
         (b"0,cat\n1,dog", ("cat", "dog")),
         (b"0\tcat\n1\tdog", ("cat", "dog")),
         (b"0\n1\n2\n", ("0", "1", "2")),
+        (b"00 cat\n01 dog\n", ("cat", "dog")),
         (b"1 cat\n2 dog\n", ("1 cat", "2 dog")),
         (b"0 cat\ndog\n", ("0 cat", "dog")),
         (b"7 up\n4 cheese pizza\n", ("7 up", "4 cheese pizza")),
@@ -90,6 +91,8 @@ def test_settings_are_read(text: str, settings: ModelSettings) -> None:
         ("color: green", "color must be one of rgb, bgr, gray, not 'green'"),
         ("resize: [crop]", "resize must be one of stretch, crop, pad"),
         ("score: softmax", "score must be one of probability, logits"),
+        ("? 0x" + "f" * 5000 + "\n: 1", "Exceeds the limit"),
+        ('labels: ["\\uD800", cat]', "labels must be valid Unicode"),
         ("labels: cat", "labels must be a list of names"),
         ("labels: [yes, no]", "put words like yes, no, on, off and null into quotes"),
         ("labels: [null, cat]", "put words like yes, no, on, off and null into quotes"),
@@ -129,3 +132,8 @@ def test_sidecar_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(type(tmp_path), "read_bytes", refuse)
     with pytest.raises(ModelError, match=r"m\.txt cannot be read: Permission denied"):
         read_sidecars(tmp_path / "m.tflite")
+
+
+def test_number_of_thousands_of_digits_before_a_label_is_text() -> None:
+    line = "1" * 5000 + " cat"
+    assert parse_labels(line.encode(), where="m.txt") == (line,)

@@ -216,6 +216,27 @@ def test_model_that_fails_only_when_it_runs_is_refused() -> None:
         taught.warm_up()
 
 
+@pytest.mark.parametrize("error", [RuntimeError, ValueError])
+def test_runtime_that_fails_after_the_warm_up_is_a_model_error(error: type[Exception]) -> None:
+    class Failing:
+        def set_tensor(self, _index: int, _value: object) -> None:
+            raise error("node 7 failed to invoke.")
+
+    taught = classifier()
+    taught.warm_up()
+    taught._interpreter = Failing()  # type: ignore[assignment]  # it does not come further
+    with pytest.raises(ModelError, match="node 7 failed to invoke"):
+        taught.classify(photo_of_3(), max_results=1, score_threshold=0)
+
+
+def test_input_larger_than_the_memory_is_refused() -> None:
+    taught = classifier()
+    for side in (1 << 22, 1 << 31):  # NumPy's two complaints: no memory, and no such size
+        taught.input = dataclasses.replace(taught.input, shape=(1, side, side, 3))
+        with pytest.raises(ModelError, match=r"more memory than is free|refuses the model"):
+            taught.warm_up()
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

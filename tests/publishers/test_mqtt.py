@@ -263,6 +263,37 @@ def test_state_is_retained_as_json_and_as_the_bare_label(tmp_path: Path) -> None
 
 
 @pytest.mark.mosquitto
+def test_model_of_which_nothing_is_left_takes_its_topic_with_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
+            async with _started(broker.port) as publisher:
+                await _until_connected(publisher)
+                for name in ("birds", "cats"):
+                    publisher.publish_model(ModelStatus(name, serving=_BIRDS, since_ns=0))
+                publisher.publish_model(ModelStatus("birds"))
+                await until(lambda: live.payloads("/models/birds")[-1:] == [""])
+                assert [topic for topic in publisher._retained if "models" in topic] == ["models/cats"]
+                with Subscriber(broker.port) as late:
+                    await until(lambda: late.of("/models/cats"))
+                    assert late.of("/models/birds") == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.mosquitto
+def test_model_that_goes_while_the_broker_is_away_takes_its_topic_with_it_later(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
+            publisher = _publisher(broker.port)
+            publisher.publish_model(ModelStatus("birds"))
+            publisher.start()
+            await until(lambda: live.payloads("/models/birds") == [""])
+            await publisher.close(5)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.mosquitto
 @pytest.mark.parametrize("name", ["a/b", "a+b", "a#b", "a\0b", "a\nb", "a\x85b", "a\udcffb", "a\ufffeb"])
 def test_model_names_that_no_topic_may_hold_are_made_safe(tmp_path: Path, name: str) -> None:
     async def scenario() -> None:

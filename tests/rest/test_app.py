@@ -14,6 +14,7 @@ import pytest
 
 from agent.classification import Result, ResultLog
 from agent.engine import InferenceEngine
+from agent.errors import ModelError
 from agent.models.admission import Admission
 from agent.models.folder import ModelFolder
 from agent.models.manager import ModelManager
@@ -54,6 +55,7 @@ class Rest:
             results=ResultLog(device="test"),
             publish=self.published.append,
             why_not_ready=lambda: self.not_ready,
+            warnings=lambda: ["Model x: bad."],
             mqtt=lambda: {"state": "connected"},
             metrics=lambda: b"a_metric 1\n",
             on_request=lambda route, code: self.requests.append((route, code)),
@@ -156,6 +158,8 @@ def test_a_batch_larger_than_the_line_is_still_answered(rest: Rest) -> None:
         ("/predict?model=birds", {"content": PICTURE}, 404, "Model birds is not served. Drop birds.tflite into"),
         ("/predict?max_results=0", {"content": PICTURE}, 400, "max_results"),
         ("/predict?score_threshold=x", {"content": PICTURE}, 400, "score_threshold"),
+        ("/predict?score_threshold=nan", {"content": PICTURE}, 400, "score_threshold"),
+        ("/predict?score_treshold=0.5", {"content": PICTURE}, 400, "There is no parameter score_treshold; there are"),
         ("/batch_predict", {"content": PICTURE}, 400, "Send a form with `files`"),
         ("/batch_predict", {"files": {"file": PICTURE}}, 400, "0 fields `files`; send 1 to 64"),
         ("/nothing", {"content": PICTURE}, 404, "There is no /nothing here"),
@@ -220,6 +224,29 @@ def test_a_full_line_is_busy_at_once(rest: Rest) -> None:
     assert "places in line are taken" in busy[0].json()["error"]
 
 
+def test_a_form_of_countless_empty_parts_is_refused_before_it_is_parsed(rest: Rest) -> None:
+    code, sentence = refusal(rest.post("/predict", content=b"--a\r\n\r\n\r\n" * 8_000, headers=BAD_FORM))
+    assert code == 400
+    assert "more than 100 fields" in sentence
+
+
+def test_a_batch_holds_each_file_to_the_limit(rest: Rest) -> None:
+    files = [("files", bytes(MAX_BYTES + 1)), ("files", PICTURE)]
+    first, second = rest.post("/batch_predict", files=files).json()
+    assert f"more than {MAX_BYTES} bytes" in first["error"]
+    assert second["categories"]
+
+
+def test_a_model_that_fails_on_one_image_is_no_fault_of_the_service(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ModelError("The runtime fails on this image.")
+
+    monkeypatch.setattr("agent.models.tflite.TFLiteClassifier.classify", fail)
+    assert refusal(rest.post("/predict", content=PICTURE)) == (503, "The runtime fails on this image.")
+
+
 def test_more_bodies_than_memory_allows_are_turned_away_and_the_next_is_taken(tmp_path: Path) -> None:
     rest = Rest(tmp_path, upload_timeout_s=0.2)
 
@@ -228,17 +255,22 @@ def test_more_bodies_than_memory_allows_are_turned_away_and_the_next_is_taken(tm
         await asyncio.Event().wait()
 
     async def crowd(client: httpx.AsyncClient) -> list[int]:
-        answers = await asyncio.gather(*(client.post("/predict", content=stalled()) for _ in range(70)))
+        answers = await asyncio.gather(*(client.post("/predict", content=stalled()) for _ in range(10)))
         return [answer.status_code for answer in [*answers, await client.post("/predict", content=PICTURE)]]
 
     codes = rest.serve(crowd)
     rest.engine.close()
-    assert codes == [408] * 64 + [503] * 6 + [503]  # the last one only for want of a model
+    assert codes == [408] * 8 + [503] * 2 + [503]  # the last one only for want of a model
 
 
 def test_health_readiness_and_metrics(rest: Rest) -> None:
     assert rest.get("/healthz").json() == {"status": "ok"}
-    assert rest.get("/readyz").json() == {"ready": True, "reasons": [], "mqtt": {"state": "connected"}}
+    assert rest.get("/readyz").json() == {
+        "ready": True,
+        "reasons": [],
+        "warnings": ["Model x: bad."],
+        "mqtt": {"state": "connected"},
+    }
     rest.not_ready = ["Camera front is lost."]
     answer = rest.get("/readyz")
     assert answer.status_code == 503

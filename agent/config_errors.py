@@ -1,0 +1,205 @@
+"""What is wrong with a configuration file, in one sentence: the place, the key, the fault, what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import reprlib
+from typing import TYPE_CHECKING, Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+    from pydantic_settings import SettingsError
+
+_MESSAGES = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text, in quotes where YAML reads it otherwise",
+    "path_type": "must be a path",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
+_values = reprlib.Repr()
+_values.maxstring = _values.maxother = 100
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that names the place of a value it cannot read, such as the date 2001-13-45."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value!r} cannot be read", node.start_mark
+            ) from None
+
+
+def parse(text: str, where: str) -> tuple[dict[str, Any], yaml.Node | None]:
+    """The sections of a file, and the node that knows the line of each key; raises ConfigError."""
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return {}, None
+        _check_keys(node, where)
+        document = loader.construct_document(node)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(_yaml_sentence(error, where)) from None
+    if document is not None and not isinstance(document, dict):
+        raise ConfigError(f"{where} must hold sections such as `models:` and `cameras:`.")
+    return document or {}, node
+
+
+def _check_keys(root: yaml.Node, where: str) -> None:
+    """Refuses keys that are no text and keys that stand twice, of which YAML would silently take the last."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if node in seen or isinstance(node, yaml.ScalarNode):
+            continue
+        seen.add(node)
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+            continue
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            waiting.append(value)
+            line = key.start_mark.line + 1
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                shown = key.value if isinstance(key, yaml.ScalarNode) else "in brackets"
+                raise ConfigError(f"{where}, line {line}: the key {shown} is no text; put it into quotes.")
+            if key.value in lines:
+                first = lines[key.value]
+                raise ConfigError(
+                    f"{where}, line {line}: the key {key.value} stands in line {first} too; join the two."
+                )
+            lines[key.value] = line
+
+
+def _yaml_sentence(error: Exception, where: str) -> str:
+    if isinstance(error, RecursionError):
+        return f"{where} is not valid YAML: it is nested too deeply; remove brackets."
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        place = f"{where}, line {mark.line + 1}, column {mark.column + 1}"
+        return f"{place}, is not valid YAML: {error.problem}; check quotes, brackets and indentation there."
+    reason = getattr(error, "reason", None) or " ".join(str(error).split())
+    return f"{where} is not valid YAML: {reason}; save it as plain UTF-8 text."
+
+
+def variable_sentence(error: SettingsError, prefix: str) -> str:
+    """Of a variable for several keys that is no JSON; pydantic names only its section."""
+    section = re.search(r'field "(\w+)"', str(error))
+    start = f"{prefix}{section[1] if section else ''}".upper()
+    text = getattr(error.__cause__, "doc", None)
+    same = (name for name, value in os.environ.items() if name.upper().startswith(start) and value == text)
+    return f'The variable {next(same, start)} must be JSON, such as {{"key": 1}} or [0, 1], not {_values.repr(text)}.'
+
+
+def unknown_key_sentence(path: list[str], place: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(path[-1].lower(), known, 1, 0.7)
+    remedy = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}."
+    return f"{place}: unknown key {'.'.join(path)}; {remedy}"
+
+
+def sentence(error: ValidationError, *, root: type[BaseModel], where: str, node: yaml.Node | None, prefix: str) -> str:
+    """The first fault in `root`, read from the YAML `node` and from variables that start with `prefix`."""
+    faults = [(_path(root, fault["loc"]), fault) for fault in error.errors(include_url=False)]
+    path, fault = faults[0]
+    # The branches of a union are faults of their own: the one that came furthest knows best.
+    branches = [(other, said) for other, said in faults if other[: len(path)] == path]
+    path, fault = max(branches, key=lambda branch: len(branch[0]))
+    if not path:
+        return f"{where}: {_message(fault, path, root)}."
+    place = _place(path, where, node, prefix)
+    if fault["type"] == "extra_forbidden":
+        section = _kind(root, path[:-1])
+        return unknown_key_sentence(path, place, list(section.model_fields))
+    key = ".".join(path)
+    if fault["type"] == "missing":
+        return f"{place}: {key} is missing; give it."
+    messages = dict.fromkeys(_message(said, path, root) for other, said in branches if other == path)
+    message = " or ".join(messages).replace(" or must be ", " or ")
+    return f"{place}: {key} {message}, not {_values.repr(fault['input'])}."
+
+
+def line_of(path: list[str], node: yaml.Node | None) -> int | None:
+    """The line of the deepest key of `path` that the file has, counted from 1."""
+    line = None
+    for step in path:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        # Of two keys the last one counts: a key beats what `<<` merges, which stands before it.
+        pair = next((pair for pair in reversed(node.value) if pair[0].value == step), None)
+        if pair is None:
+            break
+        line, node = pair[0].start_mark.line + 1, pair[1]
+    return line
+
+
+def _place(path: list[str], where: str, node: yaml.Node | None, prefix: str) -> str:
+    variable = f"{prefix}{'__'.join(path).upper()}"
+    if any(name.upper() == variable and value for name, value in os.environ.items()):
+        return f"The variable {variable}"
+    line = line_of(path, node)
+    return f"{where}, line {line}" if line else f"{where} or the variable {variable}"
+
+
+def _message(fault: ErrorDetails, path: list[str], root: type[BaseModel]) -> str:
+    if fault["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return _section_message(_kind(root, path))
+    if fault["type"] in _MESSAGES:
+        return _MESSAGES[fault["type"]].format(**fault.get("ctx", {}))
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    # The checks that sidecars share name their key themselves.
+    message = message.removeprefix(f"{path[-1]} ") if path else message
+    return message[0].lower() + message[1:]
+
+
+def _section_message(kind: Any) -> str:
+    if get_origin(kind) is dict:
+        return "must be a section with a name for each entry"
+    return f"must be a section with keys such as `{next(iter(kind.model_fields))}:`"
+
+
+def _path(root: type[BaseModel], loc: Iterable[int | str]) -> list[str]:
+    """The keys of `loc` without the steps that pydantic adds for a dict's key and a union's branch."""
+    path: list[str] = []
+    for step in loc:
+        if step != "[key]" and (isinstance(step, int) or _has_keys(_kind(root, path))):
+            path.append(str(step))
+    return path
+
+
+def _kind(root: Any, path: list[str]) -> Any:
+    kind = root
+    for step in path:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        else:
+            field = kind.model_fields.get(step) if _has_keys(kind) else None
+            kind = field.annotation if field else None
+    return kind
+
+
+def _has_keys(kind: Any) -> bool:
+    return get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, BaseModel))

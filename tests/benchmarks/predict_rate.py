@@ -1,0 +1,68 @@
+"""Requests a second of POST /predict beside the same work without HTTP, in turn on the same machine."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import wrk
+from benchmarks.figure import Figure, Skipped
+from benchmarks.material import SIZES, form, jpeg
+from end_to_end.running_agent import RunningAgent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WORKERS = 2
+
+_NAME = "POST /predict / the same work without HTTP"
+_BOUNDS = {640: 0.80, 1920: 0.88}
+_ROUNDS = 6
+_TURN_S = 2
+_CONNECTIONS = 8
+
+
+def figures(model: Path) -> Iterator[Figure | Skipped]:
+    if wrk.MISSING:
+        yield Skipped(_NAME, wrk.MISSING)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        agent = RunningAgent(Path(folder), engine={"workers": WORKERS, "threads": 1})
+        agent.drop(model.read_bytes(), "mobilenet")
+        with agent:
+            for width, height in SIZES:
+                yield from _of_size(agent, model, width, height)
+
+
+def _of_size(agent: RunningAgent, model: Path, width: int, height: int) -> Iterator[Figure]:
+    image = jpeg(width, height)
+    bodies = {"raw body": image, "form": form(image)}
+    bare: list[float] = []
+    rates: dict[str, list[float]] = {kind: [] for kind in bodies}
+    for _ in range(_ROUNDS):
+        bare.append(_bare_rate(model, image))
+        for kind, body in bodies.items():
+            rates[kind].append(_rate(agent, body))
+    bare.append(_bare_rate(model, image))
+    around = [(before + after) / 2 for before, after in itertools.pairwise(bare)]
+    yield Figure.of(f"without HTTP, {width}x{height}, {WORKERS} threads", bare, unit="images/s")
+    for kind, values in rates.items():
+        yield Figure.of(f"POST /predict, {width}x{height}, {kind}", values, unit="requests/s")
+        ratios = [rate / beside for rate, beside in zip(values, around, strict=True)]
+        yield Figure.of(f"{_NAME}, {width}x{height}, {kind}", ratios, bound=_BOUNDS[width], at_most=False)
+
+
+def _rate(agent: RunningAgent, body: Path) -> float:
+    load = wrk.result(wrk.start(f"{agent.url}/predict", body, connections=_CONNECTIONS, for_s=_TURN_S))
+    assert not load.failed, f"{load.failed} of {load.requests} uploads failed"
+    return load.per_s
+
+
+def _bare_rate(model: Path, image: Path) -> float:
+    script = Path(__file__).with_name("bare_loop.py")
+    command = [sys.executable, str(script), str(model), str(image), str(WORKERS), str(_TURN_S)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -1,0 +1,49 @@
+"""Wrk: the load generator, one upload again and again over several connections."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.material import BOUNDARY
+
+MISSING = None if shutil.which("wrk") else "wrk is not installed: apt install wrk"
+
+_SCRIPT = Path(__file__).with_name("upload.lua")
+_TYPES = {".jpg": "image/jpeg", ".form": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    per_s: float
+    requests: int
+    failed: int
+
+
+def start(url: str, body: Path, *, connections: int, for_s: float) -> subprocess.Popen[str]:
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{for_s:.0f}s", "--timeout", "30s", "-s", str(_SCRIPT), url]
+    environment = {**os.environ, "UPLOAD_BODY": str(body), "UPLOAD_TYPE": _TYPES[body.suffix]}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def result(running: subprocess.Popen[str]) -> Load:
+    """Waits for its end; a request failed if it was answered with anything but 2xx or its connection broke."""
+    said, _ = running.communicate()
+    assert running.returncode == 0, said
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
+    return Load(
+        per_s=float(_found(r"Requests/sec:\s+([\d.]+)", said)),
+        requests=int(_found(r"(\d+) requests in", said)),
+        failed=int(refused[1] if refused else 0) + sum(map(int, broken.groups() if broken else ())),
+    )
+
+
+def _found(pattern: str, said: str) -> str:
+    match = re.search(pattern, said)
+    assert match is not None, said
+    return match[1]
