@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import importlib.metadata
 import logging
 import os
@@ -47,12 +48,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STUCK_AFTER_S = 60.0
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _STOP_HTTP_S = 2
 _STOP_MQTT_S = 1.5
 
 
 def run(config: Config) -> None:
     """Runs the service until SIGTERM or SIGINT. Raises AgentError when it cannot start."""
+    _keep_freed_memory()
     anyio.run(_run, config, backend_options={"use_uvloop": True})
 
 
@@ -341,6 +344,18 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc keep up to 16 MB a thread that it would give back to the kernel after every image.
+
+    The next image of the same size took 330 page faults to get it again, a tenth of the time of an upload.
+    mallopt(3); the musl library has no such call and no such habit.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 8 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 16 << 20)
 
 
 def _existing_folder(path: Path) -> Path:
