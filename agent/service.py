@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import importlib.metadata
 import logging
 import os
@@ -65,6 +66,7 @@ async def _run(config: Config) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, starting.cancel)
         async with Service(config) as service:
+            _spare_the_collector()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
             systemd.notify("READY=1", f"STATUS={service.summary()}")
@@ -356,6 +358,16 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 8 << 20)
         mallopt(_M_TRIM_THRESHOLD, 16 << 20)
+
+
+def _spare_the_collector() -> None:
+    """What start-up made stays for good: Python's garbage collector need not look at it again and again.
+
+    It took a tenth of the time of a request, all of it with the interpreter's lock held.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5000, 20, 20)
 
 
 def _existing_folder(path: Path) -> Path:
