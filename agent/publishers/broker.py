@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
@@ -35,7 +36,7 @@ class EmbeddedBroker:
             await broker.start()
         except BrokerError as error:
             raise AgentError(
-                f"The embedded MQTT broker cannot listen on {self.host}:{self.port}: {error.__cause__}. "
+                f"The embedded MQTT broker cannot listen on {self.host}:{self.port}: {_reason(error)}. "
                 "Stop what uses that port, or choose another mqtt.port."
             ) from error
         self._broker = broker
@@ -45,6 +46,12 @@ class EmbeddedBroker:
         broker, self._broker = self._broker, None
         if broker is not None:
             await broker.shutdown()
+
+
+def _reason(error: BaseException) -> str:
+    """The operating system's words where they are the cause: asyncio's own repeat the address."""
+    cause = error.__cause__
+    return os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else str(cause or error)
 
 
 def _config(host: str, port: int) -> dict[str, object]:
