@@ -95,6 +95,7 @@ class FolderWatch:
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
+        self._closed = False
         self._observer: BaseObserver | None = None
         self._watched: int | None = None
         self._without_events: int | None = None
@@ -109,10 +110,15 @@ class FolderWatch:
             self._changed.clear()
 
     def close(self) -> None:
-        if self._observer is not None:
-            self._observer.stop()
-            self._observer.join()
-            self._observer = None
+        """A cancelled wait() may have left its thread at work: what that one starts now, it ends itself."""
+        self._closed = True
+        self._end_observer()
+
+    def _end_observer(self) -> None:
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            observer.stop()
+            observer.join()
 
     def _watch_current_folder(self) -> bool:
         """Tells whether a new watch has begun: a folder that was deleted and made again needs one."""
@@ -123,10 +129,12 @@ class FolderWatch:
             return False
         if inode == self._without_events or (inode == self._watched and self._is_alive()):
             return False
-        self.close()
-        self._observer, self._watched = self._started_observer(), inode
-        self._without_events = inode if self._observer is None else None
-        return self._observer is not None
+        self._end_observer()
+        observer = self._observer = self._started_observer()
+        self._watched, self._without_events = inode, inode if observer is None else None
+        if self._closed:
+            self._end_observer()
+        return observer is not None
 
     def _started_observer(self) -> BaseObserver | None:
         """None where no inotify watches are left: the timed rescan remains."""
@@ -145,7 +153,8 @@ class FolderWatch:
 
     def _is_alive(self) -> bool:
         """The watch ends with the folder, and the next folder may get the same inode."""
-        return self._observer is not None and all(emitter.is_alive() for emitter in self._observer.emitters)
+        observer = self._observer
+        return observer is not None and all(emitter.is_alive() for emitter in observer.emitters)
 
 
 class _Waker(FileSystemEventHandler):

@@ -370,3 +370,20 @@ def test_name_that_is_no_unicode_is_ignored_and_told_once(tmp_path: Path, caplog
     assert [record.getMessage() for record in caplog.records] == [
         rf"The model 'caf\udc{byte}' is ignored: its name is not valid UTF-8. Rename it." for byte in ("e8", "e9")
     ]
+
+
+def test_look_that_outlives_its_watch_leaves_no_observer_behind(tmp_path: Path) -> None:
+    """A cancelled wait() cannot stop its thread, which may be about to watch a folder made anew."""
+
+    async def scenario() -> None:
+        folder = tmp_path / "models"
+        folder.mkdir()
+        watch = FolderWatch(folder)
+        watch.close()
+        watch._watched = None  # as the thread sees it that looked before the end
+        assert await asyncio.to_thread(watch._watch_current_folder)
+        assert watch._observer is None
+
+    before = threading.active_count()
+    asyncio.run(scenario())
+    assert threading.active_count() == before
