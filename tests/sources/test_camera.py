@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -569,7 +570,8 @@ def test_rtsp_camera_is_read_and_lost_when_its_server_dies() -> None:
             assert max(b, g) < 60
             server.kill()
             lost = await seen.until("online", "lost")
-            assert "does not answer" in str(lost.reason)
+            # Which one depends on how soon the kernel lets go of the killed server's port.
+            assert re.search("does not answer|stopped sending frames", str(lost.reason))
             assert "secret" not in str(lost.reason)
 
     play(scenario())
