@@ -18,6 +18,9 @@ class Category:
     label: str
     score: float
 
+    def to_json(self) -> dict[str, Any]:
+        return {"index": self.index, "label": self.label, "score": round(self.score, 4)}
+
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
@@ -77,9 +80,7 @@ class Result:
             "source": self.source,
             "captured_at": iso_time(self.captured_ns),
             "model": self.classification.model.to_json(),
-            "categories": [
-                {"index": c.index, "label": c.label, "score": round(c.score, 4)} for c in self.classification.categories
-            ],
+            "categories": [category.to_json() for category in self.classification.categories],
             "timing_ms": self.classification.timing.to_json(),
         }
 

@@ -36,7 +36,7 @@ def main() -> None:
     try:
         app()
     except AgentError as error:
-        print(f"edge-agent: {error}", file=sys.stderr)  # noqa: T201
+        print(f"edge-agent: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
@@ -71,7 +71,7 @@ def check_config(
     if as_json:
         _print_json(settings.model_dump(mode="json"))
     else:
-        print(f"{config} is right: {len(settings.cameras)} cameras, models in {settings.models.folder}.")  # noqa: T201
+        print(f"{config} is right: {len(settings.cameras)} cameras, models in {settings.models.folder}.")
 
 
 @app.command()
@@ -99,8 +99,7 @@ def classify(
             answers.append({"image": str(path), "error": str(error)})
             continue
         categories, *_ = classifier.classify(image, max_results=max_results, score_threshold=score_threshold)
-        found = [{"index": c.index, "label": c.label, "score": round(c.score, 4)} for c in categories]
-        answers.append({"image": str(path), "categories": found})
+        answers.append({"image": str(path), "categories": [category.to_json() for category in categories]})
     if as_json:
         _print_json(answers)
     else:
@@ -266,7 +265,7 @@ def _in_words(value: Any) -> str:
 
 
 def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2))  # noqa: T201
+    print(json.dumps(document, indent=2))
 
 
 def _print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

@@ -44,7 +44,7 @@ _values.maxstring = _values.maxother = 100
 class _Loader(yaml.SafeLoader):
     """SafeLoader that names the place of a value it cannot read, such as the date 2001-13-45."""
 
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002  (PyYAML's signature)
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError):

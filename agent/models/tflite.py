@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from agent.models.metadata import ModelFile, Tensor
     from agent.models.settings import ModelSettings
 
+_WARM_UP_INVOKES = 3
+
 
 class TFLiteClassifier:
     """One interpreter with what it takes to use it. One thread at a time may call classify()."""
@@ -50,11 +52,11 @@ class TFLiteClassifier:
         """Pixels; an image whose shorter side is at least this loses nothing by the resize."""
         return max(self.input.shape[1:3])
 
-    def warm_up(self, invokes: int = 3) -> None:
+    def warm_up(self) -> None:
         """Runs the model on black so that the first real image does not pay for packing weights. ModelError."""
         with complaints_translated():
             tensor = np.zeros(self.input.shape, self.input.dtype)
-        for _ in range(invokes):
+        for _ in range(_WARM_UP_INVOKES):
             self._invoke(tensor)
 
     def classify(
