@@ -70,7 +70,8 @@ lock: dev
 	$(LOCK) pyproject.toml locks/build.in --extra dev -o locks/dev.txt
 	$(LOCK) pyproject.toml locks/build.in locks/tflite-runtime.in --extra dev --override locks/without-litert.in \
 		-o locks/dev-tflite-runtime.txt
-	$(LOCK) pyproject.toml locks/build.in locks/demo-training.in --extra converter -o locks/converter.txt
+	$(LOCK) pyproject.toml locks/build.in locks/converter-tests.in --extra dev --extra converter \
+		--override locks/one-opencv.in -o locks/converter.txt
 
 clean:
 	rm -rf .venv .venv-* .cache .demo build *.egg-info

@@ -113,10 +113,10 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
     """Show what a model file says of itself, and whether and why not it can serve here."""
     from agent.errors import ModelError
     from agent.models.metadata import read_model_file
-    from agent.models.settings import read_sidecars
+    from agent.models.settings import ModelSettings, final_settings
 
     file = read_model_file(_read(model))
-    settings = file.settings.overridden_by(read_sidecars(model))
+    settings = final_settings(model, own=file.settings, given=ModelSettings())
     try:
         _classifier(file, settings).warm_up()
     except ModelError as error:
@@ -165,7 +165,7 @@ def bench(
 
 def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, threads: int = 1) -> TFLiteClassifier:
     from agent.models.metadata import read_model_file
-    from agent.models.settings import ModelSettings, parse_labels, read_sidecars
+    from agent.models.settings import ModelSettings, final_settings, parse_labels
 
     file = read_model_file(_read(path))
     given = ModelSettings(
@@ -173,8 +173,7 @@ def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, th
         mean=_numbers("--mean", mean),
         std=_numbers("--std", std),
     )
-    settings = file.settings.overridden_by(read_sidecars(path)).overridden_by(given)
-    return _classifier(file, settings, threads)
+    return _classifier(file, final_settings(path, own=file.settings, given=given), threads)
 
 
 def _classifier(file: ModelFile, settings: ModelSettings, threads: int = 1) -> TFLiteClassifier:
@@ -212,7 +211,6 @@ def _describe(file: ModelFile, settings: ModelSettings, verdict: str) -> dict[st
             for t in these
         ]
 
-    score = settings.score or ("probability" if file.ends_in_probabilities else "logits")
     return {
         "name": file.name,
         "version": file.version,
@@ -227,7 +225,7 @@ def _describe(file: ModelFile, settings: ModelSettings, verdict: str) -> dict[st
         "std": settings.std,
         "color": settings.color,
         "resize": settings.resize or "stretch",
-        "score": score,
+        "score": settings.score,
         "operators": [f"{_operator_name(op.code, op.custom)} v{op.version}" for op in file.operators],
         "packed_files": file.packed_files,
         "min_runtime_version": file.min_runtime_version,

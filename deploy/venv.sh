@@ -35,7 +35,7 @@ stamp=$venv/.installed-$name-$(cat "$lock" pyproject.toml | sha256sum | cut -c1-
 [ ! -e "$stamp" ] || exit 0
 echo "Setting up $venv from $lock: this takes a minute, on a board several ..."
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
-pip install --require-hashes -r "$lock" || fail "The packages of $lock could not be installed: see pip's message above."
+pip install --no-deps --require-hashes -r "$lock" || fail "The packages of $lock could not be installed: see pip's message above."
 pip install --no-deps --no-build-isolation --editable . || fail "The project itself could not be installed."
 rm -f "$venv/.installed-$name-"*
 touch "$stamp"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import ModelError
 from agent.models.metadata import ModelFile, read_model_file
-from agent.models.settings import ModelSettings, read_sidecars
+from agent.models.settings import ModelSettings, final_settings
 from agent.models.tflite import TFLiteClassifier
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class Admission:
         """Raises ModelError with the cause and the remedy. The file is read once, into memory, never mapped."""
         content = self._read(path)
         model = read_model_file(content)
-        settings = model.settings.overridden_by(read_sidecars(path))
-        settings = settings.overridden_by(self._settings.get(name, ModelSettings()))
+        settings = final_settings(path, own=model.settings, given=self._settings.get(name, ModelSettings()))
         classifiers = tuple(TFLiteClassifier(model, settings, threads=self._threads) for _ in range(self._workers))
         for classifier in classifiers:
             classifier.warm_up()

@@ -8,20 +8,22 @@ are a zip archive appended to the first. Field numbers below are those of the tw
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import ModelError
 from agent.models.flatbuffer import FLOAT32, INT8, INT32, INT64, UINT8, UINT32, DamagedError, Table
-from agent.models.settings import ModelSettings, parse_labels
+from agent.models.settings import ModelSettings, check_settings, parse_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.image import Color
+    from agent.models.settings import Score
 
 _DTYPES = {
     0: "float32",
@@ -37,8 +39,9 @@ _DTYPES = {
 _RESHAPE, _SQUEEZE, _QUANTIZE, _DEQUANTIZE = 22, 43, 114, 6
 _SOFTMAX, _LOGISTIC, _CUSTOM = 25, 14, 32
 _NORMALIZATION, _IMAGE, _GRAYSCALE, _RGB, _AXIS_LABELS = 1, 2, 2, 1, 2
-_MAX_LABEL_BYTES = 1 << 20
+_MAX_TEXT_BYTES = 1 << 20
 _MAX_LABEL_FILES = 8
+ADDITIONS = "edge_agent.json"  # packed beside the labels: {"settings": a sidecar's keys, "provenance": {...}}
 # What zipfile lets through of damaged offsets, names and compressed data; RuntimeError is a password.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
 
@@ -66,13 +69,16 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """Everything that a file states; `settings` holds what its metadata says of feeding and reading it."""
+    """Everything that a file states.
+
+    `settings` holds what it says of feeding and reading it, by metadata, by the converter's additions, and, for
+    the kind of its scores, by its last operator. `provenance` is what edge-convert noted of its making.
+    """
 
     content: bytes = field(repr=False)
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     operators: tuple[Operator, ...]
-    ends_in_probabilities: bool
     settings: ModelSettings
     name: str | None = None
     version: str | None = None
@@ -81,6 +87,7 @@ class ModelFile:
     license: str | None = None
     min_runtime_version: str | None = None
     packed_files: tuple[str, ...] = ()
+    provenance: dict[str, Any] | None = None
 
 
 def read_model_file(content: bytes) -> ModelFile:
@@ -125,13 +132,14 @@ def _read(content: bytes) -> ModelFile:
     outputs = tuple(_tensor(tensors, index) for index in graph.numbers(2, INT32))
     stated = _read_metadata(entry("TFLITE_METADATA"), packed, outputs)
     runtime = entry("min_runtime_version")
+    score: Score = "probability" if _ends_in_probabilities(graph, operators) else "logits"
+    added, provenance = _read_additions(packed)
     return ModelFile(
         content=content,
         inputs=tuple(_tensor(tensors, index) for index in graph.numbers(1, INT32)),
         outputs=outputs,
         operators=operators,
-        ends_in_probabilities=_ends_in_probabilities(graph, operators),
-        settings=stated.settings,
+        settings=ModelSettings(score=score).overridden_by(stated.settings).overridden_by(added),
         name=stated.name,
         version=stated.version,
         description=stated.description,
@@ -139,6 +147,7 @@ def _read(content: bytes) -> ModelFile:
         license=stated.license,
         min_runtime_version=runtime.rstrip(b"\0").decode("ascii", "replace") if runtime else None,
         packed_files=packed.names,
+        provenance=provenance,
     )
 
 
@@ -212,19 +221,22 @@ class _PackedFiles:
     def possible_labels(self) -> list[str]:
         """The first text files of a size that labels may have."""
         texts = [name for name in self.names if name.endswith(".txt")]
-        return [name for name in texts if self._entries[name].file_size <= _MAX_LABEL_BYTES][:_MAX_LABEL_FILES]
+        return [name for name in texts if self._entries[name].file_size <= _MAX_TEXT_BYTES][:_MAX_LABEL_FILES]
 
     def read_labels(self, name: str) -> tuple[str, ...]:
+        return parse_labels(self.read(name), where=name)
+
+    def read(self, name: str) -> bytes:
         with _zip_errors_as_damage(), zipfile.ZipFile(self._stream) as archive:
             entry = self._entries[name]
             # Of the other ways to compress, zipfile cannot stop at a size: one block can hold gigabytes.
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise DamagedError(f"{name} is neither stored nor deflated")
             with archive.open(entry) as file:
-                content = file.read(_MAX_LABEL_BYTES + 1)
-        if len(content) > _MAX_LABEL_BYTES:
-            raise DamagedError(f"{name} has more than {_MAX_LABEL_BYTES >> 20} MB")
-        return parse_labels(content, where=name)
+                content = file.read(_MAX_TEXT_BYTES + 1)
+        if len(content) > _MAX_TEXT_BYTES:
+            raise DamagedError(f"{name} has more than {_MAX_TEXT_BYTES >> 20} MB")
+        return content
 
 
 @contextmanager
@@ -260,6 +272,20 @@ def _read_metadata(metadata: bytes | None, packed: _PackedFiles, outputs: Sequen
         color=_color(inputs[0]) if inputs else None,
     )
     return _Stated(settings, model.string(0), model.string(2), model.string(1), model.string(4), model.string(5))
+
+
+def _read_additions(packed: _PackedFiles) -> tuple[ModelSettings, dict[str, Any] | None]:
+    if ADDITIONS not in packed.names:
+        return ModelSettings(), None
+    try:
+        additions = json.loads(packed.read(ADDITIONS))
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"its {ADDITIONS} is not JSON: {error}") from None
+    if not isinstance(additions, dict):
+        raise DamagedError(f"its {ADDITIONS} is no JSON object")
+    provenance = additions.get("provenance")
+    settings = check_settings(additions.get("settings", {}), where=ADDITIONS)
+    return settings, provenance if isinstance(provenance, dict) else None
 
 
 def _labels(tensor: Table, packed: _PackedFiles) -> tuple[str, ...] | None:

@@ -59,6 +59,11 @@ class ModelSettings:
         return dataclasses.replace(self, **said)
 
 
+def final_settings(model: Path, *, own: ModelSettings, given: ModelSettings) -> ModelSettings:
+    """What the file at `model` says, its sidecars, what was given: the later beats the earlier. ModelError."""
+    return own.overridden_by(read_sidecars(model)).overridden_by(given)
+
+
 def sidecar_paths(model: Path) -> tuple[Path, Path]:
     """The label file and the settings file that may stand beside `model`."""
     return model.with_suffix(".txt"), model.with_suffix(".yaml")
@@ -102,6 +107,11 @@ def parse_settings(text: str, *, where: str) -> ModelSettings:
         content = yaml.safe_load(text) or {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # of 2001-13-45, and of [[[[...
         raise ModelError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from None
+    return check_settings(content, where=where)
+
+
+def check_settings(content: Any, *, where: str) -> ModelSettings:
+    """Raises ModelError for an unknown key and for a value that the key cannot have."""
     if not isinstance(content, dict):
         raise ModelError(f"{where} must hold lines like `mean: 127.5`, not a {type(content).__name__}.")
     known = [field.name for field in dataclasses.fields(ModelSettings)]

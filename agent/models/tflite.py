@@ -1,56 +1,37 @@
-"""TFLite: a classifier over one interpreter: preprocess, invoke, dequantise, best categories."""
+"""TFLite: a classifier over one interpreter."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agent.classification import Category
 from agent.errors import ModelError
+from agent.models.classifier import Classifier
 from agent.models.interpreter import complaints_translated, open_interpreter, unknown_operator
-from agent.models.preprocessing import Preprocessor
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from agent.image import Color, Image
-    from agent.models.metadata import ModelFile, Tensor
+    from agent.models.metadata import ModelFile
     from agent.models.settings import ModelSettings
 
 _WARM_UP_INVOKES = 3
 
 
-class TFLiteClassifier:
-    """One interpreter with what it takes to use it. One thread at a time may call classify()."""
+class TFLiteClassifier(Classifier):
+    """One interpreter with what it takes to use it."""
 
     def __init__(self, model: ModelFile, settings: ModelSettings, *, threads: int) -> None:
-        """`settings` are the final ones: the file's own overridden by sidecars and configuration.
-
-        Raises ModelError with the cause and the remedy when the model is no image classifier or lacks labels
-        or a range for its float input.
-        """
-        self.input, self.output = _check_shapes(model)
-        self.labels = _check_labels(settings, self.output)
-        _check_range(settings, self.input)
-        self._is_probability = (settings.score == "probability") if settings.score else model.ends_in_probabilities
-        self._preprocess = Preprocessor(
-            self.input,
-            mean=settings.mean,
-            std=settings.std,
-            color=_check_color(settings.color, self.input),
-            resize=settings.resize or "stretch",
-        )
+        """Raises ModelError, as Classifier does, and when the runtime refuses the model."""
+        for operator in model.operators:
+            if operator.custom and (operator.custom.startswith("Flex") or operator.custom == "edgetpu-custom-op"):
+                raise ModelError(unknown_operator(operator.custom))
+        super().__init__(model.inputs, model.outputs, settings)
         self._interpreter = open_interpreter(model.content, threads=threads)
         with complaints_translated():
             self._input_index = self._interpreter.get_input_details()[0]["index"]
             self._output_index = self._interpreter.get_output_details()[0]["index"]
-
-    @property
-    def longest_side(self) -> int:
-        """Pixels; an image whose shorter side is at least this loses nothing by the resize."""
-        return max(self.input.shape[1:3])
 
     def warm_up(self) -> None:
         """Runs the model on black so that the first real image does not pay for packing weights. ModelError."""
@@ -59,134 +40,9 @@ class TFLiteClassifier:
         for _ in range(_WARM_UP_INVOKES):
             self._invoke(tensor)
 
-    def classify(
-        self, image: Image, *, max_results: int, score_threshold: float
-    ) -> tuple[tuple[Category, ...], float, float]:
-        """Categories with at least `score_threshold`, best first, and the milliseconds of preprocess and invoke.
-
-        Raises ModelError when the runtime fails though the model was warmed up.
-        """
-        started = time.perf_counter()
-        tensor = self._preprocess(image)
-        invoked = time.perf_counter()
-        raw = self._invoke(tensor)
-        done = time.perf_counter()
-        best = _best(raw, max_results)
-        categories = tuple(
-            Category(index, self.labels[index], score)
-            for index, score in zip(best.tolist(), self._scores(raw)[best].tolist(), strict=True)
-            if score >= score_threshold
-        )
-        return categories, (invoked - started) * 1e3, (done - invoked) * 1e3
-
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         with complaints_translated():
             self._interpreter.set_tensor(self._input_index, tensor)
             self._interpreter.invoke()
             raw: npt.NDArray[np.generic] = self._interpreter.get_tensor(self._output_index).reshape(-1)
             return raw
-
-    def _scores(self, raw: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        """Real values by scale x (raw - zero point), then probabilities by softmax where they are logits."""
-        scores = raw.astype(np.float32)
-        if self.output.scale:
-            scores = (scores - np.float32(self.output.zero_point)) * np.float32(self.output.scale)
-        if self._is_probability:
-            return scores
-        powers = np.exp(scores - scores.max())
-        return np.asarray(powers / powers.sum(), np.float32)
-
-
-def _best(raw: npt.NDArray[np.generic], count: int) -> npt.NDArray[np.intp]:
-    """Indices of the `count` highest outputs, highest first, the lower index first among equals."""
-    # ~ turns the order of integers round, signed or not, and NumPy sorts these by radix; dequantising keeps it.
-    falling = np.negative(raw) if raw.dtype == np.float32 else np.invert(raw)
-    order: npt.NDArray[np.intp] = falling.argsort(kind="stable")
-    return order[:count]
-
-
-def _check_shapes(model: ModelFile) -> tuple[Tensor, Tensor]:
-    for operator in model.operators:
-        if operator.custom and (operator.custom.startswith("Flex") or operator.custom == "edgetpu-custom-op"):
-            raise ModelError(unknown_operator(operator.custom))
-    if len(model.inputs) != 1:
-        raise ModelError(_not_a_classifier(f"it has {len(model.inputs)} inputs instead of one image"))
-    return _check_input(model.inputs[0]), _check_output(model.outputs)
-
-
-def _check_input(tensor: Tensor) -> Tensor:
-    if tensor.dtype == "string":
-        raise ModelError(_not_a_classifier("its input is text"))
-    if len(tensor.shape) != 4 or tensor.shape[0] != 1:
-        raise ModelError(_not_a_classifier(f"its input is {_shape(tensor)}, not 1 x height x width x channels"))
-    if tensor.free_dimensions or min(tensor.shape) < 1:
-        raise ModelError("The model leaves its input size open. Fix it: edge-convert convert --input-size HxW.")
-    if tensor.shape[3] not in (1, 3):
-        if tensor.shape[1] in (1, 3):
-            raise ModelError(f"The input is {_shape(tensor)}, channels first. Convert it with channels last (NHWC).")
-        raise ModelError(_not_a_classifier(f"its input has {tensor.shape[3]} channels, not 3 (colour) or 1 (gray)"))
-    if tensor.dtype not in ("uint8", "int8", "float32"):
-        raise ModelError(f"The input is {tensor.dtype}. Convert the model with a uint8, int8 or float32 input.")
-    if tensor.dtype == "int8" and not tensor.scale:
-        raise ModelError("The int8 input states no scale. Convert the model again with full integer quantisation.")
-    return tensor
-
-
-def _check_output(outputs: tuple[Tensor, ...]) -> Tensor:
-    if len(outputs) != 1:
-        kind = "a detector, which finds boxes" if len(outputs) in (3, 4) else "something else"
-        raise ModelError(_not_a_classifier(f"it has {len(outputs)} outputs, so it is {kind}"))
-    output = outputs[0]
-    if sum(side > 1 for side in output.shape) > 1:
-        raise ModelError(
-            _not_a_classifier(f"its output is {_shape(output)}, a map or a list of points, not one score a label")
-        )
-    if not output.shape or max(output.shape) < 2:
-        raise ModelError(_not_a_classifier(f"its output is {_shape(output)}, not one score for each of several labels"))
-    if output.dtype == "float32" or (output.dtype in ("uint8", "int8", "int16") and output.scale):
-        return output
-    raise ModelError(
-        f"The output is {output.dtype} without one scale for all. Convert the model with float32 or quantised scores."
-    )
-
-
-def _check_labels(settings: ModelSettings, output: Tensor) -> tuple[str, ...]:
-    count = max(output.shape)
-    if not settings.labels:
-        raise ModelError(
-            f"The model names no labels for its {count} outputs. Put them into a text file beside it, one a line, "
-            "with the model's name and the ending .txt."
-        )
-    if len(settings.labels) != count:
-        raise ModelError(
-            f"There are {len(settings.labels)} labels for {count} outputs. Use the label file that belongs to the "
-            "model; a list of 1000 for 1001 outputs lacks a first line `background`."
-        )
-    return settings.labels
-
-
-def _check_range(settings: ModelSettings, tensor: Tensor) -> None:
-    channels = tensor.shape[3]
-    if any(values is not None and len(values) not in (1, channels) for values in (settings.mean, settings.std)):
-        raise ModelError(f"mean and std have three values and the input has {channels} channel. Give one of each.")
-    if tensor.dtype == "float32" and (settings.mean is None or settings.std is None):
-        raise ModelError(
-            "The input is float32 and nothing says which range it wants. Put `mean:` and `std:` into a .yaml file "
-            "beside the model: 127.5 and 127.5 for -1 to 1, 0 and 255 for 0 to 1, 0 and 1 for 0 to 255."
-        )
-
-
-def _check_color(color: Color | None, tensor: Tensor) -> Color:
-    if tensor.shape[3] == 1:
-        return "gray"
-    if color == "gray":
-        raise ModelError("The settings say color: gray and the input has 3 channels. Say rgb or bgr.")
-    return color or "rgb"
-
-
-def _not_a_classifier(why: str) -> str:
-    return f"This is not an image classifier: {why}. Drop a model that gives one score for each label of an image."
-
-
-def _shape(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "of no fixed shape"

@@ -35,8 +35,9 @@ def test_everything_that_the_file_states_is_read() -> None:
     assert model.inputs == (Tensor("serving_default_keras_tensor:0", (1, 32, 32, 1), "uint8", ONE_255TH, 0),)
     assert [(t.shape, t.dtype, t.scale) for t in model.outputs] == [((1, 10), "uint8", 1 / 256)]
     assert Operator(3, 3) in model.operators
-    assert model.ends_in_probabilities
-    assert model.settings == ModelSettings(labels=DIGIT_LABELS, mean=(0.0,), std=(255.0,), color="gray")
+    assert model.settings == ModelSettings(
+        labels=DIGIT_LABELS, mean=(0.0,), std=(255.0,), color="gray", score="probability"
+    )
     assert (model.name, model.version, model.min_runtime_version) == ("digits", "7.1", "1.14.0")
     assert model.packed_files == ("labels.txt",)
 
@@ -45,9 +46,9 @@ def test_bytes_of_the_model_do_not_fill_the_log() -> None:
     assert len(repr(read_model_file(DIGITS))) < 3000
 
 
-def test_file_without_metadata_states_nothing_of_feeding() -> None:
+def test_file_without_metadata_states_only_what_its_operators_show() -> None:
     model = read_model_file(BARE_DIGITS)
-    assert model.settings == ModelSettings()
+    assert model.settings == ModelSettings(score="probability")
     assert model.inputs[0].shape == (1, 32, 32, 1)
 
 
@@ -174,7 +175,7 @@ def test_published_models_are_read(
 ) -> None:
     path = next((assets / "models" / name).glob("*.tflite"))
     model = read_model_file(path.read_bytes())
-    assert model.ends_in_probabilities is probabilities
+    assert (model.settings.score == "probability") is probabilities
     assert (len(model.settings.labels) if model.settings.labels else None) == labels
     assert model.settings.mean == model.settings.std == mean
 

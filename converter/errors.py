@@ -1,0 +1,38 @@
+"""Every error of the converter; each message is a sentence that says what is wrong, where, and what to do.
+
+AgentError                    of the agent: its models and images raise it here too
+└── ConverterError
+    ├── UsageError            the command line asks for what cannot be; exit code 2
+    ├── SourceError           what was to be converted is no image classifier that can be read
+    ├── ConversionError       TensorFlow could not convert it, or the target could not load what came out
+    ├── ImagesError           a folder of images cannot serve for calibration or evaluation
+    └── DropError             the finished model answers worse than --max-drop allows
+"""
+
+from __future__ import annotations
+
+from agent.errors import AgentError
+
+
+class ConverterError(AgentError):
+    """Root of the converter's own part of the tree."""
+
+
+class UsageError(ConverterError):
+    """Raised before any work is done."""
+
+
+class SourceError(ConverterError):
+    """Raised while a SavedModel, .keras or .h5 file is opened, and when no signature of it fits."""
+
+
+class ConversionError(ConverterError):
+    """Raised with the operators at fault, where they are known."""
+
+
+class ImagesError(ConverterError):
+    """Raised when a folder is missing, empty, or holds too few images that decode."""
+
+
+class DropError(ConverterError):
+    """Raised by the gate, with the figures; nothing has been written then."""

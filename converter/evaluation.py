@@ -1,0 +1,260 @@
+"""Evaluation: what models answer on a folder of images, against its labels and against one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from agent.errors import AgentError
+from converter.errors import ImagesError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from agent.image import Image
+    from agent.models.classifier import Classifier
+    from converter.image_folder import FoundImage, ImageFolder
+    from converter.progress import Track
+
+    Floats: TypeAlias = npt.NDArray[np.float32]
+    Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model to evaluate: `name` for people, `ran_on` the runtime or device, `size_bytes` on disk."""
+
+    name: str
+    ran_on: str
+    size_bytes: int
+    classifier: Classifier
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model said of n images: `scores` n x labels, 0 to 1; `invoke_ms` one an image."""
+
+    name: str
+    ran_on: str
+    size_bytes: int
+    scores: Floats
+    invoke_ms: Floats
+
+    @cached_property
+    def best(self) -> Ints:
+        best: Ints = self.scores.argmax(axis=1)
+        return best
+
+    def accuracy(self, truth: Ints, *, among: int) -> float:
+        """The share of images whose true class is among the `among` best scores; ties count by index."""
+        order = (-self.scores).argsort(axis=1, kind="stable")[:, :among]
+        return float((order == truth[:, None]).any(axis=1).mean())
+
+    def confusion(self, truth: Ints) -> Ints:
+        """Counts, labels x labels: rows are the true class, columns the answer."""
+        count = self.scores.shape[1]
+        table = np.zeros((count, count), np.int64)
+        np.add.at(table, (truth, self.best), 1)
+        return table
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One value a class: `images` of it, `answers` with it; precision, recall and F1, 0 where nothing was right."""
+
+    images: Ints
+    answers: Ints
+    precision: Floats
+    recall: Floats
+    f1: Floats
+
+    @property
+    def occurring(self) -> Ints:
+        """Indices of the classes that occur, in the folder or among the answers."""
+        return np.flatnonzero(self.images + self.answers)
+
+    @property
+    def macro_f1(self) -> float:
+        return float(self.f1[self.occurring].mean())
+
+
+def class_figures(confusion: Ints) -> ClassFigures:
+    right = confusion.diagonal().astype(np.float32)
+    images, answers = confusion.sum(axis=1), confusion.sum(axis=0)
+    return ClassFigures(
+        images=images,
+        answers=answers,
+        precision=right / np.maximum(answers, 1),
+        recall=right / np.maximum(images, 1),
+        f1=2 * right / np.maximum(images + answers, 1),
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`truth` holds one index into `labels` an image: by its folder, or, where `labelled` is False, by the source.
+
+    `answers` has the finished model last and, if there is one, its source first.
+    """
+
+    folder: ImageFolder
+    labels: tuple[str, ...]
+    images: tuple[FoundImage, ...]
+    left_out: tuple[str, ...]
+    labelled: bool
+    truth: Ints
+    answers: tuple[Answers, ...]
+
+    @property
+    def model(self) -> Answers:
+        return self.answers[-1]
+
+    @property
+    def source(self) -> Answers | None:
+        return self.answers[0] if len(self.answers) > 1 else None
+
+    @property
+    def drop(self) -> float:
+        """By how much the top-1 accuracy of the model is below its source's; 0 without one."""
+        if self.source is None:
+            return 0.0
+        return self.source.accuracy(self.truth, among=1) - self.model.accuracy(self.truth, among=1)
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of images to which both give the same best answer."""
+        return None if self.source is None else float((self.source.best == self.model.best).mean())
+
+    @property
+    def changed(self) -> tuple[int, ...]:
+        """Numbers of the images whose best answer changed, those of which the source was surest first."""
+        if self.source is None:
+            return ()
+        numbers = np.flatnonzero(self.source.best != self.model.best)
+        surest = self.source.scores[numbers, self.source.best[numbers]]
+        return tuple(numbers[np.argsort(-surest, kind="stable")].tolist())
+
+    @property
+    def largest_difference(self) -> tuple[float, int, int] | None:
+        """The largest difference between two scores, and the image and the label where it is."""
+        if self.source is None:
+            return None
+        differences = np.abs(self.source.scores - self.model.scores)
+        image, label = np.unravel_index(differences.argmax(), differences.shape)
+        return float(differences[image, label]), int(image), int(label)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "folder": str(self.folder.root),
+            "images": len(self.images),
+            "labelled": self.labelled,
+            "left_out": list(self.left_out),
+            "labels": list(self.labels),
+            "models": [self._figures(answers) for answers in self.answers],
+            "drop": round(self.drop, 6),
+            "agreement": self.agreement,
+            "largest_score_difference": self._largest_difference_to_json(),
+            "changed": [self._changed_to_json(number) for number in self.changed],
+        }
+
+    def _figures(self, answers: Answers) -> dict[str, Any]:
+        confusion = answers.confusion(self.truth)
+        figures = class_figures(confusion)
+        return {
+            "name": answers.name,
+            "ran_on": answers.ran_on,
+            "bytes": answers.size_bytes,
+            "top1": answers.accuracy(self.truth, among=1),
+            "top5": answers.accuracy(self.truth, among=5),
+            "macro_f1": figures.macro_f1,
+            "invoke_ms": {
+                "median": round(float(np.median(answers.invoke_ms)), 3),
+                "p95": round(float(np.percentile(answers.invoke_ms, 95)), 3),
+            },
+            "classes": [
+                {
+                    "label": self.labels[index],
+                    "images": int(figures.images[index]),
+                    "precision": float(figures.precision[index]),
+                    "recall": float(figures.recall[index]),
+                    "f1": float(figures.f1[index]),
+                }
+                for index in figures.occurring.tolist()
+            ],
+            "confusion": [
+                {"true": self.labels[true], "answer": self.labels[answer], "images": int(confusion[true, answer])}
+                for true, answer in np.argwhere(confusion).tolist()
+            ],
+        }
+
+    def _largest_difference_to_json(self) -> dict[str, Any] | None:
+        if self.largest_difference is None:
+            return None
+        difference, image, label = self.largest_difference
+        return {"value": difference, "image": self.folder.name_of(self.images[image]), "label": self.labels[label]}
+
+    def _changed_to_json(self, number: int) -> dict[str, Any]:
+        answers = {
+            role: {"label": self.labels[best := int(model.best[number])], "score": float(model.scores[number, best])}
+            for role, model in zip(("source", "model"), self.answers, strict=True)
+        }
+        true = {"true": self.labels[self.truth[number]]} if self.labelled else {}
+        return {"image": self.folder.name_of(self.images[number]), **true, **answers}
+
+
+def evaluate(candidates: Sequence[Candidate], folder: ImageFolder, *, track: Track) -> Evaluation:
+    """Classify every image with every candidate (the source first, the finished model last; one or two).
+
+    All go through the agent's classifier. Raises ImagesError when no image decodes or a sub-folder is called
+    like no label, ModelError when a runtime fails.
+    """
+    labels = candidates[-1].classifier.labels
+    truth = folder.truth(labels)
+    smallest_side = candidates[-1].classifier.longest_side
+    kept: list[int] = []
+    left_out: list[str] = []
+    rows: list[list[tuple[Floats, float]]] = [[] for _ in candidates]
+    for number, found in enumerate(track(folder.images, "Evaluating")):
+        try:
+            image = found.read(smallest_side=smallest_side)
+        except AgentError as error:
+            left_out.append(f"{folder.name_of(found)}: {error}")
+            continue
+        kept.append(number)
+        for row, candidate in zip(rows, candidates, strict=True):
+            row.append(_all_scores(candidate.classifier, image))
+    if not kept:
+        raise ImagesError(f"None of the {len(left_out)} images of {folder.root} can be read: {left_out[0]}")
+    answers = tuple(_answers(candidate, row) for candidate, row in zip(candidates, rows, strict=True))
+    return Evaluation(
+        folder=folder,
+        labels=labels,
+        images=tuple(folder.images[number] for number in kept),
+        left_out=tuple(left_out),
+        labelled=truth is not None,
+        truth=answers[0].best if truth is None else np.asarray([truth[number] for number in kept]),
+        answers=answers,
+    )
+
+
+def _all_scores(classifier: Classifier, image: Image) -> tuple[Floats, float]:
+    categories, _, invoke_ms = classifier.classify(image, max_results=len(classifier.labels), score_threshold=0)
+    scores = np.zeros(len(classifier.labels), np.float32)  # what is no number, and so in no category, counts as 0
+    for category in categories:
+        scores[category.index] = category.score
+    return scores, invoke_ms
+
+
+def _answers(candidate: Candidate, row: Sequence[tuple[Floats, float]]) -> Answers:
+    return Answers(
+        name=candidate.name,
+        ran_on=candidate.ran_on,
+        size_bytes=candidate.size_bytes,
+        scores=np.stack([scores for scores, _ in row]),
+        invoke_ms=np.asarray([invoke_ms for _, invoke_ms in row], np.float32),
+    )

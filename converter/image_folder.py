@@ -1,0 +1,121 @@
+"""ImageFolder: the images of a folder, with the class that a sub-folder gives them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import random
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.image import decode
+from converter.errors import ImagesError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from agent.image import Image
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_MAX_BYTES = 1 << 28
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FoundImage:
+    """`class_name` is the sub-folder directly below the root, None for an image beside the sub-folders."""
+
+    path: Path
+    class_name: str | None
+
+    def read(self, *, smallest_side: int) -> Image:
+        """Decodes as the agent does an upload; raises ImageError, or ImagesError where the file cannot be read."""
+        try:
+            with self.path.open("rb") as file:
+                content = file.read(_MAX_BYTES)
+        except OSError as error:
+            raise ImagesError(f"{self.path} cannot be read: {error.strerror}.") from None
+        return decode(content, smallest_side=smallest_side)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFolder:
+    """At least one image, sorted by path."""
+
+    root: Path
+    images: tuple[FoundImage, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order in which Keras numbers them: sorted by code point."""
+        return tuple(sorted({image.class_name for image in self.images if image.class_name is not None}))
+
+    def name_of(self, image: FoundImage) -> str:
+        return str(image.path.relative_to(self.root))
+
+    def evenly_over_classes(self) -> Iterator[FoundImage]:
+        """Every image once: one of each class in turn, in an order that is the same at every call."""
+        by_class: dict[str | None, list[FoundImage]] = defaultdict(list)
+        for image in self.images:
+            by_class[image.class_name].append(image)
+        for images in by_class.values():
+            random.Random(_SEED).shuffle(images)  # noqa: S311  (a sample, no secret)
+        for turn in range(max(map(len, by_class.values()))):
+            for images in by_class.values():
+                if turn < len(images):
+                    yield images[turn]
+
+    def truth(self, labels: Sequence[str]) -> tuple[int, ...] | None:
+        """The index into `labels` of every image, by its sub-folder; None for a folder without sub-folders.
+
+        A sub-folder is called as a label is (case, spaces and underscores aside) or by its index.
+        Raises ImagesError where one is not, and where images lie beside the sub-folders.
+        """
+        if not self.class_names:
+            return None
+        beside = [self.name_of(image) for image in self.images if image.class_name is None]
+        if beside:
+            raise ImagesError(f"{self.root} has class folders and images beside them ({beside[0]}): move those.")
+        known = {_plain(label): index for index, label in reversed(list(enumerate(labels)))}
+        indices = {str(index): index for index in range(len(labels))}
+        numbers: dict[str | None, int] = {}
+        for name in self.class_names:
+            number = known.get(_plain(name), indices.get(name))
+            if number is None:
+                (near,) = difflib.get_close_matches(_plain(name), known, n=1, cutoff=0)
+                raise ImagesError(
+                    f"The folder {self.root / name} is called like none of the {len(labels)} labels; "
+                    f"the nearest is {labels[known[near]]!r}. Rename the folder, or check the labels."
+                )
+            numbers[name] = number
+        return tuple(numbers[image.class_name] for image in self.images)
+
+
+def list_images(root: Path) -> ImageFolder:
+    """Raises ImagesError when the folder is missing, cannot be listed or holds no image files."""
+    if not root.is_dir():
+        raise ImagesError(f"{root} is no folder: give a folder of images, or of one sub-folder a class.")
+    images: list[FoundImage] = []
+    try:
+        for folder, folders, names in os.walk(root, onerror=_raise):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                if name.lower().endswith(_SUFFIXES) and not name.startswith("."):
+                    path = Path(folder, name)
+                    parts = path.relative_to(root).parts
+                    images.append(FoundImage(path, parts[0] if len(parts) > 1 else None))
+    except OSError as error:
+        raise ImagesError(f"{error.filename} cannot be listed: {error.strerror}.") from None
+    if not images:
+        raise ImagesError(f"{root} holds no images: JPEG, PNG, WebP and BMP files are looked for.")
+    return ImageFolder(root, tuple(sorted(images, key=lambda image: image.path)))
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
+
+
+def _raise(error: OSError) -> None:
+    raise error
