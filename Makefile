@@ -6,7 +6,13 @@ SET_UP := deploy/venv.sh $(PYTHON)
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-annotate --custom-compile-command "make lock" --python-version 3.10 --constraint locks/constraints.in
 
-.PHONY: run test check bench format test-pythons test-tflite-runtime test-install demo-model demo-video lock clean dev
+# TensorFlow has wheels for x86_64 and aarch64 only.
+TEST_CONVERTER = @if [ "$$CI" = true ] || .venv-converter/bin/python -c 'import tensorflow' 2>/dev/null; \
+	then .venv-converter/bin/pytest tests/converter; \
+	else echo "The converter's tests are skipped: there is no TensorFlow for this machine."; fi
+
+.PHONY: run test check bench format test-pythons test-tflite-runtime test-install test-demo-model demo-model demo-video \
+	operator-table lock clean dev dev-converter
 
 run:
 	@$(SET_UP) $(VENV) locks/demo.txt
@@ -17,15 +23,21 @@ run:
 dev:
 	@$(SET_UP) $(VENV) locks/dev.txt
 
-test: dev
-	$(BIN)/pytest
+# TensorFlow and MediaPipe are 3 GB, and no device needs them: the converter has an environment of its own.
+dev-converter:
+	@$(SET_UP) .venv-converter locks/converter.txt
 
-check: dev
+test: dev dev-converter
+	$(BIN)/pytest
+	$(TEST_CONVERTER)
+
+check: dev dev-converter
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest
+	$(TEST_CONVERTER)
 
 format: dev
 	$(BIN)/ruff check --fix .
@@ -56,13 +68,20 @@ test-tflite-runtime:  # which has no wheel for Python 3.12 and later
 test-install: dev
 	$(BIN)/pytest tests/system
 
-demo-model:
-	@$(SET_UP) .venv-converter locks/converter.txt
+demo-model: dev-converter
 	.venv-converter/bin/python demo/train.py
 
-demo-video:
-	@$(SET_UP) .venv-converter locks/converter.txt
+# Trains the demo model anew, which takes minutes, and holds the committed one to it.
+test-demo-model: dev-converter
+	.venv-converter/bin/pytest tests/demo_model
+
+demo-video: dev-converter
 	.venv-converter/bin/python demo/video.py
+
+# What tflite-runtime can load, for edge-convert convert --target tflite-runtime.
+operator-table:
+	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
+	.venv-tflite-runtime/bin/python -m converter.probe_runtime >converter/tflite_runtime_2_14.json
 
 lock: dev
 	$(LOCK) pyproject.toml -o locks/device.txt

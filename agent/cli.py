@@ -203,7 +203,7 @@ def _read(path: Path) -> bytes:
 
 
 def _describe(file: ModelFile, settings: ModelSettings, verdict: str) -> dict[str, Any]:
-    from agent.models.interpreter import runtime
+    from agent.models.interpreter import operator_name, runtime
 
     def tensors(these: Any) -> list[dict[str, Any]]:
         return [
@@ -226,23 +226,13 @@ def _describe(file: ModelFile, settings: ModelSettings, verdict: str) -> dict[st
         "color": settings.color,
         "resize": settings.resize or "stretch",
         "score": settings.score,
-        "operators": [f"{_operator_name(op.code, op.custom)} v{op.version}" for op in file.operators],
+        "operators": [f"{operator_name(op)} v{op.version}" for op in file.operators],
         "packed_files": file.packed_files,
         "min_runtime_version": file.min_runtime_version,
         "runtime": runtime(),
         "serves_here": not verdict,
         "reason": verdict or None,
     }
-
-
-def _operator_name(code: int, custom: str | None) -> str:
-    if custom:
-        return custom
-    try:
-        from ai_edge_litert.schema_py_generated import BuiltinOperator
-    except ImportError:  # tflite-runtime has no list of names
-        return f"builtin {code}"
-    return next((name for name, value in vars(BuiltinOperator).items() if value == code), f"builtin {code}")
 
 
 def _answer_rows(answers: list[dict[str, Any]]) -> Iterable[tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -148,6 +148,35 @@ class Evaluation:
         image, label = np.unravel_index(differences.argmax(), differences.shape)
         return float(differences[image, label]), int(image), int(label)
 
+    @property
+    def verdict(self) -> str:
+        """The outcome in a sentence or two."""
+        count = len(self.images)
+        images = f"{count} {'labelled ' if self.labelled else ''}image{'' if count == 1 else 's'}"
+        if not self.labelled:
+            return (
+                f"On {images} the finished model gives the same answer as the source on {percent(self.agreement)}. "
+                "There were no class folders, so the source's answers stand in for the truth."
+            )
+        verdict = f"On {images} the finished model is right on {percent(self.model.accuracy(self.truth, among=1))}"
+        if self.source is None:
+            return f"{verdict}."
+        return (
+            f"{verdict}, the source on {percent(self.source.accuracy(self.truth, among=1))}: {_points(self.drop)}; "
+            f"both give the same answer on {percent(self.agreement)}."
+        )
+
+    def with_size(self, size_bytes: int) -> Evaluation:
+        """The same of a finished model that has become `size_bytes` large."""
+        return replace(self, answers=(*self.answers[:-1], replace(self.model, size_bytes=size_bytes)))
+
+    def summary(self) -> dict[str, Any]:
+        """The figures that fit into the model file itself."""
+        full = self.to_json()
+        names = ("images", "labelled", "drop", "agreement", "largest_score_difference")
+        models = [{name: model[name] for name in ("top1", "top5", "macro_f1")} for model in full["models"]]
+        return {name: full[name] for name in names} | dict(zip(("source", "model"), models, strict=True))
+
     def to_json(self) -> dict[str, Any]:
         return {
             "folder": str(self.folder.root),
@@ -207,15 +236,23 @@ class Evaluation:
         return {"image": self.folder.name_of(self.images[number]), **true, **answers}
 
 
-def evaluate(candidates: Sequence[Candidate], folder: ImageFolder, *, track: Track) -> Evaluation:
-    """Classify every image with every candidate (the source first, the finished model last; one or two).
+def evaluate(
+    models: Sequence[Candidate], folder: ImageFolder, *, source: Candidate | None = None, track: Track
+) -> tuple[Evaluation, ...]:
+    """Classify every image with every model, and each once with the `source` of all: one Evaluation a model.
 
     All go through the agent's classifier. Raises ImagesError when no image decodes or a sub-folder is called
     like no label, ModelError when a runtime fails.
     """
-    labels = candidates[-1].classifier.labels
+    candidates = [*([source] if source else []), *models]
+    labels = models[0].classifier.labels
     truth = folder.truth(labels)
-    smallest_side = candidates[-1].classifier.longest_side
+    if truth is None and source is None:
+        raise ImagesError(
+            f"{folder.root} has no class folders, so nothing says which answers are right: make one folder a class, "
+            "or compare with the source, --source SAVED_MODEL."
+        )
+    smallest_side = models[0].classifier.longest_side
     kept: list[int] = []
     left_out: list[str] = []
     rows: list[list[tuple[Floats, float]]] = [[] for _ in candidates]
@@ -230,16 +267,33 @@ def evaluate(candidates: Sequence[Candidate], folder: ImageFolder, *, track: Tra
             row.append(_all_scores(candidate.classifier, image))
     if not kept:
         raise ImagesError(f"None of the {len(left_out)} images of {folder.root} can be read: {left_out[0]}")
-    answers = tuple(_answers(candidate, row) for candidate, row in zip(candidates, rows, strict=True))
-    return Evaluation(
-        folder=folder,
-        labels=labels,
-        images=tuple(folder.images[number] for number in kept),
-        left_out=tuple(left_out),
-        labelled=truth is not None,
-        truth=answers[0].best if truth is None else np.asarray([truth[number] for number in kept]),
-        answers=answers,
+    answers = [_answers(candidate, row) for candidate, row in zip(candidates, rows, strict=True)]
+    return tuple(
+        Evaluation(
+            folder=folder,
+            labels=labels,
+            images=tuple(folder.images[number] for number in kept),
+            left_out=tuple(left_out),
+            labelled=truth is not None,
+            truth=answers[0].best if truth is None else np.asarray([truth[number] for number in kept]),
+            answers=(answers[0], answer) if source else (answer,),
+        )
+        for answer in answers[1 if source else 0 :]
     )
+
+
+def percent(share: float | None) -> str:
+    """With one decimal; 100.0 % is said of all of them only. Empty for None."""
+    if share is None:
+        return ""
+    return "over 99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
+
+
+def _points(drop: float) -> str:
+    points = abs(100 * drop)
+    if points < 1e-6:
+        return "nothing lost"
+    return f"{'under 0.1' if points < 0.05 else f'{points:.1f}'} points {'lost' if drop > 0 else 'gained'}"
 
 
 def _all_scores(classifier: Classifier, image: Image) -> tuple[Floats, float]:

@@ -8,11 +8,13 @@ label file is a ZIP behind the model. Field numbers below count the fields of me
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from agent.models.flatbuffer import INT8, INT32, UINT32, UINT64, Table
+from agent.models.metadata import ADDITIONS
 from converter.flatbuffer import Writer
 
 if TYPE_CHECKING:
@@ -43,12 +45,14 @@ def pack_metadata(
     author: str = "",
     license: str = "",  # noqa: A002  (the schema's word)
     min_runtime_version: str | None = None,
+    additions: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Give `model`, an image classifier, metadata and labels in place of any that it had.
 
     `mean` and `std` hold one value or one a channel, for pixels of 0 to 255: input = (pixel - mean) / std.
-    `min_runtime_version` None keeps what TensorFlow's converter wrote. The bytes of the model stay as they
-    are, at their alignment, behind a new head. Raises ValueError where metadata and tensors disagree.
+    `min_runtime_version` None keeps what TensorFlow's converter wrote. `additions` are packed as the agent's own
+    JSON file. The bytes of the model stay as they are, at their alignment, behind a new head. Raises ValueError
+    where metadata and tensors disagree.
     """
     _check_model(model)
     flatbuffer = _without_zip(model)
@@ -59,8 +63,10 @@ def pack_metadata(
     entries = {"TFLITE_METADATA": _metadata(texts, image, scores, mean=mean, std=std, color=color)}
     if min_runtime_version is not None:
         entries["min_runtime_version"] = min_runtime_version.encode().ljust(16, b"\0")
-    label_file = "".join(f"{label}\n" for label in labels)
-    return _with_zip(_with_entries(flatbuffer, entries), {_LABEL_FILE: label_file.encode()})
+    files = {_LABEL_FILE: "".join(f"{label}\n" for label in labels)}
+    if additions:
+        files[ADDITIONS] = json.dumps(additions, indent=1, ensure_ascii=False)
+    return _with_zip(_with_entries(flatbuffer, entries), files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +186,12 @@ def _without_zip(model: bytes) -> bytes:
     return model[:end]
 
 
-def _with_zip(flatbuffer: bytes, files: Mapping[str, bytes]) -> bytes:
+def _with_zip(flatbuffer: bytes, files: Mapping[str, str]) -> bytes:
     """Append `files` STORED, since TensorFlow's C++ reader refuses deflated ones, and undated."""
     stream = io.BytesIO(flatbuffer)
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
         for name, content in files.items():
             entry = zipfile.ZipInfo(name)
             entry.external_attr = 0o644 << 16
-            archive.writestr(entry, content)
+            archive.writestr(entry, content.encode())
     return stream.getvalue()

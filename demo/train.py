@@ -1,58 +1,93 @@
-"""Train the demo model: `python demo/train.py` writes digits.tflite and digits.json beside this file."""
+"""Train the demo model and convert it: `python demo/train.py [FOLDER]` writes digits.tflite and digits.json."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import cv2
 import numpy as np
 import sklearn
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 from digits import INPUT_SIDE, LABELS, Split, View, draw, load_splits, random_view, to_input
 
-from converter.metadata import pack_metadata
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from digits import Gray, Ints
 
 SEED = 0
 EPOCHS = 36
 VIEWS_PER_EPOCH = 5
+VIEWS_PER_EVALUATION = 10
 BATCH = 128
-FOLDER = Path(__file__).parent
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     tf.keras.utils.set_random_seed(SEED)
     tf.config.experimental.enable_op_determinism()
     train, held_out = load_splits()
     network = build_network()
     fit(network, train)
-    model = pack_metadata(
-        quantize(network, train),
-        labels=LABELS,
-        mean=[0.0],
-        std=[255.0],
-        color="gray",
-        name="digits",
-        version="1",
-        description="Which handwritten digit fills the picture, dark on light or light on dark. "
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        network.export(str(work / "digits"), verbose=False)
+        save_pictures(work / "calibration", camera_like(train, np.random.default_rng(SEED + 1)), train.digits)
+        save_pictures(work / "clean", clean(held_out), held_out.digits)
+        for turn in range(VIEWS_PER_EVALUATION):
+            views = camera_like(held_out, np.random.default_rng(SEED + 2 + turn))
+            save_pictures(work / "camera_like", views, held_out.digits, prefix=f"{turn}-")
+        convert(work, folder / "digits.tflite")
+        report = {"made_with": made_with()} | {
+            name: evaluate(folder / "digits.tflite", work, name) for name in ("clean", "camera_like")
+        }
+    (folder / "digits.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+
+
+def convert(work: Path, output: Path) -> None:
+    texts = {
+        "--name": "digits",
+        "--description": "Which handwritten digit fills the picture, dark on light or light on dark. "
         "Trained on the Optical Recognition of Handwritten Digits of E. Alpaydin and C. Kaynak (1998), "
         "as in scikit-learn.",
-        author="edge-agent",
-        license="Apache-2.0",
-    )
-    (FOLDER / "digits.tflite").write_bytes(model)
-    report = evaluate(model, train, held_out)
-    (FOLDER / "digits.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(report, indent=2))
+        "--author": "edge-agent",
+        "--license": "Apache-2.0",
+    }
+    options = [word for pair in texts.items() for word in pair]
+    options += ["--mean", "0", "--std", "255", "--calibration", work / "calibration"]
+    options += ["--evaluate", work / "camera_like", "--max-drop", "0.005", "--force"]
+    edge_convert("convert", work / "digits", output, *options)
+
+
+def evaluate(model: Path, work: Path, pictures: str) -> dict[str, object]:
+    answer = edge_convert("evaluate", model, work / pictures, "--source", work / "digits", "--json")
+    evaluation = json.loads(answer)
+    figures = dict(zip(("float32", "int8"), (model["top1"] for model in evaluation["models"]), strict=True))
+    return {"images": evaluation["images"], "top1": figures, "agreement": evaluation["agreement"]}
+
+
+def edge_convert(*words: object) -> str:
+    """Run the command as a user would; its output."""
+    command = [sys.executable, "-m", "converter.cli", *map(str, words)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603  (ours)
+
+
+def made_with() -> dict[str, object]:
+    return {"tensorflow": tf.__version__, "scikit-learn": sklearn.__version__, "seed": SEED}
+
+
+def save_pictures(folder: Path, pictures: Gray, digits: Ints, *, prefix: str = "") -> None:
+    """One PNG a picture, in a folder a digit."""
+    for number, (picture, digit) in enumerate(zip(pictures, digits, strict=True)):
+        path = folder / str(digit) / f"{prefix}{number:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), picture)
 
 
 def build_network() -> tf.keras.Model:
@@ -80,7 +115,7 @@ def fit(network: tf.keras.Model, train: Split) -> None:
     for epoch in range(EPOCHS):
         views = [camera_like(train, rng) for _ in range(VIEWS_PER_EPOCH)]
         history = network.fit(
-            np.concatenate(views) / np.float32(255),
+            np.concatenate(views)[..., None] / np.float32(255),
             np.tile(train.digits, VIEWS_PER_EPOCH),
             batch_size=BATCH,
             verbose=0,
@@ -89,66 +124,20 @@ def fit(network: tf.keras.Model, train: Split) -> None:
 
 
 def camera_like(split: Split, rng: np.random.Generator) -> Gray:
-    """Return the model's uint8 inputs for one random view of every digit, by a coarse or a finer camera."""
+    """Return 32 x 32 pixels of one random view of every digit, by a coarse or a finer camera."""
     sides = (INPUT_SIDE, 2 * INPUT_SIDE)
     return as_inputs([draw(scan, random_view(rng), side=int(rng.choice(sides)), rng=rng) for scan in split.scans])
 
 
 def clean(split: Split) -> Gray:
-    """Return the model's uint8 inputs for every digit in dark ink, in the middle of evenly lit paper."""
+    """Return 32 x 32 pixels of every digit in dark ink, in the middle of evenly lit paper."""
     rng = np.random.default_rng(SEED)
     return as_inputs([draw(scan, View(), side=10 * INPUT_SIDE, rng=rng) for scan in split.scans])
 
 
 def as_inputs(pictures: list[Gray]) -> Gray:
-    return np.stack([to_input(picture) for picture in pictures])[..., None]
-
-
-def quantize(network: tf.keras.Model, train: Split) -> bytes:
-    """Convert to full int8 with uint8 pixels in and uint8 scores out."""
-    converter = tf.lite.TFLiteConverter.from_keras_model(network)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: representative(train)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.uint8
-    converter.inference_output_type = tf.uint8
-    return bytes(converter.convert())
-
-
-def representative(train: Split) -> Iterator[list[np.ndarray]]:
-    for picture in camera_like(train, np.random.default_rng(SEED + 1))[:500]:
-        pixels = picture[None] / np.float32(255)
-        pixels[0, 0, :2, 0] = 0, 1  # the whole range, so that a raw pixel is the quantised input
-        yield [pixels]
-
-
-def evaluate(model: bytes, train: Split, held_out: Split) -> dict[str, object]:
-    rng = np.random.default_rng(SEED + 2)
-    clean_accuracy = accuracy(model, clean(held_out), held_out.digits)
-    views = [accuracy(model, camera_like(held_out, rng), held_out.digits) for _ in range(10)]
-    return {
-        "accuracy": {"held_out_clean": clean_accuracy, "held_out_camera_like": float(np.mean(views))},
-        "images": {
-            "train": len(train.digits),
-            "held_out": len(held_out.digits),
-            "views_of_each_held_out": 10,
-        },
-        "model": {"bytes": len(model), "input": [1, INPUT_SIDE, INPUT_SIDE, 1], "labels": list(LABELS)},
-        "made_with": {"tensorflow": tf.__version__, "scikit-learn": sklearn.__version__, "seed": SEED},
-    }
-
-
-def accuracy(model: bytes, inputs: Gray, digits: Ints) -> float:
-    interpreter = Interpreter(model_content=model)
-    interpreter.allocate_tensors()
-    pixels, scores = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    right = 0
-    for image, digit in zip(inputs, digits, strict=True):
-        interpreter.set_tensor(pixels["index"], image[None])
-        interpreter.invoke()
-        right += int(interpreter.get_tensor(scores["index"]).argmax() == digit)
-    return right / len(digits)
+    return np.stack([to_input(picture) for picture in pictures])
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)

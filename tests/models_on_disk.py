@@ -11,7 +11,8 @@ import numpy as np
 
 from agent.image import Image
 from agent.models.admission import Admission
-from agent.models.flatbuffer import INT32, Table
+from agent.models.flatbuffer import INT32, UINT8, UINT32, Table
+from converter.flatbuffer import Writer
 from converter.metadata import pack_metadata
 
 if TYPE_CHECKING:
@@ -54,8 +55,30 @@ def with_input_shape(shape: Sequence[int]) -> bytes:
 
 
 def with_free_height() -> bytes:
-    """The shape signature of a model that takes images of any height."""
-    return _with_ints(DIGITS, _tensor(DIGITS, 1).position_of(7), [-1, -1, 32, 1])
+    """The digits behind a new head, whose input tensor has the shape signature of images of any height."""
+    model = Table.root(DIGITS)
+    graph = model.tables(2)[0]
+    tensors, image = graph.tables(0), _tensor(DIGITS, 1)
+    writer = Writer(tail=DIGITS)
+
+    def offsets(table: Table, *fields: int) -> dict[int, int]:
+        return {field: writer.in_tail(at) for field in fields if (at := table.position_of(field))}
+
+    writer._builder.StartVector(4, 4, 4)
+    for side in (1, 32, -1, -1):
+        writer._builder.PrependInt32(side)
+    signature = int(writer._builder.EndVector())
+    open_image = writer.table(
+        offsets(image, 0, 3, 4) | {7: signature},
+        enums={1: image.scalar(1, UINT8)},
+        uints={2: image.scalar(2, UINT32)},
+    )
+    positions = [
+        open_image if tensor.position == image.position else writer.in_tail(tensor.position) for tensor in tensors
+    ]
+    open_graph = writer.table(offsets(graph, 1, 2, 3, 4) | {0: writer.vector(positions)})
+    fields = offsets(model, 1, 3, 4, 6, 7) | {2: writer.vector([open_graph])}
+    return writer.finish(writer.table(fields, uints={0: 3}), b"TFL3")
 
 
 def with_output_shape(shape: Sequence[int]) -> bytes:

@@ -14,6 +14,8 @@ from agent.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.models.metadata import Operator
+
 # The first that is installed serves: the module, and the distribution that brings it.
 _RUNTIMES = (
     ("ai_edge_litert.interpreter", "ai-edge-litert"),
@@ -99,3 +101,15 @@ def unknown_operator(name: str) -> str:
             "Convert it again with TensorFlow Lite's builtin operators only."
         )
     return f"The model has the custom operator {name}, which this runtime does not know. Convert it without."
+
+
+def operator_name(operator: Operator) -> str:
+    """As TensorFlow's schema calls it; by its number where no runtime here knows the name."""
+    if operator.custom:
+        return operator.custom
+    number = f"builtin {operator.code}"
+    try:
+        from ai_edge_litert.schema_py_generated import BuiltinOperator  # noqa: PLC0415  (a long module)
+    except ImportError:  # tflite-runtime has no list of names
+        return number
+    return next((name for name, code in vars(BuiltinOperator).items() if code == operator.code), number)

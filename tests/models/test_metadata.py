@@ -32,7 +32,7 @@ def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> by
 
 def test_everything_that_the_file_states_is_read() -> None:
     model = read_model_file(digits("7.1"))
-    assert model.inputs == (Tensor("serving_default_keras_tensor:0", (1, 32, 32, 1), "uint8", ONE_255TH, 0),)
+    assert model.inputs == (Tensor("serving_default_image:0", (1, 32, 32, 1), "uint8", ONE_255TH, 0),)
     assert [(t.shape, t.dtype, t.scale) for t in model.outputs] == [((1, 10), "uint8", 1 / 256)]
     assert Operator(3, 3) in model.operators
     assert model.settings == ModelSettings(
@@ -54,7 +54,7 @@ def test_file_without_metadata_states_only_what_its_operators_show() -> None:
 
 def test_open_height_is_a_free_dimension() -> None:
     assert read_model_file(with_free_height()).inputs[0].free_dimensions
-    assert not read_model_file(DIGITS).inputs[0].free_dimensions  # its batch is open, which is no harm
+    assert not read_model_file(DIGITS).inputs[0].free_dimensions
 
 
 @pytest.mark.parametrize("percent", [99.9, 99, 97, 50, 10])

@@ -1,0 +1,293 @@
+"""The command line: `edge-convert`; exits with 0 done, 1 failed, 2 usage, 130 interrupted."""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from agent.errors import AgentError
+from converter.errors import DropError, UsageError
+from converter.output import check_output
+from converter.terminal import (
+    in_words,
+    print_conversion,
+    print_evaluation,
+    print_json,
+    print_notes,
+    print_table,
+    terminal,
+)
+
+if TYPE_CHECKING:
+    from converter.conversion import Conversion, FinishedModel
+    from converter.evaluation import Evaluation
+    from converter.quantization import Scheme
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Turns a trained model into one finished, proven .tflite file.",
+)
+
+SourcePath = Annotated[
+    Path, typer.Argument(metavar="SAVED_MODEL", help="A SavedModel folder, a .keras or an .h5 file.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show TensorFlow's own messages, and tracebacks.")]
+Signature = Annotated[str | None, typer.Option(metavar="KEY", help="Of several signatures, the one to take.")]
+InputSize = Annotated[
+    str | None, typer.Option(metavar="HxW", help="Height and width, where the model leaves them open.")
+]
+Report = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the evaluation as a page, and as .json.")]
+MaxDrop = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Refuse when top-1 falls by more: 0.01 is one point in a hundred.")
+]
+
+
+def main() -> None:
+    """The entry point: errors that a person can act on are one sentence, tracebacks only with --debug."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app()
+    except AgentError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"edge-convert: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        print("edge-convert: interrupted; nothing half-written is left.", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def convert(
+    saved_model: SourcePath,
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT.tflite", help="The file, or a folder, such as an agent's.")],
+    mean: Annotated[
+        str | None, typer.Option(help="(pixel - MEAN) / STD is what training fed: one number or R,G,B.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Mean 0, std 255: 0..1; 127.5, 127.5: -1..1; 0, 1: 0..255.")] = None,
+    quantize: Annotated[
+        Literal["int8", "float16", "dynamic", "none"], typer.Option(help="int8 is the fastest on every board.")
+    ] = "int8",
+    every: Annotated[bool, typer.Option("--all", help="Every scheme, each in a file of its own, compared.")] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Images from which int8 measures its ranges: flat or a folder a class."),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="One label a line; without it the class folders' names, sorted.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Default: that of OUTPUT.")] = None,
+    version: Annotated[str, typer.Option(help="For people; the agent counts its own.")] = "1",
+    description: Annotated[str, typer.Option(help="What the model tells apart.")] = "",
+    author: Annotated[str, typer.Option(help="Who made it.")] = "",
+    license_: Annotated[str, typer.Option("--license", help="Of the model.")] = "",
+    evaluate: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Images, a folder a class, to compare source and file on.")
+    ] = None,
+    max_drop: MaxDrop = None,
+    report: Report = None,
+    signature: Signature = None,
+    input_size: InputSize = None,
+    input_type: Annotated[
+        Literal["uint8", "int8", "float32"], typer.Option(help="Of int8's input and output; uint8 takes raw pixels.")
+    ] = "uint8",
+    color: Annotated[Literal["rgb", "bgr"], typer.Option(help="The order that training fed.")] = "rgb",
+    resize: Annotated[
+        Literal["stretch", "crop", "pad"], typer.Option(help="How training fitted images of another shape.")
+    ] = "stretch",
+    target: Annotated[str, typer.Option(help="litert, tflite-runtime or tflite-runtime==2.14.")] = "litert",
+    target_python: Annotated[
+        Path | None,
+        typer.Option(metavar="PYTHON", help="A Python that has tflite-runtime, to really load the file with."),
+    ] = None,
+    keep_float: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER", help="Leave this layer float; may be said several times.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Rank the layers by what int8 does to them.")] = False,
+    deploy: Annotated[
+        str | None, typer.Option(metavar="USER@HOST:/PATH", help="Print the rsync line that copies the file there.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUTPUT.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Convert, quantise, label, check and evaluate; OUTPUT is written only if all of it went well."""
+    from converter.conversion import convert
+    from converter.request import Request
+    from converter.target import parse_target
+
+    if output.is_dir():
+        output /= f"{name or saved_model.resolve().stem}.tflite"
+    texts = {
+        "name": name or output.stem,
+        "version": version,
+        "description": description,
+        "author": author,
+        "license": license_,
+    }
+    request = Request(
+        source=saved_model,
+        output=output,
+        schemes=_schemes(quantize, input_type, every=every),
+        mean=_numbers("mean", mean),
+        std=_numbers("std", std),
+        color=color,
+        resize=None if resize == "stretch" else resize,
+        pixels="int8" if input_type == "int8" else "uint8",
+        labels=labels,
+        texts=texts,
+        calibration=calibration,
+        evaluation=evaluate,
+        max_drop=max_drop,
+        signature=signature,
+        input_size=_size(input_size),
+        target=parse_target(target),
+        target_python=target_python,
+        keep_float=tuple(keep_float or ()),
+        explain=explain,
+        force=force,
+    )
+    _check_report(report)
+    with terminal(debug=debug) as track:
+        conversion = convert(request, track=track)
+    _tell(conversion, as_json=as_json, deploy=deploy, report=report)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="A finished file, with its sidecars.")],
+    images: Annotated[Path, typer.Argument(metavar="DIR", help="Images, a folder a class.")],
+    source: Annotated[
+        Path | None, typer.Option(metavar="SAVED_MODEL", help="Compare with the model that it was made from.")
+    ] = None,
+    signature: Signature = None,
+    max_drop: MaxDrop = None,
+    report: Report = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure a finished file on labelled images, alone or against its source."""
+    from converter.comparison import compare
+
+    if max_drop is not None and source is None:
+        raise UsageError("--max-drop compares with the source: give it, --source SAVED_MODEL.")
+    _check_report(report)
+    with terminal(debug=debug) as track:
+        evaluation, notes = compare(model, images, source=source, signature=signature, track=track)
+    print_notes(notes)
+    if report is not None:
+        _write_report(report, evaluation, {"Images": str(images)})
+    if as_json:
+        print_json(evaluation.to_json())
+    else:
+        print_evaluation(evaluation)
+    if max_drop is not None and evaluation.drop > max_drop:
+        raise DropError(f"{evaluation.verdict} --max-drop allows {100 * max_drop:g} points.")
+
+
+@app.command()
+def inspect(saved_model: SourcePath, as_json: Json = False, debug: Debug = False) -> None:
+    """Show how a trained model is called, and whether it can become an image classifier on a device."""
+    from converter.inspection import inspect_source
+
+    with terminal(debug=debug) as track:
+        document = inspect_source(saved_model, track=track)
+    if as_json:
+        print_json(document)
+        return
+    rows = [(key, str(value)) for key, value in document.items() if key != "signatures"]
+    print_table(("", ""), rows)
+    for signature in document["signatures"]:
+        print()
+        print_table(("", ""), ((key, in_words(value)) for key, value in signature.items()))
+
+
+def _schemes(quantize: Scheme, input_type: str, *, every: bool) -> tuple[Scheme, ...]:
+    if every:
+        return ("int8", "int8-float", "float16", "dynamic", "none")
+    return ("int8-float",) if quantize == "int8" and input_type == "float32" else (quantize,)
+
+
+def _numbers(key: str, text: str | None) -> tuple[float, ...]:
+    from agent.models.settings import checked_numbers
+
+    if text is None:
+        raise UsageError(
+            "Nothing in the model says which range of values it was trained on: give --mean and --std. 0 and 255 feed "
+            "0..1, 127.5 and 127.5 feed -1..1, 0 and 1 feed 0..255, as to a model with a Rescaling layer inside."
+        )
+    try:
+        return checked_numbers(key, [float(number) for number in text.split(",")])
+    except ValueError:
+        raise UsageError(f"--{key} {text} is not one number or three with commas; std cannot be 0.") from None
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if found is None:
+        raise UsageError(f"--input-size {text} is not HEIGHTxWIDTH, such as 224x224.")
+    return int(found[1]), int(found[2])
+
+
+def _tell(conversion: Conversion, *, as_json: bool, deploy: str | None, report: Path | None) -> None:
+    """Prints what came of it and writes the report, of refused models too; raises the first refusal."""
+    print_notes(conversion.notes)
+    written = [model for model in conversion.models if model.refusal is None]
+    lines = [model.rsync(deploy) for model in written] if deploy is not None else []
+    if report is not None:
+        _write_reports(report, conversion)
+    if as_json:
+        print_json(conversion.to_json() | {"deploy": lines})
+    else:
+        print_conversion(conversion)
+        print("\n".join(lines), end="\n" if lines else "")
+    for model in conversion.models:
+        if model.refusal is not None:
+            raise model.refusal
+
+
+def _check_report(path: Path | None) -> None:
+    """Before minutes of work."""
+    if path is None:
+        return
+    if path.suffix not in (".html", ".htm"):
+        raise UsageError(f"--report {path}: the page's name ends in .html; its figures go beside it as .json.")
+    check_output([path], force=True)
+
+
+def _write_reports(path: Path, conversion: Conversion) -> None:
+    several = len(conversion.models) > 1
+    for model in conversion.models:
+        if model.evaluation is not None:
+            one = path.with_stem(f"{path.stem}-{model.scheme}") if several else path
+            _write_report(one, model.evaluation, _facts(conversion, model))
+
+
+def _facts(conversion: Conversion, model: FinishedModel) -> dict[str, str]:
+    function, settings = conversion.source, conversion.settings
+    return {
+        "Source": f"{function.source.kind}, signature {function.key}",
+        "Scheme": model.scheme,
+        "Fed": f"{settings.color}, mean {in_words(settings.mean)}, std {in_words(settings.std)}",
+        "Target": model.checked,
+    }
+
+
+def _write_report(path: Path, evaluation: Evaluation, facts: dict[str, str]) -> None:
+    from converter.report import write_report
+
+    write_report(path, evaluation, title=evaluation.model.name, facts=facts)
+
+
+if __name__ == "__main__":
+    main()

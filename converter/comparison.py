@@ -1,0 +1,77 @@
+"""Comparison: a finished file and its source, side by side, as candidates for an evaluation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.models.interpreter import runtime
+from agent.models.metadata import ADDITIONS, read_model_file
+from agent.models.settings import ModelSettings, check_settings, final_settings
+from agent.models.tflite import TFLiteClassifier
+from converter.errors import SourceError
+from converter.evaluation import Candidate, evaluate
+from converter.host import device_name
+from converter.image_folder import list_images
+from converter.source import SourceClassifier, image_function, open_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.models.metadata import ModelFile
+    from converter.evaluation import Evaluation
+    from converter.progress import Track
+    from converter.source import ImageFunction
+
+
+def finished_candidate(content: bytes, name: str) -> Candidate:
+    """The bytes of a .tflite as the agent would serve them, on one thread; ModelError where it would not."""
+    file = read_model_file(content)
+    return _candidate(file, file.settings, name)
+
+
+def source_candidate(function: ImageFunction, settings: ModelSettings) -> Candidate:
+    """`settings` are what the source was trained with, `score` what its finished file ends in."""
+    classifier = SourceClassifier(function, settings)
+    return Candidate(function.source.path.name, device_name(), function.source.size_bytes, classifier)
+
+
+def compare(
+    path: Path, images: Path, *, source: Path | None, signature: str | None, track: Track
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """Evaluate a file on disk on a folder, alone or against the model it was made from; with notes for the user."""
+    folder = list_images(images)
+    file = _read(path)
+    settings = final_settings(path, own=file.settings, given=ModelSettings())
+    model = _candidate(file, settings, path.name)
+    if source is None:
+        (evaluation,) = evaluate([model], folder, track=track)
+        return evaluation, left_out_note(evaluation)
+    provenance = file.provenance or {}
+    height, width = model.classifier.input.shape[1:3]
+    function = image_function(
+        open_source(source), key=signature or provenance.get("source", {}).get("signature"), size=(height, width)
+    )
+    fed = settings.overridden_by(check_settings(provenance.get("fed", {}), where=ADDITIONS))
+    (evaluation,) = evaluate([model], folder, source=source_candidate(function, fed), track=track)
+    made_of = provenance.get("source", {}).get("sha256", function.source.sha256)
+    other = () if made_of == function.source.sha256 else (f"{path} was made from another model than {source}.",)
+    return evaluation, (*other, *left_out_note(evaluation))
+
+
+def left_out_note(evaluation: Evaluation) -> tuple[str, ...]:
+    """A sentence on the images that could not be read, if there were any."""
+    names = evaluation.left_out
+    return (f"{len(names)} images cannot be read and were left out: {'; '.join(names[:3])}",) if names else ()
+
+
+def _read(path: Path) -> ModelFile:
+    try:
+        return read_model_file(path.read_bytes())
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _candidate(file: ModelFile, settings: ModelSettings, name: str) -> Candidate:
+    classifier = TFLiteClassifier(file, settings, threads=1)
+    classifier.warm_up()
+    return Candidate(name, f"{runtime()}, 1 thread", len(file.content), classifier)

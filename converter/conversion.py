@@ -1,0 +1,265 @@
+"""Conversion: the whole way from a trained model to finished, proven .tflite files."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import shlex
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from agent.models.metadata import read_model_file
+from converter.calibration import calibrate
+from converter.comparison import finished_candidate, left_out_note, source_candidate
+from converter.errors import ConversionError, ConverterError, DropError
+from converter.evaluation import evaluate
+from converter.host import import_tensorflow
+from converter.image_folder import list_images
+from converter.metadata import pack_metadata
+from converter.output import check_output, write_whole
+from converter.quantization import INT8_SCHEMES, Quantizer
+from converter.request import Request, trained_settings
+from converter.source import image_function, open_source
+from converter.target import check_target
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from agent.models.settings import ModelSettings
+    from converter.calibration import Calibration
+    from converter.evaluation import Evaluation
+    from converter.image_folder import ImageFolder
+    from converter.progress import Track
+    from converter.quantization import Layer, Scheme
+    from converter.source import ImageFunction
+
+_REMEDY = (
+    "Try more calibration images like those of the camera; --explain, which ranks the layers that int8 hurts, and "
+    "--keep-float for the first of them; or --quantize float16."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedModel:
+    """`refusal` says why it was not written: the target cannot load it, or it answers too much worse."""
+
+    path: Path
+    scheme: Scheme
+    content: bytes = field(repr=False)
+    checked: str
+    evaluation: Evaluation | None = None
+    refusal: ConverterError | None = None
+
+    def rsync(self, destination: str) -> str:
+        """The line that copies the file to `destination`, whole or not at all, readable to the agent's group."""
+        folder = destination.rstrip("/") + "/"
+        return f"rsync --times --chmod=F664 {shlex.quote(str(self.path))} {shlex.quote(folder)}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "path": str(self.path),
+            "scheme": self.scheme,
+            "bytes": len(self.content),
+            "sha256": hashlib.sha256(self.content).hexdigest(),
+            "written": self.refusal is None,
+            "refusal": None if self.refusal is None else str(self.refusal),
+            "checked": self.checked,
+            "evaluation": self.evaluation.to_json() if self.evaluation else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """`layers` is filled for --explain, the worst first; `notes` are sentences for the user."""
+
+    source: ImageFunction
+    settings: ModelSettings
+    models: tuple[FinishedModel, ...]
+    layers: tuple[Layer, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        source = self.source.source
+        return {
+            "source": {
+                "kind": source.kind,
+                "sha256": source.sha256,
+                "keras": source.keras,
+                "signature": self.source.key,
+            },
+            "labels": list(self.settings.labels or ()),
+            "models": [model.to_json() for model in self.models],
+            "layers": [
+                {"name": layer.name, "operator": layer.operator, "error": layer.error, "feeds": list(layer.feeds)}
+                for layer in self.layers
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def convert(request: Request, *, track: Track) -> Conversion:
+    """Raises ConverterError and ModelError, each a sentence; then nothing has been written.
+
+    A model that its target refuses or that fails --max-drop is not written either; it says so in `refusal`.
+    """
+    check_output(request.paths.values(), force=request.force)
+    request.check()
+    folders = [list_images(path) for path in (request.calibration, request.evaluation) if path is not None]
+    function = image_function(open_source(request.source), key=request.signature, size=request.input_size)
+    settings = trained_settings(request, function, folders)
+    if request.evaluation is not None:
+        folders[-1].truth(settings.labels or ())  # now, not after minutes of work
+    prepared = _prepare(request, function, settings, folders, track)
+    drafts = [_draft(prepared, scheme) for scheme in track(request.schemes, "Converting")]
+    models = [_judged(prepared, draft) for draft in _evaluated(prepared, drafts, folders, track)]
+    layers = prepared.quantizer.layers if request.explain else ()
+    for model in models:
+        if model.refusal is None:
+            write_whole(model.path, model.content)
+    return Conversion(function, settings, tuple(models), layers, _notes(prepared, models))
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """`trained` feeds the source, `packed` the file: they differ in what was moved into the file's graph."""
+
+    request: Request
+    function: ImageFunction
+    trained: ModelSettings
+    packed: ModelSettings
+    quantizer: Quantizer
+    calibration: Calibration | None
+
+
+def _prepare(
+    request: Request, function: ImageFunction, trained: ModelSettings, folders: Sequence[ImageFolder], track: Track
+) -> _Prepared:
+    moved, packed = _moved_into_the_graph(request, function, trained)
+    if request.calibration is None:
+        return _Prepared(request, function, trained, packed, Quantizer(moved, None), None)
+    calibration = calibrate(folders[0], function.input, trained, track=track)
+    quantizer = Quantizer(moved, lambda: calibration.representative(moved.input, packed))
+    return _Prepared(request, function, trained, packed, quantizer, calibration)
+
+
+def _moved_into_the_graph(
+    request: Request, function: ImageFunction, trained: ModelSettings
+) -> tuple[ImageFunction, ModelSettings]:
+    """The function as the file will hold it, and how that is fed.
+
+    TFLite Metadata knows no BGR, and one scale for a raw uint8 pixel carries neither a mean for each channel nor
+    one that is no pixel's value: the graph does these itself.
+    """
+    tf = import_tensorflow()
+    mean, std = trained.mean or (0.0,), trained.std or (1.0,)
+    raw = "int8" in request.schemes and request.pixels == "uint8"
+    if raw and (len({*mean}) > 1 or len({*std}) > 1 or not 0 <= mean[0] <= 255 or std[0] < 0):
+        function = function.after(lambda image: (image - tf.constant(mean)) / tf.constant(std))
+        trained = replace(trained, mean=(0.0,), std=(1.0,))
+    if trained.color == "bgr":
+        function = function.after(lambda image: tf.reverse(image, [-1]))
+        mean, std = trained.mean or mean, trained.std or std
+        trained = replace(trained, color="rgb", mean=mean[::-1], std=std[::-1])
+    return function, trained
+
+
+def _draft(prepared: _Prepared, scheme: Scheme) -> FinishedModel:
+    request = prepared.request
+    flatbuffer = prepared.quantizer.quantize(scheme, pixels=request.pixels, keep_float=request.keep_float)
+    content = _packed(prepared, scheme, flatbuffer)
+    _check_pixels(content, prepared.packed)
+    try:
+        checked = check_target(content, request.target, python=request.target_python)
+    except ConversionError as refusal:
+        return FinishedModel(request.paths[scheme], scheme, content, "", None, refusal)
+    return FinishedModel(request.paths[scheme], scheme, content, checked)
+
+
+def _packed(prepared: _Prepared, scheme: Scheme, model: bytes, evaluation: Evaluation | None = None) -> bytes:
+    request, settings = prepared.request, prepared.packed
+    additions: dict[str, Any] = {"provenance": _provenance(prepared, scheme, evaluation)}
+    if settings.resize is not None:
+        additions["settings"] = {"resize": settings.resize}
+    try:
+        return pack_metadata(
+            model,
+            labels=settings.labels or (),
+            mean=settings.mean or (),
+            std=settings.std or (),
+            color="gray" if settings.color == "gray" else "rgb",
+            additions=additions,
+            **request.texts,
+        )
+    except ValueError as error:
+        raise ConverterError(f"{error}.") from error
+
+
+def _provenance(prepared: _Prepared, scheme: Scheme, evaluation: Evaluation | None) -> dict[str, Any]:
+    source, trained, request = prepared.function.source, prepared.trained, prepared.request
+    calibration = prepared.calibration if scheme in INT8_SCHEMES else None
+    return {
+        "source": {
+            "name": source.path.name,
+            "sha256": source.sha256,
+            "kind": source.kind,
+            "signature": prepared.function.key,
+        },
+        "fed": {"mean": trained.mean, "std": trained.std, "color": trained.color},
+        "scheme": scheme,
+        "kept_float": list(request.keep_float) if calibration else [],
+        "calibration_images": len(calibration.images) if calibration else 0,
+        "converter": f"edge-agent {importlib.metadata.version('edge-agent')}",
+        "tensorflow": import_tensorflow().__version__,
+        "target": request.target,
+        "evaluation": evaluation.summary() if evaluation else None,
+    }
+
+
+def _check_pixels(content: bytes, settings: ModelSettings) -> None:
+    """A raw uint8 pixel must be what its normalised value quantises to, or every device would feed it wrong."""
+    tensor = read_model_file(content).inputs[0]
+    mean, std = settings.mean or (0.0,), settings.std or (1.0,)
+    if tensor.dtype == "uint8" and (abs(tensor.scale * std[0] - 1) > 0.01 or abs(tensor.zero_point - mean[0]) > 1):
+        raise ConversionError(
+            f"The uint8 input came out with scale {tensor.scale:.5f} and zero point {tensor.zero_point}, which is not "
+            f"(pixel - {mean[0]:g}) / {std[0]:g}. Convert with --input-type int8."
+        )
+
+
+def _evaluated(
+    prepared: _Prepared, drafts: Sequence[FinishedModel], folders: Sequence[ImageFolder], track: Track
+) -> list[FinishedModel]:
+    """The drafts with what an evaluation said of them, in their content too; those refused already stay as they are."""
+    if prepared.request.evaluation is None:
+        return list(drafts)
+    loads = [draft for draft in drafts if draft.refusal is None]
+    if not loads:
+        return list(drafts)
+    candidates = [finished_candidate(draft.content, draft.path.name) for draft in loads]
+    score = read_model_file(loads[0].content).settings.score
+    source = source_candidate(prepared.function, replace(prepared.trained, score=score))
+    evaluations = evaluate(candidates, folders[-1], source=source, track=track)
+    by_path = {
+        draft.path: _with(prepared, draft, evaluation) for draft, evaluation in zip(loads, evaluations, strict=True)
+    }
+    return [by_path.get(draft.path, draft) for draft in drafts]
+
+
+def _with(prepared: _Prepared, draft: FinishedModel, evaluation: Evaluation) -> FinishedModel:
+    content = _packed(prepared, draft.scheme, draft.content, evaluation)
+    return replace(draft, content=content, evaluation=evaluation.with_size(len(content)))
+
+
+def _judged(prepared: _Prepared, model: FinishedModel) -> FinishedModel:
+    allowed, evaluation = prepared.request.max_drop, model.evaluation
+    if evaluation is None or allowed is None or evaluation.drop <= allowed:
+        return model
+    refusal = f"{evaluation.verdict} --max-drop allows {100 * allowed:g} points, so {model.path} was not written."
+    return replace(model, refusal=DropError(f"{refusal} {_REMEDY}"))
+
+
+def _notes(prepared: _Prepared, models: Sequence[FinishedModel]) -> tuple[str, ...]:
+    calibration = prepared.calibration.notes if prepared.calibration else ()
+    evaluation = next((left_out_note(model.evaluation) for model in models if model.evaluation), ())
+    return (*calibration, *evaluation)

@@ -1,0 +1,64 @@
+"""Inspection: what a trained model is, how it is called, and what would keep it from a device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.models.interpreter import operator_name
+from agent.models.metadata import read_model_file
+from converter.errors import ConverterError
+from converter.quantization import convert_with_foreign_operators
+from converter.signature import misfit
+from converter.source import image_function, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from agent.models.metadata import Tensor
+    from converter.progress import Track
+    from converter.signature import Signature
+    from converter.source import Source
+
+
+def inspect_source(path: Path, *, track: Track) -> dict[str, Any]:
+    """A JSON document; SourceError where `path` cannot be read at all."""
+    source = open_source(path)
+    return {
+        "path": str(path),
+        "kind": source.kind,
+        "keras": source.keras,
+        "bytes": source.size_bytes,
+        "sha256": source.sha256,
+        "signatures": [_signature(source, signature) for signature in track(source.signatures, "Inspecting")],
+    }
+
+
+def _signature(source: Source, signature: Signature) -> dict[str, Any]:
+    why_not = misfit(signature, None)
+    lacking: list[str] | None = None
+    if why_not is None:
+        try:
+            lacking = _lacking_operators(source, signature)
+        except ConverterError as error:
+            why_not = str(error)
+    return {
+        "signature": signature.key,
+        "inputs": _tensors(signature.inputs),
+        "outputs": _tensors(signature.outputs),
+        "parameters": source.parameters(signature.key),
+        "image_classifier": why_not is None,
+        "reason": why_not,
+        "lacks_in_tflite": lacking,
+    }
+
+
+def _tensors(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
+    return [{"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype} for tensor in tensors]
+
+
+def _lacking_operators(source: Source, signature: Signature) -> list[str]:
+    """Operators that a converted file would need beyond TensorFlow Lite's own, found by converting it."""
+    function = image_function(source, key=signature.key, size=None)
+    file = read_model_file(convert_with_foreign_operators(function))
+    return sorted({operator_name(operator) for operator in file.operators if operator.custom})

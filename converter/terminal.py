@@ -1,0 +1,110 @@
+"""Terminal: what a person sees: bars while it works, tables and sentences when it is done."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from converter.evaluation import percent
+from converter.host import native_noise_hidden
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from converter.conversion import Conversion, FinishedModel
+    from converter.evaluation import Evaluation
+    from converter.progress import T, Track
+
+
+@contextmanager
+def terminal(*, debug: bool) -> Iterator[Track]:
+    """Bars on the terminal; TensorFlow's noise beside them with --debug only."""
+    with nullcontext(sys.stderr) if debug else native_noise_hidden() as stream:
+        console = Console(file=stream)
+
+        def track(items: Sequence[T], what: str) -> Iterable[T]:
+            with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+                yield from progress.track(items, description=what)
+
+        yield track
+
+
+def print_conversion(conversion: Conversion) -> None:
+    if conversion.layers:
+        rows = [
+            (layer.name, layer.operator, f"{100 * layer.error:.1f} %", ", ".join(layer.feeds))
+            for layer in conversion.layers
+        ]
+        print_table(("layer", "operator", "error of its output", "feeds"), rows)
+    print_table(
+        ("file", "scheme", "kB", "top-1", "drop", "agreement", "ms", ""), [_row(model) for model in conversion.models]
+    )
+    for model in conversion.models:
+        if len(conversion.models) == 1 and model.evaluation is not None:
+            print_evaluation(model.evaluation)
+        if model.checked:
+            print(f"{model.path}: {model.checked}")
+
+
+def _row(model: FinishedModel) -> tuple[str, ...]:
+    evaluation = model.evaluation
+    size = f"{len(model.content) / 1000:.0f}"
+    end = "written" if model.refusal is None else "refused"
+    if evaluation is None:
+        return str(model.path), model.scheme, size, "", "", "", "", end
+    figures = evaluation.to_json()["models"][-1]
+    return (
+        str(model.path),
+        model.scheme,
+        size,
+        percent(figures["top1"]),
+        f"{100 * evaluation.drop:.1f} %",
+        percent(evaluation.agreement),
+        f"{figures['invoke_ms']['median']:.2f}",
+        end,
+    )
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    rows = [
+        (
+            model["name"],
+            model["ran_on"],
+            f"{model['bytes'] / 1000:.0f}",
+            percent(model["top1"]),
+            percent(model["top5"]),
+            f"{model['macro_f1']:.3f}",
+            f"{model['invoke_ms']['median']:.2f}",
+        )
+        for model in evaluation.to_json()["models"]
+    ]
+    print_table(("model", "ran on", "kB", "top-1", "top-5", "macro F1", "ms"), rows)
+    print(evaluation.verdict)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"edge-convert: {note}", file=sys.stderr)
+
+
+def in_words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+
+
+def print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2))
+
+
+def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    table = Table(box=None, show_header=any(head))
+    for name in head:
+        table.add_column(name, overflow="fold")  # a name that is cut off cannot be copied
+    for row in rows:
+        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+    Console().print(table)

@@ -1,0 +1,227 @@
+"""Whether a model loads where it is meant for: published models, one of TensorFlow's own, and faulty runtimes."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from models_on_disk import CONV_2D, DIGITS, with_input_shape, with_operator_version, with_tensor_type
+
+from agent.models.interpreter import operator_name
+from agent.models.metadata import Operator, read_model_file
+from converter import target
+from converter.errors import ConversionError, UsageError
+from converter.probe_runtime import stating_operator
+from converter.target import check_target, parse_target
+
+OTHER_PYTHON = Path(__file__).parents[2] / ".venv-tflite-runtime" / "bin" / "python"
+INT8 = "models/mlperf_vww_96_int8/vww_96_int8.tflite"
+FULLY_CONNECTED, BROADCAST_TO, STABLEHLO_CASE = 9, 130, 209
+FLOAT32 = 0
+
+needs_litert = pytest.mark.skipif(find_spec("ai_edge_litert") is None, reason="LiteRT is not installed")
+
+
+@pytest.fixture
+def other_python() -> Path:
+    """A Python with tflite-runtime and without TensorFlow."""
+    if not OTHER_PYTHON.exists():
+        pytest.skip("there is no .venv-tflite-runtime here: make test-tflite-runtime makes it")
+    return OTHER_PYTHON
+
+
+@pytest.fixture(scope="module")
+def keras_model() -> Any:
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
+    layers = tf.keras.layers
+    return tf.keras.Sequential(
+        [tf.keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(64), layers.Dense(10, "softmax")]
+    )
+
+
+def converted(keras_model: Any, **options: Any) -> bytes:
+    """With weights of 8 bits and computation in float, unless `options` of the converter say otherwise."""
+    import tensorflow as tf  # noqa: PLC0415  (seconds)
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras_model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    for name, value in options.items():
+        setattr(converter, name, value)
+    return bytes(converter.convert())
+
+
+def script(folder: Path, *lines: str) -> Path:
+    """A program that is called as Python is, and does as it likes."""
+    path = folder / "python"
+    path.write_text("\n".join(("#!/bin/sh", *lines)))
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("litert", "litert"),
+        ("tflite-runtime", "tflite-runtime"),
+        ("tflite-runtime==2.14", "tflite-runtime"),
+        ("tflite-runtime==2.14.0", "tflite-runtime"),
+    ],
+)
+def test_targets_are_known_by_their_names(text: str, chosen: str) -> None:
+    assert parse_target(text) == chosen
+
+
+@pytest.mark.parametrize("text", ["tflite-runtime==2.13", "tensorrt", ""])
+def test_other_targets_are_refused_with_what_is_known(text: str) -> None:
+    with pytest.raises(UsageError, match=r"choose litert, or tflite-runtime .*2\.14, its last release"):
+        parse_target(text)
+
+
+def test_operators_are_named() -> None:
+    assert operator_name(Operator(32, 1, "FlexErf")) == "FlexErf"
+    assert operator_name(Operator(FULLY_CONNECTED, 12)) in ("FULLY_CONNECTED", "builtin 9")
+    assert operator_name(Operator(9999, 1)) == "builtin 9999"
+
+
+@needs_litert
+@pytest.mark.assets
+def test_int8_model_loads_in_litert(assets: Path) -> None:
+    assert check_target((assets / INT8).read_bytes(), "litert").startswith("It loads in ai-edge-litert 2.")
+
+
+@pytest.mark.assets
+def test_int8_model_has_operators_that_tflite_runtime_knows(assets: Path) -> None:
+    assert "tflite-runtime 2.14.0" in check_target((assets / INT8).read_bytes(), "tflite-runtime")
+
+
+def test_what_was_not_loaded_is_not_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = script(tmp_path, """echo '{"runtime": null, "complaint": "No module named tflite_runtime"}'""")
+    monkeypatch.setattr(sys, "executable", str(lacking))
+    assert check_target(DIGITS, "tflite-runtime") == (
+        "Every operator is known to tflite-runtime 2.14.0 (not really loaded: it is not installed here)."
+    )
+
+
+@pytest.mark.assets
+def test_int8_model_loads_in_the_tflite_runtime_of_another_python(assets: Path, other_python: Path) -> None:
+    said = check_target((assets / INT8).read_bytes(), "tflite-runtime", python=other_python)
+    assert said == "It loads in tflite-runtime 2.14.0."
+
+
+@pytest.mark.parametrize("model", [with_tensor_type(2, FLOAT32), with_input_shape([1, 1, 1, 1])])
+def test_graph_that_a_runtime_refuses_is_told(model: bytes, other_python: Path) -> None:
+    refused = r"tflite-runtime 2\.14\.0 refuses .* to prepare\..* Convert with another"
+    with pytest.raises(ConversionError, match=refused):
+        check_target(model, "tflite-runtime", python=other_python)
+    with pytest.raises(ConversionError, match=r"refuses the model: .* to prepare\. Convert it again"):
+        check_target(model, "litert")
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("chosen", ["litert", "tflite-runtime"])
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        (
+            "refuse_flex_op/whitespace_tokenizer_flex_delegate.tflite",
+            r"own operators \(FlexUnicode\w+, FlexWhite.*buil",
+        ),
+        ("refuse_custom_op_edgetpu/mobilenet_v1_0.25_128_quant_edgetpu.tflite", "compiled for the Coral Edge TPU"),
+        (
+            "refuse_detector_ssd/coco_ssd_mobilenet_v1_1.0_quant_2018_06_29_metadata.tflite",
+            "custom operator TFLite_Detection_PostProcess",
+        ),
+    ],
+)
+def test_custom_operators_are_refused(assets: Path, path: str, reason: str, chosen: target.Target) -> None:
+    with pytest.raises(ConversionError, match=reason):
+        check_target((assets / "refuse" / path).read_bytes(), chosen)
+
+
+def test_dynamic_model_loads_in_litert_and_is_refused_for_tflite_runtime(keras_model: Any) -> None:
+    dynamic = converted(keras_model)
+    assert Operator(FULLY_CONNECTED, 12) in read_model_file(dynamic).operators
+    assert check_target(dynamic, "litert").startswith("It loads in ai-edge-litert 2.")
+    with pytest.raises(ConversionError) as caught:
+        check_target(dynamic, "tflite-runtime")
+    assert str(caught.value) == (
+        "tflite-runtime 2.14.0 has FULLY_CONNECTED up to version 10, the model needs version 12. "
+        "Convert with --quantize int8 or float16 in place of dynamic, or for --target litert."
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")  # TensorFlow says so wherever it calibrates
+def test_remedy_for_a_dynamic_model_helps(keras_model: Any, other_python: Path) -> None:
+    import tensorflow as tf  # noqa: PLC0415  (seconds)
+
+    images = [[np.full((1, 8, 8, 3), value, np.float32)] for value in (0, 1)]
+    int8 = converted(keras_model, representative_dataset=lambda: iter(images))
+    float16 = converted(keras_model, target_spec=tf.lite.TargetSpec(supported_types=[tf.float16]))
+    for model in (int8, float16):
+        said = check_target(model, "tflite-runtime", python=other_python)
+        assert said == "It loads in tflite-runtime 2.14.0."
+
+
+def test_layer_that_is_too_new_is_to_be_replaced() -> None:
+    with pytest.raises(ConversionError, match=r" up to version 7, the model needs version 99\. Replace the layers"):
+        check_target(with_operator_version(CONV_2D, 99), "tflite-runtime")
+
+
+def test_version_before_the_first_is_told_as_such() -> None:
+    with pytest.raises(ConversionError, match=r"from version 2 up to version 3, the model needs version 1\."):
+        check_target(stating_operator(BROADCAST_TO, 1), "tflite-runtime")
+
+
+def test_operator_that_tflite_runtime_lacks_is_named() -> None:
+    with pytest.raises(
+        ConversionError, match=r"lacks (STABLEHLO_CASE|builtin 209), which the model needs in ver.* 1\."
+    ):
+        check_target(stating_operator(STABLEHLO_CASE, 1), "tflite-runtime")
+
+
+def test_operator_that_is_too_new_for_litert_is_named() -> None:
+    with pytest.raises(ConversionError, match="operator CONV_2D version 99 is newer than this runtime"):
+        check_target(with_operator_version(CONV_2D, 99), "litert")
+
+
+def test_model_that_crashes_its_runtime_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashing = script(tmp_path, "kill -SEGV $$")
+    with pytest.raises(ConversionError, match=r"crashes tflite-runtime \(Segmentation fault\)\. Convert"):
+        check_target(DIGITS, "tflite-runtime", python=crashing)
+    monkeypatch.setattr(sys, "executable", str(crashing))
+    with pytest.raises(ConversionError, match=r"crashes \S+ [\d.]+ \(Segmentation fault\)\. Convert"):
+        check_target(DIGITS, "litert")
+
+
+def test_model_that_hangs_its_runtime_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target, "_LIMIT_S", 1)
+    with pytest.raises(ConversionError, match=r"hangs tflite-runtime: .* within 1 s\. Convert"):
+        check_target(DIGITS, "tflite-runtime", python=script(tmp_path, "exec sleep 60"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["echo rubbish"], "exit code 0: rubbish"),
+        (["echo '[1]'", "echo no >&2", "exit 3"], "exit code 3: no"),
+        (["exit 4"], "exit code 4: it said nothing"),
+    ],
+)
+def test_python_that_gives_no_verdict_is_told(tmp_path: Path, lines: list[str], said: str) -> None:
+    with pytest.raises(ConversionError, match=rf"without a verdict, with {said}\. Check"):
+        check_target(DIGITS, "tflite-runtime", python=script(tmp_path, *lines))
+
+
+def test_python_without_tflite_runtime_is_refused(tmp_path: Path) -> None:
+    lacking = script(tmp_path, """echo '{"runtime": null, "complaint": "No module named tflite_runtime"}'""")
+    with pytest.raises(UsageError, match=r"cannot import tflite-runtime \(No module .*\)\. Install it there"):
+        check_target(DIGITS, "tflite-runtime", python=lacking)
+
+
+def test_python_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot be started: No such file or directory\."):
+        check_target(DIGITS, "tflite-runtime", python=tmp_path / "python")
