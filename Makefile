@@ -43,12 +43,12 @@ format: dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: dev .cache/mobilenet_v2_int8.tflite
+bench: dev .cache/conversion/mobilenet_v2
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.run
 
 # Where TensorFlow cannot be installed, the figures are taken with a published model.
-.cache/mobilenet_v2_int8.tflite: tests/benchmarks/make_model.py
-	-@$(SET_UP) .venv-converter locks/converter.txt && .venv-converter/bin/python $< $@
+.cache/conversion/mobilenet_v2: tests/benchmarks/make_source.py
+	-@$(SET_UP) .venv-converter locks/converter.txt && rm -rf $@ && .venv-converter/bin/python $< $(@D) && touch $@
 
 # On each Python from 3.10 to 3.13 that this machine has, and once with tflite-runtime in LiteRT's place.
 test-pythons: test-tflite-runtime

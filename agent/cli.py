@@ -228,6 +228,7 @@ def _describe(file: ModelFile, settings: ModelSettings, verdict: str) -> dict[st
         "score": settings.score,
         "operators": [f"{operator_name(op)} v{op.version}" for op in file.operators],
         "packed_files": file.packed_files,
+        "provenance": file.provenance,
         "min_runtime_version": file.min_runtime_version,
         "runtime": runtime(),
         "serves_here": not verdict,
@@ -244,10 +245,10 @@ def _answer_rows(answers: list[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
 
 
 def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_in_words(part)}" for key, part in value.items())
     if isinstance(value, list | tuple):
-        shown = [
-            " ".join(f"{k} {_in_words(v)}" for k, v in x.items()) if isinstance(x, dict) else str(x) for x in value
-        ]
+        shown = [_in_words(part) for part in value]
         return ", ".join(shown[:12]) + (f", ... ({len(shown)} in all)" if len(shown) > 12 else "")
     return "" if value is None else str(value)
 

@@ -278,6 +278,7 @@ def _facts(conversion: Conversion, model: FinishedModel) -> dict[str, str]:
     return {
         "Source": f"{function.source.kind}, signature {function.key}",
         "Scheme": model.scheme,
+        "Calibration images": str(conversion.calibration_images),
         "Fed": f"{settings.color}, mean {in_words(settings.mean)}, std {in_words(settings.std)}",
         "Target": model.checked,
     }

@@ -77,6 +77,7 @@ class Conversion:
     settings: ModelSettings
     models: tuple[FinishedModel, ...]
     layers: tuple[Layer, ...]
+    calibration_images: int
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -94,6 +95,7 @@ class Conversion:
                 {"name": layer.name, "operator": layer.operator, "error": layer.error, "feeds": list(layer.feeds)}
                 for layer in self.layers
             ],
+            "calibration_images": self.calibration_images,
             "notes": list(self.notes),
         }
 
@@ -117,7 +119,8 @@ def convert(request: Request, *, track: Track) -> Conversion:
     for model in models:
         if model.refusal is None:
             write_whole(model.path, model.content)
-    return Conversion(function, settings, tuple(models), layers, _notes(prepared, models))
+    images = len(prepared.calibration.images) if prepared.calibration else 0
+    return Conversion(function, settings, tuple(models), layers, images, _notes(prepared, models))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,8 @@ def _draft(prepared: _Prepared, scheme: Scheme) -> FinishedModel:
         checked = check_target(content, request.target, python=request.target_python)
     except ConversionError as refusal:
         return FinishedModel(request.paths[scheme], scheme, content, "", None, refusal)
-    return FinishedModel(request.paths[scheme], scheme, content, checked)
+    floor = read_model_file(content).min_runtime_version
+    return FinishedModel(request.paths[scheme], scheme, content, f"{checked} It needs TFLite {floor} or later.")
 
 
 def _packed(prepared: _Prepared, scheme: Scheme, model: bytes, evaluation: Evaluation | None = None) -> bytes:

@@ -144,7 +144,11 @@ def convert_with_foreign_operators(function: ImageFunction) -> bytes:
 
 def _converter(function: ImageFunction) -> Any:
     tf = import_tensorflow()
-    return tf.lite.TFLiteConverter.from_concrete_functions([function.concrete], function.source.loaded)
+    # TensorFlow saves what it is given: of the whole loaded model it would save all that the function does not need,
+    # slowly, and leave the variables of a .keras file of Keras 3 without their values.
+    needed = tf.Module()
+    needed.held = list(function.concrete.graph.variables)
+    return tf.lite.TFLiteConverter.from_concrete_functions([function.concrete], needed)
 
 
 def _share_of_error(exact: Array, quantized: Array, scale: float, zero_point: int) -> float:

@@ -37,38 +37,36 @@ def terminal(*, debug: bool) -> Iterator[Track]:
 
 def print_conversion(conversion: Conversion) -> None:
     if conversion.layers:
-        rows = [
+        layers = [
             (layer.name, layer.operator, f"{100 * layer.error:.1f} %", ", ".join(layer.feeds))
             for layer in conversion.layers
         ]
-        print_table(("layer", "operator", "error of its output", "feeds"), rows)
-    print_table(
-        ("file", "scheme", "kB", "top-1", "drop", "agreement", "ms", ""), [_row(model) for model in conversion.models]
-    )
-    for model in conversion.models:
-        if len(conversion.models) == 1 and model.evaluation is not None:
-            print_evaluation(model.evaluation)
-        if model.checked:
-            print(f"{model.path}: {model.checked}")
+        print_table(("layer", "operator", "error of its output", "feeds"), layers)
+    evaluations = [model.evaluation for model in conversion.models if model.evaluation is not None]
+    rows = [_source_row(evaluation) for evaluation in evaluations[:1]]
+    rows += [_row(model) for model in conversion.models]
+    print_table(("file", "scheme", "kB", "top-1", "agreement", "ms", ""), rows)
+    if len(conversion.models) == 1 and evaluations and conversion.models[0].refusal is None:
+        print(evaluations[0].verdict)  # a refusal says it too
+    for checked in dict.fromkeys(model.checked for model in conversion.models if model.checked):
+        print(checked)
+
+
+def _source_row(evaluation: Evaluation) -> tuple[str, ...]:
+    figures = evaluation.to_json()["models"][0]
+    return figures["name"], "source", *_figures(figures), ""
 
 
 def _row(model: FinishedModel) -> tuple[str, ...]:
-    evaluation = model.evaluation
-    size = f"{len(model.content) / 1000:.0f}"
     end = "written" if model.refusal is None else "refused"
-    if evaluation is None:
-        return str(model.path), model.scheme, size, "", "", "", "", end
-    figures = evaluation.to_json()["models"][-1]
-    return (
-        str(model.path),
-        model.scheme,
-        size,
-        percent(figures["top1"]),
-        f"{100 * evaluation.drop:.1f} %",
-        percent(evaluation.agreement),
-        f"{figures['invoke_ms']['median']:.2f}",
-        end,
-    )
+    if model.evaluation is None:
+        return model.path.name, model.scheme, f"{len(model.content) / 1000:.0f}", "", "", "", end
+    size, top1, _, ms = _figures(model.evaluation.to_json()["models"][-1])
+    return model.path.name, model.scheme, size, top1, percent(model.evaluation.agreement), ms, end
+
+
+def _figures(model: dict[str, Any]) -> tuple[str, str, str, str]:
+    return f"{model['bytes'] / 1000:.0f}", percent(model["top1"]), "", f"{model['invoke_ms']['median']:.2f}"
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

@@ -1,27 +1,26 @@
-"""Every command of the README and of docs/ runs here, against the demo on free ports."""
+"""Every command of the README and of docs/ runs here, against the demo on free ports.
+
+Those of the converter run in tests/converter.
+"""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import socket
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from documents import DOCUMENTS, REPOSITORY, commands, run
 from end_to_end.running_agent import DIGITS, VIDEO, RunningAgent, wait_until
 
 from converter.metadata import pack_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-REPOSITORY = Path(__file__).parents[1]
-DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 # What runs elsewhere, and where.
 _ELSEWHERE = {
@@ -31,11 +30,6 @@ _ELSEWHERE = {
     "make bench": "by hand: it takes minutes and a quiet machine",
     ".venv/bin/edge-agent run --config my-agent.yaml": "tests/end_to_end, with configurations of their own",
 }
-
-
-def commands(document: Path) -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +70,7 @@ def demo(desk: Path) -> Iterator[tuple[RunningAgent, int]]:
 def test_every_command_of_the_documents_works(document: Path, desk: Path, demo: tuple[RunningAgent, int]) -> None:
     agent, broker_port = demo
     for command in commands(document):
-        if command in _ELSEWHERE:
+        if command in _ELSEWHERE or not {".venv-converter", "unzip"}.isdisjoint(re.split("[ /]", command)):
             continue
         if command.startswith("mosquitto_sub") and shutil.which("mosquitto_sub") is None:
             continue  # in CI it is there: the tests that are marked mosquitto need it too
@@ -90,18 +84,6 @@ def test_every_command_of_the_documents_works(document: Path, desk: Path, demo: 
 
 def serves(line: str, folder: Path) -> bool:
     return "AVAILABLE" in run(line, folder).stdout
-
-
-def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-c", line],
-        check=False,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env={**os.environ, "LC_ALL": "C"},
-    )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache"
 _ASSETS = ROOT.parent / "shared" / "assets"
-_OWN_MODEL = CACHE / "mobilenet_v2_int8.tflite"
+OWN_MODEL = CACHE / "mobilenet_v2_int8.tflite"
 _PUBLISHED_MODEL = _ASSETS / "models" / "mobilenet_v2_224_uint8" / "mobilenet_v2_1.0_224_quant.tflite"
 _PHOTO = _ASSETS / "photos" / "cat_720p.jpg"
 _VIDEO = ROOT / "demo" / "digits.mp4"
@@ -28,7 +28,7 @@ BOUNDARY = "edge-agent-benchmark"
 
 def models() -> dict[str, Path]:
     """By name, the one that the figures are about first; empty where none could be had."""
-    paths = {"MobileNetV2 int8 of TensorFlow 2.21": _OWN_MODEL, "MobileNetV2 uint8 as published": _PUBLISHED_MODEL}
+    paths = {"MobileNetV2 int8 of TensorFlow 2.21": OWN_MODEL, "MobileNetV2 uint8 as published": _PUBLISHED_MODEL}
     return {name: path for name, path in paths.items() if path.is_file()}
 
 

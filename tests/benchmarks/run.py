@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks import classify_call, footprint, model_swap, predict_rate
+from benchmarks import classify_call, conversion, footprint, model_swap, predict_rate
 from benchmarks.material import CACHE, models
 from rich.console import Console
 from rich.table import Table
@@ -23,27 +23,28 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    if not models():
-        sys.exit("There is no MobileNetV2: TensorFlow could not be installed, and ../shared/assets is not here.")
-    name, model = next(iter(models().items()))
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {runtime()}"
     load = os.getloadavg()[0]
-    print(f"{name}. {machine}. Load before: {load:.2f}.", flush=True)
+    print(f"{machine}. Load before: {load:.2f}.", flush=True)
     started_s = time.monotonic()
     measured = []
     for figure in _figures():
         measured.append(figure)
         print("  ".join(cell for cell in figure.to_row() if cell), file=sys.stderr, flush=True)
     took_s = time.monotonic() - started_s
+    name, model = next(iter(models().items()))
     _print(measured)
     document = {"model": name, "machine": machine, "load_before": load, "took_s": round(took_s)}
     CACHE.mkdir(exist_ok=True)
     figures = [figure.to_json() for figure in measured]
     (CACHE / "bench.json").write_text(json.dumps({**document, "figures": figures}, indent=2) + "\n")
-    print(f"{model.name} in {took_s:.0f} s; the same as JSON: {CACHE / 'bench.json'}")
+    print(f"{name}, {model.name}, in {took_s:.0f} s; the same as JSON: {CACHE / 'bench.json'}")
 
 
 def _figures() -> Iterator[Figure | Skipped]:
+    yield from conversion.figures()  # which makes the model of all the others
+    if not models():
+        sys.exit("There is no MobileNetV2: TensorFlow could not be installed, and ../shared/assets is not here.")
     model = next(iter(models().values()))
     yield from classify_call.figures()
     yield from predict_rate.figures(model)
