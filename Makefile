@@ -11,7 +11,7 @@ TEST_CONVERTER = @if [ "$$CI" = true ] || .venv-converter/bin/python -c 'import 
 	then .venv-converter/bin/pytest tests/converter; \
 	else echo "The converter's tests are skipped: there is no TensorFlow for this machine."; fi
 
-.PHONY: run test check bench format test-pythons test-tflite-runtime test-install test-demo-model demo-model demo-video \
+.PHONY: run test check bench format test-pythons test-converter-pythons test-tflite-runtime test-install test-demo-model demo-model demo-video \
 	operator-table lock clean dev dev-converter
 
 run:
@@ -52,13 +52,20 @@ bench: dev .cache/conversion/mobilenet_v2
 
 # On each Python from 3.10 to 3.13 that this machine has, and once with tflite-runtime in LiteRT's place.
 test-pythons: test-tflite-runtime
-	@set -e; if command -v pyenv >/dev/null; then export PYENV_VERSION=$$(pyenv versions --bare | paste -sd: -); fi; \
-	for version in 3.10 3.11 3.12 3.13; do \
-		python$$version -c '' 2>/dev/null || { echo "There is no python$$version here."; continue; }; \
-		deploy/venv.sh python$$version .venv-$$version locks/dev.txt; \
-		.venv-$$version/bin/python -c "import sys; assert sys.version.startswith('$$version')"; \
-		echo "Python $$version:"; .venv-$$version/bin/pytest -q; \
-	done
+	@$(call ON_EACH_PYTHON,.venv,locks/dev.txt,)
+
+test-converter-pythons:  # 3 GB for each
+	@$(call ON_EACH_PYTHON,.venv-converter,locks/converter.txt,tests/converter)
+
+define ON_EACH_PYTHON
+set -e; if command -v pyenv >/dev/null; then export PYENV_VERSION=$$(pyenv versions --bare | paste -sd: -); fi; \
+for version in 3.10 3.11 3.12 3.13; do \
+	python$$version -c '' 2>/dev/null || { echo "There is no python$$version here."; continue; }; \
+	deploy/venv.sh python$$version $(1)-$$version $(2); \
+	$(1)-$$version/bin/python -c "import sys; assert sys.version.startswith('$$version')"; \
+	echo "Python $$version:"; $(1)-$$version/bin/pytest -q $(3); \
+done
+endef
 
 test-tflite-runtime:  # which has no wheel for Python 3.12 and later
 	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt

@@ -17,9 +17,9 @@ from converter.terminal import (
     in_words,
     print_conversion,
     print_evaluation,
+    print_inspection,
     print_json,
     print_notes,
-    print_table,
     terminal,
 )
 
@@ -60,9 +60,10 @@ def main() -> None:
             traceback.print_exc()
         print(f"edge-convert: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
-    except KeyboardInterrupt:
-        print("edge-convert: interrupted; nothing half-written is left.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # so typer ends on Ctrl-C, without a word
+            print("edge-convert: interrupted; nothing half-written is left.", file=sys.stderr)
+        raise
 
 
 @app.command()
@@ -124,8 +125,11 @@ def convert(
     from converter.request import Request
     from converter.target import parse_target
 
+    if deploy is not None and ":" not in deploy:
+        raise UsageError(f"--deploy {deploy} names no folder on another machine: USER@HOST:/PATH.")
     if output.is_dir():
-        output /= f"{name or saved_model.resolve().stem}.tflite"
+        own = saved_model.resolve()
+        output /= f"{name or (own.name if own.is_dir() else own.stem)}.tflite"
     texts = {
         "name": name or output.stem,
         "version": version,
@@ -194,20 +198,17 @@ def evaluate(
 
 
 @app.command()
-def inspect(saved_model: SourcePath, as_json: Json = False, debug: Debug = False) -> None:
+def inspect(saved_model: SourcePath, input_size: InputSize = None, as_json: Json = False, debug: Debug = False) -> None:
     """Show how a trained model is called, and whether it can become an image classifier on a device."""
     from converter.inspection import inspect_source
 
+    size = _size(input_size)
     with terminal(debug=debug) as track:
-        document = inspect_source(saved_model, track=track)
+        document = inspect_source(saved_model, size=size, track=track)
     if as_json:
         print_json(document)
-        return
-    rows = [(key, str(value)) for key, value in document.items() if key != "signatures"]
-    print_table(("", ""), rows)
-    for signature in document["signatures"]:
-        print()
-        print_table(("", ""), ((key, in_words(value)) for key, value in signature.items()))
+    else:
+        print_inspection(document)
 
 
 def _schemes(quantize: Scheme, input_type: str, *, every: bool) -> tuple[Scheme, ...]:
@@ -227,7 +228,8 @@ def _numbers(key: str, text: str | None) -> tuple[float, ...]:
     try:
         return checked_numbers(key, [float(number) for number in text.split(",")])
     except ValueError:
-        raise UsageError(f"--{key} {text} is not one number or three with commas; std cannot be 0.") from None
+        other = ", none of them 0" if key == "std" else ""
+        raise UsageError(f"--{key} {text} is not one number or three with commas{other}.") from None
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.models.interpreter import runtime
 from agent.models.metadata import ADDITIONS, read_model_file
@@ -46,15 +46,13 @@ def compare(
     if source is None:
         (evaluation,) = evaluate([model], folder, track=track)
         return evaluation, left_out_note(evaluation)
-    provenance = file.provenance or {}
+    origin = _stated(file, "source")
     height, width = model.classifier.input.shape[1:3]
-    function = image_function(
-        open_source(source), key=signature or provenance.get("source", {}).get("signature"), size=(height, width)
-    )
-    fed = settings.overridden_by(check_settings(provenance.get("fed", {}), where=ADDITIONS))
+    function = image_function(open_source(source), key=signature or origin.get("signature"), size=(height, width))
+    fed = settings.overridden_by(check_settings(_stated(file, "fed"), where=ADDITIONS))
     (evaluation,) = evaluate([model], folder, source=source_candidate(function, fed), track=track)
-    made_of = provenance.get("source", {}).get("sha256", function.source.sha256)
-    other = () if made_of == function.source.sha256 else (f"{path} was made from another model than {source}.",)
+    same = origin.get("sha256") in (None, function.source.sha256)
+    other = () if same else (f"{path} was made from another model than {source}.",)
     return evaluation, (*other, *left_out_note(evaluation))
 
 
@@ -62,6 +60,12 @@ def left_out_note(evaluation: Evaluation) -> tuple[str, ...]:
     """A sentence on the images that could not be read, if there were any."""
     names = evaluation.left_out
     return (f"{len(names)} images cannot be read and were left out: {'; '.join(names[:3])}",) if names else ()
+
+
+def _stated(file: ModelFile, key: str) -> dict[str, Any]:
+    """One part of what edge-convert noted in `file`; empty in a file of another's making."""
+    part = (file.provenance or {}).get(key)
+    return part if isinstance(part, dict) else {}
 
 
 def _read(path: Path) -> ModelFile:

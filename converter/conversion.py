@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from agent.image import Color
     from agent.models.settings import ModelSettings
     from converter.calibration import Calibration
     from converter.evaluation import Evaluation
@@ -151,20 +152,20 @@ def _moved_into_the_graph(
 ) -> tuple[ImageFunction, ModelSettings]:
     """The function as the file will hold it, and how that is fed.
 
-    TFLite Metadata knows no BGR, and one scale for a raw uint8 pixel carries neither a mean for each channel nor
-    one that is no pixel's value: the graph does these itself.
+    TFLite Metadata knows no BGR, MediaPipe no mean for each channel, and the one scale of a raw uint8 pixel no mean
+    that is no pixel's value: the graph does these itself.
     """
     tf = import_tensorflow()
     mean, std = trained.mean or (0.0,), trained.std or (1.0,)
     raw = "int8" in request.schemes and request.pixels == "uint8"
-    if raw and (len({*mean}) > 1 or len({*std}) > 1 or not 0 <= mean[0] <= 255 or std[0] < 0):
-        function = function.after(lambda image: (image - tf.constant(mean)) / tf.constant(std))
-        trained = replace(trained, mean=(0.0,), std=(1.0,))
+    if len({*mean}) > 1 or len({*std}) > 1 or (raw and (not 0 <= mean[0] <= 255 or std[0] < 0)):
+        given = tf.constant(mean), tf.constant(std)
+        function = function.after(lambda image: (image - given[0]) / given[1])
+        mean, std = (0.0,), (1.0,)
     if trained.color == "bgr":
         function = function.after(lambda image: tf.reverse(image, [-1]))
-        mean, std = trained.mean or mean, trained.std or std
-        trained = replace(trained, color="rgb", mean=mean[::-1], std=std[::-1])
-    return function, trained
+    color: Color = "gray" if trained.color == "gray" else "rgb"
+    return function, replace(trained, mean=mean[:1], std=std[:1], color=color)
 
 
 def _draft(prepared: _Prepared, scheme: Scheme) -> FinishedModel:
@@ -172,6 +173,7 @@ def _draft(prepared: _Prepared, scheme: Scheme) -> FinishedModel:
     flatbuffer = prepared.quantizer.quantize(scheme, pixels=request.pixels, keep_float=request.keep_float)
     content = _packed(prepared, scheme, flatbuffer)
     _check_pixels(content, prepared.packed)
+    finished_candidate(content, request.output.name)  # an agent would serve it, or ModelError says why not
     try:
         checked = check_target(content, request.target, python=request.target_python)
     except ConversionError as refusal:

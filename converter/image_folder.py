@@ -97,20 +97,31 @@ def list_images(root: Path) -> ImageFolder:
     """Raises ImagesError when the folder is missing, cannot be listed or holds no image files."""
     if not root.is_dir():
         raise ImagesError(f"{root} is no folder: give a folder of images, or of one sub-folder a class.")
-    images: list[FoundImage] = []
     try:
-        for folder, folders, names in os.walk(root, onerror=_raise):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(names):
-                if name.lower().endswith(_SUFFIXES) and not name.startswith("."):
-                    path = Path(folder, name)
-                    parts = path.relative_to(root).parts
-                    images.append(FoundImage(path, parts[0] if len(parts) > 1 else None))
+        paths = sorted(_image_paths(root))
     except OSError as error:
         raise ImagesError(f"{error.filename} cannot be listed: {error.strerror}.") from None
-    if not images:
+    if not paths:
         raise ImagesError(f"{root} holds no images: JPEG, PNG, WebP and BMP files are looked for.")
-    return ImageFolder(root, tuple(sorted(images, key=lambda image: image.path)))
+    return ImageFolder(root, tuple(FoundImage(path, _class_name(path.relative_to(root))) for path in paths))
+
+
+def _class_name(inside: Path) -> str | None:
+    return inside.parts[0] if len(inside.parts) > 1 else None
+
+
+def _image_paths(root: Path) -> Iterator[Path]:
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):
+        there = os.path.realpath(folder)
+        folders[:] = [name for name in folders if not name.startswith(".") and there not in seen]
+        if there not in seen:  # else a link led back
+            yield from (Path(folder, name) for name in names if _is_image(name))
+        seen.add(there)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
 
 
 def _plain(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.models.interpreter import operator_name
 from agent.models.metadata import read_model_file
-from converter.errors import ConverterError
+from converter.errors import ConverterError, UsageError
 from converter.quantization import convert_with_foreign_operators
 from converter.signature import misfit
 from converter.source import image_function, open_source
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from agent.models.metadata import Tensor
     from converter.progress import Track
-    from converter.signature import Signature
+    from converter.signature import Signature, Size
     from converter.source import Source
 
 
-def inspect_source(path: Path, *, track: Track) -> dict[str, Any]:
+def inspect_source(path: Path, *, size: Size | None = None, track: Track) -> dict[str, Any]:
     """A JSON document; SourceError where `path` cannot be read at all."""
     source = open_source(path)
     return {
@@ -30,24 +30,25 @@ def inspect_source(path: Path, *, track: Track) -> dict[str, Any]:
         "keras": source.keras,
         "bytes": source.size_bytes,
         "sha256": source.sha256,
-        "signatures": [_signature(source, signature) for signature in track(source.signatures, "Inspecting")],
+        "signatures": [_signature(source, signature, size) for signature in track(source.signatures, "Inspecting")],
     }
 
 
-def _signature(source: Source, signature: Signature) -> dict[str, Any]:
-    why_not = misfit(signature, None)
+def _signature(source: Source, signature: Signature, size: Size | None) -> dict[str, Any]:
+    why_not = misfit(signature, size)
+    fits = why_not is None
     lacking: list[str] | None = None
-    if why_not is None:
+    if fits:
         try:
-            lacking = _lacking_operators(source, signature)
+            lacking = _lacking_operators(source, signature, size)
         except ConverterError as error:
-            why_not = str(error)
+            why_not, fits = str(error), isinstance(error, UsageError)  # which only leaves its size open
     return {
         "signature": signature.key,
         "inputs": _tensors(signature.inputs),
         "outputs": _tensors(signature.outputs),
         "parameters": source.parameters(signature.key),
-        "image_classifier": why_not is None,
+        "image_classifier": fits,
         "reason": why_not,
         "lacks_in_tflite": lacking,
     }
@@ -57,8 +58,8 @@ def _tensors(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
     return [{"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype} for tensor in tensors]
 
 
-def _lacking_operators(source: Source, signature: Signature) -> list[str]:
+def _lacking_operators(source: Source, signature: Signature, size: Size | None) -> list[str]:
     """Operators that a converted file would need beyond TensorFlow Lite's own, found by converting it."""
-    function = image_function(source, key=signature.key, size=None)
+    function = image_function(source, key=signature.key, size=size)
     file = read_model_file(convert_with_foreign_operators(function))
-    return sorted({operator_name(operator) for operator in file.operators if operator.custom})
+    return sorted({operator_name(operator).removeprefix("Flex") for operator in file.operators if operator.custom})

@@ -17,6 +17,8 @@ def check_output(paths: Iterable[Path], *, force: bool) -> None:
     for path in paths:
         if not path.parent.is_dir():
             raise UsageError(f"The folder {path.parent} does not exist: make it first.")
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder: give a file's name.")
         if path.exists() and not force:
             raise UsageError(f"{path} exists already: --force replaces it.")
 

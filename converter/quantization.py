@@ -34,6 +34,9 @@ PixelType = Literal["uint8", "int8"]
 
 INT8_SCHEMES = ("int8", "int8-float")
 
+# The operators by which a layer with weights is known, among those fused with it; TensorFlow may add a figure.
+_COMPUTING = re.compile(r"/(Conv2D|convolution|depthwise|separable_conv2d|MatMul|Tensordot|einsum)\d*$")
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -83,7 +86,8 @@ class Quantizer:
             debugger.layer_statistics_dump(table)
         table.seek(0)
         rows = list(csv.DictReader(table))
-        names = _layer_names([row["tensor_name"] for row in rows])
+        variables = [variable.name for variable in self._function.concrete.graph.variables]
+        names = _layer_names([row["tensor_name"] for row in rows], variables)
         takers = _takers(self._calibrated)
         layers = [
             Layer(
@@ -170,15 +174,32 @@ def _takers(model: bytes) -> dict[str, list[str]]:
     return takers
 
 
-def _layer_names(tensors: Sequence[str]) -> dict[str, str]:
-    """For each tensor a name as training called its layer; with its path, or TensorFlow's, where two are alike.
-
-    TensorFlow joins by `;` the names of what it fused, the computing operator last, and adds a figure to it.
-    """
-    paths = [re.sub(r"/ReadVariableOp\d*$", "", tensor.rpartition(";")[2]).rpartition("/")[0] for tensor in tensors]
+def _layer_names(tensors: Sequence[str], variables: Sequence[str]) -> dict[str, str]:
+    """For each tensor a name as training called its layer; with its path, or TensorFlow's, where two are alike."""
+    paths = [_layer_path(tensor) for tensor in tensors]
+    if _are_numbered_anew(paths, variables):
+        paths = ["/".join(map(_without_number, path.split("/"))) for path in paths]
     candidates = [(path.rpartition("/")[2], path, tensor) for path, tensor in zip(paths, tensors, strict=True)]
     counts = Counter(name for names in candidates for name in set(names))
     return {names[-1]: next((name for name in names if name and counts[name] == 1), names[-1]) for names in candidates}
+
+
+def _layer_path(tensor: str) -> str:
+    """TensorFlow joins by `;` the names of what it fused, each with its operator at the end."""
+    fused = tensor.split(";")
+    computing = next((name for name in fused if _COMPUTING.search(name)), fused[-1])
+    return re.sub(r"/ReadVariableOp\d*$", "", computing).rpartition("/")[0]
+
+
+def _are_numbered_anew(paths: Sequence[str], variables: Sequence[str]) -> bool:
+    """Whether a layer `conv` stands there as `conv_1`, as Keras 3 exports it, while its variables are `conv/...`."""
+    layers = {part for variable in variables for part in variable.split("/")[:-1]}
+    parts = {part for path in paths for part in path.split("/")}
+    return len(layers & set(map(_without_number, parts))) > len(layers & parts)
+
+
+def _without_number(name: str) -> str:
+    return re.sub(r"_\d+$", "", name)
 
 
 @contextmanager

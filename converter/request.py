@@ -55,6 +55,8 @@ class Request:
 
     def check(self) -> None:
         """Raises UsageError for options that contradict one another."""
+        if self.output.suffix != ".tflite":
+            raise UsageError(f"{self.output} does not end in .tflite, so no agent would look at it.")
         int8 = any(scheme in INT8_SCHEMES for scheme in self.schemes)
         if int8 and self.calibration is None:
             raise UsageError("int8 measures its ranges on your images: give a folder of them, --calibration DIR.")

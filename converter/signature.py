@@ -91,7 +91,8 @@ def _input_misfit(tensor: Tensor, size: Size | None) -> str | None:
     if tensor.shape[3] not in (1, 3):
         if tensor.shape[1] in (1, 3):
             return f"its input is {_shape(tensor)}, channels first, which TensorFlow Lite does not take"
-        return f"its input has {tensor.shape[3]} channels, not 3 (colour) or 1 (gray)"
+        count = "an open number of" if tensor.shape[3] == -1 else tensor.shape[3]
+        return f"its input has {count} channels, not 3 (colour) or 1 (gray)"
     height, width = tensor.shape[1:3]
     if size is None and min(height, width) > 0 and max(height, width) > _MOST_OBLONG * min(height, width):
         return (

@@ -14,7 +14,7 @@ import numpy as np
 from agent.models.classifier import Classifier
 from agent.models.metadata import Tensor
 from converter.errors import SourceError
-from converter.host import import_tensorflow
+from converter.host import import_keras_2, import_tensorflow
 from converter.signature import Signature, choose_signature
 
 if TYPE_CHECKING:
@@ -104,10 +104,16 @@ def image_function(source: Source, *, key: str | None, size: Size | None) -> Ima
     try:
         concrete = _concrete(scores, chosen.input.shape)
     except Exception as error:
-        raise SourceError(f"{source.path} cannot be called with an image: {_first_line(error)}.") from error
+        raise SourceError(
+            f"{source.path} cannot take an image of {_size(chosen.input)}: {_first_line(error)}."
+        ) from error
     shape = _sides(concrete.structured_outputs.shape)
     image = replace(chosen.input, dtype="float32")
     return ImageFunction(chosen.key, image, replace(chosen.output, dtype="float32", shape=shape), concrete, source)
+
+
+def _size(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape[1:]))
 
 
 def _concrete(call: Callable[[Any], Any], shape: tuple[int, ...]) -> Any:
@@ -128,17 +134,19 @@ def _open_saved_model(path: Path) -> Source:
         proto.ParseFromString((path / "saved_model.pb").read_bytes())
         graph = next(graph for graph in proto.meta_graphs if "serve" in graph.meta_info_def.tags)
     except StopIteration:
+        if not proto.meta_graphs:
+            raise SourceError(f"{path / 'saved_model.pb'} is empty. Copy it again.") from None
         raise SourceError(f"{path} holds no graph for serving (the tag `serve`): save the model again.") from None
     except Exception as error:
         raise SourceError(f"{path / 'saved_model.pb'} is damaged: {_first_line(error)}. Copy it again.") from error
     keras = _keras_of(path, graph)
     if keras is not None and keras.startswith("2"):
-        import tf_keras  # noqa: F401, PLC0415  (registers the classes that Keras 2 saved; without them loading fails)
+        import_keras_2()
     try:
         loaded = tf.saved_model.load(str(path), tags=["serve"])
     except Exception as error:
         raise SourceError(_why_not_loaded(path, error)) from error
-    keys = [key for key in graph.signature_def if not key.startswith(_INTERNAL)]
+    keys = sorted(key for key in graph.signature_def if not key.startswith(_INTERNAL))
     version = graph.meta_info_def.tensorflow_version
     return Source(
         path=path,
@@ -158,7 +166,7 @@ def _keras_of(path: Path, graph: Any) -> str | None:
         text = beside.read_bytes() if beside.is_file() else "".join(thing.metadata for thing in saved).encode()
         stated = re.search(rb'"keras_version": "(2[^"]*)"', text)
         return stated[1].decode() if stated else "2"
-    return "3" if {"serve", "serving_default"} <= set(graph.signature_def) else None
+    return "3, or 2 by export()" if {"serve", "serving_default"} <= set(graph.signature_def) else None
 
 
 def _why_not_loaded(path: Path, error: Exception) -> str:
@@ -184,19 +192,18 @@ def _tensor(name: str, info: Any) -> Tensor:
 def _open_keras(path: Path) -> Source:
     tf = import_tensorflow()
     version = _keras_version(path)
+    keras = import_keras_2() if version.startswith("2") else tf.keras  # which does not read all that Keras 2 wrote
     try:
-        if version.startswith("2"):
-            import tf_keras as keras  # noqa: PLC0415  (Keras 3 does not read all that Keras 2 wrote)
-        else:
-            keras = tf.keras
         model = keras.models.load_model(str(path), compile=False)
-        call = tf.function(lambda image: model(image, training=False))
         inputs, outputs = _keras_tensors(model.inputs), _keras_tensors(model.outputs)
     except Exception as error:
+        own = re.search(r"(?:Could not locate class|Unknown layer:) '([^']+)'|`(Lambda)` layer", str(error))
+        why = f"the code of its layer {own[1] or own[2]!r} is not in the file" if own else _first_line(error)
         raise SourceError(
-            f"{path} cannot be loaded: {_first_line(error)}. A model with layers of its own: export it as a "
-            "SavedModel, model.export(folder)."
+            f"{path} cannot be loaded: {why}. "
+            "Export the model as a SavedModel where it was trained: model.export(folder)."
         ) from error
+    call = tf.function(lambda image: _called(model, image, [tensor.name for tensor in outputs]))
     call.variables = model.variables
     return Source(
         path=path,
@@ -207,6 +214,13 @@ def _open_keras(path: Path) -> Source:
         calls={_KERAS_KEY: call},
         loaded=model,
     )
+
+
+def _called(model: Any, image: Any, names: list[str]) -> dict[str, Any]:
+    tf = import_tensorflow()
+    expected = getattr(model, "input", None)  # which a Sequential of Keras 3 lacks
+    given = dict.fromkeys(expected, image) if isinstance(expected, dict) else image
+    return dict(zip(names, tf.nest.flatten(model(given, training=False)), strict=True))
 
 
 def _keras_tensors(tensors: Any) -> tuple[Tensor, ...]:
@@ -229,11 +243,14 @@ def _keras_version(path: Path) -> str:
         import h5py  # noqa: PLC0415  (comes with TensorFlow)
 
         with h5py.File(path) as file:
-            return str(file.attrs["keras_version"])
+            version = str(file.attrs["keras_version"]) if "model_config" in file.attrs else None
     except Exception as error:
         raise SourceError(
-            f"{path} is no Keras model: {_first_line(error)}. Weights alone do not do: save the whole model."
+            f"{path} is no Keras model or is damaged: {_first_line(error)}. Copy it again, or save the model again."
         ) from error
+    if version is None:
+        raise SourceError(f"{path} holds no model, but at most its weights: save the whole, model.save(file).")
+    return version
 
 
 def _sha256(path: Path) -> str:
@@ -253,5 +270,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".")
+    """Of what AutoGraph raises the last, since it begins with where it happened."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error  # str() of a KeyError has quotes
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1 if lines[0] == "in user code:" else 0][:300].rstrip(".")

@@ -86,6 +86,25 @@ def print_evaluation(evaluation: Evaluation) -> None:
     print(evaluation.verdict)
 
 
+def print_inspection(document: dict[str, Any]) -> None:
+    print_table(("", ""), [(key, in_words(value)) for key, value in document.items() if key != "signatures"])
+    for signature in document["signatures"]:
+        lacking = signature["lacks_in_tflite"]
+        words = {
+            "inputs": ", ".join(map(_tensor, signature["inputs"])),
+            "outputs": ", ".join(map(_tensor, signature["outputs"])),
+            "image_classifier": "yes" if signature["image_classifier"] else "no",
+            "lacks_in_tflite": "not known" if lacking is None else ", ".join(lacking) or "nothing",
+        }
+        print()
+        print_table(("", ""), [(key, words.get(key, in_words(value))) for key, value in signature.items()])
+
+
+def _tensor(tensor: dict[str, Any]) -> str:
+    sides = " x ".join("?" if side == -1 else str(side) for side in tensor["shape"])
+    return f"{tensor['name']}: {tensor['dtype']} {sides}"
+
+
 def print_notes(notes: Sequence[str]) -> None:
     for note in notes:
         print(f"edge-convert: {note}", file=sys.stderr)
@@ -105,4 +124,4 @@ def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
         table.add_column(name, overflow="fold")  # a name that is cut off cannot be copied
     for row in rows:
         table.add_row(*(cell.replace("[", "\\[") for cell in row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -1,0 +1,174 @@
+"""Which images ranges are measured on, and that they reach the model as on the device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from agent.models.metadata import Tensor
+from agent.models.preprocessing import Preprocessor
+from agent.models.settings import ModelSettings
+from converter.calibration import calibrate
+from converter.errors import ImagesError
+from converter.image_folder import list_images
+from converter.progress import untracked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from converter.calibration import Calibration
+    from converter.image_folder import ImageFolder
+    from converter.progress import T
+
+IMAGE = Tensor("image", (1, 8, 6, 3), "float32")
+SETTINGS = ModelSettings(("a", "b"), mean=(0.0,), std=(255.0,))
+
+
+def write_images(folder: Path, count: int, *, first: int = 0, size: tuple[int, int] = (12, 10)) -> None:
+    """Images of noise, each of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(first, first + count):
+        pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
+        assert cv2.imwrite(str(folder / f"{number:03}.png"), pixels)
+
+
+def calibrated(
+    root: Path, tensor: Tensor = IMAGE, settings: ModelSettings = SETTINGS
+) -> tuple[Calibration, ImageFolder]:
+    folder = list_images(root)
+    return calibrate(folder, tensor, settings, track=untracked), folder
+
+
+def test_a_sample_is_drawn_evenly_over_the_classes_and_holds_200_at_most(tmp_path: Path) -> None:
+    for name, count in (("a", 150), ("b", 90), ("c", 40), ("d", 120)):
+        write_images(tmp_path / name, count, size=(2, 2))
+    drawn: list[str] = []
+
+    def noting(items: Sequence[T], what: str) -> Iterable[T]:
+        drawn.extend(item.class_name for item in items)  # type: ignore[attr-defined]
+        return items
+
+    calibration = calibrate(list_images(tmp_path), IMAGE, SETTINGS, track=noting)
+    assert Counter(drawn) == {"a": 54, "b": 53, "c": 40, "d": 53}  # all of the smallest, and as many of the others
+    assert len(calibration.images) == 200
+    assert calibration.notes == ()
+
+
+def test_a_sample_of_large_classes_differs_by_one_at_most(tmp_path: Path) -> None:
+    for name in "abc":
+        write_images(tmp_path / name, 70, size=(2, 2))
+    counts: Counter[str] = Counter()
+
+    def noting(items: Sequence[T], what: str) -> Iterable[T]:
+        counts.update(item.class_name for item in items)  # type: ignore[attr-defined]
+        return items
+
+    calibrate(list_images(tmp_path), IMAGE, SETTINGS, track=noting)
+    assert sorted(counts.values()) == [66, 67, 67]
+
+
+def test_the_sample_is_the_same_at_every_call(tmp_path: Path) -> None:
+    write_images(tmp_path / "a", 15)
+    write_images(tmp_path / "b", 15, first=100)
+    first, second = calibrated(tmp_path)[0], calibrated(tmp_path)[0]
+    for one, other in zip(first.images, second.images, strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+def test_nine_images_are_too_few_and_ten_are_enough(tmp_path: Path) -> None:
+    write_images(tmp_path, 9)
+    with pytest.raises(ImagesError) as raised:
+        calibrated(tmp_path)
+    assert str(raised.value) == (
+        f"{tmp_path} has 9 images that can be read; at least 10 are needed to measure ranges from, and 100 or more "
+        "of what the camera will see are better."
+    )
+    write_images(tmp_path, 1, first=9)
+    assert calibrated(tmp_path)[0].notes == ("Only 10 calibration images: the ranges are surer with 100 or more.",)
+
+
+def test_fifty_images_need_no_word(tmp_path: Path) -> None:
+    write_images(tmp_path, 50, size=(2, 2))
+    assert calibrated(tmp_path)[0].notes == ()
+
+
+def test_unreadable_images_are_left_out_and_noted(tmp_path: Path) -> None:
+    write_images(tmp_path / "a", 50, size=(2, 2))
+    for number in range(5):
+        (tmp_path / "a" / f"bad_{number}.png").write_bytes(b"no image")
+    (note,) = calibrated(tmp_path)[0].notes
+    assert note.startswith("5 calibration images cannot be read and were left out: a/bad_")
+    assert note.count("bad_") == 3
+
+
+def test_a_folder_with_nothing_readable_is_refused_with_a_reason(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number:02}.png").write_bytes(b"no image")
+    with pytest.raises(ImagesError) as raised:
+        calibrated(tmp_path)
+    assert str(raised.value).startswith(f"{tmp_path} has 0 images that can be read; at least 10 are needed")
+    assert ".png: " in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("channels", "settings"),
+    [
+        (3, SETTINGS),
+        (3, ModelSettings(mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))),
+        (3, ModelSettings(mean=(127.5,), std=(127.5,), color="bgr", resize="crop")),
+        (3, ModelSettings(mean=(0.0,), std=(1.0,), resize="pad")),
+        (1, ModelSettings(mean=(0.0,), std=(255.0,), color="gray")),
+    ],
+)
+def test_every_image_reaches_the_model_as_on_the_device(channels: int, settings: ModelSettings, tmp_path: Path) -> None:
+    write_images(tmp_path, 12, size=(20, 33))
+    tensor = Tensor("image", (1, 8, 6, channels), "float32")
+    calibration, folder = calibrated(tmp_path, tensor, settings)
+    on_device = Preprocessor(
+        tensor,
+        mean=settings.mean,
+        std=settings.std,
+        color=settings.color or "rgb",
+        resize=settings.resize or "stretch",
+    )
+    expected = [on_device(found.read(smallest_side=8)) for found in folder.evenly_over_classes()]
+    fed = [batch[0] for batch in calibration.representative(tensor, settings)]
+    assert fed[0].dtype == np.float32
+    assert fed[0].shape == (1, 8, 6, channels)
+    assert (fed[0] != expected[0]).sum() <= 2  # the two ends of the range
+    for one, other in zip(fed[1:], expected[1:], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "ends"),
+    [
+        ((0.0,), (255.0,), (0.0, 1.0)),
+        ((127.5,), (127.5,), (-1.0, 1.0)),
+        ((255.0,), (-255.0,), (0.0, 1.0)),
+        ((100.0, 50.0, 20.0), (50.0, 100.0, 25.0), (-2.0, 9.4)),
+    ],
+)
+def test_the_first_image_spans_all_that_pixels_can_be(
+    mean: tuple[float, ...], std: tuple[float, ...], ends: tuple[float, float], tmp_path: Path
+) -> None:
+    for number in range(10):
+        assert cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((9, 9, 3), 90 + number, np.uint8))
+    settings = ModelSettings(mean=mean, std=std)
+    first, second, *_ = calibrated(tmp_path, IMAGE, settings)[0].representative(IMAGE, settings)
+    np.testing.assert_allclose((first[0].min(), first[0].max()), ends, atol=1e-6)
+    assert second[0].min() > ends[0]
+    assert second[0].max() < ends[1]
+
+
+def test_the_representative_images_can_be_gone_through_again(tmp_path: Path) -> None:
+    write_images(tmp_path, 10)
+    calibration = calibrated(tmp_path)[0]
+    once, again = (list(calibration.representative(IMAGE, SETTINGS)) for _ in range(2))
+    np.testing.assert_array_equal(once, again)

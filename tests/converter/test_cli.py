@@ -1,0 +1,448 @@
+"""The command line of edge-convert: what it prints, how it ends, and that a refusal leaves nothing behind."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from agent.models.metadata import read_model_file
+from converter import cli
+from converter.host import _interrupts_held
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
+pytestmark = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
+
+ROOT = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-m", "converter.cli")
+FED = ("--mean", "0", "--std", "255")
+FLOAT = (*FED, "--quantize", "none")
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+class EdgeConvert(Protocol):
+    def __call__(self, *arguments: str | Path) -> Ended: ...
+
+
+@pytest.fixture
+def edge_convert(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> EdgeConvert:
+    """Runs the command in this process, since TensorFlow takes seconds to start in another."""
+
+    def run(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["edge-convert", *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Ended(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """A file in an empty folder of its own."""
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "m.tflite"
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    (tmp_path / "labels.txt").write_text("blue\ngray\ngreen\nred\n")
+    return tmp_path / "labels.txt"
+
+
+@pytest.fixture
+def to_float(small_saved_model: Path, labels: Path, edge_convert: EdgeConvert, output: Path) -> EdgeConvert:
+    """Converts the small model to `output`, with whatever else is given."""
+    return functools.partial(edge_convert, "convert", small_saved_model, output, *FLOAT, "--labels", labels)
+
+
+@pytest.fixture(scope="module")
+def finished(small_saved_model: Path, color_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model, quantised; made as a user makes it, in a process of its own that prints nothing but a table."""
+    path = tmp_path_factory.mktemp("finished") / "colors.tflite"
+    done = in_a_process("convert", small_saved_model, path, *FED, "--calibration", color_images)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "int8" in done.stdout
+    assert "written" in done.stdout
+    return path
+
+
+def in_a_process(*arguments: str | Path, command: Sequence[str | Path] = COMMAND) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+def refused(ended: Ended, code: int, sentence: str, output: Path) -> None:
+    """One sentence, on standard error alone, and nothing written."""
+    assert (ended.code, ended.err, ended.out) == (code, f"edge-convert: {sentence}\n", "")
+    assert list(output.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["convert", "evaluate", "inspect"])
+def test_every_command_explains_itself(
+    command: str, edge_convert: EdgeConvert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    ended = edge_convert(command, "--help")
+    assert ended.code == 0
+    assert "--debug" in ended.out
+    assert ended.err == ""
+    assert command in edge_convert("--help").out
+
+
+def test_what_typer_refuses_ends_with_2(edge_convert: EdgeConvert, output: Path) -> None:
+    assert edge_convert("convert").code == 2
+    assert edge_convert("convert", "a", output, "--quantize", "int4").code == 2
+    assert edge_convert("convert", "a", output, "--max-drop", "2").code == 2
+    assert edge_convert("train").code == 2
+
+
+def test_int8_is_the_default_and_its_labels_are_the_class_folders(finished: Path) -> None:
+    file = read_model_file(finished.read_bytes())
+    assert file.inputs[0].dtype == "uint8"
+    assert file.settings.labels == ("blue", "gray", "green", "red")
+    assert file.name == "colors"
+    assert [path.name for path in finished.parent.iterdir()] == ["colors.tflite"]
+
+
+def test_output_may_be_a_folder(small_saved_model: Path, labels: Path, edge_convert: EdgeConvert, output: Path) -> None:
+    ended = edge_convert("convert", small_saved_model, output.parent, *FLOAT, "--labels", labels)
+    assert (ended.code, ended.err) == (0, "")
+    assert [path.name for path in output.parent.iterdir()] == ["colors.tflite"]
+
+
+def test_in_a_folder_the_file_has_the_whole_name_of_a_saved_model(
+    small_saved_model: Path, labels: Path, tmp_path: Path, edge_convert: EdgeConvert, output: Path
+) -> None:
+    source = shutil.copytree(small_saved_model, tmp_path / "colors_1.0_32")
+    assert edge_convert("convert", source, output.parent, *FLOAT, "--labels", labels).code == 0
+    assert [path.name for path in output.parent.iterdir()] == ["colors_1.0_32.tflite"]
+
+
+def test_in_a_folder_the_file_has_the_name_that_is_given(
+    small_saved_model: Path, labels: Path, edge_convert: EdgeConvert, output: Path
+) -> None:
+    ended = edge_convert(
+        "convert", small_saved_model, output.parent, *FLOAT, "--labels", labels, "--name", "paints", "--json"
+    )
+    assert ended.code == 0
+    document = json.loads(ended.out)
+    assert document["labels"] == ["blue", "gray", "green", "red"]
+    assert [model["path"] for model in document["models"]] == [str(output.parent / "paints.tflite")]
+    assert read_model_file((output.parent / "paints.tflite").read_bytes()).name == "paints"
+
+
+@pytest.mark.parametrize("given", [(), ("--mean", "0"), ("--std", "255")])
+def test_without_mean_and_std_the_three_choices_are_said(
+    given: tuple[str, ...], small_saved_model: Path, color_images: Path, edge_convert: EdgeConvert, output: Path
+) -> None:
+    sentence = (
+        "Nothing in the model says which range of values it was trained on: give --mean and --std. 0 and 255 feed "
+        "0..1, 127.5 and 127.5 feed -1..1, 0 and 1 feed 0..255, as to a model with a Rescaling layer inside."
+    )
+    refused(
+        edge_convert("convert", small_saved_model, output, *given, "--calibration", color_images), 2, sentence, output
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (("--mean", "0,0"), "--mean 0,0 is not one number or three with commas."),
+        (("--mean", "none"), "--mean none is not one number or three with commas."),
+        (("--std", "0"), "--std 0 is not one number or three with commas, none of them 0."),
+        (("--std", "nan"), "--std nan is not one number or three with commas, none of them 0."),
+        (("--input-size", "224"), "--input-size 224 is not HEIGHTxWIDTH, such as 224x224."),
+        (("--input-size", "0x32"), "--input-size 0x32 is not HEIGHTxWIDTH, such as 224x224."),
+        (("--input-size", "64x32"), "--input-size 64x32, and the model takes ? x 32 x 32 x 3 only."),
+        (("--signature", "train"), "There is no signature 'train'; there are serve, serving_default."),
+        (("--max-drop", "0.1"), "--max-drop needs images to judge by: --evaluate DIR."),
+        (
+            ("--report", "r.pdf"),
+            "--report r.pdf: the page's name ends in .html; its figures go beside it as .json.",
+        ),
+        (
+            ("--keep-float", "conv_0"),
+            "--keep-float and --explain are about int8: give --quantize int8, or --all.",
+        ),
+        (("--quantize", "int8"), "int8 measures its ranges on your images: give a folder of them, --calibration DIR."),
+        (
+            ("--target", "tflite-runtime==2.9"),
+            (
+                "--target tflite-runtime==2.9 is not known: choose litert, or tflite-runtime (also written "
+                "tflite-runtime==2.14, its last release and the only one that the agent takes)."
+            ),
+        ),
+    ],
+)
+def test_wrong_options_end_with_2_and_a_sentence(
+    wrong: tuple[str, ...], sentence: str, output: Path, to_float: EdgeConvert
+) -> None:
+    ended = to_float(*wrong)
+    refused(ended, 2, sentence, output)
+
+
+def test_a_report_needs_a_folder_before_any_work(output: Path, to_float: EdgeConvert) -> None:
+    report = output.parent / "absent" / "r.html"
+    ended = to_float("--report", report)
+    refused(ended, 2, f"The folder {report.parent} does not exist: make it first.", output)
+
+
+def test_labels_and_outputs_must_be_as_many(labels: Path, output: Path, to_float: EdgeConvert) -> None:
+    labels.write_text("warm\ncold\n")
+    ended = to_float()
+    refused(ended, 2, f"{labels} has 2 labels, and the model has 4 outputs.", output)
+
+
+def test_missing_labels_are_asked_for(
+    small_saved_model: Path, color_images: Path, edge_convert: EdgeConvert, output: Path
+) -> None:
+    said = "The model has 4 outputs and nothing names them{}: give --labels FILE, one a line."
+    refused(edge_convert("convert", small_saved_model, output, *FLOAT), 2, said.format(""), output)
+    flat = color_images / "red"
+    ended = edge_convert("convert", small_saved_model, output, *FED, "--calibration", flat)
+    refused(ended, 2, said.format(f" ({flat} has 0 class folders)"), output)
+    ended = edge_convert("convert", small_saved_model, output, *FLOAT, "--labels", output.parent / "absent.txt")
+    refused(ended, 2, f"{output.parent / 'absent.txt'} cannot be read: No such file or directory.", output)
+
+
+def test_an_unknown_layer_is_answered_with_the_nearest(
+    small_saved_model: Path, color_images: Path, edge_convert: EdgeConvert, output: Path
+) -> None:
+    ended = edge_convert(
+        "convert", small_saved_model, output, *FED, "--calibration", color_images, "--keep-float", "pol_1"
+    )
+    sentence = "No layer is called 'pol_1'; the nearest are pool, conv_1, conv_2. --explain lists them all."
+    refused(ended, 2, sentence, output)
+
+
+@pytest.mark.parametrize("option", ["--calibration", "--evaluate"])
+def test_an_unreadable_folder_of_images_ends_with_1(
+    option: str, tmp_path: Path, output: Path, to_float: EdgeConvert
+) -> None:
+    absent, empty = tmp_path / "absent", tmp_path / "empty"
+    empty.mkdir()
+    sentence = f"{absent} is no folder: give a folder of images, or of one sub-folder a class."
+    refused(to_float(option, absent), 1, sentence, output)
+    sentence = f"{empty} holds no images: JPEG, PNG, WebP and BMP files are looked for."
+    refused(to_float(option, empty), 1, sentence, output)
+
+
+def test_a_class_folder_that_is_no_label_ends_with_1(
+    labels: Path, color_images: Path, output: Path, to_float: EdgeConvert
+) -> None:
+    labels.write_text("blue\ngrey\ngreen\nred\n")
+    ended = to_float("--evaluate", color_images)
+    sentence = (
+        f"The folder {color_images / 'gray'} is called like none of the 4 labels; the nearest is 'grey'. "
+        "Rename the folder, or check the labels."
+    )
+    refused(ended, 1, sentence, output)
+
+
+def test_a_source_that_cannot_be_read_ends_with_1(
+    small_saved_model: Path, labels: Path, tmp_path: Path, edge_convert: EdgeConvert, output: Path
+) -> None:
+    ended = edge_convert("convert", tmp_path / "absent", output, *FLOAT, "--labels", labels)
+    refused(ended, 1, f"{tmp_path / 'absent'} does not exist.", output)
+    damaged = shutil.copytree(small_saved_model, tmp_path / "damaged")
+    shutil.rmtree(damaged / "variables")
+    sentence = f"{damaged} lacks its variables folder, or that lacks variables.index: copy the whole SavedModel folder."
+    refused(edge_convert("convert", damaged, output, *FLOAT, "--labels", labels), 1, sentence, output)
+    ended = edge_convert("inspect", damaged)
+    assert (ended.code, ended.err, ended.out) == (1, f"edge-convert: {sentence}\n", "")
+
+
+def test_an_existing_output_is_replaced_with_force_only(output: Path, to_float: EdgeConvert) -> None:
+    output.write_bytes(b"earlier")
+    ended = to_float()
+    assert (ended.code, ended.err) == (2, f"edge-convert: {output} exists already: --force replaces it.\n")
+    assert output.read_bytes() == b"earlier"
+    assert to_float("--force").code == 0
+    assert read_model_file(output.read_bytes()).name == "m"
+
+
+def test_an_output_in_a_folder_that_does_not_exist_ends_with_2(
+    small_saved_model: Path, labels: Path, edge_convert: EdgeConvert, output: Path
+) -> None:
+    absent = output.parent / "absent" / "m.tflite"
+    ended = edge_convert("convert", small_saved_model, absent, *FLOAT, "--labels", labels)
+    refused(ended, 2, f"The folder {absent.parent} does not exist: make it first.", output)
+
+
+def test_without_tensorflow_the_command_that_installs_it_is_said(
+    small_saved_model: Path, labels: Path, output: Path
+) -> None:
+    python = ROOT / ".venv" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("there is no .venv here: make dev makes it")
+    command = (python, "-m", "converter.cli")
+    done = in_a_process("convert", small_saved_model, output, *FLOAT, "--labels", labels, command=command)
+    sentence = "edge-convert: TensorFlow is not installed. Install it: pip install 'edge-agent[converter]'.\n"
+    assert (done.returncode, done.stderr, done.stdout) == (1, sentence, "")
+    assert list(output.parent.iterdir()) == []
+
+
+def test_debug_shows_the_traceback_and_tensorflows_messages(small_saved_model: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(small_saved_model, tmp_path / "damaged")
+    (damaged / "variables" / "variables.index").write_bytes(b"")
+    done = in_a_process("inspect", damaged, "--debug")
+    *before, last = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert "Traceback (most recent call last):" in before
+    assert any("WARNING: All log messages before absl::InitializeLog()" in line for line in before)
+    assert last.startswith(f"edge-convert: {damaged} cannot be loaded: ")
+
+
+def test_ctrl_c_ends_with_130_and_leaves_nothing(
+    small_saved_model: Path, color_images: Path, tmp_path: Path, output: Path
+) -> None:
+    images = shutil.copytree(color_images, tmp_path / "images")
+    os.mkfifo(images / "red" / "99.png")
+    arguments = ("convert", small_saved_model, output, *FED, "--calibration", images)
+    with (
+        subprocess.Popen([*COMMAND, *arguments], cwd=ROOT, stdout=-1, stderr=-1, text=True) as process,
+        (images / "red" / "99.png").open("wb"),  # which waits until the command reads this image
+    ):
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err == "edge-convert: interrupted; nothing half-written is left.\n"
+    assert list(output.parent.iterdir()) == []
+
+
+def test_ctrl_c_waits_for_the_end_of_tensorflows_import() -> None:
+    steps = []
+
+    def imported() -> None:
+        with _interrupts_held():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("imported")
+
+    with pytest.raises(KeyboardInterrupt):
+        imported()
+    assert steps == ["imported"]
+
+
+def test_inspect_prints_a_table(small_saved_model: Path, edge_convert: EdgeConvert) -> None:
+    ended = edge_convert("inspect", small_saved_model)
+    assert (ended.code, ended.err) == (0, "")
+    rows = {tuple(line.split(maxsplit=1)) for line in map(str.rstrip, ended.out.splitlines()) if line}
+    assert {
+        ("signature", "serving_default"),
+        ("inputs", "image: float32 ? x 32 x 32 x 3"),
+        ("outputs", "output_0: float32 ? x 4"),
+        ("parameters", "3900"),
+        ("image_classifier", "yes"),
+        ("lacks_in_tflite", "nothing"),
+    } <= rows
+
+
+@pytest.mark.assets
+def test_inspect_prints_why_a_model_does_not_fit(assets: Path, edge_convert: EdgeConvert) -> None:
+    ended = edge_convert("inspect", assets / "savedmodels" / "kws_savedmodel_audio")
+    assert (ended.code, ended.err) == (0, "")
+    lines = [" ".join(line.split()) for line in ended.out.splitlines()]
+    assert "image_classifier no" in lines
+    assert "lacks_in_tflite not known" in lines
+    assert any(line.startswith("reason its input is 49 x 10") for line in lines)
+
+
+def test_inspect_prints_json(small_saved_model: Path, edge_convert: EdgeConvert) -> None:
+    ended = edge_convert("inspect", small_saved_model, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    document = json.loads(ended.out)
+    assert document["path"] == str(small_saved_model)
+    assert [signature["lacks_in_tflite"] for signature in document["signatures"]] == [[], []]
+
+
+def test_evaluate_measures_a_file_alone(finished: Path, color_images: Path, edge_convert: EdgeConvert) -> None:
+    ended = edge_convert("evaluate", finished, color_images)
+    assert (ended.code, ended.err) == (0, "")
+    assert "colors.tflite" in ended.out
+    assert "On 80 labelled images the finished model is right on 100.0 %." in ended.out
+
+
+def test_evaluate_compares_with_the_source_and_writes_a_report(
+    finished: Path, small_saved_model: Path, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
+) -> None:
+    page = tmp_path / "page.html"
+    ended = edge_convert("evaluate", finished, color_images, "--source", small_saved_model, "--report", page, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    document = json.loads(ended.out)
+    assert (document["images"], document["drop"], document["agreement"]) == (80, 0, 1)
+    assert [model["name"] for model in document["models"]] == ["colors", "colors.tflite"]
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "page.json"]
+
+
+def test_evaluate_needs_class_folders_or_a_source(
+    finished: Path, small_saved_model: Path, color_images: Path, edge_convert: EdgeConvert
+) -> None:
+    flat = color_images / "red"
+    ended = edge_convert("evaluate", finished, flat)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == (
+        f"edge-convert: {flat} has no class folders, so nothing says which answers are right: make one folder a class, "
+        "or compare with the source, --source SAVED_MODEL.\n"
+    )
+    ended = edge_convert("evaluate", finished, flat, "--source", small_saved_model)
+    assert (ended.code, ended.err) == (0, "")
+    assert "On 20 images the finished model gives the same answer as the source on 100.0 %." in ended.out
+
+
+def test_evaluate_refuses_a_worse_model_if_told_to(
+    finished: Path, small_saved_model: Path, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
+) -> None:
+    ended = edge_convert("evaluate", finished, color_images, "--max-drop", "0.01")
+    assert (ended.code, ended.err) == (
+        2,
+        "edge-convert: --max-drop compares with the source: give it, --source SAVED_MODEL.\n",
+    )
+    ended = edge_convert("evaluate", finished, color_images, "--source", small_saved_model, "--max-drop", "0.01")
+    assert (ended.code, ended.err) == (0, "")
+    swapped = shutil.copy(finished, tmp_path / "swapped.tflite")
+    (tmp_path / "swapped.yaml").write_text("color: bgr\n")
+    ended = edge_convert("evaluate", swapped, color_images, "--source", small_saved_model, "--max-drop", "0.01")
+    assert ended.code == 1
+    assert ended.err.startswith("edge-convert: On 80 labelled images the finished model is right on ")
+    assert ended.err.endswith(" --max-drop allows 1 points.\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file or directory."),
+        (b"PK\x03\x04 and more", "This is a zip archive (a .keras file?), not a .tflite model."),
+    ],
+)
+def test_evaluate_refuses_what_is_no_model(
+    content: bytes | None, said: str, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
+) -> None:
+    if content is not None:
+        (tmp_path / "m.tflite").write_bytes(content)
+    ended = edge_convert("evaluate", tmp_path / "m.tflite", color_images)
+    assert (ended.code, ended.out) == (1, "")
+    assert said in ended.err
+    assert ended.err.count("\n") == 1

@@ -1,0 +1,104 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from converter.errors import ConverterError, UsageError
+from converter.output import check_output, write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def at_most_a_kilobyte_a_file() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_an_existing_file_needs_force(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(b"earlier")
+    with pytest.raises(UsageError) as raised:
+        check_output([tmp_path / "new.tflite", tmp_path / "m.tflite"], force=False)
+    assert str(raised.value) == f"{tmp_path / 'm.tflite'} exists already: --force replaces it."
+    check_output([tmp_path / "m.tflite"], force=True)
+
+
+def test_a_missing_folder_is_named_even_with_force(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as raised:
+        check_output([tmp_path / "absent" / "m.tflite"], force=True)
+    assert str(raised.value) == f"The folder {tmp_path / 'absent'} does not exist: make it first."
+
+
+def test_a_folder_in_the_files_place_is_refused_even_with_force(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").mkdir()
+    with pytest.raises(UsageError) as raised:
+        check_output([tmp_path / "m.tflite"], force=True)
+    assert str(raised.value) == f"{tmp_path / 'm.tflite'} is a folder: give a file's name."
+
+
+def test_a_file_is_written_and_replaced_and_nothing_left_beside_it(tmp_path: Path) -> None:
+    write_whole(tmp_path / "m.tflite", b"first")
+    write_whole(tmp_path / "m.tflite", b"second, longer")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
+    assert (tmp_path / "m.tflite").read_bytes() == b"second, longer"
+
+
+def test_who_reads_the_earlier_file_reads_it_to_its_end(tmp_path: Path) -> None:
+    write_whole(tmp_path / "m.tflite", b"earlier")
+    with (tmp_path / "m.tflite").open("rb") as reader:
+        write_whole(tmp_path / "m.tflite", b"later")
+        assert reader.read() == b"earlier"
+
+
+def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(tmp_path: Path) -> None:
+    write_whole(tmp_path / "m.tflite", b"earlier")
+    (tmp_path / ".m.tflite.part").symlink_to("/dev/full")
+    with pytest.raises(ConverterError) as raised:
+        write_whole(tmp_path / "m.tflite", b"later")
+    assert str(raised.value) == f"{tmp_path / 'm.tflite'} cannot be written: No space left on device."
+    assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
+    assert (tmp_path / "m.tflite").read_bytes() == b"earlier"
+
+
+@pytest.mark.usefixtures("at_most_a_kilobyte_a_file")
+def test_a_write_that_stops_half_way_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConverterError, match=r"m\.tflite cannot be written: File too large\.$"):
+        write_whole(tmp_path / "m.tflite", bytes(4096))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_write_leaves_the_earlier_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_whole(tmp_path / "m.tflite", b"earlier")
+
+    def interrupted(descriptor: int) -> None:
+        assert (tmp_path / ".m.tflite.part").read_bytes() == b"later"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "m.tflite", b"later")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
+    assert (tmp_path / "m.tflite").read_bytes() == b"earlier"
+
+
+def test_content_and_name_are_both_on_the_disk_when_it_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    write_whole(tmp_path / "m.tflite", b"content")
+    assert synced == [tmp_path / ".m.tflite.part", tmp_path]
+
+
+def test_a_folder_that_vanished_meanwhile_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConverterError, match=r"cannot be written: No such file or directory\.$"):
+        write_whole(tmp_path / "gone" / "m.tflite", b"content")

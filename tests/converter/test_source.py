@@ -1,0 +1,357 @@
+"""Trained models as each of the ways to save one leaves them, and what is said of those that are broken."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from agent.image import Image
+from agent.models.settings import ModelSettings
+from converter.errors import SourceError, UsageError
+from converter.source import SourceClassifier, image_function, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from converter.source import ImageFunction
+
+tf = pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
+layers = tf.keras.layers
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")  # Keras saves
+
+SMALL_PARAMETERS = (27 * 8 + 4 * 8) + (9 * 8 * 16 + 4 * 16) + (9 * 16 * 16 + 4 * 16) + (16 * 4 + 4)
+
+
+@pytest.fixture
+def gradient() -> Any:
+    """An image of 32 x 32 whose every pixel differs, in 0..1."""
+    return tf.reshape(tf.range(32 * 32 * 3, dtype=tf.float32) / (32 * 32 * 3), (1, 32, 32, 3))
+
+
+@pytest.fixture
+def copied(small_saved_model: Path, tmp_path: Path) -> Path:
+    """A copy of the small SavedModel that may be damaged."""
+    return shutil.copytree(small_saved_model, tmp_path / "copied")
+
+
+@pytest.fixture(scope="module")
+def module() -> Any:
+    """One convolution with 3 x 3 x 3 x 5 weights."""
+    module = tf.Module()
+    module.weights = tf.Variable(tf.random.stateless_normal((3, 3, 3, 5), seed=(1, 2)))
+    return module
+
+
+def scores_of(path: Path, image: Any) -> Any:
+    function = image_function(open_source(path), key=None, size=None)
+    assert function.input.shape == image.shape
+    return function.concrete(image).numpy()
+
+
+def refusal(path: Path) -> str:
+    """The sentence with which `path` is refused."""
+    with pytest.raises(SourceError) as raised:
+        image_function(open_source(path), key=None, size=None)
+    said = str(raised.value)
+    assert "\n" not in said
+    assert "Traceback" not in said
+    assert said.endswith(".")
+    assert len(said) < 600
+    return said
+
+
+def save_with_input(module: Any, dtype: str, path: Path) -> Path:
+    def answers(pixels: Any) -> dict[str, Any]:
+        maps = tf.nn.conv2d(tf.cast(pixels, tf.float32), module.weights, 1, "SAME")
+        return {"answers": tf.nn.softmax(tf.reduce_mean(maps, (1, 2)) / 100)}
+
+    pixels = tf.TensorSpec((None, 16, 16, 3), dtype, name="pixels")
+    tf.saved_model.save(module, str(path), signatures=tf.function(answers, input_signature=[pixels]))
+    return path
+
+
+def test_a_saved_model_of_keras_3_gives_its_own_scores(
+    small_saved_model: Path, small_model: Any, gradient: Any
+) -> None:
+    source = open_source(small_saved_model)
+    assert (source.kind, source.keras) == (f"SavedModel of TensorFlow {tf.__version__}", "3, or 2 by export()")
+    assert [signature.key for signature in source.signatures] == ["serve", "serving_default"]
+    np.testing.assert_allclose(scores_of(small_saved_model, gradient), small_model(gradient), atol=1e-6)
+
+
+def test_parameters_are_counted_without_the_optimizers(small_saved_model: Path, small_model: Any) -> None:
+    assert small_model.count_params() == SMALL_PARAMETERS
+    assert len(small_model.optimizer.variables) > 0
+    assert open_source(small_saved_model).parameters("serving_default") == SMALL_PARAMETERS
+
+
+@pytest.mark.parametrize("name", ["small.keras", "small.h5"])
+def test_a_file_of_keras_3_gives_its_own_scores(name: str, small_model: Any, gradient: Any, tmp_path: Path) -> None:
+    small_model.save(tmp_path / name)
+    source = open_source(tmp_path / name)
+    assert source.kind == f"Keras {(tmp_path / name).suffix} file"
+    assert (source.keras, source.parameters("call")) == (tf.keras.__version__, SMALL_PARAMETERS)
+    assert source.size_bytes == (tmp_path / name).stat().st_size
+    np.testing.assert_allclose(scores_of(tmp_path / name, gradient), small_model(gradient), atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "key"), [("old.keras", "call"), ("old.h5", "call"), ("old", "serving_default")])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_what_keras_2_saves_gives_its_own_scores(name: str, key: str, gradient: Any, tmp_path: Path) -> None:
+    import tf_keras  # noqa: PLC0415  (beside Keras 3, as few need it)
+
+    old = tf_keras.Sequential(
+        [
+            tf_keras.layers.Input((32, 32, 3)),
+            tf_keras.layers.Conv2D(4, 3),
+            tf_keras.layers.GlobalAveragePooling2D(),
+            tf_keras.layers.Dense(4, activation="softmax"),
+        ]
+    )
+    old.save(tmp_path / name)
+    source = open_source(tmp_path / name)
+    assert (source.keras, source.parameters(key)) == (tf_keras.__version__, 27 * 4 + 4 + 16 + 4)
+    np.testing.assert_allclose(scores_of(tmp_path / name, gradient), old(gradient), atol=1e-6)
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize(
+    ("name", "keras", "shape", "parameters"),
+    [
+        ("savedmodels/vww_96_savedmodel", "3, or 2 by export()", (1, 96, 96, 3), 221794),
+        ("savedmodels/arm_openmv_savedmodel/model", "2.8.0", (1, 160, 120, 1), 219685),
+        ("h5/vww_96.h5", "2.4.0", (1, 96, 96, 3), 221794),
+    ],
+)
+def test_published_models_are_read(
+    name: str, keras: str, shape: tuple[int, ...], parameters: int, assets: Path
+) -> None:
+    source = open_source(assets / name)
+    function = image_function(source, key=None, size=None)
+    assert (source.keras, source.parameters(function.key)) == (keras, parameters)
+    assert function.input.shape == shape
+    np.testing.assert_allclose(function.concrete(tf.zeros(shape)).numpy().sum(), 1, atol=1e-5)
+
+
+@pytest.mark.assets
+def test_a_published_saved_model_and_its_h5_give_the_same_scores(assets: Path) -> None:
+    image = tf.random.stateless_uniform((1, 96, 96, 3), seed=(3, 4))
+    saved_model = scores_of(assets / "savedmodels" / "vww_96_savedmodel", image)
+    np.testing.assert_allclose(saved_model, scores_of(assets / "h5" / "vww_96.h5", image), atol=1e-5)
+
+
+def test_a_saved_model_of_tensorflow_1_is_read(tmp_path: Path) -> None:
+    v1, path = tf.compat.v1, tmp_path / "old"
+    with tf.Graph().as_default(), v1.Session() as session:
+        images = v1.placeholder(tf.float32, (None, 16, 16, 3))
+        weights = v1.get_variable("weights", (3, 3, 3, 5))
+        logits = tf.reduce_mean(tf.nn.conv2d(images, weights, 1, "SAME"), (1, 2))
+        outputs = {"classes": tf.argmax(logits, 1), "logits": logits, "probabilities": tf.nn.softmax(logits)}
+        session.run(v1.global_variables_initializer())
+        expected = session.run(outputs["probabilities"], {images: np.ones((1, 16, 16, 3))})
+        builder = v1.saved_model.Builder(str(path))
+        signature = v1.saved_model.predict_signature_def({"images": images}, outputs)
+        builder.add_meta_graph_and_variables(session, ["serve"], {"predict": signature})
+        builder.save()
+    source = open_source(path)
+    assert (source.keras, source.parameters("predict")) == (None, 3 * 3 * 3 * 5)
+    np.testing.assert_allclose(scores_of(path, tf.ones((1, 16, 16, 3))), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8", "int32"])
+def test_an_input_of_another_type_is_fed_what_it_wants(dtype: str, module: Any, tmp_path: Path) -> None:
+    source = open_source(save_with_input(module, dtype, tmp_path / dtype))
+    assert source.signatures[0].inputs[0].dtype == dtype
+    function = image_function(source, key=None, size=None)
+    assert (function.input.dtype, function.output.dtype) == ("float32", "float32")
+    maps = tf.nn.conv2d(tf.fill((1, 16, 16, 3), 200.0), module.weights, 1, "SAME")
+    scores = function.concrete(tf.fill((1, 16, 16, 3), 200.0))
+    np.testing.assert_allclose(scores, tf.nn.softmax(tf.reduce_mean(maps, (1, 2)) / 100), atol=1e-5)
+
+
+def test_scores_of_half_precision_come_out_as_float32(tmp_path: Path) -> None:
+    model = tf.keras.Sequential([layers.Input((8, 8, 3)), layers.Flatten(), layers.Dense(3, dtype="float16")])
+    model.export(str(tmp_path / "half"), verbose=False)
+    source = open_source(tmp_path / "half")
+    assert source.signatures[0].outputs[0].dtype == "float16"
+    assert image_function(source, key=None, size=None).concrete(tf.ones((1, 8, 8, 3))).dtype == tf.float32
+
+
+@pytest.mark.parametrize("name", ["named.keras", "named.h5"])
+def test_a_model_whose_inputs_and_outputs_have_names_is_called_by_them(name: str, tmp_path: Path) -> None:
+    image = layers.Input((8, 8, 3), name="photo")
+    model = tf.keras.Model({"photo": image}, {"kind": layers.Dense(3)(layers.Flatten()(image))})
+    model.save(tmp_path / name)
+    expected = model({"photo": tf.ones((1, 8, 8, 3))})["kind"]
+    np.testing.assert_allclose(scores_of(tmp_path / name, tf.ones((1, 8, 8, 3))), expected, atol=1e-6)
+
+
+def test_open_sides_are_fixed_and_a_size_too_small_is_refused(tmp_path: Path) -> None:
+    open_model = tf.keras.Sequential([layers.Input((None, None, 3)), layers.Conv2D(4, 5)])
+    open_model.add(layers.GlobalAveragePooling2D())
+    open_model.export(str(tmp_path / "open"), verbose=False)
+    source = open_source(tmp_path / "open")
+    assert image_function(source, key=None, size=(40, 60)).concrete(tf.zeros((1, 40, 60, 3))).shape == (1, 4)
+    with pytest.raises(UsageError, match="leaves its input size open"):
+        image_function(source, key=None, size=None)
+    with pytest.raises(SourceError, match=r"^\S+ cannot take an image of 2 x 60 x 3: .*Negative dimension.*\.$"):
+        image_function(source, key=None, size=(2, 60))
+
+
+def test_a_step_is_put_before_the_model(small_saved_model: Path, gradient: Any) -> None:
+    function = image_function(open_source(small_saved_model), key=None, size=None)
+    turned = function.after(lambda image: tf.reverse(image, [-1])).concrete(gradient)
+    np.testing.assert_allclose(turned, function.concrete(tf.reverse(gradient, [-1])), atol=1e-6)
+
+
+def test_the_source_classifies_as_the_agent_does(small_function: ImageFunction) -> None:
+    settings = ModelSettings(("blue", "gray", "green", "red"), mean=(0.0,), std=(255.0,), score="probability")
+    red = Image(np.full((50, 70, 3), (190, 50, 50), np.uint8), "rgb")
+    categories, _, _ = SourceClassifier(small_function, settings).classify(red, max_results=1, score_threshold=0.5)
+    assert [category.label for category in categories] == ["red"]
+
+
+@pytest.fixture
+def small_function(small_saved_model: Path) -> ImageFunction:
+    return image_function(open_source(small_saved_model), key=None, size=None)
+
+
+def test_a_copied_folder_has_the_same_hash_and_one_changed_byte_another(copied: Path, small_saved_model: Path) -> None:
+    assert open_source(copied).sha256 == open_source(small_saved_model).sha256
+    weights = copied / "variables" / "variables.data-00000-of-00001"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    assert hash_of_files(copied) != hash_of_files(small_saved_model)
+
+
+def test_a_file_under_another_name_changes_the_hash(copied: Path) -> None:
+    before = hash_of_files(copied)
+    (copied / "fingerprint.pb").rename(copied / "fingerprint.pbx")
+    assert hash_of_files(copied) != before
+
+
+def hash_of_files(path: Path) -> str:
+    from converter.source import _sha256  # noqa: PLC0415  (TensorFlow refuses weights with a wrong checksum)
+
+    return _sha256(path)
+
+
+def cut(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+
+
+def without_variables(path: Path) -> None:
+    shutil.rmtree(path / "variables")
+
+
+def without_index(path: Path) -> None:
+    (path / "variables" / "variables.index").unlink()
+
+
+def without_data(path: Path) -> None:
+    (path / "variables" / "variables.data-00000-of-00001").unlink()
+
+
+def with_half_the_data(path: Path) -> None:
+    cut(path / "variables" / "variables.data-00000-of-00001", 0.5)
+
+
+def with_half_the_graph(path: Path) -> None:
+    cut(path / "saved_model.pb", 0.5)
+
+
+def with_an_empty_graph(path: Path) -> None:
+    cut(path / "saved_model.pb", 0)
+
+
+def without_graph(path: Path) -> None:
+    (path / "saved_model.pb").unlink()
+
+
+def with_a_graph_for_training(path: Path) -> None:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # noqa: PLC0415  (not without TensorFlow)
+
+    proto = SavedModel()
+    proto.ParseFromString((path / "saved_model.pb").read_bytes())
+    proto.meta_graphs[0].meta_info_def.tags[:] = ["train"]
+    (path / "saved_model.pb").write_bytes(proto.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (without_variables, "lacks its variables folder, or that lacks variables.index: copy the whole SavedModel"),
+        (without_index, "lacks its variables folder, or that lacks variables.index: copy the whole SavedModel"),
+        (without_data, "variables.data-00000-of-00001; No such file or directory. Copy the whole folder again"),
+        (with_half_the_data, "cannot be loaded: Read less bytes than requested. Copy the whole folder again"),
+        (with_half_the_graph, "saved_model.pb is damaged: Error parsing message"),
+        (with_an_empty_graph, "saved_model.pb is empty. Copy it again."),
+        (without_graph, "is no SavedModel: it has no saved_model.pb. Give the folder that model.export wrote."),
+        (with_a_graph_for_training, "holds no graph for serving (the tag `serve`): save the model again."),
+    ],
+)
+def test_a_damaged_saved_model_is_refused_in_a_sentence(
+    damage: Callable[[Path], None], said: str, copied: Path
+) -> None:
+    damage(copied)
+    assert said in refusal(copied)
+
+
+def test_a_saved_model_without_signatures_is_refused(module: Any, tmp_path: Path) -> None:
+    tf.saved_model.save(module, str(tmp_path / "bare"))
+    assert refusal(tmp_path / "bare").startswith("The SavedModel has no signature.")
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_what_is_no_file_of_keras_is_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"neither a zip archive nor HDF5" * 100)
+    assert f"{name} is no Keras model or is damaged: " in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_half_a_file_of_keras_is_refused_in_a_sentence(name: str, small_model: Any, tmp_path: Path) -> None:
+    small_model.save(tmp_path / name)
+    cut(tmp_path / name, 0.5)
+    assert f"{name} is no Keras model or is damaged: " in refusal(tmp_path / name)
+
+
+def test_another_zip_archive_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("readme.txt", "none")
+    assert "There is no item named 'metadata.json' in the archive. Copy it again" in refusal(tmp_path / "m.keras")
+
+
+def test_weights_alone_are_refused_with_what_to_save(small_model: Any, tmp_path: Path) -> None:
+    small_model.save_weights(tmp_path / "m.weights.h5")
+    assert refusal(tmp_path / "m.weights.h5") == (
+        f"{tmp_path / 'm.weights.h5'} holds no model, but at most its weights: save the whole, model.save(file)."
+    )
+
+
+@pytest.mark.parametrize("name", ["own.keras", "own.h5"])
+def test_a_layer_of_ones_own_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    class Doubling(layers.Layer):  # type: ignore[misc, name-defined]
+        def call(self, image: Any) -> Any:
+            return 2 * image
+
+    tf.keras.Sequential([layers.Input((8, 8, 3)), Doubling(), layers.Flatten()]).save(tmp_path / name)
+    assert refusal(tmp_path / name) == (
+        f"{tmp_path / name} cannot be loaded: the code of its layer 'Doubling' is not in the file. "
+        "Export the model as a SavedModel where it was trained: model.export(folder)."
+    )
+
+
+def test_what_does_not_exist_or_is_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"")
+    assert refusal(tmp_path / "absent") == f"{tmp_path / 'absent'} does not exist."
+    assert refusal(tmp_path / "m.onnx") == (
+        f"{tmp_path / 'm.onnx'} is no SavedModel folder and no .keras or .h5 file: give what training saved."
+    )
