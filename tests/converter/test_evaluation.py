@@ -1,0 +1,208 @@
+"""The figures of an evaluation against scikit-learn's, and what its gate lets through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from conversions import QUIET, converted, finished_classifier, readable_images, scores, source_classifier, write_labels
+
+from converter.errors import DropError, ImagesError, UsageError
+from converter.evaluation import Answers, Evaluation, class_figures
+from converter.image_folder import FoundImage, ImageFolder
+
+if TYPE_CHECKING:
+    from converter.conversion import Conversion
+
+pytestmark = pytest.mark.filterwarnings(*QUIET)
+metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is in the converter's environment")
+
+COLORS = ("blue", "gray", "green", "red")
+
+
+def answers(name: str, scores: Any) -> Answers:
+    return Answers(name, "a runtime", 1000, np.asarray(scores, np.float32), np.ones(len(scores), np.float32))
+
+
+def evaluation(truth: Any, *models: Answers, labelled: bool = True) -> Evaluation:
+    images = tuple(FoundImage(Path(f"/images/{number:03}.png"), None) for number in range(len(truth)))
+    count = models[0].scores.shape[1]
+    return Evaluation(
+        folder=ImageFolder(Path("/images"), images),
+        labels=tuple(f"class {index}" for index in range(count)),
+        images=images,
+        left_out=(),
+        labelled=labelled,
+        truth=np.asarray(truth),
+        answers=models,
+    )
+
+
+def assert_figures_are_scikit_learns(result: Evaluation) -> None:
+    every = range(len(result.labels))
+    for model, told in zip(result.answers, result.to_json()["models"], strict=True):
+        truth, best = result.truth, model.scores.argmax(axis=1)
+        assert told["top1"] == pytest.approx(metrics.accuracy_score(truth, best))
+        top5 = metrics.top_k_accuracy_score(truth, model.scores, k=5, labels=every) if len(every) > 5 else 1.0
+        assert told["top5"] == pytest.approx(top5)
+        assert told["macro_f1"] == pytest.approx(metrics.f1_score(truth, best, average="macro", zero_division=0))
+        assert np.array_equal(model.confusion(truth), metrics.confusion_matrix(truth, best, labels=every))
+        report = metrics.classification_report(
+            truth, best, labels=every, target_names=result.labels, output_dict=True, zero_division=0
+        )
+        for figures in told["classes"]:
+            theirs = report[figures["label"]]
+            assert figures["images"] == theirs["support"]
+            assert figures["precision"] == pytest.approx(theirs["precision"])
+            assert figures["recall"] == pytest.approx(theirs["recall"])
+            assert figures["f1"] == pytest.approx(theirs["f1-score"])
+
+
+@pytest.fixture(scope="module")
+def colors(small_saved_model: Path, color_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
+    """Evaluated on folders with wrong names for some of their images, so that not every answer is right."""
+    root = tmp_path_factory.mktemp("mislabelled")
+    for number, image in enumerate(sorted(color_images.rglob("*.png"))):
+        name = COLORS[number % 3] if number % 5 == 0 else image.parent.name
+        (root / "images" / name).mkdir(parents=True, exist_ok=True)
+        (root / "images" / name / f"{number}.png").write_bytes(image.read_bytes())
+    (root / "images" / "red" / "half.png").write_bytes(image.read_bytes()[:60])
+    asked: dict[str, Any] = {"calibration": color_images, "evaluation": root / "images"}
+    return converted(small_saved_model, root / "colors.tflite", "int8", "none", **asked)
+
+
+@pytest.mark.parametrize(("images", "labels"), [(300, 7), (40, 30), (9, 6)])
+def test_figures_of_random_answers_are_scikit_learns(images: int, labels: int) -> None:
+    random = np.random.default_rng(labels)
+    truth = random.integers(0, labels - 1, images)  # the last class never occurs
+    guesses = random.dirichlet(np.ones(labels), images)
+    better = guesses + 0.3 * np.eye(labels)[truth]
+    assert_figures_are_scikit_learns(evaluation(truth, answers("source", better), answers("model", guesses)))
+
+
+def test_figures_of_real_answers_are_scikit_learns(colors: Conversion) -> None:
+    for model in colors.models:
+        assert model.evaluation is not None
+        assert 0.5 < model.evaluation.model.accuracy(model.evaluation.truth, among=1) < 1
+        assert_figures_are_scikit_learns(model.evaluation)
+
+
+def test_scores_are_those_of_the_written_file_and_of_its_source(colors: Conversion, small_saved_model: Path) -> None:
+    for model in colors.models:
+        result = model.evaluation
+        assert result is not None
+        images = [found.read(smallest_side=32) for found in result.images]
+        assert np.array_equal(result.model.scores, scores(finished_classifier(model.path.read_bytes()), images))
+        assert result.source is not None
+        assert np.array_equal(result.source.scores, scores(source_classifier(small_saved_model, COLORS), images))
+
+
+def test_images_that_cannot_be_read_are_left_out_and_named(colors: Conversion) -> None:
+    (result, _) = (model.evaluation for model in colors.models)
+    assert result is not None
+    assert len(result.images) == 80
+    (name,) = result.left_out
+    assert name.startswith("red/half.png: The image is damaged")
+    assert any("1 images cannot be read and were left out: red/half.png" in note for note in colors.notes)
+
+
+def test_without_class_folders_the_answers_of_the_source_stand_in(
+    small_saved_model: Path, color_images: Path, tmp_path: Path
+) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for image in color_images.rglob("*.png"):
+        (flat / f"{image.parent.name}-{image.name}").write_bytes(image.read_bytes())
+    labels = write_labels(tmp_path / "labels.txt", COLORS)
+    conversion = converted(small_saved_model, tmp_path / "c.tflite", "none", evaluation=flat, labels=labels)
+    result = conversion.models[0].evaluation
+    assert result is not None
+    assert not result.labelled
+    exact = scores(source_classifier(small_saved_model, COLORS), readable_images(flat).values())
+    assert np.array_equal(result.truth, exact.argmax(axis=1))
+    assert (result.drop, result.agreement) == (0.0, 1.0)
+    assert "the source's answers stand in for the truth" in result.verdict
+
+
+def test_changed_answers_come_with_those_first_of_which_the_source_was_surest() -> None:
+    source = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]]
+    model = [[0.4, 0.6], [0.6, 0.4], [0.1, 0.9], [0.2, 0.8]]
+    result = evaluation([0, 1, 1, 0], answers("source", source), answers("model", model))
+    assert result.changed == (0, 3, 1)
+    first = result.to_json()["changed"][0]
+    assert first == {
+        "image": "000.png",
+        "true": "class 0",
+        "source": {"label": "class 0", "score": pytest.approx(0.9)},
+        "model": {"label": "class 1", "score": pytest.approx(0.6)},
+    }
+    assert result.drop == pytest.approx(0.75)
+    assert result.agreement == pytest.approx(0.25)
+    difference, image, _ = result.largest_difference or (0.0, -1, -1)
+    assert difference == pytest.approx(0.5)
+    assert image in (0, 3)
+
+
+def test_a_class_that_never_occurs_counts_for_nothing() -> None:
+    figures = class_figures(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
+    assert figures.occurring.tolist() == [0, 1]
+    truth, best = [0] * 4 + [1] * 4, [0, 0, 0, 1, 1, 1, 1, 1]
+    assert figures.macro_f1 == pytest.approx(metrics.f1_score(truth, best, average="macro"))
+
+
+@pytest.fixture(scope="module")
+def gated(color_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
+    """int8 ruins this one: a channel a thousand times as strong as those that decide sets the range of all."""
+    tf = pytest.importorskip("tensorflow")
+    layers = tf.keras.layers
+    folder = tmp_path_factory.mktemp("gated")
+    spread = layers.Conv2D(4, 1, use_bias=False, activation="relu")
+    gather = layers.Conv2D(4, 1, use_bias=False, activation="relu")
+    score = layers.Dense(4, activation="softmax")
+    model = tf.keras.Sequential([layers.Input((32, 32, 3)), spread, gather, layers.GlobalAveragePooling2D(), score])
+    spread.set_weights([np.hstack([np.eye(3), np.full((3, 1), 1000 / 3)])[None, None]])
+    gather.set_weights([np.diag([1, 1, 1, 0.001])[None, None]])
+    score.set_weights([np.array([[0, 0, 0, 30], [0, 0, 30, 0], [30, 0, 0, 0], [0, 0, 0, 0]]), np.array([0, 18, 0, 0])])
+    model.save(folder / "fragile.keras")
+    asked: dict[str, Any] = {"calibration": color_images, "evaluation": color_images, "max_drop": 0.02}
+    return converted(folder / "fragile.keras", folder / "f.tflite", "int8", "float16", "none", **asked)
+
+
+def test_the_gate_refuses_what_answers_too_much_worse_and_writes_the_rest(gated: Conversion) -> None:
+    int8, *others = gated.models
+    assert isinstance(int8.refusal, DropError)
+    assert not int8.path.exists()
+    assert int8.to_json()["written"] is False
+    for model in others:
+        assert model.refusal is None
+        assert model.path.read_bytes() == model.content
+
+
+def test_a_refusal_gives_the_figures_and_the_remedy(gated: Conversion) -> None:
+    int8 = gated.models[0]
+    assert int8.evaluation is not None
+    refusal = str(int8.refusal)
+    assert refusal.startswith("On 80 labelled images the finished model is right on 25.0 %, the source on 100.0 %: ")
+    assert "75.0 points lost" in refusal
+    assert f"--max-drop allows 2 points, so {int8.path} was not written." in refusal
+    assert "--explain" in refusal
+    assert "--keep-float" in refusal
+    assert "--quantize float16" in refusal
+
+
+def test_a_gate_needs_images_to_judge_by(small_saved_model: Path, color_images: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--max-drop needs images to judge by"):
+        converted(small_saved_model, tmp_path / "c.tflite", "int8", calibration=color_images, max_drop=0.01)
+
+
+def test_a_folder_that_is_called_like_no_label_is_refused_before_any_work(
+    small_saved_model: Path, color_images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "images" / "purple").mkdir(parents=True)
+    (tmp_path / "images" / "purple" / "1.png").write_bytes((color_images / "red" / "00.png").read_bytes())
+    asked: dict[str, Any] = {"calibration": color_images, "evaluation": tmp_path / "images"}
+    with pytest.raises(ImagesError, match="is called like none of the 4 labels"):
+        converted(small_saved_model, tmp_path / "c.tflite", "none", **asked)
+    assert not (tmp_path / "c.tflite").exists()
