@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture
+@contextmanager
 def at_most_a_kilobyte_a_file() -> Iterator[None]:
+    """Not as a fixture: pytest itself writes to a file between a fixture and its test."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_an_existing_file_needs_force(tmp_path: Path) -> None:
@@ -69,9 +73,9 @@ def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(tmp_path: Path) ->
     assert (tmp_path / "m.tflite").read_bytes() == b"earlier"
 
 
-@pytest.mark.usefixtures("at_most_a_kilobyte_a_file")
 def test_a_write_that_stops_half_way_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ConverterError, match=r"m\.tflite cannot be written: File too large\.$"):
+    cut_off = pytest.raises(ConverterError, match=r"m\.tflite cannot be written: File too large\.$")
+    with cut_off, at_most_a_kilobyte_a_file():
         write_whole(tmp_path / "m.tflite", bytes(4096))
     assert list(tmp_path.iterdir()) == []
 
