@@ -6,10 +6,12 @@ SET_UP := deploy/venv.sh $(PYTHON)
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-annotate --custom-compile-command "make lock" --python-version 3.10 --constraint locks/constraints.in
 
-# TensorFlow has wheels for x86_64 and aarch64 only.
-TEST_CONVERTER = @if [ "$$CI" = true ] || .venv-converter/bin/python -c 'import tensorflow' 2>/dev/null; \
-	then .venv-converter/bin/pytest tests/converter; \
-	else echo "The converter's tests are skipped: there is no TensorFlow for this machine."; fi
+# TensorFlow has wheels for these machines only.
+ifneq ($(filter x86_64 aarch64 arm64,$(shell uname -m)),)
+TEST_CONVERTER = .venv-converter/bin/pytest tests/converter
+else
+TEST_CONVERTER = @echo "The converter's tests are skipped: there is no TensorFlow for this machine."
+endif
 
 .PHONY: run test check bench format test-pythons test-converter-pythons test-tflite-runtime test-install test-demo-model demo-model demo-video \
 	operator-table lock clean dev dev-converter

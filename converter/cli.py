@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from agent.errors import AgentError
-from converter.errors import DropError, UsageError
+from converter.errors import ConversionError, DropError, UsageError
+from converter.evaluation import percent
 from converter.output import check_output
 from converter.terminal import (
     in_words,
@@ -60,6 +61,11 @@ def main() -> None:
             traceback.print_exc()
         print(f"edge-convert: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except OSError as error:  # of a path that cannot even be looked at
+        if debug:
+            traceback.print_exc()
+        print(f"edge-convert: {error.filename}: {error.strerror}.", file=sys.stderr)
+        sys.exit(1)
     except SystemExit as end:
         if end.code == 130:  # so typer ends on Ctrl-C, without a word
             print("edge-convert: interrupted; nothing half-written is left.", file=sys.stderr)
@@ -127,7 +133,11 @@ def convert(
 
     if deploy is not None and ":" not in deploy:
         raise UsageError(f"--deploy {deploy} names no folder on another machine: USER@HOST:/PATH.")
+    if input_type != "uint8" and (quantize != "int8" or (every and input_type == "float32")):
+        raise UsageError(f"--input-type {input_type} is about --quantize int8, and --all has float32 among its files.")
     if output.is_dir():
+        if name is not None and (name.startswith(".") or "/" in name):
+            raise UsageError(f"--name {name} cannot name a file in {output}: give OUTPUT.tflite.")
         own = saved_model.resolve()
         output /= f"{name or (own.name if own.is_dir() else own.stem)}.tflite"
     texts = {
@@ -159,10 +169,21 @@ def convert(
         explain=explain,
         force=force,
     )
+    if report is not None and evaluate is None:
+        raise UsageError("--report is the page of an evaluation: it needs images, --evaluate DIR.")
     _check_report(report)
     with terminal(debug=debug) as track:
         conversion = convert(request, track=track)
-    _tell(conversion, as_json=as_json, deploy=deploy, report=report)
+    pages = _write_reports(report, conversion) if report is not None else []
+    conversion.write()
+    lines = [model.rsync(deploy) for model in conversion.accepted] if deploy is not None else []
+    print_notes(conversion.notes)
+    if as_json:
+        print_json(conversion.to_json() | {"reports": [str(page) for page in pages], "deploy": lines})
+    else:
+        print_conversion(conversion)
+        print("".join(f"{line}\n" for line in (*(f"Report: {page}" for page in pages), *lines)), end="")
+    _raise_refusals(conversion)
 
 
 @app.command()
@@ -194,7 +215,7 @@ def evaluate(
     else:
         print_evaluation(evaluation)
     if max_drop is not None and evaluation.drop > max_drop:
-        raise DropError(f"{evaluation.verdict} --max-drop allows {100 * max_drop:g} points.")
+        raise DropError(f"{percent(evaluation.drop)} of top-1 are lost, and --max-drop allows {percent(max_drop)}.")
 
 
 @app.command()
@@ -241,43 +262,40 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _tell(conversion: Conversion, *, as_json: bool, deploy: str | None, report: Path | None) -> None:
-    """Prints what came of it and writes the report, of refused models too; raises the first refusal."""
-    print_notes(conversion.notes)
-    written = [model for model in conversion.models if model.refusal is None]
-    lines = [model.rsync(deploy) for model in written] if deploy is not None else []
-    if report is not None:
-        _write_reports(report, conversion)
-    if as_json:
-        print_json(conversion.to_json() | {"deploy": lines})
-    else:
-        print_conversion(conversion)
-        print("\n".join(lines), end="\n" if lines else "")
-    for model in conversion.models:
-        if model.refusal is not None:
-            raise model.refusal
-
-
 def _check_report(path: Path | None) -> None:
     """Before minutes of work."""
     if path is None:
         return
     if path.suffix not in (".html", ".htm"):
         raise UsageError(f"--report {path}: the page's name ends in .html; its figures go beside it as .json.")
-    check_output([path], force=True)
+    check_output([path, path.with_suffix(".json")], force=True)
+    if path.with_suffix(".json").exists() and not path.exists():
+        raise UsageError(f"{path.with_suffix('.json')} exists and is of no earlier report: give another name.")
 
 
-def _write_reports(path: Path, conversion: Conversion) -> None:
+def _write_reports(path: Path, conversion: Conversion) -> list[Path]:
+    """One page a scheme, of refused models too; where they are."""
     several = len(conversion.models) > 1
+    pages: list[Path] = []
     for model in conversion.models:
         if model.evaluation is not None:
-            one = path.with_stem(f"{path.stem}-{model.scheme}") if several else path
-            _write_report(one, model.evaluation, _facts(conversion, model))
+            pages.append(path.with_stem(f"{path.stem}-{model.scheme}") if several else path)
+            _write_report(pages[-1], model.evaluation, _facts(conversion, model))
+    return pages
+
+
+def _raise_refusals(conversion: Conversion) -> None:
+    refused = [(model.scheme, model.refusal) for model in conversion.models if model.refusal is not None]
+    if len(conversion.models) == 1 and refused:
+        raise refused[0][1]
+    if refused:
+        raise ConversionError("\n".join(f"{scheme}: {refusal}" for scheme, refusal in refused))
 
 
 def _facts(conversion: Conversion, model: FinishedModel) -> dict[str, str]:
     function, settings = conversion.source, conversion.settings
     return {
+        "Outcome": "accepted" if model.refusal is None else f"Refused, not written: {model.refusal}",
         "Source": f"{function.source.kind}, signature {function.key}",
         "Scheme": model.scheme,
         "Calibration images": str(conversion.calibration_images),

@@ -1,4 +1,4 @@
-"""Comparison: a finished file and its source, side by side, as candidates for an evaluation."""
+"""Comparison: a finished file and its source, side by side, as subjects of an evaluation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agent.models.metadata import ADDITIONS, read_model_file
 from agent.models.settings import ModelSettings, check_settings, final_settings
 from agent.models.tflite import TFLiteClassifier
 from converter.errors import SourceError
-from converter.evaluation import Candidate, evaluate
+from converter.evaluation import Subject, evaluate
 from converter.host import device_name
 from converter.image_folder import list_images
 from converter.source import SourceClassifier, image_function, open_source
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from converter.source import ImageFunction
 
 
-def finished_candidate(content: bytes, name: str) -> Candidate:
+def finished_subject(content: bytes, name: str) -> Subject:
     """The bytes of a .tflite as the agent would serve them, on one thread; ModelError where it would not."""
     file = read_model_file(content)
-    return _candidate(file, file.settings, name)
+    return _subject(file, file.settings, name)
 
 
-def source_candidate(function: ImageFunction, settings: ModelSettings) -> Candidate:
+def source_subject(function: ImageFunction, settings: ModelSettings) -> Subject:
     """`settings` are what the source was trained with, `score` what its finished file ends in."""
     classifier = SourceClassifier(function, settings)
-    return Candidate(function.source.path.name, device_name(), function.source.size_bytes, classifier)
+    return Subject(function.source.path.name, device_name(), function.source.size_bytes, classifier)
 
 
 def compare(
@@ -42,15 +42,18 @@ def compare(
     folder = list_images(images)
     file = _read(path)
     settings = final_settings(path, own=file.settings, given=ModelSettings())
-    model = _candidate(file, settings, path.name)
+    model = _subject(file, settings, path.name)
     if source is None:
         (evaluation,) = evaluate([model], folder, track=track)
         return evaluation, left_out_note(evaluation)
     origin = _stated(file, "source")
     height, width = model.classifier.input.shape[1:3]
-    function = image_function(open_source(source), key=signature or origin.get("signature"), size=(height, width))
+    opened = open_source(source)
+    noted = origin.get("signature")
+    key = signature or (noted if isinstance(noted, str) and noted in opened.calls else None)
+    function = image_function(opened, key=key, size=(height, width))
     fed = settings.overridden_by(check_settings(_stated(file, "fed"), where=ADDITIONS))
-    (evaluation,) = evaluate([model], folder, source=source_candidate(function, fed), track=track)
+    (evaluation,) = evaluate([model], folder, source=source_subject(function, fed), track=track)
     same = origin.get("sha256") in (None, function.source.sha256)
     other = () if same else (f"{path} was made from another model than {source}.",)
     return evaluation, (*other, *left_out_note(evaluation))
@@ -75,7 +78,7 @@ def _read(path: Path) -> ModelFile:
         raise SourceError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _candidate(file: ModelFile, settings: ModelSettings, name: str) -> Candidate:
+def _subject(file: ModelFile, settings: ModelSettings, name: str) -> Subject:
     classifier = TFLiteClassifier(file, settings, threads=1)
     classifier.warm_up()
-    return Candidate(name, f"{runtime()}, 1 thread", len(file.content), classifier)
+    return Subject(name, f"{runtime()}, 1 thread", len(file.content), classifier)

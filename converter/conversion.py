@@ -8,18 +8,19 @@ import shlex
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from agent.errors import AgentError, ModelError
 from agent.models.metadata import read_model_file
 from converter.calibration import calibrate
-from converter.comparison import finished_candidate, left_out_note, source_candidate
+from converter.comparison import finished_subject, left_out_note, source_subject
 from converter.errors import ConversionError, ConverterError, DropError
-from converter.evaluation import evaluate
+from converter.evaluation import evaluate, percent
 from converter.host import import_tensorflow
 from converter.image_folder import list_images
 from converter.metadata import pack_metadata
 from converter.output import check_output, write_whole
 from converter.quantization import INT8_SCHEMES, Quantizer
 from converter.request import Request, trained_settings
-from converter.source import image_function, open_source
+from converter.source import gives_probabilities, image_function, open_source
 from converter.target import check_target
 
 if TYPE_CHECKING:
@@ -50,11 +51,11 @@ class FinishedModel:
     content: bytes = field(repr=False)
     checked: str
     evaluation: Evaluation | None = None
-    refusal: ConverterError | None = None
+    refusal: AgentError | None = None
 
     def rsync(self, destination: str) -> str:
         """The line that copies the file to `destination`, whole or not at all, readable to the agent's group."""
-        folder = destination.rstrip("/") + "/"
+        folder = destination if destination.endswith((":", "/")) else f"{destination}/"
         return f"rsync --times --chmod=F664 {shlex.quote(str(self.path))} {shlex.quote(folder)}"
 
     def to_json(self) -> dict[str, Any]:
@@ -81,6 +82,15 @@ class Conversion:
     calibration_images: int
     notes: tuple[str, ...]
 
+    @property
+    def accepted(self) -> tuple[FinishedModel, ...]:
+        return tuple(model for model in self.models if model.refusal is None)
+
+    def write(self) -> None:
+        """Writes what was not refused; ConverterError where the disk does not let us."""
+        for model in self.accepted:
+            write_whole(model.path, model.content)
+
     def to_json(self) -> dict[str, Any]:
         source = self.source.source
         return {
@@ -102,24 +112,24 @@ class Conversion:
 
 
 def convert(request: Request, *, track: Track) -> Conversion:
-    """Raises ConverterError and ModelError, each a sentence; then nothing has been written.
+    """Nothing is written; Conversion.write() does that. Raises ConverterError and ModelError, each a sentence.
 
-    A model that its target refuses or that fails --max-drop is not written either; it says so in `refusal`.
+    A model that its target refuses or that fails --max-drop says so in `refusal`.
     """
     check_output(request.paths.values(), force=request.force)
     request.check()
     folders = [list_images(path) for path in (request.calibration, request.evaluation) if path is not None]
-    function = image_function(open_source(request.source), key=request.signature, size=request.input_size)
+    (source,) = [open_source(path) for path in track((request.source,), "Opening the model")]
+    function = image_function(source, key=request.signature, size=request.input_size)
     settings = trained_settings(request, function, folders)
+    if gives_probabilities(function, settings):
+        settings = replace(settings, score="probability")
     if request.evaluation is not None:
         folders[-1].truth(settings.labels or ())  # now, not after minutes of work
     prepared = _prepare(request, function, settings, folders, track)
     drafts = [_draft(prepared, scheme) for scheme in track(request.schemes, "Converting")]
     models = [_judged(prepared, draft) for draft in _evaluated(prepared, drafts, folders, track)]
     layers = prepared.quantizer.layers if request.explain else ()
-    for model in models:
-        if model.refusal is None:
-            write_whole(model.path, model.content)
     images = len(prepared.calibration.images) if prepared.calibration else 0
     return Conversion(function, settings, tuple(models), layers, images, _notes(prepared, models))
 
@@ -169,24 +179,26 @@ def _moved_into_the_graph(
 
 
 def _draft(prepared: _Prepared, scheme: Scheme) -> FinishedModel:
-    request = prepared.request
-    flatbuffer = prepared.quantizer.quantize(scheme, pixels=request.pixels, keep_float=request.keep_float)
-    content = _packed(prepared, scheme, flatbuffer)
-    _check_pixels(content, prepared.packed)
-    finished_candidate(content, request.output.name)  # an agent would serve it, or ModelError says why not
+    """One scheme, checked; what it cannot be is its refusal, so that the others go on."""
+    request, path, content = prepared.request, prepared.request.paths[scheme], b""
     try:
-        checked = check_target(content, request.target, python=request.target_python)
-    except ConversionError as refusal:
-        return FinishedModel(request.paths[scheme], scheme, content, "", None, refusal)
+        flatbuffer = prepared.quantizer.quantize(scheme, pixels=request.pixels, keep_float=request.keep_float)
+        content = _packed(prepared, scheme, flatbuffer)
+        _check_pixels(content, prepared.packed)
+        checked = check_target(content, "litert")  # in a child process, before this one loads it to evaluate it
+        if request.target != "litert":
+            checked = check_target(content, request.target, python=request.target_python)
+        finished_subject(content, path.name)  # an agent would serve it, or ModelError says why not
+    except (ConversionError, ModelError) as refusal:
+        return FinishedModel(path, scheme, content, "", None, refusal)
     floor = read_model_file(content).min_runtime_version
-    return FinishedModel(request.paths[scheme], scheme, content, f"{checked} It needs TFLite {floor} or later.")
+    return FinishedModel(path, scheme, content, f"{checked} It needs TFLite {floor} or later.")
 
 
 def _packed(prepared: _Prepared, scheme: Scheme, model: bytes, evaluation: Evaluation | None = None) -> bytes:
     request, settings = prepared.request, prepared.packed
-    additions: dict[str, Any] = {"provenance": _provenance(prepared, scheme, evaluation)}
-    if settings.resize is not None:
-        additions["settings"] = {"resize": settings.resize}
+    own = {key: value for key, value in (("resize", settings.resize), ("score", settings.score)) if value is not None}
+    additions = {"settings": own, "provenance": _provenance(prepared, scheme, evaluation)}
     try:
         return pack_metadata(
             model,
@@ -242,10 +254,10 @@ def _evaluated(
     loads = [draft for draft in drafts if draft.refusal is None]
     if not loads:
         return list(drafts)
-    candidates = [finished_candidate(draft.content, draft.path.name) for draft in loads]
+    subjects = [finished_subject(draft.content, draft.path.name) for draft in loads]
     score = read_model_file(loads[0].content).settings.score
-    source = source_candidate(prepared.function, replace(prepared.trained, score=score))
-    evaluations = evaluate(candidates, folders[-1], source=source, track=track)
+    source = source_subject(prepared.function, replace(prepared.trained, score=score))
+    evaluations = evaluate(subjects, folders[-1], source=source, track=track)
     by_path = {
         draft.path: _with(prepared, draft, evaluation) for draft, evaluation in zip(loads, evaluations, strict=True)
     }
@@ -261,11 +273,18 @@ def _judged(prepared: _Prepared, model: FinishedModel) -> FinishedModel:
     allowed, evaluation = prepared.request.max_drop, model.evaluation
     if evaluation is None or allowed is None or evaluation.drop <= allowed:
         return model
-    refusal = f"{evaluation.verdict} --max-drop allows {100 * allowed:g} points, so {model.path} was not written."
+    refusal = f"{evaluation.verdict} --max-drop allows {percent(allowed)}, so {model.path} was not written."
     return replace(model, refusal=DropError(f"{refusal} {_REMEDY}"))
 
 
 def _notes(prepared: _Prepared, models: Sequence[FinishedModel]) -> tuple[str, ...]:
-    calibration = prepared.calibration.notes if prepared.calibration else ()
-    evaluation = next((left_out_note(model.evaluation) for model in models if model.evaluation), ())
-    return (*calibration, *evaluation)
+    notes = list(prepared.calibration.notes) if prepared.calibration else []
+    evaluation = next((model.evaluation for model in models if model.evaluation), None)
+    if evaluation is not None:
+        notes += left_out_note(evaluation)
+        if evaluation.source_guesses:
+            notes.append(
+                f"The source itself is right on {percent(evaluation.source_top1)} only, as guessing would be: "
+                "check --mean, --std, --color and the order of the labels."
+            )
+    return tuple(notes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from agent.errors import AgentError
-from converter.errors import ImagesError
+from converter.errors import ConversionError, ImagesError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Subject:
     """A model to evaluate: `name` for people, `ran_on` the runtime or device, `size_bytes` on disk."""
 
     name: str
@@ -123,7 +123,20 @@ class Evaluation:
         """By how much the top-1 accuracy of the model is below its source's; 0 without one."""
         if self.source is None:
             return 0.0
-        return self.source.accuracy(self.truth, among=1) - self.model.accuracy(self.truth, among=1)
+        lost = self.source.accuracy(self.truth, among=1) - self.model.accuracy(self.truth, among=1)
+        return round(lost, 9)  # 0.9 - 0.89 is a little more than 0.01
+
+    @property
+    def source_top1(self) -> float | None:
+        return None if self.source is None else self.source.accuracy(self.truth, among=1)
+
+    @property
+    def source_guesses(self) -> bool:
+        """Whether the source is hardly righter than one that always gives the most frequent class."""
+        if self.source_top1 is None or not self.labelled or len(np.unique(self.truth)) < 2:
+            return False
+        most_frequent = float(np.bincount(self.truth).max() / len(self.truth))
+        return self.source_top1 <= most_frequent + 0.1 * (1 - most_frequent)
 
     @property
     def agreement(self) -> float | None:
@@ -175,7 +188,9 @@ class Evaluation:
         full = self.to_json()
         names = ("images", "labelled", "drop", "agreement", "largest_score_difference")
         models = [{name: model[name] for name in ("top1", "top5", "macro_f1")} for model in full["models"]]
-        return {name: full[name] for name in names} | dict(zip(("source", "model"), models, strict=True))
+        difference = {"value": full[names[-1]]["value"], "label": full[names[-1]]["label"]}
+        figures = {name: full[name] for name in names} | {names[-1]: difference}
+        return figures | dict(zip(("source", "model"), models, strict=True))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -237,14 +252,14 @@ class Evaluation:
 
 
 def evaluate(
-    models: Sequence[Candidate], folder: ImageFolder, *, source: Candidate | None = None, track: Track
+    models: Sequence[Subject], folder: ImageFolder, *, source: Subject | None = None, track: Track
 ) -> tuple[Evaluation, ...]:
     """Classify every image with every model, and each once with the `source` of all: one Evaluation a model.
 
     All go through the agent's classifier. Raises ImagesError when no image decodes or a sub-folder is called
-    like no label, ModelError when a runtime fails.
+    like no label, ModelError when a runtime fails, ConversionError when a model answers NaN.
     """
-    candidates = [*([source] if source else []), *models]
+    subjects = [*([source] if source else []), *models]
     labels = models[0].classifier.labels
     truth = folder.truth(labels)
     if truth is None and source is None:
@@ -255,7 +270,7 @@ def evaluate(
     smallest_side = models[0].classifier.longest_side
     kept: list[int] = []
     left_out: list[str] = []
-    rows: list[list[tuple[Floats, float]]] = [[] for _ in candidates]
+    rows: list[list[tuple[Floats, float]]] = [[] for _ in subjects]
     for number, found in enumerate(track(folder.images, "Evaluating")):
         try:
             image = found.read(smallest_side=smallest_side)
@@ -263,11 +278,11 @@ def evaluate(
             left_out.append(f"{folder.name_of(found)}: {error}")
             continue
         kept.append(number)
-        for row, candidate in zip(rows, candidates, strict=True):
-            row.append(_all_scores(candidate.classifier, image))
+        for row, subject in zip(rows, subjects, strict=True):
+            row.append(_all_scores(subject, image, folder.name_of(found)))
     if not kept:
         raise ImagesError(f"None of the {len(left_out)} images of {folder.root} can be read: {left_out[0]}")
-    answers = [_answers(candidate, row) for candidate, row in zip(candidates, rows, strict=True)]
+    answers = [_answers(subject, row) for subject, row in zip(subjects, rows, strict=True)]
     return tuple(
         Evaluation(
             folder=folder,
@@ -296,19 +311,22 @@ def _points(drop: float) -> str:
     return f"{'under 0.1' if points < 0.05 else f'{points:.1f}'} points {'lost' if drop > 0 else 'gained'}"
 
 
-def _all_scores(classifier: Classifier, image: Image) -> tuple[Floats, float]:
-    categories, _, invoke_ms = classifier.classify(image, max_results=len(classifier.labels), score_threshold=0)
-    scores = np.zeros(len(classifier.labels), np.float32)  # what is no number, and so in no category, counts as 0
+def _all_scores(subject: Subject, image: Image, name: str) -> tuple[Floats, float]:
+    count = len(subject.classifier.labels)
+    categories, _, invoke_ms = subject.classifier.classify(image, max_results=count, score_threshold=-np.inf)
+    if len(categories) < count:  # what is no number reaches no threshold
+        raise ConversionError(f"{subject.name} answers {name} with scores that are no numbers (NaN): it is broken.")
+    scores = np.zeros(count, np.float32)
     for category in categories:
         scores[category.index] = category.score
     return scores, invoke_ms
 
 
-def _answers(candidate: Candidate, row: Sequence[tuple[Floats, float]]) -> Answers:
+def _answers(subject: Subject, row: Sequence[tuple[Floats, float]]) -> Answers:
     return Answers(
-        name=candidate.name,
-        ran_on=candidate.ran_on,
-        size_bytes=candidate.size_bytes,
+        name=subject.name,
+        ran_on=subject.ran_on,
+        size_bytes=subject.size_bytes,
         scores=np.stack([scores for scores, _ in row]),
         invoke_ms=np.asarray([invoke_ms for _, invoke_ms in row], np.float32),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,16 +78,20 @@ class ImageFolder:
         beside = [self.name_of(image) for image in self.images if image.class_name is None]
         if beside:
             raise ImagesError(f"{self.root} has class folders and images beside them ({beside[0]}): move those.")
-        known = {_plain(label): index for index, label in reversed(list(enumerate(labels)))}
-        indices = {str(index): index for index in range(len(labels))}
+        exact = {str(index): index for index in range(len(labels))}
+        exact |= {label: index for index, label in reversed(list(enumerate(labels)))}  # of two alike, the first
+        plain = [_plain(label) for label in labels]
+        counts = Counter(plain)
+        known = {label: index for index, label in enumerate(plain) if counts[label] == 1}
         numbers: dict[str | None, int] = {}
         for name in self.class_names:
-            number = known.get(_plain(name), indices.get(name))
+            number = exact.get(name, known.get(_plain(name)))
             if number is None:
-                (near,) = difflib.get_close_matches(_plain(name), known, n=1, cutoff=0)
+                near = [repr(labels[known[text]]) for text in difflib.get_close_matches(_plain(name), known, n=1)]
+                which = f"the nearest is {near[0]}" if near else f"they begin with {', '.join(map(repr, labels[:3]))}"
                 raise ImagesError(
-                    f"The folder {self.root / name} is called like none of the {len(labels)} labels; "
-                    f"the nearest is {labels[known[near]]!r}. Rename the folder, or check the labels."
+                    f"The folder {self.root / name} is called like none of the {len(labels)} labels; {which}. "
+                    "Rename the folder, or check the labels."
                 )
             numbers[name] = number
         return tuple(numbers[image.class_name] for image in self.images)

@@ -41,6 +41,7 @@ def _signature(source: Source, signature: Signature, size: Size | None) -> dict[
     if fits:
         try:
             lacking = _lacking_operators(source, signature, size)
+            why_not = "TensorFlow Lite lacks operators of it" if lacking else None
         except ConverterError as error:
             why_not, fits = str(error), isinstance(error, UsageError)  # which only leaves its size open
     return {

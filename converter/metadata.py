@@ -65,7 +65,7 @@ def pack_metadata(
         entries["min_runtime_version"] = min_runtime_version.encode().ljust(16, b"\0")
     files = {_LABEL_FILE: "".join(f"{label}\n" for label in labels)}
     if additions:
-        files[ADDITIONS] = json.dumps(additions, indent=1, ensure_ascii=False)
+        files[ADDITIONS] = json.dumps(additions, indent=1)
     return _with_zip(_with_entries(flatbuffer, entries), files)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from converter.errors import ConverterError, UsageError
@@ -28,9 +29,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
     Raises ConverterError when the disk is full or the folder does not let us.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
+        with open(part, "xb", opener=_open_no_link) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -39,7 +40,13 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         raise ConverterError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # on what cannot be written there is nothing to remove
+            part.unlink()
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """In a folder that others may write to, a link in the file's place could lead anywhere."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -82,7 +82,8 @@ class Quantizer:
             debugger = tf.lite.experimental.QuantizationDebugger(
                 quant_debug_model_content=model, debug_dataset=self._representative, debug_options=options
             )
-            debugger.run()
+            with _failures_in_a_sentence("int8"):
+                debugger.run()
             debugger.layer_statistics_dump(table)
         table.seek(0)
         rows = list(csv.DictReader(table))
@@ -214,6 +215,11 @@ def _failures_in_a_sentence(scheme: str) -> Iterator[None]:
 
 
 def _in_plain_words(complaint: str, scheme: str) -> str:
+    if "f16" in complaint:
+        return (
+            "The model computes in float16 (mixed precision), which TensorFlow Lite's layers do not. Load it under "
+            "keras.mixed_precision.set_global_policy('float32') and export it again."
+        )
     lacking = re.findall(r"(?:TF Select|Custom) ops: ([\w, ]+)", complaint)
     if lacking:
         names = sorted({name.strip() for names in lacking for name in names.split(",")})

@@ -64,12 +64,28 @@ class Request:
             raise UsageError("--keep-float and --explain are about int8: give --quantize int8, or --all.")
         if self.max_drop is not None and self.evaluation is None:
             raise UsageError("--max-drop needs images to judge by: --evaluate DIR.")
+        if max(map(abs, self.std)) < 1:
+            raise UsageError(
+                "--std below 1 is meant for pixels of 0 to 1, and here they are 0 to 255: give 255 times the values, "
+                f"--mean {_times_255(self.mean)} --std {_times_255(self.std)}."
+            )
+        if self.labels is not None and not self.labels.is_file():
+            raise UsageError(f"{self.labels} is no file: give the labels, one a line.")
+        if self.source.is_dir() and self.source.resolve() in self.output.resolve().parents:
+            raise UsageError(f"{self.output} lies inside {self.source}, which it would change: write it elsewhere.")
         if len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
             raise UsageError("--mean and --std have different numbers of values: give one, or one a channel.")
 
 
+def _times_255(values: Sequence[float]) -> str:
+    return ",".join(f"{255 * value:g}" for value in values)
+
+
 def trained_settings(request: Request, function: ImageFunction, folders: Sequence[ImageFolder]) -> ModelSettings:
+    """How the source is fed. Raises UsageError where the request does not fit the model."""
     channels, count = function.input.shape[3], max(function.output.shape)
+    if "int" in function.trained_dtype and (set(request.mean), set(request.std)) != ({0.0}, {1.0}):
+        raise UsageError(f"The model takes {function.trained_dtype} pixels as they are: give --mean 0 --std 1.")
     if channels == 1 and max(len(request.mean), len(request.std)) > 1:
         raise UsageError("--mean and --std have three values, and the model takes one channel: give one of each.")
     values = max(len(request.mean), len(request.std))
@@ -95,5 +111,12 @@ def _labels(request: Request, count: int, folders: Sequence[ImageFolder]) -> tup
     for folder in folders:
         if len(folder.class_names) == count:
             return folder.class_names
-    found = f" ({folders[0].root} has {len(folders[0].class_names)} class folders)" if folders else ""
-    raise UsageError(f"The model has {count} outputs and nothing names them{found}: give --labels FILE, one a line.")
+    found = "; ".join(f"{folder.root} has {_class_folders(folder)}" for folder in folders)
+    where = f" ({found})" if found else ""
+    raise UsageError(f"The model has {count} outputs and nothing names them{where}: give --labels FILE, one a line.")
+
+
+def _class_folders(folder: ImageFolder) -> str:
+    names = folder.class_names
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names)} class folders: {shown}" if names else "no class folders"

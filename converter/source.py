@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agent.image import Image
 from agent.models.classifier import Classifier
 from agent.models.metadata import Tensor
+from agent.models.preprocessing import Preprocessor
 from converter.errors import SourceError
 from converter.host import import_keras_2, import_tensorflow
 from converter.signature import Signature, choose_signature
@@ -54,9 +56,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class ImageFunction:
-    """One signature with nothing free: a float32 image of `input`'s shape in, the scores of `output` out."""
+    """One signature with nothing free: a float32 image of `input`'s shape in, the scores of `output` out.
+
+    `trained_dtype` is what the source itself takes.
+    """
 
     key: str
+    trained_dtype: str
     input: Tensor
     output: Tensor
     concrete: Any = field(repr=False)
@@ -103,13 +109,35 @@ def image_function(source: Source, *, key: str | None, size: Size | None) -> Ima
 
     try:
         concrete = _concrete(scores, chosen.input.shape)
+        shape = _sides(concrete.structured_outputs.shape)
     except Exception as error:
         raise SourceError(
             f"{source.path} cannot take an image of {_size(chosen.input)}: {_first_line(error)}."
         ) from error
-    shape = _sides(concrete.structured_outputs.shape)
+    if len(shape) < 2 or -1 in shape[1:]:
+        raise SourceError(f"{source.path} gives an output of shape {shape} for one image, not one score a label.")
     image = replace(chosen.input, dtype="float32")
-    return ImageFunction(chosen.key, image, replace(chosen.output, dtype="float32", shape=shape), concrete, source)
+    output = replace(chosen.output, dtype="float32", shape=shape)
+    return ImageFunction(chosen.key, chosen.input.dtype, image, output, concrete, source)
+
+
+def gives_probabilities(function: ImageFunction, settings: ModelSettings) -> bool:
+    """Whether the scores of a black, a gray and a white image are each at least 0 and in sum 1.
+
+    The last operator of a graph tells less: two softmaxes may be averaged after it.
+    """
+    prepare = Preprocessor(
+        function.input,
+        mean=settings.mean,
+        std=settings.std,
+        color="gray" if function.input.shape[3] == 1 else "rgb",
+        resize="stretch",
+    )
+    for value in (0, 128, 255):
+        scores = function.concrete(prepare(Image(np.full((8, 8, 3), value, np.uint8)))).numpy()
+        if not (scores.min() >= 0 and abs(float(scores.sum()) - 1) < 1e-3):
+            return False
+    return True
 
 
 def _size(tensor: Tensor) -> str:

@@ -57,7 +57,12 @@ except Exception as error:
     verdict["complaint"] = str(error) or type(error).__name__
 print(json.dumps(verdict))
 """
-_LOAD_IN_LITERT = "from converter.target import load_from_stdin; load_from_stdin()"
+_LOAD_IN_LITERT = """
+import sys
+sys.path[:] = {path!r}
+from converter.target import load_from_stdin
+load_from_stdin()
+"""
 
 
 def parse_target(text: str) -> Target:
@@ -145,7 +150,7 @@ def _table() -> dict[str, Any]:
 
 
 def _load_in_litert(model: bytes) -> str:
-    verdict = _load_in_child(Path(sys.executable), _LOAD_IN_LITERT, model, name=runtime())
+    verdict = _load_in_child(Path(sys.executable), _LOAD_IN_LITERT.format(path=sys.path), model, name=runtime())
     if verdict.complaint is not None:
         raise ConversionError(verdict.complaint)
     return f"It loads in {verdict.runtime}."
@@ -178,7 +183,7 @@ class _Verdict:
 
 
 def _load_in_child(python: Path, program: str, model: bytes, *, name: str) -> _Verdict:
-    # -I: neither the current folder nor PYTHONPATH belongs to the other Python.
+    # -I: neither the current folder nor PYTHONPATH may change what is imported.
     command = [str(python), "-I", "-c", program]
     try:
         child = subprocess.run(command, input=model, capture_output=True, timeout=_LIMIT_S, check=False)  # noqa: S603

@@ -43,13 +43,16 @@ def print_conversion(conversion: Conversion) -> None:
         ]
         print_table(("layer", "operator", "error of its output", "feeds"), layers)
     evaluations = [model.evaluation for model in conversion.models if model.evaluation is not None]
-    rows = [_source_row(evaluation) for evaluation in evaluations[:1]]
-    rows += [_row(model) for model in conversion.models]
-    print_table(("file", "scheme", "kB", "top-1", "agreement", "ms", ""), rows)
-    if len(conversion.models) == 1 and evaluations and conversion.models[0].refusal is None:
+    if evaluations:
+        rows = [_source_row(evaluations[0]), *map(_row, conversion.models)]
+        print_table(("file", "scheme", "kB", "top-1", "agreement", "ms", ""), rows)
+    else:
+        print_table(("file", "scheme", "kB", ""), [(*_row(model)[:3], _row(model)[-1]) for model in conversion.models])
+    several = len(conversion.models) > 1
+    if evaluations and not several and conversion.accepted:
         print(evaluations[0].verdict)  # a refusal says it too
-    for checked in dict.fromkeys(model.checked for model in conversion.models if model.checked):
-        print(checked)
+    for model in conversion.accepted:
+        print(f"{model.path.name}: {model.checked}" if several else model.checked)
 
 
 def _source_row(evaluation: Evaluation) -> tuple[str, ...]:

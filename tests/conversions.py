@@ -47,7 +47,9 @@ QUIET = ("ignore:Statistics for quantized inputs:UserWarning", "ignore:__array__
 def converted(source: Path, output: Path, *schemes: Scheme, **changes: Any) -> Conversion:
     """Of a model that takes 0..1, unless `changes` say otherwise."""
     values: dict[str, Any] = {"mean": (0.0,), "std": (255.0,), "texts": {"name": "test", "version": "1"}}
-    return convert(Request(source=source, output=output, schemes=schemes, **values | changes), track=untracked)
+    conversion = convert(Request(source=source, output=output, schemes=schemes, **values | changes), track=untracked)
+    conversion.write()
+    return conversion
 
 
 def contents(conversion: Conversion) -> dict[Scheme, bytes]:

@@ -283,9 +283,20 @@ def _read_additions(packed: _PackedFiles) -> tuple[ModelSettings, dict[str, Any]
         raise DamagedError(f"its {ADDITIONS} is not JSON: {error}") from None
     if not isinstance(additions, dict):
         raise DamagedError(f"its {ADDITIONS} is no JSON object")
-    provenance = additions.get("provenance")
     settings = check_settings(additions.get("settings", {}), where=ADDITIONS)
-    return settings, provenance if isinstance(provenance, dict) else None
+    provenance = additions.get("provenance")
+    return settings, _harmless(provenance) if isinstance(provenance, dict) else None
+
+
+def _harmless(value: Any, depth: int = 4) -> Any:
+    """JSON of a file that anybody may have written, without what would break or steer a terminal that shows it."""
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() else " " for letter in value)
+    if isinstance(value, dict | list) and not depth:
+        return None
+    if isinstance(value, dict):
+        return {_harmless(key): _harmless(part, depth - 1) for key, part in value.items()}
+    return [_harmless(part, depth - 1) for part in value] if isinstance(value, list) else value
 
 
 def _labels(tensor: Table, packed: _PackedFiles) -> tuple[str, ...] | None:

@@ -22,7 +22,7 @@ NAME = "edge-convert: MobileNetV2 224 to int8, 100 + 200 images"
 
 
 def figures() -> Iterator[Figure | Skipped]:
-    if not (SOURCE / "mobilenet_v2").is_dir():
+    if not (SOURCE / "mobilenet_v2").is_dir() or not CONVERTER.exists():
         yield Skipped(NAME, "TensorFlow could not be installed")
         return
     rounds = [convert(OWN_MODEL) for _ in range(ROUNDS)]

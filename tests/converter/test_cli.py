@@ -11,7 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
-pytestmark = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Statistics for quantized inputs"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),  # Keras saves
+]
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "converter.cli")
@@ -178,8 +181,17 @@ def test_without_mean_and_std_the_three_choices_are_said(
         (("--input-size", "64x32"), "--input-size 64x32, and the model takes ? x 32 x 32 x 3 only."),
         (("--signature", "train"), "There is no signature 'train'; there are serve, serving_default."),
         (("--max-drop", "0.1"), "--max-drop needs images to judge by: --evaluate DIR."),
+        (("--report", "r.html"), "--report is the page of an evaluation: it needs images, --evaluate DIR."),
+        (("--deploy", "kitchen"), "--deploy kitchen names no folder on another machine: USER@HOST:/PATH."),
         (
-            ("--report", "r.pdf"),
+            ("--mean", "0.5", "--std", "0.25,0.5,0.5"),
+            (
+                "--std below 1 is meant for pixels of 0 to 1, and here they are 0 to 255: give 255 times the values, "
+                "--mean 127.5 --std 63.75,127.5,127.5."
+            ),
+        ),
+        (
+            ("--evaluate", ".", "--report", "r.pdf"),
             "--report r.pdf: the page's name ends in .html; its figures go beside it as .json.",
         ),
         (
@@ -205,7 +217,7 @@ def test_wrong_options_end_with_2_and_a_sentence(
 
 def test_a_report_needs_a_folder_before_any_work(output: Path, to_float: EdgeConvert) -> None:
     report = output.parent / "absent" / "r.html"
-    ended = to_float("--report", report)
+    ended = to_float("--evaluate", ".", "--report", report)
     refused(ended, 2, f"The folder {report.parent} does not exist: make it first.", output)
 
 
@@ -222,9 +234,9 @@ def test_missing_labels_are_asked_for(
     refused(edge_convert("convert", small_saved_model, output, *FLOAT), 2, said.format(""), output)
     flat = color_images / "red"
     ended = edge_convert("convert", small_saved_model, output, *FED, "--calibration", flat)
-    refused(ended, 2, said.format(f" ({flat} has 0 class folders)"), output)
+    refused(ended, 2, said.format(f" ({flat} has no class folders)"), output)
     ended = edge_convert("convert", small_saved_model, output, *FLOAT, "--labels", output.parent / "absent.txt")
-    refused(ended, 2, f"{output.parent / 'absent.txt'} cannot be read: No such file or directory.", output)
+    refused(ended, 2, f"{output.parent / 'absent.txt'} is no file: give the labels, one a line.", output)
 
 
 def test_an_unknown_layer_is_answered_with_the_nearest(
@@ -426,8 +438,7 @@ def test_evaluate_refuses_a_worse_model_if_told_to(
     (tmp_path / "swapped.yaml").write_text("color: bgr\n")
     ended = edge_convert("evaluate", swapped, color_images, "--source", small_saved_model, "--max-drop", "0.01")
     assert ended.code == 1
-    assert ended.err.startswith("edge-convert: On 80 labelled images the finished model is right on ")
-    assert ended.err.endswith(" --max-drop allows 1 points.\n")
+    assert ended.err == "edge-convert: 50.0 % of top-1 are lost, and --max-drop allows 1.0 %.\n"
 
 
 @pytest.mark.parametrize(
@@ -446,3 +457,48 @@ def test_evaluate_refuses_what_is_no_model(
     assert (ended.code, ended.out) == (1, "")
     assert said in ended.err
     assert ended.err.count("\n") == 1
+
+
+def test_a_wrong_range_shows_in_a_note_where_images_are_labelled(
+    color_images: Path, to_float: EdgeConvert, output: Path
+) -> None:
+    ended = to_float("--mean", "40000", "--std", "1", "--evaluate", color_images)
+    assert ended.code == 0
+    assert "The source itself is right on 25.0 % only, as guessing would be: check --mean, --std" in ended.err
+    assert output.exists()
+
+
+def test_where_the_report_cannot_be_written_there_is_no_model_either(
+    color_images: Path, output: Path, to_float: EdgeConvert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    report = output.parent / "r.html"
+    ended = to_float("--evaluate", color_images, "--report", report)
+    refused(ended, 1, f"{report} cannot be written: No space left on device.", output)
+
+
+def test_the_report_of_a_refused_model_says_so(
+    small_saved_model: Path, color_images: Path, output: Path, edge_convert: EdgeConvert
+) -> None:
+    report = output.parent / "r.html"
+    ended = edge_convert(
+        *("convert", small_saved_model, output, "--all", "--mean", "0", "--std", "255", "--calibration", color_images),
+        *("--evaluate", color_images, "--report", report, "--target", "tflite-runtime", "--max-drop", "0"),
+    )
+    assert f"Report: {output.parent / 'r-none.html'}" in ended.out
+    pages = sorted(page.name for page in output.parent.glob("*.html"))
+    assert {"r-float16.html", "r-int8.html", "r-none.html"} <= set(pages)
+    assert "accepted" in (output.parent / "r-none.html").read_text()
+
+
+def test_a_source_of_another_form_is_compared_by_the_signature_that_it_has(
+    finished: Path, small_model: Any, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
+) -> None:
+    small_model.save(tmp_path / "colors.keras")
+    ended = edge_convert("evaluate", finished, color_images, "--source", tmp_path / "colors.keras", "--json")
+    assert ended.code == 0
+    assert json.loads(ended.out)["agreement"] > 0.9
+    assert ended.err == f"edge-convert: {finished} was made from another model than {tmp_path / 'colors.keras'}.\n"

@@ -21,6 +21,7 @@ def desk(tmp_path: Path, small_saved_model: Path, color_images: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.timeout(300)  # TensorFlow starts anew for each
 @pytest.mark.skipif(shutil.which("unzip") is None, reason="unzip is not installed: apt install unzip")
 def test_every_command_of_the_documents_works(desk: Path) -> None:
     lines = dict.fromkeys(line for document in DOCUMENTS for line in commands(document))  # each once

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from conversions import QUIET, converted, finished_classifier, readable_images, scores, source_classifier, write_labels
 
-from converter.errors import DropError, ImagesError, UsageError
-from converter.evaluation import Answers, Evaluation, class_figures
-from converter.image_folder import FoundImage, ImageFolder
+from agent.models.classifier import Classifier
+from agent.models.metadata import Tensor
+from agent.models.settings import ModelSettings
+from converter.errors import ConversionError, DropError, ImagesError, UsageError
+from converter.evaluation import Answers, Evaluation, Subject, class_figures, evaluate
+from converter.image_folder import FoundImage, ImageFolder, list_images
+from converter.progress import untracked
 
 if TYPE_CHECKING:
     from converter.conversion import Conversion
@@ -186,7 +190,7 @@ def test_a_refusal_gives_the_figures_and_the_remedy(gated: Conversion) -> None:
     refusal = str(int8.refusal)
     assert refusal.startswith("On 80 labelled images the finished model is right on 25.0 %, the source on 100.0 %: ")
     assert "75.0 points lost" in refusal
-    assert f"--max-drop allows 2 points, so {int8.path} was not written." in refusal
+    assert f"--max-drop allows 2.0 %, so {int8.path} was not written." in refusal
     assert "--explain" in refusal
     assert "--keep-float" in refusal
     assert "--quantize float16" in refusal
@@ -206,3 +210,37 @@ def test_a_folder_that_is_called_like_no_label_is_refused_before_any_work(
     with pytest.raises(ImagesError, match="is called like none of the 4 labels"):
         converted(small_saved_model, tmp_path / "c.tflite", "none", **asked)
     assert not (tmp_path / "c.tflite").exists()
+
+
+def test_a_drop_of_exactly_what_is_allowed_is_allowed() -> None:
+    right, wrong = (0.9, 0.1), (0.1, 0.9)
+    source = answers("source", [right] * 90 + [wrong] * 10)
+    model = answers("model", [right] * 89 + [wrong] * 11)
+    assert evaluation([0] * 100, source, model).drop == 0.01
+
+
+class Fixed(Classifier):
+    """Answers the same raw scores whatever it sees."""
+
+    def __init__(self, *raw: float) -> None:
+        labels = tuple(f"class {index}" for index in range(len(raw)))
+        settings = ModelSettings(labels=labels, mean=(0.0,), std=(1.0,), score="probability")
+        super().__init__(
+            (Tensor("image", (1, 8, 8, 3), "float32"),), (Tensor("scores", (1, len(raw)), "float32"),), settings
+        )
+        self._raw = np.asarray(raw, np.float32)
+
+    def _invoke(self, tensor: Any) -> Any:
+        return self._raw
+
+
+def test_a_model_that_answers_no_numbers_is_refused(color_images: Path) -> None:
+    broken = Subject("broken.tflite", "here", 1, Fixed(np.nan, np.nan, np.nan, np.nan))
+    with pytest.raises(ConversionError, match=r"^broken\.tflite answers .* with scores that are no numbers"):
+        evaluate([broken], list_images(color_images / "red"), source=broken, track=untracked)
+
+
+def test_negative_scores_are_scores(color_images: Path) -> None:
+    below = Subject("below.tflite", "here", 1, Fixed(-4, -3, -1, -2))
+    (result,) = evaluate([below], list_images(color_images / "red"), source=below, track=untracked)
+    assert set(result.model.best.tolist()) == {2}

@@ -178,3 +178,8 @@ def test_linked_class_folders_are_followed_and_no_link_leads_in_circles(color_im
     folder = list_images(tmp_path)
     assert folder.class_names == ("blue", "red")
     assert len(folder.images) == 40
+
+
+def test_labels_that_differ_in_case_or_hyphen_only_are_told_apart(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "t-shirt/1.png", "t_shirt/1.png", "A/1.png", "a/1.png")
+    assert list_images(folder).truth(("a", "A", "t_shirt", "t-shirt")) == (1, 0, 3, 2)

@@ -28,6 +28,17 @@ def at_most_a_kilobyte_a_file() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def part(folder: Path) -> Path:
+    return folder / f".m.tflite.{os.getpid()}.part"
+
+
+def test_nobody_can_lead_the_writing_elsewhere_by_a_link(tmp_path: Path) -> None:
+    part(tmp_path).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConverterError, match="File exists"):
+        write_whole(tmp_path / "m.tflite", b"content")
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_an_existing_file_needs_force(tmp_path: Path) -> None:
     (tmp_path / "m.tflite").write_bytes(b"earlier")
     with pytest.raises(UsageError) as raised:
@@ -63,9 +74,13 @@ def test_who_reads_the_earlier_file_reads_it_to_its_end(tmp_path: Path) -> None:
         assert reader.read() == b"earlier"
 
 
-def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_whole(tmp_path / "m.tflite", b"earlier")
-    (tmp_path / ".m.tflite.part").symlink_to("/dev/full")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ConverterError) as raised:
         write_whole(tmp_path / "m.tflite", b"later")
     assert str(raised.value) == f"{tmp_path / 'm.tflite'} cannot be written: No space left on device."
@@ -86,7 +101,7 @@ def test_an_interrupted_write_leaves_the_earlier_file_and_nothing_else(
     write_whole(tmp_path / "m.tflite", b"earlier")
 
     def interrupted(descriptor: int) -> None:
-        assert (tmp_path / ".m.tflite.part").read_bytes() == b"later"
+        assert part(tmp_path).read_bytes() == b"later"
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "fsync", interrupted)
@@ -100,9 +115,21 @@ def test_content_and_name_are_both_on_the_disk_when_it_returns(tmp_path: Path, m
     synced: list[Path] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
     write_whole(tmp_path / "m.tflite", b"content")
-    assert synced == [tmp_path / ".m.tflite.part", tmp_path]
+    assert synced == [part(tmp_path), tmp_path]
 
 
 def test_a_folder_that_vanished_meanwhile_is_said_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConverterError, match=r"cannot be written: No such file or directory\.$"):
         write_whole(tmp_path / "gone" / "m.tflite", b"content")
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_in_the_same_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", read_only)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with pytest.raises(ConverterError, match=r"m\.tflite cannot be written: Read-only file system\.$"):
+        write_whole(tmp_path / "m.tflite", b"later")

@@ -335,5 +335,5 @@ def test_an_interrupt_while_writing_leaves_no_half_file(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, result)
-    assert seen == [".report.html.part"]
+    assert seen == [f".report.html.{os.getpid()}.part"]
     assert set(tmp_path.iterdir()) == before

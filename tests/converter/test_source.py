@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from conversions import converted
 
 from agent.image import Image
+from agent.models.metadata import read_model_file
 from agent.models.settings import ModelSettings
-from converter.errors import SourceError, UsageError
+from converter.errors import ConversionError, SourceError, UsageError
 from converter.source import SourceClassifier, image_function, open_source
 
 if TYPE_CHECKING:
@@ -355,3 +357,43 @@ def test_what_does_not_exist_or_is_of_another_kind_is_refused(tmp_path: Path) ->
     assert refusal(tmp_path / "m.onnx") == (
         f"{tmp_path / 'm.onnx'} is no SavedModel folder and no .keras or .h5 file: give what training saved."
     )
+
+
+def test_pixels_that_the_model_takes_as_integers_need_no_range(tmp_path: Path, color_images: Path) -> None:
+    image = layers.Input((32, 32, 3), dtype="uint8")
+    scaled = layers.Rescaling(1 / 255)(layers.Lambda(lambda pixels: tf.cast(pixels, tf.float32))(image))
+    scores = layers.Dense(4, activation="softmax")(layers.GlobalAveragePooling2D()(scaled))
+    tf.keras.Model(image, scores).export(str(tmp_path / "bytes"), verbose=False)
+    with pytest.raises(UsageError, match=r"^The model takes uint8 pixels as they are: give --mean 0 --std 1\.$"):
+        converted(tmp_path / "bytes", tmp_path / "b.tflite", "none", calibration=color_images)
+    done = converted(tmp_path / "bytes", tmp_path / "b.tflite", "none", std=(1.0,), evaluation=color_images)
+    assert done.models[0].evaluation is not None
+    assert done.models[0].evaluation.agreement == 1
+
+
+def test_mixed_precision_is_named(tmp_path: Path, color_images: Path) -> None:
+    image = layers.Input((32, 32, 3))
+    convolved = layers.Conv2D(4, 3, dtype="mixed_float16")(image)
+    scores = layers.Dense(4, activation="softmax", dtype="float32")(layers.GlobalAveragePooling2D()(convolved))
+    tf.keras.Model(image, scores).export(str(tmp_path / "mixed"), verbose=False)
+    (model,) = converted(tmp_path / "mixed", tmp_path / "m.tflite", "none", evaluation=color_images).models
+    assert isinstance(model.refusal, ConversionError)
+    assert str(model.refusal).startswith("The model computes in float16 (mixed precision)")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_output_that_is_not_one_score_a_label_is_refused(tmp_path: Path, rank: int) -> None:
+    spec = tf.TensorSpec((None, 8, 8, 3), tf.float32, "image")
+    odd = tf.Module()
+    odd.serve = tf.function(lambda image: {"out": tf.reduce_mean(image, axis=list(range(4 - rank)))}, [spec])
+    tf.saved_model.save(odd, str(tmp_path / "odd"), signatures={"serving_default": odd.serve})
+    assert "\n" not in refusal(tmp_path / "odd")
+
+
+def test_an_average_of_softmaxes_is_known_to_be_probabilities(tmp_path: Path, color_images: Path) -> None:
+    image = layers.Input((32, 32, 3))
+    pooled = layers.GlobalAveragePooling2D()(image)
+    both = [layers.Dense(4, activation="softmax")(pooled) for _ in range(2)]
+    tf.keras.Model(image, layers.Average()(both)).export(str(tmp_path / "both"), verbose=False)
+    converted(tmp_path / "both", tmp_path / "b.tflite", "none", evaluation=color_images)
+    assert read_model_file((tmp_path / "b.tflite").read_bytes()).settings.score == "probability"

@@ -13,6 +13,7 @@ from models_on_disk import BARE_DIGITS, DIGIT_LABELS, DIGITS, digits, with_free_
 from agent.errors import ModelError
 from agent.models.metadata import Operator, Tensor, _only_fitting_labels, _PackedFiles, read_model_file
 from agent.models.settings import ModelSettings
+from converter.metadata import pack_metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -192,3 +193,22 @@ def test_no_cut_of_a_published_model_is_taken_for_a_whole_one(assets: Path, perc
         else:
             assert model.settings.labels is None  # names none in its metadata, and its zip is gone
             assert "broken_metadata" in str(path)
+
+
+def test_provenance_of_an_untrusted_file_is_harmless_to_show() -> None:
+    deep: object = "end"
+    for _ in range(900):
+        deep = [deep]
+    said = {"source": {"name": "\x1b[31m\ud800\nbirds"}, "deep": deep, "scheme": "int8", "drop": 0.5}
+    model = pack_metadata(
+        BARE_DIGITS,
+        labels=DIGIT_LABELS,
+        mean=[0.0],
+        std=[255.0],
+        color="gray",
+        name="digits",
+        version="1",
+        additions={"provenance": said},
+    )
+    read = read_model_file(model).provenance
+    assert read == {"source": {"name": " [31m  birds"}, "deep": [[[None]]], "scheme": "int8", "drop": 0.5}
