@@ -8,13 +8,14 @@ from agent.models.interpreter import runtime
 from agent.models.metadata import ADDITIONS, read_model_file
 from agent.models.settings import ModelSettings, check_settings, final_settings
 from agent.models.tflite import TFLiteClassifier
-from converter.errors import SourceError
-from converter.evaluation import Subject, evaluate
+from converter.errors import ConversionError, SourceError
+from converter.evaluation import Subject, evaluate, percent
 from converter.host import device_name
 from converter.image_folder import list_images
 from converter.source import SourceClassifier, image_function, open_source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from agent.models.metadata import ModelFile
@@ -43,26 +44,37 @@ def compare(
     file = _read(path)
     settings = final_settings(path, own=file.settings, given=ModelSettings())
     model = _subject(file, settings, path.name)
-    if source is None:
-        (evaluation,) = evaluate([model], folder, track=track)
-        return evaluation, left_out_note(evaluation)
+    made_of, notes = _source_of(file, settings, source, signature) if source is not None else (None, ())
+    (evaluation,) = evaluate([model], folder, source=made_of, track=track)
+    if evaluation.broken is not None:
+        raise ConversionError(evaluation.broken)
+    return evaluation, (*notes, *evaluation_notes(evaluation))
+
+
+def evaluation_notes(evaluation: Evaluation) -> Iterator[str]:
+    """Sentences on what the figures leave out, or stand on."""
+    if names := evaluation.left_out:
+        yield f"{len(names)} images cannot be read and were left out: {'; '.join(names[:3])}"
+    if evaluation.source_guesses:
+        yield (
+            f"The source itself is right on {percent(evaluation.source_top1)} only, as guessing would be: "
+            "check --mean, --std, --color and the order of the labels."
+        )
+
+
+def _source_of(
+    file: ModelFile, settings: ModelSettings, path: Path, signature: str | None
+) -> tuple[Subject, tuple[str, ...]]:
+    """The model at `path`, fed as `file` says that its source was; with a note where it is another one."""
     origin = _stated(file, "source")
-    height, width = model.classifier.input.shape[1:3]
-    opened = open_source(source)
+    source = open_source(path)
     noted = origin.get("signature")
-    key = signature or (noted if isinstance(noted, str) and noted in opened.calls else None)
-    function = image_function(opened, key=key, size=(height, width))
+    key = signature or (noted if isinstance(noted, str) and noted in source.calls else None)
+    _, height, width, _ = file.inputs[0].shape
+    function = image_function(source, key=key, size=(height, width))
     fed = settings.overridden_by(check_settings(_stated(file, "fed"), where=ADDITIONS))
-    (evaluation,) = evaluate([model], folder, source=source_subject(function, fed), track=track)
-    same = origin.get("sha256") in (None, function.source.sha256)
-    other = () if same else (f"{path} was made from another model than {source}.",)
-    return evaluation, (*other, *left_out_note(evaluation))
-
-
-def left_out_note(evaluation: Evaluation) -> tuple[str, ...]:
-    """A sentence on the images that could not be read, if there were any."""
-    names = evaluation.left_out
-    return (f"{len(names)} images cannot be read and were left out: {'; '.join(names[:3])}",) if names else ()
+    same = origin.get("sha256") in (None, source.sha256)
+    return source_subject(function, fed), () if same else (f"The file was made from another model than {path}.",)
 
 
 def _stated(file: ModelFile, key: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent.errors import AgentError, ModelError
 from agent.models.metadata import read_model_file
 from converter.calibration import calibrate
-from converter.comparison import finished_subject, left_out_note, source_subject
+from converter.comparison import evaluation_notes, finished_subject, source_subject
 from converter.errors import ConversionError, ConverterError, DropError
 from converter.evaluation import evaluate, percent
 from converter.host import import_tensorflow
@@ -150,7 +150,7 @@ def _prepare(
     request: Request, function: ImageFunction, trained: ModelSettings, folders: Sequence[ImageFolder], track: Track
 ) -> _Prepared:
     moved, packed = _moved_into_the_graph(request, function, trained)
-    if request.calibration is None:
+    if request.calibration is None or not request.quantizes:
         return _Prepared(request, function, trained, packed, Quantizer(moved, None), None)
     calibration = calibrate(folders[0], function.input, trained, track=track)
     quantizer = Quantizer(moved, lambda: calibration.representative(moved.input, packed))
@@ -265,6 +265,8 @@ def _evaluated(
 
 
 def _with(prepared: _Prepared, draft: FinishedModel, evaluation: Evaluation) -> FinishedModel:
+    if evaluation.broken is not None:
+        return replace(draft, refusal=ConversionError(f"{evaluation.broken} Try another scheme."))
     content = _packed(prepared, draft.scheme, draft.content, evaluation)
     return replace(draft, content=content, evaluation=evaluation.with_size(len(content)))
 
@@ -280,11 +282,4 @@ def _judged(prepared: _Prepared, model: FinishedModel) -> FinishedModel:
 def _notes(prepared: _Prepared, models: Sequence[FinishedModel]) -> tuple[str, ...]:
     notes = list(prepared.calibration.notes) if prepared.calibration else []
     evaluation = next((model.evaluation for model in models if model.evaluation), None)
-    if evaluation is not None:
-        notes += left_out_note(evaluation)
-        if evaluation.source_guesses:
-            notes.append(
-                f"The source itself is right on {percent(evaluation.source_top1)} only, as guessing would be: "
-                "check --mean, --std, --color and the order of the labels."
-            )
-    return tuple(notes)
+    return tuple([*notes, *evaluation_notes(evaluation)] if evaluation else notes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from agent.errors import AgentError
-from converter.errors import ConversionError, ImagesError
+from converter.errors import ImagesError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,6 +125,16 @@ class Evaluation:
             return 0.0
         lost = self.source.accuracy(self.truth, among=1) - self.model.accuracy(self.truth, among=1)
         return round(lost, 9)  # 0.9 - 0.89 is a little more than 0.01
+
+    @property
+    def broken(self) -> str | None:
+        """Which model answers which image with no number, in a sentence; then no figure means anything."""
+        for answers in self.answers:
+            images = np.flatnonzero(~np.isfinite(answers.scores).all(axis=1))
+            if images.size:
+                image = self.folder.name_of(self.images[images[0]])
+                return f"{answers.name} answers {len(images)} images, {image} first, with what is no number (NaN)."
+        return None
 
     @property
     def source_top1(self) -> float | None:
@@ -257,9 +267,8 @@ def evaluate(
     """Classify every image with every model, and each once with the `source` of all: one Evaluation a model.
 
     All go through the agent's classifier. Raises ImagesError when no image decodes or a sub-folder is called
-    like no label, ModelError when a runtime fails, ConversionError when a model answers NaN.
+    like no label, ModelError when a runtime fails.
     """
-    subjects = [*([source] if source else []), *models]
     labels = models[0].classifier.labels
     truth = folder.truth(labels)
     if truth is None and source is None:
@@ -267,7 +276,26 @@ def evaluate(
             f"{folder.root} has no class folders, so nothing says which answers are right: make one folder a class, "
             "or compare with the source, --source SAVED_MODEL."
         )
-    smallest_side = models[0].classifier.longest_side
+    kept, left_out, answers = _classify([source, *models] if source else models, folder, track)
+    return tuple(
+        Evaluation(
+            folder=folder,
+            labels=labels,
+            images=tuple(folder.images[number] for number in kept),
+            left_out=left_out,
+            labelled=truth is not None,
+            truth=answers[0].best if truth is None else np.asarray([truth[number] for number in kept]),
+            answers=(answers[0], answer) if source else (answer,),
+        )
+        for answer in answers[1 if source else 0 :]
+    )
+
+
+def _classify(
+    subjects: Sequence[Subject], folder: ImageFolder, track: Track
+) -> tuple[list[int], tuple[str, ...], list[Answers]]:
+    """Numbers of the images that decode, why the others do not, and what each subject says of the first."""
+    smallest_side = subjects[-1].classifier.longest_side
     kept: list[int] = []
     left_out: list[str] = []
     rows: list[list[tuple[Floats, float]]] = [[] for _ in subjects]
@@ -279,22 +307,10 @@ def evaluate(
             continue
         kept.append(number)
         for row, subject in zip(rows, subjects, strict=True):
-            row.append(_all_scores(subject, image, folder.name_of(found)))
+            row.append(_all_scores(subject.classifier, image))
     if not kept:
         raise ImagesError(f"None of the {len(left_out)} images of {folder.root} can be read: {left_out[0]}")
-    answers = [_answers(subject, row) for subject, row in zip(subjects, rows, strict=True)]
-    return tuple(
-        Evaluation(
-            folder=folder,
-            labels=labels,
-            images=tuple(folder.images[number] for number in kept),
-            left_out=tuple(left_out),
-            labelled=truth is not None,
-            truth=answers[0].best if truth is None else np.asarray([truth[number] for number in kept]),
-            answers=(answers[0], answer) if source else (answer,),
-        )
-        for answer in answers[1 if source else 0 :]
-    )
+    return kept, tuple(left_out), [_answers(subject, row) for subject, row in zip(subjects, rows, strict=True)]
 
 
 def percent(share: float | None) -> str:
@@ -311,12 +327,11 @@ def _points(drop: float) -> str:
     return f"{'under 0.1' if points < 0.05 else f'{points:.1f}'} points {'lost' if drop > 0 else 'gained'}"
 
 
-def _all_scores(subject: Subject, image: Image, name: str) -> tuple[Floats, float]:
-    count = len(subject.classifier.labels)
-    categories, _, invoke_ms = subject.classifier.classify(image, max_results=count, score_threshold=-np.inf)
-    if len(categories) < count:  # what is no number reaches no threshold
-        raise ConversionError(f"{subject.name} answers {name} with scores that are no numbers (NaN): it is broken.")
-    scores = np.zeros(count, np.float32)
+def _all_scores(classifier: Classifier, image: Image) -> tuple[Floats, float]:
+    """Every score, NaN where the model gives no number, which reaches no threshold; and the time of the invoke."""
+    count = len(classifier.labels)
+    categories, _, invoke_ms = classifier.classify(image, max_results=count, score_threshold=-np.inf)
+    scores = np.full(count, np.nan, np.float32)
     for category in categories:
         scores[category.index] = category.score
     return scores, invoke_ms

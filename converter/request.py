@@ -53,14 +53,18 @@ class Request:
             return {self.schemes[0]: self.output}
         return {scheme: self.output.with_name(f"{self.output.stem}-{scheme}.tflite") for scheme in self.schemes}
 
+    @property
+    def quantizes(self) -> bool:
+        """Whether ranges have to be measured."""
+        return any(scheme in INT8_SCHEMES for scheme in self.schemes)
+
     def check(self) -> None:
         """Raises UsageError for options that contradict one another."""
         if self.output.suffix != ".tflite":
             raise UsageError(f"{self.output} does not end in .tflite, so no agent would look at it.")
-        int8 = any(scheme in INT8_SCHEMES for scheme in self.schemes)
-        if int8 and self.calibration is None:
+        if self.quantizes and self.calibration is None:
             raise UsageError("int8 measures its ranges on your images: give a folder of them, --calibration DIR.")
-        if not int8 and (self.keep_float or self.explain):
+        if not self.quantizes and (self.keep_float or self.explain):
             raise UsageError("--keep-float and --explain are about int8: give --quantize int8, or --all.")
         if self.max_drop is not None and self.evaluation is None:
             raise UsageError("--max-drop needs images to judge by: --evaluate DIR.")

@@ -155,18 +155,7 @@ def _open_saved_model(path: Path) -> Source:
             f"{path} is no SavedModel: it has no saved_model.pb. Give the folder that model.export wrote."
         )
     tf = import_tensorflow()
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # noqa: PLC0415
-
-    proto = SavedModel()
-    try:
-        proto.ParseFromString((path / "saved_model.pb").read_bytes())
-        graph = next(graph for graph in proto.meta_graphs if "serve" in graph.meta_info_def.tags)
-    except StopIteration:
-        if not proto.meta_graphs:
-            raise SourceError(f"{path / 'saved_model.pb'} is empty. Copy it again.") from None
-        raise SourceError(f"{path} holds no graph for serving (the tag `serve`): save the model again.") from None
-    except Exception as error:
-        raise SourceError(f"{path / 'saved_model.pb'} is damaged: {_first_line(error)}. Copy it again.") from error
+    graph = _serving_graph(path / "saved_model.pb")
     keras = _keras_of(path, graph)
     if keras is not None and keras.startswith("2"):
         import_keras_2()
@@ -185,6 +174,22 @@ def _open_saved_model(path: Path) -> Source:
         calls={key: loaded.signatures[key] for key in keys},
         loaded=loaded,
     )
+
+
+def _serving_graph(path: Path) -> Any:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # noqa: PLC0415
+
+    proto = SavedModel()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except Exception as error:
+        raise SourceError(f"{path} is damaged: {_first_line(error)}. Copy it again.") from error
+    if not proto.meta_graphs:
+        raise SourceError(f"{path} is empty. Copy it again.")
+    for graph in proto.meta_graphs:
+        if "serve" in graph.meta_info_def.tags:
+            return graph
+    raise SourceError(f"{path.parent} holds no graph for serving (the tag `serve`): save the model again.")
 
 
 def _keras_of(path: Path, graph: Any) -> str | None:

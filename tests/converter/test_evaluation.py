@@ -12,6 +12,8 @@ from conversions import QUIET, converted, finished_classifier, readable_images, 
 from agent.models.classifier import Classifier
 from agent.models.metadata import Tensor
 from agent.models.settings import ModelSettings
+from converter import conversion
+from converter.comparison import finished_subject
 from converter.errors import ConversionError, DropError, ImagesError, UsageError
 from converter.evaluation import Answers, Evaluation, Subject, class_figures, evaluate
 from converter.image_folder import FoundImage, ImageFolder, list_images
@@ -234,10 +236,29 @@ class Fixed(Classifier):
         return self._raw
 
 
-def test_a_model_that_answers_no_numbers_is_refused(color_images: Path) -> None:
-    broken = Subject("broken.tflite", "here", 1, Fixed(np.nan, np.nan, np.nan, np.nan))
-    with pytest.raises(ConversionError, match=r"^broken\.tflite answers .* with scores that are no numbers"):
-        evaluate([broken], list_images(color_images / "red"), source=broken, track=untracked)
+def test_answers_that_are_no_numbers_are_told(color_images: Path) -> None:
+    broken = Subject("broken.tflite", "here", 1, Fixed(np.nan, 1, 2, 3))
+    whole = Subject("whole", "here", 1, Fixed(0, 1, 2, 3))
+    (result,) = evaluate([broken], list_images(color_images / "red"), source=whole, track=untracked)
+    assert result.broken is not None
+    assert result.broken.startswith("broken.tflite answers 20 images, ")
+
+
+def test_a_scheme_that_answers_no_numbers_is_refused_and_the_others_are_written(
+    small_saved_model: Path, color_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def subject(content: bytes, name: str) -> Subject:
+        return (
+            Subject(name, "here", 1, Fixed(np.nan, 0, 0, 1)) if "float16" in name else finished_subject(content, name)
+        )
+
+    monkeypatch.setattr(conversion, "finished_subject", subject)
+    done = converted(small_saved_model, tmp_path / "m.tflite", "none", "float16", evaluation=color_images)
+    whole, float16 = done.models
+    assert whole.refusal is None
+    assert isinstance(float16.refusal, ConversionError)
+    assert str(float16.refusal).startswith("m-float16.tflite answers 80 images, ")
+    assert not float16.path.exists()
 
 
 def test_negative_scores_are_scores(color_images: Path) -> None:
