@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Color = Literal["rgb", "bgr", "gray"]
 
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 _CONVERSIONS = {
@@ -77,6 +78,11 @@ class Frame:
 
     image: Image
     captured_ns: int
+
+
+def has_image_name(name: str) -> bool:
+    """Whether a file of that name is taken for an image: by its ending, and unless it is hidden."""
+    return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
 
 
 def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, smallest_side: int | None = None) -> Image:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from agent.errors import AgentError
 from agent.image import Image
 from agent.models.preprocessing import Preprocessor
 from converter.errors import ImagesError
+from converter.image_folder import left_out_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Calibration:
         The first has the darkest and the brightest pixel put in its corner: so the quantised input spans what
         pixels can be, not what these happen to be, and a raw uint8 pixel is the quantised value.
         """
-        prepare = preprocessor(replace(tensor, dtype="float32"), settings)
+        prepare = Preprocessor.of(replace(tensor, dtype="float32"), settings)
         for number, image in enumerate(self.images):
             pixels = np.array(prepare(image))
             if number == 0:
@@ -57,28 +57,20 @@ def calibrate(folder: ImageFolder, tensor: Tensor, settings: ModelSettings, *, t
 
     Raises ImagesError when fewer than ten decode.
     """
-    fit = preprocessor(replace(tensor, dtype="uint8"), settings)
+    fit = Preprocessor.of(replace(tensor, dtype="uint8"), settings)
     images: list[Image] = []
     unreadable: list[str] = []
-    for found in track(list(itertools.islice(folder.evenly_over_classes(), _MOST)), "Reading calibration images"):
-        try:
-            pixels = fit(found.read(smallest_side=max(tensor.shape[1:3])))[0]
-        except AgentError as error:
-            unreadable.append(f"{folder.name_of(found)}: {error}")
-            continue
+    sample = track(list(itertools.islice(folder.evenly_over_classes(), _MOST)), "Reading calibration images")
+    for _, image in folder.decode(sample, smallest_side=max(tensor.shape[1:3]), left_out=unreadable):
+        pixels = fit(image)[0]
         gray = pixels.shape[2] == 1
         images.append(Image(pixels[:, :, 0] if gray else pixels, "gray" if gray else settings.color or "rgb"))
     return Calibration(tuple(images), tuple(_notes(folder, len(images), unreadable)))
 
 
-def preprocessor(tensor: Tensor, settings: ModelSettings) -> Preprocessor:
-    color = "gray" if tensor.shape[3] == 1 else settings.color or "rgb"
-    return Preprocessor(tensor, mean=settings.mean, std=settings.std, color=color, resize=settings.resize or "stretch")
-
-
 def _notes(folder: ImageFolder, count: int, unreadable: list[str]) -> Iterator[str]:
     if unreadable:
-        yield f"{len(unreadable)} calibration images cannot be read and were left out: {'; '.join(unreadable[:3])}"
+        yield left_out_note("calibration images", unreadable)
     if count < _FEWEST:
         raise ImagesError(
             f"{folder.root} has {count} images that can be read; at least {_FEWEST} are needed to measure ranges from, "

@@ -11,7 +11,7 @@ from agent.models.tflite import TFLiteClassifier
 from converter.errors import ConversionError, SourceError
 from converter.evaluation import Subject, evaluate, percent
 from converter.host import device_name
-from converter.image_folder import list_images
+from converter.image_folder import left_out_note, list_images
 from converter.source import SourceClassifier, image_function, open_source
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def compare(
 
 def evaluation_notes(evaluation: Evaluation) -> Iterator[str]:
     """Sentences on what the figures leave out, or stand on."""
-    if names := evaluation.left_out:
-        yield f"{len(names)} images cannot be read and were left out: {'; '.join(names[:3])}"
+    if evaluation.left_out:
+        yield left_out_note("images", evaluation.left_out)
     if evaluation.source_guesses:
         yield (
             f"The source itself is right on {percent(evaluation.source_top1)} only, as guessing would be: "

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from agent.errors import AgentError
 from converter.errors import ImagesError
 
 if TYPE_CHECKING:
@@ -185,8 +184,27 @@ class Evaluation:
         if self.source is None:
             return f"{verdict}."
         return (
-            f"{verdict}, the source on {percent(self.source.accuracy(self.truth, among=1))}: {_points(self.drop)}; "
+            f"{verdict}, the source on {percent(self.source_top1)}: {_points(self.drop)}; "
             f"both give the same answer on {percent(self.agreement)}."
+        )
+
+    @cached_property
+    def figures(self) -> tuple[dict[str, Any], ...]:
+        """What each model comes to in a few numbers, as JSON, in the order of `answers`."""
+        return tuple(
+            {
+                "name": answers.name,
+                "ran_on": answers.ran_on,
+                "bytes": answers.size_bytes,
+                "top1": answers.accuracy(self.truth, among=1),
+                "top5": answers.accuracy(self.truth, among=5),
+                "macro_f1": class_figures(answers.confusion(self.truth)).macro_f1,
+                "invoke_ms": {
+                    "median": round(float(np.median(answers.invoke_ms)), 3),
+                    "p95": round(float(np.percentile(answers.invoke_ms, 95)), 3),
+                },
+            }
+            for answers in self.answers
         )
 
     def with_size(self, size_bytes: int) -> Evaluation:
@@ -195,12 +213,16 @@ class Evaluation:
 
     def summary(self) -> dict[str, Any]:
         """The figures that fit into the model file itself."""
-        full = self.to_json()
-        names = ("images", "labelled", "drop", "agreement", "largest_score_difference")
-        models = [{name: model[name] for name in ("top1", "top5", "macro_f1")} for model in full["models"]]
-        difference = {"value": full[names[-1]]["value"], "label": full[names[-1]]["label"]}
-        figures = {name: full[name] for name in names} | {names[-1]: difference}
-        return figures | dict(zip(("source", "model"), models, strict=True))
+        difference = self._largest_difference_to_json() or {}
+        models = [{name: model[name] for name in ("top1", "top5", "macro_f1")} for model in self.figures]
+        return {
+            "images": len(self.images),
+            "labelled": self.labelled,
+            "drop": round(self.drop, 6),
+            "agreement": self.agreement,
+            "largest_score_difference": {name: difference.get(name) for name in ("value", "label")},
+            **dict(zip(("source", "model"), models, strict=True)),
+        }
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -209,27 +231,19 @@ class Evaluation:
             "labelled": self.labelled,
             "left_out": list(self.left_out),
             "labels": list(self.labels),
-            "models": [self._figures(answers) for answers in self.answers],
+            "models": [
+                figures | self._details(answers) for figures, answers in zip(self.figures, self.answers, strict=True)
+            ],
             "drop": round(self.drop, 6),
             "agreement": self.agreement,
             "largest_score_difference": self._largest_difference_to_json(),
             "changed": [self._changed_to_json(number) for number in self.changed],
         }
 
-    def _figures(self, answers: Answers) -> dict[str, Any]:
+    def _details(self, answers: Answers) -> dict[str, Any]:
         confusion = answers.confusion(self.truth)
         figures = class_figures(confusion)
         return {
-            "name": answers.name,
-            "ran_on": answers.ran_on,
-            "bytes": answers.size_bytes,
-            "top1": answers.accuracy(self.truth, among=1),
-            "top5": answers.accuracy(self.truth, among=5),
-            "macro_f1": figures.macro_f1,
-            "invoke_ms": {
-                "median": round(float(np.median(answers.invoke_ms)), 3),
-                "p95": round(float(np.percentile(answers.invoke_ms, 95)), 3),
-            },
             "classes": [
                 {
                     "label": self.labels[index],
@@ -276,15 +290,16 @@ def evaluate(
             f"{folder.root} has no class folders, so nothing says which answers are right: make one folder a class, "
             "or compare with the source, --source SAVED_MODEL."
         )
-    kept, left_out, answers = _classify([source, *models] if source else models, folder, track)
+    images, left_out, answers = _classify([source, *models] if source else models, folder, track)
+    indices = dict(zip(folder.images, truth, strict=True)) if truth is not None else {}
     return tuple(
         Evaluation(
             folder=folder,
             labels=labels,
-            images=tuple(folder.images[number] for number in kept),
+            images=images,
             left_out=left_out,
             labelled=truth is not None,
-            truth=answers[0].best if truth is None else np.asarray([truth[number] for number in kept]),
+            truth=answers[0].best if truth is None else np.asarray([indices[image] for image in images]),
             answers=(answers[0], answer) if source else (answer,),
         )
         for answer in answers[1 if source else 0 :]
@@ -293,24 +308,21 @@ def evaluate(
 
 def _classify(
     subjects: Sequence[Subject], folder: ImageFolder, track: Track
-) -> tuple[list[int], tuple[str, ...], list[Answers]]:
-    """Numbers of the images that decode, why the others do not, and what each subject says of the first."""
-    smallest_side = subjects[-1].classifier.longest_side
-    kept: list[int] = []
+) -> tuple[tuple[FoundImage, ...], tuple[str, ...], list[Answers]]:
+    """The images that can be read, why the others cannot, and what each subject says of the first."""
+    images: list[FoundImage] = []
     left_out: list[str] = []
     rows: list[list[tuple[Floats, float]]] = [[] for _ in subjects]
-    for number, found in enumerate(track(folder.images, "Evaluating")):
-        try:
-            image = found.read(smallest_side=smallest_side)
-        except AgentError as error:
-            left_out.append(f"{folder.name_of(found)}: {error}")
-            continue
-        kept.append(number)
+    smallest_side = subjects[-1].classifier.longest_side
+    sought = track(folder.images, "Evaluating")
+    for found, image in folder.decode(sought, smallest_side=smallest_side, left_out=left_out):
+        images.append(found)
         for row, subject in zip(rows, subjects, strict=True):
             row.append(_all_scores(subject.classifier, image))
-    if not kept:
+    if not images:
         raise ImagesError(f"None of the {len(left_out)} images of {folder.root} can be read: {left_out[0]}")
-    return kept, tuple(left_out), [_answers(subject, row) for subject, row in zip(subjects, rows, strict=True)]
+    answers = [_answers(subject, row) for subject, row in zip(subjects, rows, strict=True)]
+    return tuple(images), tuple(left_out), answers
 
 
 def percent(share: float | None) -> str:

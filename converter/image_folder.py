@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.image import decode
+from agent.errors import AgentError
+from agent.image import decode, has_image_name
 from converter.errors import ImagesError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from agent.image import Image
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _MAX_BYTES = 1 << 28
 _SEED = 0
 
@@ -67,6 +67,18 @@ class ImageFolder:
                 if turn < len(images):
                     yield images[turn]
 
+    def decode(
+        self, images: Iterable[FoundImage], *, smallest_side: int, left_out: list[str]
+    ) -> Iterator[tuple[FoundImage, Image]]:
+        """Those of `images` that can be read; which cannot, and why, goes to `left_out`."""
+        for found in images:
+            try:
+                image = found.read(smallest_side=smallest_side)
+            except AgentError as error:
+                left_out.append(f"{self.name_of(found)}: {error}")
+                continue
+            yield found, image
+
     def truth(self, labels: Sequence[str]) -> tuple[int, ...] | None:
         """The index into `labels` of every image, by its sub-folder; None for a folder without sub-folders.
 
@@ -97,6 +109,10 @@ class ImageFolder:
         return tuple(numbers[image.class_name] for image in self.images)
 
 
+def left_out_note(what: str, left_out: Sequence[str]) -> str:
+    return f"{len(left_out)} {what} cannot be read and were left out: {'; '.join(left_out[:3])}"
+
+
 def list_images(root: Path) -> ImageFolder:
     """Raises ImagesError when the folder is missing, cannot be listed or holds no image files."""
     if not root.is_dir():
@@ -120,12 +136,8 @@ def _image_paths(root: Path) -> Iterator[Path]:
         there = os.path.realpath(folder)
         folders[:] = [name for name in folders if not name.startswith(".") and there not in seen]
         if there not in seen:  # else a link led back
-            yield from (Path(folder, name) for name in names if _is_image(name))
+            yield from (Path(folder, name) for name in names if has_image_name(name))
         seen.add(there)
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
 
 
 def _plain(name: str) -> str:

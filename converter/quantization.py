@@ -114,8 +114,9 @@ class Quantizer:
     def _quantize_int8(self, outside: Any, **options: Any) -> bytes:
         from tensorflow.lite.python.convert import mlir_quantize  # noqa: PLC0415  (what TFLiteConverter calls)
 
+        calibrated = self._calibrated
         with _failures_in_a_sentence("int8"):
-            return bytes(mlir_quantize(self._calibrated, input_data_type=outside, output_data_type=outside, **options))
+            return bytes(mlir_quantize(calibrated, input_data_type=outside, output_data_type=outside, **options))
 
     @cached_property
     def _calibrated(self) -> bytes:
@@ -208,8 +209,6 @@ def _failures_in_a_sentence(scheme: str) -> Iterator[None]:
     """What TensorFlow raises, which is pages long, becomes a ConversionError."""
     try:
         yield
-    except ConversionError:
-        raise
     except Exception as error:
         raise ConversionError(_in_plain_words(str(error), scheme)) from error
 

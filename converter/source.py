@@ -34,7 +34,10 @@ _KERAS_KEY = "call"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`keras` is the version that saved it, or its first figure, None where nothing says; `calls` are TensorFlow's."""
+    """`keras` is the version that saved it, or its first figure, None where nothing says; `calls` are TensorFlow's.
+
+    Nothing reads `loaded`: it holds the variables of `calls`.
+    """
 
     path: Path
     sha256: str
@@ -126,15 +129,10 @@ def gives_probabilities(function: ImageFunction, settings: ModelSettings) -> boo
 
     The last operator of a graph tells less: two softmaxes may be averaged after it.
     """
-    prepare = Preprocessor(
-        function.input,
-        mean=settings.mean,
-        std=settings.std,
-        color="gray" if function.input.shape[3] == 1 else "rgb",
-        resize="stretch",
-    )
+    prepare = Preprocessor.of(function.input, settings)
+    _, height, width, _ = function.input.shape
     for value in (0, 128, 255):
-        scores = function.concrete(prepare(Image(np.full((8, 8, 3), value, np.uint8)))).numpy()
+        scores = function.concrete(prepare(Image(np.full((height, width, 3), value, np.uint8)))).numpy()
         if not (scores.min() >= 0 and abs(float(scores.sum()) - 1) < 1e-3):
             return False
     return True
@@ -177,7 +175,7 @@ def _open_saved_model(path: Path) -> Source:
 
 
 def _serving_graph(path: Path) -> Any:
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # noqa: PLC0415
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # noqa: PLC0415  (TensorFlow's)
 
     proto = SavedModel()
     try:

@@ -56,20 +56,21 @@ def print_conversion(conversion: Conversion) -> None:
 
 
 def _source_row(evaluation: Evaluation) -> tuple[str, ...]:
-    figures = evaluation.to_json()["models"][0]
-    return figures["name"], "source", *_figures(figures), ""
+    figures = evaluation.figures[0]
+    size, top1, ms = _figures(figures)
+    return figures["name"], "source", size, top1, "", ms, ""
 
 
 def _row(model: FinishedModel) -> tuple[str, ...]:
     end = "written" if model.refusal is None else "refused"
     if model.evaluation is None:
         return model.path.name, model.scheme, f"{len(model.content) / 1000:.0f}", "", "", "", end
-    size, top1, _, ms = _figures(model.evaluation.to_json()["models"][-1])
+    size, top1, ms = _figures(model.evaluation.figures[-1])
     return model.path.name, model.scheme, size, top1, percent(model.evaluation.agreement), ms, end
 
 
-def _figures(model: dict[str, Any]) -> tuple[str, str, str, str]:
-    return f"{model['bytes'] / 1000:.0f}", percent(model["top1"]), "", f"{model['invoke_ms']['median']:.2f}"
+def _figures(model: dict[str, Any]) -> tuple[str, str, str]:
+    return f"{model['bytes'] / 1000:.0f}", percent(model["top1"]), f"{model['invoke_ms']['median']:.2f}"
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -83,7 +84,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
             f"{model['macro_f1']:.3f}",
             f"{model['invoke_ms']['median']:.2f}",
         )
-        for model in evaluation.to_json()["models"]
+        for model in evaluation.figures
     ]
     print_table(("model", "ran on", "kB", "top-1", "top-5", "macro F1", "ms"), rows)
     print(evaluation.verdict)

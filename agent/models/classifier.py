@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from agent.image import Color, Image
+    from agent.image import Image
     from agent.models.metadata import Tensor
     from agent.models.settings import ModelSettings
 
@@ -35,13 +35,8 @@ class Classifier(ABC):
         self.labels = _check_labels(settings, self.output)
         _check_range(settings, self.input)
         self._is_probability = settings.score == "probability"
-        self._preprocess = Preprocessor(
-            self.input,
-            mean=settings.mean,
-            std=settings.std,
-            color=_check_color(settings.color, self.input),
-            resize=settings.resize or "stretch",
-        )
+        _check_color(settings, self.input)
+        self._preprocess = Preprocessor.of(self.input, settings)
 
     @property
     def longest_side(self) -> int:
@@ -156,12 +151,9 @@ def _check_range(settings: ModelSettings, tensor: Tensor) -> None:
         )
 
 
-def _check_color(color: Color | None, tensor: Tensor) -> Color:
-    if tensor.shape[3] == 1:
-        return "gray"
-    if color == "gray":
+def _check_color(settings: ModelSettings, tensor: Tensor) -> None:
+    if settings.color == "gray" and tensor.shape[3] == 3:
         raise ModelError("The settings say color: gray and the input has 3 channels. Say rgb or bgr.")
-    return color or "rgb"
 
 
 def _not_a_classifier(why: str) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from agent.models.metadata import Tensor
-    from agent.models.settings import Resize
+    from agent.models.settings import ModelSettings, Resize
 
     Array: TypeAlias = npt.NDArray[np.generic]
 
@@ -43,6 +43,12 @@ class Preprocessor:
         self._color = color
         self._resize = resize
         self._table = _table(tensor, mean, std)
+
+    @classmethod
+    def of(cls, tensor: Tensor, settings: ModelSettings) -> Preprocessor:
+        """As `settings` say: one channel is gray, three are RGB where nothing says otherwise; stretched likewise."""
+        color: Color = "gray" if tensor.shape[3] == 1 else settings.color or "rgb"
+        return cls(tensor, mean=settings.mean, std=settings.std, color=color, resize=settings.resize or "stretch")
 
     def __call__(self, image: Image) -> Array:
         """A 1 x height x width x channels tensor of the model's dtype."""

@@ -15,7 +15,7 @@ import anyio
 import cv2
 
 from agent.errors import ImageError, SourceError
-from agent.image import Frame, Image, decode
+from agent.image import Frame, Image, decode, has_image_name
 from agent.sources.backoff import Backoff
 from agent.status import CameraStatus
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _USUAL_FPS = 25.0
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 class _Shot(NamedTuple):
@@ -169,11 +168,7 @@ class ImageFolder(_Recording):
 
     def _listing(self) -> list[Path]:
         try:
-            return sorted(
-                path
-                for path in self._path.iterdir()
-                if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-            )
+            return sorted(path for path in self._path.iterdir() if has_image_name(path.name))
         except OSError:
             raise SourceError(_why_not(self._path, "folder")) from None
 
