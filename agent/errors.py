@@ -3,7 +3,11 @@
 AgentError
 ├── ConfigError               the configuration cannot be used; the service does not start
 ├── ModelError                a file is not a classifier that this agent can serve
+│   ├── IncompleteModelError  it ends before what it announces: a copy goes on, or was cut off
+│   └── NotFiniteError        it answered an image with NaN or infinity
 ├── ModelNotFoundError        no model of that name is being served
+├── VersionError              a version cannot be pinned, promoted or gone back to
+├── StoreError                the agent's own copies of models cannot be read or written at present
 ├── ImageError                an uploaded image cannot be classified
 │   ├── ImageFormatError      it is not JPEG, PNG, WebP or BMP
 │   ├── ImageTooLargeError    it has more bytes or pixels than allowed
@@ -27,8 +31,24 @@ class ModelError(AgentError):
     """Raised with the cause and the remedy when a file cannot become a served model."""
 
 
+class IncompleteModelError(ModelError):
+    """Raised when a file is shorter than its own offsets and lengths say."""
+
+
+class NotFiniteError(ModelError):
+    """Raised when a model answers an image with NaN or infinity."""
+
+
 class ModelNotFoundError(AgentError):
     """Raised when a caller names a model that is not being served, or none is."""
+
+
+class VersionError(AgentError):
+    """Raised when somebody asks for a version that is not in the store, or that cannot serve."""
+
+
+class StoreError(AgentError):
+    """Raised when the disk is full, read-only or not ours; what serves goes on, and it is tried again."""
 
 
 class ImageError(AgentError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,7 +14,7 @@ import typer
 from agent.errors import AgentError
 from converter.errors import ConversionError, DropError, UsageError
 from converter.evaluation import percent
-from converter.output import check_output
+from converter.output import check_output, write_whole
 from converter.terminal import (
     in_words,
     print_conversion,
@@ -48,6 +49,9 @@ InputSize = Annotated[
 Report = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the evaluation as a page, and as .json.")]
 MaxDrop = Annotated[
     float | None, typer.Option(min=0, max=1, help="Refuse when top-1 falls by more: 0.01 is one point in a hundred.")
+]
+PasswordFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Holds the password and nothing else; without it you are asked.")
 ]
 
 
@@ -100,6 +104,13 @@ def convert(
         Path | None, typer.Option(metavar="DIR", help="Images, a folder a class, to compare source and file on.")
     ] = None,
     max_drop: MaxDrop = None,
+    golden: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Images, a folder a class, to pack: a device serves what answers them so."),
+    ] = None,
+    golden_tolerance: Annotated[
+        float | None, typer.Option(min=0, max=1, help="The share of these that may be answered otherwise; 0.1.")
+    ] = None,
     report: Report = None,
     signature: Signature = None,
     input_size: InputSize = None,
@@ -161,6 +172,8 @@ def convert(
         calibration=calibration,
         evaluation=evaluate,
         max_drop=max_drop,
+        golden=golden,
+        golden_tolerance=golden_tolerance,
         signature=signature,
         input_size=_size(input_size),
         target=parse_target(target),
@@ -230,6 +243,84 @@ def inspect(saved_model: SourcePath, input_size: InputSize = None, as_json: Json
         print_json(document)
     else:
         print_inspection(document)
+
+
+@app.command()
+def keygen(
+    key: Annotated[Path, typer.Argument(metavar="KEY", help="The secret key's file; the public one goes to KEY.pub.")],
+    password_file: PasswordFile = None,
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="Whoever can read KEY can sign: for machines that sign by themselves.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace KEY and its public key.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a pair of keys as minisign does: one to sign models with, one for the agents that shall trust them."""
+    from agent.models.signature import key_name
+    from converter.signing import SecretKey, public_key_file, secret_key_file
+
+    if no_password and password_file is not None:
+        raise UsageError("--no-password and --password-file exclude each other.")
+    public = key.with_suffix(".pub") if key.suffix == ".key" else key.with_name(f"{key.name}.pub")
+    check_output((key, public), force=force)
+    password = None if no_password else _password(password_file, new=True)
+    secret = SecretKey.new()
+    write_whole(key, secret_key_file(secret, password), mode=0o600)
+    write_whole(public, public_key_file(secret.public))
+    name = key_name(secret.id)
+    if as_json:
+        print_json({"secret_key": str(key), "public_key": str(public), "key_id": name})
+    else:
+        print(f"Secret key: {key}, which signs; keep it where no device is.")
+        print(f"Public key: {public}, {name}; copy it into the trusted keys of the devices.")
+
+
+@app.command()
+def sign(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="A finished file.")],
+    key: Annotated[Path, typer.Option(metavar="KEY", help="The secret key of keygen, or of minisign.")],
+    version: Annotated[
+        int | None, typer.Option(min=0, max=10**18 - 1, help="Signed too, so that no older one can take its place.")
+    ] = None,
+    password_file: PasswordFile = None,
+    comment: Annotated[str | None, typer.Option(metavar="TEXT", help="Signed too, for people.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the signature.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Sign a finished file as minisign does: the signature goes to MODEL.tflite.minisig, beside it."""
+    from agent.models.signature import key_name
+    from converter.signing import read_secret_key, signature_file, trusted_comment
+
+    if not model.is_file():
+        raise UsageError(f"{model} is no file: give the finished .tflite.")
+    signature = model.with_name(f"{model.name}.minisig")
+    check_output([signature], force=force)
+    said = trusted_comment(model.name, timestamp_s=int(time.time()), version=version, words=comment)
+    secret = read_secret_key(key, password=lambda: _password(password_file, new=False))
+    write_whole(signature, signature_file(model, secret, comment=said))
+    if as_json:
+        print_json({"signature": str(signature), "key_id": key_name(secret.id), "trusted_comment": said})
+    else:
+        print(f"Signature: {signature}, by {key_name(secret.id)}; copy it before the model, or with it.")
+
+
+def _password(file: Path | None, *, new: bool) -> bytes:
+    """From `file`, else from the terminal, where a new one is asked for twice."""
+    from converter.signing import read_password
+
+    if file is not None:
+        password = read_password(file)
+        if new and not password:
+            raise UsageError(f"{file} is empty: put a password into it, or say --no-password.")
+        return password
+    if not sys.stdin.isatty():
+        other = ", or --no-password" if new else ""
+        raise UsageError(f"There is no terminal to ask for the password on: give --password-file FILE{other}.")
+    default = None if new else ""
+    asked: str = typer.prompt(
+        "Password", hide_input=True, confirmation_prompt=new, default=default, show_default=False, err=True
+    )
+    return asked.encode()
 
 
 def _schemes(quantize: Scheme, input_type: str, *, every: bool) -> tuple[Scheme, ...]:

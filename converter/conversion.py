@@ -14,6 +14,7 @@ from converter.calibration import calibrate
 from converter.comparison import evaluation_notes, finished_subject, source_subject
 from converter.errors import ConversionError, ConverterError, DropError
 from converter.evaluation import evaluate, percent
+from converter.golden import check_packed, choose_golden, golden_folder
 from converter.host import import_tensorflow
 from converter.image_folder import list_images
 from converter.metadata import pack_metadata
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from agent.models.settings import ModelSettings
     from converter.calibration import Calibration
     from converter.evaluation import Evaluation
+    from converter.golden import Golden
     from converter.image_folder import ImageFolder
     from converter.progress import Track
     from converter.quantization import Layer, Scheme
     from converter.source import ImageFunction
 
+_GOLDEN_TOLERANCE = 0.1
 _REMEDY = (
     "Try more calibration images like those of the camera; --explain, which ranks the layers that int8 hurts, and "
     "--keep-float for the first of them; or --quantize float16."
@@ -73,13 +76,17 @@ class FinishedModel:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """`layers` is filled for --explain, the worst first; `notes` are sentences for the user."""
+    """`layers` is filled for --explain, the worst first.
+
+    `golden` counts the samples that each file carries; `notes` are sentences for the user.
+    """
 
     source: ImageFunction
     settings: ModelSettings
     models: tuple[FinishedModel, ...]
     layers: tuple[Layer, ...]
     calibration_images: int
+    golden: int
     notes: tuple[str, ...]
 
     @property
@@ -107,6 +114,7 @@ class Conversion:
                 for layer in self.layers
             ],
             "calibration_images": self.calibration_images,
+            "golden": self.golden,
             "notes": list(self.notes),
         }
 
@@ -118,20 +126,45 @@ def convert(request: Request, *, track: Track) -> Conversion:
     """
     check_output(request.paths.values(), force=request.force)
     request.check()
-    folders = [list_images(path) for path in (request.calibration, request.evaluation) if path is not None]
+    folders = _Folders.of(request)
     (source,) = [open_source(path) for path in track((request.source,), "Opening the model")]
     function = image_function(source, key=request.signature, size=request.input_size)
-    settings = trained_settings(request, function, folders)
+    settings = trained_settings(request, function, folders.given)
     if gives_probabilities(function, settings):
         settings = replace(settings, score="probability")
-    if request.evaluation is not None:
-        folders[-1].truth(settings.labels or ())  # now, not after minutes of work
+    folders.check_truth(settings.labels or ())
     prepared = _prepare(request, function, settings, folders, track)
     drafts = [_draft(prepared, scheme) for scheme in track(request.schemes, "Converting")]
-    models = [_judged(prepared, draft) for draft in _evaluated(prepared, drafts, folders, track)]
+    models = [_judged(prepared, draft) for draft in _evaluated(prepared, drafts, folders.evaluation, track)]
     layers = prepared.quantizer.layers if request.explain else ()
     images = len(prepared.calibration.images) if prepared.calibration else 0
-    return Conversion(function, settings, tuple(models), layers, images, _notes(prepared, models))
+    samples = len(prepared.golden.labels) if prepared.golden else 0
+    return Conversion(function, settings, tuple(models), layers, images, samples, _notes(prepared, models))
+
+
+@dataclass(frozen=True, slots=True)
+class _Folders:
+    calibration: ImageFolder | None
+    evaluation: ImageFolder | None
+    golden: ImageFolder | None
+
+    @classmethod
+    def of(cls, request: Request) -> _Folders:
+        return cls(
+            calibration=list_images(request.calibration) if request.calibration is not None else None,
+            evaluation=list_images(request.evaluation) if request.evaluation is not None else None,
+            golden=golden_folder(request.golden) if request.golden is not None else None,
+        )
+
+    @property
+    def given(self) -> list[ImageFolder]:
+        return [folder for folder in (self.calibration, self.evaluation, self.golden) if folder is not None]
+
+    def check_truth(self, labels: Sequence[str]) -> None:
+        """Now, not after minutes of work."""
+        for folder in (self.evaluation, self.golden):
+            if folder is not None:
+                folder.truth(labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +177,27 @@ class _Prepared:
     packed: ModelSettings
     quantizer: Quantizer
     calibration: Calibration | None
+    golden: Golden | None
 
 
 def _prepare(
-    request: Request, function: ImageFunction, trained: ModelSettings, folders: Sequence[ImageFolder], track: Track
+    request: Request, function: ImageFunction, trained: ModelSettings, folders: _Folders, track: Track
 ) -> _Prepared:
     moved, packed = _moved_into_the_graph(request, function, trained)
-    if request.calibration is None or not request.quantizes:
-        return _Prepared(request, function, trained, packed, Quantizer(moved, None), None)
-    calibration = calibrate(folders[0], function.input, trained, track=track)
+    golden = _golden(request, function, trained, folders.golden, track) if folders.golden is not None else None
+    if folders.calibration is None or not request.quantizes:
+        return _Prepared(request, function, trained, packed, Quantizer(moved, None), None, golden)
+    calibration = calibrate(folders.calibration, function.input, trained, track=track)
     quantizer = Quantizer(moved, lambda: calibration.representative(moved.input, packed))
-    return _Prepared(request, function, trained, packed, quantizer, calibration)
+    return _Prepared(request, function, trained, packed, quantizer, calibration, golden)
+
+
+def _golden(
+    request: Request, function: ImageFunction, trained: ModelSettings, folder: ImageFolder, track: Track
+) -> Golden:
+    tolerance = _GOLDEN_TOLERANCE if request.golden_tolerance is None else request.golden_tolerance
+    source = source_subject(function, trained).classifier
+    return choose_golden(folder, source, tolerance=tolerance, track=track)
 
 
 def _moved_into_the_graph(
@@ -188,7 +231,8 @@ def _draft(prepared: _Prepared, scheme: Scheme) -> FinishedModel:
         checked = check_target(content, "litert")  # in a child process, before this one loads it to evaluate it
         if request.target != "litert":
             checked = check_target(content, request.target, python=request.target_python)
-        finished_subject(content, path.name)  # an agent would serve it, or ModelError says why not
+        subject = finished_subject(content, path.name)  # an agent would serve it, or ModelError says why not
+        check_packed(content, subject.classifier)
     except (ConversionError, ModelError) as refusal:
         return FinishedModel(path, scheme, content, "", None, refusal)
     floor = read_model_file(content).min_runtime_version
@@ -196,9 +240,11 @@ def _draft(prepared: _Prepared, scheme: Scheme) -> FinishedModel:
 
 
 def _packed(prepared: _Prepared, scheme: Scheme, model: bytes, evaluation: Evaluation | None = None) -> bytes:
-    request, settings = prepared.request, prepared.packed
+    request, settings, golden = prepared.request, prepared.packed, prepared.golden
     own = {key: value for key, value in (("resize", settings.resize), ("score", settings.score)) if value is not None}
     additions = {"settings": own, "provenance": _provenance(prepared, scheme, evaluation)}
+    if golden is not None:
+        additions["golden"] = golden.to_json()
     try:
         return pack_metadata(
             model,
@@ -207,6 +253,7 @@ def _packed(prepared: _Prepared, scheme: Scheme, model: bytes, evaluation: Evalu
             std=settings.std or (),
             color="gray" if settings.color == "gray" else "rgb",
             additions=additions,
+            files=golden.files if golden else None,
             **request.texts,
         )
     except ValueError as error:
@@ -246,18 +293,16 @@ def _check_pixels(content: bytes, settings: ModelSettings) -> None:
 
 
 def _evaluated(
-    prepared: _Prepared, drafts: Sequence[FinishedModel], folders: Sequence[ImageFolder], track: Track
+    prepared: _Prepared, drafts: Sequence[FinishedModel], folder: ImageFolder | None, track: Track
 ) -> list[FinishedModel]:
     """The drafts with what an evaluation said of them, in their content too; those refused already stay as they are."""
-    if prepared.request.evaluation is None:
-        return list(drafts)
     loads = [draft for draft in drafts if draft.refusal is None]
-    if not loads:
+    if folder is None or not loads:
         return list(drafts)
     subjects = [finished_subject(draft.content, draft.path.name) for draft in loads]
     score = read_model_file(loads[0].content).settings.score
     source = source_subject(prepared.function, replace(prepared.trained, score=score))
-    evaluations = evaluate(subjects, folders[-1], source=source, track=track)
+    evaluations = evaluate(subjects, folder, source=source, track=track)
     by_path = {
         draft.path: _with(prepared, draft, evaluation) for draft, evaluation in zip(loads, evaluations, strict=True)
     }
@@ -281,5 +326,6 @@ def _judged(prepared: _Prepared, model: FinishedModel) -> FinishedModel:
 
 def _notes(prepared: _Prepared, models: Sequence[FinishedModel]) -> tuple[str, ...]:
     notes = list(prepared.calibration.notes) if prepared.calibration else []
+    notes += prepared.golden.notes if prepared.golden else ()
     evaluation = next((model.evaluation for model in models if model.evaluation), None)
     return tuple([*notes, *evaluation_notes(evaluation)] if evaluation else notes)

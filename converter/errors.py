@@ -6,7 +6,8 @@ AgentError                    of the agent: its models and images raise it here 
     ├── SourceError           what was to be converted is no image classifier that can be read
     ├── ConversionError       TensorFlow could not convert it, or the target could not load what came out
     ├── ImagesError           a folder of images cannot serve for calibration or evaluation
-    └── DropError             the finished model answers worse than --max-drop allows
+    ├── DropError             the finished model answers worse than --max-drop allows
+    └── SigningError          a file cannot be signed: its key cannot be read, or the password is another
 """
 
 from __future__ import annotations
@@ -36,3 +37,7 @@ class ImagesError(ConverterError):
 
 class DropError(ConverterError):
     """Raised by the gate, with the figures; nothing has been written then."""
+
+
+class SigningError(ConverterError):
+    """Raised when a key file is damaged, missing or locked by another password."""

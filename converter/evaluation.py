@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from agent.errors import NotFiniteError
 from converter.errors import ImagesError
 
 if TYPE_CHECKING:
@@ -340,10 +341,13 @@ def _points(drop: float) -> str:
 
 
 def _all_scores(classifier: Classifier, image: Image) -> tuple[Floats, float]:
-    """Every score, NaN where the model gives no number, which reaches no threshold; and the time of the invoke."""
+    """Every score, each NaN where the model gives one that is no number; and the time of the invoke."""
     count = len(classifier.labels)
-    categories, _, invoke_ms = classifier.classify(image, max_results=count, score_threshold=-np.inf)
     scores = np.full(count, np.nan, np.float32)
+    try:
+        categories, _, invoke_ms = classifier.classify(image, max_results=count, score_threshold=-np.inf)
+    except NotFiniteError:
+        return scores, np.nan
     for category in categories:
         scores[category.index] = category.score
     return scores, invoke_ms

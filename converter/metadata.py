@@ -46,13 +46,14 @@ def pack_metadata(
     license: str = "",  # noqa: A002  (the schema's word)
     min_runtime_version: str | None = None,
     additions: Mapping[str, Any] | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> bytes:
     """Give `model`, an image classifier, metadata and labels in place of any that it had.
 
     `mean` and `std` hold one value or one a channel, for pixels of 0 to 255: input = (pixel - mean) / std.
     `min_runtime_version` None keeps what TensorFlow's converter wrote. `additions` are packed as the agent's own
-    JSON file. The bytes of the model stay as they are, at their alignment, behind a new head. Raises ValueError
-    where metadata and tensors disagree.
+    JSON file, and `files` behind it. The bytes of the model stay as they are, at their alignment, behind a new head.
+    Raises ValueError where metadata and tensors disagree.
     """
     _check_model(model)
     flatbuffer = _without_zip(model)
@@ -63,10 +64,10 @@ def pack_metadata(
     entries = {"TFLITE_METADATA": _metadata(texts, image, scores, mean=mean, std=std, color=color)}
     if min_runtime_version is not None:
         entries["min_runtime_version"] = min_runtime_version.encode().ljust(16, b"\0")
-    files = {_LABEL_FILE: "".join(f"{label}\n" for label in labels)}
+    packed = {_LABEL_FILE: "".join(f"{label}\n" for label in labels).encode()}
     if additions:
-        files[ADDITIONS] = json.dumps(additions, indent=1)
-    return _with_zip(_with_entries(flatbuffer, entries), files)
+        packed[ADDITIONS] = json.dumps(additions, indent=1).encode()
+    return _with_zip(_with_entries(flatbuffer, entries), {**packed, **(files or {})})
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +187,12 @@ def _without_zip(model: bytes) -> bytes:
     return model[:end]
 
 
-def _with_zip(flatbuffer: bytes, files: Mapping[str, str]) -> bytes:
+def _with_zip(flatbuffer: bytes, files: Mapping[str, bytes]) -> bytes:
     """Append `files` STORED, since TensorFlow's C++ reader refuses deflated ones, and undated."""
     stream = io.BytesIO(flatbuffer)
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
         for name, content in files.items():
             entry = zipfile.ZipInfo(name)
             entry.external_attr = 0o644 << 16
-            archive.writestr(entry, content.encode())
+            archive.writestr(entry, content)
     return stream.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from converter.errors import ConverterError, UsageError
@@ -24,14 +25,15 @@ def check_output(paths: Iterable[Path], *, force: bool) -> None:
             raise UsageError(f"{path} exists already: --force replaces it.")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Beside `path`, under a name that agents ignore, then renamed: a running agent never sees half of it.
 
-    Raises ConverterError when the disk is full or the folder does not let us.
+    `mode` holds its permissions, less the umask. Raises ConverterError when the disk is full or the folder does not
+    let us.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(part, "xb", opener=_open_no_link) as file:
+        with open(part, "xb", opener=partial(_open_no_link, mode=mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -44,9 +46,9 @@ def write_whole(path: Path, content: bytes) -> None:
             part.unlink()
 
 
-def _open_no_link(path: str, flags: int) -> int:
+def _open_no_link(path: str, flags: int, *, mode: int) -> int:
     """In a folder that others may write to, a link in the file's place could lead anywhere."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    return os.open(path, flags | os.O_NOFOLLOW, mode)
 
 
 def _sync_folder(folder: Path) -> None:

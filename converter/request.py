@@ -38,6 +38,8 @@ class Request:
     calibration: Path | None = None
     evaluation: Path | None = None
     max_drop: float | None = None
+    golden: Path | None = None
+    golden_tolerance: float | None = None
     signature: str | None = None
     input_size: Size | None = None
     target: Target = "litert"
@@ -68,6 +70,8 @@ class Request:
             raise UsageError("--keep-float and --explain are about int8: give --quantize int8, or --all.")
         if self.max_drop is not None and self.evaluation is None:
             raise UsageError("--max-drop needs images to judge by: --evaluate DIR.")
+        if self.golden_tolerance is not None and self.golden is None:
+            raise UsageError("--golden-tolerance is about golden samples: give a folder of them, --golden DIR.")
         if max(map(abs, self.std)) < 1:
             raise UsageError(
                 "--std below 1 is meant for pixels of 0 to 1, and here they are 0 to 255: give 255 times the values, "

@@ -53,6 +53,8 @@ def print_conversion(conversion: Conversion) -> None:
         print(evaluations[0].verdict)  # a refusal says it too
     for model in conversion.accepted:
         print(f"{model.path.name}: {model.checked}" if several else model.checked)
+    if conversion.golden and conversion.accepted:
+        print(f"{conversion.golden} golden samples are in {'each' if several else 'it'}.")
 
 
 def _source_row(evaluation: Evaluation) -> tuple[str, ...]:

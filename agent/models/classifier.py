@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agent.classification import Category
-from agent.errors import ModelError
+from agent.errors import ModelError, NotFiniteError
 from agent.models.preprocessing import Preprocessor
 
 if TYPE_CHECKING:
@@ -48,13 +48,15 @@ class Classifier(ABC):
     ) -> tuple[tuple[Category, ...], float, float]:
         """Categories with at least `score_threshold`, best first, and the milliseconds of preprocess and invoke.
 
-        Raises ModelError when the runtime fails though the model was warmed up.
+        Raises ModelError when the runtime fails though the model was warmed up, NotFiniteError for NaN and infinity.
         """
         started = time.perf_counter()
         tensor = self._preprocess(image)
         invoked = time.perf_counter()
         raw = self._invoke(tensor)
         done = time.perf_counter()
+        if raw.dtype == np.float32 and not np.isfinite(raw).all():
+            raise NotFiniteError("The model answers this image with NaN or infinity. Train or convert it again.")
         best = _best(raw, max_results)
         categories = tuple(
             Category(index, self.labels[index], score)

@@ -7,17 +7,15 @@ are a zip archive appended to the first. Field numbers below are those of the tw
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import ModelError
+from agent.errors import IncompleteModelError, ModelError
 from agent.models.flatbuffer import FLOAT32, INT8, INT32, INT64, UINT8, UINT32, DamagedError, Table
-from agent.models.settings import ModelSettings, check_settings, parse_labels
+from agent.models.packed_files import PackedFiles
+from agent.models.settings import ModelSettings, check_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,11 +37,7 @@ _DTYPES = {
 _RESHAPE, _SQUEEZE, _QUANTIZE, _DEQUANTIZE = 22, 43, 114, 6
 _SOFTMAX, _LOGISTIC, _CUSTOM = 25, 14, 32
 _NORMALIZATION, _IMAGE, _GRAYSCALE, _RGB, _AXIS_LABELS = 1, 2, 2, 1, 2
-_MAX_TEXT_BYTES = 1 << 20
-_MAX_LABEL_FILES = 8
-ADDITIONS = "edge_agent.json"  # packed beside the labels: {"settings": a sidecar's keys, "provenance": {...}}
-# What zipfile lets through of damaged offsets, names and compressed data; RuntimeError is a password.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
+ADDITIONS = "edge_agent.json"  # packed beside the labels; its keys: settings (of a sidecar), provenance, golden
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +85,27 @@ class ModelFile:
 
 
 def read_model_file(content: bytes) -> ModelFile:
-    """Raises ModelError when the bytes are not a whole .tflite file."""
+    """Raises ModelError when the bytes are no .tflite file, IncompleteModelError when they are not a whole one."""
+    if not content:
+        raise IncompleteModelError("The file is empty. Copy it again; it is tried once it is whole.")
     if content[4:8] != b"TFL3":
         raise ModelError(_what_it_is_instead(content))
-    try:
+    with damage_reported():
         return _read(content)
+
+
+@contextmanager
+def damage_reported() -> Iterator[None]:
+    """Raises IncompleteModelError, a sentence, for a DamagedError inside."""
+    try:
+        yield
     except DamagedError as error:
-        raise ModelError(
+        raise IncompleteModelError(
             f"The file is damaged or not wholly copied ({error}). Copy it again; it is tried once it is whole."
         ) from error
 
 
 def _what_it_is_instead(content: bytes) -> str:
-    if not content:
-        return "The file is empty. Copy it again; it is tried once it is whole."
     if content.startswith(b"PK"):
         return "This is a zip archive (a .keras file?), not a .tflite model. Convert it: edge-convert convert."
     if content.startswith(b"\x89HDF"):
@@ -128,12 +129,13 @@ def _read(content: bytes) -> ModelFile:
     graph = subgraphs[0]
     tensors = graph.tables(0)
     operators = tuple(_operator(code) for code in model.tables(1))
-    packed = _PackedFiles(content)
+    packed = PackedFiles(content)
     outputs = tuple(_tensor(tensors, index) for index in graph.numbers(2, INT32))
     stated = _read_metadata(entry("TFLITE_METADATA"), packed, outputs)
     runtime = entry("min_runtime_version")
     score: Score = "probability" if _ends_in_probabilities(graph, operators) else "logits"
-    added, provenance = _read_additions(packed)
+    additions = read_additions(packed)
+    added, provenance = check_settings(additions.get("settings", {}), where=ADDITIONS), additions.get("provenance")
     return ModelFile(
         content=content,
         inputs=tuple(_tensor(tensors, index) for index in graph.numbers(1, INT32)),
@@ -147,7 +149,7 @@ def _read(content: bytes) -> ModelFile:
         license=stated.license,
         min_runtime_version=runtime.rstrip(b"\0").decode("ascii", "replace") if runtime else None,
         packed_files=packed.names,
-        provenance=provenance,
+        provenance=harmless(provenance) if isinstance(provenance, dict) else None,
     )
 
 
@@ -202,51 +204,6 @@ def _ends_in_probabilities(graph: Table, operators: Sequence[Operator]) -> bool:
     return False
 
 
-class _PackedFiles:
-    """The zip archive at the end of a model; no names where there is none. Only what is asked for is unpacked."""
-
-    def __init__(self, content: bytes) -> None:
-        self._stream = io.BytesIO(content)
-        self._entries: dict[str, zipfile.ZipInfo] = {}
-        with _zip_errors_as_damage():
-            if zipfile.is_zipfile(self._stream):
-                with zipfile.ZipFile(self._stream) as archive:
-                    self._entries = {entry.filename: entry for entry in archive.infolist()}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self._entries)
-
-    @property
-    def possible_labels(self) -> list[str]:
-        """The first text files of a size that labels may have."""
-        texts = [name for name in self.names if name.endswith(".txt")]
-        return [name for name in texts if self._entries[name].file_size <= _MAX_TEXT_BYTES][:_MAX_LABEL_FILES]
-
-    def read_labels(self, name: str) -> tuple[str, ...]:
-        return parse_labels(self.read(name), where=name)
-
-    def read(self, name: str) -> bytes:
-        with _zip_errors_as_damage(), zipfile.ZipFile(self._stream) as archive:
-            entry = self._entries[name]
-            # Of the other ways to compress, zipfile cannot stop at a size: one block can hold gigabytes.
-            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise DamagedError(f"{name} is neither stored nor deflated")
-            with archive.open(entry) as file:
-                content = file.read(_MAX_TEXT_BYTES + 1)
-        if len(content) > _MAX_TEXT_BYTES:
-            raise DamagedError(f"{name} has more than {_MAX_TEXT_BYTES >> 20} MB")
-        return content
-
-
-@contextmanager
-def _zip_errors_as_damage() -> Iterator[None]:
-    try:
-        yield
-    except _ZIP_ERRORS as error:
-        raise DamagedError(f"its packed files cannot be read: {error}") from error
-
-
 @dataclass(frozen=True, slots=True)
 class _Stated:
     settings: ModelSettings = field(default_factory=ModelSettings)
@@ -257,7 +214,7 @@ class _Stated:
     license: str | None = None
 
 
-def _read_metadata(metadata: bytes | None, packed: _PackedFiles, outputs: Sequence[Tensor]) -> _Stated:
+def _read_metadata(metadata: bytes | None, packed: PackedFiles, outputs: Sequence[Tensor]) -> _Stated:
     if metadata is None:
         return _Stated()
     model = Table.root(metadata)
@@ -274,32 +231,31 @@ def _read_metadata(metadata: bytes | None, packed: _PackedFiles, outputs: Sequen
     return _Stated(settings, model.string(0), model.string(2), model.string(1), model.string(4), model.string(5))
 
 
-def _read_additions(packed: _PackedFiles) -> tuple[ModelSettings, dict[str, Any] | None]:
+def read_additions(packed: PackedFiles) -> dict[str, Any]:
+    """What edge-convert packed beside the labels, unchecked; empty in other files. DamagedError."""
     if ADDITIONS not in packed.names:
-        return ModelSettings(), None
+        return {}
     try:
         additions = json.loads(packed.read(ADDITIONS))
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"its {ADDITIONS} is not JSON: {error}") from None
     if not isinstance(additions, dict):
         raise DamagedError(f"its {ADDITIONS} is no JSON object")
-    settings = check_settings(additions.get("settings", {}), where=ADDITIONS)
-    provenance = additions.get("provenance")
-    return settings, _harmless(provenance) if isinstance(provenance, dict) else None
+    return additions
 
 
-def _harmless(value: Any, depth: int = 4) -> Any:
+def harmless(value: Any, depth: int = 4) -> Any:
     """JSON of a file that anybody may have written, without what would break or steer a terminal that shows it."""
     if isinstance(value, str):
         return "".join(letter if letter.isprintable() else " " for letter in value)
     if isinstance(value, dict | list) and not depth:
         return None
     if isinstance(value, dict):
-        return {_harmless(key): _harmless(part, depth - 1) for key, part in value.items()}
-    return [_harmless(part, depth - 1) for part in value] if isinstance(value, list) else value
+        return {harmless(key): harmless(part, depth - 1) for key, part in value.items()}
+    return [harmless(part, depth - 1) for part in value] if isinstance(value, list) else value
 
 
-def _labels(tensor: Table, packed: _PackedFiles) -> tuple[str, ...] | None:
+def _labels(tensor: Table, packed: PackedFiles) -> tuple[str, ...] | None:
     for file in tensor.tables(6):
         if file.scalar(2, UINT8) == _AXIS_LABELS and not file.string(3):  # with a locale: a translation
             name = file.string(0) or ""
@@ -309,7 +265,7 @@ def _labels(tensor: Table, packed: _PackedFiles) -> tuple[str, ...] | None:
     return None
 
 
-def _only_fitting_labels(packed: _PackedFiles, outputs: Sequence[Tensor]) -> tuple[str, ...] | None:
+def _only_fitting_labels(packed: PackedFiles, outputs: Sequence[Tensor]) -> tuple[str, ...] | None:
     """Some published models carry labels that no tensor's metadata names: taken if just one file fits."""
     counts = {outputs[0].shape[-1]} if outputs and outputs[0].shape else set()
     fitting = [labels for labels in map(packed.read_labels, packed.possible_labels) if len(labels) in counts]

@@ -12,12 +12,13 @@ from documents import DOCUMENTS, commands, run
 
 @pytest.fixture
 def desk(tmp_path: Path, small_saved_model: Path, color_images: Path) -> Path:
-    """A folder with a trained model and its images, as the documents name them."""
+    """A folder with a trained model, its images and a password, as the documents name them."""
     (tmp_path / ".venv-converter").mkdir()
     (tmp_path / ".venv-converter/bin").symlink_to(Path(sys.executable).parent)
     (tmp_path / "flowers").mkdir()
     for name, folder in (("saved_model", small_saved_model), ("train", color_images), ("test", color_images)):
         shutil.copytree(folder, tmp_path / "flowers" / name)
+    (tmp_path / "password").write_text("wren\n")
     return tmp_path
 
 

@@ -11,7 +11,8 @@ import pytest
 from models_on_disk import BARE_DIGITS, DIGIT_LABELS, DIGITS, digits, with_free_height
 
 from agent.errors import ModelError
-from agent.models.metadata import Operator, Tensor, _only_fitting_labels, _PackedFiles, read_model_file
+from agent.models.metadata import Operator, Tensor, _only_fitting_labels, read_model_file
+from agent.models.packed_files import PackedFiles
 from agent.models.settings import ModelSettings
 from converter.metadata import pack_metadata
 
@@ -134,10 +135,10 @@ def test_label_file_in_a_compression_without_bounds_is_damage() -> None:
 
 def test_where_no_label_file_is_named_few_small_texts_are_candidates() -> None:
     files = {"big.txt": bytes((1 << 20) + 1), "model.bin": b""} | {f"{n}.txt": b"a\nb\n" for n in range(20)}
-    packed = _PackedFiles(zipped(files, zipfile.ZIP_DEFLATED))
+    packed = PackedFiles(zipped(files, zipfile.ZIP_DEFLATED))
     assert packed.possible_labels == [f"{n}.txt" for n in range(8)]
     assert _only_fitting_labels(packed, [Tensor("o", (1, 2), "uint8")]) is None  # which of the eight?
-    packed = _PackedFiles(zipped({"a.txt": b"a\nb\n", "b.txt": b"a\n"}))
+    packed = PackedFiles(zipped({"a.txt": b"a\nb\n", "b.txt": b"a\n"}))
     assert _only_fitting_labels(packed, [Tensor("o", (1, 2), "uint8")]) == ("a", "b")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-MAX_BYTES = 350 << 20  # as `du -m` counts
+MAX_BYTES = 360 << 20  # as `du -m` counts
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(300)
-def test_the_core_stays_under_350_mb(device: Path) -> None:
+def test_the_core_stays_under_360_mb(device: Path) -> None:
     site = next(device.glob("lib/python*/site-packages"))
     own = {"pip", "setuptools", "_distutils_hack", "pkg_resources"}  # of the environment, not of the core
     size = sum(
@@ -47,7 +47,7 @@ def test_the_service_imports_neither_tensorflow_nor_what_a_terminal_needs(device
     answer = subprocess.run([device / "bin/python", "-c", code], check=True, capture_output=True, cwd=device)
     loaded = set(json.loads(answer.stdout))
     assert {"agent", "cv2", "uvicorn"} <= loaded
-    assert not loaded & {"tensorflow", "converter", "rich", "typer", "amqtt"}
+    assert not loaded & {"tensorflow", "converter", "rich", "typer", "amqtt", "cryptography"}
 
 
 def test_the_commands_work_there(device: Path) -> None:

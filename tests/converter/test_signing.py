@@ -1,0 +1,417 @@
+"""Keys and signatures of `edge-convert keygen` and `sign`, held against minisign itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pty
+import stat
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from agent.models.signature import TrustedKeys, parse_public_key
+from converter import cli
+from converter.errors import SigningError, UsageError
+from converter.signing import (
+    Limits,
+    SecretKey,
+    _cost,
+    public_key_file,
+    read_password,
+    read_secret_key,
+    secret_key_file,
+    trusted_comment,
+)
+
+ROOT = Path(__file__).parents[2]
+KEY = SecretKey(bytes(range(8)), bytes(range(32)))
+QUICK = Limits(operations=1 << 15, memory_bytes=1 << 20)
+
+# By `minisign -G` 0.11, with the password `wren`.
+MINISIGNS_KEY = """untrusted comment: minisign encrypted secret key
+RWRTY0Iy5XAD6nBJRljgb70EEjW8CtQgXgv6bOMTnrJXMlJ4xDgAAAACAAAAAAAAAEAAAAAADJMpddUffc60YWVkgR2ByAsWrI/58gOB/s\
+EpCPgILN+UpBrHyd2YbftwYnyCNlzPwoYX9+uXgi32GAFKRpQCz7XaUVx9bT91xcizQVGOnwvc6r3bNv6J1Arkx2P5OGJwbHcaqQikwoI=
+"""
+MINISIGNS_PUBLIC_KEY = """untrusted comment: minisign public key A0E11BDBC76D95C
+RWRc2Xa8vREOCuL5VRVHMI0NV9VYy0pHeSjrCXFPlLRye9n/E4O8z412
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+class EdgeConvert(Protocol):
+    def __call__(self, *arguments: str | Path) -> Ended: ...
+
+
+@pytest.fixture
+def edge_convert(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> EdgeConvert:
+    """Runs the command in this process; there is no terminal, as in a pipeline."""
+
+    def run(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["edge-convert", *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        with Path(os.devnull).open() as nothing, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdin", nothing)
+            try:
+                cli.main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return Ended(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "birds.tflite"
+    path.write_bytes(b"a finished model" * 100)
+    return path
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """Without a password."""
+    path = tmp_path / "birds.key"
+    path.write_bytes(secret_key_file(KEY, None))
+    (tmp_path / "birds.pub").write_bytes(public_key_file(KEY.public))
+    return path
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Path:
+    """With the password `wren`, in limits that cost little."""
+    path = tmp_path / "locked.key"
+    path.write_bytes(secret_key_file(KEY, b"wren", limits=QUICK))
+    (tmp_path / "locked.pub").write_bytes(public_key_file(KEY.public))
+    return path
+
+
+def minisign(*arguments: str | Path, typed: str = "") -> str:
+    """`typed` is a password, once or twice."""
+    done = subprocess.run(["minisign", *arguments], input=typed, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout
+
+
+def on_a_terminal(*arguments: str | Path, typed: tuple[tuple[str, str], ...]) -> tuple[int, str]:
+    """`typed` has prompts, and what is typed there; gives the exit code and what the terminal showed."""
+    ours, its = pty.openpty()
+    command = ("setsid", "--ctty", sys.executable, "-m", "converter.cli", *arguments)
+    with subprocess.Popen(command, cwd=ROOT, stdin=its, stdout=its, stderr=its) as process:
+        os.close(its)
+        shown = ""
+        for prompt, words in typed:
+            before = len(shown)
+            while f"{prompt}: " not in shown[before:]:
+                chunk = _read(ours)
+                assert chunk, shown
+                shown += chunk
+            os.write(ours, words.encode())
+        while chunk := _read(ours):
+            shown += chunk
+    os.close(ours)
+    return process.returncode, shown
+
+
+def _read(terminal: int) -> str:
+    try:
+        return os.read(terminal, 4096).decode()
+    except OSError:  # so Linux says that nobody has the other end any more
+        return ""
+
+
+def verified(model: Path, folder: Path) -> int | None:
+    """By the agent, with the keys in `folder`: the version."""
+    signature = model.with_name(f"{model.name}.minisig").read_bytes()
+    return TrustedKeys(folder).verify(model, signature, name=model.name).version
+
+
+def test_keygen_writes_a_secret_key_for_the_owner_only_and_its_public_key(
+    tmp_path: Path, edge_convert: EdgeConvert
+) -> None:
+    ended = edge_convert("keygen", tmp_path / "birds.key", "--no-password", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    told = json.loads(ended.out)
+    assert (told["secret_key"], told["public_key"]) == (str(tmp_path / "birds.key"), str(tmp_path / "birds.pub"))
+    assert stat.S_IMODE((tmp_path / "birds.key").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "birds.pub").stat().st_mode) & 0o444
+    assert f"minisign public key {told['key_id']}\n" in (tmp_path / "birds.pub").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["birds.key", "birds.pub"]
+
+
+def test_a_key_of_another_ending_keeps_it(tmp_path: Path, edge_convert: EdgeConvert) -> None:
+    ended = edge_convert("keygen", tmp_path / "birds.2026", "--no-password")
+    assert ended.out.startswith(f"Secret key: {tmp_path / 'birds.2026'}, which signs;")
+    assert f"Public key: {tmp_path / 'birds.2026.pub'}, " in ended.out
+
+
+def test_two_keys_are_never_the_same() -> None:
+    one, other = SecretKey.new(), SecretKey.new()
+    assert one.id != other.id
+    assert one.seed != other.seed
+
+
+def test_secrets_are_not_shown() -> None:
+    assert str(KEY.seed) not in repr(KEY)
+
+
+@pytest.mark.minisign
+def test_minisign_signs_with_a_key_of_keygen(tmp_path: Path, model: Path, edge_convert: EdgeConvert) -> None:
+    edge_convert("keygen", tmp_path / "birds.key", "--no-password")
+    minisign("-S", "-s", tmp_path / "birds.key", "-m", model, "-t", "version=5")
+    assert verified(model, tmp_path) == 5
+
+
+@pytest.mark.minisign
+def test_minisign_opens_our_key_with_its_password(tmp_path: Path, model: Path, locked: Path) -> None:
+    minisign("-S", "-s", locked, "-m", model, typed="wren\n")
+    assert verified(model, tmp_path) is None
+
+
+@pytest.mark.minisign
+def test_a_key_of_minisign_signs_here(tmp_path: Path, model: Path, edge_convert: EdgeConvert) -> None:
+    minisign("-G", "-W", "-p", tmp_path / "theirs.pub", "-s", tmp_path / "theirs.key")
+    assert edge_convert("sign", model, "--key", tmp_path / "theirs.key").code == 0
+    said = minisign("-V", "-p", tmp_path / "theirs.pub", "-m", model)
+    assert "file:birds.tflite\thashed\n" in said
+
+
+def test_a_key_of_minisign_with_a_password_signs_on_a_terminal(tmp_path: Path, model: Path) -> None:
+    """The one test that takes the gigabyte of minisign's own limits."""
+    (tmp_path / "theirs.key").write_text(MINISIGNS_KEY)
+    (tmp_path / "theirs.pub").write_text(MINISIGNS_PUBLIC_KEY)
+    typed = (("Password", "wren\n"),)
+    code, shown = on_a_terminal("sign", model, "--key", tmp_path / "theirs.key", "--version", "3", typed=typed)
+    assert code == 0, shown
+    assert "wren" not in shown
+    assert verified(model, tmp_path) == 3
+
+
+def test_keygen_asks_twice_on_a_terminal(tmp_path: Path) -> None:
+    end_of_file = "\x04"
+    typed = (("Password", "wren\n"), ("Repeat for confirmation", "robin\n"), ("Password", end_of_file))
+    code, shown = on_a_terminal("keygen", tmp_path / "birds.key", typed=typed)
+    assert code == 1
+    assert "Error: The two entered values do not match." in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.minisign
+def test_sign_writes_what_minisign_accepts(tmp_path: Path, model: Path, key: Path, edge_convert: EdgeConvert) -> None:
+    ended = edge_convert("sign", model, "--key", key, "--version", "7", "--comment", "für den Garten", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    told = json.loads(ended.out)
+    assert told["signature"] == str(tmp_path / "birds.tflite.minisig")
+    said = minisign("-V", "-p", tmp_path / "birds.pub", "-m", model)
+    assert f"Trusted comment: {told['trusted_comment']}" in said
+    assert told["trusted_comment"].endswith("\tfile:birds.tflite\thashed\tversion=7\tfür den Garten")
+    assert verified(model, tmp_path) == 7
+    assert edge_convert("sign", model, "--key", key, "--force").out.startswith(f"Signature: {told['signature']}, by ")
+    assert verified(model, tmp_path) is None
+
+
+def test_a_password_comes_from_a_file(tmp_path: Path, model: Path, locked: Path, edge_convert: EdgeConvert) -> None:
+    (tmp_path / "password").write_text("wren\n")
+    ended = edge_convert("sign", model, "--key", locked, "--password-file", tmp_path / "password")
+    assert (ended.code, ended.err) == (0, "")
+    assert verified(model, tmp_path) is None
+
+
+def test_keygen_locks_a_key_with_the_password_of_a_file(
+    tmp_path: Path, model: Path, edge_convert: EdgeConvert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secret_key_file, "__kwdefaults__", {"limits": QUICK})
+    (tmp_path / "password").write_text("wren")
+    assert edge_convert("keygen", tmp_path / "birds.key", "--password-file", tmp_path / "password").code == 0
+    secret = read_secret_key(tmp_path / "birds.key", password=lambda: b"wren")
+    assert secret.public == parse_public_key((tmp_path / "birds.pub").read_bytes())
+    with pytest.raises(SigningError, match="the password is wrong"):
+        read_secret_key(tmp_path / "birds.key", password=lambda: b"robin")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ("keygen", "new.key"),
+            ("There is no terminal to ask for the password on: give --password-file FILE, or --no-password."),
+        ),
+        (
+            ("keygen", "new.key", "--no-password", "--password-file", "password"),
+            "--no-password and --password-file exclude each other.",
+        ),
+        (("keygen", "birds.key", "--no-password"), "birds.key exists already: --force replaces it."),
+        (("keygen", "locked", "--no-password"), "locked.pub exists already: --force replaces it."),
+        (("keygen", "absent/new.key", "--no-password"), "The folder absent does not exist: make it first."),
+        (
+            ("keygen", "new.key", "--password-file", "empty"),
+            "empty is empty: put a password into it, or say --no-password.",
+        ),
+        (("keygen", "new.key", "--password-file", "absent"), "absent cannot be read: No such file or directory."),
+        (("sign", "absent.tflite", "--key", "birds.key"), "absent.tflite is no file: give the finished .tflite."),
+        (("sign", ".", "--key", "birds.key"), ". is no file: give the finished .tflite."),
+        (("sign", "signed.tflite", "--key", "birds.key"), "signed.tflite.minisig exists already: --force replaces it."),
+        (
+            ("sign", "birds.tflite", "--key", "locked.key"),
+            "There is no terminal to ask for the password on: give --password-file FILE.",
+        ),
+        (
+            ("sign", "birds.tflite", "--key", "birds.key", "--comment", "a\tb"),
+            "--comment must be one line of printable text, of at most 1000 bytes.",
+        ),
+        (
+            ("sign", "birds.tflite", "--key", "birds.key", "--comment", "x" * 1001),
+            "--comment must be one line of printable text, of at most 1000 bytes.",
+        ),
+        (
+            ("sign", "birds.tflite", "--key", "birds.key", "--comment", "of version=2"),
+            "--comment states a version, which is what --version is for.",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("model", "key", "locked")
+def test_wrong_options_end_with_2_and_a_sentence(
+    arguments: tuple[str, ...],
+    sentence: str,
+    tmp_path: Path,
+    edge_convert: EdgeConvert,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "signed.tflite", "signed.tflite.minisig"):
+        Path(name).touch()
+    before = sorted(tmp_path.iterdir())
+    ended = edge_convert(*arguments)
+    assert (ended.code, ended.err, ended.out) == (2, f"edge-convert: {sentence}\n", "")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_typer_refuses_ends_with_2(model: Path, key: Path, edge_convert: EdgeConvert) -> None:
+    assert edge_convert("sign", model).code == 2
+    assert edge_convert("sign", model, "--key", key, "--version", "-1").code == 2
+    assert edge_convert("sign", model, "--key", key, "--version", str(10**18)).code == 2
+
+
+@pytest.mark.parametrize("command", ["keygen", "sign"])
+def test_the_commands_explain_themselves(
+    command: str, edge_convert: EdgeConvert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    ended = edge_convert(command, "--help")
+    assert ended.code == 0
+    assert "as minisign does" in ended.out
+
+
+def test_a_wrong_password_ends_with_1(tmp_path: Path, model: Path, locked: Path, edge_convert: EdgeConvert) -> None:
+    (tmp_path / "password").write_text("robin")
+    ended = edge_convert("sign", model, "--key", locked, "--password-file", tmp_path / "password")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == (
+        f"edge-convert: {locked} cannot be used as a secret key: the password is wrong, or the file is damaged. Give "
+        "one that edge-convert keygen or minisign -G made.\n"
+    )
+
+
+def test_a_missing_key_ends_with_1(tmp_path: Path, model: Path, edge_convert: EdgeConvert) -> None:
+    ended = edge_convert("sign", model, "--key", tmp_path / "absent")
+    sentence = f"{tmp_path / 'absent'} cannot be read: No such file or directory. Make a key: edge-convert keygen."
+    assert (ended.code, ended.err) == (1, f"edge-convert: {sentence}\n")
+
+
+def no_password() -> bytes:
+    raise AssertionError("nobody should be asked")
+
+
+def test_a_public_key_cannot_sign(tmp_path: Path, key: Path) -> None:
+    with pytest.raises(SigningError, match="a line holds 42 bytes instead of 158"):
+        read_secret_key(tmp_path / "birds.pub", password=no_password)
+
+
+def changed(file: bytes, at: int, other: bytes) -> bytes:
+    """A key file with the bytes `other` in it."""
+    comment, line = file.splitlines()
+    raw = bytearray(base64.b64decode(line))
+    raw[at : at + len(other)] = other
+    return comment + b"\n" + base64.b64encode(raw) + b"\n"
+
+
+def with_limits(operations: int, memory_bytes: int) -> bytes:
+    return changed(secret_key_file(KEY, b"wren", limits=QUICK), 38, struct.pack("<QQ", operations, memory_bytes))
+
+
+@pytest.mark.parametrize(
+    ("at", "other", "why"),
+    [
+        (0, b"e", "its key is not of the type Ed"),
+        (2, b"Ar", "it is locked in a way that is not known here, b'Ar'"),
+        (70, b"\xff", "it is damaged"),
+        (100, b"\xff", "it is damaged"),
+    ],
+)
+def test_a_damaged_key_is_refused(at: int, other: bytes, why: str, tmp_path: Path) -> None:
+    (tmp_path / "k").write_bytes(changed(secret_key_file(KEY, None), at, other))
+    with pytest.raises(SigningError) as refusal:
+        read_secret_key(tmp_path / "k", password=no_password)
+    assert f": {why}. Give one" in str(refusal.value)
+
+
+def test_a_key_that_asks_for_more_memory_than_can_be_had_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "k").write_bytes(with_limits(1 << 28, 1 << 32))
+    with pytest.raises(SigningError, match=r"its password asks for 4096 MB of memory\. Give one"):
+        read_secret_key(tmp_path / "k", password=lambda: b"wren")
+
+
+@pytest.mark.parametrize(
+    ("limits", "cost"),
+    [
+        (Limits(), (1 << 20, 1)),  # minisign's
+        (Limits(1 << 24, 1 << 30), (1 << 19, 1)),  # fewer operations than the memory would take
+        (Limits(1 << 25, 1 << 24), (1 << 14, 64)),
+        (Limits(0, 1 << 24), (1 << 10, 1)),
+        (Limits(0, 0), (2, 512)),
+    ],
+)
+def test_limits_mean_what_libsodium_takes_them_for(limits: Limits, cost: tuple[int, int]) -> None:
+    assert _cost(limits) == cost
+
+
+@pytest.mark.minisign
+@pytest.mark.parametrize("limits", [QUICK, Limits(1 << 16, 1 << 24), Limits(1 << 17, 1 << 16)])
+def test_minisign_derives_the_same_from_a_password_whatever_the_limits(
+    limits: Limits, tmp_path: Path, model: Path
+) -> None:
+    (tmp_path / "k").write_bytes(secret_key_file(KEY, b"wren", limits=limits))
+    (tmp_path / "k.pub").write_bytes(public_key_file(KEY.public))
+    minisign("-S", "-s", tmp_path / "k", "-m", model, typed="wren\n")
+    assert verified(model, tmp_path) is None
+    assert read_secret_key(tmp_path / "k", password=lambda: b"wren") == KEY
+
+
+@pytest.mark.parametrize("content", [b"a\nb", b"a\0b", b"x" * 1001])
+def test_a_password_that_minisign_could_not_be_given_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(content)
+    with pytest.raises(UsageError, match="must hold the password on one line, of at most 1000 bytes"):
+        read_password(tmp_path / "password")
+
+
+@pytest.mark.parametrize("name", ["a\tversion=9.tflite", "a\nb.tflite", "caf\udce9.tflite"])
+def test_a_file_name_that_would_break_the_comment_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot stand in a signature"):
+        trusted_comment(name, timestamp_s=0, version=None, words=None)
+
+
+def test_a_comment_of_no_words_is_none() -> None:
+    said = trusted_comment("a.tflite", timestamp_s=5, version=0, words="")
+    assert said == "timestamp:5\tfile:a.tflite\thashed\tversion=0"
