@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agent.errors import AgentError, ConfigError
+from agent.model_commands import models_app
+from agent.terminal import print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Classifies images on this device."
 )
+
+app.add_typer(models_app, name="models")
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file; defaults apply without one.")]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A .tflite file.")]
@@ -63,13 +67,13 @@ def check_config(
     from agent.config import Config, load_config, model_settings, read_password
 
     if schema:
-        _print_json(Config.model_json_schema())
+        print_json(Config.model_json_schema())
         return
     settings = load_config(config)
     model_settings(settings)
     read_password(settings)
     if as_json:
-        _print_json(settings.model_dump(mode="json"))
+        print_json(settings.model_dump(mode="json"))
     else:
         print(f"{config} is right: {len(settings.cameras)} cameras, models in {settings.models.folder}.")
 
@@ -101,34 +105,38 @@ def classify(
         categories, *_ = classifier.classify(image, max_results=max_results, score_threshold=score_threshold)
         answers.append({"image": str(path), "categories": [category.to_json() for category in categories]})
     if as_json:
-        _print_json(answers)
+        print_json(answers)
     else:
-        _print_table(("image", "label", "score"), _answer_rows(answers))
+        print_table(("image", "label", "score"), _answer_rows(answers))
     if failed:
         raise typer.Exit(1)
 
 
 @app.command()
 def inspect(model: ModelPath, as_json: Json = False) -> None:
-    """Show what a model file says of itself, and whether and why not it can serve here."""
+    """Show what a model file says of itself, and whether and why not it can serve here, by the agent's own trial."""
     from agent.errors import ModelError
     from agent.models.metadata import read_model_file
-    from agent.models.settings import ModelSettings, final_settings
+    from agent.models.settings import read_sidecars
+    from agent.models.trial import Trial
 
-    file = read_model_file(_read(model))
-    settings = final_settings(model, own=file.settings, given=ModelSettings())
+    file, sidecar = read_model_file(_read(model)), read_sidecars(model)
+    trial, reason = None, None
     try:
-        _classifier(file, settings).warm_up()
+        trial = asdict(Trial(threads=1).run(model, sidecar))
     except ModelError as error:
-        verdict = str(error)
-    else:
-        verdict = ""
-    document = _describe(file, settings, verdict)
+        reason = str(error)
+    document = {
+        **_describe(file, file.settings.overridden_by(sidecar)),
+        "serves_here": reason is None,
+        "trial": trial,
+        "reason": reason,
+    }
     if as_json:
-        _print_json(document)
+        print_json(document)
     else:
-        _print_table(("", ""), ((key, _in_words(value)) for key, value in document.items()))
-    if verdict:
+        print_table(("", ""), ((key, _in_words(value)) for key, value in document.items()))
+    if reason:
         raise typer.Exit(1)
 
 
@@ -158,9 +166,9 @@ def bench(
             stages[stage].append(value)
     medians = {stage: round(statistics.median(values), 3) for stage, values in stages.items()}
     if as_json:
-        _print_json({"runtime": runtime(), "threads": threads, "rounds": rounds, "median_ms": medians})
+        print_json({"runtime": runtime(), "threads": threads, "rounds": rounds, "median_ms": medians})
     else:
-        _print_table(("stage", "median ms"), ((stage, str(value)) for stage, value in medians.items()))
+        print_table(("stage", "median ms"), ((stage, str(value)) for stage, value in medians.items()))
 
 
 def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, threads: int = 1) -> TFLiteClassifier:
@@ -202,7 +210,7 @@ def _read(path: Path) -> bytes:
         raise AgentError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _describe(file: ModelFile, settings: ModelSettings, verdict: str) -> dict[str, Any]:
+def _describe(file: ModelFile, settings: ModelSettings) -> dict[str, Any]:
     from agent.models.interpreter import operator_name, runtime
 
     def tensors(these: Any) -> list[dict[str, Any]]:
@@ -227,12 +235,10 @@ def _describe(file: ModelFile, settings: ModelSettings, verdict: str) -> dict[st
         "resize": settings.resize or "stretch",
         "score": settings.score,
         "operators": [f"{operator_name(op)} v{op.version}" for op in file.operators],
-        "packed_files": file.packed_files,
+        "packed_files": [name for name in file.packed_files if not name.startswith("golden/")],
         "provenance": file.provenance,
         "min_runtime_version": file.min_runtime_version,
         "runtime": runtime(),
-        "serves_here": not verdict,
-        "reason": verdict or None,
     }
 
 
@@ -251,20 +257,6 @@ def _in_words(value: Any) -> str:
         shown = [_in_words(part) for part in value]
         return ", ".join(shown[:12]) + (f", ... ({len(shown)} in all)" if len(shown) > 12 else "")
     return "" if value is None else str(value)
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2))
-
-
-def _print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*head, box=None, show_header=any(head))
-    for row in rows:
-        table.add_row(*(cell.replace("[", "\\[") for cell in row))
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -92,8 +92,16 @@ class _Section(BaseModel):
         return _without_nulls({} if said is None else said, cls)
 
 
+def _default_state_folder() -> Path:
+    """What systemd's StateDirectory= made, else the user's (freedesktop.org's base directories)."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.partition(":")[0])
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state", "edge-agent")
+
+
 class Device(_Section):
     id: Name = Field(default_factory=lambda: re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "device")
+    state_folder: Path = Field(default_factory=_default_state_folder)
 
 
 class ModelOverrides(_Section):
@@ -109,8 +117,13 @@ class ModelOverrides(_Section):
 
 class Models(_Section):
     folder: Path = Path("/var/lib/edge-agent/models")
+    keep_versions: int = Field(default=3, ge=2)
     retire_after_s: float = Field(default=10, ge=0)
+    signatures: Literal["off", "if_present", "required"] = "off"
+    trusted_keys: Path | None = None
     max_mb: int = Field(default=256, ge=1)
+    swap: Literal["availability", "resource"] = "availability"
+    canary: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
     settings: dict[str, ModelOverrides] = {}
 
 
@@ -187,6 +200,12 @@ class Config(BaseSettings):
     @classmethod
     def _an_empty_section_means_its_default(cls, said: Any) -> Any:
         return _without_nulls(said, cls)
+
+    @model_validator(mode="after")
+    def _signatures_need_keys(self) -> Config:
+        if self.models.signatures != "off" and self.models.trusted_keys is None:
+            raise ValueError("models.trusted_keys: signatures need a folder with .pub files")
+        return self
 
     @model_validator(mode="after")
     def _upload_is_no_camera(self) -> Config:
@@ -266,7 +285,10 @@ def _anchored(config: Config, base: Path) -> Config:
         for name, said in config.models.settings.items()
     }
     folder = anchor("models.folder", config.models.folder)
-    models = config.models.model_copy(update={"folder": folder, "settings": settings})
+    keys = config.models.trusted_keys and anchor("models.trusted_keys", config.models.trusted_keys)
+    models = config.models.model_copy(update={"folder": folder, "settings": settings, "trusted_keys": keys})
+    state_folder = anchor("device.state_folder", config.device.state_folder)
+    device = config.device.model_copy(update={"state_folder": state_folder})
     password = config.mqtt.password_file and anchor("mqtt.password_file", config.mqtt.password_file)
     mqtt = config.mqtt.model_copy(update={"password_file": password})
     cameras = {
@@ -275,7 +297,7 @@ def _anchored(config: Config, base: Path) -> Config:
         else camera
         for name, camera in config.cameras.items()
     }
-    return config.model_copy(update={"models": models, "mqtt": mqtt, "cameras": cameras})
+    return config.model_copy(update={"device": device, "models": models, "mqtt": mqtt, "cameras": cameras})
 
 
 def is_file_source(source: str) -> bool:

@@ -13,31 +13,39 @@ from typing import TYPE_CHECKING, Protocol
 import cv2
 
 from agent.classification import Classification, Timing
-from agent.errors import AgentError, BusyError
+from agent.errors import AgentError, BusyError, ModelError
 from agent.image import Frame, decode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.image import Image
-    from agent.models.manager import ServedModel
+    from agent.models.serving import ServedModel
 
 UPLOAD = "upload"  # the source of what comes by HTTP; no camera may have this name
 
 
 class Models(Protocol):
-    def get(self, name: str | None) -> ServedModel: ...
+    """Which version answers; `for_upload` gives now and then the canary, `observe` gets what came of each call."""
+
+    def get(self, name: str | None, version: str | None = None) -> ServedModel: ...
+    def for_upload(self, name: str | None, version: str | None = None) -> ServedModel: ...
+    def observe(self, served: ServedModel, outcome: Classification | ModelError) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Which part of a frame to classify and what to report of it; `region` as fractions of the sides."""
+    """Which part of a frame to classify and what to report of it; `region` as fractions of the sides.
+
+    `version` is `stable`, `canary` or a number; None leaves it to the models.
+    """
 
     model: str | None = None
     max_results: int = 5
     score_threshold: float = 0.0
     region: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     rotate: int = 0
+    version: str | None = None
 
 
 class InferenceEngine:
@@ -89,15 +97,16 @@ class InferenceEngine:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _frame(self, frame: Frame, view: View) -> Classification:
-        return await self._in_worker(self._models.get(view.model), lambda: (frame.image, 0.0), view)
+        served = self._models.get(view.model, view.version)
+        return await self._in_worker(served, lambda: (frame.image, 0.0), view)
 
     async def _upload(self, content: bytes, view: View) -> Classification:
         if self._uploads >= self._max_uploads:
             raise BusyError(f"All {self._max_uploads} places in line are taken. Try again.", retry_after_s=1)
         self._uploads += 1
         try:
-            served = self._models.get(view.model)
-            side = served.admitted.classifiers[0].longest_side
+            served = self._models.for_upload(view.model, view.version)
+            side = served.loaded.classifiers[0].longest_side
             return await self._in_worker(served, lambda: _timed_decode(content, self._max_pixels, side), view)
         finally:
             self._uploads -= 1
@@ -115,7 +124,14 @@ class InferenceEngine:
         self, served: ServedModel, load: Callable[[], tuple[Image, float]], view: View
     ) -> Classification:
         """`served` was taken once: one version's labels, preprocessing and interpreters to the end."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._classify, served, load, view)
+        loop = asyncio.get_running_loop()
+        try:
+            classification = await loop.run_in_executor(self._pool, self._classify, served, load, view)
+        except ModelError as error:
+            self._models.observe(served, error)
+            raise
+        self._models.observe(served, classification)
+        return classification
 
     def _classify(self, served: ServedModel, load: Callable[[], tuple[Image, float]], view: View) -> Classification:
         number: int = self._worker.number
@@ -128,7 +144,7 @@ class InferenceEngine:
                 image = image.crop(view.region)
             image = image.rotate(view.rotate)
             turn_ms = (time.perf_counter() - prepared) * 1e3
-            categories, preprocess_ms, invoke_ms = served.admitted.classifiers[number].classify(
+            categories, preprocess_ms, invoke_ms = served.loaded.classifiers[number].classify(
                 image, max_results=view.max_results, score_threshold=view.score_threshold
             )
         finally:

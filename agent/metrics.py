@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -11,6 +12,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    Summary,
     generate_latest,
 )
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agent.classification import ModelIdentity
-    from agent.errors import AgentError
+    from agent.errors import AgentError, ModelError
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
@@ -54,6 +56,19 @@ class Metrics:
             ("model", "result"),
             registry=registry,
         )
+        self._rejected = Gauge(
+            "edge_agent_model_rejected", "1 while a rejection stands.", ("model",), registry=registry
+        )
+        self._rollbacks = Counter(
+            "edge_agent_model_rollbacks", "Versions withdrawn, by what for.", ("model", "cause"), registry=registry
+        )
+        self._gaps = Counter(
+            "edge_agent_model_swap_gap_seconds",
+            "Time in which a swap left the model without a version.",
+            ("model",),
+            registry=registry,
+        )
+        self._versions = _Versions(registry)
         self._duration = Histogram(
             "edge_agent_inference_duration_seconds",
             "Time in a worker.",
@@ -108,8 +123,26 @@ class Metrics:
             self._predictions.labels(name, best.label).inc()
             self._score.labels(name).observe(best.score)
 
+    def observe_version(self, identity: ModelIdentity, label: str, outcome: Classification | ModelError) -> None:
+        """`label` is stable or canary; what a version that serves no longer still answers is not counted."""
+        self._versions.observe(identity, label, outcome)
+
     def observe_load(self, model: str, result: str) -> None:
         self._loads.labels(model, result).inc()
+
+    def observe_rollback(self, model: str, cause: str) -> None:
+        """`cause` is crash, load, failures, nan, slow or operator."""
+        self._rollbacks.labels(model, cause).inc()
+
+    def observe_gap(self, model: str, seconds: float) -> None:
+        self._gaps.labels(model).inc(seconds)
+
+    def set_rejected(self, model: str, rejected: bool) -> None:  # noqa: FBT001  (a gauge's value)
+        self._rejected.labels(model).set(rejected)
+
+    def forget_model(self, model: str) -> None:
+        """A name of which nothing is left has no rejection either; its counts stay, as counts do."""
+        _remove(self._rejected, model)
 
     def observe_request(self, route: str, code: int) -> None:
         self._requests.labels(route, str(code)).inc()
@@ -118,9 +151,12 @@ class Metrics:
         self._reconnects.labels(camera).inc()
 
     def set_served(self, identities: Iterable[ModelIdentity]) -> None:
+        """Every version that serves, the canaries too."""
+        served = frozenset(identities)
         self._model_info.clear()
-        for identity in identities:
+        for identity in served:
             self._model_info.labels(identity.name, str(identity.version), identity.sha256).set(1)
+        self._versions.keep_only(served)
 
     def watch_last_frame(self, camera: str, unix_s: Callable[[], float]) -> None:
         self._last_frame.labels(camera).set_function(unix_s)
@@ -128,9 +164,61 @@ class Metrics:
     def watch_mqtt(self, connected: Callable[[], float]) -> None:
         Gauge("edge_agent_mqtt_connected", "1 while connected.", registry=self._registry).set_function(connected)
 
+    def watch_store(self, trouble: Callable[[], float]) -> None:
+        Gauge(
+            "edge_agent_store_trouble", "1 while the agent's own copies cannot be kept.", registry=self._registry
+        ).set_function(trouble)
+
     def render(self) -> bytes:
         """The text exposition format of Prometheus."""
         return generate_latest(self._registry)
+
+
+class _Versions:
+    """What each serving version answers, so that a canary is compared with the stable version."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ("model", "version", "label")
+        self._served: frozenset[ModelIdentity] = frozenset()
+        self._seen: set[tuple[ModelIdentity, str]] = set()
+        self._inferences = Counter(
+            "edge_agent_version_inferences", "Images classified.", (*labels, "outcome"), registry=registry
+        )
+        self._invoke = Summary(
+            "edge_agent_version_inference_seconds", "Time in the runtime.", labels, registry=registry
+        )
+        self._score = Summary(
+            "edge_agent_version_prediction_score", "Scores of the best labels.", labels, registry=registry
+        )
+
+    def observe(self, identity: ModelIdentity, label: str, outcome: Classification | ModelError) -> None:
+        if identity not in self._served:
+            return
+        self._seen.add((identity, label))
+        key = (identity.name, str(identity.version), label)
+        if not isinstance(outcome, Classification):
+            self._inferences.labels(*key, "error").inc()
+            return
+        self._inferences.labels(*key, "ok").inc()
+        self._invoke.labels(*key).observe(outcome.timing.invoke / 1e3)
+        if outcome.categories:
+            self._score.labels(*key).observe(outcome.categories[0].score)
+
+    def keep_only(self, served: frozenset[ModelIdentity]) -> None:
+        """A version that has gone takes its series along, or each drop would leave some for ever."""
+        self._served = served
+        for identity, label in {seen for seen in self._seen if seen[0] not in served}:
+            self._seen.remove((identity, label))
+            key = (identity.name, str(identity.version), label)
+            for outcome in ("ok", "error"):
+                _remove(self._inferences, *key, outcome)
+            _remove(self._invoke, *key)
+            _remove(self._score, *key)
+
+
+def _remove(metric: Counter | Gauge | Summary, *labels: str) -> None:
+    with contextlib.suppress(KeyError):  # which old versions of prometheus_client raise where there is nothing
+        metric.remove(*labels)
 
 
 def _temperature() -> float | None:

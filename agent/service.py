@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import gc
 import importlib.metadata
 import logging
@@ -26,15 +27,21 @@ from agent.errors import ConfigError
 from agent.metrics import Metrics
 from agent.models.admission import Admission
 from agent.models.folder import ModelFolder
+from agent.models.history import History
 from agent.models.interpreter import runtime
+from agent.models.loader import Loader
 from agent.models.manager import ModelManager
+from agent.models.serving import Serving
+from agent.models.signature import TrustedKeys
+from agent.models.store import Store
+from agent.models.trial import Trial
 from agent.pipeline import Pipeline
 from agent.publishers.broker import EmbeddedBroker
 from agent.publishers.mqtt import MqttPublisher
 from agent.rest.app import create_app
 from agent.sources.camera import Camera
 from agent.sources.files import ImageFolder, VideoFile
-from agent.status import CameraStatus
+from agent.status import CameraStatus, ModelStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -44,7 +51,6 @@ if TYPE_CHECKING:
 
     from agent.classification import Result, StableState
     from agent.config import Camera as CameraConfig, Config
-    from agent.status import ModelStatus
 
 log = logging.getLogger(__name__)
 
@@ -94,18 +100,7 @@ class Service:
         self._results = ResultLog(device=config.device.id)
         self._metrics = Metrics(version=self._version, runtime=runtime(), cameras=config.cameras)
         workers, threads = config.engine.sizes()
-        self._models = ModelManager(
-            folder=ModelFolder(_existing_folder(config.models.folder)),
-            admission=Admission(
-                workers=workers,
-                threads=threads,
-                max_bytes=config.models.max_mb << 20,
-                settings=model_settings(config),
-            ),
-            retire_after_s=config.models.retire_after_s,
-            on_change=self._model_changed,
-            on_load=self._metrics.observe_load,
-        )
+        self._models = self._manager(workers, threads)
         self._engine = InferenceEngine(
             models=self._models,
             workers=workers,
@@ -117,6 +112,43 @@ class Service:
         self._mqtt: MqttPublisher | None = None
         self._tasks = anyio.create_task_group()
         self._parts = contextlib.AsyncExitStack()
+
+    def _manager(self, workers: int, threads: int) -> ModelManager:
+        config, settings = self._config.models, model_settings(self._config)
+        state = self._config.device.state_folder / "models"
+        store, history = Store(state / "copies", max_bytes=config.max_mb << 20), History(state / "history.json")
+        unloads_first = config.swap == "resource"
+        admission = Admission(
+            store=store,
+            trial=Trial(threads=threads),
+            workers=workers,
+            unloads_first=unloads_first,
+            settings=settings,
+            signatures=config.signatures,
+            keys=TrustedKeys(config.trusted_keys) if config.trusted_keys else None,
+        )
+        serving = Serving(
+            history=history,
+            store=store,
+            loader=Loader(store=store, workers=workers, threads=threads, settings=settings),
+            on_change=lambda name: self._models.refresh(name),  # noqa: PLW0108  (which is made of this)
+            on_version=self._metrics.observe_version,
+            on_rollback=self._metrics.observe_rollback,
+            on_gap=self._metrics.observe_gap,
+            canary_shares=config.canary,
+            unloads_first=unloads_first,
+        )
+        return ModelManager(
+            folder=ModelFolder(_existing_folder(config.folder)),
+            store=store,
+            history=history,
+            admission=admission,
+            serving=serving,
+            retire_after_s=config.retire_after_s,
+            keep_versions=config.keep_versions,
+            on_change=self._model_changed,
+            on_load=self._metrics.observe_load,
+        )
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -172,16 +204,15 @@ class Service:
 
     def warnings(self) -> list[str]:
         """What a person should mend, while the device works on: a folder that is away, files that were rejected."""
-        trouble = self._models.folder_trouble
         rejections = [(status.name, status.rejection) for status in self._models.statuses if status.rejection]
-        return [*([trouble] if trouble else []), *(f"Model {name}: {why.reason}" for name, why in rejections)]
+        return [*self._models.troubles, *(f"Model {name}: {why.reason}" for name, why in rejections)]
 
     async def _start_models(self) -> None:
         self._parts.callback(self._engine.close)
-        wait_s = await self._models.reconcile()
-        if wait_s < 1:  # a file that was dropped this very moment is settling
-            await asyncio.sleep(wait_s)
-            await self._models.reconcile()
+        self._parts.push_async_callback(self._models.close)
+        self._parts.enter_context(_claimed(self._config.device.state_folder))
+        self._metrics.watch_store(lambda: float(self._models.store_trouble is not None))
+        await self._models.start()
         self._tasks.start_soon(self._models.run)
 
     async def _start_mqtt(self) -> None:
@@ -295,7 +326,12 @@ class Service:
             self._mqtt.publish_camera_status(name, status)
 
     def _model_changed(self, status: ModelStatus) -> None:
-        self._metrics.set_served(model.identity for model in self._models.served.values())
+        served = (*self._models.served.values(), *self._models.canaries.values())
+        self._metrics.set_served(model.identity for model in served)
+        if status == ModelStatus(status.name):
+            self._metrics.forget_model(status.name)
+        else:
+            self._metrics.set_rejected(status.name, status.rejection is not None)
         if self._mqtt is not None:
             self._mqtt.publish_model(status)
             self._mqtt.publish_info()
@@ -368,6 +404,27 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(5000, 20, 20)
+
+
+@contextlib.contextmanager
+def _claimed(state_folder: Path) -> Generator[None]:
+    """Two agents with one state folder would each remove the other's models."""
+    try:
+        state_folder.mkdir(parents=True, exist_ok=True)
+        lock = (state_folder / "lock").open("wb")
+    except OSError as error:  # read-only: the store will say so, and be tried again
+        log.warning("%s cannot be claimed: %s.", state_folder, error.strerror)
+        yield
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"device.state_folder {state_folder} is used by another agent that runs. Stop that one, or give this "
+                "one a folder of its own."
+            ) from None
+        yield
 
 
 def _existing_folder(path: Path) -> Path:

@@ -33,15 +33,49 @@ class Rejection:
         return {"file": self.file, "reason": self.reason, "at": iso_time(self.at_ns)}
 
 
+VersionState = Literal["serving", "canary", "admitted", "rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """A version that was admitted: an `admitted` one may serve again, a `rejected` one was withdrawn for `reason`."""
+
+    version: int
+    sha256: str
+    state: VersionState
+    file: str
+    admitted_ns: int
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "version": str(self.version),
+            "sha256": self.sha256,
+            "state": self.state,
+            "file": self.file,
+            "admitted_at": iso_time(self.admitted_ns),
+            "reason": self.reason,
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """`candidate` names a file that is settling or being loaded; `since_ns` is when `serving` began to serve."""
+    """`candidate` names a file on its way, `trying` says that it is past settling; `since_ns` is of `serving`.
+
+    `probation` says that `serving` may still be withdrawn by itself, `pinned` which version was asked for by
+    hand, `canary` which one takes a share of the uploads. `versions` are the newest first.
+    """
 
     name: str
     serving: ModelIdentity | None = None
     since_ns: int | None = None
     candidate: str | None = None
+    trying: bool = False
     rejection: Rejection | None = None
+    probation: bool = False
+    pinned: int | None = None
+    canary: ModelIdentity | None = None
+    versions: tuple[VersionStatus, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -49,5 +83,10 @@ class ModelStatus:
             "serving": self.serving.to_json() if self.serving else None,
             "since": iso_time(self.since_ns) if self.since_ns is not None else None,
             "candidate": self.candidate,
+            "trying": self.trying,
             "rejection": self.rejection.to_json() if self.rejection else None,
+            "probation": self.probation,
+            "pinned": None if self.pinned is None else str(self.pinned),
+            "canary": self.canary.to_json() if self.canary else None,
+            "versions": [version.to_json() for version in self.versions],
         }

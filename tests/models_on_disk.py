@@ -10,15 +10,12 @@ import cv2
 import numpy as np
 
 from agent.image import Image
-from agent.models.admission import Admission
 from agent.models.flatbuffer import INT32, UINT8, UINT32, Table
 from converter.flatbuffer import Writer
 from converter.metadata import pack_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from agent.models.settings import ModelSettings
 
 DEMO = Path(__file__).parents[1] / "demo"
 DIGITS = (DEMO / "digits.tflite").read_bytes()
@@ -42,12 +39,6 @@ def photo_of_3() -> Image:
     video.release()
     assert there
     return Image(pixels.astype(np.uint8), "bgr")
-
-
-def make_admission(
-    *, workers: int = 1, max_bytes: int = 1 << 24, settings: dict[str, ModelSettings] | None = None
-) -> Admission:
-    return Admission(workers=workers, threads=1, max_bytes=max_bytes, settings=settings)
 
 
 def with_input_shape(shape: Sequence[int]) -> bytes:

@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-
-from agent import cli
+from shell import Shell
 
 REPOSITORY = Path(__file__).parents[1]
 DIGITS = REPOSITORY / "demo/digits.tflite"
@@ -23,31 +20,6 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-class Shell:
-    """Runs the command line in this process and keeps what it printed."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch = monkeypatch
-        self._capfd = capfd
-        self.out = self.err = ""
-
-    def run(self, *words: object) -> int:
-        self._monkeypatch.setattr(sys, "argv", ["edge-agent", *map(str, words)])
-        self._monkeypatch.setenv("COLUMNS", "200")
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        self.out, self.err = self._capfd.readouterr()
-        self.err = "".join(line for line in self.err.splitlines(keepends=True) if "XNNPACK" not in line)
-        return code
-
-    def json(self, *words: object) -> Any:
-        assert self.run(*words, "--json") == 0, self.err
-        return json.loads(self.out)
-
-
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
     return Shell(monkeypatch, capfd)
@@ -55,10 +27,15 @@ def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
 
 def test_every_command_has_help(shell: Shell) -> None:
     assert shell.run("--help") == 0
-    for command in ("run", "classify", "inspect", "check-config", "bench"):
+    for command in ("run", "classify", "inspect", "check-config", "bench", "models"):
         assert command in shell.out
     for command in ("run", "classify", "inspect", "check-config", "bench"):
         assert shell.run(command, "--help") == 0
+    assert shell.run("models", "--help") == 0
+    for command in ("list", "show", "rollback", "pin", "unpin", "promote"):
+        assert command in shell.out
+    for command in ("list", "show", "rollback", "pin", "unpin", "promote"):
+        assert shell.run("models", command, "--help") == 0
 
 
 def test_classify_prints_labels_and_scores(shell: Shell, picture: Path) -> None:

@@ -170,7 +170,7 @@ def test_a_camera_is_a_number_without_quotes_too(write: Path) -> None:
 def test_null_and_an_empty_section_mean_the_default(write: Path) -> None:
     write.write_text("device: {id: null}\ncameras:\nmqtt:\nhttp: {port: }\nmodels:\n  settings:\n    a:\n")
     config = load_config(write)
-    assert config.device == Config().device
+    assert config.device.id == Config().device.id
     assert (config.cameras, config.mqtt, config.http) == ({}, Config().mqtt, Config().http)
     assert "cameras.a.source is missing" in refusal(write, "cameras:\n  a:\n")
     assert "unknown key http.prot" in refusal(write, "http: {prot: }\n")

@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
-from models_on_disk import DIGIT_LABELS, digits, make_admission, photo_of_3
+from fake_agent import FakeModels, served
+from models_on_disk import DIGIT_LABELS, digits, photo_of_3
 
 from agent import engine as engine_module
-from agent.classification import Classification, ModelIdentity
 from agent.engine import InferenceEngine, View
-from agent.errors import AgentError, BusyError, ImageFormatError, ImageTooLargeError, ModelNotFoundError
+from agent.errors import (
+    AgentError,
+    BusyError,
+    ImageDamagedError,
+    ImageFormatError,
+    ImageTooLargeError,
+    ModelNotFoundError,
+    NotFiniteError,
+)
 from agent.image import Frame, Image, decode
-from agent.models.manager import ServedModel
+from agent.models.tflite import TFLiteClassifier
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
+
+    from agent.classification import Classification
 
 FRAME = Frame(photo_of_3(), captured_ns=0)
 JPEG = cv2.imencode(".jpg", photo_of_3().pixels)[1].tobytes()
@@ -28,24 +37,19 @@ DIGIT = View("digits")
 OTHER_LABELS = tuple("abcdefghij")
 
 
-class Served:
-    """What a manager serves, swapped by the test."""
+class Served(FakeModels):
+    """The digits, swapped by the test."""
 
-    def __init__(self, folder: Path, *, workers: int) -> None:
-        self._folder = folder
+    def __init__(self, *, workers: int) -> None:
+        super().__init__()
         self._workers = workers
-        self._served: dict[str, ServedModel] = {}
 
     def swap(self, *, version: int, labels: Sequence[str] = DIGIT_LABELS) -> None:
-        path = self._folder / "digits.tflite"
-        path.write_bytes(digits(str(version), labels=labels))
-        admitted = make_admission(workers=self._workers).admit(path, name="digits")
-        self._served["digits"] = ServedModel(ModelIdentity("digits", version, admitted.sha256), admitted)
+        self.served["digits"] = served(digits(str(version), labels=labels), version, workers=self._workers)
 
-    def get(self, name: str | None) -> ServedModel:
-        if name not in self._served:
-            raise ModelNotFoundError(f"Model {name} is not served.")
-        return self._served[name]
+    def try_out(self, *, version: int, labels: Sequence[str] = DIGIT_LABELS) -> None:
+        """From now on uploads that ask for no version get this one."""
+        self.canaries["digits"] = served(digits(str(version), labels=labels), version, workers=self._workers)
 
 
 class Outcomes:
@@ -88,10 +92,8 @@ class Running:
 
 
 @asynccontextmanager
-async def running(
-    folder: Path, *, workers: int = 1, max_waiting: int = 2, max_pixels: int = 1 << 26
-) -> AsyncIterator[Running]:
-    models, outcomes = Served(folder, workers=workers), Outcomes()
+async def running(*, workers: int = 1, max_waiting: int = 2, max_pixels: int = 1 << 26) -> AsyncIterator[Running]:
+    models, outcomes = Served(workers=workers), Outcomes()
     models.swap(version=1)
     engine = InferenceEngine(
         models=models, workers=workers, max_waiting=max_waiting, max_pixels=max_pixels, on_outcome=outcomes
@@ -114,9 +116,9 @@ def label(classification: Classification) -> str:
     return classification.categories[0].label
 
 
-def test_upload_and_frame_get_the_same_answer(tmp_path: Path) -> None:
+def test_upload_and_frame_get_the_same_answer() -> None:
     async def scenario() -> None:
-        async with running(tmp_path) as run:
+        async with running() as run:
             upload, frame = await run.upload(), await run.frame()
             assert label(upload) == label(frame) == "3"
             assert upload.model == frame.model == run.models.get("digits").identity
@@ -128,9 +130,9 @@ def test_upload_and_frame_get_the_same_answer(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_every_outcome_is_reported_with_its_source(tmp_path: Path) -> None:
+def test_every_outcome_is_reported_with_its_source() -> None:
     async def scenario() -> None:
-        async with running(tmp_path) as run:
+        async with running() as run:
             good = [await run.upload(), await run.frame()]
             with pytest.raises(ImageFormatError):
                 await run.upload(b"text")
@@ -145,9 +147,80 @@ def test_every_outcome_is_reported_with_its_source(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_upload_beyond_the_line_is_refused_at_once(tmp_path: Path) -> None:
+def test_cameras_keep_to_the_stable_version_while_uploads_try_the_canary() -> None:
     async def scenario() -> None:
-        async with running(tmp_path, workers=2, max_waiting=3) as run:
+        async with running() as run:
+            run.models.try_out(version=2, labels=OTHER_LABELS)
+            assert label(await run.upload()) == "d"
+            assert label(await run.frame()) == "3"
+
+    asyncio.run(scenario())
+
+
+def test_version_that_was_asked_for_answers() -> None:
+    async def scenario() -> None:
+        async with running() as run:
+            run.models.try_out(version=2, labels=OTHER_LABELS)
+            stable, canary = View("digits", version="stable"), View("digits", version="canary")
+            assert [label(await run.upload(view=stable)), label(await run.frame(stable))] == ["3", "3"]
+            assert [label(await run.upload(view=canary)), label(await run.frame(canary))] == ["d", "d"]
+            with pytest.raises(ModelNotFoundError):
+                await run.upload(view=View("digits", version="9"))
+
+    asyncio.run(scenario())
+
+
+def test_models_hear_on_the_loop_what_came_of_each_call() -> None:
+    async def scenario() -> None:
+        async with running() as run:
+            first, second = await run.upload(), await run.frame()
+            assert run.models.observed == [(1, first), (1, second)]
+            assert run.models.observing_threads == {threading.current_thread()}
+            assert run.outcomes.seen == [("upload", "digits", first), ("camera", "digits", second)]
+
+    asyncio.run(scenario())
+
+
+def test_models_hear_of_a_model_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = NotFiniteError("The model answers with NaN.")
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    async def scenario() -> None:
+        async with running() as run:
+            for call in (run.upload, run.frame):
+                with pytest.raises(NotFiniteError):
+                    await call()
+            assert run.models.observed == [(1, error), (1, error)]
+            assert run.outcomes.seen == [("upload", "digits", error), ("camera", "digits", error)]
+
+    monkeypatch.setattr(TFLiteClassifier, "classify", fail)
+    asyncio.run(scenario())
+
+
+def test_models_do_not_hear_of_bad_images_and_full_lines() -> None:
+    async def scenario() -> None:
+        async with running(max_waiting=0) as run:
+            with pytest.raises(ImageFormatError):
+                await run.upload(b"text")
+            with pytest.raises(ImageDamagedError):
+                await run.upload(JPEG[:500])
+            run.occupy()
+            waiting = asyncio.create_task(run.upload())
+            await started(waiting)
+            with pytest.raises(BusyError):
+                await run.upload()
+            assert run.models.observed == []
+            run.release()
+            await waiting
+
+    asyncio.run(scenario())
+
+
+def test_upload_beyond_the_line_is_refused_at_once() -> None:
+    async def scenario() -> None:
+        async with running(workers=2, max_waiting=3) as run:
             run.occupy()
             line = [asyncio.create_task(run.upload()) for _ in range(5)]
             await started(*line)
@@ -163,9 +236,9 @@ def test_upload_beyond_the_line_is_refused_at_once(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_frame_is_never_refused_for_want_of_a_place(tmp_path: Path) -> None:
+def test_frame_is_never_refused_for_want_of_a_place() -> None:
     async def scenario() -> None:
-        async with running(tmp_path, max_waiting=0) as run:
+        async with running(max_waiting=0) as run:
             run.occupy()
             line = [asyncio.create_task(run.upload()), *(asyncio.create_task(run.frame()) for _ in range(5))]
             await started(*line)
@@ -177,9 +250,9 @@ def test_frame_is_never_refused_for_want_of_a_place(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_place_of_a_caller_who_left_or_failed_is_free_again(tmp_path: Path) -> None:
+def test_place_of_a_caller_who_left_or_failed_is_free_again() -> None:
     async def scenario() -> None:
-        async with running(tmp_path, max_waiting=0) as run:
+        async with running(max_waiting=0) as run:
             for content in (b"text", JPEG[:500]):
                 with pytest.raises(AgentError):
                     await run.upload(content)
@@ -199,7 +272,7 @@ def test_place_of_a_caller_who_left_or_failed_is_free_again(tmp_path: Path) -> N
     asyncio.run(scenario())
 
 
-def test_uploads_are_decoded_in_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uploads_are_decoded_in_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[str] = []
 
     def noted(content: bytes, *, max_pixels: int, smallest_side: int | None) -> Image:
@@ -208,7 +281,7 @@ def test_uploads_are_decoded_in_the_workers(tmp_path: Path, monkeypatch: pytest.
         return decode(content, max_pixels=max_pixels, smallest_side=smallest_side)
 
     async def scenario() -> None:
-        async with running(tmp_path, workers=2) as run:
+        async with running(workers=2) as run:
             await asyncio.gather(*(run.upload() for _ in range(4)))
 
     monkeypatch.setattr(engine_module, "decode", noted)
@@ -217,9 +290,9 @@ def test_uploads_are_decoded_in_the_workers(tmp_path: Path, monkeypatch: pytest.
     assert all(name.startswith("worker") for name in threads)
 
 
-def test_loop_goes_on_while_the_workers_work(tmp_path: Path) -> None:
+def test_loop_goes_on_while_the_workers_work() -> None:
     async def scenario() -> None:
-        async with running(tmp_path) as run:
+        async with running() as run:
             run.occupy()
             waiting = asyncio.create_task(run.frame())
             for _ in range(100):
@@ -230,18 +303,18 @@ def test_loop_goes_on_while_the_workers_work(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_upload_above_the_pixel_limit_is_refused(tmp_path: Path) -> None:
+def test_upload_above_the_pixel_limit_is_refused() -> None:
     async def scenario() -> None:
-        async with running(tmp_path, max_pixels=100) as run:
+        async with running(max_pixels=100) as run:
             with pytest.raises(ImageTooLargeError, match="at most 100 pixels"):
                 await run.upload()
 
     asyncio.run(scenario())
 
 
-def test_version_taken_at_the_start_is_kept_to_the_end(tmp_path: Path) -> None:
+def test_version_taken_at_the_start_is_kept_to_the_end() -> None:
     async def scenario() -> None:
-        async with running(tmp_path) as run:
+        async with running() as run:
             run.occupy()
             before = [asyncio.create_task(run.upload()), asyncio.create_task(run.frame())]
             await started(*before)
@@ -256,9 +329,9 @@ def test_version_taken_at_the_start_is_kept_to_the_end(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_many_callers_across_many_swaps_get_labels_of_the_version_they_are_told(tmp_path: Path) -> None:
+def test_many_callers_across_many_swaps_get_labels_of_the_version_they_are_told() -> None:
     async def scenario() -> None:
-        async with running(tmp_path, workers=2, max_waiting=100) as run:
+        async with running(workers=2, max_waiting=100) as run:
             tasks = []
             for version in range(2, 12):
                 tasks += [asyncio.create_task(run.upload()), asyncio.create_task(run.frame())]
@@ -271,14 +344,14 @@ def test_many_callers_across_many_swaps_get_labels_of_the_version_they_are_told(
     asyncio.run(scenario())
 
 
-def test_region_of_the_frame_is_what_is_classified(tmp_path: Path) -> None:
+def test_region_of_the_frame_is_what_is_classified() -> None:
     async def scenario() -> None:
         digit = photo_of_3().to_color("bgr").pixels
         height, width = digit.shape[:2]
         wide = np.zeros((2 * height, 3 * width, 3), np.uint8)
         wide[height:, width : 2 * width] = digit
         frame = Frame(Image(wide, "bgr"), captured_ns=0)
-        async with running(tmp_path) as run:
+        async with running() as run:
             view = View("digits", region=(1 / 3, 0.5, 2 / 3, 1.0))
             part, whole = await run.frame(view, frame), await run.frame()
             assert label(part) == "3"
@@ -288,10 +361,10 @@ def test_region_of_the_frame_is_what_is_classified(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("degrees", "quarters"), [(0, 0), (90, 1), (180, 2), (270, 3)])
-def test_camera_that_hangs_askew_is_turned_upright(tmp_path: Path, degrees: int, quarters: int) -> None:
+def test_camera_that_hangs_askew_is_turned_upright(degrees: int, quarters: int) -> None:
     async def scenario() -> None:
         turned = np.ascontiguousarray(np.rot90(photo_of_3().pixels, quarters))  # against the clock
-        async with running(tmp_path) as run:
+        async with running() as run:
             view = View("digits", rotate=degrees)
             upright, askew = await run.frame(), await run.frame(view, Frame(Image(turned, "bgr"), captured_ns=0))
             assert askew.categories == upright.categories
@@ -299,20 +372,20 @@ def test_camera_that_hangs_askew_is_turned_upright(tmp_path: Path, degrees: int,
     asyncio.run(scenario())
 
 
-def test_region_is_cut_before_the_frame_is_turned(tmp_path: Path) -> None:
+def test_region_is_cut_before_the_frame_is_turned() -> None:
     async def scenario() -> None:
         digit = np.rot90(photo_of_3().pixels)
         frame = Frame(Image(np.hstack([np.zeros_like(digit), digit]), "bgr"), captured_ns=0)
-        async with running(tmp_path) as run:
+        async with running() as run:
             view = View("digits", region=(0.5, 0.0, 1.0, 1.0), rotate=90)
             assert label(await run.frame(view, frame)) == "3"
 
     asyncio.run(scenario())
 
 
-def test_view_bounds_the_categories(tmp_path: Path) -> None:
+def test_view_bounds_the_categories() -> None:
     async def scenario() -> None:
-        async with running(tmp_path) as run:
+        async with running() as run:
             assert len((await run.frame(View("digits", max_results=3))).categories) == 3
             assert (await run.frame(View("digits", score_threshold=1.01))).categories == ()
 
@@ -338,9 +411,9 @@ class SlowCall:
         self._leave.set()
 
 
-def test_longest_call_is_timed_while_it_runs(tmp_path: Path) -> None:
+def test_longest_call_is_timed_while_it_runs() -> None:
     async def scenario() -> None:
-        async with running(tmp_path) as run:
+        async with running() as run:
             assert run.engine.oldest_call_s == 0
             call = SlowCall(run)
             await call.entered()
@@ -353,9 +426,9 @@ def test_longest_call_is_timed_while_it_runs(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_close_drops_who_waits_and_does_not_wait_for_the_call_in_flight(tmp_path: Path) -> None:
+def test_close_drops_who_waits_and_does_not_wait_for_the_call_in_flight() -> None:
     async def scenario() -> None:
-        async with running(tmp_path) as run:
+        async with running() as run:
             call = SlowCall(run)
             await call.entered()
             waiting = asyncio.create_task(run.frame())

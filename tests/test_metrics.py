@@ -3,10 +3,11 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.classification import Category, Classification, ModelIdentity, Timing
-from agent.errors import BusyError, ImageDamagedError, ModelNotFoundError
+from agent.errors import BusyError, ImageDamagedError, ModelError, ModelNotFoundError
 from agent.metrics import Metrics
 
 MODEL = ModelIdentity("birds", 2, "ab" * 32)
+CANARY = ModelIdentity("birds", 3, "cd" * 32)
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -24,9 +25,10 @@ def test_a_classification_counts_with_its_stages_label_and_score() -> None:
     answer = Classification(MODEL, (Category(0, "robin", 0.9),), Timing(1, 2, 3, 6))
     metrics.observe_inference("front", None, answer)
     metrics.observe_inference("upload", "birds", answer)
-    assert value(metrics, "edge_agent_inferences_total", model="birds", source="front", outcome="ok") == 1
+    metrics.observe_inference("front", "birds", Classification(MODEL, (), Timing(0, 0, 0, 0)))
+    assert value(metrics, "edge_agent_inferences_total", model="birds", source="front", outcome="ok") == 2
     assert value(metrics, "edge_agent_inferences_total", model="birds", source="upload", outcome="ok") == 1
-    assert value(metrics, "edge_agent_camera_frames_total", camera="front", result="classified") == 1
+    assert value(metrics, "edge_agent_camera_frames_total", camera="front", result="classified") == 2
     assert value(metrics, "edge_agent_predictions_total", model="birds", label="robin") == 2
     assert value(metrics, "edge_agent_inference_duration_seconds_sum", model="birds", stage="invoke") == 0.006
     assert value(metrics, "edge_agent_prediction_score_count", model="birds") == 2
@@ -47,9 +49,71 @@ def test_failures_count_by_their_kind_and_a_strangers_model_name_makes_no_series
 def test_only_the_serving_versions_are_shown() -> None:
     metrics = some_metrics()
     metrics.set_served([MODEL])
-    metrics.set_served([ModelIdentity("birds", 3, "cd" * 32)])
+    metrics.set_served([CANARY])
     assert value(metrics, "edge_agent_model_info", model="birds", version="3", sha256="cd" * 32) == 1
     assert value(metrics, "edge_agent_model_info", model="birds", version="2", sha256="ab" * 32) is None
+
+
+def classification(model: ModelIdentity, *scores: float) -> Classification:
+    return Classification(model, tuple(Category(0, "robin", score) for score in scores), Timing(0, 1, 4, 5))
+
+
+def test_a_canary_is_compared_with_the_stable_version() -> None:
+    metrics = some_metrics()
+    metrics.set_served(identity for identity in (MODEL, CANARY))
+    metrics.observe_version(MODEL, "stable", classification(MODEL, 0.9, 0.1))
+    metrics.observe_version(MODEL, "stable", classification(MODEL, 0.5))
+    metrics.observe_version(MODEL, "stable", classification(MODEL))
+    metrics.observe_version(CANARY, "canary", ModelError("The runtime fails."))
+    stable, canary = version_labels("2", "stable"), version_labels("3", "canary")
+    inferences = "edge_agent_version_inferences_total"
+    assert value(metrics, inferences, **stable, outcome="ok") == 3
+    assert value(metrics, inferences, **stable, outcome="error") is None
+    assert value(metrics, inferences, **canary, outcome="error") == 1
+    assert value(metrics, "edge_agent_version_inference_seconds_sum", **stable) == 0.012
+    assert value(metrics, "edge_agent_version_inference_seconds_count", **stable) == 3
+    assert value(metrics, "edge_agent_version_inference_seconds_count", **canary) is None
+    assert value(metrics, "edge_agent_version_prediction_score_sum", **stable) == 1.4
+    assert value(metrics, "edge_agent_version_prediction_score_count", **stable) == 2
+
+
+def test_a_version_that_serves_no_longer_leaves_no_series() -> None:
+    metrics = some_metrics()
+    metrics.set_served([MODEL, CANARY])
+    metrics.observe_version(MODEL, "stable", classification(MODEL, 0.9))
+    metrics.observe_version(CANARY, "canary", classification(CANARY, 0.9))
+    metrics.observe_version(CANARY, "canary", ModelError("The runtime fails."))
+    metrics.set_served([MODEL])
+    metrics.observe_version(CANARY, "canary", classification(CANARY, 0.9))  # was in a worker meanwhile
+    shown = metrics.render().decode()
+    assert 'edge_agent_version_inferences_total{label="stable",model="birds",outcome="ok",version="2"} 1.0' in shown
+    assert 'label="canary"' not in shown
+    metrics.set_served([])
+    assert 'label="stable"' not in metrics.render().decode()
+
+
+def version_labels(version: str, label: str) -> dict[str, str]:
+    return {"model": "birds", "version": version, "label": label}
+
+
+def test_what_becomes_of_versions_is_counted() -> None:
+    metrics = some_metrics()
+    metrics.observe_rollback("birds", "nan")
+    metrics.observe_gap("birds", 0.25)
+    metrics.observe_gap("birds", 0.5)
+    assert value(metrics, "edge_agent_model_rollbacks_total", model="birds", cause="nan") == 1
+    assert value(metrics, "edge_agent_model_swap_gap_seconds_total", model="birds") == 0.75
+
+
+def test_a_rejection_shows_as_long_as_it_stands() -> None:
+    metrics = some_metrics()
+    metrics.set_rejected("birds", rejected=True)
+    assert value(metrics, "edge_agent_model_rejected", model="birds") == 1
+    metrics.set_rejected("birds", rejected=False)
+    assert value(metrics, "edge_agent_model_rejected", model="birds") == 0
+    metrics.forget_model("birds")
+    metrics.forget_model("birds")
+    assert value(metrics, "edge_agent_model_rejected", model="birds") is None
 
 
 def test_states_are_read_when_prometheus_asks() -> None:
@@ -57,7 +121,10 @@ def test_states_are_read_when_prometheus_asks() -> None:
     metrics.watch_mqtt(lambda: connected[0])
     metrics.watch_last_frame("front", lambda: 12.5)
     assert value(metrics, "edge_agent_mqtt_connected") == 0
+    metrics.watch_store(lambda: connected[0])
+    assert value(metrics, "edge_agent_store_trouble") == 0
     connected[0] = 1.0
+    assert value(metrics, "edge_agent_store_trouble") == 1
     assert value(metrics, "edge_agent_mqtt_connected") == 1
     assert value(metrics, "edge_agent_camera_last_frame_timestamp_seconds", camera="front") == 12.5
 

@@ -1,73 +1,183 @@
-"""Admission: from a dropped file to classifiers that may serve, or the reason why not."""
+"""Admission: from a dropped file to a candidate that has passed its trial, or the reason why not."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
-import stat
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from agent.errors import ModelError
-from agent.models.metadata import ModelFile, read_model_file
-from agent.models.settings import ModelSettings, final_settings
-from agent.models.tflite import TFLiteClassifier
+from agent.errors import IncompleteModelError, ModelError
+from agent.models.memory import free_bytes
+from agent.models.plain_file import read_plain_file
+from agent.models.settings import ModelSettings, read_sidecars, sidecar_paths
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from agent.models.folder import Drop
+    from agent.models.history import ModelHistory
+    from agent.models.signature import Signed, TrustedKeys
+    from agent.models.store import Store
+    from agent.models.trial import Trial, TrialReport
+
+Signatures = Literal["off", "if_present", "required"]
+
+_MAX_PROOF_BYTES = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
-class AdmittedModel:
-    """A file whose every check passed, with one warm classifier for each worker thread."""
+class Candidate:
+    """A drop of which the store has a copy: nothing of it is read from the drop folder any more.
 
-    file: ModelFile
-    settings: ModelSettings
+    `proven_whole` when a checksum or a signature has matched.
+    """
+
+    drop: Drop
     sha256: str
-    classifiers: tuple[TFLiteClassifier, ...]
+    size: int
+    sidecar: ModelSettings
+    signed_version: int | None
+    proven_whole: bool
 
 
 class Admission:
-    """Reads, checks, loads and warms. Blocks for as long as that takes; call it from a thread of its own."""
+    """Copies, checks and tries. Each step blocks; call it from a thread of its own."""
 
     def __init__(
-        self, *, workers: int, threads: int, max_bytes: int, settings: dict[str, ModelSettings] | None = None
+        self,
+        *,
+        store: Store,
+        trial: Trial,
+        workers: int,
+        unloads_first: bool = False,
+        settings: dict[str, ModelSettings] | None = None,
+        signatures: Signatures = "off",
+        keys: TrustedKeys | None = None,
     ) -> None:
+        """`unloads_first`: the serving version makes room where memory is short, so only one must fit.
+
+        `keys` must be given unless `signatures` is off.
+        """
+        self._store = store
+        self._trial = trial
         self._workers = workers
-        self._threads = threads
-        self._max_bytes = max_bytes
+        self._unloads_first = unloads_first
         self._settings = settings or {}
+        self._signatures = signatures
+        self._keys = keys
 
-    def admit(self, path: Path, *, name: str) -> AdmittedModel:
-        """Raises ModelError with the cause and the remedy. The file is read once, into memory, never mapped."""
-        content = self._read(path)
-        model = read_model_file(content)
-        settings = final_settings(path, own=model.settings, given=self._settings.get(name, ModelSettings()))
-        classifiers = tuple(TFLiteClassifier(model, settings, threads=self._threads) for _ in range(self._workers))
-        for classifier in classifiers:
-            classifier.warm_up()
-        return AdmittedModel(model, settings, hashlib.sha256(content).hexdigest(), classifiers)
+    def take(self, drop: Drop, history: ModelHistory) -> Candidate | None:
+        """None when the file changed meanwhile: what was read may be half of this one and half of the next.
 
-    def _read(self, path: Path) -> bytes:
+        Raises ModelError, IncompleteModelError while a checksum or a signature does not match, StoreError.
+        """
         try:
-            with open(path, "rb", opener=_open_plain_file) as file:
-                content = file.read(self._max_bytes + 1)
-        except OSError as error:
+            sidecar = read_sidecars(drop.path)
+            copy = self._store.put(drop.path)
+            checked = self._matches_checksum(drop, copy.sha256)
+            signed = self._verified(drop, copy.sha256)
+            _check_signed_version(signed, history)
+        except ModelError:
+            if drop.has_changed():
+                return None
+            raise
+        if drop.has_changed():
+            return None
+        return Candidate(
+            drop=drop,
+            sha256=copy.sha256,
+            size=copy.size,
+            sidecar=sidecar,
+            signed_version=signed.version if signed else None,
+            proven_whole=checked or signed is not None,
+        )
+
+    def try_out(self, candidate: Candidate, *, serving_bytes: int) -> TrialReport:
+        """Raises ModelError, also where the memory that is free does not suffice for all workers.
+
+        `serving_bytes` is what the version takes that would make room.
+        """
+        overrides = candidate.sidecar.overridden_by(self._settings.get(candidate.drop.name, ModelSettings()))
+        report = self._trial.run(self._store.path(candidate.sha256), overrides)
+        needed = candidate.size + report.bytes_each * self._workers
+        free = free_bytes() + (serving_bytes if self._unloads_first else 0)
+        if needed > free:
+            remedy = "" if self._unloads_first else ", say models.swap: resource, which stops the old version first"
             raise ModelError(
-                f"The file cannot be read: {error.strerror}. Let the agent's user read it: chmod a+r {path.name}."
-            ) from error
-        if len(content) > self._max_bytes:
-            raise ModelError(
-                f"The file has more than {self._max_bytes >> 20} MB. Drop a smaller model or raise models.max_mb."
+                f"The model needs {needed >> 20} MB for {self._workers} workers and {free >> 20} MB are free. "
+                f"Drop a smaller model, lower engine.workers{remedy}."
             )
-        return content
+        return report
+
+    def _matches_checksum(self, drop: Drop, sha256: str) -> bool:
+        """Whether a .sha256 beside the file says the same; False where there is none."""
+        content = _read_proof(drop, ".sha256")
+        if content is None:
+            return False
+        stated = _stated_sha256(content.decode(errors="replace"), drop.path.name)
+        if stated is None:
+            raise ModelError(
+                f"{drop.path.name}.sha256 has no line for this file: write it with sha256sum {drop.path.name}."
+            )
+        if stated != sha256:
+            raise IncompleteModelError(
+                f"The file is not the one of {drop.path.name}.sha256: its SHA-256 begins with {sha256[:12]} and not "
+                f"with {stated[:12]}. Copy both again; it is tried once they fit."
+            )
+        return True
+
+    def _verified(self, drop: Drop, sha256: str) -> Signed | None:
+        if self._signatures == "off" or self._keys is None:
+            return None
+        content = _read_proof(drop, ".minisig")
+        if content is not None:
+            try:
+                signed = self._keys.verify(self._store.path(sha256), content, name=drop.path.name)
+            except ModelError as error:  # of the two files, one may still be on its way
+                raise IncompleteModelError(str(error)) from error
+        elif self._signatures == "required":
+            raise ModelError(
+                f"The file is not signed, and models.signatures is required. Copy {drop.path.name}.minisig beside it, "
+                "made by edge-convert sign or minisign -S."
+            )
+        else:
+            return None
+        if self._signatures == "required":
+            _check_no_sidecars(drop)
+        return signed
 
 
-def _open_plain_file(path: str, flags: int) -> int:
-    """A FIFO or a link that takes the file's place between listing and opening must not hold us up."""
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a plain file", path)
-    return descriptor
+def _read_proof(drop: Drop, suffix: str) -> bytes | None:
+    path = drop.path.with_name(drop.path.name + suffix)
+    try:
+        return read_plain_file(path, max_bytes=_MAX_PROOF_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ModelError(f"{path.name} cannot be read: {error.strerror}. Write it again.") from None
+
+
+def _stated_sha256(text: str, name: str) -> str | None:
+    """Of the line for `name`, or of the only line, in sha256sum's format: digest, blank, blank or *, name."""
+    lines = re.findall(r"^\\?([0-9a-fA-F]{64})(?:[ \t]+\*?(.*))?$", text, re.MULTILINE)
+    named = [digest for digest, file in lines if file.rpartition("/")[2] == name] or [digest for digest, _ in lines]
+    return named[0].lower() if named and (len(lines) == 1 or len(named) < len(lines)) else None
+
+
+def _check_no_sidecars(drop: Drop) -> None:
+    for path in sidecar_paths(drop.path):
+        if path.is_file():
+            raise ModelError(
+                f"{path.name} is not covered by the signature, and models.signatures is required. Remove it: pack the "
+                "labels into the model by edge-convert, or state the settings in the agent's configuration."
+            )
+
+
+def _check_signed_version(signed: Signed | None, history: ModelHistory) -> None:
+    """A signed version never goes backwards: an old file, though signed, may have a fault that is known by now."""
+    if signed is None or history.signed is None:
+        return
+    stated = "no version" if signed.version is None else f"version {signed.version}"
+    if signed.version is None or signed.version < history.signed:
+        raise ModelError(
+            f"The signature states {stated}, and version {history.signed} was admitted before. Sign it with a higher "
+            "one, or go back on this device by edge-agent models rollback."
+        )

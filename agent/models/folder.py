@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -14,10 +15,11 @@ import anyio
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
+from agent.models.plain_file import read_plain_file
 from agent.models.settings import is_unicode, sidecar_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from watchdog.observers.api import BaseObserver
 
@@ -27,6 +29,9 @@ Fingerprint: TypeAlias = tuple[tuple[int, int, int], ...]
 log = logging.getLogger(__name__)
 
 _UNFINISHED = ("~", ".part", ".tmp", ".filepart")
+_PROOFS = (".sha256", ".minisig")
+_NOTE = ".rejected.txt"
+_MAX_NOTE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +50,25 @@ class Drop:
 
     @property
     def changed_at_s(self) -> float:
-        """Unix time of the newest change to the file or a sidecar."""
+        """Unix time of the newest change to the file or to what stands beside it."""
         return max(ctime_ns for _, _, ctime_ns in self.fingerprint) / 1e9
 
     def has_changed(self) -> bool:
-        """Whether the file or a sidecar is another one by now; looks at the disk."""
+        """Whether the file, or what stands beside it, is another one by now; looks at the disk."""
         return _fingerprint(self.path) != self.fingerprint
+
+    def has_proof(self) -> bool:
+        """Whether a checksum or a signature stands beside it, by which it shows that it is whole."""
+        return any(_stamp(self.path.with_name(self.path.name + proof)) for proof in _PROOFS)
 
 
 class ModelFolder:
-    """`<name>.tflite` and `<name>/<integer>/model.tflite`, each with its sidecars."""
+    """`<name>.tflite` and `<name>/<integer>/model.tflite`, each with its sidecars, checksum and signature."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._ill_named: set[str] = set()
+        self._note_trouble: str | None = None
 
     def list(self) -> dict[str, list[Drop]]:
         """Every model's drops, the highest version first. May block on a slow disk; raises OSError."""
@@ -75,6 +85,19 @@ class ModelFolder:
             versions.sort(key=lambda drop: -1 if drop.version is None else drop.version, reverse=True)
         self._warn_of_ill_named({name for name in drops if not is_unicode(name)})
         return {name: versions for name, versions in drops.items() if name not in self._ill_named}
+
+    def write_notes(self, reasons: Mapping[Path, str]) -> None:
+        """Puts `<file>.rejected.txt` beside each of the model files, and takes all others away. Blocks.
+
+        A folder that may not be written gets none, which is logged once: the reasons are told elsewhere too.
+        """
+        wanted = {path.with_name(path.name + _NOTE): f"{reason}\n" for path, reason in reasons.items()}
+        trouble = None
+        for path in _notes(self.path) | wanted.keys():
+            trouble = _set_note(path, wanted.get(path)) or trouble
+        if trouble and trouble != self._note_trouble:
+            log.warning("%s", trouble)
+        self._note_trouble = trouble
 
     def _warn_of_ill_named(self, names: set[str]) -> None:
         """Neither JSON nor MQTT can carry such a name; as long as it stays, it is told once."""
@@ -108,6 +131,10 @@ class FolderWatch:
         with anyio.move_on_after(timeout_s):  # before Python 3.12, asyncio.wait_for() may swallow a cancellation
             await self._changed.wait()
             self._changed.clear()
+
+    def wake(self) -> None:
+        """As if something had changed; on the loop's thread."""
+        self._changed.set()
 
     def close(self) -> None:
         """A cancelled wait() may have left its thread at work: what that one starts now, it ends itself."""
@@ -169,6 +196,31 @@ class _Waker(FileSystemEventHandler):
             self._loop.call_soon_threadsafe(self._changed.set)
 
 
+def _notes(folder: Path) -> set[Path]:
+    """Those that are there, of both layouts."""
+    try:
+        return {path for pattern in (f"*.tflite{_NOTE}", f"*/*/model.tflite{_NOTE}") for path in folder.glob(pattern)}
+    except OSError:
+        return set()
+
+
+def _set_note(path: Path, text: str | None) -> str | None:
+    """Gives the sentence for what hinders it. Never through a link: whoever may drop models may have put one there."""
+    content = None if text is None else text.encode(errors="replace")
+    with suppress(OSError):
+        if content is not None and read_plain_file(path, max_bytes=_MAX_NOTE_BYTES) == content:
+            return None
+    try:
+        path.unlink(missing_ok=True)
+        if content is not None:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o664)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+    except OSError as error:
+        return f"Why files are rejected cannot be written into {path.parent}: {error.strerror}."
+    return None
+
+
 def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -192,7 +244,8 @@ def _append(drops: dict[str, list[Drop]], path: Path, *, name: str, version: int
 
 def _fingerprint(path: Path) -> Fingerprint | None:
     own = _stamp(path)
-    return own and (own, *(stamp for sidecar in sidecar_paths(path) if (stamp := _stamp(sidecar))))
+    beside = (*sidecar_paths(path), *(path.with_name(path.name + proof) for proof in _PROOFS))
+    return own and (own, *(stamp for other in beside if (stamp := _stamp(other))))
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

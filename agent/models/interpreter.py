@@ -47,12 +47,17 @@ def open_interpreter(content: bytes, *, threads: int) -> Interpreter:
     Never over a path: the runtimes map a path into memory, and overwriting that file then kills the process
     with SIGBUS. Raises ModelError with the remedy when the runtime refuses the model.
     """
-    module, _ = _find_runtime()
-    make = importlib.import_module(module).Interpreter
+    make = import_runtime().Interpreter
     with complaints_translated():
         interpreter: Interpreter = make(model_content=content, num_threads=threads)
         interpreter.allocate_tensors()
     return interpreter
+
+
+def import_runtime() -> Any:
+    """The module of the runtime in use; ModelError if there is none."""
+    module, _ = _find_runtime()
+    return importlib.import_module(module)
 
 
 @contextmanager

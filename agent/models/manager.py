@@ -1,4 +1,4 @@
-"""Manager: which version of each model is served, and the swap to the next."""
+"""Manager: follows the drop folder, and is the one that everybody asks about models."""
 
 from __future__ import annotations
 
@@ -7,96 +7,164 @@ import dataclasses
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from agent.classification import ModelIdentity
-from agent.errors import ModelError, ModelNotFoundError
+from agent.errors import IncompleteModelError, ModelError, ModelNotFoundError, StoreError, VersionError
 from agent.models.folder import Drop, Fingerprint, FolderWatch, ModelFolder
-from agent.status import ModelStatus, Rejection
+from agent.models.history import Version
+from agent.models.serving import ServedModel, Serving, unforeseen
+from agent.status import ModelStatus, Rejection, VersionStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.models.admission import Admission, AdmittedModel
+    from agent.classification import Classification
+    from agent.models.admission import Admission, Candidate
+    from agent.models.history import History
+    from agent.models.store import Store
+    from agent.models.trial import TrialReport
+    from agent.status import VersionState
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+_AT_ONCE_S = 0.1  # for what a checksum or a signature will prove whole: once the burst of writes is over
+
 
 @dataclass(frozen=True, slots=True)
-class ServedModel:
-    """Whoever classifies takes this once and keeps labels, preprocessing and version together to the end."""
+class _Later:
+    """A file cannot be judged yet: look again after `wait_s`."""
 
-    identity: ModelIdentity
-    admitted: AdmittedModel
+    wait_s: float
 
 
 @dataclass(slots=True)
 class _Model:
-    """What the manager remembers of one name; only the loop's thread touches it."""
+    """What the manager knows of one name's files; only the loop's thread touches it."""
 
     status: ModelStatus
-    serving_drop: Drop | None = None
-    rejected: set[Fingerprint] = field(default_factory=set)
+    rejections: dict[Fingerprint, Rejection] = field(default_factory=dict)
+    incomplete: dict[Fingerprint, str] = field(default_factory=dict)
     seen: dict[Fingerprint, float] = field(default_factory=dict)
+    files: dict[str, Rejection] = field(default_factory=dict)  # those in the folder that are rejected now
     gone_since_s: float | None = None
+    following: asyncio.Lock = field(default_factory=asyncio.Lock)  # the folder's turn, or that of a person's pin
+
+    def keep_only(self, drops: list[Drop]) -> None:
+        """Forgets what was found out about files that are others by now."""
+        present = {drop.fingerprint for drop in drops}
+        for known in (self.rejections, self.incomplete, self.seen):
+            for fingerprint in known.keys() - present:
+                del known[fingerprint]
 
 
 class ModelManager:
-    """Follows the folder. The swap is one assignment on the event loop; a bad candidate changes only status."""
+    """A bad candidate changes only the status; what is served is Serving's."""
 
     def __init__(
         self,
         *,
         folder: ModelFolder,
+        store: Store,
+        history: History,
         admission: Admission,
+        serving: Serving,
         retire_after_s: float,
+        keep_versions: int,
         on_change: Callable[[ModelStatus], None],
         on_load: Callable[[str, Literal["admitted", "rejected"]], None],
-        settle_s: float = 0.3,
+        settle_s: float = 1.0,
+        patience_s: float = 5.0,
         rescan_s: float = 5.0,
     ) -> None:
-        """`on_change` gets every new status, `on_load` the name and what came of it; both on the loop.
+        """`on_change` gets every new status, `on_load` the name and what came of a file; both on the loop.
 
-        The last status of a name that is forgotten holds nothing but the name.
+        The last status of a name that is forgotten holds nothing but the name. A file that is shorter than it
+        says may still be growing: it is rejected after `patience_s` without a change.
         """
         self._folder = folder
+        self._store = store
+        self._history = history
         self._admission = admission
+        self._serving = serving
         self._retire_after_s = retire_after_s
+        self._keep_versions = keep_versions
         self._on_change = on_change
         self._on_load = on_load
         self._settle_s = settle_s
+        self._patience_s = patience_s
         self._rescan_s = rescan_s
-        self._served: dict[str, ServedModel] = {}
         self._models: dict[str, _Model] = {}
-        self._versions_given: dict[str, int] = {}  # outlasts a name that is forgotten
-        self.folder_trouble: str | None = None
+        self._watch: FolderWatch | None = None
+        self._folder_trouble: str | None = None
+        self._store_trouble: str | None = None
 
     @property
     def served(self) -> Mapping[str, ServedModel]:
-        return self._served
+        return self._serving.stable
+
+    @property
+    def canaries(self) -> Mapping[str, ServedModel]:
+        return self._serving.canaries
 
     @property
     def statuses(self) -> list[ModelStatus]:
         return [model.status for _, model in sorted(self._models.items())]
 
-    def get(self, name: str | None) -> ServedModel:
-        """The served version of `name`, or of the first name there is; raises ModelNotFoundError."""
-        served = self._served.get(min(self._served, default="")) if name is None else self._served.get(name)
+    @property
+    def store_trouble(self) -> str | None:
+        return self._store_trouble or self._serving.trouble
+
+    @property
+    def troubles(self) -> list[str]:
+        """Of the drop folder and of the store, while they last."""
+        return [trouble for trouble in (self._folder_trouble, self.store_trouble) if trouble]
+
+    def get(self, name: str | None, version: str | None = None) -> ServedModel:
+        """What `name`, or the first name there is, serves as `version`: a label or a number, None for the stable one.
+
+        Raises ModelNotFoundError.
+        """
+        served = self._serving.get(min(self.served, default="") if name is None else name, version)
         if served is None:
-            raise ModelNotFoundError(self._why_missing(name))
+            raise ModelNotFoundError(self._why_missing(name, version))
         return served
+
+    def for_upload(self, name: str | None, version: str | None = None) -> ServedModel:
+        """As get(), but where no version is asked for the canary has its share."""
+        served = self.get(name, version)
+        return served if version is not None else self._serving.for_upload(served.identity.name) or served
+
+    def observe(self, served: ServedModel, outcome: Classification | ModelError) -> None:
+        self._serving.observe(served, outcome)
+
+    async def start(self) -> None:
+        """Serves what served before; where that is nothing, what lies in the folder now."""
+        await self._serving.restore()
+        if not self.served:
+            wait_s = await self.reconcile()
+            if wait_s <= self._settle_s:  # a file that was dropped this very moment is settling
+                await asyncio.sleep(wait_s)
+                await self.reconcile()
 
     async def run(self) -> None:
         """Follows the folder until cancelled."""
-        watch = FolderWatch(self._folder.path)
+        self._watch = FolderWatch(self._folder.path)
         try:
             while True:
-                await watch.wait(await self.reconcile())
+                await self._watch.wait(await self.reconcile())
         finally:
-            watch.close()
+            self._watch.close()
+            self._watch = None
+
+    async def close(self) -> None:
+        """A clean stop, for which no version is to blame."""
+        await self._serving.close()
 
     async def reconcile(self) -> float:
         """Brings what is served in line with the folder; returns the seconds after which to look again."""
+        self._serving.end_probations()
         try:
             drops = await asyncio.to_thread(self._folder.list)
         except OSError as error:
@@ -107,139 +175,289 @@ class ModelManager:
             return min(1.0, self._rescan_s)
         self._report_folder(None)
         waits = [self._rescan_s]
-        for name in sorted(drops.keys() - self._models.keys()):
-            self._models[name] = _Model(ModelStatus(name))
-            self._expect(self._models[name], drops[name][0])
+        for name in sorted(drops.keys() | self.served.keys() - self._models.keys()):
+            self._model(name)
         for name, model in sorted(self._models.items()):
-            waits.append(await self._follow(model, drops.get(name, [])))
+            if name in drops and not model.status.serving and not model.seen:
+                self._expect(model, drops[name][0])
+        for name, model in sorted(self._models.items()):
+            async with model.following:
+                waits.append(await self._follow(model, drops.get(name, [])))
+        await self._tidy()
         return min(waits)
 
-    async def _follow(self, model: _Model, drops: list[Drop]) -> float:
-        model.rejected &= {drop.fingerprint for drop in drops}
-        if not drops:
-            return self._retire(model)
-        model.gone_since_s = None
-        for drop in drops:
-            if model.serving_drop is not None and drop.fingerprint == model.serving_drop.fingerprint:
-                break
-            if drop.fingerprint in model.rejected:
-                continue
-            self._expect(model, drop)
-            if wait := self._settling(model, drop):
-                return wait
-            if await self._try(model, drop):
-                break
-            if drop.fingerprint not in model.rejected:
-                return self._settle_s
-        if not model.rejected and model.status.rejection is not None:
-            self._report(model, rejection=None)
-        if model.status.candidate is not None:  # it went before it settled
-            self._report(model, candidate=None)
-        model.seen.clear()
-        return self._rescan_s
+    async def rollback(self, name: str) -> None:
+        """Withdraws the canary, or what serves, and goes back. Raises ModelNotFoundError, VersionError."""
+        self._known(name)
+        await self._serving.rollback(name)
+        self._look_again()
 
-    def _settling(self, model: _Model, drop: Drop) -> float:
-        """Seconds until `drop` has been unchanged for long enough; 0 when it has."""
+    async def pin(self, name: str, version: int) -> None:
+        """Serves just this version until unpin(). Raises ModelNotFoundError, VersionError."""
+        model = self._known(name)
+        if self._history[name].find(version) is None:
+            await self._admit_for_pin(model, version)
+        await self._serving.pin(name, version)
+        self._look_again()
+
+    async def unpin(self, name: str) -> None:
+        self._known(name)
+        await self._serving.unpin(name)
+        self._look_again()
+
+    async def promote(self, name: str) -> None:
+        self._known(name)
+        await self._serving.promote(name)
+
+    def refresh(self, name: str) -> None:
+        """Serving has changed."""
+        if name in self._models or name in self.served:
+            self._report(self._model(name))
+
+    async def _follow(self, model: _Model, drops: list[Drop]) -> float:
+        """Finds the best good version among `drops` and has it served; seconds after which to look again."""
+        model.keep_only(drops)
+        if not drops:
+            return await self._retire(model)
+        model.gone_since_s = None
+        model.files = {}
+        wait_s, waiting = self._rescan_s, None
+        for drop in drops:
+            version = await self._version_of(model, drop)
+            if isinstance(version, _Later):
+                wait_s, waiting = min(wait_s, version.wait_s), waiting or drop
+            elif version is not None and await self._serves(model, drop, version):
+                break
+        else:
+            await self._serving.align(model.status.name)
+        rejection = max(model.files.values(), key=lambda each: each.at_ns, default=None)
+        self._report(model, candidate=waiting.file if waiting else None, trying=False, rejection=rejection)
+        return wait_s
+
+    async def _serves(self, model: _Model, drop: Drop, version: Version) -> bool:
+        """Whether the folder's best version is one that loads."""
+        name = model.status.name
+        await self._serving.align(name, best=version.number)
+        unloadable = self._serving.why_unloadable(name, version)
+        if unloadable is not None:
+            model.files[drop.file] = unloadable
+        return unloadable is None
+
+    async def _version_of(self, model: _Model, drop: Drop) -> Version | _Later | None:
+        """The good version that `drop` is; None where it is rejected, now or before."""
+        if drop.fingerprint not in model.rejections:
+            version = self._history[drop.name].of_drop(drop.fingerprint)
+            if version is None:
+                self._expect(model, drop)
+                wait_s = self._still_settling(model, drop)
+                found = _Later(wait_s) if wait_s else await self._examined(model, drop)
+                if isinstance(found, _Later):
+                    return found
+                version = found
+            if version is not None and version.withdrawn is None:
+                return version
+            if version is not None:
+                model.files[drop.file] = Rejection(drop.file, version.withdrawn or "", version.withdrawn_ns)
+                return None
+        model.files[drop.file] = model.rejections[drop.fingerprint]
+        return None
+
+    def _still_settling(self, model: _Model, drop: Drop) -> float:
+        """Seconds until `drop` may be looked at; 0.0 when it may."""
         first_seen = model.seen.setdefault(drop.fingerprint, time.monotonic())
         unchanged_s = max(time.monotonic() - first_seen, min(time.time() - drop.changed_at_s, 3600))
-        return max(0.0, self._settle_s - unchanged_s)
+        if drop.fingerprint in model.incomplete:
+            return max(0.0, self._patience_s - unchanged_s)
+        settle_s = min(_AT_ONCE_S, self._settle_s) if drop.has_proof() else self._settle_s
+        return max(0.0, settle_s - unchanged_s)
 
-    async def _try(self, model: _Model, drop: Drop) -> bool:
-        """Whether `drop` serves now. Where it changed meanwhile, it stays the candidate."""
-        admitted = await asyncio.to_thread(self._admit, drop)
-        if admitted is None:
-            return False
-        if isinstance(admitted, ModelError):
-            self._reject(model, drop, str(admitted))
-            return False
-        self._on_load(drop.name, "admitted")
-        model.serving_drop = drop
-        if self._serves_already(drop, admitted):
-            self._report(model, candidate=None)
-        else:
-            self._serve(model, drop, admitted)
-        return True
-
-    def _admit(self, drop: Drop) -> AdmittedModel | ModelError | None:
-        """None when the file changed meanwhile: what was read may be half of this one and half of the next."""
+    async def _examined(self, model: _Model, drop: Drop) -> Version | _Later | None:
+        """As _version_of(), for a file that is not known yet and has settled."""
+        if drop.fingerprint in model.incomplete:
+            self._reject(model, drop, model.incomplete[drop.fingerprint])
+            return None
+        self._report(model, trying=True)
+        candidate = None
         try:
-            admitted: AdmittedModel | ModelError = self._admission.admit(drop.path, name=drop.name)
+            candidate = await _in_thread(lambda: self._admission.take(drop, self._history[drop.name]))
+            self._store_trouble = None
+            if candidate is None:
+                return _Later(self._settle_s)
+            return await self._tried(candidate)
+        except StoreError as error:
+            self._report_store(str(error))
+            return _Later(self._rescan_s)
+        except IncompleteModelError as error:
+            if candidate is None or not candidate.proven_whole:
+                model.incomplete[drop.fingerprint] = str(error)
+                if wait_s := self._still_settling(model, drop):
+                    return _Later(wait_s)
+            self._reject(model, drop, str(error))
         except ModelError as error:
-            admitted = error
-        except Exception as error:  # or one dropped file would end the service at every start
-            log.exception("Model file %s cannot be admitted for a reason that was not foreseen.", drop.file)
-            admitted = ModelError(_unforeseen(error))
-        return None if drop.has_changed() else admitted
+            self._reject(model, drop, str(error))
+        return None
 
-    def _serves_already(self, drop: Drop, admitted: AdmittedModel) -> bool:
-        current = self._served.get(drop.name)
-        return (
-            current is not None
-            and _same(current.admitted, admitted)
-            and drop.version in (None, current.identity.version)
+    async def _tried(self, candidate: Candidate) -> Version:
+        """The version that the candidate was before, or the new one that it becomes by its trial."""
+        drop = candidate.drop
+        history = self._history[drop.name]
+        known = history.recognised(candidate.sha256, candidate.sidecar, drop.version)
+        if known is not None:
+            again = dataclasses.replace(known, fingerprint=drop.fingerprint, file=drop.file)
+            self._history[drop.name] = history.with_version(again)
+            return again
+        serving_bytes = self._serving.bytes_of(drop.name)
+        report = await _in_thread(lambda: self._admission.try_out(candidate, serving_bytes=serving_bytes))
+        self._on_load(drop.name, "admitted")
+        return self._admitted(candidate, report)
+
+    def _admitted(self, candidate: Candidate, report: TrialReport) -> Version:
+        drop = candidate.drop
+        history = self._history[drop.name]
+        version = Version(
+            number=drop.version if drop.version is not None else history.given + 1,
+            sha256=candidate.sha256,
+            sidecar=candidate.sidecar,
+            file=drop.file,
+            fingerprint=drop.fingerprint,
+            admitted_ns=time.time_ns(),
+            bytes_each=report.bytes_each,
+            p95_ms=report.p95_ms,
         )
-
-    def _serve(self, model: _Model, drop: Drop, admitted: AdmittedModel) -> None:
-        version = drop.version if drop.version is not None else self._versions_given.get(drop.name, 0) + 1
-        self._versions_given[drop.name] = version
-        identity = ModelIdentity(drop.name, version, admitted.sha256)
-        self._served = {**self._served, drop.name: ServedModel(identity, admitted)}
-        self._report(model, serving=identity, since_ns=time.time_ns(), candidate=None)
-        log.info("Model %s version %d serves (%s, %s...).", drop.name, version, drop.file, identity.sha256[:12])
+        signed = max((each for each in (history.signed, candidate.signed_version) if each is not None), default=None)
+        self._history[drop.name] = dataclasses.replace(history.with_version(version), signed=signed)
+        log.info(
+            "Model file %s is admitted as version %d: %.1f ms an image, %.1f MB a worker in its trial.",
+            drop.file,
+            version.number,
+            report.median_ms,
+            report.bytes_each / 1e6,
+        )
+        return version
 
     def _reject(self, model: _Model, drop: Drop, reason: str) -> None:
         self._on_load(drop.name, "rejected")
-        model.rejected.add(drop.fingerprint)
-        self._report(model, candidate=None, rejection=Rejection(drop.file, reason, time.time_ns()))
+        model.rejections[drop.fingerprint] = Rejection(drop.file, reason, time.time_ns())
         log.warning("Model file %s is rejected: %s", drop.file, reason)
 
-    def _retire(self, model: _Model) -> float:
+    async def _admit_for_pin(self, model: _Model, version: int) -> None:
+        """A lower version of TensorFlow Serving's layout was not looked at, as a higher one serves."""
+        async with model.following:
+            listed = await asyncio.to_thread(self._folder.list)
+            for drop in listed.get(model.status.name, []):
+                if drop.version == version:
+                    found = await self._version_of(model, drop)
+                    if isinstance(found, _Later):
+                        raise VersionError(f"Version {version} is still being copied. Try again in a second.")
+                    if found is None:
+                        raise VersionError(f"Version {version} cannot serve: {model.files[drop.file].reason}")
+
+    async def _retire(self, model: _Model) -> float:
         """A file that is gone may be on its way back: rm, then cp, has no gap."""
-        if model.serving_drop is None:
-            self._forget(model)
+        name = model.status.name
+        if name not in self.served:
+            await self._forget(model)
             return self._rescan_s
         now_s = time.monotonic()
         if model.gone_since_s is None:
             model.gone_since_s = now_s
-        model.seen.clear()
-        if model.status.rejection is not None or model.status.candidate is not None:
-            self._report(model, rejection=None, candidate=None)
+        model.files = {}
+        self._report(model, rejection=None, candidate=None, trying=False)
         left_s = model.gone_since_s + self._retire_after_s - now_s
         if left_s > 0:
             return left_s
-        self._forget(model)
-        log.info("Model %s is retired: its file is gone.", model.status.name)
+        await self._forget(model)
+        log.info("Model %s is retired: its file is gone.", name)
         return self._rescan_s
 
-    def _forget(self, model: _Model) -> None:
+    async def _forget(self, model: _Model) -> None:
         """Leaves nothing of the name but the count of its versions."""
         name = model.status.name
-        self._served = {other: served for other, served in self._served.items() if other != name}
         del self._models[name]
+        await self._serving.retire(name)
         self._on_change(ModelStatus(name))
+
+    async def _tidy(self) -> None:
+        """What the folder, the history and the store hold follows from what is known now."""
+        reasons = {
+            self._folder.path / file: rejection.reason
+            for model in self._models.values()
+            for file, rejection in model.files.items()
+        }
+        for name in self._history:
+            self._history[name] = self._history[name].trimmed(self._keep_versions)
+            self.refresh(name)
+        await self._serving.save()
+        copies = self._history.copies
+        await asyncio.to_thread(self._folder.write_notes, reasons)
+        await asyncio.to_thread(self._store.keep_only, copies)
+
+    def _known(self, name: str) -> _Model:
+        if name not in self._models:
+            raise ModelNotFoundError(self._why_missing(name, None))
+        return self._models[name]
+
+    def _model(self, name: str) -> _Model:
+        return self._models.setdefault(name, _Model(ModelStatus(name)))
+
+    def _look_again(self) -> None:
+        if self._watch is not None:
+            self._watch.wake()
 
     def _expect(self, model: _Model, drop: Drop) -> None:
         if model.status.candidate != drop.file:
             self._report(model, candidate=drop.file)
 
     def _report(self, model: _Model, **changes: object) -> None:
-        model.status = dataclasses.replace(model.status, **changes)  # type: ignore[arg-type]  # fields by name
-        self._on_change(model.status)
+        name = model.status.name
+        history, served, canary = self._history[name], self.served.get(name), self.canaries.get(name)
+        status = dataclasses.replace(
+            model.status,
+            serving=served.identity if served else None,
+            since_ns=self._serving.since_ns(name) if served else None,
+            probation=self._serving.is_on_probation(name),
+            pinned=history.pinned,
+            canary=canary.identity if canary else None,
+            versions=tuple(self._version_status(name, version) for version in reversed(history.versions)),
+            **changes,  # type: ignore[arg-type]  # fields by name
+        )
+        if status != model.status:
+            model.status = status
+            self._on_change(status)
+
+    def _version_status(self, name: str, version: Version) -> VersionStatus:
+        served, canary = self.served.get(name), self.canaries.get(name)
+        state: VersionState = "rejected" if version.withdrawn else "admitted"
+        if served is not None and served.identity.version == version.number:
+            state = "serving"
+        elif canary is not None and canary.identity.version == version.number:
+            state = "canary"
+        return VersionStatus(
+            version.number, version.sha256, state, version.file, version.admitted_ns, version.withdrawn
+        )
 
     def _report_folder(self, trouble: str | None) -> None:
-        if trouble != self.folder_trouble:
-            self.folder_trouble = trouble
+        if trouble != self._folder_trouble:
+            self._folder_trouble = trouble
             if trouble:
                 log.error("%s", trouble)
             else:
                 log.info("The models folder %s can be listed again.", self._folder.path)
 
-    def _why_missing(self, name: str | None) -> str:
+    def _report_store(self, trouble: str) -> None:
+        if trouble != self._store_trouble:
+            self._store_trouble = trouble
+            log.error("%s", trouble)
+
+    def _why_missing(self, name: str | None, version: str | None) -> str:
         if name is None:
             name = next((status.name for status in self.statuses if status.candidate), None)
         if name is None:
             return f"No model is served. Drop a .tflite file into {self._folder.path}."
-        known = ", ".join(sorted(self._served)) or "none"
+        known = ", ".join(sorted(self.served)) or "none"
+        if version is not None and name in self.served:
+            number = self.served[name].identity.version
+            return f"Model {name} does not serve {version} now; its stable version is {number}."
         model = self._models.get(name)
         if model is not None and model.status.candidate is not None:
             return f"Model {name} is being loaded. Try again in a second."
@@ -248,10 +466,12 @@ class ModelManager:
         return f"Model {name} is not served. Drop {name}.tflite into {self._folder.path}. Served: {known}."
 
 
-def _unforeseen(error: Exception) -> str:
-    words = " ".join(f"{type(error).__name__} {error}".split())[:300].encode(errors="replace").decode()
-    return f"The file cannot be loaded ({words}). Drop another one, and report this with the service's log."
-
-
-def _same(one: AdmittedModel, other: AdmittedModel) -> bool:
-    return one.sha256 == other.sha256 and one.settings == other.settings
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Turns what nobody thought of into a rejection, or one dropped file would end the service at every start."""
+    try:
+        return await asyncio.to_thread(work)
+    except (ModelError, StoreError):
+        raise
+    except Exception as error:
+        log.exception("A model file cannot be admitted for a reason that was not foreseen.")
+        raise ModelError(unforeseen(error)) from error

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from agent.errors import ModelError
+from agent.image import Color  # noqa: TC001  (pydantic reads the annotations)
+from agent.models.plain_file import read_plain_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from agent.image import Color
-
 Resize = Literal["stretch", "crop", "pad"]
 Score = Literal["probability", "logits"]
 
+_MAX_LABELS_BYTES, _MAX_SETTINGS_BYTES = 1 << 20, 1 << 16
 _LARGEST = 3.4e38  # of float32, in which the pixels are normalised
 
 _CHOICES = {
@@ -58,6 +59,14 @@ class ModelSettings:
         }
         return dataclasses.replace(self, **said)
 
+    def to_json(self) -> dict[str, Any]:
+        """What check_settings() reads."""
+        return {
+            field.name: list(value) if isinstance(value, tuple) else value
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) is not None
+        }
+
 
 def final_settings(model: Path, *, own: ModelSettings, given: ModelSettings) -> ModelSettings:
     """What the file at `model` says, its sidecars, what was given: the later beats the earlier. ModelError."""
@@ -70,20 +79,25 @@ def sidecar_paths(model: Path) -> tuple[Path, Path]:
 
 
 def read_sidecars(model: Path) -> ModelSettings:
-    """Raises ModelError when a sidecar is there and cannot be used."""
+    """Raises ModelError when a sidecar is there and cannot be used. Links count for nothing, as in the drop folder."""
     labels_path, settings_path = sidecar_paths(model)
     settings = ModelSettings()
     try:
-        if labels_path.is_file():
-            settings = ModelSettings(labels=parse_labels(labels_path.read_bytes(), where=labels_path.name))
-        if settings_path.is_file():
-            text = settings_path.read_bytes().decode("utf-8-sig")
+        if _is_plain(labels_path):
+            content = read_plain_file(labels_path, max_bytes=_MAX_LABELS_BYTES)
+            settings = ModelSettings(labels=parse_labels(content, where=labels_path.name))
+        if _is_plain(settings_path):
+            text = read_plain_file(settings_path, max_bytes=_MAX_SETTINGS_BYTES).decode("utf-8-sig")
             settings = settings.overridden_by(parse_settings(text, where=settings_path.name))
     except UnicodeDecodeError:
         raise ModelError(f"{settings_path.name} is not UTF-8 text: save it as UTF-8.") from None
     except OSError as error:
         raise ModelError(f"The sidecar {error.filename} cannot be read: {error.strerror}.") from None
     return settings
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def parse_labels(content: bytes, *, where: str) -> tuple[str, ...]:

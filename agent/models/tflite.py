@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from agent.models.metadata import ModelFile
     from agent.models.settings import ModelSettings
 
-_WARM_UP_INVOKES = 3
-
 
 class TFLiteClassifier(Classifier):
     """One interpreter with what it takes to use it."""
@@ -33,11 +31,11 @@ class TFLiteClassifier(Classifier):
             self._input_index = self._interpreter.get_input_details()[0]["index"]
             self._output_index = self._interpreter.get_output_details()[0]["index"]
 
-    def warm_up(self) -> None:
+    def warm_up(self, invokes: int = 3) -> None:
         """Runs the model on black so that the first real image does not pay for packing weights. ModelError."""
         with complaints_translated():
             tensor = np.zeros(self.input.shape, self.input.dtype)
-        for _ in range(_WARM_UP_INVOKES):
+        for _ in range(invokes):
             self._invoke(tensor)
 
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

@@ -133,7 +133,7 @@ class MqttPublisher:
     def publish_model(self, status: ModelStatus) -> None:
         """A name of which nothing is left takes its topic with it."""
         topic = f"models/{_topic_level(status.name)}"
-        if status.serving or status.candidate or status.rejection:
+        if status.serving or status.candidate or status.rejection or status.versions:
             self._retain(topic, _json(status.to_json()))
             return
         self._retain(topic, b"")  # of which the broker keeps nothing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -19,10 +19,13 @@ from agent.errors import (
     ImageTooLargeError,
     ModelError,
     ModelNotFoundError,
+    StoreError,
+    VersionError,
 )
+from agent.rest.models import Models as OperatedModels, models_router
 from agent.rest.predict import predict_router
 from agent.rest.status import status_router
-from agent.rest.tf_serving import tf_serving_router
+from agent.rest.tf_serving import Models as ServedModels, tf_serving_router
 from agent.rest.upload import UploadReader
 
 if TYPE_CHECKING:
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
 
     from agent.classification import Result, ResultLog
     from agent.rest.predict import Engine
-    from agent.rest.tf_serving import Models
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,12 @@ _CODES: tuple[tuple[type[AgentError], int], ...] = (
     (BusyError, 503),
     (ModelError, 503),  # the runtime failed on this image; another version may not
 )
+# Whoever operates a model has named it, and the version that does not load.
+_CODES_OF_API = ((ModelNotFoundError, 404), (ModelError, 409), (VersionError, 409), (StoreError, 503), *_CODES)
+
+
+class Models(OperatedModels, ServedModels, Protocol):
+    """What both kinds of routes need."""
 
 
 def create_app(
@@ -81,6 +89,7 @@ def create_app(
             ),
         )
     )
+    app.include_router(models_router(models, timeout_s=upload_timeout_s))
     app.include_router(tf_serving_router(models))
     app.include_router(status_router(why_not_ready=why_not_ready, warnings=warnings, mqtt=mqtt, metrics=metrics))
     app.add_exception_handler(AgentError, _agent_error)
@@ -129,12 +138,16 @@ class _Interruptible:
 
 
 async def _agent_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, ModelNotFoundError):  # the name is wrong, or there is nothing to name
-        code = 404 if "model" in request.query_params else 503
-    else:
-        code = next((code for kind, code in _CODES if isinstance(error, kind)), 500)
+    code = _code(request, error)
     wait_s = error.retry_after_s if isinstance(error, BusyError) else 5
     return _error(str(error), code, {"Retry-After": str(wait_s)} if code == 503 else None)
+
+
+def _code(request: Request, error: Exception) -> int:
+    by_api = request.url.path.startswith("/api/")
+    if isinstance(error, ModelNotFoundError) and not by_api:  # what was named is wrong, or there is nothing to name
+        return 503 if request.query_params.keys().isdisjoint({"model", "version"}) else 404
+    return next((code for kind, code in (_CODES_OF_API if by_api else _CODES) if isinstance(error, kind)), 500)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

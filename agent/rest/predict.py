@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _MAX_FILES = 64
 _PARAMETERS = {
     "model": ("string", "Which model; the first by name where it is left out."),
+    "version": ("string", "stable, canary or a number; where it is left out, stable and now and then the canary."),
     "max_results": ("integer", "How many categories at most; 5 where it is left out."),
     "score_threshold": ("number", "The least score of a category, 0 to 1; 0 where it is left out."),
 }
@@ -111,7 +113,10 @@ def _view(request: Request) -> View:
         max_results, score_threshold = 0, 0.0
     if not (1 <= max_results <= 10_000 and 0 <= score_threshold <= 1):
         raise HTTPException(400, "max_results must be a whole number from 1, score_threshold a number from 0 to 1.")
-    return View(query.get("model"), max_results, score_threshold)
+    version = query.get("version")
+    if version is not None and not re.fullmatch("stable|canary|[0-9]{1,18}", version):
+        raise HTTPException(400, "version must be stable, canary or a number. GET /api/models lists the versions.")
+    return View(query.get("model"), max_results, score_threshold, version=version)
 
 
 def _documented(content: dict[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 
+from agent.rest.models import find_status
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.models.manager import ServedModel
+    from agent.classification import ModelIdentity
     from agent.models.metadata import Tensor
+    from agent.models.serving import ServedModel
     from agent.status import ModelStatus
 
 _DTYPES = {"uint8": "DT_UINT8", "int8": "DT_INT8", "int16": "DT_INT16", "float32": "DT_FLOAT"}
@@ -21,24 +24,13 @@ class Models(Protocol):
     @property
     def served(self) -> Mapping[str, ServedModel]: ...
     @property
+    def canaries(self) -> Mapping[str, ServedModel]: ...
+    @property
     def statuses(self) -> Sequence[ModelStatus]: ...
 
 
 def tf_serving_router(models: Models) -> APIRouter:
     router = APIRouter(prefix="/v1/models", tags=["models"])
-
-    def status_of(name: str) -> ModelStatus:
-        found = next((status for status in models.statuses if status.name == name), None)
-        if found is None:
-            raise HTTPException(404, f"There is no model {name}. GET /v1/models lists what there is.")
-        return found
-
-    def served(name: str, version: str | None) -> ServedModel:
-        status_of(name)
-        model = models.served.get(name)
-        if model is None or version not in (None, str(model.identity.version)):
-            raise HTTPException(404, f"Model {name} does not serve {'version ' + version if version else 'now'}.")
-        return model
 
     @router.get("")
     async def list_models() -> dict[str, Any]:
@@ -47,28 +39,72 @@ def tf_serving_router(models: Models) -> APIRouter:
 
     @router.get("/{name}")
     async def model_status(name: str) -> dict[str, Any]:
-        return {"model_version_status": _version_status(status_of(name))}
+        return {"model_version_status": _version_statuses(find_status(models.statuses, name))}
 
     @router.get("/{name}/versions/{version}")
     async def version_status(name: str, version: str) -> dict[str, Any]:
-        served(name, version)
-        return {"model_version_status": _version_status(status_of(name))[:1]}
+        return {"model_version_status": _numbered_statuses(models, name, version)}
+
+    @router.get("/{name}/labels/{label}")
+    async def label_status(name: str, label: str) -> dict[str, Any]:
+        return {"model_version_status": [_available(_labelled(models, name, label).identity)]}
 
     @router.get("/{name}/metadata")
+    async def metadata(name: str) -> dict[str, Any]:
+        return _metadata(_labelled(models, name, "stable"))
+
     @router.get("/{name}/versions/{version}/metadata")
-    async def metadata(name: str, version: str | None = None) -> dict[str, Any]:
-        return _metadata(served(name, version))
+    async def version_metadata(name: str, version: str) -> dict[str, Any]:
+        return _metadata(_numbered(models, name, version))
+
+    @router.get("/{name}/labels/{label}/metadata")
+    async def label_metadata(name: str, label: str) -> dict[str, Any]:
+        return _metadata(_labelled(models, name, label))
 
     return router
 
 
-def _version_status(status: ModelStatus) -> list[dict[str, Any]]:
-    versions = []
-    if status.serving is not None:
-        versions.append(_version(str(status.serving.version), "AVAILABLE", "OK", ""))
+def _labelled(models: Models, name: str, label: str) -> ServedModel:
+    find_status(models.statuses, name)
+    labels = {"stable": models.served, "canary": models.canaries}
+    if label not in labels:
+        raise HTTPException(404, f"There is no label {label} of model {name}; there are stable and canary.")
+    if (model := labels[label].get(name)) is None:
+        raise HTTPException(404, f"Model {name} has no {label} version now.")
+    return model
+
+
+def _numbered(models: Models, name: str, version: str) -> ServedModel:
+    find_status(models.statuses, name)
+    for model in (models.served.get(name), models.canaries.get(name)):
+        if model is not None and str(model.identity.version) == version:
+            return model
+    raise HTTPException(404, f"Model {name} does not serve version {version}.")
+
+
+def _numbered_statuses(models: Models, name: str, version: str) -> list[dict[str, Any]]:
+    every = _version_statuses(find_status(models.statuses, name))
+    found = [one for one in every if one["version"] == version]
+    if not found:
+        raise HTTPException(404, f"Model {name} has no version {version}. GET /v1/models/{name} lists what it has.")
+    return found
+
+
+def _version_statuses(status: ModelStatus) -> list[dict[str, Any]]:
+    """A rejected file never became a version; it stands as version 0."""
+    versions = [_available(identity) for identity in (status.serving, status.canary) if identity is not None]
+    for version in status.versions:
+        if version.state == "admitted":
+            versions.append(_version(str(version.version), "END", "OK", ""))
+        elif version.state == "rejected":
+            versions.append(_version(str(version.version), "END", "FAILED_PRECONDITION", version.reason or ""))
     if status.rejection is not None:
         versions.append(_version("0", "END", "FAILED_PRECONDITION", status.rejection.reason))
     return versions
+
+
+def _available(identity: ModelIdentity) -> dict[str, Any]:
+    return _version(str(identity.version), "AVAILABLE", "OK", "")
 
 
 def _version(version: str, state: str, code: str, message: str) -> dict[str, Any]:
@@ -76,7 +112,7 @@ def _version(version: str, state: str, code: str, message: str) -> dict[str, Any
 
 
 def _metadata(model: ServedModel) -> dict[str, Any]:
-    file = model.admitted.file
+    file = model.loaded.file
     signature = {
         "inputs": {tensor.name: _tensor_info(tensor) for tensor in file.inputs},
         "outputs": {tensor.name: _tensor_info(tensor) for tensor in file.outputs},

@@ -23,13 +23,13 @@ from conversions import (
     source_classifier,
     write_labels,
 )
-from models_on_disk import make_admission
 
 from agent.image import Image
 from agent.models.interpreter import operator_name
 from agent.models.metadata import read_model_file
 from agent.models.settings import ModelSettings
 from agent.models.tflite import TFLiteClassifier
+from agent.models.trial import Trial
 from converter.errors import ConversionError, SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -251,15 +251,16 @@ def test_a_stretch_needs_no_word(small_saved_model: Path, tmp_path: Path) -> Non
     assert read_model_file(of_scheme(conversion, "none")).settings.resize is None
 
 
-def test_a_finished_file_is_admitted_and_classifies_as_the_source(
+def test_a_finished_file_passes_the_agents_trial_and_classifies_as_the_source(
     colors: Conversion, small_saved_model: Path, color_images: Path
 ) -> None:
     images = readable_images(color_images).values()
     exact = scores(source_classifier(small_saved_model, COLORS, resize="crop"), images)
     for model in colors.models:
-        admitted = make_admission().admit(model.path, name="colors")
-        assert admitted.settings.labels == COLORS
-        answers = scores(admitted.classifiers[0], images)
+        assert Trial(threads=1).run(model.path, ModelSettings()).median_ms > 0
+        classifier = finished_classifier(model.path.read_bytes())
+        assert classifier.labels == COLORS
+        answers = scores(classifier, images)
         assert np.array_equal(answers.argmax(axis=1), exact.argmax(axis=1)), model.scheme
 
 

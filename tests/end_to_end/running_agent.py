@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ import httpx
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -34,23 +35,21 @@ class AgentProcess:
     the test.
     """
 
-    def __init__(self, config_path: Path, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, config_path: Path, *, environment: dict[str, str] | None = None, under: Sequence[str] = ()
+    ) -> None:
+        """`under` is a command that runs the one it is given, such as setpriv or prlimit with their options."""
         config = yaml.safe_load(config_path.read_text())
         self.models = (config_path.parent / config["models"].get("folder", "models")).resolve()
         self.port = 0
         self._config_path = config_path
         self._log_path = config_path.with_name("agent.log")
         self._environment = {**os.environ, **(environment or {})}
+        self._under = under
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.start()
-        try:
-            wait_until(lambda: self._is_ready() or not self.is_running(), timeout_s=20, what="the agent is ready")
-            assert self._is_ready(), f"the agent ended before it was ready:\n{self.log}"
-        except BaseException:
-            self._kill()
-            raise
+        self.restart()
         return self
 
     def __exit__(
@@ -76,17 +75,33 @@ class AgentProcess:
 
     def start(self) -> None:
         """Returns at once."""
-        command = [str(Path(sys.executable).with_name("edge-agent")), "run", "--config", str(self._config_path)]
+        own = [str(Path(sys.executable).with_name("edge-agent")), "run", "--config", str(self._config_path)]
+        command = [*self._under, *own]
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
             )
 
+    def restart(self) -> None:
+        """Starts it, once more where it has ended, and returns when it is ready."""
+        self.start()
+        try:
+            wait_until(lambda: self._is_ready() or not self.is_running(), timeout_s=20, what="the agent is ready")
+            assert self._is_ready(), f"the agent ended before it was ready:\n{self.log}"
+        except BaseException:
+            self._kill()
+            raise
+
     def is_running(self) -> bool:
         return self.process.poll() is None
 
-    def drop(self, content: bytes, name: str = "digits") -> None:
-        """Writes the file as `cp` does."""
+    def drop(self, content: bytes, name: str = "digits", *, checksum: bool = False) -> None:
+        """Writes the file as `cp` does, after a .sha256 of it where that is asked for."""
+        proof = self.models / f"{name}.tflite.sha256"
+        if checksum:
+            proof.write_text(f"{hashlib.sha256(content).hexdigest()}  {name}.tflite\n")
+        else:
+            proof.unlink(missing_ok=True)
         (self.models / f"{name}.tflite").write_bytes(content)
 
     def get(self, path: str) -> httpx.Response:
@@ -133,10 +148,17 @@ class AgentProcess:
 class RunningAgent(AgentProcess):
     """A quiet agent (MQTT off, no camera) with its files in `folder`; `config` adds to the sections of its YAML."""
 
-    def __init__(self, folder: Path, *, environment: dict[str, str] | None = None, **config: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        environment: dict[str, str] | None = None,
+        under: Sequence[str] = (),
+        **config: dict[str, Any],
+    ) -> None:
         (folder / "models").mkdir(exist_ok=True)
         sections: dict[str, dict[str, Any]] = {
-            "device": {"id": "test"},
+            "device": {"id": "test", "state_folder": "state"},
             "models": {"folder": "models"},
             "http": {"port": 0},
             "mqtt": {"enabled": False},
@@ -145,7 +167,7 @@ class RunningAgent(AgentProcess):
             sections[name] = {**sections.get(name, {}), **section}
         path = folder / "agent.yaml"
         path.write_text(yaml.safe_dump(sections))
-        super().__init__(path, environment=environment)
+        super().__init__(path, environment=environment, under=under)
 
 
 def wait_until(condition: Callable[[], object], *, timeout_s: float = 10, what: str) -> None:

@@ -82,14 +82,24 @@ def test_a_stop_while_it_starts_is_obeyed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "stuck", ["agent.models.admission.Admission.admit", "agent.models.tflite.TFLiteClassifier.classify"]
+    "stuck",
+    [
+        "agent.models.trial.Trial.run",
+        "agent.models.loader.Loader.load",
+        "agent.models.tflite.TFLiteClassifier.classify",
+    ],
 )
 def test_a_stop_does_not_wait_for_a_thread_that_hangs(tmp_path: Path, stuck: str) -> None:
-    """In loading a model while the agent starts, or in an inference for an upload."""
+    """In a trial or in loading a model while the agent starts, or in an inference for an upload."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models/digits.tflite").write_bytes(model_file(1))
     port = free_port()
-    config = {"models": {"folder": "models"}, "http": {"port": port}, "mqtt": {"enabled": False}}
+    config = {
+        "device": {"state_folder": "state"},
+        "models": {"folder": "models"},
+        "http": {"port": port},
+        "mqtt": {"enabled": False},
+    }
     (tmp_path / "agent.yaml").write_text(yaml.safe_dump(config))
     module, _, method = stuck.rpartition(".")
     module, _, kind = module.rpartition(".")
@@ -162,7 +172,7 @@ def test_a_taken_port_is_told_in_a_sentence(tmp_path: Path, taken_port: int) -> 
     ("config", "words"),
     [
         ({"models": {"folder": "nowhere"}}, "nowhere is no folder. Make it (mkdir -p "),
-        ({"models": {"foldr": "models"}}, "agent.yaml, line 7: unknown key models.foldr; did you mean folder?"),
+        ({"models": {"foldr": "models"}}, "agent.yaml, line 8: unknown key models.foldr; did you mean folder?"),
         ({"mqtt": {"enabled": True, "password_file": "models"}}, "models cannot be read: Is a directory."),
         ({"mqtt": {"enabled": True, "password_file": "nowhere"}}, "nowhere cannot be read: No such file or directory."),
         ({"mqtt": {"enabled": True, "host": "a..b"}}, "mqtt.host is 'a..b', which is no host name"),

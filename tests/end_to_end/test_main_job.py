@@ -115,7 +115,10 @@ def test_the_broker_keeps_the_state_of_everything(agent: RunningAgent, broker: M
     assert info["models"] == [{"name": "digits", "version": "1", "sha256": sha256(_MODEL)}]
     assert info["version"] == agent.json("/openapi.json")["info"]["version"]
     model = kept["models/digits"].json
-    assert model.keys() == {"name", "serving", "since", "candidate", "rejection"}
+    assert model.keys() == {
+        *("name", "serving", "since", "candidate", "trying", "rejection"),
+        *("probation", "pinned", "canary", "versions"),
+    }
     assert model == agent.model()
 
 

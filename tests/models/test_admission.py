@@ -7,138 +7,287 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
-from models_on_disk import BARE_DIGITS, DIGIT_LABELS, DIGITS, digits, make_admission, photo_of_3
+from managed import TrialHere
+from models_on_disk import BARE_DIGITS, DIGITS, digits, photo_of_3, write_whole
 
-from agent.errors import ModelError
+from agent.errors import IncompleteModelError, ModelError
+from agent.models.admission import Admission, Candidate
+from agent.models.folder import ModelFolder
+from agent.models.history import ModelHistory, Version
+from agent.models.loader import LoadedModel, Loader
 from agent.models.settings import ModelSettings
+from agent.models.signature import Signed
+from agent.models.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from agent.models.admission import Admission, AdmittedModel
+    from agent.models.admission import Signatures
+    from agent.models.folder import Drop
+    from agent.models.trial import TrialReport
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NEVER_BEFORE = ModelHistory()
 
 
-def admit(
-    folder: Path,
-    content: bytes,
-    *,
-    text: str | None = None,
-    yaml: str | None = None,
-    admission: Admission | None = None,
-) -> AdmittedModel:
-    path = folder / "m.tflite"
-    path.write_bytes(content)
-    if text is not None:
-        path.with_suffix(".txt").write_text(text)
-    if yaml is not None:
-        path.with_suffix(".yaml").write_text(yaml)
-    return (admission or make_admission()).admit(path, name="m")
+class Desk:
+    """A drop folder, a store, and an admission between them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        settings: dict[str, ModelSettings] | None = None,
+        max_bytes: int = 1 << 24,
+        signatures: Signatures = "off",
+        keys: Keys | None = None,
+        workers: int = 1,
+    ) -> None:
+        self.folder = folder / "models"
+        self.folder.mkdir(exist_ok=True)
+        self.store = Store(folder / "copies", max_bytes=max_bytes)
+        self.loader = Loader(store=self.store, workers=workers, threads=1, settings=settings)
+        self.trial = TrialHere()
+        self.admission = Admission(
+            store=self.store,
+            trial=self.trial,
+            workers=workers,
+            settings=settings,
+            signatures=signatures,
+            keys=keys,  # type: ignore[arg-type]  # a fake
+        )
+
+    def drop(self, content: bytes, **beside: str) -> Drop:
+        """The file m.tflite and what stands beside it, by its ending."""
+        write_whole(self.folder / "m.tflite", content)
+        for ending, text in beside.items():
+            name = "m.tflite" if ending in ("sha256", "minisig") else "m"
+            (self.folder / f"{name}.{ending}").write_text(text)
+        (drop,) = ModelFolder(self.folder).list()["m"]
+        return drop
+
+    def take(self, content: bytes, **beside: str) -> Candidate:
+        return self.take_after(NEVER_BEFORE, content, **beside)
+
+    def take_after(self, history: ModelHistory, content: bytes, **beside: str) -> Candidate:
+        candidate = self.admission.take(self.drop(content, **beside), history)
+        assert candidate is not None
+        return candidate
+
+    def admit(self, content: bytes, **beside: str) -> TrialReport:
+        return self.admission.try_out(self.take(content, **beside), serving_bytes=0)
+
+    def load(self, content: bytes, **beside: str) -> LoadedModel:
+        candidate = self.take(content, **beside)
+        self.admission.try_out(candidate, serving_bytes=0)
+        return self.loader.load("m", version(candidate.sha256, candidate.sidecar))
 
 
-def label_of(admitted: AdmittedModel) -> str:
-    (category,), _, _ = admitted.classifiers[0].classify(photo_of_3(), max_results=1, score_threshold=0)
+class Keys:
+    """Knows the text `good` for a signature; what follows it is the version."""
+
+    def verify(self, content: Path, signature: bytes, *, name: str) -> Signed:
+        word, _, number = signature.decode().partition(" ")
+        if word != "good" or not content.read_bytes():
+            raise ModelError(f"The signature of {name} is wrong.")
+        return Signed(key_id="A" * 16, trusted_comment="", version=int(number) if number else None)
+
+
+def version(sha256: str, sidecar: ModelSettings) -> Version:
+    return Version(1, sha256, sidecar, "m.tflite", (), 0, 0, 1.0)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def label_of(loaded: LoadedModel) -> str:
+    (category,), _, _ = loaded.classifiers[0].classify(photo_of_3(), max_results=1, score_threshold=0)
     return category.label
 
 
-def test_admitted_model_has_a_classifier_for_each_worker(tmp_path: Path) -> None:
-    admitted = admit(tmp_path, DIGITS, admission=make_admission(workers=3))
-    assert len(set(admitted.classifiers)) == 3
-    for classifier in admitted.classifiers:
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_loaded_model_has_a_classifier_for_each_worker(tmp_path: Path) -> None:
+    loaded = Desk(tmp_path, workers=3).load(DIGITS)
+    assert len(set(loaded.classifiers)) == 3
+    for classifier in loaded.classifiers:
         (category,), _, _ = classifier.classify(photo_of_3(), max_results=1, score_threshold=0)
         assert category.label == "3"
 
 
-def test_hash_is_that_of_the_file(tmp_path: Path) -> None:
-    assert admit(tmp_path, DIGITS).sha256 == hashlib.sha256(DIGITS).hexdigest()
+def test_candidate_is_known_by_its_hash_and_lies_in_the_store(desk: Desk) -> None:
+    candidate = desk.take(DIGITS)
+    assert (candidate.sha256, candidate.size) == (sha256(DIGITS), len(DIGITS))
+    assert desk.store.read(candidate.sha256) == DIGITS
+    assert not candidate.proven_whole
 
 
 def test_metadata_gives_way_to_sidecars_and_these_to_the_configuration(tmp_path: Path) -> None:
-    content = digits(labels=[f"packed {n}" for n in range(10)])
-    assert label_of(admit(tmp_path, content)) == "packed 3"
-    assert label_of(admit(tmp_path, content, text="\n".join(WORDS))) == "three"
-    assert label_of(admit(tmp_path, content, yaml="labels: [a, b, c, d, e, f, g, h, i, j]")) == "d"
-    configured = make_admission(settings={"m": ModelSettings(labels=tuple("ABCDEFGHIJ"))})
-    admitted = admit(tmp_path, content, admission=configured)
-    assert label_of(admitted) == "D"
-    assert admitted.settings.mean == (0.0,)  # what the later places do not say stays
+    content, desk = digits(labels=[f"packed {n}" for n in range(10)]), Desk(tmp_path)
+    assert label_of(desk.load(content)) == "packed 3"
+    assert label_of(desk.load(content, txt="\n".join(WORDS))) == "three"
+    assert label_of(desk.load(content, yaml="labels: [a, b, c, d, e, f, g, h, i, j]")) == "d"
+    configured = Desk(tmp_path, settings={"m": ModelSettings(labels=tuple("ABCDEFGHIJ"))})
+    loaded = configured.load(content)
+    assert label_of(loaded) == "D"
+    assert loaded.settings.mean == (0.0,)  # what the later places do not say stays
 
 
 def test_settings_of_another_name_are_not_used(tmp_path: Path) -> None:
-    others = make_admission(settings={"n": ModelSettings(labels=WORDS)})
-    assert label_of(admit(tmp_path, DIGITS, admission=others)) == "3"
+    assert label_of(Desk(tmp_path, settings={"n": ModelSettings(labels=WORDS)}).load(DIGITS)) == "3"
 
 
-def test_numbered_label_file_beside_a_bare_model_names_its_outputs(tmp_path: Path) -> None:
-    assert label_of(admit(tmp_path, BARE_DIGITS, text="".join(f"{n} {w}\n" for n, w in enumerate(WORDS)))) == "three"
+def test_numbered_label_file_beside_a_bare_model_names_its_outputs(desk: Desk) -> None:
+    assert label_of(desk.load(BARE_DIGITS, txt="".join(f"{n} {w}\n" for n, w in enumerate(WORDS)))) == "three"
 
 
-def test_bad_sidecar_refuses_the_model(tmp_path: Path) -> None:
+def test_bad_sidecar_refuses_the_model(desk: Desk) -> None:
     with pytest.raises(ModelError, match=r"m.yaml has the unknown key 'maen'"):
-        admit(tmp_path, DIGITS, yaml="maen: 127.5")
+        desk.take(DIGITS, yaml="maen: 127.5")
 
 
-def test_labels_of_another_model_beside_it_refuse_it(tmp_path: Path) -> None:
+def test_labels_of_another_model_beside_it_refuse_it(desk: Desk) -> None:
     with pytest.raises(ModelError, match="There are 3 labels for 10 outputs"):
-        admit(tmp_path, DIGITS, text="a\nb\nc\n")
+        desk.admit(DIGITS, txt="a\nb\nc\n")
 
 
-@pytest.mark.parametrize("percent", [99.9, 99, 97, 50])
-def test_cut_off_file_is_refused_before_the_runtime_sees_it(tmp_path: Path, percent: float) -> None:
-    with pytest.raises(ModelError, match="damaged or not wholly copied"):
-        admit(tmp_path, DIGITS[: int(len(DIGITS) * percent / 100)])
+@pytest.mark.parametrize("percent", [99.9, 99, 97, 50, 0])
+def test_cut_off_file_is_told_before_the_runtime_sees_it(desk: Desk, percent: float) -> None:
+    with pytest.raises(IncompleteModelError, match=r"damaged or not wholly copied|empty"):
+        desk.admit(DIGITS[: int(len(DIGITS) * percent / 100)])
 
 
-@pytest.mark.parametrize("content", [b"", b"<!doctype html>", b"\x89HDF\r\n\x1a\n" + bytes(99)])
-def test_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(ModelError, match=r"empty|not TFL3|Keras .h5"):
-        admit(tmp_path, content)
+@pytest.mark.parametrize("content", [b"<!doctype html>", b"\x89HDF\r\n\x1a\n" + bytes(99)])
+def test_foreign_file_is_refused(desk: Desk, content: bytes) -> None:
+    with pytest.raises(ModelError, match=r"not TFL3|Keras .h5"):
+        desk.admit(content)
 
 
-def test_keras_archive_is_refused_with_the_converter_named(tmp_path: Path) -> None:
+def test_keras_archive_is_refused_with_the_converter_named(desk: Desk) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("config.json", "{}")
         archive.writestr("model.weights.h5", bytes(100))
     with pytest.raises(ModelError, match=r"zip archive .*edge-convert convert"):
-        admit(tmp_path, stream.getvalue())
+        desk.admit(stream.getvalue())
 
 
 @pytest.mark.assets
-def test_keras_h5_file_is_refused_with_the_converter_named(tmp_path: Path, assets: Path) -> None:
+def test_keras_h5_file_is_refused_with_the_converter_named(desk: Desk, assets: Path) -> None:
     with pytest.raises(ModelError, match=r"Keras .h5 file.*edge-convert convert"):
-        admit(tmp_path, (assets / "h5" / "vww_96.h5").read_bytes())
-
-
-def test_file_above_the_limit_is_refused_unread(tmp_path: Path) -> None:
-    path = tmp_path / "m.tflite"
-    with path.open("wb") as file:
-        file.truncate(1 << 40)  # a hole: nothing is on the disk
-    with pytest.raises(ModelError, match=r"more than 16 MB.*models\.max_mb"):
-        make_admission().admit(path, name="m")
+        desk.admit((assets / "h5" / "vww_96.h5").read_bytes())
 
 
 def test_file_at_the_limit_is_admitted(tmp_path: Path) -> None:
-    assert admit(tmp_path, DIGITS, admission=make_admission(max_bytes=len(DIGITS))).sha256
+    assert Desk(tmp_path, max_bytes=len(DIGITS)).admit(DIGITS).median_ms > 0
     with pytest.raises(ModelError, match="more than"):
-        admit(tmp_path, DIGITS, admission=make_admission(max_bytes=len(DIGITS) - 1))
+        Desk(tmp_path, max_bytes=len(DIGITS) - 1).admit(DIGITS)
 
 
-def test_what_takes_the_place_of_the_file_is_refused_without_waiting(tmp_path: Path) -> None:
-    link, fifo, folder, nothing = (tmp_path / name for name in ("link", "fifo", "folder", "nothing"))
-    (tmp_path / "real").write_bytes(DIGITS)
-    link.symlink_to(tmp_path / "real")
-    os.mkfifo(fifo)
-    folder.mkdir()
-    for path in (link, fifo, folder, nothing):
-        with pytest.raises(ModelError, match="cannot be read"):
-            make_admission().admit(path, name="m")
+@pytest.mark.parametrize("other", [digits("2"), b"half a model"])
+def test_file_that_changes_while_it_is_taken_is_none(desk: Desk, other: bytes) -> None:
+    drop = desk.drop(DIGITS)
+    write_whole(drop.path, other)
+    assert desk.admission.take(drop, NEVER_BEFORE) is None
 
 
-def test_model_stays_whole_when_its_file_is_overwritten(tmp_path: Path) -> None:
-    admitted = admit(tmp_path, DIGITS)
-    with (tmp_path / "m.tflite").open("r+b") as file:
-        file.truncate(10)
-    assert label_of(admitted) == "3"
-    assert admitted.file.settings.labels == DIGIT_LABELS
+def test_sidecar_that_changes_while_it_is_taken_is_none(desk: Desk) -> None:
+    drop = desk.drop(DIGITS)
+    (desk.folder / "m.yaml").write_text("maen: 1")
+    assert desk.admission.take(drop, NEVER_BEFORE) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{0}  m.tflite", "{0} *m.tflite", "{0}", "{0}  /home/me/m.tflite", "{1}  other.tflite\n{0}  m.tflite", "{2}"],
+)
+def test_checksum_beside_the_file_proves_it_whole(desk: Desk, line: str) -> None:
+    text = line.format(sha256(DIGITS), "0" * 64, sha256(DIGITS).upper())
+    assert desk.take(DIGITS, sha256=text).proven_whole
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        (sha256(b"other"), IncompleteModelError, "is not the one of m.tflite.sha256: its SHA-256 begins with"),
+        ("", ModelError, "has no line for this file: write it with sha256sum m.tflite"),
+        ("0" * 63, ModelError, "has no line for this file"),
+        (f"{'0' * 64}  a.tflite\n{'1' * 64}  b.tflite\n", ModelError, "has no line for this file"),
+        ("0" * 10_000, ModelError, "m.tflite.sha256 cannot be read: it has more than 8 kB"),
+    ],
+)
+def test_checksum_that_does_not_fit_is_told(desk: Desk, text: str, kind: type[ModelError], words: str) -> None:
+    with pytest.raises(ModelError, match=words) as refusal:
+        desk.take(DIGITS, sha256=text)
+    assert type(refusal.value) is kind
+
+
+def test_signatures_count_for_nothing_where_they_are_off(desk: Desk) -> None:
+    candidate = desk.take(DIGITS, minisig="bad")
+    assert (candidate.proven_whole, candidate.signed_version) == (False, None)
+
+
+def test_signature_that_is_there_must_be_right(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, signatures="if_present", keys=Keys())
+    assert not desk.take(DIGITS).proven_whole
+    candidate = desk.take(DIGITS, minisig="good 4", txt="\n".join(WORDS))
+    assert (candidate.proven_whole, candidate.signed_version) == (True, 4)
+    with pytest.raises(IncompleteModelError, match=r"The signature of m.tflite is wrong"):
+        desk.take(DIGITS, minisig="bad")
+
+
+def test_signature_that_is_required_must_be_there_and_cover_everything(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, signatures="required", keys=Keys())
+    with pytest.raises(ModelError, match=r"not signed, and models.signatures is required"):
+        desk.take(DIGITS)
+    assert desk.take(DIGITS, minisig="good").proven_whole
+    with pytest.raises(ModelError, match=r"m.txt is not covered by the signature"):
+        desk.take(DIGITS, txt="a\nb")
+
+
+@pytest.mark.parametrize(("signature", "words"), [("good 4", "states version 4"), ("good", "states no version")])
+def test_signed_version_never_goes_backwards(tmp_path: Path, signature: str, words: str) -> None:
+    desk, history = Desk(tmp_path, signatures="if_present", keys=Keys()), ModelHistory(signed=5)
+    for higher in ("good 5", "good 6"):
+        assert desk.take_after(history, DIGITS, minisig=higher).proven_whole
+    with pytest.raises(ModelError, match=f"{words}, and version 5 was admitted before"):
+        desk.take_after(history, DIGITS, minisig=signature)
+
+
+def test_what_is_too_large_for_all_workers_together_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(tmp_path, workers=2)
+    desk.admission._trial = TrialHere(bytes_each=100 << 20)
+    candidate = desk.take(DIGITS)
+    monkeypatch.setattr("agent.models.admission.free_bytes", lambda: 201 << 20)
+    desk.admission.try_out(candidate, serving_bytes=0)
+    monkeypatch.setattr("agent.models.admission.free_bytes", lambda: 200 << 20)
+    with pytest.raises(ModelError, match=r"needs 200 MB for 2 workers and 200 MB are free.*models\.swap: resource"):
+        desk.admission.try_out(candidate, serving_bytes=1 << 20)
+    desk.admission._unloads_first = True
+    desk.admission.try_out(candidate, serving_bytes=1 << 20)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()])
+def test_what_is_no_plain_file_counts_for_no_sidecar(desk: Desk, make: Callable[[Path], object]) -> None:
+    make(desk.folder / "m.txt")
+    make(desk.folder / "m.yaml")
+    assert desk.take(DIGITS).sidecar == ModelSettings()
+
+
+def test_sidecars_too_large_to_be_any_are_refused(desk: Desk) -> None:
+    with pytest.raises(ModelError, match=r"m.txt cannot be read: it has more than 1024 kB"):
+        desk.take(DIGITS, txt="x" * ((1 << 20) + 1))
+
+
+def test_model_stays_whole_when_its_file_and_its_copy_are_overwritten(desk: Desk) -> None:
+    loaded = desk.load(DIGITS)
+    for path in (desk.folder / "m.tflite", desk.store.path(sha256(DIGITS))):
+        path.chmod(0o644)
+        with path.open("r+b") as file:
+            file.truncate(10)
+    assert label_of(loaded) == "3"

@@ -388,3 +388,46 @@ def test_look_that_outlives_its_watch_leaves_no_observer_behind(tmp_path: Path) 
     before = threading.active_count()
     asyncio.run(scenario())
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("proof", ["m.tflite.sha256", "m.tflite.minisig"])
+def test_checksum_and_signature_belong_to_the_fingerprint_and_prove_the_file(tmp_path: Path, proof: str) -> None:
+    put(tmp_path / "m.tflite")
+    without = fingerprint(tmp_path)
+    (drop,) = ModelFolder(tmp_path).list()["m"]
+    assert not drop.has_proof()
+    put(tmp_path / proof)
+    assert fingerprint(tmp_path) != without
+    assert drop.has_proof()
+    assert drop.has_changed()
+
+
+def test_note_is_written_once_and_renewed_when_its_reason_changes(tmp_path: Path) -> None:
+    folder, note = ModelFolder(tmp_path), tmp_path / "m.tflite.rejected.txt"
+    folder.write_notes({tmp_path / "m.tflite": "It is bad."})
+    written = note.stat()
+    folder.write_notes({tmp_path / "m.tflite": "It is bad."})
+    assert note.stat() == written
+    folder.write_notes({tmp_path / "m.tflite": "It is worse \udcff."})
+    assert note.read_text() == "It is worse ?.\n"
+    folder.write_notes({})
+    assert not note.exists()
+
+
+def test_note_is_never_written_through_a_link(tmp_path: Path) -> None:
+    models, precious = tmp_path / "models", tmp_path / "precious"
+    models.mkdir()
+    precious.write_text("precious")
+    (models / "m.tflite.rejected.txt").symlink_to(precious)
+    ModelFolder(models).write_notes({models / "m.tflite": "It is bad."})
+    assert (models / "m.tflite.rejected.txt").read_text() == "It is bad.\n"
+    assert precious.read_text() == "precious"
+
+
+def test_folder_that_takes_no_notes_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = ModelFolder(tmp_path)
+    (tmp_path / "m.tflite.rejected.txt" / "in the way").mkdir(parents=True)
+    for _ in range(2):
+        folder.write_notes({tmp_path / "m.tflite": "It is bad."})
+    assert caplog.text.count("cannot be written into") == 1
+    ModelFolder(tmp_path / "none").write_notes({})

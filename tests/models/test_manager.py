@@ -5,17 +5,16 @@ import hashlib
 import os
 import shutil
 import time
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import cv2
 import pytest
+from managed import LONG_S, Managed, TrialHere, following
 from models_on_disk import (
     BARE_DIGITS,
     DIGIT_LABELS,
     DIGITS,
     digits,
-    make_admission,
     photo_of_3,
     with_free_height,
     write_whole,
@@ -25,95 +24,19 @@ from agent.classification import ResultLog
 from agent.engine import InferenceEngine, View
 from agent.errors import ModelNotFoundError
 from agent.image import Frame
-from agent.models.admission import Admission
-from agent.models.folder import FolderWatch, ModelFolder
-from agent.models.manager import ModelManager
+from agent.models.folder import FolderWatch
 from agent.status import ModelStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
-    from agent.classification import ModelIdentity, Result
-    from agent.models.admission import AdmittedModel
+    from agent.classification import Result
     from agent.models.settings import ModelSettings
+    from agent.models.store import Copy
+    from agent.models.trial import TrialReport
 
-LONG_S = 60.0
 OTHER_LABELS = tuple("abcdefghij")
-
-
-class Managed:
-    """A manager over a real folder, and everything that it reported."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        retire_after_s: float = LONG_S,
-        settle_s: float = 0,
-        rescan_s: float = LONG_S,
-        workers: int = 1,
-        settings: dict[str, ModelSettings] | None = None,
-    ) -> None:
-        self.folder = folder
-        self.statuses: list[ModelStatus] = []
-        self.loads: list[tuple[str, str]] = []
-        self._changed = asyncio.Event()
-        self.manager = ModelManager(
-            folder=ModelFolder(folder),
-            admission=make_admission(workers=workers, settings=settings),
-            retire_after_s=retire_after_s,
-            on_change=self._on_change,
-            on_load=lambda name, outcome: self.loads.append((name, outcome)),
-            settle_s=settle_s,
-            rescan_s=rescan_s,
-        )
-
-    def _on_change(self, status: ModelStatus) -> None:
-        self.statuses.append(status)
-        self._changed.set()
-
-    async def reconcile(self) -> float:
-        return await self.manager.reconcile()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async def wait() -> None:
-            while not condition():
-                await self._changed.wait()
-                self._changed.clear()
-
-        await asyncio.wait_for(wait(), 10)
-
-    def status(self, name: str = "m") -> ModelStatus:
-        return next(status for status in self.manager.statuses if status.name == name)
-
-    def identity(self, name: str = "m") -> ModelIdentity:
-        return self.manager.get(name).identity
-
-    def version(self, name: str = "m") -> int | None:
-        served = self.manager.served.get(name)
-        return served.identity.version if served else None
-
-    def reason(self, name: str = "m") -> str:
-        rejection = self.status(name).rejection
-        return rejection.reason if rejection else ""
-
-    def label(self, name: str = "m") -> str:
-        classifier = self.manager.get(name).admitted.classifiers[0]
-        (category,), _, _ = classifier.classify(photo_of_3(), max_results=1, score_threshold=0)
-        return category.label
-
-
-@asynccontextmanager
-async def following(managed: Managed) -> AsyncIterator[None]:
-    """The manager follows its folder, and has looked at it once."""
-    task = asyncio.create_task(managed.manager.run(), name="models")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        assert task.cancelled(), task.exception()
 
 
 def sha256(content: bytes) -> str:
@@ -196,7 +119,13 @@ def test_model_that_is_there_at_the_start_serves(folder: Path) -> None:
         assert (status.serving, status.candidate, status.rejection) == (managed.identity(), None, None)
         assert before_ns <= (status.since_ns or 0) <= time.time_ns()
         assert managed.loads == [("m", "admitted")]
-        assert [each.candidate for each in managed.statuses] == ["m.tflite", None]
+        steps = [(each.candidate, each.trying, each.serving is not None) for each in managed.statuses]
+        assert list(dict.fromkeys(steps)) == [
+            ("m.tflite", False, False),
+            ("m.tflite", True, False),
+            ("m.tflite", True, True),
+            (None, False, True),
+        ]
 
     asyncio.run(scenario())
 
@@ -345,7 +274,8 @@ def test_removing_before_copying_leaves_no_gap(folder: Path) -> None:
         write_whole(folder / "m.tflite", digits("2"))
         await managed.reconcile()
         assert managed.version() == 2
-        assert all(status.serving for status in managed.statuses[1:])
+        served = [status.serving is not None for status in managed.statuses]
+        assert all(served[served.index(True) :])
 
     asyncio.run(scenario())
 
@@ -425,15 +355,15 @@ def test_model_on_its_way_is_said_to_be_loading(folder: Path) -> None:
 def test_whatever_admission_stumbles_over_is_a_rejection(
     folder: Path, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Stumbling(Admission):
-        def admit(self, path: Path, *, name: str) -> AdmittedModel:
-            if name == "m":
-                raise error
-            return super().admit(path, name=name)
+    class Stumbling(TrialHere):
+        def run(self, path: Path, overrides: ModelSettings) -> TrialReport:
+            if self.runs:
+                return super().run(path, overrides)
+            self.runs.append(path)
+            raise error
 
     async def scenario() -> None:
-        managed = Managed(folder)
-        managed.manager._admission = Stumbling(workers=1, threads=1, max_bytes=1 << 24)
+        managed = Managed(folder, trial=Stumbling())
         for name in ("m", "n"):
             write_whole(folder / f"{name}.tflite", DIGITS)
         await managed.reconcile()
@@ -531,17 +461,17 @@ def test_file_is_not_read_before_it_has_settled(folder: Path) -> None:
 
 @pytest.mark.parametrize("first", [DIGITS, b"half a model"])
 def test_file_that_changes_while_it_is_read_is_read_again(folder: Path, first: bytes) -> None:
-    class Overtaken(Admission):
-        def admit(self, path: Path, *, name: str) -> AdmittedModel:
-            try:
-                return super().admit(path, name=name)
-            finally:
-                if path.read_bytes() == first:
-                    write_whole(path, digits("2"))
-
     async def scenario() -> None:
         managed = Managed(folder)
-        managed.manager._admission = Overtaken(workers=1, threads=1, max_bytes=1 << 24)
+        put = managed.store.put
+
+        def overtaken(source: Path) -> Copy:
+            copy = put(source)
+            if source.read_bytes() == first:
+                write_whole(source, digits("2"))
+            return copy
+
+        managed.store.put = overtaken  # type: ignore[method-assign]
         write_whole(folder / "m.tflite", first)
         assert await managed.reconcile() == 0
         assert (managed.version(), managed.status().rejection, managed.status().candidate) == (None, None, "m.tflite")
@@ -584,17 +514,17 @@ def test_folder_that_is_no_folder_is_reported_and_what_serves_stays(folder: Path
         managed = Managed(folder, retire_after_s=0, rescan_s=7)
         (folder / "m.tflite").write_bytes(DIGITS)
         await managed.reconcile()
-        assert managed.manager.folder_trouble is None
+        assert managed.manager.troubles == []
         shutil.rmtree(folder)
         for put_in_its_place, trouble in (nothing, "No such file"), (a_file, "Not a directory"):
             put_in_its_place(folder)
             assert 0 < await managed.reconcile() <= 7
-            assert f"cannot be listed: {trouble}" in str(managed.manager.folder_trouble)
+            assert f"cannot be listed: {trouble}" in managed.manager.troubles[0]
             assert managed.version() == 1
         folder_again(folder)
         (folder / "m.tflite").write_bytes(digits("2"))
         await managed.reconcile()
-        assert managed.manager.folder_trouble is None
+        assert managed.manager.troubles == []
         assert managed.version() == 2
 
     asyncio.run(scenario())

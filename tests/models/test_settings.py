@@ -125,11 +125,11 @@ def test_sidecar_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_sidecar_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> bytes:  # root, who may run this, may read everything
+    def refuse(path: Path, *, max_bytes: int) -> bytes:  # root, who may run this, may read everything
         raise PermissionError(13, os.strerror(13), str(path))
 
     (tmp_path / "m.txt").write_text("a\n")
-    monkeypatch.setattr(type(tmp_path), "read_bytes", refuse)
+    monkeypatch.setattr("agent.models.settings.read_plain_file", refuse)
     with pytest.raises(ModelError, match=r"m\.txt cannot be read: Permission denied"):
         read_sidecars(tmp_path / "m.tflite")
 

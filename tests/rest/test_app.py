@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import httpx
 import numpy as np
 import pytest
+from fake_agent import FakeModels, served
+from models_on_disk import DIGITS
 
 from agent.classification import Result, ResultLog
 from agent.engine import InferenceEngine
 from agent.errors import ModelError
-from agent.models.admission import Admission
-from agent.models.folder import ModelFolder
-from agent.models.manager import ModelManager
 from agent.rest.app import create_app
+from agent.status import ModelStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-DIGITS = Path(__file__).parents[2] / "demo/digits.tflite"
 MAX_BYTES = 100_000
 BAD_FORM = {"content-type": "multipart/form-data; boundary=a"}
 PICTURE = cv2.imencode(".png", np.full((32, 32), 200, np.uint8))[1].tobytes()
@@ -32,19 +29,11 @@ PICTURE = cv2.imencode(".png", np.full((32, 32), 200, np.uint8))[1].tobytes()
 class Rest:
     """The application with what it was given; `get` and `post` answer as a server would."""
 
-    def __init__(self, folder: Path, *, upload_timeout_s: float = 30) -> None:
-        self.folder = folder
+    def __init__(self, *, upload_timeout_s: float = 30) -> None:
         self.published: list[Result] = []
         self.requests: list[tuple[str, int]] = []
         self.not_ready: list[str] = []
-        self.models = ModelManager(
-            folder=ModelFolder(folder),
-            admission=Admission(workers=2, threads=1, max_bytes=1 << 20),
-            retire_after_s=0,
-            on_change=lambda _: None,
-            on_load=lambda *_: None,
-            settle_s=0,
-        )
+        self.models = FakeModels()
         self.engine = InferenceEngine(
             models=self.models, workers=2, max_waiting=2, max_pixels=10_000, on_outcome=lambda *_: None
         )
@@ -65,7 +54,6 @@ class Rest:
 
     def serve(self, use: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
         async def run() -> Any:
-            await self.models.reconcile()
             transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 return await use(client)
@@ -82,9 +70,11 @@ class Rest:
 
 
 @pytest.fixture
-def rest(tmp_path: Path) -> Iterator[Rest]:
-    shutil.copy(DIGITS, tmp_path / "digits.tflite")
-    rest = Rest(tmp_path)
+def rest() -> Iterator[Rest]:
+    """Version 1 of the digits serves."""
+    rest = Rest()
+    digits = rest.models.served["digits"] = served(DIGITS, 1, workers=2)
+    rest.models.statuses.append(ModelStatus("digits", serving=digits.identity))
     yield rest
     rest.engine.close()
 
@@ -155,7 +145,7 @@ def test_a_batch_larger_than_the_line_is_still_answered(rest: Rest) -> None:
             400,
             "malformed",
         ),
-        ("/predict?model=birds", {"content": PICTURE}, 404, "Model birds is not served. Drop birds.tflite into"),
+        ("/predict?model=birds", {"content": PICTURE}, 404, "Model birds is not served."),
         ("/predict?max_results=0", {"content": PICTURE}, 400, "max_results"),
         ("/predict?score_threshold=x", {"content": PICTURE}, 400, "score_threshold"),
         ("/predict?score_threshold=nan", {"content": PICTURE}, 400, "score_threshold"),
@@ -193,8 +183,8 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(rest: Rest) -> None:
     assert sent <= MAX_BYTES + 10_000
 
 
-def test_a_body_that_does_not_come_is_given_up(tmp_path: Path) -> None:
-    rest = Rest(tmp_path, upload_timeout_s=0.05)
+def test_a_body_that_does_not_come_is_given_up() -> None:
+    rest = Rest(upload_timeout_s=0.05)
 
     async def stalled() -> AsyncIterator[bytes]:
         yield b"\xff\xd8\xff"
@@ -205,11 +195,11 @@ def test_a_body_that_does_not_come_is_given_up(tmp_path: Path) -> None:
     assert (code, sentence) == (408, "The body did not arrive within 0 s. Send it again.")
 
 
-def test_without_a_model_uploads_are_told_when_to_come_back(tmp_path: Path) -> None:
-    rest = Rest(tmp_path)
+def test_without_a_model_uploads_are_told_when_to_come_back() -> None:
+    rest = Rest()
     answer = rest.post("/predict", content=PICTURE)
     rest.engine.close()
-    assert refusal(answer) == (503, f"No model is served. Drop a .tflite file into {tmp_path}.")
+    assert refusal(answer) == (503, "No model is served.")
     assert answer.headers["retry-after"] == "5"
 
 
@@ -247,8 +237,8 @@ def test_a_model_that_fails_on_one_image_is_no_fault_of_the_service(
     assert refusal(rest.post("/predict", content=PICTURE)) == (503, "The runtime fails on this image.")
 
 
-def test_more_bodies_than_memory_allows_are_turned_away_and_the_next_is_taken(tmp_path: Path) -> None:
-    rest = Rest(tmp_path, upload_timeout_s=0.2)
+def test_more_bodies_than_memory_allows_are_turned_away_and_the_next_is_taken() -> None:
+    rest = Rest(upload_timeout_s=0.2)
 
     async def stalled() -> AsyncIterator[bytes]:
         yield b"x"
@@ -299,35 +289,3 @@ def test_the_documentation_offers_a_file_to_choose(rest: Rest) -> None:
     form = paths["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert form["schema"]["properties"]["file"]["format"] == "binary"
     assert rest.get("/docs").status_code == 200
-
-
-def test_models_are_listed_as_tensorflow_serving_does(rest: Rest) -> None:
-    (rest.folder / "bad.tflite").write_bytes(b"garbage garbage")
-    listed = rest.get("/v1/models").json()["models"]
-    assert [model["name"] for model in listed] == ["bad", "digits"]
-    assert "TFL3" in listed[0]["rejection"]["reason"]
-    assert rest.get("/v1/models/digits").json() == {
-        "model_version_status": [
-            {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-        ]
-    }
-    assert rest.get("/v1/models/digits/versions/1").json() == rest.get("/v1/models/digits").json()
-    bad = rest.get("/v1/models/bad").json()["model_version_status"][0]
-    assert (bad["state"], bad["status"]["error_code"]) == ("END", "FAILED_PRECONDITION")
-
-
-def test_metadata_states_the_tensors_as_tensorflow_serving_does(rest: Rest) -> None:
-    document = rest.get("/v1/models/digits/metadata").json()
-    assert document["model_spec"] == {"name": "digits", "signature_name": "", "version": "1"}
-    signature = document["metadata"]["signature_def"]["signature_def"]["serving_default"]
-    (tensor,) = signature["inputs"].values()
-    assert tensor["dtype"] == "DT_UINT8"
-    assert [side["size"] for side in tensor["tensor_shape"]["dim"]] == ["1", "32", "32", "1"]
-    assert rest.get("/v1/models/digits/versions/1/metadata").json() == document
-
-
-def test_unknown_models_and_versions_are_not_found(rest: Rest) -> None:
-    for path in ("/v1/models/x", "/v1/models/x/metadata", "/v1/models/digits/versions/2"):
-        code, sentence = refusal(rest.get(path))
-        assert code == 404
-        assert "odel" in sentence

@@ -1,0 +1,46 @@
+"""Loader: from a version in the store to warm classifiers in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.models.metadata import ModelFile, read_model_file
+from agent.models.settings import ModelSettings
+from agent.models.tflite import TFLiteClassifier
+
+if TYPE_CHECKING:
+    from agent.models.history import Version
+    from agent.models.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """What belongs together of one version: its file, the settings by which it is fed, a classifier a worker."""
+
+    file: ModelFile
+    settings: ModelSettings
+    classifiers: tuple[TFLiteClassifier, ...]
+
+
+class Loader:
+    """Reads from the store only."""
+
+    def __init__(
+        self, *, store: Store, workers: int, threads: int, settings: dict[str, ModelSettings] | None = None
+    ) -> None:
+        """`settings` are the configuration's, by model; they beat the sidecars, and these the file."""
+        self._store = store
+        self._threads = threads
+        self._settings = settings or {}
+        self.workers = workers
+
+    def load(self, name: str, version: Version) -> LoadedModel:
+        """Blocks; any thread. Raises StoreError when the copy is gone or damaged, ModelError when it does not load."""
+        file = read_model_file(self._store.read(version.sha256))
+        given = self._settings.get(name, ModelSettings())
+        settings = file.settings.overridden_by(version.sidecar).overridden_by(given)
+        classifiers = tuple(TFLiteClassifier(file, settings, threads=self._threads) for _ in range(self.workers))
+        for classifier in classifiers:
+            classifier.warm_up()
+        return LoadedModel(file, settings, classifiers)

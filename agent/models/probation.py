@@ -1,0 +1,70 @@
+"""Probation: the first inferences of a new version, and whether they show that it must go."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from agent.classification import Classification
+from agent.errors import NotFiniteError
+
+if TYPE_CHECKING:
+    from agent.errors import ModelError
+
+Cause = Literal["failures", "nan", "slow"]
+
+_FAILURES_IN_A_ROW = 3
+_LEAST_SAMPLES = 20  # of which the 95th percentile is the second slowest
+_SLOWER = 3.0
+# A scheduler's slice or two: of a model that takes 0.1 ms, three times as much says nothing.
+_SLOWER_BY_MS = 20.0
+
+
+class Failed(NamedTuple):
+    """What a version did on probation; `reason` is the beginning of a sentence."""
+
+    cause: Cause
+    reason: str
+
+
+class Probation:
+    """One version's; it is over after `inferences` calls or `for_s`. One thread only."""
+
+    def __init__(self, *, trial_p95_ms: float, inferences: int = 100, for_s: float = 60.0) -> None:
+        self._trial_p95_ms = trial_p95_ms
+        self._left = inferences
+        self._until_s = time.monotonic() + for_s
+        self._failures = 0
+        self._took_ms: list[float] = []
+
+    @property
+    def is_over(self) -> bool:
+        return self._left <= 0 or time.monotonic() >= self._until_s
+
+    def observe(self, outcome: Classification | ModelError) -> Failed | None:
+        """Takes what one call came to; tells when the version has failed."""
+        self._left -= 1
+        if isinstance(outcome, Classification):
+            self._failures = 0
+            self._took_ms.append(outcome.timing.preprocess + outcome.timing.invoke)
+            return self._too_slow()
+        if isinstance(outcome, NotFiniteError):
+            return Failed("nan", "it answered an image with NaN or infinity")
+        self._failures += 1
+        if self._failures >= _FAILURES_IN_A_ROW:
+            return Failed("failures", f"{self._failures} inferences in a row failed ({outcome})")
+        return None
+
+    def _too_slow(self) -> Failed | None:
+        """The 95th percentile of each 20 calls after another: the first ones of a load do not count for ever."""
+        if len(self._took_ms) < _LEAST_SAMPLES:
+            return None
+        p95_ms = sorted(self._took_ms)[-2]
+        self._took_ms.clear()
+        if p95_ms <= max(_SLOWER * self._trial_p95_ms, self._trial_p95_ms + _SLOWER_BY_MS):
+            return None
+        return Failed(
+            "slow",
+            f"19 of 20 inferences took up to {p95_ms:.0f} ms, more than three times the {self._trial_p95_ms:.0f} ms "
+            "of its trial",
+        )

@@ -1,0 +1,411 @@
+"""Serving: which version of each model answers, the swap to another one, and the way back."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import anyio
+
+from agent.classification import ModelIdentity
+from agent.errors import ModelError, StoreError, VersionError
+from agent.models.memory import free_bytes
+from agent.models.probation import Cause, Failed, Probation
+from agent.status import Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from agent.classification import Classification
+    from agent.models.history import History, Version
+    from agent.models.loader import LoadedModel, Loader
+    from agent.models.store import Store
+
+log = logging.getLogger(__name__)
+
+Label = Literal["stable", "canary"]
+RollbackCause: TypeAlias = Literal["crash", "operator"] | Cause
+
+_SURVIVED_S = 60.0
+_LAST_CALL_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """Whoever classifies takes this once and keeps labels, preprocessing and version together to the end."""
+
+    identity: ModelIdentity
+    loaded: LoadedModel
+
+
+@dataclass(slots=True)
+class _Model:
+    """One model's. `best` is the number of the version that the drop folder asks for, None where it asks for none."""
+
+    # A load takes its time in a thread, and the folder, a person and a probation may each decide meanwhile: under
+    # the lock the last decision is the one that comes to serve.
+    aligning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    best: int | None = None
+    versions: dict[Label, Version] = field(default_factory=dict)
+    probations: dict[int, Probation] = field(default_factory=dict)
+    # What does not load, by number. Not for good: the configuration may be at fault, or the runtime.
+    unloadable: dict[int, tuple[Version, Rejection]] = field(default_factory=dict)
+    loaded_s: float = 0.0
+    gap_since_s: float | None = None
+    since_ns: int | None = None
+    owed_to_canary: float = 0.0
+
+    def why_unloadable(self, version: Version) -> Rejection | None:
+        failed, rejection = self.unloadable.get(version.number, (None, None))
+        return rejection if failed is not None and _same(failed, version) else None
+
+
+class Serving:
+    """Everything on the loop's thread, but loading. A decision changes the history; align() makes it real."""
+
+    def __init__(
+        self,
+        *,
+        history: History,
+        store: Store,
+        loader: Loader,
+        on_change: Callable[[str], None],
+        on_version: Callable[[ModelIdentity, Label, Classification | ModelError], None],
+        on_rollback: Callable[[str, RollbackCause], None],
+        on_gap: Callable[[str, float], None],
+        canary_shares: Mapping[str, float] | None = None,
+        unloads_first: bool = False,
+    ) -> None:
+        """`on_change` gets the name of a model of which something else serves, or that is off probation.
+
+        `on_gap` gets the seconds without a version where memory was too short to load beside (`unloads_first`).
+        """
+        self._history = history
+        self._store = store
+        self._loader = loader
+        self._on_change = on_change
+        self._on_version = on_version
+        self._on_rollback = on_rollback
+        self._on_gap = on_gap
+        self._canary_shares = canary_shares or {}
+        self._unloads_first = unloads_first
+        self._models: dict[str, _Model] = {}
+        self._served: dict[Label, dict[str, ServedModel]] = {"stable": {}, "canary": {}}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.trouble: str | None = None
+
+    @property
+    def stable(self) -> Mapping[str, ServedModel]:
+        return self._served["stable"]
+
+    @property
+    def canaries(self) -> Mapping[str, ServedModel]:
+        return self._served["canary"]
+
+    def get(self, name: str, version: str | None) -> ServedModel | None:
+        """`version` is a label or a number; None means stable."""
+        for label in ("stable", "canary"):
+            served = self._served[label].get(name)
+            if served is not None and version in (None, label, str(served.identity.version)):
+                return served
+        return None
+
+    def for_upload(self, name: str) -> ServedModel | None:
+        """The stable version, or the canary as often as its share says, evenly."""
+        model, canary = self._models.get(name), self.canaries.get(name)
+        if model is not None and canary is not None:
+            model.owed_to_canary += self._canary_shares.get(name, 0.0)
+            if model.owed_to_canary >= 1:
+                model.owed_to_canary -= 1
+                return canary
+        return self.stable.get(name)
+
+    def is_on_probation(self, name: str) -> bool:
+        model, served = self._models.get(name), self.stable.get(name)
+        return model is not None and served is not None and served.identity.version in model.probations
+
+    def since_ns(self, name: str) -> int | None:
+        model = self._models.get(name)
+        return model.since_ns if model else None
+
+    def why_unloadable(self, name: str, version: Version) -> Rejection | None:
+        """Why that version does not load, until the next start or until it is pinned."""
+        model = self._models.get(name)
+        return model.why_unloadable(version) if model else None
+
+    def bytes_of(self, name: str) -> int:
+        """About what the serving version would give back."""
+        model = self._models.get(name)
+        version = model.versions.get("stable") if model else None
+        return version.bytes_each * self._loader.workers if version else 0
+
+    def observe(self, served: ServedModel, outcome: Classification | ModelError) -> None:
+        """Takes what an inference came to; on probation it may be the one too many."""
+        identity = served.identity
+        label = next((label for label in self._served if self._served[label].get(identity.name) is served), None)
+        if label is None:
+            return  # the last call of a version that is gone
+        self._on_version(identity, label, outcome)
+        model = self._models[identity.name]
+        probation = model.probations.get(identity.version)
+        if probation is None:
+            return
+        if failed := probation.observe(outcome):
+            del model.probations[identity.version]
+            self._start(self._fail(identity, failed))
+        elif probation.is_over:
+            self._prove(identity.name, identity.version)
+            self._start(self.save())
+
+    async def restore(self) -> None:
+        """At the start: withdraws what ended the last run, and loads what served."""
+        for name, number, reason in self._history.settle_starts():
+            self._withdraw(name, number, reason, "crash")
+        for name in self._history:
+            if self._history[name].good:
+                await self.align(name)
+        await self.save()
+
+    async def align(self, name: str, *, best: int | None = None) -> None:
+        """Brings what is in memory in line with the history and with `best`, which the drop folder asks for."""
+        model = self._models.setdefault(name, _Model())
+        model.best = best if best is not None else model.best
+        async with model.aligning:
+            while True:
+                stable, canary = self._wanted(name, model)
+                if await self._bring(name, model, "stable", stable) and await self._bring(
+                    name, model, "canary", canary
+                ):
+                    return
+
+    async def retire(self, name: str) -> None:
+        """Forgets all but the numbers that were given."""
+        model = self._models.get(name)
+        if model is not None:
+            async with model.aligning:
+                self._put("stable", name, None)
+                self._put("canary", name, None)
+            del self._models[name]
+        if name in list(self._history):
+            self._history[name] = self._history[name].retired()
+
+    async def rollback(self, name: str) -> None:
+        """Withdraws the canary, or else what serves. Raises VersionError."""
+        history = self._history[name]
+        doomed = self.canaries.get(name) or self.stable.get(name)
+        if history.pinned is not None:
+            raise VersionError(f"Model {name} is pinned to version {history.pinned}. Unpin it, or pin another version.")
+        if doomed is None or not any(version.number != doomed.identity.version for version in history.good):
+            raise VersionError(f"Model {name} has no other good version in the store to go back to.")
+        number = doomed.identity.version
+        reason = (
+            f"Version {number} was rolled back by hand. Drop another one, or take it again: "
+            f"edge-agent models pin {name} {number}."
+        )
+        self._withdraw(name, number, reason, "operator")
+        await self._decided(name)
+
+    async def pin(self, name: str, number: int) -> None:
+        """Raises VersionError where there is no such version, or where it does not load."""
+        history = self._history[name]
+        version = history.find(number)
+        if version is None or not (self._store.has(version.sha256) or version.number == history.stable):
+            known = ", ".join(str(each.number) for each in history.good) or "none"
+            raise VersionError(f"Model {name} has no version {number} in the store. There are: {known}.")
+        before = history.pinned
+        if version.withdrawn:
+            history = history.changed(number, withdrawn=None, proven=False, starts=0)
+        self._history[name] = dataclasses.replace(history, pinned=number)
+        self._models.setdefault(name, _Model()).unloadable.pop(number, None)
+        await self._decided(name)
+        if unloadable := self.why_unloadable(name, version):
+            self._history[name] = dataclasses.replace(self._history[name], pinned=before)
+            await self._decided(name)
+            raise VersionError(f"Version {number} of model {name} cannot serve: {unloadable.reason}")
+
+    async def unpin(self, name: str) -> None:
+        self._history[name] = dataclasses.replace(self._history[name], pinned=None)
+        await self._decided(name)
+
+    async def promote(self, name: str) -> None:
+        """The canary becomes what serves. Raises VersionError where there is none."""
+        canary = self.canaries.get(name)
+        if canary is None:
+            raise VersionError(f"Model {name} has no canary to promote.")
+        self._history[name] = dataclasses.replace(self._history[name], stable=canary.identity.version)
+        await self._decided(name)
+
+    async def save(self) -> None:
+        """Inference goes on where it cannot be written: it is said, and tried again at the next call."""
+        try:
+            await self._history.save()
+        except StoreError as error:
+            if self.trouble is None:
+                log.warning("%s", error)
+            self.trouble = str(error)
+        else:
+            self.trouble = None
+
+    def end_probations(self) -> None:
+        """Of those that have lasted; to be called now and then, since no image may come that shows it."""
+        now_s = time.monotonic()
+        for name, model in self._models.items():
+            for number, probation in list(model.probations.items()):
+                if probation.is_over:
+                    self._prove(name, number)
+            for version in model.versions.values():
+                current = self._history[name].find(version.number)
+                if current is not None and current.starts and now_s - model.loaded_s > _SURVIVED_S:
+                    self._history.survived(name, version.number)
+
+    async def close(self) -> None:
+        """Nobody is to blame for a clean stop."""
+        for task in self._tasks:
+            task.cancel()
+        self._history.end_well()
+        await self.save()
+
+    def _wanted(self, name: str, model: _Model) -> tuple[Version | None, Version | None]:
+        """The stable version and the canary, as the history, the folder and a person say."""
+        history = self._history[name]
+        good = {version.number: version for version in history.good if not model.why_unloadable(version)}
+        if history.pinned is not None and history.pinned in good:
+            return good[history.pinned], None
+        proven = [number for number, version in good.items() if version.proven]
+        order = (model.best, history.stable, *proven[::-1], *list(good)[::-1])
+        best = next((good[number] for number in order if number in good), None)
+        stable = good.get(history.stable) if history.stable is not None else None
+        if best is not None and stable is not None and best != stable and self._canary_shares.get(name):
+            return stable, best
+        return best, None
+
+    async def _bring(self, name: str, model: _Model, label: Label, version: Version | None) -> bool:
+        """Whether `version` is under `label` now; where it cannot be loaded, the history has changed."""
+        current = model.versions.get(label)
+        if version is None or (current is not None and _same(current, version)):
+            if version is None and current is not None:
+                self._put(label, name, None)
+            return True
+        other: Label = "canary" if label == "stable" else "stable"
+        if other in model.versions and _same(model.versions[other], version):
+            loaded = self._served[other][name].loaded
+        else:
+            await self._make_room(name, model, label, version)
+            maybe = await self._loaded(name, model, version)
+            if maybe is None:
+                return False
+            loaded = maybe
+        self._put(label, name, version, loaded)
+        return True
+
+    async def _loaded(self, name: str, model: _Model, version: Version) -> LoadedModel | None:
+        """None where it cannot be: then it is noted as such, or forgotten because its copy is gone."""
+        try:
+            await self._history.begin_loading(name, version.number)
+        except StoreError as error:  # better served than noted
+            self.trouble = str(error)
+        try:
+            return await asyncio.to_thread(self._loader.load, name, version)
+        except StoreError as error:
+            log.warning("%s", error)
+            self._history[name] = self._history[name].without(version.number)
+        except ModelError as error:
+            log.warning("Model %s version %d does not load: %s", name, version.number, error)
+            model.unloadable[version.number] = version, Rejection(version.file, str(error), time.time_ns())
+        except Exception as error:  # or one file would end the service at every start
+            log.exception("Model %s version %d does not load, and that was not foreseen.", name, version.number)
+            model.unloadable[version.number] = version, Rejection(version.file, unforeseen(error), time.time_ns())
+        finally:
+            self._history.end_loading()
+        self._history.survived(name, version.number)
+        return None
+
+    async def _make_room(self, name: str, model: _Model, label: Label, version: Version) -> None:
+        """Where it must and may, lets go of what serves first."""
+        served = self._served[label].get(name)
+        needed = version.bytes_each * self._loader.workers
+        if served is None or not self._unloads_first or needed <= free_bytes():
+            return
+        model.gap_since_s, freed = time.monotonic(), asyncio.Event()
+        weakref.finalize(served.loaded, asyncio.get_running_loop().call_soon_threadsafe, freed.set).atexit = False
+        self._put(label, name, None)
+        del served  # or it would be held by the one who waits that nobody holds it
+        with anyio.move_on_after(_LAST_CALL_S):
+            await freed.wait()
+
+    def _put(self, label: Label, name: str, version: Version | None, loaded: LoadedModel | None = None) -> None:
+        """The swap: one assignment, and what follows from it."""
+        model, others = self._models[name], {n: s for n, s in self._served[label].items() if n != name}
+        if (gone := model.versions.pop(label, None)) is not None and gone not in model.versions.values():
+            self._history.survived(name, gone.number)
+        if version is None or loaded is None:
+            self._served[label] = others
+        else:
+            identity = ModelIdentity(name, version.number, version.sha256)
+            self._served[label] = {**others, name: ServedModel(identity, loaded)}
+            model.versions[label] = version
+            model.loaded_s = time.monotonic()
+            if not version.proven and version.number not in model.probations:
+                model.probations[version.number] = Probation(trial_p95_ms=version.p95_ms)
+            if model.gap_since_s is not None:
+                self._on_gap(name, time.monotonic() - model.gap_since_s)
+                model.gap_since_s = None
+            if label == "stable":
+                model.since_ns = time.time_ns()
+                self._history[name] = dataclasses.replace(self._history[name], stable=version.number)
+            role = "serves" if label == "stable" else "takes a share of the uploads"
+            log.info("Model %s version %d %s (%s...).", name, version.number, role, version.sha256[:12])
+        numbers = {each.number for each in model.versions.values()}
+        model.probations = {number: each for number, each in model.probations.items() if number in numbers}
+        self._on_change(name)
+
+    def _withdraw(self, name: str, number: int, reason: str, cause: RollbackCause) -> None:
+        history = self._history[name].changed(number, withdrawn=reason, withdrawn_ns=time.time_ns(), starts=0)
+        if history.pinned == number:
+            history = dataclasses.replace(history, pinned=None)
+        self._history[name] = history
+        self._on_rollback(name, cause)
+        log.warning("Model %s version %d is withdrawn: %s", name, number, reason)
+
+    async def _fail(self, identity: ModelIdentity, failed: Failed) -> None:
+        others = any(version.number != identity.version for version in self._history[identity.name].good)
+        if failed.cause == "slow" and not others:  # a slow answer is better than none
+            log.warning("Model %s version %d is slow: %s.", identity.name, identity.version, failed.reason)
+            self._prove(identity.name, identity.version)
+            return
+        reason = (
+            f"Version {identity.version} was withdrawn while on probation: {failed.reason}. Drop a mended one, or take "
+            f"it again: edge-agent models pin {identity.name} {identity.version}."
+        )
+        self._withdraw(identity.name, identity.version, reason, failed.cause)
+        await self._decided(identity.name)
+
+    async def _decided(self, name: str) -> None:
+        await self.align(name)
+        self._on_change(name)
+        await self.save()
+
+    def _prove(self, name: str, number: int) -> None:
+        self._models[name].probations.pop(number, None)
+        self._history.survived(name, number, proven=True)
+        self._on_change(name)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name="models-decision")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _same(one: Version, other: Version) -> bool:
+    return one.number == other.number and one.is_same(other.sha256, other.sidecar)
+
+
+def unforeseen(error: Exception) -> str:
+    """The reason for a file that does what nobody thought of."""
+    words = " ".join(f"{type(error).__name__} {error}".split())[:300].encode(errors="replace").decode()
+    return f"The file cannot be loaded ({words}). Drop another one, and report this with the service's log."

@@ -1,0 +1,176 @@
+"""Store: the agent's own copies of model files, named by their SHA-256, which nobody changes any more."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from agent.errors import ModelError, StoreError
+from agent.models.plain_file import open_plain_file
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+_CHUNK = 1 << 20
+_RESERVE = 16 << 20  # bytes of the disk that a copy leaves free, for the history and everybody else
+_INCOMING = ".incoming-"
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A file that is whole and flushed to the disk under its name in the store."""
+
+    sha256: str
+    size: int
+
+
+class Store:
+    """`<folder>/<sha256>.tflite`. Every method blocks on the disk; one thread at a time may put()."""
+
+    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+        """`folder` need not exist yet: a disk that is read-only now may be another one later."""
+        self.folder = folder
+        self._max_bytes = max_bytes
+
+    def path(self, sha256: str) -> Path:
+        return self.folder / f"{sha256}.tflite"
+
+    def has(self, sha256: str) -> bool:
+        return self.path(sha256).is_file()
+
+    def put(self, source: Path) -> Copy:
+        """Copies `source`, whole or not at all. Raises ModelError for what is wrong with it, StoreError with the disk.
+
+        The file appears under its name by a rename, after its bytes are on the disk: a power cut leaves all or
+        nothing.
+        """
+        with _source_errors(source), open_plain_file(source) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > self._max_bytes:
+                raise ModelError(_too_large(self._max_bytes))
+            with self._written(size) as (incoming, name):
+                copy = _copied(file, incoming, self._max_bytes)
+                if self.path(copy.sha256).exists() and self.path(copy.sha256).stat().st_size == copy.size:
+                    return copy
+                os.fchmod(incoming.fileno(), 0o444)
+                incoming.flush()
+                os.fsync(incoming.fileno())
+                name.replace(self.path(copy.sha256))
+                _flush_folder(self.folder)
+                return copy
+
+    def read(self, sha256: str) -> bytes:
+        """The very bytes that were put. Raises StoreError; a copy that has become another one is removed."""
+        try:
+            content = self.path(sha256).read_bytes()
+        except OSError as error:
+            raise StoreError(f"The stored model {self.path(sha256)} cannot be read: {error.strerror}.") from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            with suppress(OSError):
+                self.path(sha256).unlink()
+            raise StoreError(f"The stored model {self.path(sha256)} was damaged and is removed. Check the disk.")
+        return content
+
+    def keep_only(self, wanted: Collection[str]) -> None:
+        """Removes every other copy, and what a put() left behind that did not end. What cannot go stays."""
+        names = {f"{sha256}.tflite" for sha256 in wanted}
+        with suppress(OSError):
+            for path in list(self.folder.iterdir()):
+                if path.name not in names and (path.suffix == ".tflite" or path.name.startswith(_INCOMING)):
+                    path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _written(self, size: int) -> Iterator[tuple[BinaryIO, Path]]:
+        """A new file in the store, gone at the end unless it was renamed."""
+        with _store_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self.folder).free < size + _RESERVE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            descriptor, name = tempfile.mkstemp(prefix=_INCOMING, dir=self.folder)
+            try:
+                with os.fdopen(descriptor, "wb") as incoming:
+                    yield incoming, Path(name)
+            finally:
+                with suppress(OSError):
+                    Path(name).unlink()
+
+
+class _SourceError(Exception):
+    """Carries an OSError of the source through the handling of those of the store."""
+
+
+def _copied(source: BinaryIO, target: BinaryIO, max_bytes: int) -> Copy:
+    digest, size = hashlib.sha256(), 0
+    while True:
+        try:
+            chunk = source.read(_CHUNK)
+        except OSError as error:
+            raise _SourceError from error
+        if not chunk:
+            return Copy(digest.hexdigest(), size)
+        size += len(chunk)
+        if size > max_bytes:  # it grows while it is read
+            raise ModelError(_too_large(max_bytes))
+        digest.update(chunk)
+        target.write(chunk)
+
+
+@contextmanager
+def _source_errors(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, _SourceError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        raise ModelError(
+            f"The file cannot be read: {getattr(cause, 'strerror', cause)}. "
+            f"Let the agent's user read it: chmod a+r {source.name}."
+        ) from error
+
+
+@contextmanager
+def _store_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(unwritable(folder, error)) from error
+
+
+def unwritable(folder: Path, error: OSError) -> str:
+    """The sentence for a disk that does not take what is written to it."""
+    return (
+        f"{folder} cannot be written: {error.strerror}. What is served stays, new models wait. Free space, or let "
+        "the agent's user write there; it is tried again by itself."
+    )
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replaces the file at once or not at all, also in a power cut. Raises StoreError."""
+    aside = path.with_name(f".{path.name}.new")
+    with _store_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """A rename is on the disk once its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _too_large(max_bytes: int) -> str:
+    return f"The file has more than {max_bytes >> 20} MB. Drop a smaller model or raise models.max_mb."

@@ -1,0 +1,112 @@
+"""The process of a trial: reads its order from standard input, answers with one line of JSON, and may die."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_WARM_UPS = 5
+_SAMPLES = 20
+_SAMPLING_S = 0.5
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
+
+
+def main() -> None:
+    with os.fdopen(os.dup(1), "w") as answer:
+        os.dup2(2, 1)  # what a runtime prints goes where the answer does not
+        order = json.loads(sys.stdin.buffer.read())
+        _bound(memory_bytes=order["memory_bytes"], cpu_s=order["cpu_s"])
+        answer.write(json.dumps(_outcome(order)))
+    sys.stderr.flush()
+    os._exit(0)  # a runtime that is at odds with the model may crash in its destructors
+
+
+def _bound(*, memory_bytes: int, cpu_s: int) -> None:
+    """Before any byte of the candidate is read. RLIMIT_DATA counts what is written to; address space costs nothing."""
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(10)  # cameras go first
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # and the kernel takes this one first
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _outcome(order: dict[str, Any]) -> dict[str, Any]:
+    from agent.errors import IncompleteModelError, ModelError  # noqa: PLC0415  (nothing heavy before the bounds)
+
+    try:
+        return _tried(order)
+    except ModelError as error:
+        return {"refused": str(error), "incomplete": isinstance(error, IncompleteModelError)}
+    except MemoryError:
+        return {
+            "refused": "The model needs more memory than it may have on this device. Drop a smaller model.",
+            "incomplete": False,
+        }
+
+
+def _tried(order: dict[str, Any]) -> dict[str, Any]:
+    import numpy as np  # noqa: PLC0415
+
+    from agent.image import Image  # noqa: PLC0415
+    from agent.models.golden import check_golden, read_golden  # noqa: PLC0415
+    from agent.models.interpreter import import_runtime  # noqa: PLC0415
+    from agent.models.metadata import read_model_file  # noqa: PLC0415
+    from agent.models.settings import check_settings  # noqa: PLC0415
+    from agent.models.tflite import TFLiteClassifier  # noqa: PLC0415
+
+    content = Path(order["path"]).read_bytes()
+    file = read_model_file(content)
+    settings = file.settings.overridden_by(check_settings(order["overrides"], where="the trial's order"))
+    import_runtime()  # which every interpreter of a process shares: not the candidate's memory, nor its time
+    before, started = _peak_bytes(), time.perf_counter()
+    classifier = TFLiteClassifier(file, settings, threads=order["threads"])
+    load_ms = (time.perf_counter() - started) * 1e3
+    classifier.warm_up(_WARM_UPS)
+    _, height, width, _ = classifier.input.shape
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    images = [Image(pixels) for pixels in (np.zeros_like(noise), np.full_like(noise, 255), noise)]
+    took_ms = _timed(classifier, images)
+    golden = read_golden(content)
+    if golden is not None:
+        check_golden(golden, classifier)
+    return {
+        "load_ms": round(load_ms, 3),
+        "median_ms": round(statistics.median(took_ms), 3),
+        "p95_ms": round(sorted(took_ms)[-1 - len(took_ms) // 20], 3),
+        "bytes_each": _peak_bytes() - before,
+        "golden": len(golden.samples) if golden else 0,
+    }
+
+
+def _timed(classifier: Any, images: list[Any]) -> list[float]:
+    """Milliseconds of each call; every image at least once, then on for half a second at most."""
+    took_ms: list[float] = []
+    until = time.perf_counter() + _SAMPLING_S
+    while len(took_ms) < len(images) or (len(took_ms) < _SAMPLES and time.perf_counter() < until):
+        started = time.perf_counter()
+        classifier.classify(images[len(took_ms) % len(images)], max_results=1, score_threshold=0)
+        took_ms.append((time.perf_counter() - started) * 1e3)
+    return took_ms
+
+
+def _peak_bytes() -> int:
+    """Resident memory at the most so far. Not getrusage(2), which counts the peak of the parent before exec() too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
+
+if __name__ == "__main__":
+    main()

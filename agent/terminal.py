@@ -1,0 +1,32 @@
+"""Terminal: what the commands print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2))
+
+
+def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=any(head))
+    for name in head:
+        table.add_column(name, overflow="fold")  # a name that is cut off cannot be copied
+    for row in rows:
+        table.add_row(*(Text(_harmless(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _harmless(cell: str) -> str:
+    """What a model file says of itself may hold codes that a terminal obeys."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in cell)

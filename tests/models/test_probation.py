@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from agent.classification import Classification, ModelIdentity, Timing
+from agent.errors import ModelError, NotFiniteError
+from agent.models.probation import Probation
+
+FAILURE = ModelError("The runtime fails.")
+
+
+def answer(ms: float = 1.0) -> Classification:
+    return Classification(ModelIdentity("m", 1, "0" * 64), (), Timing(5.0, ms / 2, ms / 2, 5.0 + ms))
+
+
+def test_three_failures_in_a_row_are_one_too_many() -> None:
+    probation = Probation(trial_p95_ms=1)
+    outcomes: list[Classification | ModelError] = [FAILURE, FAILURE, answer(), FAILURE, FAILURE]
+    assert [probation.observe(outcome) for outcome in outcomes] == [None] * 5
+    failed = probation.observe(FAILURE)
+    assert failed is not None
+    assert failed.cause == "failures"
+    assert "3 inferences in a row failed (The runtime fails.)" in failed.reason
+
+
+def test_one_answer_that_is_no_number_is_one_too_many() -> None:
+    failed = Probation(trial_p95_ms=1).observe(NotFiniteError("NaN"))
+    assert failed is not None
+    assert failed.cause == "nan"
+
+
+@pytest.mark.parametrize(
+    ("trial_ms", "ms", "is_slow"), [(10, 29, False), (10, 31, True), (0.1, 15, False), (0.1, 21, True)]
+)
+def test_latency_far_above_that_of_the_trial_is_too_much(trial_ms: float, ms: float, *, is_slow: bool) -> None:
+    probation = Probation(trial_p95_ms=trial_ms)
+    failures = [probation.observe(answer(ms)) for _ in range(20)]
+    assert failures[:-1] == [None] * 19
+    assert (failures[-1] is not None) == is_slow
+    if failures[-1] is not None:
+        assert failures[-1].cause == "slow"
+
+
+def test_a_single_slow_answer_of_twenty_is_nothing() -> None:
+    probation = Probation(trial_p95_ms=1)
+    assert [probation.observe(answer(500.0 if n == 7 else 1.0)) for n in range(20)] == [None] * 20
+
+
+def test_slowness_of_the_first_answers_is_not_held_against_the_later_ones() -> None:
+    probation = Probation(trial_p95_ms=10)
+    took_ms = [29.0] * 20 + [1.0] * 18 + [100.0] + [1.0]
+    assert [probation.observe(answer(ms)) for ms in took_ms] == [None] * 40
+
+
+def test_probation_is_over_after_so_many_inferences_failed_or_not() -> None:
+    probation = Probation(trial_p95_ms=1, inferences=3)
+    for outcome in (answer(), FAILURE):
+        probation.observe(outcome)
+        assert not probation.is_over
+    probation.observe(answer())
+    assert probation.is_over
+
+
+def test_probation_is_over_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("agent.models.probation.time.monotonic", lambda: now_s)
+    probation = Probation(trial_p95_ms=1, for_s=60)
+    now_s = 159.9
+    assert not probation.is_over
+    now_s = 160.0
+    assert probation.is_over

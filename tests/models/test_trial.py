@@ -1,0 +1,125 @@
+"""The real child process: what a candidate does to it is a reason, never an accident of ours."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from models_on_disk import BARE_DIGITS, DIGIT_LABELS, DIGITS
+
+from agent.errors import IncompleteModelError, ModelError
+from agent.models import memory
+from agent.models.settings import ModelSettings
+from agent.models.trial import Trial
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LABELS = ModelSettings(labels=DIGIT_LABELS, mean=(0.0,), std=(255.0,))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "copy.tflite"
+    path.write_bytes(DIGITS)
+    return path
+
+
+def run(model: Path, overrides: ModelSettings | None = None) -> str:
+    """Why the trial refuses it."""
+    with pytest.raises(ModelError) as refusal:
+        Trial(threads=1).run(model, overrides or ModelSettings())
+    return str(refusal.value)
+
+
+def test_good_model_comes_back_with_what_it_takes(model: Path) -> None:
+    report = Trial(threads=2).run(model, ModelSettings())
+    assert 0 < report.median_ms <= report.p95_ms < 1000
+    assert report.load_ms > 0
+    assert 0 < report.bytes_each < 100 << 20
+    assert report.golden == 0
+
+
+def test_settings_beside_the_file_and_of_the_configuration_count(model: Path) -> None:
+    model.write_bytes(BARE_DIGITS)
+    assert "names no labels" in run(model)
+    assert Trial(threads=1).run(model, LABELS).median_ms > 0
+    assert "There are 2 labels for 10 outputs" in run(model, ModelSettings(labels=("a", "b")))
+
+
+def test_file_that_is_cut_off_is_told_from_one_that_is_wrong(model: Path) -> None:
+    model.write_bytes(DIGITS[:-100])
+    with pytest.raises(IncompleteModelError, match="not wholly copied"):
+        Trial(threads=1).run(model, ModelSettings())
+    model.write_bytes(b"GIF89a" + bytes(100))
+    assert "not a .tflite model" in run(model)
+
+
+def test_candidate_that_does_not_end_is_stopped(model: Path) -> None:
+    with pytest.raises(ModelError, match=r"not through its trial after 0 s: it hangs"):
+        Trial(threads=1, timeout_s=0.01).run(model, ModelSettings())
+
+
+def in_a_process_that(does: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs `does` where the trial would load the model."""
+    script = f"import sys; from agent.models import trial_process as p\ndef t(order):\n {does}\np._tried = t\np.main()"
+    real = subprocess.run
+
+    def start(_: list[str], **options: object) -> object:
+        return real([sys.executable, "-c", script], **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr("agent.models.trial.subprocess.run", start)
+
+
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"The runtime crashes on the model \(SIGSEGV\)"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "needs more memory"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)", "computes without end"),
+        ("import os; os.write(2, b'std::bad_alloc'); os.abort()", "needs more memory"),
+        ("x = [bytearray(1 << 24) for _ in range(1000)]", "needs more memory than it may have"),
+        ("raise KeyError('x')", r"trial failed \(KeyError: 'x'\).*report this"),
+        ("import os; os._exit(3)", r"trial failed \(exit code 3\)"),
+        ("print('noise of a runtime'); import os; os._exit(0)", "trial failed"),
+    ],
+)
+def test_whatever_kills_the_child_is_a_reason(
+    model: Path, monkeypatch: pytest.MonkeyPatch, does: str, words: str
+) -> None:
+    in_a_process_that(does, monkeypatch)
+    with pytest.raises(ModelError, match=words):
+        Trial(threads=1).run(model, ModelSettings())
+
+
+def test_what_a_runtime_prints_does_not_disturb_the_answer(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = json.dumps({"load_ms": 1, "median_ms": 2, "p95_ms": 3, "bytes_each": 4})
+    in_a_process_that(f"import os; os.write(1, b'INFO: noise'); return {report}", monkeypatch)
+    assert Trial(threads=1).run(model, ModelSettings()).p95_ms == 3
+
+
+def test_child_may_take_what_such_a_file_can_need_and_no_more(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agent.models.trial import _memory_bound  # noqa: PLC0415
+
+    monkeypatch.setattr("agent.models.trial.free_bytes", lambda: 100 << 30)
+    assert 512 << 20 < _memory_bound(model) < 514 << 20
+    monkeypatch.setattr("agent.models.trial.free_bytes", lambda: 400 << 20)
+    assert _memory_bound(model) == 300 << 20
+    monkeypatch.setattr("agent.models.trial.free_bytes", lambda: 10 << 20)
+    assert _memory_bound(model) == 192 << 20
+
+
+def test_memory_that_is_free_ends_at_the_bound_of_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = memory.free_bytes()
+    assert 0 < free < 1 << 50
+    group = tmp_path / "system.slice" / "edge-agent.service"
+    group.mkdir(parents=True)
+    (group / "memory.current").write_text("1000\n")
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    monkeypatch.setattr("agent.models.memory._own_cgroup", lambda: "0::/system.slice/edge-agent.service\n")
+    for limit, left in (("max\n", None), ("5000\n", 4000), ("damaged", None)):
+        (group / "memory.max").write_text(limit)
+        assert memory._left_in_cgroup() == left

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from fake_agent import FakeModels, birds, identity, rest_app
+
+from agent.errors import ModelError, ModelNotFoundError, StoreError, VersionError
+from agent.status import ModelStatus, Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent.errors import AgentError
+
+
+@pytest.fixture
+def models() -> FakeModels:
+    return FakeModels(birds(), ModelStatus("fish", rejection=Rejection("fish.tflite", "It is empty.", 0)))
+
+
+def ask(models: FakeModels, method: str, path: str, *, timeout_s: float = 30, **what: Any) -> httpx.Response:
+    async def run() -> httpx.Response:
+        transport = httpx.ASGITransport(rest_app(models, upload_timeout_s=timeout_s), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, **what)
+
+    return asyncio.run(run())
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    document = answer.json()
+    assert list(document) == ["error"]
+    return answer.status_code, document["error"]
+
+
+def test_models_are_shown_with_their_versions(models: FakeModels) -> None:
+    assert ask(models, "GET", "/api/models").json() == {"models": [each.to_json() for each in models.statuses]}
+    assert ask(models, "GET", "/api/models/birds").json() == birds().to_json()
+
+
+def test_every_operation_answers_with_the_new_status(models: FakeModels) -> None:
+    assert ask(models, "POST", "/api/models/birds/pin", json={"version": 2}).json()["pinned"] == "2"
+    assert ask(models, "POST", "/api/models/birds/unpin", json={}).json()["pinned"] is None
+    assert ask(models, "POST", "/api/models/birds/promote", json={}).json()["canary"] is None
+    assert ask(models, "POST", "/api/models/birds/rollback", json={}).json()["serving"] == identity(1).to_json()
+    assert models.asked == [("pin", "birds", 2), ("unpin", "birds"), ("promote", "birds"), ("rollback", "birds")]
+
+
+def test_a_version_is_taken_as_number_or_text(models: FakeModels) -> None:
+    for version in (3, "3", "03"):
+        assert ask(models, "POST", "/api/models/birds/pin", json={"version": version}).status_code == 200
+    assert models.asked == [("pin", "birds", 3)] * 3
+
+
+def test_no_body_is_as_good_as_an_empty_object(models: FakeModels) -> None:
+    header = {"Content-Type": "application/json; charset=utf-8"}
+    assert ask(models, "POST", "/api/models/birds/rollback", headers=header).status_code == 200
+
+
+def test_a_name_may_have_any_letter_of_a_file_name() -> None:
+    name = "a b?#%&ü[1]"
+    models = FakeModels(ModelStatus(name))
+    assert ask(models, "POST", "/api/models/a%20b%3F%23%25%26%C3%BC%5B1%5D/unpin", json={}).json()["name"] == name
+    assert models.asked == [("unpin", name)]
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("path", "what", "code", "said"),
+    [
+        ("pin", {"content": b'{"version": 3}'}, 415, "Send the header Content-Type: application/json."),
+        ("pin", {"data": {"version": "3"}}, 415, "Send the header Content-Type: application/json."),
+        (
+            "rollback",
+            {"content": b"{}", "headers": {"Content-Type": "text/plain; application/json"}},
+            415,
+            "Send the header",
+        ),
+        ("pin", {"content": b"{", "headers": JSON}, 400, "The body is not a JSON object."),
+        ("pin", {"content": b"\xff", "headers": JSON}, 400, "The body is not a JSON object."),
+        ("pin", {"content": b"[" * 4000, "headers": JSON}, 400, "The body is not a JSON object."),
+        ("pin", {"json": [3]}, 400, "The body is not a JSON object."),
+        ("pin", {"json": {}}, 400, "Send the version as a whole number"),
+        ("pin", {"json": {"version": "stable"}}, 400, "Send the version as a whole number"),
+        ("pin", {"json": {"version": 3.0}}, 400, "Send the version as a whole number"),
+        ("pin", {"json": {"version": True}}, 400, "Send the version as a whole number"),
+        ("pin", {"json": {"version": -1}}, 400, "Send the version as a whole number"),
+        ("pin", {"json": {"version": "3\n"}}, 400, "Send the version as a whole number"),
+        ("pin", {"json": {"version": 10**18}}, 400, "Send the version as a whole number"),
+        ("pin", {"json": {"version": 3, "label": "x"}}, 400, "Send the version as a whole number and nothing else"),
+        ("rollback", {"json": {"version": 1}}, 400, "Send no body, or {}. To choose a version: POST .../pin"),
+        ("unpin", {"content": b" " * 4097, "headers": JSON}, 413, "The body has more than 4096 bytes."),
+    ],
+)
+def test_a_bad_request_is_refused_in_a_sentence_and_changes_nothing(
+    models: FakeModels, path: str, what: Any, code: int, said: str
+) -> None:
+    got, sentence = refusal(ask(models, "POST", f"/api/models/birds/{path}", **what))
+    assert got == code
+    assert said in sentence
+    assert models.asked == []
+
+
+def test_a_body_that_does_not_come_is_given_up(models: FakeModels) -> None:
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    answer = ask(models, "POST", "/api/models/birds/pin", content=stalled(), headers=JSON, timeout_s=0.05)
+    assert refusal(answer) == (408, "The body did not arrive within 0 s. Send it again.")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ModelNotFoundError("There is no model birds."), 404),
+        (VersionError("birds has no version 3."), 409),
+        (ModelError("Version 3 does not load any more."), 409),
+        (StoreError("The disk is full."), 503),
+    ],
+)
+def test_every_refusal_has_its_code_and_its_sentence(models: FakeModels, error: AgentError, code: int) -> None:
+    models.refusal = error
+    answer = ask(models, "POST", "/api/models/birds/pin", json={"version": 3})
+    assert refusal(answer) == (code, str(error))
+    assert answer.headers.get("retry-after") == ("5" if code == 503 else None)
+
+
+def test_an_unknown_model_is_not_found(models: FakeModels) -> None:
+    assert refusal(ask(models, "GET", "/api/models/cats"))[0] == 404
+    assert refusal(ask(models, "POST", "/api/models/cats/unpin", json={})) == (404, "There is no model cats.")
+
+
+def test_the_documentation_says_what_a_pin_takes(models: FakeModels) -> None:
+    paths = ask(models, "GET", "/openapi.json").json()["paths"]
+    body = paths["/api/models/{name}/pin"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["schema"]["required"] == ["version"]

@@ -1,0 +1,75 @@
+"""What /predict hands to the engine, and the codes of what the engine says against it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from fake_agent import FakeEngine, FakeModels, rest_app
+
+from agent.engine import View
+from agent.errors import ModelError, ModelNotFoundError
+
+
+def predict(engine: FakeEngine, query: str, **what: Any) -> httpx.Response:
+    async def run() -> httpx.Response:
+        transport = httpx.ASGITransport(rest_app(FakeModels(), engine))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post(query, **what or {"content": b"image"})
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("version", ["stable", "canary", "12"])
+def test_a_version_is_asked_for_by_label_or_number(version: str) -> None:
+    engine = FakeEngine()
+    assert predict(engine, f"/predict?model=birds&version={version}").status_code == 200
+    assert predict(engine, f"/batch_predict?version={version}", files={"files": b"x"}).status_code == 200
+    assert engine.views == [View("birds", version=version), View(version=version)]
+
+
+def test_without_a_version_the_models_choose() -> None:
+    engine = FakeEngine()
+    predict(engine, "/predict")
+    predict(engine, "/predict?model=birds")
+    assert engine.views == [View(), View("birds")]
+
+
+@pytest.mark.parametrize("version", ["", "latest", "-1", "1.0", "1%0A", "1" * 19])
+def test_another_version_is_malformed(version: str) -> None:
+    answer = predict(FakeEngine(), f"/predict?version={version}")
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("version must be stable, canary or a number.")
+
+
+@pytest.mark.parametrize(
+    ("query", "error", "code"),
+    [
+        ("", ModelNotFoundError("No model is served."), 503),
+        ("?max_results=1", ModelNotFoundError("No model is served."), 503),
+        ("?model=birds", ModelNotFoundError("Model birds is not served."), 404),
+        ("?version=9", ModelNotFoundError("Model birds has no version 9."), 404),
+        ("?model=birds&version=canary", ModelNotFoundError("Model birds has no canary."), 404),
+        ("?version=canary", ModelError("The runtime fails on this image."), 503),
+    ],
+)
+def test_what_does_not_serve_is_not_found_once_it_is_named(
+    query: str, error: ModelNotFoundError | ModelError, code: int
+) -> None:
+    engine = FakeEngine()
+    engine.refusal = error
+    answer = predict(engine, f"/predict{query}")
+    assert (answer.status_code, answer.json()) == (code, {"error": str(error)})
+
+
+def test_the_documentation_names_the_version() -> None:
+    app = rest_app(FakeModels())
+
+    async def run() -> Any:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return (await client.get("/openapi.json")).json()
+
+    parameters = asyncio.run(run())["paths"]["/predict"]["post"]["parameters"]
+    assert [each["name"] for each in parameters] == ["model", "version", "max_results", "score_threshold"]

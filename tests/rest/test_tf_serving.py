@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from fake_agent import FakeModels, birds, identity, rest_app, served, version
+from models_on_disk import DIGITS
+
+from agent.status import Rejection
+
+
+@pytest.fixture
+def models() -> FakeModels:
+    """Version 2 of the birds is stable, 4 the canary, 3 was withdrawn, 1 is good, and the last file was none."""
+    status = birds(
+        canary=identity(4),
+        rejection=Rejection("birds.tflite", "The file is empty.", 0),
+        versions=(
+            version(4, "canary"),
+            version(3, "rejected", "It answered with NaN."),
+            version(2, "serving"),
+            version(1),
+        ),
+    )
+    models = FakeModels(status)
+    models.served["birds"] = served(DIGITS, 2, name="birds")
+    models.canaries["birds"] = served(DIGITS, 4, name="birds")
+    return models
+
+
+def get(models: FakeModels, path: str) -> httpx.Response:
+    async def run() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(rest_app(models)), base_url="http://test") as client:
+            return await client.get(path)
+
+    return asyncio.run(run())
+
+
+def versions(models: FakeModels, path: str = "") -> list[tuple[str, ...]]:
+    """Number, state, code and message of each."""
+    document: dict[str, Any] = get(models, f"/v1/models/birds{path}").json()
+    return [
+        (each["version"], each["state"], each["status"]["error_code"], each["status"]["error_message"])
+        for each in document["model_version_status"]
+    ]
+
+
+STABLE, CANARY, GOOD = ("2", "AVAILABLE", "OK", ""), ("4", "AVAILABLE", "OK", ""), ("1", "END", "OK", "")
+WITHDRAWN = ("3", "END", "FAILED_PRECONDITION", "It answered with NaN.")
+REFUSED = ("0", "END", "FAILED_PRECONDITION", "The file is empty.")
+
+
+def test_models_are_listed(models: FakeModels) -> None:
+    assert get(models, "/v1/models").json() == {"models": [models.statuses[0].to_json()]}
+
+
+def test_every_version_is_told_with_its_state(models: FakeModels) -> None:
+    assert versions(models) == [STABLE, CANARY, WITHDRAWN, GOOD, REFUSED]
+
+
+def test_each_version_is_found_by_its_number(models: FakeModels) -> None:
+    for each in (STABLE, CANARY, WITHDRAWN, GOOD, REFUSED):
+        assert versions(models, f"/versions/{each[0]}") == [each]
+
+
+def test_labels_name_the_stable_version_and_the_canary(models: FakeModels) -> None:
+    assert versions(models, "/labels/stable") == [STABLE]
+    assert versions(models, "/labels/canary") == [CANARY]
+
+
+def test_metadata_state_the_tensors(models: FakeModels) -> None:
+    signature = get(models, "/v1/models/birds/metadata").json()["metadata"]["signature_def"]["signature_def"]
+    (tensor,) = signature["serving_default"]["inputs"].values()
+    assert tensor["dtype"] == "DT_UINT8"
+    assert [side["size"] for side in tensor["tensor_shape"]["dim"]] == ["1", "32", "32", "1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [
+        ("/metadata", "2"),
+        ("/versions/2/metadata", "2"),
+        ("/versions/4/metadata", "4"),
+        ("/labels/stable/metadata", "2"),
+        ("/labels/canary/metadata", "4"),
+    ],
+)
+def test_metadata_are_of_the_version_that_was_asked_for(models: FakeModels, path: str, number: str) -> None:
+    document = get(models, f"/v1/models/birds{path}").json()
+    assert document["model_spec"] == {"name": "birds", "signature_name": "", "version": number}
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/versions/9", "Model birds has no version 9. GET /v1/models/birds lists what it has."),
+        ("/versions/3/metadata", "Model birds does not serve version 3."),
+        ("/labels/canary", "Model birds has no canary version now."),
+        ("/labels/canary/metadata", "Model birds has no canary version now."),
+        ("/labels/latest", "There is no label latest of model birds; there are stable and canary."),
+    ],
+)
+def test_what_does_not_serve_is_not_found(models: FakeModels, path: str, sentence: str) -> None:
+    models.canaries.clear()
+    answer = get(models, f"/v1/models/birds{path}")
+    assert (answer.status_code, answer.json()) == (404, {"error": sentence})
+
+
+def test_a_model_that_does_not_serve_has_no_metadata(models: FakeModels) -> None:
+    models.served.clear()
+    assert get(models, "/v1/models/birds/metadata").json() == {"error": "Model birds has no stable version now."}
+    for path in ("", "/metadata", "/versions/1", "/versions/1/metadata", "/labels/stable"):
+        assert get(models, f"/v1/models/cats{path}").json()["error"].startswith("There is no model cats.")

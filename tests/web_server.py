@@ -1,0 +1,61 @@
+"""Servers on a free port of this machine: of an application, of fixed bytes, and one that says nothing."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.types import ASGIApp
+
+
+@contextmanager
+def serving(app: ASGIApp) -> Iterator[int]:
+    """Gives the port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def answering(answer: bytes | None) -> Iterator[int]:
+    """Gives the port; takes one request, sends `answer` and hangs up; None says nothing until the end."""
+    over = threading.Event()
+
+    def answer_once() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while not connection.recv(1 << 16).endswith((b"\r\n\r\n", b"}")):
+                pass
+            if answer is None:
+                over.wait(10)
+            else:
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_once)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            over.set()
+            thread.join()
+
+
+def free_port() -> int:
+    """Where nothing listens now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
