@@ -36,12 +36,16 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds spent in the worker thread; `decode` is 0 for a frame that arrives as pixels."""
+    """Milliseconds spent in the worker thread; `decode` is 0 for a frame that arrives as pixels.
+
+    `processor` is for how long that thread had one during invoke: what others take from it does not count.
+    """
 
     decode: float
     preprocess: float
     invoke: float
     total: float
+    processor: float = 0.0
 
     def to_json(self) -> dict[str, float]:
         return {

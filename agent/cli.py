@@ -102,7 +102,7 @@ def classify(
             failed = True
             answers.append({"image": str(path), "error": str(error)})
             continue
-        categories, *_ = classifier.classify(image, max_results=max_results, score_threshold=score_threshold)
+        categories, _ = classifier.classify(image, max_results=max_results, score_threshold=score_threshold)
         answers.append({"image": str(path), "categories": [category.to_json() for category in categories]})
     if as_json:
         print_json(answers)
@@ -160,9 +160,9 @@ def bench(
         started = time.perf_counter()
         decoded = decode(content, smallest_side=classifier.longest_side)
         decode_ms = (time.perf_counter() - started) * 1e3
-        _, preprocess_ms, invoke_ms = classifier.classify(decoded, max_results=5, score_threshold=0)
+        _, spent = classifier.classify(decoded, max_results=5, score_threshold=0)
         total_ms = (time.perf_counter() - started) * 1e3
-        for stage, value in zip(stages, (decode_ms, preprocess_ms, invoke_ms, total_ms), strict=True):
+        for stage, value in zip(stages, (decode_ms, spent.preprocess, spent.invoke, total_ms), strict=True):
             stages[stage].append(value)
     medians = {stage: round(statistics.median(values), 3) for stage, values in stages.items()}
     if as_json:

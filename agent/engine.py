@@ -144,15 +144,14 @@ class InferenceEngine:
                 image = image.crop(view.region)
             image = image.rotate(view.rotate)
             turn_ms = (time.perf_counter() - prepared) * 1e3
-            categories, preprocess_ms, invoke_ms = served.loaded.classifiers[number].classify(
+            categories, spent = served.loaded.classifiers[number].classify(
                 image, max_results=view.max_results, score_threshold=view.score_threshold
             )
         finally:
             del self._started_s[number]
         total_ms = (time.perf_counter() - started) * 1e3
-        return Classification(
-            served.identity, categories, Timing(decode_ms, turn_ms + preprocess_ms, invoke_ms, total_ms)
-        )
+        timing = Timing(decode_ms, turn_ms + spent.preprocess, spent.invoke, total_ms, spent.processor)
+        return Classification(served.identity, categories, timing)
 
 
 def _timed_decode(content: bytes, max_pixels: int, smallest_side: int) -> tuple[Image, float]:

@@ -130,7 +130,13 @@ class Service:
         serving = Serving(
             history=history,
             store=store,
-            loader=Loader(store=store, workers=workers, threads=threads, settings=settings),
+            loader=Loader(
+                store=store,
+                workers=workers,
+                threads=threads,
+                settings=settings,
+                signed_only=config.signatures == "required",
+            ),
             on_change=lambda name: self._models.refresh(name),  # noqa: PLW0108  (which is made of this)
             on_version=self._metrics.observe_version,
             on_rollback=self._metrics.observe_rollback,
@@ -172,6 +178,8 @@ class Service:
         """Also when a task of the service failed: the broker still hears `offline`."""
         with anyio.CancelScope(shield=True):
             await self._parts.aclose()
+            if kind is None:  # or a model may be what it failed of, and the next start shall know
+                await self._models.close()
         self._tasks.cancel_scope.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 
@@ -209,7 +217,6 @@ class Service:
 
     async def _start_models(self) -> None:
         self._parts.callback(self._engine.close)
-        self._parts.push_async_callback(self._models.close)
         self._parts.enter_context(_claimed(self._config.device.state_folder))
         self._metrics.watch_store(lambda: float(self._models.store_trouble is not None))
         await self._models.start()

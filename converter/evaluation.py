@@ -345,12 +345,12 @@ def _all_scores(classifier: Classifier, image: Image) -> tuple[Floats, float]:
     count = len(classifier.labels)
     scores = np.full(count, np.nan, np.float32)
     try:
-        categories, _, invoke_ms = classifier.classify(image, max_results=count, score_threshold=-np.inf)
+        categories, spent = classifier.classify(image, max_results=count, score_threshold=-np.inf)
     except NotFiniteError:
         return scores, np.nan
     for category in categories:
         scores[category.index] = category.score
-    return scores, invoke_ms
+    return scores, spent.invoke
 
 
 def _answers(subject: Subject, row: Sequence[tuple[Floats, float]]) -> Answers:

@@ -122,7 +122,7 @@ def _encoded(image: Image) -> bytes:
 def _answer(content: bytes, source: Classifier) -> str:
     """Of the bytes as they are packed, decoded as the agent decodes them."""
     image = decode(content, smallest_side=source.longest_side)
-    (best,), _, _ = source.classify(image, max_results=1, score_threshold=-math.inf)
+    (best,), _ = source.classify(image, max_results=1, score_threshold=-math.inf)
     return best.label
 
 

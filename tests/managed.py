@@ -87,7 +87,9 @@ class Managed:
             signatures=signatures,
             keys=keys,
         )
-        self.loader = Loader(store=self.store, workers=workers, threads=1, settings=settings)
+        self.loader = Loader(
+            store=self.store, workers=workers, threads=1, settings=settings, signed_only=signatures == "required"
+        )
         self.serving = Serving(
             history=self.history,
             store=self.store,
@@ -147,7 +149,7 @@ class Managed:
 
     def label(self, name: str = "m") -> str:
         classifier = self.manager.get(name).loaded.classifiers[0]
-        (category,), _, _ = classifier.classify(photo_of_3(), max_results=1, score_threshold=0)
+        (category,), _ = classifier.classify(photo_of_3(), max_results=1, score_threshold=0)
         return category.label
 
     def states(self, name: str = "m") -> dict[int, Any]:

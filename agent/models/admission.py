@@ -12,6 +12,8 @@ from agent.models.plain_file import read_plain_file
 from agent.models.settings import ModelSettings, read_sidecars, sidecar_paths
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.models.folder import Drop
     from agent.models.history import ModelHistory
     from agent.models.signature import Signed, TrustedKeys
@@ -34,7 +36,7 @@ class Candidate:
     sha256: str
     size: int
     sidecar: ModelSettings
-    signed_version: int | None
+    signed: Signed | None
     proven_whole: bool
 
 
@@ -86,7 +88,7 @@ class Admission:
             sha256=copy.sha256,
             size=copy.size,
             sidecar=sidecar,
-            signed_version=signed.version if signed else None,
+            signed=signed,
             proven_whole=checked or signed is not None,
         )
 
@@ -107,9 +109,13 @@ class Admission:
             )
         return report
 
+    def trust(self) -> tuple[object, ...]:
+        """Another one when keys come or go, and with them what was rejected. Blocks."""
+        return self._keys.fingerprint() if self._keys is not None else ()
+
     def _matches_checksum(self, drop: Drop, sha256: str) -> bool:
         """Whether a .sha256 beside the file says the same; False where there is none."""
-        content = _read_proof(drop, ".sha256")
+        content = _read_proof(drop.proof(".sha256"))
         if content is None:
             return False
         stated = _stated_sha256(content.decode(errors="replace"), drop.path.name)
@@ -127,7 +133,7 @@ class Admission:
     def _verified(self, drop: Drop, sha256: str) -> Signed | None:
         if self._signatures == "off" or self._keys is None:
             return None
-        content = _read_proof(drop, ".minisig")
+        content = _read_proof(drop.proof(".minisig"))
         if content is not None:
             try:
                 signed = self._keys.verify(self._store.path(sha256), content, name=drop.path.name)
@@ -145,12 +151,11 @@ class Admission:
         return signed
 
 
-def _read_proof(drop: Drop, suffix: str) -> bytes | None:
-    path = drop.path.with_name(drop.path.name + suffix)
+def _read_proof(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
     try:
         return read_plain_file(path, max_bytes=_MAX_PROOF_BYTES)
-    except FileNotFoundError:
-        return None
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}. Write it again.") from None
 

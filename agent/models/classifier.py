@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from agent.image import Image
     from agent.models.metadata import Tensor
     from agent.models.settings import ModelSettings
+
+
+class Spent(NamedTuple):
+    """Milliseconds; `processor` is for how long the calling thread had one during invoke, whatever else ran."""
+
+    preprocess: float
+    invoke: float
+    processor: float
 
 
 class Classifier(ABC):
@@ -43,18 +51,18 @@ class Classifier(ABC):
         """Pixels; an image whose shorter side is at least this loses nothing by the resize."""
         return max(self.input.shape[1:3])
 
-    def classify(
-        self, image: Image, *, max_results: int, score_threshold: float
-    ) -> tuple[tuple[Category, ...], float, float]:
-        """Categories with at least `score_threshold`, best first, and the milliseconds of preprocess and invoke.
+    def classify(self, image: Image, *, max_results: int, score_threshold: float) -> tuple[tuple[Category, ...], Spent]:
+        """Categories with at least `score_threshold`, best first, and what they took.
 
         Raises ModelError when the runtime fails though the model was warmed up, NotFiniteError for NaN and infinity.
         """
         started = time.perf_counter()
         tensor = self._preprocess(image)
-        invoked = time.perf_counter()
+        invoked, processor = time.perf_counter(), time.thread_time()
         raw = self._invoke(tensor)
-        done = time.perf_counter()
+        processor, done = time.thread_time() - processor, time.perf_counter()
+        if raw.size != len(self.labels):  # a graph may decide on its shapes while it runs
+            raise ModelError(f"The model computes {raw.size} scores for {len(self.labels)} labels. Convert it again.")
         if raw.dtype == np.float32 and not np.isfinite(raw).all():
             raise NotFiniteError("The model answers this image with NaN or infinity. Train or convert it again.")
         best = _best(raw, max_results)
@@ -63,7 +71,7 @@ class Classifier(ABC):
             for index, score in zip(best.tolist(), self._scores(raw)[best].tolist(), strict=True)
             if score >= score_threshold
         )
-        return categories, (invoked - started) * 1e3, (done - invoked) * 1e3
+        return categories, Spent((invoked - started) * 1e3, (done - invoked) * 1e3, processor * 1e3)
 
     @abstractmethod
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

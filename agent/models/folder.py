@@ -9,7 +9,7 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import anyio
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
@@ -57,9 +57,15 @@ class Drop:
         """Whether the file, or what stands beside it, is another one by now; looks at the disk."""
         return _fingerprint(self.path) != self.fingerprint
 
+    def proof(self, suffix: Literal[".sha256", ".minisig"]) -> Path | None:
+        """The checksum or the signature beside it, None where there is none or where it is no plain file."""
+        path = self.path.with_name(self.path.name + suffix)
+        return path if _stamp(path) else None
+
+    @property
     def has_proof(self) -> bool:
-        """Whether a checksum or a signature stands beside it, by which it shows that it is whole."""
-        return any(_stamp(self.path.with_name(self.path.name + proof)) for proof in _PROOFS)
+        """Whether something beside it will show that it is whole."""
+        return bool(self.proof(".sha256") or self.proof(".minisig"))
 
 
 class ModelFolder:
@@ -77,7 +83,7 @@ class ModelFolder:
             if entry.is_file(follow_symlinks=False) and entry.name.endswith(".tflite"):
                 _append(drops, Path(entry.path), name=entry.name.removesuffix(".tflite"), version=None)
             elif entry.is_dir(follow_symlinks=False):
-                for version in _versions(Path(entry.path)):
+                for version in _folders(Path(entry.path)):
                     if version.name.isascii() and version.name.isdigit():
                         path = Path(version.path, "model.tflite")
                         _append(drops, path, name=entry.name, version=int(version.name))
@@ -197,11 +203,13 @@ class _Waker(FileSystemEventHandler):
 
 
 def _notes(folder: Path) -> set[Path]:
-    """Those that are there, of both layouts."""
+    """Those that are there, of both layouts; behind no link, which would lead out of the folder."""
     try:
-        return {path for pattern in (f"*.tflite{_NOTE}", f"*/*/model.tflite{_NOTE}") for path in folder.glob(pattern)}
+        notes = {entry.path for entry in _visible(folder) if entry.name.endswith(f".tflite{_NOTE}")}
     except OSError:
         return set()
+    versions = (version.path for model in _folders(folder) for version in _folders(Path(model.path)))
+    return {*map(Path, notes), *(note for path in versions if _stamp(note := Path(path, f"model.tflite{_NOTE}")))}
 
 
 def _set_note(path: Path, text: str | None) -> str | None:
@@ -228,10 +236,10 @@ def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
                 yield entry
 
 
-def _versions(folder: Path) -> list[os.DirEntry[str]]:
-    """None where the folder goes while it is looked at, or is not ours to read (lost+found)."""
+def _folders(folder: Path) -> list[os.DirEntry[str]]:
+    """Inside of it. None where it goes while it is looked at, or is not ours to read (lost+found)."""
     try:
-        return list(_visible(folder))
+        return [entry for entry in _visible(folder) if entry.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
 

@@ -102,7 +102,7 @@ def _said_otherwise(sample: GoldenSample, classifier: Classifier) -> str | None:
         image = decode(sample.content, max_pixels=_MAX_PIXELS, smallest_side=classifier.longest_side)
     except ImageError as error:
         raise ModelError(f"The golden sample {_shown(sample.file)} cannot be used: {error} {_AGAIN}") from error
-    (best,), _, _ = classifier.classify(image, max_results=1, score_threshold=-math.inf)
+    (best,), _ = classifier.classify(image, max_results=1, score_threshold=-math.inf)
     if best.label == sample.label:
         return None
     return f"{_shown(sample.file)} gave {_shown(best.label)} ({best.score:.2f}) instead of {_shown(sample.label)}"

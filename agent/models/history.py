@@ -20,6 +20,8 @@ from agent.models.store import write_durably
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.models.signature import Signed
+
 log = logging.getLogger(__name__)
 
 _FAILED_STARTS = 3
@@ -31,9 +33,10 @@ class Version:
     """A candidate that was admitted.
 
     `sidecar` is what stood beside the file, `fingerprint` the file in the drop folder as it was then; `bytes_each`
-    and `p95_ms` are what its trial took for one interpreter and one inference. `proven` once it has passed its
+    and `processor_ms` are what its trial took for one interpreter and one invoke. `proven` once it has passed its
     probation; `starts` counts the starts of the agent that loaded it and may have ended because of it;
-    `withdrawn` is why it may not serve any more.
+    `withdrawn` is why it may not serve any more. `key_id` names the key that signed it, None where nobody looked;
+    `is_kept` says whether the store has its copy still.
     """
 
     number: int
@@ -43,11 +46,13 @@ class Version:
     fingerprint: Fingerprint
     admitted_ns: int
     bytes_each: int
-    p95_ms: float
+    processor_ms: float
     proven: bool = False
     starts: int = 0
     withdrawn: str | None = None
     withdrawn_ns: int = 0
+    key_id: str | None = None
+    is_kept: bool = True
 
     def is_same(self, sha256: str, sidecar: ModelSettings) -> bool:
         """Whether those bytes with those sidecars are this version."""
@@ -113,6 +118,12 @@ class ModelHistory:
         version = self.find(number)
         return self if version is None else self.with_version(dataclasses.replace(version, **changes))
 
+    def signed_as(self, signed: Signed | None) -> ModelHistory:
+        """Remembers the highest version that any signature stated."""
+        if signed is None or signed.version is None:
+            return self
+        return dataclasses.replace(self, signed=max(signed.version, self.signed or 0))
+
     def without(self, number: int) -> ModelHistory:
         return dataclasses.replace(self, versions=tuple(each for each in self.versions if each.number != number))
 
@@ -120,20 +131,26 @@ class ModelHistory:
         """Keeps the `keep` newest good versions, the newest proven one, what serves, and what must not come again."""
         proven = [version for version in self.good if version.proven]
         good = {version.number for version in (*self.good[-keep:], *proven[-1:])} | {self.stable, self.pinned}
-        rejected = {version.number for version in self.versions if version.withdrawn}
-        kept = {*good, *sorted(rejected)[-_MAX_REJECTED:]}
-        return dataclasses.replace(self, versions=tuple(each for each in self.versions if each.number in kept))
+        withdrawn = [version.number for version in self.versions if version.withdrawn]
+        known, kept = good | set(withdrawn[-_MAX_REJECTED:]), good | set(withdrawn[-keep:])
+        versions = (each for each in self.versions if each.number in known)
+        return dataclasses.replace(
+            self,
+            versions=tuple(
+                each if each.number in kept else dataclasses.replace(each, is_kept=False) for each in versions
+            ),
+        )
 
     def retired(self) -> ModelHistory:
         """Of a model whose file is gone: the numbers stay given, and what was withdrawn stays so."""
-        withdrawn = tuple(version for version in self.versions if version.withdrawn)
-        return ModelHistory(withdrawn, self.given, self.signed)
+        withdrawn = (dataclasses.replace(each, is_kept=False) for each in self.versions if each.withdrawn)
+        return ModelHistory(tuple(withdrawn), self.given, self.signed)
 
 
 @dataclass(slots=True)
 class _Content:
     models: dict[str, ModelHistory] = field(default_factory=dict)
-    loading: tuple[str, int] | None = None
+    loading: dict[str, int] = field(default_factory=dict)
     boot: str = ""
     format: Literal[1] = 1
 
@@ -144,7 +161,7 @@ _CONTENT = TypeAdapter(_Content)
 class History:
     """One JSON file, written at every change that a start must know of. Only the loop's thread touches it.
 
-    `loading` names the version that is being loaded: when the process dies of that, the next start knows.
+    `loading` has the version of each model that is being loaded: when the process dies of that, the next start knows.
     """
 
     def __init__(self, path: Path) -> None:
@@ -160,7 +177,7 @@ class History:
         except FileNotFoundError:
             pass
         except OSError as error:
-            log.warning("%s cannot be read: %s. The models are taken from the folder anew.", path, error.strerror)
+            self._set_aside(f"it cannot be read: {error.strerror}")
         except ValidationError as error:
             self._set_aside(error.errors()[0]["msg"])
 
@@ -176,7 +193,7 @@ class History:
     @property
     def copies(self) -> set[str]:
         """The SHA-256 of everything that may be loaded again."""
-        return {version.sha256 for model in self._content.models.values() for version in model.versions}
+        return {each.sha256 for model in self._content.models.values() for each in model.versions if each.is_kept}
 
     async def save(self) -> None:
         """Returns once it is on the disk; nothing is written where nothing has changed. Raises StoreError."""
@@ -190,30 +207,31 @@ class History:
         version = self[name].find(number)
         if version is not None:
             self[name] = self[name].changed(number, starts=version.starts + 1)
-        self._content.loading = name, number
+        self._content.loading[name] = number
         await self.save()
 
-    def end_loading(self) -> None:
+    def end_loading(self, name: str) -> None:
         """The next save() makes it known; until then a crash would be this version's still."""
-        self._content.loading = None
+        self._content.loading.pop(name, None)
 
     def settle_starts(self) -> list[tuple[str, int, str]]:
         """At the start: who ended the run before, if anybody: name, number and the reason to withdraw it.
 
         Only a version that was being loaded, or that was on probation, can be the cause; a proven one that was
         loaded well is not blamed for what else may crash. A power cut shows by the boot's id, and counts as one
-        of three failed starts.
+        of three failed starts. Of a model's suspects the newest goes first, and the last good version only by that.
         """
         same_boot, self._content.boot = self._content.boot == self._boot, self._boot
-        loading, self._content.loading = self._content.loading, None
+        loading, self._content.loading = self._content.loading, {}
         blamed: list[tuple[str, int, str]] = []
         for name in self:
-            for version in self[name].versions:
-                suspect = loading == (name, version.number) if loading else not version.proven
+            others = len(self[name].good) - 1
+            for version in reversed(self[name].versions):
+                suspect = loading.get(name) == version.number if loading else not version.proven
                 if version.starts and not version.withdrawn and suspect:
-                    others = any(each.number != version.number for each in self[name].good)
-                    if reason := _why_blamed(version, crashed=same_boot, others=others):
+                    if reason := _why_blamed(version, crashed=same_boot, others=others > 0):
                         blamed.append((name, version.number, reason))
+                        others -= 1
                 elif version.starts:
                     self.survived(name, version.number)
         return blamed
@@ -223,7 +241,7 @@ class History:
 
     def end_well(self) -> None:
         """At a clean stop nobody is to blame for anything."""
-        self._content.loading = None
+        self._content.loading.clear()
         for name in self:
             for version in self[name].versions:
                 if version.starts:
@@ -234,7 +252,7 @@ class History:
 
     def _set_aside(self, fault: str) -> None:
         aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns() // 10**9}")
-        log.error("%s is damaged (%s) and kept as %s. The versions count anew.", self._path, fault, aside.name)
+        log.error("%s is no use (%s) and kept as %s. The versions count anew.", self._path, fault, aside.name)
         try:
             self._path.replace(aside)
         except OSError as trouble:

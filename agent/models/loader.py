@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.errors import ModelError
 from agent.models.metadata import ModelFile, read_model_file
 from agent.models.settings import ModelSettings
 from agent.models.tflite import TFLiteClassifier
@@ -27,9 +28,19 @@ class Loader:
     """Reads from the store only."""
 
     def __init__(
-        self, *, store: Store, workers: int, threads: int, settings: dict[str, ModelSettings] | None = None
+        self,
+        *,
+        store: Store,
+        workers: int,
+        threads: int,
+        settings: dict[str, ModelSettings] | None = None,
+        signed_only: bool = False,
     ) -> None:
-        """`settings` are the configuration's, by model; they beat the sidecars, and these the file."""
+        """`settings` are the configuration's, by model; they beat the sidecars, and these the file.
+
+        `signed_only` loads nothing that was admitted without a signature, in the time before it was required.
+        """
+        self._signed_only = signed_only
         self._store = store
         self._threads = threads
         self._settings = settings or {}
@@ -37,6 +48,11 @@ class Loader:
 
     def load(self, name: str, version: Version) -> LoadedModel:
         """Blocks; any thread. Raises StoreError when the copy is gone or damaged, ModelError when it does not load."""
+        if self._signed_only and version.key_id is None:
+            raise ModelError(
+                f"Version {version.number} was admitted without a signature, and models.signatures is required now. "
+                f"Drop it again with its .minisig."
+            )
         file = read_model_file(self._store.read(version.sha256))
         given = self._settings.get(name, ModelSettings())
         settings = file.settings.overridden_by(version.sidecar).overridden_by(given)

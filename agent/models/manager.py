@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_MAX_REASON = 1000  # characters
 _AT_ONCE_S = 0.1  # for what a checksum or a signature will prove whole: once the burst of writes is over
 
 
@@ -98,7 +99,11 @@ class ModelManager:
         self._models: dict[str, _Model] = {}
         self._watch: FolderWatch | None = None
         self._folder_trouble: str | None = None
+        self._trust: tuple[object, ...] = ()
+        # A sweep of the store would take away the copy of a candidate that is not in the history yet.
+        self._store_turn = asyncio.Lock()
         self._store_trouble: str | None = None
+        self._store_trouble_now: str | None = None  # in the pass over the folder that is under way
 
     @property
     def served(self) -> Mapping[str, ServedModel]:
@@ -174,6 +179,12 @@ class ModelManager:
             )
             return min(1.0, self._rescan_s)
         self._report_folder(None)
+        self._store_trouble_now = None
+        if (trust := await asyncio.to_thread(self._admission.trust)) != self._trust:
+            self._trust = trust
+            for model in self._models.values():
+                model.rejections.clear()
+                model.incomplete.clear()
         waits = [self._rescan_s]
         for name in sorted(drops.keys() | self.served.keys() - self._models.keys()):
             self._model(name)
@@ -182,7 +193,11 @@ class ModelManager:
                 self._expect(model, drops[name][0])
         for name, model in sorted(self._models.items()):
             async with model.following:
+                rejected = len(model.rejections)
                 waits.append(await self._follow(model, drops.get(name, [])))
+                if len(model.rejections) > rejected:  # or a thousand bad files would fill the disk together
+                    await self._sweep()
+        self._report_store(self._store_trouble_now)
         await self._tidy()
         return min(waits)
 
@@ -195,10 +210,14 @@ class ModelManager:
     async def pin(self, name: str, version: int) -> None:
         """Serves just this version until unpin(). Raises ModelNotFoundError, VersionError."""
         model = self._known(name)
-        if self._history[name].find(version) is None:
-            await self._admit_for_pin(model, version)
-        await self._serving.pin(name, version)
-        self._look_again()
+        try:
+            # In turn with the folder, which would take an older version than the kept ones away again.
+            async with model.following:
+                if self._history[name].find(version) is None:
+                    await self._admit_for_pin(model, version)
+                await self._serving.pin(name, version)
+        finally:
+            self._look_again()
 
     async def unpin(self, name: str) -> None:
         self._known(name)
@@ -226,13 +245,20 @@ class ModelManager:
             version = await self._version_of(model, drop)
             if isinstance(version, _Later):
                 wait_s, waiting = min(wait_s, version.wait_s), waiting or drop
-            elif version is not None and await self._serves(model, drop, version):
+                version = None
+            version = version or self._admitted_as(drop)
+            if version is not None and await self._serves(model, drop, version):
                 break
         else:
             await self._serving.align(model.status.name)
         rejection = max(model.files.values(), key=lambda each: each.at_ns, default=None)
         self._report(model, candidate=waiting.file if waiting else None, trying=False, rejection=rejection)
         return wait_s
+
+    def _admitted_as(self, drop: Drop) -> Version | None:
+        """The good version of a folder whose file has changed since: it is in the store, and goes on."""
+        version = self._history[drop.name].find(drop.version)
+        return version if version is not None and version.withdrawn is None else None
 
     async def _serves(self, model: _Model, drop: Drop, version: Version) -> bool:
         """Whether the folder's best version is one that loads."""
@@ -250,7 +276,10 @@ class ModelManager:
             if version is None:
                 self._expect(model, drop)
                 wait_s = self._still_settling(model, drop)
-                found = _Later(wait_s) if wait_s else await self._examined(model, drop)
+                if wait_s:
+                    return _Later(wait_s)
+                async with self._store_turn:
+                    found = await self._examined(model, drop)
                 if isinstance(found, _Later):
                     return found
                 version = found
@@ -268,7 +297,7 @@ class ModelManager:
         unchanged_s = max(time.monotonic() - first_seen, min(time.time() - drop.changed_at_s, 3600))
         if drop.fingerprint in model.incomplete:
             return max(0.0, self._patience_s - unchanged_s)
-        settle_s = min(_AT_ONCE_S, self._settle_s) if drop.has_proof() else self._settle_s
+        settle_s = min(_AT_ONCE_S, self._settle_s) if drop.has_proof else self._settle_s
         return max(0.0, settle_s - unchanged_s)
 
     async def _examined(self, model: _Model, drop: Drop) -> Version | _Later | None:
@@ -280,12 +309,11 @@ class ModelManager:
         candidate = None
         try:
             candidate = await _in_thread(lambda: self._admission.take(drop, self._history[drop.name]))
-            self._store_trouble = None
             if candidate is None:
                 return _Later(self._settle_s)
             return await self._tried(candidate)
         except StoreError as error:
-            self._report_store(str(error))
+            self._store_trouble_now = str(error)
             return _Later(self._rescan_s)
         except IncompleteModelError as error:
             if candidate is None or not candidate.proven_whole:
@@ -303,10 +331,14 @@ class ModelManager:
         history = self._history[drop.name]
         known = history.recognised(candidate.sha256, candidate.sidecar, drop.version)
         if known is not None:
-            again = dataclasses.replace(known, fingerprint=drop.fingerprint, file=drop.file)
-            self._history[drop.name] = history.with_version(again)
+            key_id = candidate.signed.key_id if candidate.signed else known.key_id
+            again = dataclasses.replace(
+                known, fingerprint=drop.fingerprint, file=drop.file, key_id=key_id, is_kept=True
+            )
+            self._history[drop.name] = history.with_version(again).signed_as(candidate.signed)
+            self._serving.retry_loading(drop.name, known.number)
             return again
-        serving_bytes = self._serving.bytes_of(drop.name)
+        serving_bytes = self._serving.bytes_to_free(drop.name)
         report = await _in_thread(lambda: self._admission.try_out(candidate, serving_bytes=serving_bytes))
         self._on_load(drop.name, "admitted")
         return self._admitted(candidate, report)
@@ -322,35 +354,42 @@ class ModelManager:
             fingerprint=drop.fingerprint,
             admitted_ns=time.time_ns(),
             bytes_each=report.bytes_each,
-            p95_ms=report.p95_ms,
+            processor_ms=report.processor_ms,
+            key_id=candidate.signed.key_id if candidate.signed else None,
         )
-        signed = max((each for each in (history.signed, candidate.signed_version) if each is not None), default=None)
-        self._history[drop.name] = dataclasses.replace(history.with_version(version), signed=signed)
+        self._history[drop.name] = history.with_version(version).signed_as(candidate.signed)
         log.info(
             "Model file %s is admitted as version %d: %.1f ms an image, %.1f MB a worker in its trial.",
             drop.file,
             version.number,
-            report.median_ms,
+            report.invoke_ms,
             report.bytes_each / 1e6,
         )
         return version
 
     def _reject(self, model: _Model, drop: Drop, reason: str) -> None:
+        """What a reason quotes, somebody else has written: it must not fill a log or steer a terminal."""
+        reason = "".join(letter if letter.isprintable() else " " for letter in reason[:_MAX_REASON])
         self._on_load(drop.name, "rejected")
         model.rejections[drop.fingerprint] = Rejection(drop.file, reason, time.time_ns())
         log.warning("Model file %s is rejected: %s", drop.file, reason)
 
     async def _admit_for_pin(self, model: _Model, version: int) -> None:
         """A lower version of TensorFlow Serving's layout was not looked at, as a higher one serves."""
-        async with model.following:
+        try:
             listed = await asyncio.to_thread(self._folder.list)
-            for drop in listed.get(model.status.name, []):
-                if drop.version == version:
-                    found = await self._version_of(model, drop)
-                    if isinstance(found, _Later):
-                        raise VersionError(f"Version {version} is still being copied. Try again in a second.")
-                    if found is None:
-                        raise VersionError(f"Version {version} cannot serve: {model.files[drop.file].reason}")
+        except OSError as error:
+            raise VersionError(
+                f"{self._folder.path} cannot be listed: {error.strerror}. Put the folder back."
+            ) from None
+        for drop in listed.get(model.status.name, []):
+            if drop.version == version:
+                found = await self._version_of(model, drop)
+                self._report(model, candidate=None, trying=False)
+                if isinstance(found, _Later):
+                    raise VersionError(f"Version {version} is still being copied. Try again in a second.")
+                if found is None:
+                    raise VersionError(f"Version {version} cannot serve: {model.files[drop.file].reason}")
 
     async def _retire(self, model: _Model) -> float:
         """A file that is gone may be on its way back: rm, then cp, has no gap."""
@@ -388,9 +427,14 @@ class ModelManager:
             self._history[name] = self._history[name].trimmed(self._keep_versions)
             self.refresh(name)
         await self._serving.save()
-        copies = self._history.copies
         await asyncio.to_thread(self._folder.write_notes, reasons)
-        await asyncio.to_thread(self._store.keep_only, copies)
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Not while the history on the disk is an older one: what that one names is still wanted."""
+        if self._serving.trouble is None:
+            async with self._store_turn:
+                await asyncio.to_thread(self._store.keep_only, self._history.copies)
 
     def _known(self, name: str) -> _Model:
         if name not in self._models:
@@ -444,10 +488,11 @@ class ModelManager:
             else:
                 log.info("The models folder %s can be listed again.", self._folder.path)
 
-    def _report_store(self, trouble: str) -> None:
+    def _report_store(self, trouble: str | None) -> None:
         if trouble != self._store_trouble:
             self._store_trouble = trouble
-            log.error("%s", trouble)
+            if trouble:
+                log.error("%s", trouble)
 
     def _why_missing(self, name: str | None, version: str | None) -> str:
         if name is None:

@@ -55,6 +55,7 @@ class _Model:
     probations: dict[int, Probation] = field(default_factory=dict)
     # What does not load, by number. Not for good: the configuration may be at fault, or the runtime.
     unloadable: dict[int, tuple[Version, Rejection]] = field(default_factory=dict)
+    unreadable: set[int] = field(default_factory=set)  # of those, the ones that the disk did not give
     loaded_s: float = 0.0
     gap_since_s: float | None = None
     since_ns: int | None = None
@@ -138,11 +139,16 @@ class Serving:
         model = self._models.get(name)
         return model.why_unloadable(version) if model else None
 
-    def bytes_of(self, name: str) -> int:
-        """About what the serving version would give back."""
+    def retry_loading(self, name: str, number: int) -> None:
+        """After the same file was dropped again."""
+        if model := self._models.get(name):
+            model.unloadable.pop(number, None)
+
+    def bytes_to_free(self, name: str) -> int:
+        """About what the serving version would give back to the next one: nothing where that is a canary beside it."""
         model = self._models.get(name)
         version = model.versions.get("stable") if model else None
-        return version.bytes_each * self._loader.workers if version else 0
+        return version.bytes_each * self._loader.workers if version and not self._canary_shares.get(name) else 0
 
     def observe(self, served: ServedModel, outcome: Classification | ModelError) -> None:
         """Takes what an inference came to; on probation it may be the one too many."""
@@ -215,7 +221,7 @@ class Serving:
         history = self._history[name]
         version = history.find(number)
         if version is None or not (self._store.has(version.sha256) or version.number == history.stable):
-            known = ", ".join(str(each.number) for each in history.good) or "none"
+            known = ", ".join(str(each.number) for each in history.versions if each.is_kept) or "none"
             raise VersionError(f"Model {name} has no version {number} in the store. There are: {known}.")
         before = history.pinned
         if version.withdrawn:
@@ -224,7 +230,8 @@ class Serving:
         self._models.setdefault(name, _Model()).unloadable.pop(number, None)
         await self._decided(name)
         if unloadable := self.why_unloadable(name, version):
-            self._history[name] = dataclasses.replace(self._history[name], pinned=before)
+            history = self._history[name].changed(number, withdrawn=version.withdrawn, proven=version.proven)
+            self._history[name] = dataclasses.replace(history, pinned=before)
             await self._decided(name)
             raise VersionError(f"Version {number} of model {name} cannot serve: {unloadable.reason}")
 
@@ -241,7 +248,7 @@ class Serving:
         await self._decided(name)
 
     async def save(self) -> None:
-        """Inference goes on where it cannot be written: it is said, and tried again at the next call."""
+        """Inference goes on where it cannot be written: it is said in `trouble`, and tried again at the next call."""
         try:
             await self._history.save()
         except StoreError as error:
@@ -255,6 +262,8 @@ class Serving:
         """Of those that have lasted; to be called now and then, since no image may come that shows it."""
         now_s = time.monotonic()
         for name, model in self._models.items():
+            while model.unreadable:  # the disk may give them by now
+                model.unloadable.pop(model.unreadable.pop(), None)
             for number, probation in list(model.probations.items()):
                 if probation.is_over:
                     self._prove(name, number)
@@ -264,7 +273,7 @@ class Serving:
                     self._history.survived(name, version.number)
 
     async def close(self) -> None:
-        """Nobody is to blame for a clean stop."""
+        """At a clean stop, for which nobody is to blame."""
         for task in self._tasks:
             task.cancel()
         self._history.end_well()
@@ -313,7 +322,11 @@ class Serving:
             return await asyncio.to_thread(self._loader.load, name, version)
         except StoreError as error:
             log.warning("%s", error)
-            self._history[name] = self._history[name].without(version.number)
+            if self._store.has(version.sha256):
+                model.unloadable[version.number] = version, Rejection(version.file, str(error), time.time_ns())
+                model.unreadable.add(version.number)
+            else:
+                self._history[name] = self._history[name].without(version.number)
         except ModelError as error:
             log.warning("Model %s version %d does not load: %s", name, version.number, error)
             model.unloadable[version.number] = version, Rejection(version.file, str(error), time.time_ns())
@@ -321,7 +334,7 @@ class Serving:
             log.exception("Model %s version %d does not load, and that was not foreseen.", name, version.number)
             model.unloadable[version.number] = version, Rejection(version.file, unforeseen(error), time.time_ns())
         finally:
-            self._history.end_loading()
+            self._history.end_loading(name)
         self._history.survived(name, version.number)
         return None
 
@@ -341,7 +354,8 @@ class Serving:
     def _put(self, label: Label, name: str, version: Version | None, loaded: LoadedModel | None = None) -> None:
         """The swap: one assignment, and what follows from it."""
         model, others = self._models[name], {n: s for n, s in self._served[label].items() if n != name}
-        if (gone := model.versions.pop(label, None)) is not None and gone not in model.versions.values():
+        gone = model.versions.pop(label, None)
+        if gone is not None and all(gone.number != each.number for each in model.versions.values()):
             self._history.survived(name, gone.number)
         if version is None or loaded is None:
             self._served[label] = others
@@ -351,7 +365,7 @@ class Serving:
             model.versions[label] = version
             model.loaded_s = time.monotonic()
             if not version.proven and version.number not in model.probations:
-                model.probations[version.number] = Probation(trial_p95_ms=version.p95_ms)
+                model.probations[version.number] = Probation(trial_ms=version.processor_ms)
             if model.gap_since_s is not None:
                 self._on_gap(name, time.monotonic() - model.gap_since_s)
                 model.gap_since_s = None

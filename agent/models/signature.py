@@ -87,6 +87,11 @@ class TrustedKeys:
             )
         return _signed(parsed, name)
 
+    def fingerprint(self) -> tuple[tuple[str, int, int], ...]:
+        """Another one whenever a key was added, changed or taken away."""
+        stats = ((path.name, path.stat()) for path in sorted(self._folder.glob("*.pub")) if path.exists())
+        return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
     def _keys_of(self, signature: _Signature, name: str) -> list[PublicKey]:
         """Of the key id that the signature states: by chance or malice several may have it."""
         keys = [key for path in sorted(self._folder.glob("*.pub")) if (key := _read_key(path)) is not None]

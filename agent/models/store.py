@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _RESERVE = 16 << 20  # bytes of the disk that a copy leaves free, for the history and everybody else
 _INCOMING = ".incoming-"
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)  # nothing that the file could help
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Store:
                 raise ModelError(_too_large(self._max_bytes))
             with self._written(size) as (incoming, name):
                 copy = _copied(file, incoming, self._max_bytes)
-                if self.path(copy.sha256).exists() and self.path(copy.sha256).stat().st_size == copy.size:
+                if self._is_whole(copy.sha256):
                     return copy
                 os.fchmod(incoming.fileno(), 0o444)
                 incoming.flush()
@@ -71,12 +72,22 @@ class Store:
         try:
             content = self.path(sha256).read_bytes()
         except OSError as error:
-            raise StoreError(f"The stored model {self.path(sha256)} cannot be read: {error.strerror}.") from error
+            raise StoreError(
+                f"The stored model {self.path(sha256)} cannot be read: {error.strerror}. It is tried again by itself."
+            ) from error
         if hashlib.sha256(content).hexdigest() != sha256:
             with suppress(OSError):
                 self.path(sha256).unlink()
             raise StoreError(f"The stored model {self.path(sha256)} was damaged and is removed. Check the disk.")
         return content
+
+    def _is_whole(self, sha256: str) -> bool:
+        """Whether the copy is there, and still what it was: a disk forgets."""
+        try:
+            with self.path(sha256).open("rb") as file:
+                return _sha256_of(file) == sha256
+        except OSError:
+            return False
 
     def keep_only(self, wanted: Collection[str]) -> None:
         """Removes every other copy, and what a put() left behind that did not end. What cannot go stays."""
@@ -106,6 +117,13 @@ class _SourceError(Exception):
     """Carries an OSError of the source through the handling of those of the store."""
 
 
+def _sha256_of(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
 def _copied(source: BinaryIO, target: BinaryIO, max_bytes: int) -> Copy:
     digest, size = hashlib.sha256(), 0
     while True:
@@ -128,10 +146,10 @@ def _source_errors(source: Path) -> Iterator[None]:
         yield
     except (OSError, _SourceError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
-        raise ModelError(
-            f"The file cannot be read: {getattr(cause, 'strerror', cause)}. "
-            f"Let the agent's user read it: chmod a+r {source.name}."
-        ) from error
+        words = f"{source.name} cannot be read: {getattr(cause, 'strerror', cause)}."
+        if getattr(cause, "errno", None) in _PASSING:
+            raise StoreError(f"{words} It is tried again by itself.") from error
+        raise ModelError(f"{words} Let the agent's user read it: chmod a+r {source.name}.") from error
 
 
 @contextmanager

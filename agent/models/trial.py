@@ -24,14 +24,15 @@ _BYTES_PER_FILE_BYTE = 16  # int8 weights, unpacked to float and packed again fo
 
 @dataclass(frozen=True, slots=True)
 class TrialReport:
-    """`bytes_each` is what one interpreter took at its peak; latencies are of whole classify() calls.
+    """`bytes_each` is what one interpreter took at its peak, `invoke_ms` the median.
 
+    `processor_ms` is the 95th percentile of the time for which the thread that invokes had a processor.
     `golden` counts the golden samples, each of which was answered as the file says or within its tolerance.
     """
 
     load_ms: float
-    median_ms: float
-    p95_ms: float
+    invoke_ms: float
+    processor_ms: float
     bytes_each: int
     golden: int = 0
 

@@ -257,7 +257,7 @@ def test_a_finished_file_passes_the_agents_trial_and_classifies_as_the_source(
     images = readable_images(color_images).values()
     exact = scores(source_classifier(small_saved_model, COLORS, resize="crop"), images)
     for model in colors.models:
-        assert Trial(threads=1).run(model.path, ModelSettings()).median_ms > 0
+        assert Trial(threads=1).run(model.path, ModelSettings()).invoke_ms > 0
         classifier = finished_classifier(model.path.read_bytes())
         assert classifier.labels == COLORS
         answers = scores(classifier, images)

@@ -26,7 +26,7 @@ def answers(model: Path) -> list[int]:
     rng = np.random.default_rng(99)
     pictures = [draw(scan, random_view(rng), side=96, rng=rng) for scan in load_splits()[1].scans]
     results = [classifier.classify(Image(picture, "gray"), max_results=1, score_threshold=0) for picture in pictures]
-    return [categories[0].index for categories, _, _ in results]
+    return [categories[0].index for categories, _ in results]
 
 
 @pytest.mark.timeout(900)

@@ -104,7 +104,7 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def label_of(loaded: LoadedModel) -> str:
-    (category,), _, _ = loaded.classifiers[0].classify(photo_of_3(), max_results=1, score_threshold=0)
+    (category,), _ = loaded.classifiers[0].classify(photo_of_3(), max_results=1, score_threshold=0)
     return category.label
 
 
@@ -116,7 +116,7 @@ def test_loaded_model_has_a_classifier_for_each_worker(tmp_path: Path) -> None:
     loaded = Desk(tmp_path, workers=3).load(DIGITS)
     assert len(set(loaded.classifiers)) == 3
     for classifier in loaded.classifiers:
-        (category,), _, _ = classifier.classify(photo_of_3(), max_results=1, score_threshold=0)
+        (category,), _ = classifier.classify(photo_of_3(), max_results=1, score_threshold=0)
         assert category.label == "3"
 
 
@@ -184,7 +184,7 @@ def test_keras_h5_file_is_refused_with_the_converter_named(desk: Desk, assets: P
 
 
 def test_file_at_the_limit_is_admitted(tmp_path: Path) -> None:
-    assert Desk(tmp_path, max_bytes=len(DIGITS)).admit(DIGITS).median_ms > 0
+    assert Desk(tmp_path, max_bytes=len(DIGITS)).admit(DIGITS).invoke_ms > 0
     with pytest.raises(ModelError, match="more than"):
         Desk(tmp_path, max_bytes=len(DIGITS) - 1).admit(DIGITS)
 
@@ -229,14 +229,14 @@ def test_checksum_that_does_not_fit_is_told(desk: Desk, text: str, kind: type[Mo
 
 def test_signatures_count_for_nothing_where_they_are_off(desk: Desk) -> None:
     candidate = desk.take(DIGITS, minisig="bad")
-    assert (candidate.proven_whole, candidate.signed_version) == (False, None)
+    assert (candidate.proven_whole, candidate.signed) == (False, None)
 
 
 def test_signature_that_is_there_must_be_right(tmp_path: Path) -> None:
     desk = Desk(tmp_path, signatures="if_present", keys=Keys())
     assert not desk.take(DIGITS).proven_whole
     candidate = desk.take(DIGITS, minisig="good 4", txt="\n".join(WORDS))
-    assert (candidate.proven_whole, candidate.signed_version) == (True, 4)
+    assert (candidate.proven_whole, candidate.signed and candidate.signed.version) == (True, 4)
     with pytest.raises(IncompleteModelError, match=r"The signature of m.tflite is wrong"):
         desk.take(DIGITS, minisig="bad")
 

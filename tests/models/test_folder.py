@@ -394,12 +394,16 @@ def test_look_that_outlives_its_watch_leaves_no_observer_behind(tmp_path: Path) 
 def test_checksum_and_signature_belong_to_the_fingerprint_and_prove_the_file(tmp_path: Path, proof: str) -> None:
     put(tmp_path / "m.tflite")
     without = fingerprint(tmp_path)
-    (drop,) = ModelFolder(tmp_path).list()["m"]
-    assert not drop.has_proof()
+    (bare,) = ModelFolder(tmp_path).list()["m"]
+    assert not bare.has_proof
+    (tmp_path / proof).symlink_to("nowhere")
+    assert not bare.has_proof
+    (tmp_path / proof).unlink()
     put(tmp_path / proof)
     assert fingerprint(tmp_path) != without
-    assert drop.has_proof()
-    assert drop.has_changed()
+    assert bare.has_changed()
+    (proven,) = ModelFolder(tmp_path).list()["m"]
+    assert proven.has_proof
 
 
 def test_note_is_written_once_and_renewed_when_its_reason_changes(tmp_path: Path) -> None:
@@ -431,3 +435,16 @@ def test_folder_that_takes_no_notes_is_told_once(tmp_path: Path, caplog: pytest.
         folder.write_notes({tmp_path / "m.tflite": "It is bad."})
     assert caplog.text.count("cannot be written into") == 1
     ModelFolder(tmp_path / "none").write_notes({})
+
+
+def test_nothing_behind_a_link_is_listed_or_noted(tmp_path: Path) -> None:
+    models, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
+    put(elsewhere / "7" / "model.tflite")
+    put(elsewhere / "7" / "model.tflite.rejected.txt")
+    (models / "n").mkdir(parents=True)
+    (models / "m").symlink_to(elsewhere)
+    (models / "n" / "7").symlink_to(elsewhere / "7")
+    folder = ModelFolder(models)
+    assert folder.list() == {}
+    folder.write_notes({})
+    assert (elsewhere / "7" / "model.tflite.rejected.txt").exists()

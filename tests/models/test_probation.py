@@ -10,11 +10,11 @@ FAILURE = ModelError("The runtime fails.")
 
 
 def answer(ms: float = 1.0) -> Classification:
-    return Classification(ModelIdentity("m", 1, "0" * 64), (), Timing(5.0, ms / 2, ms / 2, 5.0 + ms))
+    return Classification(ModelIdentity("m", 1, "0" * 64), (), Timing(5.0, 500.0, 10 * ms, 600.0, ms))
 
 
 def test_three_failures_in_a_row_are_one_too_many() -> None:
-    probation = Probation(trial_p95_ms=1)
+    probation = Probation(trial_ms=1)
     outcomes: list[Classification | ModelError] = [FAILURE, FAILURE, answer(), FAILURE, FAILURE]
     assert [probation.observe(outcome) for outcome in outcomes] == [None] * 5
     failed = probation.observe(FAILURE)
@@ -24,7 +24,7 @@ def test_three_failures_in_a_row_are_one_too_many() -> None:
 
 
 def test_one_answer_that_is_no_number_is_one_too_many() -> None:
-    failed = Probation(trial_p95_ms=1).observe(NotFiniteError("NaN"))
+    failed = Probation(trial_ms=1).observe(NotFiniteError("NaN"))
     assert failed is not None
     assert failed.cause == "nan"
 
@@ -33,7 +33,7 @@ def test_one_answer_that_is_no_number_is_one_too_many() -> None:
     ("trial_ms", "ms", "is_slow"), [(10, 29, False), (10, 31, True), (0.1, 15, False), (0.1, 21, True)]
 )
 def test_latency_far_above_that_of_the_trial_is_too_much(trial_ms: float, ms: float, *, is_slow: bool) -> None:
-    probation = Probation(trial_p95_ms=trial_ms)
+    probation = Probation(trial_ms=trial_ms)
     failures = [probation.observe(answer(ms)) for _ in range(20)]
     assert failures[:-1] == [None] * 19
     assert (failures[-1] is not None) == is_slow
@@ -42,18 +42,18 @@ def test_latency_far_above_that_of_the_trial_is_too_much(trial_ms: float, ms: fl
 
 
 def test_a_single_slow_answer_of_twenty_is_nothing() -> None:
-    probation = Probation(trial_p95_ms=1)
+    probation = Probation(trial_ms=1)
     assert [probation.observe(answer(500.0 if n == 7 else 1.0)) for n in range(20)] == [None] * 20
 
 
 def test_slowness_of_the_first_answers_is_not_held_against_the_later_ones() -> None:
-    probation = Probation(trial_p95_ms=10)
+    probation = Probation(trial_ms=10)
     took_ms = [29.0] * 20 + [1.0] * 18 + [100.0] + [1.0]
     assert [probation.observe(answer(ms)) for ms in took_ms] == [None] * 40
 
 
 def test_probation_is_over_after_so_many_inferences_failed_or_not() -> None:
-    probation = Probation(trial_p95_ms=1, inferences=3)
+    probation = Probation(trial_ms=1, inferences=3)
     for outcome in (answer(), FAILURE):
         probation.observe(outcome)
         assert not probation.is_over
@@ -64,7 +64,7 @@ def test_probation_is_over_after_so_many_inferences_failed_or_not() -> None:
 def test_probation_is_over_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 100.0
     monkeypatch.setattr("agent.models.probation.time.monotonic", lambda: now_s)
-    probation = Probation(trial_p95_ms=1, for_s=60)
+    probation = Probation(trial_ms=1, for_s=60)
     now_s = 159.9
     assert not probation.is_over
     now_s = 160.0

@@ -121,8 +121,9 @@ def test_what_takes_the_place_of_the_file_is_refused_without_waiting(store: Stor
             store.put(path)
 
 
-def test_source_that_fails_in_the_middle_is_the_sources_trouble(
-    store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "kind"), [(13, ModelError), (5, StoreError)])
+def test_source_that_fails_in_the_middle_is_refused_or_tried_again_and_leaves_nothing(
+    store: Store, source: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
 ) -> None:
     class Failing:
         def __init__(self) -> None:
@@ -138,10 +139,10 @@ def test_source_that_fails_in_the_middle_is_the_sources_trouble(
             return self._file.fileno()
 
         def read(self, _: int) -> bytes:
-            raise OSError(5, "Input/output error")
+            raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("agent.models.store.open_plain_file", lambda _: Failing())
-    with pytest.raises(ModelError, match="cannot be read: Input/output error"):
+    with pytest.raises(kind, match=f"m.tflite cannot be read: {os.strerror(number)}"):
         store.put(source)
     assert names(store) == []
 

@@ -15,6 +15,7 @@ from models_on_disk import DIGITS, digits, write_whole
 from agent.classification import Classification, ModelIdentity, Timing
 from agent.errors import ModelError, ModelNotFoundError, NotFiniteError, StoreError, VersionError
 from agent.models.settings import ModelSettings
+from agent.models.signature import Signed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,7 +75,7 @@ async def start_after_crash(managed: Managed, **options: object) -> Managed:
 
 
 def answer(managed: Managed, ms: float = 1.0) -> Classification:
-    return Classification(managed.identity(), (), Timing(0, 0, ms, ms))
+    return Classification(managed.identity(), (), Timing(0, 0, ms, ms, ms))
 
 
 def observe(managed: Managed, *outcomes: Classification | ModelError) -> None:
@@ -313,7 +314,7 @@ async def test_pinned_version_that_does_not_load_leaves_what_served(folder: Path
     [
         ([ModelError("It fails.")] * 3, "failures"),
         ([NotFiniteError("NaN.")], "nan"),
-        ([Classification(ModelIdentity("m", 2, ""), (), Timing(0, 0, 500, 500))] * 20, "slow"),
+        ([Classification(ModelIdentity("m", 2, ""), (), Timing(0, 0, 500, 500, 500))] * 20, "slow"),
     ],
 )
 def test_version_that_fails_on_probation_gives_way_to_the_one_before(
@@ -466,7 +467,7 @@ async def test_proven_version_is_given_up_once_its_load_kills_three_starts(folde
     for _ in range(3):
         dying = Managed(folder)
         dying.loader.load = die(PowerOff)  # type: ignore[method-assign]
-        dying.history.end_loading = lambda: None  # type: ignore[method-assign]
+        dying.history.end_loading = lambda name: None  # type: ignore[method-assign]
         with pytest.raises(PowerOff):
             await dying.manager.start()
     managed = await start_after_crash(managed)
@@ -495,11 +496,8 @@ async def test_damaged_history_is_set_aside_and_the_folder_is_read_anew(folder: 
 async def test_history_that_cannot_be_read_at_all_is_no_end(folder: Path) -> None:
     (folder.parent / "state" / "history.json").mkdir(parents=True)
     managed = await dropped(folder, ONE)
-    assert managed.version() == 1
-    assert any("cannot be written" in trouble for trouble in managed.manager.troubles)
-    (folder.parent / "state" / "history.json").rmdir()
-    await managed.reconcile()
-    assert managed.manager.troubles == []
+    assert (managed.version(), managed.manager.troubles) == (1, [])
+    assert list((folder.parent / "state").glob("history.json.damaged-*"))
 
 
 @scenario
@@ -726,3 +724,245 @@ async def test_number_of_a_version_belongs_to_the_bytes_that_it_was_admitted_wit
     put(folder, 7, ONE)
     await managed.reconcile()
     assert (managed.version(), managed.reason()) == (8, "")
+
+
+@scenario
+async def test_file_of_a_serving_folder_may_be_touched_or_spoiled(folder: Path) -> None:
+    put(folder, 7, ONE)
+    managed = await dropped(folder)
+    put(folder, 8, TWO)
+    await managed.reconcile()
+    managed.manager._settle_s = LONG_S
+    put(folder, 8, TWO)
+    await managed.reconcile()
+    assert managed.version() == 8
+    managed.manager._settle_s = 0
+    put(folder, 8, b"no model")
+    await managed.reconcile()
+    assert (managed.version(), "Version 8 was another file" in managed.reason()) == (8, True)
+    shutil.rmtree(folder / "m" / "8")
+    await managed.reconcile()
+    assert managed.version() == 7
+
+
+@scenario
+async def test_promoted_version_is_still_the_one_to_blame(folder: Path) -> None:
+    managed = await dropped(folder, ONE, canary_shares={"m": 0.5})
+    drop(folder, TWO)
+    await managed.reconcile()
+    await managed.manager.promote("m")
+    again = await start_after_crash(managed, canary_shares={"m": 0.5})
+    assert (again.version(), again.rollbacks) == (1, [("m", "crash")])
+
+
+@scenario
+async def test_one_crash_never_takes_the_last_good_version(folder: Path) -> None:
+    managed = await dropped(folder, canary_shares={"m": 0.5})
+    for content in (ONE, TWO):
+        drop(folder, content)
+        await managed.reconcile()
+    assert (managed.version(), len(managed.manager.canaries)) == (1, 1)
+    again = await start_after_crash(managed, canary_shares={"m": 0.5})
+    assert (again.version(), again.rollbacks) == (1, [("m", "crash")])
+
+
+@scenario
+async def test_copies_of_what_may_never_serve_again_are_not_kept(folder: Path) -> None:
+    managed = await dropped(folder, *(digits(str(number)) for number in range(10, 16)), keep_versions=2)
+    for number in range(20, 24):
+        drop(folder, digits(str(number)))
+        await managed.reconcile()
+        observe(managed, NotFiniteError("NaN."))
+        await decided(managed)
+    await managed.reconcile()
+    assert len(managed.history["m"].versions) > 4
+    assert len(managed.copies()) <= 4
+    managed.manager._retire_after_s = 0
+    (folder / "m.tflite").unlink()
+    await managed.reconcile()
+    await managed.reconcile()
+    assert managed.copies() == set()
+    drop(folder, digits("23"))
+    await managed.reconcile()
+    assert managed.version() is None
+    assert "withdrawn while on probation" in managed.reason()
+
+
+@scenario
+async def test_disk_that_gives_nothing_for_a_while_costs_no_version(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    await managed.manager.close()
+    again = Managed(folder)
+    read = again.store.read
+
+    def nothing(sha256: str) -> bytes:
+        raise StoreError("The stored model cannot be read: Input/output error.")
+
+    again.store.read = nothing  # type: ignore[method-assign]
+    await again.manager.start()
+    assert (again.version(), len(again.history["m"].good)) == (None, 2)
+    again.store.read = read  # type: ignore[method-assign]
+    await again.reconcile()
+    assert again.version() == 2
+
+
+@scenario
+async def test_pin_that_fails_leaves_the_version_withdrawn(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    await managed.manager.rollback("m")
+    load = managed.loader.load
+    managed.loader.load = die(ModelError("No memory now."))  # type: ignore[method-assign]
+    with pytest.raises(VersionError, match=r"cannot serve: No memory now\."):
+        await managed.manager.pin("m", 2)
+    managed.loader.load = load  # type: ignore[method-assign]
+    assert managed.states() == {2: "rejected", 1: "serving"}
+    assert (await next_start(managed)).version() == 1
+
+
+@scenario
+async def test_nothing_is_swept_while_the_history_on_the_disk_is_an_older_one(folder: Path) -> None:
+    managed = await dropped(folder, ONE, keep_versions=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.models.history.write_durably", die(StoreError("The disk is full.")))
+        for content in (TWO, THREE, FOUR):
+            drop(folder, content)
+            await managed.reconcile()
+            prove(managed)
+        assert managed.version() == 4
+        assert managed.manager.troubles == ["The disk is full."]
+        again = await start_after_crash(managed)
+        assert again.version() == 1
+    await managed.reconcile()
+    assert managed.manager.troubles == []
+
+
+@scenario
+async def test_two_models_that_load_at_once_are_told_apart_after_a_crash(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    await managed.history.begin_loading("m", 2)
+    await managed.history.begin_loading("n", 1)
+    managed.history.end_loading("n")
+    await managed.history.save()
+    again = Managed(folder)
+    for _ in range(2):
+        another_boot(folder)
+        again = Managed(folder)
+        assert again.history.settle_starts() == []
+        await again.history.begin_loading("m", 2)
+    again = await start_after_crash(managed)
+    assert (again.version(), again.rollbacks) == (1, [("m", "crash")])
+
+
+@scenario
+async def test_what_a_file_says_of_itself_neither_fills_a_note_nor_steers_a_terminal(folder: Path) -> None:
+    managed = await dropped(folder)
+    (folder / "m.yaml").write_text(f"? {'x' * 50_000}\n: 1\n")
+    drop(folder, ONE)
+    await managed.reconcile()
+    assert len(managed.reason()) == 1000
+    (folder / "m.yaml").write_text('"a\\e[31m\\nb": 1\n')
+    await managed.reconcile()
+    assert managed.reason().isprintable()
+
+
+@scenario
+async def test_files_rejected_one_after_another_do_not_gather_in_the_store(folder: Path) -> None:
+    managed = Managed(folder)
+    put_real, most = managed.store.put, 0
+
+    def counting(source: Path) -> Copy:
+        nonlocal most
+        copy = put_real(source)
+        most = max(most, len(managed.copies()))
+        return copy
+
+    managed.store.put = counting  # type: ignore[method-assign]
+    for number in range(6):
+        drop(folder, b"no model %d" % number, f"bad{number}")
+    await managed.reconcile()
+    assert (most, managed.copies()) == (1, set())
+
+
+@scenario
+async def test_memory_of_the_stable_version_is_no_room_for_a_canary(folder: Path) -> None:
+    sizes = {"trial": TrialHere(bytes_each=1000), "unloads_first": True}
+    managed = await dropped(folder, ONE, canary_shares={"m": 0.5}, **sizes)
+    assert managed.serving.bytes_to_free("m") == 0
+    other = await dropped(folder, TWO, **sizes)
+    assert other.serving.bytes_to_free("m") == 1000
+
+
+class Keys:
+    """Trusts whoever `trusted` names; a signature is a name and a version."""
+
+    def __init__(self) -> None:
+        self.trusted: set[str] = set()
+
+    def fingerprint(self) -> tuple[object, ...]:
+        return tuple(sorted(self.trusted))
+
+    def verify(self, content: Path, signature: bytes, *, name: str) -> Signed:
+        signer, version = signature.decode().split()
+        if signer not in self.trusted:
+            raise ModelError(f"{name} is signed by a stranger.")
+        return Signed(signer, "", int(version))
+
+
+def sign(folder: Path, version: int) -> None:
+    (folder / "m.tflite.minisig").write_text(f"us {version}")
+
+
+@scenario
+async def test_key_that_comes_later_admits_what_was_rejected(folder: Path) -> None:
+    keys = Keys()
+    managed = Managed(folder, signatures="required", keys=keys)  # type: ignore[arg-type]
+    sign(folder, 1)
+    drop(folder, ONE)
+    await managed.reconcile()
+    assert "signed by a stranger" in managed.reason()
+    keys.trusted.add("us")
+    await managed.reconcile()
+    assert (managed.version(), managed.reason()) == (1, "")
+
+
+@scenario
+async def test_the_same_bytes_under_a_higher_signed_version_raise_the_bar(folder: Path) -> None:
+    keys = Keys()
+    keys.trusted.add("us")
+    managed = Managed(folder, signatures="required", keys=keys)  # type: ignore[arg-type]
+    for version in (2, 5):
+        sign(folder, version)
+        drop(folder, ONE)
+        await managed.reconcile()
+    assert (managed.version(), managed.history["m"].signed) == (1, 5)
+    sign(folder, 3)
+    drop(folder, TWO)
+    await managed.reconcile()
+    assert (managed.version(), "states version 3, and version 5" in managed.reason()) == (1, True)
+
+
+@scenario
+async def test_version_from_before_signatures_were_required_serves_once_it_is_signed(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    keys = Keys()
+    keys.trusted.add("us")
+    again = await next_start(managed, signatures="required", keys=keys)
+    assert again.version() is None
+    await again.reconcile()
+    assert "admitted without a signature" in again.reason()
+    sign(folder, 1)
+    await again.reconcile()
+    assert (again.version(), again.reason()) == (1, "")
+
+
+@scenario
+async def test_pin_of_a_version_in_the_folder_says_what_hinders_it_and_leaves_no_candidate(folder: Path) -> None:
+    put(folder, 9, ONE)
+    managed = await dropped(folder)
+    put(folder, 8, b"no model")
+    with pytest.raises(VersionError, match="Version 8 cannot serve"):
+        await managed.manager.pin("m", 8)
+    assert (managed.status().candidate, managed.status().trying) == (None, False)
+    shutil.rmtree(folder)
+    with pytest.raises(VersionError, match="cannot be listed"):
+        await managed.manager.pin("m", 7)
