@@ -4,8 +4,10 @@ AgentError
 ├── ConfigError               the configuration cannot be used; the service does not start
 ├── ModelError                a file is not a classifier that this agent can serve
 │   ├── IncompleteModelError  it ends before what it announces: a copy goes on, or was cut off
+│   ├── NoRoomError           the memory that is free now does not hold it
 │   └── NotFiniteError        it answered an image with NaN or infinity
 ├── ModelNotFoundError        no model of that name is being served
+│   └── ModelNotReadyError    the name is known, and no version of it serves at present
 ├── VersionError              a version cannot be pinned, promoted or gone back to
 ├── StoreError                the agent's own copies of models cannot be read or written at present
 ├── ImageError                an uploaded image cannot be classified
@@ -35,12 +37,20 @@ class IncompleteModelError(ModelError):
     """Raised when a file is shorter than its own offsets and lengths say."""
 
 
+class NoRoomError(ModelError):
+    """Raised by a device that is short of memory just now; the file is tried again later."""
+
+
 class NotFiniteError(ModelError):
     """Raised when a model answers an image with NaN or infinity."""
 
 
 class ModelNotFoundError(AgentError):
     """Raised when a caller names a model that is not being served, or none is."""
+
+
+class ModelNotReadyError(ModelNotFoundError):
+    """Raised while a model is loaded, or when its only files are rejected."""
 
 
 class VersionError(AgentError):

@@ -14,9 +14,17 @@ def set_up(*, form: Literal["text", "json"], level: str) -> None:
     if form == "json":
         handler.setFormatter(JsonFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(TextFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+class TextFormatter(logging.Formatter):
+    """A line a record: what a message quotes, a file's name for one, must not look like a record of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+        record.message = "".join(letter if letter.isprintable() else " " for letter in record.message)
+        return super().formatMessage(record)
 
 
 class JsonFormatter(logging.Formatter):

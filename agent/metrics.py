@@ -131,7 +131,7 @@ class Metrics:
         self._loads.labels(model, result).inc()
 
     def observe_rollback(self, model: str, cause: str) -> None:
-        """`cause` is crash, load, failures, nan, slow or operator."""
+        """`cause` is crash, failures, nan, slow or operator."""
         self._rollbacks.labels(model, cause).inc()
 
     def observe_gap(self, model: str, seconds: float) -> None:
@@ -141,8 +141,9 @@ class Metrics:
         self._rejected.labels(model).set(rejected)
 
     def forget_model(self, model: str) -> None:
-        """A name of which nothing is left has no rejection either; its counts stay, as counts do."""
+        """A name of which nothing is left has no rejection either: names of bad files would gather for ever."""
         _remove(self._rejected, model)
+        _remove(self._loads, model, "rejected")
 
     def observe_request(self, route: str, code: int) -> None:
         self._requests.labels(route, str(code)).inc()

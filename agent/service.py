@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STUCK_AFTER_S = 60.0
+_FIRST_LOOK_S = 10.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _STOP_HTTP_S = 2
 _STOP_MQTT_S = 1.5
@@ -111,6 +112,7 @@ class Service:
         self._password = read_password(config)
         self._mqtt: MqttPublisher | None = None
         self._tasks = anyio.create_task_group()
+        self._claim = contextlib.ExitStack()
         self._parts = contextlib.AsyncExitStack()
 
     def _manager(self, workers: int, threads: int) -> ModelManager:
@@ -118,6 +120,7 @@ class Service:
         state = self._config.device.state_folder / "models"
         store, history = Store(state / "copies", max_bytes=config.max_mb << 20), History(state / "history.json")
         unloads_first = config.swap == "resource"
+        keys = TrustedKeys(config.trusted_keys) if config.trusted_keys else None
         admission = Admission(
             store=store,
             trial=Trial(threads=threads),
@@ -125,7 +128,7 @@ class Service:
             unloads_first=unloads_first,
             settings=settings,
             signatures=config.signatures,
-            keys=TrustedKeys(config.trusted_keys) if config.trusted_keys else None,
+            keys=keys,
         )
         serving = Serving(
             history=history,
@@ -135,7 +138,7 @@ class Service:
                 workers=workers,
                 threads=threads,
                 settings=settings,
-                signed_only=config.signatures == "required",
+                signers=keys if config.signatures == "required" else None,
             ),
             on_change=lambda name: self._models.refresh(name),  # noqa: PLW0108  (which is made of this)
             on_version=self._metrics.observe_version,
@@ -159,6 +162,7 @@ class Service:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         try:
+            self._claim.enter_context(_claimed(self._config.device.state_folder))
             listener = _listen(self._config.http.host, self._config.http.port)
             self.port: int = listener.getsockname()[1]
             await self._start_models()
@@ -167,8 +171,9 @@ class Service:
             self._start_cameras()
             if (period_s := systemd.watchdog_period_s()) is not None:
                 self._tasks.start_soon(self._feed_watchdog, period_s)
-        except BaseException:
-            await self.__aexit__(None, None, None)  # told of the error, the task group would wrap it in a group
+        except BaseException as error:
+            await self._stop(cleanly=isinstance(error, anyio.get_cancelled_exc_class()))
+            await self._tasks.__aexit__(None, None, None)  # told of the error, it would wrap it in a group
             raise
         return self
 
@@ -176,12 +181,17 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Also when a task of the service failed: the broker still hears `offline`."""
+        await self._stop(cleanly=kind is None)
+        await self._tasks.__aexit__(kind, error, trace)
+
+    async def _stop(self, *, cleanly: bool) -> None:
+        """A model may be what the service failed of: then the next start shall know."""
         with anyio.CancelScope(shield=True):
             await self._parts.aclose()
-            if kind is None:  # or a model may be what it failed of, and the next start shall know
+            if cleanly:
                 await self._models.close()
+            self._claim.close()
         self._tasks.cancel_scope.cancel()
-        await self._tasks.__aexit__(kind, error, trace)
 
     def summary(self) -> str:
         """One line that says where to look."""
@@ -217,10 +227,12 @@ class Service:
 
     async def _start_models(self) -> None:
         self._parts.callback(self._engine.close)
-        self._parts.enter_context(_claimed(self._config.device.state_folder))
         self._metrics.watch_store(lambda: float(self._models.store_trouble is not None))
         await self._models.start()
         self._tasks.start_soon(self._models.run)
+        if not self._models.served:
+            with anyio.move_on_after(_FIRST_LOOK_S):  # a folder full of files that hang must not keep us from starting
+                await self._models.has_looked.wait()
 
     async def _start_mqtt(self) -> None:
         config = self._config.mqtt

@@ -88,7 +88,11 @@ class Managed:
             keys=keys,
         )
         self.loader = Loader(
-            store=self.store, workers=workers, threads=1, settings=settings, signed_only=signatures == "required"
+            store=self.store,
+            workers=workers,
+            threads=1,
+            settings=settings,
+            signers=keys if signatures == "required" else None,
         )
         self.serving = Serving(
             history=self.history,
@@ -121,6 +125,15 @@ class Managed:
     def _on_change(self, status: ModelStatus) -> None:
         self.statuses.append(status)
         self._changed.set()
+
+    async def start(self) -> None:
+        """As the service does: what served before, or else what lies in the folder."""
+        await self.manager.start()
+        if not self.manager.served:
+            wait_s = await self.reconcile()
+            if wait_s < 1:
+                await asyncio.sleep(wait_s)
+                await self.reconcile()
 
     async def reconcile(self) -> float:
         return await self.manager.reconcile()

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 
-from agent.logs import JsonFormatter
+from agent.logs import JsonFormatter, TextFormatter
 
 
 def test_a_json_record_is_one_line_with_stable_fields() -> None:
@@ -14,6 +14,11 @@ def test_a_json_record_is_one_line_with_stable_fields() -> None:
     fields = json.loads(text)
     assert fields.pop("time").endswith("+00:00")
     assert fields == {"level": "warning", "logger": "agent.x", "message": "two\nlines ä"}
+
+
+def test_a_text_record_is_one_line_whatever_it_quotes() -> None:
+    record = logging.LogRecord("agent.x", logging.WARNING, "f.py", 1, "%s is bad", ("a\n06:00 ERROR \x1b[31m",), None)
+    assert TextFormatter("%(message)s").format(record) == "a 06:00 ERROR  [31m is bad"
 
 
 def test_an_exception_stands_in_its_own_field() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from agent.errors import IncompleteModelError, ModelError
+from agent.errors import IncompleteModelError, ModelError, NoRoomError
 from agent.models.memory import free_bytes
-from agent.models.plain_file import read_plain_file
+from agent.models.plain_file import open_plain_file, read_plain_file
 from agent.models.settings import ModelSettings, read_sidecars, sidecar_paths
+from agent.models.store import source_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,10 +75,10 @@ class Admission:
         """
         try:
             sidecar = read_sidecars(drop.path)
+            checked = self._matches_checksum(drop)
             copy = self._store.put(drop.path)
-            checked = self._matches_checksum(drop, copy.sha256)
             signed = self._verified(drop, copy.sha256)
-            _check_signed_version(signed, history)
+            _check_signed_version(signed, history, drop.version)
         except ModelError:
             if drop.has_changed():
                 return None
@@ -103,9 +105,9 @@ class Admission:
         free = free_bytes() + (serving_bytes if self._unloads_first else 0)
         if needed > free:
             remedy = "" if self._unloads_first else ", say models.swap: resource, which stops the old version first"
-            raise ModelError(
+            raise NoRoomError(
                 f"The model needs {needed >> 20} MB for {self._workers} workers and {free >> 20} MB are free. "
-                f"Drop a smaller model, lower engine.workers{remedy}."
+                f"It is tried again in a minute. Drop a smaller model, lower engine.workers{remedy}."
             )
         return report
 
@@ -113,8 +115,11 @@ class Admission:
         """Another one when keys come or go, and with them what was rejected. Blocks."""
         return self._keys.fingerprint() if self._keys is not None else ()
 
-    def _matches_checksum(self, drop: Drop, sha256: str) -> bool:
-        """Whether a .sha256 beside the file says the same; False where there is none."""
+    def _matches_checksum(self, drop: Drop) -> bool:
+        """Whether a .sha256 beside the file says the same; False where there is none.
+
+        Told before the copy: of a file that is still written, each piece would wear the disk.
+        """
         content = _read_proof(drop.proof(".sha256"))
         if content is None:
             return False
@@ -123,6 +128,7 @@ class Admission:
             raise ModelError(
                 f"{drop.path.name}.sha256 has no line for this file: write it with sha256sum {drop.path.name}."
             )
+        sha256 = _sha256_of(drop.path)
         if stated != sha256:
             raise IncompleteModelError(
                 f"The file is not the one of {drop.path.name}.sha256: its SHA-256 begins with {sha256[:12]} and not "
@@ -160,6 +166,14 @@ def _read_proof(path: Path | None) -> bytes | None:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}. Write it again.") from None
 
 
+def _sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with source_errors(path), open_plain_file(path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def _stated_sha256(text: str, name: str) -> str | None:
     """Of the line for `name`, or of the only line, in sha256sum's format: digest, blank, blank or *, name."""
     lines = re.findall(r"^\\?([0-9a-fA-F]{64})(?:[ \t]+\*?(.*))?$", text, re.MULTILINE)
@@ -176,9 +190,14 @@ def _check_no_sidecars(drop: Drop) -> None:
             )
 
 
-def _check_signed_version(signed: Signed | None, history: ModelHistory) -> None:
-    """A signed version never goes backwards: an old file, though signed, may have a fault that is known by now."""
+def _check_signed_version(signed: Signed | None, history: ModelHistory, number: int | None) -> None:
+    """A signed version never goes backwards: an old file, though signed, may have a fault that is known by now.
+
+    Except to a lower `number` of TensorFlow Serving's layout when a higher one was withdrawn: a way back.
+    """
     if signed is None or history.signed is None:
+        return
+    if number is not None and any(version.withdrawn and version.number > number for version in history.versions):
         return
     stated = "no version" if signed.version is None else f"version {signed.version}"
     if signed.version is None or signed.version < history.signed:

@@ -32,16 +32,21 @@ _UNFINISHED = ("~", ".part", ".tmp", ".filepart")
 _PROOFS = (".sha256", ".minisig")
 _NOTE = ".rejected.txt"
 _MAX_NOTE_BYTES = 1 << 16
+_MAX_DIGITS = 18  # of a version, which must fit into 64 bits
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """One model file as it lies in the folder; `version` is the integer of TensorFlow Serving's layout."""
+    """One model file as it lies in the folder; `version` is the integer of TensorFlow Serving's layout.
+
+    `has_proof`: something stands beside it that will show that it is whole.
+    """
 
     name: str
     path: Path
     version: int | None
     fingerprint: Fingerprint
+    has_proof: bool = False
 
     @property
     def file(self) -> str:
@@ -62,11 +67,6 @@ class Drop:
         path = self.path.with_name(self.path.name + suffix)
         return path if _stamp(path) else None
 
-    @property
-    def has_proof(self) -> bool:
-        """Whether something beside it will show that it is whole."""
-        return bool(self.proof(".sha256") or self.proof(".minisig"))
-
 
 class ModelFolder:
     """`<name>.tflite` and `<name>/<integer>/model.tflite`, each with its sidecars, checksum and signature."""
@@ -84,7 +84,7 @@ class ModelFolder:
                 _append(drops, Path(entry.path), name=entry.name.removesuffix(".tflite"), version=None)
             elif entry.is_dir(follow_symlinks=False):
                 for version in _folders(Path(entry.path)):
-                    if version.name.isascii() and version.name.isdigit():
+                    if version.name.isascii() and version.name.isdigit() and len(version.name) <= _MAX_DIGITS:
                         path = Path(version.path, "model.tflite")
                         _append(drops, path, name=entry.name, version=int(version.name))
         for versions in drops.values():
@@ -247,7 +247,8 @@ def _folders(folder: Path) -> list[os.DirEntry[str]]:
 def _append(drops: dict[str, list[Drop]], path: Path, *, name: str, version: int | None) -> None:
     """A file that goes while it is looked at was never there."""
     if fingerprint := _fingerprint(path):
-        drops.setdefault(name, []).append(Drop(name, path, version, fingerprint))
+        has_proof = any(_stamp(path.with_name(path.name + proof)) for proof in _PROOFS)
+        drops.setdefault(name, []).append(Drop(name, path, version, fingerprint, has_proof))
 
 
 def _fingerprint(path: Path) -> Fingerprint | None:

@@ -18,7 +18,7 @@ from agent.models.settings import ModelSettings  # noqa: TC001
 from agent.models.store import write_durably
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from agent.models.signature import Signed
 
@@ -127,12 +127,16 @@ class ModelHistory:
     def without(self, number: int) -> ModelHistory:
         return dataclasses.replace(self, versions=tuple(each for each in self.versions if each.number != number))
 
-    def trimmed(self, keep: int) -> ModelHistory:
-        """Keeps the `keep` newest good versions, the newest proven one, what serves, and what must not come again."""
+    def trimmed(self, keep: int, present: Collection[Fingerprint]) -> ModelHistory:
+        """Keeps the `keep` newest good versions, the newest proven one, what serves, and what must not come again.
+
+        Copies of withdrawn versions are kept of the newest ones, and of those in the drop folder, `present`.
+        """
         proven = [version for version in self.good if version.proven]
         good = {version.number for version in (*self.good[-keep:], *proven[-1:])} | {self.stable, self.pinned}
         withdrawn = [version.number for version in self.versions if version.withdrawn]
-        known, kept = good | set(withdrawn[-_MAX_REJECTED:]), good | set(withdrawn[-keep:])
+        in_folder = {version.number for version in self.versions if version.fingerprint in present}
+        known, kept = good | set(withdrawn[-_MAX_REJECTED:]) | in_folder, good | set(withdrawn[-keep:]) | in_folder
         versions = (each for each in self.versions if each.number in known)
         return dataclasses.replace(
             self,

@@ -12,6 +12,7 @@ from agent.models.tflite import TFLiteClassifier
 
 if TYPE_CHECKING:
     from agent.models.history import Version
+    from agent.models.signature import TrustedKeys
     from agent.models.store import Store
 
 
@@ -34,13 +35,13 @@ class Loader:
         workers: int,
         threads: int,
         settings: dict[str, ModelSettings] | None = None,
-        signed_only: bool = False,
+        signers: TrustedKeys | None = None,
     ) -> None:
         """`settings` are the configuration's, by model; they beat the sidecars, and these the file.
 
-        `signed_only` loads nothing that was admitted without a signature, in the time before it was required.
+        With `signers` nothing is loaded that was admitted without a signature, or by one whose key is gone.
         """
-        self._signed_only = signed_only
+        self._signers = signers
         self._store = store
         self._threads = threads
         self._settings = settings or {}
@@ -48,10 +49,11 @@ class Loader:
 
     def load(self, name: str, version: Version) -> LoadedModel:
         """Blocks; any thread. Raises StoreError when the copy is gone or damaged, ModelError when it does not load."""
-        if self._signed_only and version.key_id is None:
+        if self._signers is not None and version.key_id not in self._signers.names():
+            signed = f"signed with the key {version.key_id}, which is not trusted" if version.key_id else "not signed"
             raise ModelError(
-                f"Version {version.number} was admitted without a signature, and models.signatures is required now. "
-                f"Drop it again with its .minisig."
+                f"Version {version.number} is {signed}, and models.signatures is required now. Drop it again with a "
+                ".minisig of a key in models.trusted_keys."
             )
         file = read_model_file(self._store.read(version.sha256))
         given = self._settings.get(name, ModelSettings())

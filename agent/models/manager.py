@@ -9,7 +9,15 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from agent.errors import IncompleteModelError, ModelError, ModelNotFoundError, StoreError, VersionError
+from agent.errors import (
+    IncompleteModelError,
+    ModelError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    NoRoomError,
+    StoreError,
+    VersionError,
+)
 from agent.models.folder import Drop, Fingerprint, FolderWatch, ModelFolder
 from agent.models.history import Version
 from agent.models.serving import ServedModel, Serving, unforeseen
@@ -29,6 +37,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_NO_ROOM_S = 60.0
 _MAX_REASON = 1000  # characters
 _AT_ONCE_S = 0.1  # for what a checksum or a signature will prove whole: once the burst of writes is over
 
@@ -49,15 +58,19 @@ class _Model:
     incomplete: dict[Fingerprint, str] = field(default_factory=dict)
     seen: dict[Fingerprint, float] = field(default_factory=dict)
     files: dict[str, Rejection] = field(default_factory=dict)  # those in the folder that are rejected now
+    retry_s: dict[Fingerprint, float] = field(default_factory=dict)  # rejections that may be over by then
+    present: frozenset[Fingerprint] = frozenset()
     gone_since_s: float | None = None
     following: asyncio.Lock = field(default_factory=asyncio.Lock)  # the folder's turn, or that of a person's pin
 
     def keep_only(self, drops: list[Drop]) -> None:
         """Forgets what was found out about files that are others by now."""
-        present = {drop.fingerprint for drop in drops}
-        for known in (self.rejections, self.incomplete, self.seen):
-            for fingerprint in known.keys() - present:
+        self.present = frozenset(drop.fingerprint for drop in drops)
+        for known in (self.rejections, self.incomplete, self.seen, self.retry_s):
+            for fingerprint in known.keys() - self.present:
                 del known[fingerprint]
+        for fingerprint in [each for each, due_s in self.retry_s.items() if time.monotonic() >= due_s]:
+            del self.retry_s[fingerprint], self.rejections[fingerprint]
 
 
 class ModelManager:
@@ -98,6 +111,7 @@ class ModelManager:
         self._rescan_s = rescan_s
         self._models: dict[str, _Model] = {}
         self._watch: FolderWatch | None = None
+        self.has_looked = asyncio.Event()  # once run() has tried what lay in the folder
         self._folder_trouble: str | None = None
         self._trust: tuple[object, ...] = ()
         # A sweep of the store would take away the copy of a candidate that is not in the history yet.
@@ -133,7 +147,7 @@ class ModelManager:
         """
         served = self._serving.get(min(self.served, default="") if name is None else name, version)
         if served is None:
-            raise ModelNotFoundError(self._why_missing(name, version))
+            raise self._missing(name, version)
         return served
 
     def for_upload(self, name: str | None, version: str | None = None) -> ServedModel:
@@ -145,20 +159,18 @@ class ModelManager:
         self._serving.observe(served, outcome)
 
     async def start(self) -> None:
-        """Serves what served before; where that is nothing, what lies in the folder now."""
+        """Serves what served before."""
         await self._serving.restore()
-        if not self.served:
-            wait_s = await self.reconcile()
-            if wait_s <= self._settle_s:  # a file that was dropped this very moment is settling
-                await asyncio.sleep(wait_s)
-                await self.reconcile()
 
     async def run(self) -> None:
         """Follows the folder until cancelled."""
         self._watch = FolderWatch(self._folder.path)
         try:
             while True:
-                await self._watch.wait(await self.reconcile())
+                wait_s = await self.reconcile()
+                if self.served or wait_s > self._settle_s:  # no file was dropped this very moment and is settling
+                    self.has_looked.set()
+                await self._watch.wait(wait_s)
         finally:
             self._watch.close()
             self._watch = None
@@ -169,7 +181,7 @@ class ModelManager:
 
     async def reconcile(self) -> float:
         """Brings what is served in line with the folder; returns the seconds after which to look again."""
-        self._serving.end_probations()
+        self._serving.look_again()
         try:
             drops = await asyncio.to_thread(self._folder.list)
         except OSError as error:
@@ -185,6 +197,7 @@ class ModelManager:
             for model in self._models.values():
                 model.rejections.clear()
                 model.incomplete.clear()
+                model.retry_s.clear()
         waits = [self._rescan_s]
         for name in sorted(drops.keys() | self.served.keys() - self._models.keys()):
             self._model(name)
@@ -211,11 +224,10 @@ class ModelManager:
         """Serves just this version until unpin(). Raises ModelNotFoundError, VersionError."""
         model = self._known(name)
         try:
-            # In turn with the folder, which would take an older version than the kept ones away again.
-            async with model.following:
-                if self._history[name].find(version) is None:
+            if self._history[name].find(version) is None:
+                async with model.following:
                     await self._admit_for_pin(model, version)
-                await self._serving.pin(name, version)
+            await self._serving.pin(name, version)
         finally:
             self._look_again()
 
@@ -303,8 +315,7 @@ class ModelManager:
     async def _examined(self, model: _Model, drop: Drop) -> Version | _Later | None:
         """As _version_of(), for a file that is not known yet and has settled."""
         if drop.fingerprint in model.incomplete:
-            self._reject(model, drop, model.incomplete[drop.fingerprint])
-            return None
+            return await self._given_up(model, drop)
         self._report(model, trying=True)
         candidate = None
         try:
@@ -323,6 +334,15 @@ class ModelManager:
             self._reject(model, drop, str(error))
         except ModelError as error:
             self._reject(model, drop, str(error))
+            if isinstance(error, NoRoomError):
+                model.retry_s[drop.fingerprint] = time.monotonic() + _NO_ROOM_S
+        return None
+
+    async def _given_up(self, model: _Model, drop: Drop) -> _Later | None:
+        """The patience with a file that is cut off is at its end, unless more of it came this very moment."""
+        if await asyncio.to_thread(drop.has_changed):
+            return _Later(_AT_ONCE_S)
+        self._reject(model, drop, model.incomplete[drop.fingerprint])
         return None
 
     async def _tried(self, candidate: Candidate) -> Version:
@@ -424,7 +444,9 @@ class ModelManager:
             for file, rejection in model.files.items()
         }
         for name in self._history:
-            self._history[name] = self._history[name].trimmed(self._keep_versions)
+            model = self._models.get(name)
+            present = model.present if model else frozenset()
+            self._history[name] = self._history[name].trimmed(self._keep_versions, present)
             self.refresh(name)
         await self._serving.save()
         await asyncio.to_thread(self._folder.write_notes, reasons)
@@ -438,7 +460,7 @@ class ModelManager:
 
     def _known(self, name: str) -> _Model:
         if name not in self._models:
-            raise ModelNotFoundError(self._why_missing(name, None))
+            raise self._missing(name, None)
         return self._models[name]
 
     def _model(self, name: str) -> _Model:
@@ -493,6 +515,10 @@ class ModelManager:
             self._store_trouble = trouble
             if trouble:
                 log.error("%s", trouble)
+
+    def _missing(self, name: str | None, version: str | None) -> ModelNotFoundError:
+        is_known = name in self._models and name not in self.served
+        return (ModelNotReadyError if is_known else ModelNotFoundError)(self._why_missing(name, version))
 
     def _why_missing(self, name: str | None, version: str | None) -> str:
         if name is None:

@@ -181,13 +181,16 @@ class Serving:
         """Brings what is in memory in line with the history and with `best`, which the drop folder asks for."""
         model = self._models.setdefault(name, _Model())
         model.best = best if best is not None else model.best
+        loaded_s = model.loaded_s
         async with model.aligning:
             while True:
                 stable, canary = self._wanted(name, model)
                 if await self._bring(name, model, "stable", stable) and await self._bring(
                     name, model, "canary", canary
                 ):
-                    return
+                    break
+        if model.loaded_s != loaded_s:  # and so nothing is being loaded any more
+            await self.save()
 
     async def retire(self, name: str) -> None:
         """Forgets all but the numbers that were given."""
@@ -229,11 +232,14 @@ class Serving:
         self._history[name] = dataclasses.replace(history, pinned=number)
         self._models.setdefault(name, _Model()).unloadable.pop(number, None)
         await self._decided(name)
-        if unloadable := self.why_unloadable(name, version):
+        served = self.stable.get(name)
+        if served is None or served.identity.version != number:
+            unloadable = self.why_unloadable(name, version)
+            reason = unloadable.reason if unloadable else "Its copy in the store is damaged. Drop it again."
             history = self._history[name].changed(number, withdrawn=version.withdrawn, proven=version.proven)
             self._history[name] = dataclasses.replace(history, pinned=before)
             await self._decided(name)
-            raise VersionError(f"Version {number} of model {name} cannot serve: {unloadable.reason}")
+            raise VersionError(f"Version {number} of model {name} cannot serve: {reason}")
 
     async def unpin(self, name: str) -> None:
         self._history[name] = dataclasses.replace(self._history[name], pinned=None)
@@ -258,8 +264,8 @@ class Serving:
         else:
             self.trouble = None
 
-    def end_probations(self) -> None:
-        """Of those that have lasted; to be called now and then, since no image may come that shows it."""
+    def look_again(self) -> None:
+        """To be called now and then: time ends probations, proves starts, and mends disks, without any image."""
         now_s = time.monotonic()
         for name, model in self._models.items():
             while model.unreadable:  # the disk may give them by now

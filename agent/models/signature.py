@@ -89,8 +89,11 @@ class TrustedKeys:
 
     def fingerprint(self) -> tuple[tuple[str, int, int], ...]:
         """Another one whenever a key was added, changed or taken away."""
-        stats = ((path.name, path.stat()) for path in sorted(self._folder.glob("*.pub")) if path.exists())
-        return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+        return tuple(stamp for path in sorted(self._folder.glob("*.pub")) if (stamp := _stamp(path)) is not None)
+
+    def names(self) -> set[str]:
+        """Of the keys that are trusted now, as Signed.key_id has them."""
+        return {key_name(key.id) for path in self._folder.glob("*.pub") if (key := _read_key(path)) is not None}
 
     def _keys_of(self, signature: _Signature, name: str) -> list[PublicKey]:
         """Of the key id that the signature states: by chance or malice several may have it."""
@@ -200,6 +203,14 @@ def _signed(signature: _Signature, name: str) -> Signed:
             f"The trusted comment in {name}.minisig cannot be used: {why}. Sign the file again: edge-convert sign "
             "--version N."
         ) from None
+
+
+def _stamp(path: Path) -> tuple[str, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return path.name, status.st_size, status.st_mtime_ns
 
 
 def _read_key(path: Path) -> PublicKey | None:

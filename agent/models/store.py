@@ -44,7 +44,14 @@ class Store:
         return self.folder / f"{sha256}.tflite"
 
     def has(self, sha256: str) -> bool:
-        return self.path(sha256).is_file()
+        """Also where the disk does not tell: that it is gone must be known."""
+        try:
+            self.path(sha256).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        return True
 
     def put(self, source: Path) -> Copy:
         """Copies `source`, whole or not at all. Raises ModelError for what is wrong with it, StoreError with the disk.
@@ -52,7 +59,7 @@ class Store:
         The file appears under its name by a rename, after its bytes are on the disk: a power cut leaves all or
         nothing.
         """
-        with _source_errors(source), open_plain_file(source) as file:
+        with source_errors(source), open_plain_file(source) as file:
             size = os.fstat(file.fileno()).st_size
             if size > self._max_bytes:
                 raise ModelError(_too_large(self._max_bytes))
@@ -141,7 +148,8 @@ def _copied(source: BinaryIO, target: BinaryIO, max_bytes: int) -> Copy:
 
 
 @contextmanager
-def _source_errors(source: Path) -> Iterator[None]:
+def source_errors(source: Path) -> Iterator[None]:
+    """Raises ModelError for a file that cannot be read, StoreError where that will pass by itself."""
     try:
         yield
     except (OSError, _SourceError) as error:

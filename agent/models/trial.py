@@ -51,7 +51,7 @@ class Trial:
         `overrides` beat what the file says: its sidecars and the configuration.
         """
         order = {
-            "path": str(path),
+            "path": str(path.absolute()),
             "overrides": overrides.to_json(),
             "threads": self._threads,
             "cpu_s": max(1, round(self._timeout_s * max(2, self._threads))),
@@ -66,6 +66,7 @@ class Trial:
                 timeout=self._timeout_s,
                 check=False,
                 start_new_session=True,
+                cwd="/",  # Python imports from where it is started, and that may be where models are dropped
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
         except subprocess.TimeoutExpired:

@@ -19,6 +19,7 @@ from agent.errors import (
     ImageTooLargeError,
     ModelError,
     ModelNotFoundError,
+    ModelNotReadyError,
     StoreError,
     VersionError,
 )
@@ -145,6 +146,8 @@ async def _agent_error(request: Request, error: Exception) -> Response:
 
 def _code(request: Request, error: Exception) -> int:
     by_api = request.url.path.startswith("/api/")
+    if isinstance(error, ModelNotReadyError) and not by_api:
+        return 503
     if isinstance(error, ModelNotFoundError) and not by_api:  # what was named is wrong, or there is nothing to name
         return 503 if request.query_params.keys().isdisjoint({"model", "version"}) else 404
     return next((code for kind, code in (_CODES_OF_API if by_api else _CODES) if isinstance(error, kind)), 500)

@@ -98,7 +98,7 @@ def _version_statuses(status: ModelStatus) -> list[dict[str, Any]]:
             versions.append(_version(str(version.version), "END", "OK", ""))
         elif version.state == "rejected":
             versions.append(_version(str(version.version), "END", "FAILED_PRECONDITION", version.reason or ""))
-    if status.rejection is not None:
+    if status.rejection is not None and all(each.reason != status.rejection.reason for each in status.versions):
         versions.append(_version("0", "END", "FAILED_PRECONDITION", status.rejection.reason))
     return versions
 

@@ -114,7 +114,7 @@ def test_model_that_is_there_at_the_start_serves(folder: Path) -> None:
         managed = Managed(folder)
         before_ns = time.time_ns()
         async with following(managed):
-            await managed.until(lambda: managed.version() == 1)
+            await managed.until(lambda: managed.version() == 1 and managed.status().candidate is None)
         status = managed.status()
         assert (status.serving, status.candidate, status.rejection) == (managed.identity(), None, None)
         assert before_ns <= (status.since_ns or 0) <= time.time_ns()

@@ -185,3 +185,15 @@ def test_document_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     write_durably(path, b"three")
     assert path.read_bytes() == b"three"
     assert [each.name for each in path.parent.iterdir()] == ["document.json"]
+
+
+def test_disk_that_does_not_tell_is_not_taken_for_one_without_the_copy(
+    store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(source)
+
+    def refuse(*_: object, **__: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("agent.models.store.Path.stat", refuse)
+    assert store.has(SHA256)

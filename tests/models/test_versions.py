@@ -47,7 +47,7 @@ def put(folder: Path, version: int, content: bytes) -> None:
 async def dropped(folder: Path, *contents: bytes, **options: object) -> Managed:
     """A manager that saw one after the other, and for which each has passed its probation."""
     managed = Managed(folder, **options)  # type: ignore[arg-type]
-    await managed.manager.start()
+    await managed.start()
     for content in contents:
         drop(folder, content)
         await managed.reconcile()
@@ -70,7 +70,7 @@ async def next_start(managed: Managed, **options: object) -> Managed:
 
 async def start_after_crash(managed: Managed, **options: object) -> Managed:
     again = Managed(managed.folder, **options)  # type: ignore[arg-type]
-    await again.manager.start()
+    await again.start()
     return again
 
 
@@ -469,7 +469,7 @@ async def test_proven_version_is_given_up_once_its_load_kills_three_starts(folde
         dying.loader.load = die(PowerOff)  # type: ignore[method-assign]
         dying.history.end_loading = lambda name: None  # type: ignore[method-assign]
         with pytest.raises(PowerOff):
-            await dying.manager.start()
+            await dying.start()
     managed = await start_after_crash(managed)
     assert (managed.version(), managed.rollbacks) == (1, [("m", "crash")])
 
@@ -705,7 +705,7 @@ async def test_file_that_is_cut_off_where_its_checksum_was_made_has_nothing_to_w
 async def test_start_waits_for_a_file_that_was_dropped_this_very_moment(folder: Path) -> None:
     drop(folder, ONE)
     managed = Managed(folder, settle_s=0.2)
-    await managed.manager.start()
+    await managed.start()
     assert managed.version() == 1
 
 
@@ -799,7 +799,7 @@ async def test_disk_that_gives_nothing_for_a_while_costs_no_version(folder: Path
         raise StoreError("The stored model cannot be read: Input/output error.")
 
     again.store.read = nothing  # type: ignore[method-assign]
-    await again.manager.start()
+    await again.start()
     assert (again.version(), len(again.history["m"].good)) == (None, 2)
     again.store.read = read  # type: ignore[method-assign]
     await again.reconcile()
@@ -901,6 +901,9 @@ class Keys:
     def fingerprint(self) -> tuple[object, ...]:
         return tuple(sorted(self.trusted))
 
+    def names(self) -> set[str]:
+        return self.trusted
+
     def verify(self, content: Path, signature: bytes, *, name: str) -> Signed:
         signer, version = signature.decode().split()
         if signer not in self.trusted:
@@ -949,7 +952,7 @@ async def test_version_from_before_signatures_were_required_serves_once_it_is_si
     again = await next_start(managed, signatures="required", keys=keys)
     assert again.version() is None
     await again.reconcile()
-    assert "admitted without a signature" in again.reason()
+    assert "Version 1 is not signed" in again.reason()
     sign(folder, 1)
     await again.reconcile()
     assert (again.version(), again.reason()) == (1, "")
@@ -966,3 +969,86 @@ async def test_pin_of_a_version_in_the_folder_says_what_hinders_it_and_leaves_no
     shutil.rmtree(folder)
     with pytest.raises(VersionError, match="cannot be listed"):
         await managed.manager.pin("m", 7)
+
+
+@scenario
+async def test_note_on_a_withdrawn_file_keeps_its_promise_however_old_it_is(folder: Path) -> None:
+    managed = await dropped(folder, ONE, keep_versions=2)
+    for content in (TWO, THREE, FOUR):
+        drop(folder, content)
+        await managed.reconcile()
+        await managed.manager.rollback("m")
+    await managed.reconcile()
+    drop(folder, TWO)
+    await managed.reconcile()
+    assert "pin m 2" in managed.reason()
+    await managed.manager.pin("m", 2)
+    assert managed.version() == 2
+
+
+@scenario
+async def test_pin_of_a_version_whose_copy_is_damaged_is_refused(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    (one,) = (version for version in managed.status().versions if version.version == 1)
+    path = managed.store.path(one.sha256)
+    path.chmod(0o644)
+    path.write_bytes(b"garbage")
+    with pytest.raises(VersionError, match="Its copy in the store is damaged"):
+        await managed.manager.pin("m", 1)
+    assert (managed.version(), managed.status().pinned) == (2, None)
+
+
+@scenario
+async def test_crash_of_another_model_after_a_load_is_not_blamed_on_what_was_loaded(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    managed = await next_start(managed)
+    document = json.loads((folder.parent / "state/history.json").read_text())
+    assert document["loading"] == {}
+
+
+@scenario
+async def test_lack_of_memory_is_no_rejection_for_good(folder: Path) -> None:
+    managed = await dropped(folder, ONE, trial=TrialHere(bytes_each=1000))
+    drop(folder, TWO)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.models.admission.free_bytes", lambda: 0)
+        await managed.reconcile()
+        assert "tried again in a minute" in managed.reason()
+    await managed.reconcile()
+    assert managed.version() == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.models.manager.time.monotonic", lambda: 1e12)
+        await managed.reconcile()
+    assert managed.version() == 2
+
+
+@scenario
+async def test_signed_folder_below_a_withdrawn_one_is_a_way_back(folder: Path) -> None:
+    keys = Keys()
+    keys.trusted.add("us")
+    for number, content in ((7, ONE), (8, TWO)):
+        put(folder, number, content)
+        (folder / "m" / str(number) / "model.tflite.minisig").write_text(f"us {number}")
+    managed = Managed(folder, signatures="required", keys=keys)  # type: ignore[arg-type]
+    await managed.start()
+    assert managed.version() == 8
+    observe(managed, NotFiniteError("NaN."))
+    await decided(managed)
+    await managed.reconcile()
+    assert managed.version() == 7
+
+
+@scenario
+async def test_version_of_a_signer_who_is_trusted_no_more_does_not_serve_after_a_start(folder: Path) -> None:
+    keys = Keys()
+    keys.trusted.add("us")
+    managed = Managed(folder, signatures="required", keys=keys)  # type: ignore[arg-type]
+    sign(folder, 1)
+    drop(folder, ONE)
+    await managed.start()
+    assert managed.version() == 1
+    keys.trusted.clear()
+    again = await next_start(managed, signatures="required", keys=keys)
+    assert again.version() is None
+    await again.reconcile()
+    assert "which is not trusted" in again.reason()
