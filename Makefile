@@ -13,8 +13,8 @@ else
 TEST_CONVERTER = @echo "The converter's tests are skipped: there is no TensorFlow for this machine."
 endif
 
-.PHONY: run test check bench format test-pythons test-converter-pythons test-tflite-runtime test-install test-demo-model demo-model demo-video \
-	operator-table lock clean dev dev-converter
+.PHONY: run test check bench format test-pythons test-converter-pythons test-tflite-runtime test-install test-demo-model \
+	test-faults test-faults-short demo-model demo-video operator-table lock clean dev dev-converter
 
 run:
 	@$(SET_UP) $(VENV) locks/demo.txt
@@ -72,6 +72,20 @@ endef
 test-tflite-runtime:  # which has no wheel for Python 3.12 and later
 	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
 	.venv-tflite-runtime/bin/pytest -q
+
+# The tables of docs/reliability.md, which take an hour.
+test-faults: dev dev-converter
+	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
+	FAULTS=full FAULTS_FIGURES=docs/reliability.md $(BIN)/pytest tests/faults
+	FAULTS=full FAULTS_FIGURES=docs/reliability.md .venv-tflite-runtime/bin/pytest tests/faults
+
+# A sample of each, in minutes; with tflite-runtime, only what depends on the runtime.
+test-faults-short: dev dev-converter
+	$(BIN)/pytest -q tests/faults
+	@if python3.11 -c '' 2>/dev/null; then \
+		deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt && \
+		.venv-tflite-runtime/bin/pytest -q tests/faults/test_mutants.py -k harm_nobody; \
+	else echo "There is no python3.11: no tflite-runtime."; fi
 
 # The size of what a device gets, in an environment of its own.
 test-install: dev

@@ -207,7 +207,8 @@ def test_a_removed_model_serves_on_for_a_while_and_may_come_back(agent: RunningA
         uploads.wait_for_code(404)
         agent.drop(_OLD, name)
         uploads.wait_for_code(200)
-    assert all(failure.startswith(f'404 {{"error":"Model {name} is ') for failure in uploads.failures)
+    gone, coming = f'404 {{"error":"Model {name} is not served.', f'503 {{"error":"Model {name} is being loaded.'
+    assert all(failure.startswith((gone, coming)) for failure in uploads.failures)
     assert uploads.served == {sha256(_OLD): {"1", "2"}}
 
 

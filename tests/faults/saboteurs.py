@@ -1,0 +1,41 @@
+"""Saboteurs: models that pass any trial and then misbehave on the demo's picture; make_saboteurs.py tells how."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+
+import pytest
+from end_to_end.material import LABELS
+from end_to_end.running_agent import ROOT
+
+from converter.metadata import pack_metadata
+
+_FOLDER = ROOT / ".cache" / "saboteurs"
+_PYTHON = ROOT / ".venv-converter" / "bin" / "python"
+_MAKER = ROOT / "tests" / "faults" / "make_saboteurs.py"
+
+
+@functools.cache
+def saboteur(name: str) -> bytes:
+    """A model file for `digits`, made where it is not there yet; skips the test where TensorFlow is not."""
+    if not _FOLDER.is_dir():
+        _make()
+    return pack_metadata(
+        (_FOLDER / f"{name}.tflite").read_bytes(),
+        labels=LABELS,
+        mean=[0.0],
+        std=[255.0],
+        color="gray",
+        name="digits",
+        version=name,
+    )
+
+
+def _make() -> None:
+    if not _PYTHON.is_file():
+        reason = f"there is no {_PYTHON.relative_to(ROOT)} to make the saboteurs with: make dev-converter"
+        assert os.environ.get("CI") != "true", f"CI must run every test, and {reason}"
+        pytest.skip(reason)
+    subprocess.run([_PYTHON, _MAKER, _FOLDER], check=True, capture_output=True)
