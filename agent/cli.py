@@ -75,7 +75,7 @@ def check_config(
     if as_json:
         print_json(settings.model_dump(mode="json"))
     else:
-        print(f"{config} is right: {len(settings.cameras)} cameras, models in {settings.models.folder}.")
+        print(f"{config} is right: {len(settings.cameras)} camera(s), models in {settings.models.folder}.")
 
 
 @app.command()

@@ -54,6 +54,11 @@ def _number_as_text(source: Any) -> Any:
     return str(source) if type(source) is int and source >= 0 else source
 
 
+def _off_as_text(said: Any) -> Any:
+    """YAML 1.1 takes a bare `off` for a truth value."""
+    return "off" if said is False else said
+
+
 def _source(source: str) -> str:
     if not source.strip():
         raise ValueError("must be a camera's number, a device, a URL, a file or a folder")
@@ -119,7 +124,7 @@ class Models(_Section):
     folder: Path = Path("/var/lib/edge-agent/models")
     keep_versions: int = Field(default=3, ge=2)
     retire_after_s: float = Field(default=10, ge=0)
-    signatures: Literal["off", "if_present", "required"] = "off"
+    signatures: Annotated[Literal["off", "if_present", "required"], BeforeValidator(_off_as_text)] = "off"
     trusted_keys: Path | None = None
     max_mb: int = Field(default=256, ge=1)
     swap: Literal["availability", "resource"] = "availability"

@@ -11,6 +11,8 @@ from agent.errors import ConfigError
 from agent.terminal import print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agent.remote import RemoteAgent
 
 models_app = typer.Typer(no_args_is_help=True, help="Show and choose the versions that the running agent serves.")
@@ -37,7 +39,7 @@ def list_models(config: ConfigFile = None, url: Url = None, as_json: Json = Fals
     if as_json:
         print_json(models)
     else:
-        head = ("model", "version", "since", "", "candidate", "last rejection")
+        head = ("model", "version", "since", "remarks", "candidate", "last rejection")
         print_table(head, map(_model_row, models))
 
 
@@ -48,8 +50,10 @@ def show(name: Name, config: ConfigFile = None, url: Url = None, as_json: Json =
     if as_json:
         print_json(model)
     else:
-        head = ("version", "state", "file", "sha256", "admitted at", "reason")
+        head = ("version", "state", "file", "sha256", "admitted at")
         print_table(head, map(_version_row, model["versions"]))
+        for line in _explanations(model):
+            print(line)
 
 
 @models_app.command()
@@ -134,6 +138,20 @@ def _version_row(version: dict[str, Any]) -> tuple[str, ...]:
         version["state"],
         version["file"],
         version["sha256"][:12],
-        version["admitted_at"],
-        version["reason"] or "",
+        version["admitted_at"][:19],
     )
+
+
+def _explanations(model: dict[str, Any]) -> Iterator[str]:
+    """What a table has no room for."""
+    if remarks := _remarks(model):
+        yield f"It is {remarks}."
+    if model["candidate"]:
+        yield f"{model['candidate']} is on its way."
+    told = set()
+    for version in model["versions"]:
+        if version["reason"]:
+            told.add(version["reason"])
+            yield f"Version {version['version']}: {version['reason']}"
+    if model["rejection"] and model["rejection"]["reason"] not in told:
+        yield f"{model['rejection']['file']}: {model['rejection']['reason']}"

@@ -432,7 +432,11 @@ def _claimed(state_folder: Path) -> Generator[None]:
         state_folder.mkdir(parents=True, exist_ok=True)
         lock = (state_folder / "lock").open("wb")
     except OSError as error:  # read-only: the store will say so, and be tried again
-        log.warning("%s cannot be claimed: %s.", state_folder, error.strerror)
+        log.warning(
+            "device.state_folder %s cannot be written: %s. Nothing will outlast a restart.",
+            state_folder,
+            error.strerror,
+        )
         yield
         return
     with lock:

@@ -247,7 +247,9 @@ def inspect(saved_model: SourcePath, input_size: InputSize = None, as_json: Json
 
 @app.command()
 def keygen(
-    key: Annotated[Path, typer.Argument(metavar="KEY", help="The secret key's file; the public one goes to KEY.pub.")],
+    key: Annotated[
+        Path, typer.Argument(metavar="KEY", help="The secret key's file; for birds.key the public one is birds.pub.")
+    ],
     password_file: PasswordFile = None,
     no_password: Annotated[
         bool, typer.Option("--no-password", help="Whoever can read KEY can sign: for machines that sign by themselves.")

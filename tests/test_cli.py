@@ -117,7 +117,7 @@ def test_bench_measures_each_stage(shell: Shell, picture: Path) -> None:
 
 def test_check_config_says_right_or_wrong(shell: Shell, tmp_path: Path) -> None:
     assert shell.run("check-config", REPOSITORY / "configs/demo.yaml") == 0
-    assert "is right: 1 cameras" in shell.out
+    assert "is right: 1 camera" in shell.out
     assert shell.json("check-config", REPOSITORY / "configs/agent.yaml")["http"]["port"] == 8501
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("htp: {}\n")

@@ -253,3 +253,8 @@ def test_auto_takes_two_workers_and_shares_the_cores(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)))
         assert Engine().sizes() == sizes
     assert Engine(workers=3, threads=2).sizes() == (3, 2)
+
+
+def test_bare_off_of_yaml_is_the_word(write: Path) -> None:
+    write.write_text("models: {signatures: off}\n")
+    assert load_config(write).models.signatures == "off"

@@ -41,7 +41,7 @@ def rows(shell: Shell) -> list[str]:
 def test_list_shows_what_serves_and_what_was_rejected(shell: Shell, models: FakeModels, url: str) -> None:
     assert shell.run("models", "list", "--url", url) == 0
     assert rows(shell) == [
-        "model version since candidate last rejection",
+        "model version since remarks candidate last rejection",
         "birds 2 2027-01-15T08:00:00.000Z on probation, canary 3 birds.tflite",
         "fish fish.tflite: The file is empty.",
     ]
@@ -52,11 +52,19 @@ def test_show_lists_the_versions(shell: Shell, models: FakeModels, url: str) -> 
     models.statuses = [birds(versions=(version(3, "rejected", "It answered with NaN."), version(2, "serving")))]
     assert shell.run("models", "show", "birds", "--url", url) == 0
     assert rows(shell) == [
-        "version state file sha256 admitted at reason",
-        "3 rejected birds-3.tflite 030303030303 2027-01-15T08:00:00.000Z It answered with NaN.",
-        "2 serving birds-2.tflite 020202020202 2027-01-15T08:00:00.000Z",
+        "version state file sha256 admitted at",
+        "3 rejected birds-3.tflite 030303030303 2027-01-15T08:00:00",
+        "2 serving birds-2.tflite 020202020202 2027-01-15T08:00:00",
+        "It is on probation, canary 3.",
+        "birds.tflite is on its way.",
+        "Version 3: It answered with NaN.",
     ]
     assert shell.json("models", "show", "birds", "--url", url) == models.statuses[0].to_json()
+
+
+def test_show_tells_why_a_model_has_no_version(shell: Shell, models: FakeModels, url: str) -> None:
+    assert shell.run("models", "show", "fish", "--url", url) == 0
+    assert rows(shell)[-1] == "fish.tflite: The file is empty."
 
 
 def test_a_version_is_pinned_and_unpinned(shell: Shell, models: FakeModels, url: str) -> None:

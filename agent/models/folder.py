@@ -224,6 +224,8 @@ def _set_note(path: Path, text: str | None) -> str | None:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o664)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
+    except FileNotFoundError:
+        return None  # its folder is gone, and the file with it
     except OSError as error:
         return f"Why files are rejected cannot be written into {path.parent}: {error.strerror}."
     return None

@@ -233,7 +233,7 @@ class History:
             for version in reversed(self[name].versions):
                 suspect = loading.get(name) == version.number if loading else not version.proven
                 if version.starts and not version.withdrawn and suspect:
-                    if reason := _why_blamed(version, crashed=same_boot, others=others > 0):
+                    if reason := _why_blamed(name, version, crashed=same_boot, others=others > 0):
                         blamed.append((name, version.number, reason))
                         others -= 1
                 elif version.starts:
@@ -263,8 +263,8 @@ class History:
             log.warning("It cannot be renamed: %s.", trouble.strerror)
 
 
-def _why_blamed(version: Version, *, crashed: bool, others: bool) -> str | None:
-    take_back = f"If the model is not to blame, pin it: edge-agent models pin NAME {version.number}."
+def _why_blamed(name: str, version: Version, *, crashed: bool, others: bool) -> str | None:
+    take_back = f"If the model is not to blame, pin it: edge-agent models pin {name} {version.number}."
     if version.starts >= _FAILED_STARTS:
         return f"The agent died in {version.starts} starts in a row with this version. Drop another one. {take_back}"
     if crashed and others and not version.proven:

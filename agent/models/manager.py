@@ -379,7 +379,7 @@ class ModelManager:
         )
         self._history[drop.name] = history.with_version(version).signed_as(candidate.signed)
         log.info(
-            "Model file %s is admitted as version %d: %.1f ms an image, %.1f MB a worker in its trial.",
+            "Model file %s is admitted as version %d: %.2f ms an image, %.1f MB a worker in its trial.",
             drop.file,
             version.number,
             report.invoke_ms,

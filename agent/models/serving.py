@@ -209,8 +209,16 @@ class Serving:
         doomed = self.canaries.get(name) or self.stable.get(name)
         if history.pinned is not None:
             raise VersionError(f"Model {name} is pinned to version {history.pinned}. Unpin it, or pin another version.")
-        if doomed is None or not any(version.number != doomed.identity.version for version in history.good):
-            raise VersionError(f"Model {name} has no other good version in the store to go back to.")
+        others = doomed and [
+            version
+            for version in history.good
+            if version.number != doomed.identity.version and self._store.has(version.sha256)
+        ]
+        if doomed is None or not others:
+            raise VersionError(
+                f"Model {name} has no other good version in the store to go back to. Drop one, or pin one that "
+                f"edge-agent models show {name} lists."
+            )
         number = doomed.identity.version
         reason = (
             f"Version {number} was rolled back by hand. Drop another one, or take it again: "
@@ -230,6 +238,7 @@ class Serving:
         if version.withdrawn:
             history = history.changed(number, withdrawn=None, proven=False, starts=0)
         self._history[name] = dataclasses.replace(history, pinned=number)
+        log.info("Model %s is pinned to version %d by hand.", name, number)
         self._models.setdefault(name, _Model()).unloadable.pop(number, None)
         await self._decided(name)
         served = self.stable.get(name)
@@ -243,14 +252,16 @@ class Serving:
 
     async def unpin(self, name: str) -> None:
         self._history[name] = dataclasses.replace(self._history[name], pinned=None)
+        log.info("Model %s is unpinned by hand.", name)
         await self._decided(name)
 
     async def promote(self, name: str) -> None:
         """The canary becomes what serves. Raises VersionError where there is none."""
         canary = self.canaries.get(name)
         if canary is None:
-            raise VersionError(f"Model {name} has no canary to promote.")
+            raise VersionError(f"Model {name} has no canary to promote. models.canary gives a new version a share.")
         self._history[name] = dataclasses.replace(self._history[name], stable=canary.identity.version)
+        log.info("Model %s version %d is promoted by hand.", name, canary.identity.version)
         await self._decided(name)
 
     async def save(self) -> None:
@@ -377,6 +388,7 @@ class Serving:
                 model.gap_since_s = None
             if label == "stable":
                 model.since_ns = time.time_ns()
+            if label == "stable" and self._history[name].pinned is None:  # what was pinned is not what was promoted
                 self._history[name] = dataclasses.replace(self._history[name], stable=version.number)
             role = "serves" if label == "stable" else "takes a share of the uploads"
             log.info("Model %s version %d %s (%s...).", name, version.number, role, version.sha256[:12])

@@ -91,7 +91,7 @@ def _numbered_statuses(models: Models, name: str, version: str) -> list[dict[str
 
 
 def _version_statuses(status: ModelStatus) -> list[dict[str, Any]]:
-    """A rejected file never became a version; it stands as version 0."""
+    """A file that is on its way, or was rejected, is no version yet; it stands as version 0."""
     versions = [_available(identity) for identity in (status.serving, status.canary) if identity is not None]
     for version in status.versions:
         if version.state == "admitted":
@@ -100,6 +100,8 @@ def _version_statuses(status: ModelStatus) -> list[dict[str, Any]]:
             versions.append(_version(str(version.version), "END", "FAILED_PRECONDITION", version.reason or ""))
     if status.rejection is not None and all(each.reason != status.rejection.reason for each in status.versions):
         versions.append(_version("0", "END", "FAILED_PRECONDITION", status.rejection.reason))
+    if status.candidate is not None and not versions:
+        versions.append(_version("0", "LOADING", "OK", ""))
     return versions
 
 

@@ -1052,3 +1052,26 @@ async def test_version_of_a_signer_who_is_trusted_no_more_does_not_serve_after_a
     assert again.version() is None
     await again.reconcile()
     assert "which is not trusted" in again.reason()
+
+
+@scenario
+async def test_pin_and_unpin_leave_what_was_promoted_and_what_was_not(folder: Path) -> None:
+    managed = await dropped(folder, ONE, canary_shares={"m": 0.5})
+    drop(folder, TWO)
+    await managed.reconcile()
+    await managed.manager.pin("m", 2)
+    await managed.manager.unpin("m")
+    assert (managed.version(), managed.manager.canaries["m"].identity.version) == (1, 2)
+    await managed.manager.promote("m")
+    await managed.manager.pin("m", 1)
+    await managed.manager.unpin("m")
+    assert (managed.version(), dict(managed.manager.canaries)) == (2, {})
+
+
+@scenario
+async def test_rollback_to_a_copy_that_is_gone_leaves_what_serves(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    shutil.rmtree(managed.store.folder)
+    with pytest.raises(VersionError, match="no other good version in the store"):
+        await managed.manager.rollback("m")
+    assert managed.version() == 2
