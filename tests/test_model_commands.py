@@ -55,8 +55,6 @@ def test_show_lists_the_versions(shell: Shell, models: FakeModels, url: str) -> 
         "version state file sha256 admitted at",
         "3 rejected birds-3.tflite 030303030303 2027-01-15T08:00:00",
         "2 serving birds-2.tflite 020202020202 2027-01-15T08:00:00",
-        "It is on probation, canary 3.",
-        "birds.tflite is on its way.",
         "Version 3: It answered with NaN.",
     ]
     assert shell.json("models", "show", "birds", "--url", url) == models.statuses[0].to_json()
