@@ -66,7 +66,11 @@ def _once_the_copy_has_its_name(sha256: str) -> None:
 
 
 def _before_the_checksum(sha256: str) -> None:
-    _die_before(Admission, "_matches_checksum", lambda _self, _drop, found: found == sha256)
+    _die_before(Admission, "_matches_checksum", lambda _self, drop: _sha256_of(drop.path) == sha256)
+
+
+def _sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _once_the_trial_has_its_process(sha256: str) -> None:
