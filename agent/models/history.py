@@ -241,7 +241,7 @@ class History:
         return blamed
 
     def survived(self, name: str, number: int, **changes: Any) -> None:
-        self[name] = self[name].changed(number, starts=0, **changes)
+        self[name] = self[name].changed(number, **{"starts": 0, **changes})
 
     def end_well(self) -> None:
         """At a clean stop nobody is to blame for anything."""

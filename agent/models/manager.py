@@ -244,6 +244,7 @@ class ModelManager:
         """Serving has changed."""
         if name in self._models or name in self.served:
             self._report(self._model(name))
+        self._look_again()  # of a version that was withdrawn the file is a rejected one now
 
     async def _follow(self, model: _Model, drops: list[Drop]) -> float:
         """Finds the best good version among `drops` and has it served; seconds after which to look again."""

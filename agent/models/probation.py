@@ -15,6 +15,7 @@ Cause = Literal["failures", "nan", "slow"]
 
 _FAILURES_IN_A_ROW = 3
 _LEAST_SAMPLES = 20  # of which the 95th percentile is the second slowest
+_LEAST_AT_THE_END = 3  # of a version that takes seconds an image, or gets few; none at all has proven nothing
 _SLOWER = 3.0
 # Of a model that takes 0.1 ms, three times as much says nothing: a cold cache, a clock that was turned down.
 _SLOWER_BY_MS = 20.0
@@ -28,7 +29,7 @@ class Failed(NamedTuple):
 
 
 class Probation:
-    """One version's; it is over after `inferences` calls or `for_s`. One thread only.
+    """One version's; it is over after `inferences` calls, or after `for_s` and at least three. One thread only.
 
     What is compared with the trial is processor time: on a busy board, latency says more of its neighbours.
     """
@@ -36,17 +37,23 @@ class Probation:
     def __init__(self, *, trial_ms: float, inferences: int = 100, for_s: float = 60.0) -> None:
         self._trial_ms = trial_ms
         self._left = inferences
+        self._answered = 0
         self._until_s = time.monotonic() + for_s
         self._failures = 0
         self._took_ms: list[float] = []
 
     @property
     def is_over(self) -> bool:
-        return self._left <= 0 or time.monotonic() >= self._until_s
+        return self._left <= 0 or (time.monotonic() >= self._until_s and self._answered >= _LEAST_AT_THE_END)
+
+    def end(self) -> Failed | None:
+        """Of what came since the last twenty; to be asked once it is over."""
+        return self._too_slow(least=_LEAST_AT_THE_END) if self._left > 0 else None
 
     def observe(self, outcome: Classification | ModelError) -> Failed | None:
         """Takes what one call came to; tells when the version has failed."""
         self._left -= 1
+        self._answered += 1
         if isinstance(outcome, Classification):
             self._failures = 0
             self._took_ms.append(outcome.timing.processor)
@@ -58,9 +65,9 @@ class Probation:
             return Failed("failures", f"{self._failures} inferences in a row failed ({outcome})")
         return None
 
-    def _too_slow(self) -> Failed | None:
+    def _too_slow(self, *, least: int = _LEAST_SAMPLES) -> Failed | None:
         """The 95th percentile of each 20 calls after another: the first ones of a load do not count for ever."""
-        if len(self._took_ms) < _LEAST_SAMPLES:
+        if len(self._took_ms) < least:
             return None
         p95_ms = sorted(self._took_ms)[-2]
         self._took_ms.clear()

@@ -161,12 +161,9 @@ class Serving:
         probation = model.probations.get(identity.version)
         if probation is None:
             return
-        if failed := probation.observe(outcome):
-            del model.probations[identity.version]
-            self._start(self._fail(identity, failed))
-        elif probation.is_over:
-            self._prove(identity.name, identity.version)
-            self._start(self.save())
+        failed = probation.observe(outcome)
+        if failed or probation.is_over:
+            self._conclude(identity, failed or probation.end())
 
     async def restore(self) -> None:
         """At the start: withdraws what ended the last run, and loads what served."""
@@ -281,13 +278,14 @@ class Serving:
         for name, model in self._models.items():
             while model.unreadable:  # the disk may give them by now
                 model.unloadable.pop(model.unreadable.pop(), None)
-            for number, probation in list(model.probations.items()):
-                if probation.is_over:
-                    self._prove(name, number)
-            for version in model.versions.values():
+            for version in list(model.versions.values()):
+                probation = model.probations.get(version.number)
+                if probation is not None and probation.is_over:
+                    self._conclude(ModelIdentity(name, version.number, version.sha256), probation.end())
                 current = self._history[name].find(version.number)
                 if current is not None and current.starts and now_s - model.loaded_s > _SURVIVED_S:
-                    self._history.survived(name, version.number)
+                    # On probation it stays the suspect of a crash, but no start of it is one of three in a row.
+                    self._history.survived(name, version.number, starts=0 if current.proven else 1)
 
     async def close(self) -> None:
         """At a clean stop, for which nobody is to blame."""
@@ -403,6 +401,14 @@ class Serving:
         self._history[name] = history
         self._on_rollback(name, cause)
         log.warning("Model %s version %d is withdrawn: %s", name, number, reason)
+
+    def _conclude(self, identity: ModelIdentity, failed: Failed | None) -> None:
+        if failed is None:
+            self._prove(identity.name, identity.version)
+            self._start(self.save())
+        else:
+            del self._models[identity.name].probations[identity.version]
+            self._start(self._fail(identity, failed))
 
     async def _fail(self, identity: ModelIdentity, failed: Failed) -> None:
         others = any(version.number != identity.version for version in self._history[identity.name].good)

@@ -52,6 +52,7 @@ class Trial:
         """
         order = {
             "path": str(path.absolute()),
+            "parent": os.getpid(),
             "overrides": overrides.to_json(),
             "threads": self._threads,
             "cpu_s": max(1, round(self._timeout_s * max(2, self._threads))),

@@ -61,11 +61,40 @@ def test_probation_is_over_after_so_many_inferences_failed_or_not() -> None:
     assert probation.is_over
 
 
+class Clock:
+    """Stands in for time.monotonic()."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 100.0
+        monkeypatch.setattr("agent.models.probation.time.monotonic", lambda: self.now_s)
+
+
 def test_probation_is_over_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s = 100.0
-    monkeypatch.setattr("agent.models.probation.time.monotonic", lambda: now_s)
+    clock = Clock(monkeypatch)
     probation = Probation(trial_ms=1, for_s=60)
-    now_s = 159.9
-    assert not probation.is_over
-    now_s = 160.0
+    for _ in range(3):
+        probation.observe(answer())
+    over = []
+    for clock.now_s in (159.9, 160.0):
+        over.append(probation.is_over)
+    assert over == [False, True]
+    assert probation.end() is None
+
+
+def test_time_alone_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    probation, over = Probation(trial_ms=1, for_s=60), []
+    clock.now_s = 1000.0
+    for _ in range(4):
+        over.append(probation.is_over)
+        probation.observe(answer())
+    assert over == [False, False, False, True]
+
+
+def test_few_slow_answers_are_too_much_at_the_end() -> None:
+    probation = Probation(trial_ms=1, for_s=0)
+    assert [probation.observe(answer(10_000.0)) for _ in range(3)] == [None] * 3
     assert probation.is_over
+    failed = probation.end()
+    assert failed is not None
+    assert failed.cause == "slow"

@@ -376,10 +376,11 @@ async def test_version_that_lasts_is_proven_and_failures_count_no_more(folder: P
 
 
 @scenario
-async def test_probation_ends_by_time_though_no_image_comes(folder: Path) -> None:
+async def test_probation_ends_by_time_though_few_images_come(folder: Path) -> None:
     managed = await dropped(folder, ONE)
     drop(folder, TWO)
     await managed.reconcile()
+    observe(managed, *[answer(managed)] * 3)
     managed.serving._models["m"].probations[2]._until_s = 0
     await managed.reconcile()
     assert not managed.status().probation
