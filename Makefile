@@ -14,7 +14,7 @@ TEST_CONVERTER = @echo "The converter's tests are skipped: there is no TensorFlo
 endif
 
 .PHONY: run test check bench format test-pythons test-converter-pythons test-tflite-runtime test-install test-demo-model \
-	test-faults test-faults-short demo-model demo-video operator-table lock clean dev dev-converter
+	test-faults test-faults-short test-home-assistant demo-model demo-video operator-table lock clean dev dev-converter
 
 run:
 	@$(SET_UP) $(VENV) locks/demo.txt
@@ -87,6 +87,12 @@ test-faults-short: dev dev-converter
 		.venv-tflite-runtime/bin/pytest -q tests/faults/test_mutants.py -k harm_nobody; \
 	else echo "There is no python3.11: no tflite-runtime."; fi
 
+# What Home Assistant's own core makes of the discovery: 600 MB, a minute to set up, half a minute to run.
+test-home-assistant:
+	@if command -v pyenv >/dev/null; then export PYENV_VERSION=$$(pyenv versions --bare | paste -sd: -); fi; \
+	deploy/venv.sh python3.13 .venv-home-assistant locks/home-assistant.txt
+	.venv-home-assistant/bin/pytest -W ignore tests/home_assistant
+
 # The size of what a device gets, in an environment of its own.
 test-install: dev
 	$(BIN)/pytest tests/system
@@ -114,6 +120,7 @@ lock: dev
 		-o locks/dev-tflite-runtime.txt
 	$(LOCK) pyproject.toml locks/build.in locks/converter-tests.in --extra dev --extra converter \
 		--override locks/one-opencv.in -o locks/converter.txt
+	$(subst 3.10,3.13,$(LOCK)) locks/home-assistant.in locks/build.in -o locks/home-assistant.txt
 
 clean:
 	rm -rf .venv .venv-* .cache .demo build *.egg-info

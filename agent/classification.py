@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -67,10 +71,14 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A classification with its place in the world: who made it, of what, when, and as the how-manieth."""
+    """A classification with its place in the world: who made it, of what, when, and as the how-manieth.
+
+    `seq` counts from 1 in each run of the agent, which `boot` names.
+    """
 
     id: str
     seq: int
+    boot: str
     device: str
     source: str
     captured_ns: int
@@ -80,6 +88,7 @@ class Result:
         return {
             "id": self.id,
             "seq": self.seq,
+            "boot": self.boot,
             "device": self.device,
             "source": self.source,
             "captured_at": iso_time(self.captured_ns),
@@ -108,22 +117,30 @@ class StableState:
 
 
 class ResultLog:
-    """Numbers the results of this device in the order of their making, without holes. One thread only."""
+    """Numbers the results of this run in the order of their making, without holes. One thread only.
 
-    def __init__(self, *, device: str) -> None:
+    `on_result` gets every one.
+    """
+
+    def __init__(self, *, device: str, on_result: Callable[[Result], None] = lambda _: None) -> None:
+        self.boot = _ulid(time.time_ns())
         self._device = device
+        self._on_result = on_result
         self._seq = 0
 
     def record(self, classification: Classification, *, source: str, captured_ns: int) -> Result:
         self._seq += 1
-        return Result(
+        result = Result(
             id=_ulid(captured_ns),
             seq=self._seq,
+            boot=self.boot,
             device=self._device,
             source=source,
             captured_ns=captured_ns,
             classification=classification,
         )
+        self._on_result(result)
+        return result
 
 
 def iso_time(unix_ns: int) -> str:

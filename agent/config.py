@@ -50,6 +50,18 @@ def _base_topic(topic: str) -> str:
     return topic
 
 
+def _websocket_path(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("must be a path such as /mqtt")
+    return path
+
+
+def _shared_subscription(topic: str) -> str:
+    if not re.fullmatch(r"\$share/[^+#/\x00]+/[^+#\x00]+", topic):
+        raise ValueError("must be $share/<group>/<topic>, such as $share/workers/edge-agent/classify")
+    return topic
+
+
 def _number_as_text(source: Any) -> Any:
     return str(source) if type(source) is int and source >= 0 else source
 
@@ -158,7 +170,13 @@ class Camera(_Section):
     score_threshold: float = Field(default=0.5, ge=0, le=1)
     stable_frames: int = Field(default=3, ge=1)
     loop: bool = False
+    snapshots: bool = False
     enabled: bool = True
+
+
+class Outbox(_Section):
+    max_bytes: int = Field(default=64 << 20, ge=1 << 20)
+    max_age_s: float = Field(default=7 * 24 * 3600, gt=0)
 
 
 class Mqtt(_Section):
@@ -169,8 +187,17 @@ class Mqtt(_Section):
     password_file: Path | None = None
     client_id: str | None = None
     base_topic: Annotated[str, AfterValidator(_base_topic)] = "edge-agent"
+    tls: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    websocket_path: Annotated[str, AfterValidator(_websocket_path)] | None = None
     protocol: Literal[5, 311] = 5
-    results: Literal["all", "changes", "off"] = "all"
+    results: Annotated[Literal["all", "changes", "off"], BeforeValidator(_off_as_text)] = "all"
+    durability: Literal["spill", "group", "none"] = "spill"
+    outbox: Outbox = Outbox()
+    discovery: bool = True
+    shared_classify: Annotated[str, AfterValidator(_shared_subscription)] | None = None
     embedded_broker: bool = False
 
 
@@ -210,6 +237,15 @@ class Config(BaseSettings):
     def _signatures_need_keys(self) -> Config:
         if self.models.signatures != "off" and self.models.trusted_keys is None:
             raise ValueError("models.trusted_keys: signatures need a folder with .pub files")
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_need_tls(self) -> Config:
+        said = [key for key in ("ca_file", "cert_file", "key_file") if getattr(self.mqtt, key)]
+        if said and not self.mqtt.tls:
+            raise ValueError(f"mqtt.{said[0]} is for TLS: set mqtt.tls to true, or leave it out")
+        if (self.mqtt.cert_file is None) != (self.mqtt.key_file is None):
+            raise ValueError("mqtt.cert_file and mqtt.key_file go together: give both or none")
         return self
 
     @model_validator(mode="after")
@@ -256,7 +292,11 @@ def model_settings(config: Config) -> dict[str, ModelSettings]:
 
 
 def read_password(config: Config) -> str | None:
+    """Of mqtt.password_file, else of systemd's LoadCredential=mqtt_password:..., else none."""
     path = config.mqtt.password_file
+    if path is None and (folder := os.environ.get("CREDENTIALS_DIRECTORY")):
+        credential = Path(folder, "mqtt_password")
+        path = credential if credential.exists() else None
     if path is None:
         return None
     try:
@@ -294,8 +334,8 @@ def _anchored(config: Config, base: Path) -> Config:
     models = config.models.model_copy(update={"folder": folder, "settings": settings, "trusted_keys": keys})
     state_folder = anchor("device.state_folder", config.device.state_folder)
     device = config.device.model_copy(update={"state_folder": state_folder})
-    password = config.mqtt.password_file and anchor("mqtt.password_file", config.mqtt.password_file)
-    mqtt = config.mqtt.model_copy(update={"password_file": password})
+    files = {key: getattr(config.mqtt, key) for key in ("password_file", "ca_file", "cert_file", "key_file")}
+    mqtt = config.mqtt.model_copy(update={key: path and anchor(f"mqtt.{key}", path) for key, path in files.items()})
     cameras = {
         name: camera.model_copy(update={"source": str(anchor(f"cameras.{name}.source", Path(camera.source)))})
         if is_file_source(camera.source)

@@ -71,6 +71,15 @@ class Image:
             return self
         return Image(_uint8(cv2.rotate(self.pixels, _ROTATIONS[degrees])), self.color)
 
+    def to_jpeg(self, *, max_side: int) -> bytes:
+        """Smaller where a side has more than `max_side` pixels."""
+        scale = max_side / max(self.width, self.height)
+        pixels = self.to_color("bgr").pixels
+        if scale < 1:
+            pixels = _uint8(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+        _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])
+        return encoded.tobytes()
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:

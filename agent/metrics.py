@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psutil
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -15,7 +14,10 @@ from prometheus_client import (
     Summary,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
+from agent.board import is_throttled, temperature_celsius
 from agent.classification import Classification
 from agent.errors import BusyError, ImageError, ModelNotFoundError
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from agent.classification import ModelIdentity
     from agent.errors import AgentError, ModelError
+    from agent.publishers.mqtt import MqttStatus
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
@@ -37,9 +40,13 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self._cameras = frozenset(cameras)
         ProcessCollector(registry=registry)
-        if _temperature() is not None:
+        if temperature_celsius() is not None:
             Gauge("edge_agent_temperature_celsius", "The hottest sensor.", registry=registry).set_function(
-                lambda: _temperature() or 0.0
+                lambda: temperature_celsius() or 0.0
+            )
+        if is_throttled() is not None:
+            Gauge("edge_agent_throttled", "1 while the board is slowed down.", registry=registry).set_function(
+                lambda: float(is_throttled() or False)
             )
         Gauge("edge_agent_build_info", "Always 1.", ("version", "runtime"), registry=registry).labels(
             version, runtime
@@ -162,8 +169,16 @@ class Metrics:
     def watch_last_frame(self, camera: str, unix_s: Callable[[], float]) -> None:
         self._last_frame.labels(camera).set_function(unix_s)
 
-    def watch_mqtt(self, connected: Callable[[], float]) -> None:
-        Gauge("edge_agent_mqtt_connected", "1 while connected.", registry=self._registry).set_function(connected)
+    def watch_mqtt(self, status: Callable[[], MqttStatus]) -> None:
+        """Asked at every scrape."""
+        for name, text, value in (
+            ("mqtt_connected", "1 while connected.", lambda: float(status().state == "connected")),
+            ("outbox_messages", "Results that the broker has not acknowledged.", lambda: status().outbox.messages),
+            ("outbox_bytes", "What they take of the disk.", lambda: status().outbox.size),
+            ("outbox_trouble", "1 while the disk refuses them.", lambda: float(bool(status().outbox.trouble))),
+        ):
+            Gauge(f"edge_agent_{name}", text, registry=self._registry).set_function(value)
+        self._registry.register(_Evicted(lambda: status().outbox.evicted))
 
     def watch_store(self, trouble: Callable[[], float]) -> None:
         Gauge(
@@ -173,6 +188,18 @@ class Metrics:
     def render(self) -> bytes:
         """The text exposition format of Prometheus."""
         return generate_latest(self._registry)
+
+
+class _Evicted(Collector):
+    """A counter that somebody else keeps."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "edge_agent_outbox_evicted", "Results given up and told as gaps.", value=self._count()
+        )
 
 
 class _Versions:
@@ -220,8 +247,3 @@ class _Versions:
 def _remove(metric: Counter | Gauge | Summary, *labels: str) -> None:
     with contextlib.suppress(KeyError):  # which old versions of prometheus_client raise where there is nothing
         metric.remove(*labels)
-
-
-def _temperature() -> float | None:
-    sensors: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
-    return max((reading.current for readings in sensors.values() for reading in readings), default=None)

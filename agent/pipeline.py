@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from agent.engine import View
     from agent.image import Frame
 
+_SNAPSHOT_SIDE = 1280
+
 
 class Source(Protocol):
     async def read(self) -> Frame | None: ...
@@ -26,12 +28,13 @@ class Engine(Protocol):
 class Publisher(Protocol):
     def publish_result(self, result: Result, *, camera: bool) -> None: ...
     def publish_state(self, camera: str, state: StableState) -> None: ...
+    def publish_snapshot(self, camera: str, jpeg: bytes) -> None: ...
 
 
 class Pipeline:
     """At most one frame in flight, so no queue can grow; a camera whose model is missing waits for it.
 
-    `max_fps` None leaves the pace to the source.
+    `max_fps` None leaves the pace to the source. `snapshots`: a picture is published with each new state.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Pipeline:
         view: View,
         max_fps: float | None,
         stable_frames: int,
+        snapshots: bool = False,
     ) -> None:
         self.camera = camera
         self._source = source
@@ -54,6 +58,7 @@ class Pipeline:
         self._view = view
         self._period_s = 1 / max_fps if max_fps else 0.0
         self._stable = StableLabel(frames=stable_frames)
+        self._snapshots = snapshots
         self.trouble: str | None = None
         self.last_frame_ns: int | None = None
         self.last_read_s = time.monotonic()
@@ -81,6 +86,12 @@ class Pipeline:
         state = self._stable.observe(classification, frame.captured_ns)
         if state is not None:
             self._publisher.publish_state(self.camera, state)
+            if self._snapshots:
+                self._publisher.publish_snapshot(self.camera, await asyncio.to_thread(self._snapshot, frame))
+
+    def _snapshot(self, frame: Frame) -> bytes:
+        """What the model saw, before it was made smaller for it."""
+        return frame.image.crop(self._view.region).rotate(self._view.rotate).to_jpeg(max_side=_SNAPSHOT_SIDE)
 
 
 class StableLabel:

@@ -20,10 +20,11 @@ import anyio
 import uvicorn
 
 from agent import systemd
+from agent.board import board_name, is_throttled, temperature_celsius
 from agent.classification import ResultLog
 from agent.config import is_file_source, model_settings, read_password
-from agent.engine import InferenceEngine, View
-from agent.errors import ConfigError
+from agent.engine import UPLOAD, InferenceEngine, View
+from agent.errors import ConfigError, ModelNotFoundError
 from agent.metrics import Metrics
 from agent.models.admission import Admission
 from agent.models.folder import ModelFolder
@@ -36,11 +37,15 @@ from agent.models.signature import TrustedKeys
 from agent.models.store import Store
 from agent.models.trial import Trial
 from agent.pipeline import Pipeline
+from agent.publishers import home_assistant
 from agent.publishers.broker import EmbeddedBroker
-from agent.publishers.mqtt import MqttPublisher
+from agent.publishers.commands import Actions
+from agent.publishers.endpoint import Endpoint, Tls
+from agent.publishers.mqtt import MqttPublisher, Storage, presence
 from agent.rest.app import create_app
 from agent.sources.camera import Camera
 from agent.sources.files import ImageFolder, VideoFile
+from agent.stats import Stats
 from agent.status import CameraStatus, ModelStatus
 
 if TYPE_CHECKING:
@@ -51,6 +56,7 @@ if TYPE_CHECKING:
 
     from agent.classification import Result, StableState
     from agent.config import Camera as CameraConfig, Config
+    from agent.publishers.message import Message
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +103,11 @@ class Service:
             name: CameraStatus("starting" if camera.enabled else "disabled") for name, camera in config.cameras.items()
         }
         self._pipelines: dict[str, Pipeline] = {}
+        self._shown: dict[str, str | None] = {}
+        self._sources: dict[str, Camera | VideoFile | ImageFolder] = {}
         self._version = importlib.metadata.version("edge-agent")
-        self._results = ResultLog(device=config.device.id)
+        self._stats = Stats(cameras=config.cameras)
+        self._results = ResultLog(device=config.device.id, on_result=self._stats.observe)
         self._metrics = Metrics(version=self._version, runtime=runtime(), cameras=config.cameras)
         workers, threads = config.engine.sizes()
         self._models = self._manager(workers, threads)
@@ -207,8 +216,16 @@ class Service:
             self._mqtt.publish_result(result, camera=camera)
 
     def publish_state(self, camera: str, state: StableState) -> None:
+        if self._mqtt is None:
+            return
+        self._mqtt.publish_state(camera, state)
+        before, self._shown[camera] = self._shown.get(camera), state.label
+        if before is not None and before not in self._labels(self._config.cameras[camera].model):
+            self._mqtt.publish_discovery()  # which had to name a label of the model before as long as it stood there
+
+    def publish_snapshot(self, camera: str, jpeg: bytes) -> None:
         if self._mqtt is not None:
-            self._mqtt.publish_state(camera, state)
+            self._mqtt.publish_snapshot(camera, jpeg)
 
     def why_not_ready(self) -> list[str]:
         """What keeps the device from its work: no model at all, or a camera without frames or without its model."""
@@ -242,26 +259,54 @@ class Service:
             broker = EmbeddedBroker(host=config.host, port=config.port)
             await broker.start()
             self._parts.push_async_callback(broker.stop)
-        self._mqtt = MqttPublisher(
-            host=config.host,
-            port=config.port,
-            username=config.username,
-            password=self._password,
-            client_id=config.client_id or f"edge-agent-{self._config.device.id}",
-            base_topic=config.base_topic,
-            device=self._config.device.id,
-            protocol=311 if config.embedded_broker else config.protocol,  # amqtt lets MQTT 5 wait for ever
-            results=config.results,
-            info=self._info,
-        )
-        self._parts.push_async_callback(self._mqtt.close, _STOP_MQTT_S)
-        mqtt = self._mqtt
-        self._metrics.watch_mqtt(lambda: float(mqtt.status.state == "connected"))
+        self._mqtt = mqtt = self._publisher()
+        self._parts.push_async_callback(mqtt.close, _STOP_MQTT_S)
+        self._metrics.watch_mqtt(lambda: mqtt.status)
         for status in self._models.statuses:
             mqtt.publish_model(status)
         for name, camera in self._cameras.items():
             mqtt.publish_camera_status(name, camera)
+            mqtt.publish_enabled(name, enabled=camera.state != "disabled")
+        self._tasks.start_soon(mqtt.run)
         mqtt.start()
+
+    def _publisher(self) -> MqttPublisher:
+        config, device = self._config.mqtt, self._config.device
+        return MqttPublisher(
+            endpoint=Endpoint(
+                host=config.host,
+                port=config.port,
+                username=config.username,
+                password=self._password,
+                client_id=config.client_id or f"edge-agent-{device.id}",
+                will=presence(f"{config.base_topic}/{device.id}", "offline"),
+                tls=Tls(config.ca_file, config.cert_file, config.key_file) if config.tls else None,
+                websocket_path=config.websocket_path,
+                max_packet_bytes=2 * self._config.http.max_upload_bytes,
+            ),
+            base_topic=config.base_topic,
+            device=device.id,
+            boot=self._results.boot,
+            cameras=self._config.cameras,
+            storage=Storage(
+                folder=device.state_folder / "outbox",
+                durability=config.durability,
+                max_bytes=config.outbox.max_bytes,
+                max_age_s=config.outbox.max_age_s,
+            ),
+            actions=Actions(
+                classify=self._classify,
+                set_enabled=self._set_enabled,
+                shared=config.shared_classify,
+                max_bytes=self._config.http.max_upload_bytes,
+                workers=self._engine.workers,
+            ),
+            protocol=311 if config.embedded_broker else config.protocol,  # amqtt lets MQTT 5 wait for ever
+            results=config.results,
+            info=self._info,
+            stats=self._stats.tell,
+            discovery=self._discovery if config.discovery else None,
+        )
 
     async def _start_http(self, listener: socket.socket) -> None:
         app = create_app(
@@ -309,13 +354,14 @@ class Service:
         self._parts.push_async_callback(stop)
 
     def _start_cameras(self) -> None:
+        self._parts.callback(self._close_cameras)
         for name, camera in self._config.cameras.items():
             if camera.enabled:
                 self._start_camera(name, camera)
 
     def _start_camera(self, name: str, camera: CameraConfig) -> None:
         source = _open_source(camera, lambda status: self._camera_changed(name, status))
-        self._parts.callback(source.close)
+        self._sources[name] = source
         pipeline = Pipeline(
             camera=name,
             source=source,
@@ -325,10 +371,67 @@ class Service:
             view=View(camera.model, camera.max_results, camera.score_threshold, camera.region, camera.rotate),
             max_fps=None if isinstance(source, VideoFile) else camera.max_fps,  # a video has its own pace
             stable_frames=camera.stable_frames,
+            snapshots=camera.snapshots,
         )
         self._pipelines[name] = pipeline
         self._metrics.watch_last_frame(name, lambda: (pipeline.last_frame_ns or 0) / 1e9)
         self._tasks.start_soon(pipeline.run)
+
+    def _close_cameras(self) -> None:
+        for source in self._sources.values():
+            source.close()
+
+    def _set_enabled(self, name: str, enabled: bool) -> None:  # noqa: FBT001  (a command's value)
+        """Until the next start, which follows the configuration."""
+        if enabled == (name in self._sources):
+            return
+        if enabled:
+            self._camera_changed(name, CameraStatus("starting"))
+            self._start_camera(name, self._config.cameras[name])
+        else:
+            self._sources.pop(name).close()
+            del self._pipelines[name]
+            self._camera_changed(name, CameraStatus("disabled"))
+        if self._mqtt is not None:
+            self._mqtt.publish_enabled(name, enabled=enabled)
+
+    async def _classify(self, image: bytes, model: str | None) -> dict[str, Any]:
+        arrived_ns = time.time_ns()
+        classification = await self._engine.classify_upload(image, View(model))
+        result = self._results.record(classification, source=UPLOAD, captured_ns=arrived_ns)
+        self.publish_result(result, camera=False)
+        return result.to_json()
+
+    def _discovery(self, former: bytes | None) -> Message:
+        """What Home Assistant is told of this device."""
+        return home_assistant.discovery(
+            device=self._config.device.id,
+            base=f"{self._config.mqtt.base_topic}/{self._config.device.id}",
+            version=self._version,
+            cameras=[
+                home_assistant.CameraEntities(name, self._labels(camera.model), camera.snapshots, self._shown.get(name))
+                for name, camera in self._config.cameras.items()
+            ],
+            models=[status.name for status in self._models.statuses if status.serving],
+            thermometer=temperature_celsius() is not None,
+            throttle=is_throttled() is not None,
+            url=self._url(),
+            former=former,
+            hardware=board_name(),
+        )
+
+    def _url(self) -> str | None:
+        """Where others find the HTTP interface; None where they cannot, or where its address says nothing."""
+        host = self._config.http.host
+        own = host == "localhost" or host.startswith("127.") or host in ("::1", "::", "0.0.0.0")  # noqa: S104
+        return None if own else f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def _labels(self, model: str | None) -> tuple[str, ...]:
+        """Of the version that serves; none while none does."""
+        try:
+            return self._models.get(model).loaded.classifiers[0].labels
+        except ModelNotFoundError:
+            return ()
 
     def _camera_changed(self, name: str, status: CameraStatus) -> None:
         self._cameras[name] = status
@@ -354,6 +457,7 @@ class Service:
         if self._mqtt is not None:
             self._mqtt.publish_model(status)
             self._mqtt.publish_info()
+            self._mqtt.publish_discovery()
 
     def _info(self) -> dict[str, Any]:
         workers, threads = self._config.engine.sizes()

@@ -18,6 +18,7 @@ def test_a_result_has_the_one_json_shape() -> None:
     assert re.fullmatch("[0-9A-HJKMNP-TV-Z]{26}", document.pop("id"))
     assert document == {
         "seq": 1,
+        "boot": result.boot,
         "device": "pi-1",
         "source": "front",
         "captured_at": "2026-11-21T10:00:00.123Z",

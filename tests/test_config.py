@@ -79,6 +79,13 @@ def test_an_unknown_key_like_no_other_lists_what_may_stand_there(write: Path) ->
         ("models: {settings: {a: {std: 0}}}", "models.settings.a.std"),
         ("mqtt: {base_topic: 'a/#'}", "mqtt.base_topic"),
         ("device: {id: 'a b'}", "device.id"),
+        ("mqtt: {durability: disk}", "mqtt.durability must be 'spill', 'group' or 'none', not 'disk'."),
+        ("mqtt: {outbox: {max_bytes: 1000}}", "mqtt.outbox.max_bytes must be at least 1048576, not 1000."),
+        ("mqtt: {outbox: {max_age_s: 0}}", "mqtt.outbox.max_age_s must be more than 0"),
+        ("mqtt: {websocket_path: mqtt}", "mqtt.websocket_path must be a path such as /mqtt"),
+        ("mqtt: {shared_classify: work/images}", "mqtt.shared_classify must be $share/<group>/<topic>"),
+        ("mqtt: {ca_file: ca.pem}", "mqtt.ca_file is for TLS: set mqtt.tls to true"),
+        ("mqtt: {tls: true, cert_file: c.pem}", "mqtt.cert_file and mqtt.key_file go together"),
         ("- 1", "must hold sections"),
         ("a: [", "is not valid YAML"),
     ],
@@ -212,13 +219,15 @@ def test_a_variable_for_several_keys_must_be_json(
 def test_relative_paths_are_relative_to_the_file(write: Path) -> None:
     write.write_text(
         "models: {folder: m, settings: {a: {labels: a.txt}}}\n"
-        "mqtt: {password_file: secret}\n"
+        "mqtt: {password_file: secret, tls: true, ca_file: ca.pem, cert_file: c.pem, key_file: k.pem}\n"
         "cameras: {v: {source: v.mp4}, d: {source: /dev/video0}, i: {source: '0'}, u: {source: 'rtsp://h/s'}}\n"
     )
     config = load_config(write)
     folder = write.parent
     assert config.models.folder == folder / "m"
     assert config.mqtt.password_file == folder / "secret"
+    tls_files = config.mqtt.ca_file, config.mqtt.cert_file, config.mqtt.key_file
+    assert tls_files == (folder / "ca.pem", folder / "c.pem", folder / "k.pem")
     assert config.models.settings["a"].labels == folder / "a.txt"
     sources = [camera.source for camera in config.cameras.values()]
     assert sources == [str(folder / "v.mp4"), "/dev/video0", "0", "rtsp://h/s"]
@@ -248,6 +257,17 @@ def test_a_password_keeps_its_spaces_and_loses_its_line_end(write: Path) -> None
     assert read_password(load_config(write)) == " pass word "
 
 
+def test_a_password_may_be_a_credential_of_systemd(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(write.parent))
+    write.write_text("mqtt: {username: pi}\n")
+    assert read_password(load_config(write)) is None
+    (write.parent / "mqtt_password").write_text("sesame\n")
+    assert read_password(load_config(write)) == "sesame"
+    (write.parent / "other").write_text("mine\n")
+    write.write_text("mqtt: {password_file: other}\n")
+    assert read_password(load_config(write)) == "mine"
+
+
 def test_auto_takes_two_workers_and_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, sizes in ((1, (1, 1)), (2, (2, 1)), (4, (2, 2))):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)))
@@ -256,5 +276,6 @@ def test_auto_takes_two_workers_and_shares_the_cores(monkeypatch: pytest.MonkeyP
 
 
 def test_bare_off_of_yaml_is_the_word(write: Path) -> None:
-    write.write_text("models: {signatures: off}\n")
+    write.write_text("models: {signatures: off}\nmqtt: {results: off}\n")
     assert load_config(write).models.signatures == "off"
+    assert load_config(write).mqtt.results == "off"

@@ -4,7 +4,7 @@ import json
 import struct
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -308,3 +308,13 @@ def test_scene_is_the_same_however_the_camera_was_held(assets: Path) -> None:
 def test_single_pixel_is_an_image(assets: Path) -> None:
     image = decode((assets / "photos" / "tiny_1x1.png").read_bytes(), smallest_side=224)
     assert (image.width, image.height) == (1, 1)
+
+
+@pytest.mark.parametrize("color", ["bgr", "rgb", "gray"])
+def test_a_jpeg_of_an_image_is_no_larger_than_asked(color: Literal["bgr", "rgb", "gray"]) -> None:
+    pixels = picture(60, 90) if color != "gray" else picture(60, 90)[:, :, 0]
+    image = Image(pixels, color)
+    assert decode(image.to_jpeg(max_side=1000)).pixels.shape == (60, 90, 3)
+    assert decode(image.to_jpeg(max_side=45)).pixels.shape == (30, 45, 3)
+    difference = decode(image.to_jpeg(max_side=1000)).pixels.astype(int) - image.to_color("bgr").pixels
+    assert abs(difference).mean() < 12

@@ -5,6 +5,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.classification import Category, Classification, ModelIdentity, Timing
 from agent.errors import BusyError, ImageDamagedError, ModelError, ModelNotFoundError
 from agent.metrics import Metrics
+from agent.publishers.mqtt import MqttStatus
+from agent.publishers.outbox import OutboxStatus
 
 MODEL = ModelIdentity("birds", 2, "ab" * 32)
 CANARY = ModelIdentity("birds", 3, "cd" * 32)
@@ -118,15 +120,22 @@ def test_a_rejection_shows_as_long_as_it_stands() -> None:
 
 def test_states_are_read_when_prometheus_asks() -> None:
     metrics, connected = some_metrics(), [0.0]
-    metrics.watch_mqtt(lambda: connected[0])
     metrics.watch_last_frame("front", lambda: 12.5)
-    assert value(metrics, "edge_agent_mqtt_connected") == 0
     metrics.watch_store(lambda: connected[0])
     assert value(metrics, "edge_agent_store_trouble") == 0
     connected[0] = 1.0
     assert value(metrics, "edge_agent_store_trouble") == 1
-    assert value(metrics, "edge_agent_mqtt_connected") == 1
     assert value(metrics, "edge_agent_camera_last_frame_timestamp_seconds", camera="front") == 12.5
+
+
+def test_the_outbox_is_asked_when_prometheus_asks() -> None:
+    status = [MqttStatus("connected", None, "5", OutboxStatus(messages=3, size=4096, evicted=0, trouble=None))]
+    metrics = some_metrics()
+    metrics.watch_mqtt(lambda: status[0])
+    names = ("mqtt_connected", "outbox_messages", "outbox_bytes", "outbox_evicted_total", "outbox_trouble")
+    assert [value(metrics, f"edge_agent_{name}") for name in names] == [1, 3, 4096, 0, 0]
+    status[0] = MqttStatus("unreachable", "Gone.", None, OutboxStatus(9, 8192, 7, "The disk is full."))
+    assert [value(metrics, f"edge_agent_{name}") for name in names] == [0, 9, 8192, 7, 1]
 
 
 def test_loads_requests_and_lost_cameras_are_counted() -> None:

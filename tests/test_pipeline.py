@@ -9,7 +9,7 @@ import pytest
 from agent.classification import Category, Classification, ModelIdentity, Result, ResultLog, StableState, Timing
 from agent.engine import View
 from agent.errors import ModelError, ModelNotFoundError
-from agent.image import Frame, Image
+from agent.image import Frame, Image, image_size
 from agent.pipeline import Pipeline, StableLabel
 
 MODEL = ModelIdentity("m", 1, "00" * 32)
@@ -32,7 +32,7 @@ class Frames:
             return None
         self.left -= 1
         self.read_at_s.append(time.monotonic())
-        return Frame(Image(np.zeros((2, 2, 3), np.uint8)), captured_ns=self.left)
+        return Frame(Image(np.zeros((40, 60, 3), np.uint8)), captured_ns=self.left)
 
 
 class Script:
@@ -54,6 +54,7 @@ class Book:
     def __init__(self) -> None:
         self.results: list[Result] = []
         self.states: list[tuple[str, StableState]] = []
+        self.snapshots: list[bytes] = []
 
     def publish_result(self, result: Result, *, camera: bool) -> None:
         assert camera
@@ -62,8 +63,13 @@ class Book:
     def publish_state(self, camera: str, state: StableState) -> None:
         self.states.append((camera, state))
 
+    def publish_snapshot(self, camera: str, jpeg: bytes) -> None:
+        self.snapshots.append(jpeg)
 
-def run(script: Script, *, max_fps: float = 1000, frames: Frames | None = None) -> tuple[Book, Pipeline]:
+
+def run(
+    script: Script, *, max_fps: float = 1000, frames: Frames | None = None, snapshots: bool = False
+) -> tuple[Book, Pipeline]:
     book = Book()
     pipeline = Pipeline(
         camera="front",
@@ -71,9 +77,10 @@ def run(script: Script, *, max_fps: float = 1000, frames: Frames | None = None) 
         engine=script,
         publisher=book,
         results=ResultLog(device="d"),
-        view=View(),
+        view=View(region=(0.0, 0.0, 0.5, 1.0), rotate=90),
         max_fps=max_fps,
         stable_frames=2,
+        snapshots=snapshots,
     )
     asyncio.run(pipeline.run())
     return book, pipeline
@@ -117,6 +124,13 @@ def test_frames_are_read_no_faster_than_max_fps() -> None:
     frames = Frames(6)
     run(Script(*[saying("a")] * 6), max_fps=100, frames=frames)
     assert frames.read_at_s[-1] - frames.read_at_s[0] >= 5 * 0.01 * 0.99
+
+
+def test_each_new_state_has_a_picture_of_what_the_model_saw_where_that_is_asked_for() -> None:
+    labels = ["a", "a", "a", "b", "b"]
+    assert run(Script(*map(saying, labels)))[0].snapshots == []
+    book, _ = run(Script(*map(saying, labels)), snapshots=True)
+    assert [image_size(jpeg) for jpeg in book.snapshots] == [(40, 30)] * 2
 
 
 def observe(labels: list[str | None], *, frames: int) -> list[tuple[int, str | None, int]]:

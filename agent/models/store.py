@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from agent.durable import flush_folder, replace_file
 from agent.errors import ModelError, StoreError
 from agent.models.plain_file import open_plain_file
 
@@ -71,7 +72,7 @@ class Store:
                 incoming.flush()
                 os.fsync(incoming.fileno())
                 name.replace(self.path(copy.sha256))
-                _flush_folder(self.folder)
+                flush_folder(self.folder)
                 return copy
 
     def read(self, sha256: str) -> bytes:
@@ -178,24 +179,8 @@ def unwritable(folder: Path, error: OSError) -> str:
 
 def write_durably(path: Path, content: bytes) -> None:
     """Replaces the file at once or not at all, also in a power cut. Raises StoreError."""
-    aside = path.with_name(f".{path.name}.new")
     with _store_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """A rename is on the disk once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        replace_file(path, content)
 
 
 def _too_large(max_bytes: int) -> str:

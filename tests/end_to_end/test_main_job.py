@@ -19,7 +19,7 @@ pytestmark = pytest.mark.mosquitto
 _MODEL = model_file(1)
 _BASE = "edge-agent/test"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-_RESULT = {"id", "seq", "device", "source", "captured_at", "model", "categories", "timing_ms"}
+_RESULT = {"id", "seq", "boot", "device", "source", "captured_at", "model", "categories", "timing_ms"}
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +93,18 @@ def test_the_camera_reads_the_digits_of_the_video(heard: Subscriber) -> None:
 def test_the_broker_keeps_the_state_of_everything(agent: RunningAgent, broker: Mosquitto, heard: Subscriber) -> None:
     wait_until(lambda: heard.of("/front/state"), what="a digit has held for three frames")
     with Subscriber(broker.port) as late:
-        wait_until(lambda: len(late.retained()) >= 6, what="the retained topics come")
+        wait_until(lambda: "homeassistant/device/test/config" in late.retained(), what="the last of them comes")
+        wait_until(lambda: len(late.retained()) >= 8, what="the retained topics come")
         kept = {message.topic.removeprefix(f"{_BASE}/"): message for message in late.of("") if message.retained}
     assert kept.keys() == {
         "status",
         "info",
         "models/digits",
         "cameras/front/status",
+        "cameras/front/enabled",
         "cameras/front/state",
         "cameras/front/classification/digits",
+        "homeassistant/device/test/config",
     }
     assert kept["status"].payload == "online"
     assert kept["cameras/front/status"].payload == "online"

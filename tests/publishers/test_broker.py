@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from mosquitto import free_port
+from mqtt_publisher import mqtt_publisher
 from subscriber import Subscriber, until
 
 from agent.errors import AgentError
-from agent.publishers.attempt import Patience
 from agent.publishers.broker import EmbeddedBroker
-from agent.publishers.mqtt import MqttPublisher
+from agent.publishers.endpoint import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -33,24 +33,14 @@ def test_mqtt_5_falls_back_to_3_1_1_which_the_embedded_broker_speaks() -> None:
     async def scenario() -> None:
         broker = EmbeddedBroker(host="127.0.0.1", port=free_port())
         await broker.start()
-        publisher = MqttPublisher(
-            host="127.0.0.1",
-            port=broker.port,
-            username=None,
-            password=None,
-            client_id="pi-1",
-            base_topic="edge-agent",
-            device="pi-1",
-            info=lambda: {"version": "1"},
-            patience=Patience(answer_s=0.3),
-        )
+        publisher = mqtt_publisher(broker.port, patience=Patience(answer_s=0.3))
         publisher.start()
         await until(lambda: publisher.status.state == "connected")
         assert publisher.status.protocol == "3.1.1"
         subscriber = await _subscriber(broker.port)
         await until(lambda: subscriber.of("/info"))
         assert subscriber.payloads("/status")[-1] == "online"
-        assert subscriber.of("/info")[0].json == {"version": "1"}
+        assert subscriber.of("/info")[0].json == {"version": "0.1.0"}
         await publisher.close(5)
         await until(lambda: subscriber.payloads("/status")[-1] == "offline")
         await asyncio.to_thread(subscriber.__exit__, None, None, None)

@@ -5,7 +5,7 @@ import logging
 import socket
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from mosquitto import Mosquitto, free_port
@@ -13,13 +13,15 @@ from scripted_broker import ScriptedBroker
 from subscriber import until
 
 from agent.errors import ConfigError
-from agent.publishers.attempt import Endpoint, MqttVersion, Patience
 from agent.publishers.connection import Connection
-from agent.publishers.outbox import Message
+from agent.publishers.endpoint import Endpoint, Patience
+from agent.publishers.message import Incoming, Message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from agent.publishers.attempt import MqttVersion
 
 _QUICK = Patience(answer_s=0.3, first_retry_s=0.02, max_retry_s=0.05, refused_retry_s=0.2)
 
@@ -36,17 +38,19 @@ class Device:
         password: str | None = None,
         version: MqttVersion = 5,
         patience: Patience = _QUICK,
+        **endpoint: Any,
     ) -> None:
         self.told: list[str] = []
         self.acknowledged: list[int] = []
+        self.received: list[Incoming] = []
         will = Message("edge-agent/pi-1/status", b"offline")
         self.connection = Connection(
-            Endpoint(host, port, username=username, password=password, client_id="pi-1", will=will),
+            Endpoint(host, port, username=username, password=password, client_id="pi-1", will=will, **endpoint),
             version=version,
             on_connected=lambda: self.told.append("on"),
             on_disconnected=lambda: self.told.append("off"),
-            on_acknowledged=self.acknowledged.append,
-            on_change=lambda: self.told.append(self.connection.state),
+            on_acknowledged=lambda number, _: self.acknowledged.append(number),
+            on_received=self.received.append,
             patience=patience,
         )
 
@@ -80,7 +84,7 @@ def test_first_connect_is_retried_until_the_broker_starts(tmp_path: Path, caplog
             with broker:
                 await until(lambda: connection.state == "connected")
                 assert [connection.protocol, connection.reason] == ["5", None]
-        assert device.told == ["unreachable", "connected", "on"]
+        assert device.told == ["on"]
 
     caplog.set_level(logging.INFO)
     asyncio.run(scenario())
@@ -124,7 +128,7 @@ def test_lost_connection_is_made_again(tmp_path: Path) -> None:
                 await until(device.is_connected)
                 number = connection.publish(Message("a", b"b"))
                 await until(lambda: device.acknowledged == [number])
-        assert [what for what in device.told if what in {"on", "off"}] == ["on", "off", "on"]
+        assert device.told == ["on", "off", "on"]
 
     asyncio.run(scenario())
 
@@ -154,7 +158,7 @@ def test_broker_that_throws_messages_away_is_told_of(tmp_path: Path) -> None:
     [
         (0x8E, ": Session taken over. Another client has the same mqtt.client_id: give each device its own."),
         (0x8B, ": Server shutting down. If this repeats, check the network"),
-        (None, ". If this repeats, check the network, and that no other client has"),
+        (None, ". If this repeats, check the network."),
     ],
 )
 def test_lost_connection_is_told_with_what_the_broker_said(code: int | None, words: str) -> None:
@@ -181,7 +185,7 @@ def test_other_version_is_tried_at_once_when_the_broker_hangs_up_on_one(
                 await until(device.is_connected)
                 assert connection.protocol == protocol
                 assert broker.levels == [level, 9 - level]
-                assert device.told == ["connected", "on"]
+                assert device.told == ["on"]
 
     asyncio.run(scenario())
 

@@ -1,91 +1,497 @@
 from __future__ import annotations
 
-from agent.publishers.outbox import Message, Outbox
+import asyncio
+import contextlib
+import json
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from subscriber import until
+
+from agent.publishers import outbox as outbox_module, saver
+from agent.publishers.frames import Entry
+from agent.publishers.outbox import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from agent.publishers.gaps import Gap
+    from agent.publishers.saver import Durability
+
+_BOOT = "01M8AAAAAAAAAAAAAAAAAAAAAA"
+_LATER = "01M8BBBBBBBBBBBBBBBBBBBBBB"
+_WINDOW = 20
 
 
-def _outbox(sent: list[str], *, max_waiting: int = 100, window: int = 2) -> Outbox:
-    """Its messages are numbered 1, 2, 3… in the order in which they are sent."""
+class Wire:
+    """A broker that acknowledges when it is told to, behind an outbox."""
 
-    def send(message: Message) -> int:
-        sent.append(message.topic)
-        return len(sent)
+    def __init__(self, folder: Path, *, boot: str = _BOOT, durability: Durability = "spill", **bounds: Any) -> None:
+        self.sent: list[tuple[int, Entry, bool]] = []
+        self.gaps: list[tuple[int, Gap]] = []
+        self.unacknowledged: set[int] = set()
+        self.most_unacknowledged = 0
+        self._boot = boot
+        self._seq = 0
+        self._number = 0
+        self.outbox = Outbox(
+            folder=folder,
+            boot=boot,
+            send=self._send,
+            announce=self._announce,
+            room=lambda: _WINDOW - len(self.unacknowledged),
+            durability=durability,
+            **{"max_bytes": 1 << 20, "max_age_s": 3600.0, **bounds},
+        )
 
-    return Outbox(send=send, max_waiting=max_waiting, window=window)
+    def put(self, count: int = 1, *, size: int = 10) -> None:
+        for _ in range(count):
+            self._seq += 1
+            self.outbox.put(Entry(self._boot, self._seq, "t", b"{%s}" % random.randbytes(size)))
 
+    def acknowledge_all(self) -> None:
+        while self.unacknowledged:
+            self.acknowledge(min(self.unacknowledged))
 
-def _put(outbox: Outbox, *topics: str) -> None:
-    for topic in topics:
-        outbox.put(Message(topic, b""))
+    def acknowledge(self, number: int, failure: str | None = None) -> None:
+        self.unacknowledged.discard(number)
+        self.outbox.acknowledge(number, failure)
 
+    def connect(self) -> None:
+        self.outbox.open()
 
-def test_nothing_is_sent_before_the_broker_is_there_and_then_the_oldest_first() -> None:
-    sent: list[str] = []
-    outbox = _outbox(sent)
-    _put(outbox, "a", "b", "c")
-    assert sent == []
-    outbox.open()
-    assert sent == ["a", "b"]
-    assert len(outbox) == 3
+    def disconnect(self) -> None:
+        self.unacknowledged.clear()
+        self.outbox.pause()
 
+    async def until_delivered(self) -> None:
+        async def acknowledge() -> None:
+            while not self._is_done():
+                self.acknowledge_all()
+                await asyncio.sleep(0.005)
 
-def test_each_acknowledgement_lets_one_more_through_the_window() -> None:
-    sent: list[str] = []
-    outbox = _outbox(sent)
-    outbox.open()
-    _put(outbox, "a", "b", "c", "d")
-    outbox.acknowledge(2)
-    assert sent == ["a", "b", "c"]
-    outbox.acknowledge(99)
-    outbox.acknowledge(2)
-    assert sent == ["a", "b", "c"]
-    assert len(outbox) == 3
+        await asyncio.wait_for(acknowledge(), 20)
 
+    def _is_done(self) -> bool:
+        gaps = self.outbox._saver.gaps
+        return self.outbox._saver.opened and not (self.outbox.status.messages or gaps._waiting or gaps._under_way)
 
-def test_window_is_twenty_unless_told_otherwise() -> None:
-    sent: list[Message] = []
+    def seqs(self) -> list[int]:
+        return [entry.seq for _, entry, _ in self.sent]
 
-    def send(message: Message) -> int:
-        sent.append(message)
-        return len(sent)
+    def told(self) -> list[dict[str, Any]]:
+        return [gap.to_json() for _, gap in self.gaps]
 
-    outbox = Outbox(send=send, max_waiting=100)
-    outbox.open()
-    _put(outbox, *"abcdefghijklmnopqrstuvwxyz")
-    assert len(sent) == 20
+    def _send(self, entry: Entry, late: bool) -> int:  # noqa: FBT001
+        self.sent.append((self._next(), entry, late))
+        return self._number
 
+    def _announce(self, gap: Gap) -> int:
+        self.gaps.append((self._next(), gap))
+        return self._number
 
-def test_what_was_not_acknowledged_goes_again_before_what_waits() -> None:
-    sent: list[str] = []
-    outbox = _outbox(sent)
-    outbox.open()
-    _put(outbox, "a", "b", "c")
-    outbox.acknowledge(1)
-    outbox.pause()
-    _put(outbox, "d")
-    assert sent == ["a", "b", "c"]
-    outbox.open()
-    assert sent == ["a", "b", "c", "b", "c"]
-
-
-def test_full_outbox_drops_the_oldest_and_counts_them() -> None:
-    sent: list[str] = []
-    outbox = _outbox(sent, max_waiting=3)
-    outbox.open()
-    _put(outbox, "a", "b", "c", "d")
-    outbox.pause()
-    _put(outbox, "e")
-    assert (len(outbox), outbox.dropped) == (3, 2)
-    outbox.open()
-    assert sent[2:] == ["c", "d"]
+    def _next(self) -> int:
+        self._number += 1
+        self.unacknowledged.add(self._number)
+        self.most_unacknowledged = max(self.most_unacknowledged, len(self.unacknowledged))
+        return self._number
 
 
-def test_stopped_outbox_sends_no_more_but_still_takes_acknowledgements() -> None:
-    sent: list[str] = []
-    outbox = _outbox(sent)
-    outbox.open()
-    _put(outbox, "a", "b", "c")
-    outbox.stop()
-    outbox.acknowledge(1)
-    outbox.acknowledge(2)
-    assert sent == ["a", "b"]
-    assert len(outbox) == 1
+@asynccontextmanager
+async def _running(wire: Wire, *, close: bool = True) -> AsyncIterator[Wire]:
+    """Without `close` it ends as by kill -9: what is in memory only is lost."""
+    task = asyncio.create_task(wire.outbox.run())
+    try:
+        yield wire
+    finally:
+        if close:
+            wire.outbox.stop()
+            await wire.outbox.close()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _bytes_on_disk(folder: Path) -> int:
+    size = 0
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _segments(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.segment"))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds become a tenth, and the backlog drains as fast as it is acknowledged."""
+    monkeypatch.setattr(saver, "_SPILL_AFTER_S", 0.06)
+    monkeypatch.setattr(saver, "_LOOK_EVERY_S", {"spill": 0.02, "group": 0.02, "none": 0.02})
+    monkeypatch.setattr(saver, "_RETRY_S", 0.02)
+    monkeypatch.setattr(outbox_module, "_TICK_S", 0.001)
+    monkeypatch.setattr("agent.publishers.memory.LATE_AFTER_S", 0.1)
+
+
+def test_while_the_link_is_good_nothing_is_written(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        folder = tmp_path / "outbox"
+        async with _running(Wire(folder)) as wire:
+            await until((folder / "running").exists)
+            wire.connect()
+            for _ in range(50):
+                wire.put()
+                wire.acknowledge_all()
+                await asyncio.sleep(0.002)
+            assert wire.seqs() == list(range(1, 51))
+            assert not any(late for _, _, late in wire.sent)
+            assert _files(folder) == ["running"]
+        assert _files(folder) == []
+
+    asyncio.run(scenario())
+
+
+def test_what_the_broker_does_not_acknowledge_goes_to_the_disk_and_survives_a_kill(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path), close=False) as wire:
+            wire.connect()
+            wire.put(30)
+            assert wire.seqs() == list(range(1, 21)), "the window"
+            await until(lambda: wire.outbox.status.size)
+        async with _running(Wire(tmp_path, boot=_LATER)) as later:
+            later.put()
+            later.connect()
+            await later.until_delivered()
+            assert sorted(later.seqs()) == sorted([1, *range(1, 31)])
+            assert {entry.seq for _, entry, late in later.sent if late} == set(range(1, 31))
+            assert later.told()[0] == {
+                "boot": _BOOT, "first_seq": 31, "last_seq": None, "count": None, "cause": "killed"
+            }  # fmt: skip
+        assert _files(tmp_path) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_clean_stop_leaves_everything_on_the_disk_and_tells_no_gap(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(100)
+        async with _running(Wire(tmp_path, boot=_LATER)) as later:
+            later.connect()
+            await later.until_delivered()
+            assert later.seqs() == list(range(1, 101))
+            assert later.gaps == []
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_before_anything_ran_saves_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        wire = Wire(tmp_path)
+        wire.put(3)
+        await wire.outbox.close()
+        async with _running(Wire(tmp_path, boot=_LATER)) as later:
+            later.connect()
+            await later.until_delivered()
+            assert later.seqs() == [1, 2, 3]
+
+    asyncio.run(scenario())
+
+
+def test_after_a_lost_connection_at_most_the_window_comes_twice_and_the_oldest_first(
+    tmp_path: Path, quick: None
+) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.connect()
+            wire.put(50)
+            wire.acknowledge(1)
+            wire.disconnect()
+            await until(lambda: wire.outbox.status.size)
+            before = len(wire.sent)
+            wire.connect()
+            await wire.until_delivered()
+            again = [entry.seq for _, entry, _ in wire.sent[before:]]
+            assert again == list(range(2, 51))
+            assert all(late for _, _, late in wire.sent[before:])
+            assert wire.most_unacknowledged <= _WINDOW
+
+    asyncio.run(scenario())
+
+
+def test_live_results_do_not_wait_for_the_backlog(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(2000)
+        async with _running(Wire(tmp_path, boot=_LATER)) as later:
+            later.connect()
+            await until(lambda: len(later.sent) > 10)
+            for _ in range(20):
+                later.acknowledge_all()
+                seen = len(later.sent)
+                later.put()
+                assert later.sent[seen][1].boot == _LATER, "at once"
+                assert not later.sent[seen][2]
+                await asyncio.sleep(0.01)
+            assert later.outbox.status.messages > 1500, "the backlog drains at a bounded rate"
+
+    asyncio.run(scenario())
+
+
+def test_backlog_leaves_room_in_the_window_for_live_results(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(100)
+        async with _running(Wire(tmp_path, boot=_LATER)) as later:
+            later.connect()
+            await until(lambda: len(later.sent) == 16)
+            await asyncio.sleep(0.05)
+            assert len(later.sent) == 16
+            later.put(9)
+            assert [entry.boot for _, entry, _ in later.sent[16:]] == [_LATER] * 4
+
+    asyncio.run(scenario())
+
+
+def test_in_group_nothing_is_sent_before_the_disk_has_it(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path, durability="group"), close=False) as wire:
+            wire.connect()
+            wire.put(5)
+            assert wire.sent == []
+            await until(lambda: wire.sent)
+            assert _segments(tmp_path)
+            assert wire.seqs() == [1, 2, 3, 4, 5]
+            assert not any(late for _, _, late in wire.sent), "nor is it late"
+        async with _running(Wire(tmp_path, boot=_LATER)) as later:
+            later.connect()
+            await later.until_delivered()
+            assert later.seqs() == [1, 2, 3, 4, 5], "they were not acknowledged"
+
+    asyncio.run(scenario())
+
+
+def test_in_group_each_is_sent_once_while_groups_follow_one_another(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path, durability="group")) as wire:
+            wire.connect()
+            for _ in range(100):
+                wire.put()
+                wire.acknowledge_all()
+                await asyncio.sleep(0.003)
+            await wire.until_delivered()
+            assert wire.seqs() == list(range(1, 101))
+
+    asyncio.run(scenario())
+
+
+def test_in_group_a_slow_broker_gets_everything_once(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path, durability="group")) as wire:
+            wire.connect()
+            for _ in range(60):
+                wire.put(2)
+                if wire.unacknowledged:
+                    wire.acknowledge(min(wire.unacknowledged))
+                await asyncio.sleep(0.01)
+            await wire.until_delivered()
+            assert sorted(wire.seqs()) == list(range(1, 121))
+
+    asyncio.run(scenario())
+
+
+def test_in_spill_a_slow_broker_gets_everything_once(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.connect()
+            for _ in range(60):
+                wire.put(2)
+                if wire.unacknowledged:
+                    wire.acknowledge(min(wire.unacknowledged))
+                await asyncio.sleep(0.01)
+            await wire.until_delivered()
+            assert sorted(wire.seqs()) == list(range(1, 121))
+
+    asyncio.run(scenario())
+
+
+def test_none_writes_nothing_and_keeps_the_order(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        folder = tmp_path / "outbox"
+        async with _running(Wire(folder, durability="none")) as wire:
+            wire.put(200)
+            await asyncio.sleep(0.15)
+            wire.connect()
+            await wire.until_delivered()
+            assert wire.seqs() == list(range(1, 201))
+            assert not folder.exists()
+
+    asyncio.run(scenario())
+
+
+def test_none_still_delivers_what_an_earlier_run_left(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(10)
+        async with _running(Wire(tmp_path, boot=_LATER, durability="none")) as later:
+            later.connect()
+            await later.until_delivered()
+            assert later.seqs() == list(range(1, 11))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("durability", ["none", "spill"])
+def test_memory_is_a_ring_whose_losses_are_announced(
+    tmp_path: Path, quick: None, durability: Durability, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "MAX_MEMORY_BYTES", 10_000)
+
+    async def scenario() -> None:
+        folder = tmp_path / "outbox"
+        folder.write_bytes(b"")  # no folder can be made here
+        async with _running(Wire(folder, durability=durability)) as wire:
+            wire.put(25, size=998)
+            if durability == "spill":
+                await until(lambda: wire.outbox.status.trouble)
+                assert "cannot be used: " in str(wire.outbox.status.trouble)
+                folder.unlink()
+            wire.connect()
+            await wire.until_delivered()
+            assert sorted(wire.seqs()) == list(range(16, 26))
+            assert wire.told() == [{"boot": _BOOT, "first_seq": 1, "last_seq": 15, "count": 15, "cause": "memory"}]
+            assert wire.outbox.status.evicted == 15
+            await until(lambda: wire.outbox.status.trouble is None)
+
+    asyncio.run(scenario())
+
+
+def test_over_its_bound_the_oldest_goes_and_exactly_what_is_lost_is_announced(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path, max_bytes=64_000)) as wire:
+            for _ in range(200):
+                wire.put(100, size=100)
+                await asyncio.sleep(0.002)
+                assert _bytes_on_disk(tmp_path) <= 64_000
+            await until(lambda: wire.outbox.status.evicted)
+        async with _running(Wire(tmp_path, boot=_LATER, max_bytes=64_000)) as later:
+            later.connect()
+            await later.until_delivered()
+            lost = set(range(1, 20_001)) - set(later.seqs())
+            told = [seq for gap in later.told() for seq in range(gap["first_seq"], gap["last_seq"] + 1)]
+            assert lost
+            assert sorted(told) == sorted(lost)
+            assert sum(gap["count"] for gap in later.told()) == len(lost)
+            assert {gap["cause"] for gap in later.told()} == {"max_bytes"}
+
+    asyncio.run(scenario())
+
+
+def test_what_is_too_old_goes(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(3)
+        async with _running(Wire(tmp_path, boot=_LATER, max_age_s=0.3)) as later:
+            later.put(2)
+            await until(lambda: later.outbox.status.evicted == 5)
+            later.connect()
+            await later.until_delivered()
+            assert later.sent == []
+            assert [(gap["boot"], gap["count"], gap["cause"]) for gap in later.told()] == [
+                (_BOOT, 3, "max_age"), (_LATER, 2, "max_age")
+            ]  # fmt: skip
+
+    asyncio.run(scenario())
+
+
+def test_a_gap_that_was_not_acknowledged_is_announced_again_also_by_the_next_run(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        gap = {"boot": _BOOT, "first_seq": 7, "last_seq": 9, "count": 3, "cause": "max_bytes"}
+        (tmp_path / "gaps.json").write_text(json.dumps([gap]))
+        async with _running(Wire(tmp_path)) as wire:
+            wire.connect()
+            await until(lambda: wire.gaps)
+            wire.disconnect()
+            wire.connect()
+            assert wire.told() == [gap, gap]
+        async with _running(Wire(tmp_path, boot=_LATER)) as later:
+            later.connect()
+            await later.until_delivered()
+            assert later.told() == [gap]
+        assert _files(tmp_path) == []
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"boot": 1}]', bytes(100), b'{"a": 1}'])
+def test_a_damaged_list_of_gaps_keeps_nothing_from_working(tmp_path: Path, quick: None, content: bytes) -> None:
+    async def scenario() -> None:
+        (tmp_path / "gaps.json").write_bytes(content)
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(3)
+            wire.connect()
+            await wire.until_delivered()
+            assert wire.seqs() == [1, 2, 3]
+
+    asyncio.run(scenario())
+
+
+def test_what_the_broker_refuses_is_announced(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.connect()
+            wire.put(2)
+            wire.acknowledge(1, "Quota exceeded")
+            wire.acknowledge_all()
+            assert [(gap["first_seq"], gap["cause"]) for gap in wire.told()] == [(1, "rejected")]
+
+    asyncio.run(scenario())
+
+
+def test_damage_that_is_found_while_it_runs_is_announced_and_set_aside(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(10)
+        async with _running(Wire(tmp_path, boot=_LATER)) as later:
+            await until(lambda: later.outbox.status.messages == 10)
+            (path,) = _segments(tmp_path)
+            path.write_bytes(bytes(path.stat().st_size))
+            later.connect()
+            await later.until_delivered()
+            assert later.told() == [
+                {"boot": _BOOT, "first_seq": 1, "last_seq": 10, "count": 10, "cause": "damaged"}
+            ]  # fmt: skip
+            assert path.with_name(path.name + ".damaged").exists()
+
+    asyncio.run(scenario())
+
+
+def test_progress_outlasts_a_kill_in_the_middle_of_the_backlog(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.publishers.backlog._NOTE_CURSOR_EVERY_S", 0.0)
+
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(100)
+        async with _running(Wire(tmp_path, boot=_LATER), close=False) as killed:
+            killed.connect()
+            while len(killed.sent) < 60:
+                await asyncio.sleep(0.001)
+                killed.acknowledge_all()
+            await until(lambda: killed.outbox._saver.backlog._noted[1].entry > 20)
+        async with _running(Wire(tmp_path, boot="01M8CCCCCCCCCCCCCCCCCCCCCC")) as last:
+            last.connect()
+            await last.until_delivered()
+            assert min(last.seqs()) > 20
+            assert max(last.seqs()) == 100
+
+    asyncio.run(scenario())

@@ -101,7 +101,7 @@ def test_an_answer_is_a_result_with_its_best_category_on_top(rest: Rest) -> None
     assert answer["source"] == "upload"
     assert answer["model"]["name"] == "digits"
     assert set(answer) == {
-        *("id", "seq", "device", "source", "captured_at", "model", "categories", "timing_ms"),
+        *("id", "seq", "boot", "device", "source", "captured_at", "model", "categories", "timing_ms"),
         *("class_id", "label", "confidence"),
     }
     assert [result.id for result in rest.published] == [answer["id"]]

@@ -1,0 +1,254 @@
+"""Saver: brings results to the disk before they can be lost, and back when there is a broker to have them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+
+from agent.publishers.backlog import Backlog
+from agent.publishers.gaps import Gap, Gaps
+from agent.publishers.memory import Memory, Record
+from agent.publishers.segments import DamagedError, Segments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from agent.publishers.gaps import Cause
+    from agent.publishers.segments import Found, Segment
+
+Durability = Literal["spill", "group", "none"]
+
+MAX_MEMORY_BYTES = 4 << 20
+
+_READ_AHEAD = 200
+_SPILL_AFTER_S = 1.2  # looked for every 0.4 s, so that it is on the disk within 2 s
+_LOOK_EVERY_S = {"spill": 0.4, "group": 0.08, "none": 0.4}
+_RETRY_S = 2.0
+
+_logger = logging.getLogger(__name__)
+
+
+class Saver:
+    """Belongs to one event loop. `on_change` comes when there may be something to send.
+
+    spill: on the disk what is not acknowledged within 2 s; group: all within 0.1 s; none: nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        boot: str,
+        memory: Memory,
+        durability: Durability,
+        max_bytes: int,
+        max_age_s: float,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._group_bytes = segment_bytes = min(1 << 20, max_bytes // 16)
+        self._folder = folder
+        self._boot = boot
+        self._memory = memory
+        self._durability = durability
+        self._max_age_s = max_age_s
+        self._on_change = on_change
+        self._segments = Segments(folder, boot=boot, segment_bytes=segment_bytes)
+        self.backlog = Backlog(self._segments, max_bytes=max_bytes - 2 * segment_bytes, max_age_s=max_age_s)
+        self.gaps = Gaps(folder / "gaps.json")
+        self.trouble: str | None = None
+        self.evicted = 0
+        self.connected = False
+        self.opened = False
+        self.exhausted = False  # the disk has nothing that is not in memory too
+        self._retry_at_s = 0.0
+        self._changed = asyncio.Event()
+        self._changed.set()  # for what an earlier run left
+        self._hungry = asyncio.Event()
+        self._saving = asyncio.Lock()  # a group may be on its way to the disk when the rest is to follow
+
+    async def run(self) -> None:
+        """For ever."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_saving)
+            tasks.start_soon(self._keep_reading)
+
+    def wake(self) -> None:
+        """Something in memory has changed."""
+        if self._has_work():
+            self._changed.set()
+        if self.connected and len(self._memory.read) < _READ_AHEAD and not self.exhausted:
+            self._hungry.set()
+
+    def may_be_sent(self, record: Record) -> bool:
+        return self._durability != "group" or record.place is not None or self.trouble is not None
+
+    def is_on_disk(self, record: Record) -> bool:
+        return record.place is not None and self.backlog.holds(record.place)
+
+    def rewind(self) -> None:
+        """The disk has something that is in memory no more."""
+        self.backlog.rewind()
+        self.exhausted = False
+
+    def lose(self, gaps: list[Gap]) -> None:
+        """Results that will not be delivered; the broker is told of them."""
+        self.gaps.add(gaps)
+        self.evicted += sum(gap.count or 0 for gap in gaps)
+
+    async def save_all(self) -> None:
+        """Before the end of the process."""
+        async with self._saving:
+            await self._save(entirely=True)
+
+    async def _keep_saving(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(_LOOK_EVERY_S[self._durability])
+            self._changed.clear()
+            async with self._saving:
+                await self._save()
+            if self._has_work():
+                self._changed.set()
+
+    def _has_work(self) -> bool:
+        return bool(self._memory or self.backlog.size or self.gaps.unsaved is not None or not self.opened)
+
+    async def _save(self, *, entirely: bool = False) -> None:
+        """Brings the disk up to date; when it refuses, memory has to do, and it is tried again."""
+        if time.monotonic() < self._retry_at_s and not entirely:
+            return
+        try:
+            if not self.opened:
+                await self._open()
+            await self._save_records(entirely=entirely)
+            await self.backlog.tidy(entirely=entirely)
+            await self._save_gaps()
+            if entirely and self._durability != "none":
+                await self.backlog.in_thread(self._segments.end)
+        except OSError as error:
+            self._retry_at_s = time.monotonic() + _RETRY_S
+            self._fail(error)
+        else:
+            self._recover()
+        self._on_change()
+
+    async def _open(self) -> None:
+        """Takes over what an earlier run left, and tells what it lost."""
+        if self._durability == "none" and not self._folder.is_dir():
+            self.opened = self.exhausted = True
+            return
+        gaps = await self.backlog.in_thread(self.gaps.load)
+        found = await self.backlog.open()
+        self.gaps.add([*gaps, *_losses(found)])
+        await self._save_gaps()
+        if self._durability != "none":
+            await self.backlog.in_thread(self._segments.begin)
+        self.opened = True
+        self._hungry.set()
+
+    async def _save_records(self, *, entirely: bool) -> None:
+        at_once = entirely or self._durability == "group" or not self.connected
+        due = self._memory.unsaved(older_than_s=0.0 if at_once else _SPILL_AFTER_S)
+        # What an earlier run made, and the disk then lost, is not put among this run's.
+        own = [record for record in due if record.entry.boot == self._boot and self._durability != "none"]
+        for group in _groups(own, self._group_bytes):
+            await self._append(group)
+            await self._keep_bounds()
+        await self._keep_bounds()
+
+    async def _append(self, records: list[Record]) -> None:
+        places = await self.backlog.append([record.entry for record in records])
+        for record, place in zip(records, places, strict=True):
+            record.place = place
+            if record.acknowledged:
+                self.backlog.mark(place)
+        stays = self._durability == "group" and self.connected
+        if self._memory.forget(lambda record: record.place is not None and (record.late or not stays)):
+            self.rewind()
+
+    async def _keep_bounds(self) -> None:
+        while (over := self.backlog.over_bounds()) is not None:
+            await self._give_up(*over)
+
+    async def _give_up(self, segment: Segment, cause: Cause) -> None:
+        """The announcement is on the disk before the results are gone from it."""
+        memory = self._memory
+        sent = {record.place for record in memory.window.values()}
+        self.lose(await self.backlog.gaps_without(segment, cause, but=sent))
+        memory.read = deque(record for record in memory.read if record.place and record.place[0] != segment.number)
+        await self._save_gaps()
+        await self.backlog.drop(segment, damaged=cause == "damaged")
+
+    async def _save_gaps(self) -> None:
+        if (gaps := self.gaps.unsaved) is not None and (self._durability != "none" or self._folder.is_dir()):
+            await self.backlog.in_thread(self.gaps.save, gaps)
+
+    async def _keep_reading(self) -> None:
+        while True:
+            await self._hungry.wait()
+            self._hungry.clear()
+            if self.opened and self.connected and not self.exhausted and len(self._memory.read) < _READ_AHEAD:
+                await self._read_ahead()
+                self._on_change()
+
+    async def _read_ahead(self) -> None:
+        try:
+            found = await self.backlog.read(_READ_AHEAD)
+        except DamagedError as error:
+            async with self._saving:
+                await self._give_up(error.segment, "damaged")
+            return
+        except OSError as error:
+            self._fail(error)
+            await asyncio.sleep(_RETRY_S)
+            return
+        known = self._memory.places()
+        self._memory.read.extend(Record(entry, place=place, late=True) for place, entry in found if place not in known)
+        self.exhausted = not found
+
+    def _fail(self, error: OSError) -> None:
+        trouble = (
+            f"The outbox {self._folder} cannot be used: {error.strerror}. Make room there, or let this user write "
+            f"there; until then at most {MAX_MEMORY_BYTES >> 20} MB of results wait in memory."
+        )
+        if trouble != self.trouble:
+            _logger.warning("%s", trouble)
+        self.trouble = trouble
+
+    def _recover(self) -> None:
+        if self.trouble is not None:
+            _logger.info("The outbox %s can be used again.", self._folder)
+        self.trouble = None
+
+
+def _groups(records: list[Record], max_bytes: int) -> Iterator[list[Record]]:
+    """What is written together, so that the bound on the disk is never passed by more than that."""
+    group: list[Record] = []
+    size = 0
+    for record in records:
+        if group and size + len(record.entry.payload) > max_bytes:
+            yield group
+            group, size = [], 0
+        group.append(record)
+        size += len(record.entry.payload)
+    if group:
+        yield group
+
+
+def _losses(found: Found) -> list[Gap]:
+    """What an earlier run had in memory when it was killed, and what cannot be read of its files."""
+    gaps = []
+    if found.killed is not None:
+        known = [segment.seqs[1] for segment in found.segments if segment.boot == found.killed]
+        gaps.append(Gap(found.killed, max(known) + 1 if known else None, None, None, "killed"))
+    for hole in found.holes:
+        first = None if hole.before is None else hole.before + 1
+        last = None if hole.after is None else hole.after - 1
+        gaps.append(Gap(hole.boot, first, last, None, "damaged"))
+    return gaps

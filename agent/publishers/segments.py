@@ -1,0 +1,244 @@
+"""Segments: the outbox's append-only files, the oldest first.
+
+A file `<number>-<boot>.segment` is written by one run of the agent and holds frames (frames.py). It is removed once
+all of it was acknowledged, or when it is the oldest and there is no room. docs/architecture.md says why this is not
+SQLite: what each writes to the disk for a result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.durable import flush_folder, replace_file
+from agent.publishers.frames import Entry, Frame, Place, encode, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_NAME = re.compile(r"(\d{12})-([0-9A-Z]{26})\.segment")
+_SET_ASIDE = ".damaged"
+_RUNNING = "running"
+_FRAME_ENTRIES = 256
+
+
+@dataclass(slots=True)
+class Segment:
+    """`seqs` are those of its first and its last entry; `written_s` is of time.monotonic()."""
+
+    number: int
+    boot: str
+    size: int = 0
+    count: int = 0
+    seqs: tuple[int, int] = (0, 0)
+    written_s: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """What a damaged file does not tell: `before` and `after` are the seqs around it, where they are known."""
+
+    boot: str
+    before: int | None
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a start finds. `killed` is the boot of a run that had no time to write down what it had in memory."""
+
+    segments: tuple[Segment, ...]
+    cursor: Place
+    killed: str | None
+    holes: tuple[Hole, ...]
+
+
+class DamagedError(Exception):
+    """Raised when a segment that was whole at the start is so no more, or is gone."""
+
+    def __init__(self, segment: Segment) -> None:
+        super().__init__(segment.number)
+        self.segment = segment
+
+
+class Segments:
+    """Every method blocks, may raise OSError, and is called by one thread at a time.
+
+    A segment ends after `segment_bytes`. Nothing is written while the disk has less than `reserve_bytes` left.
+    """
+
+    def __init__(self, folder: Path, *, boot: str, segment_bytes: int, reserve_bytes: int = 32 << 20) -> None:
+        self._folder = folder
+        self._boot = boot
+        self._segment_bytes = segment_bytes
+        self._reserve_bytes = reserve_bytes
+        self._active: Segment | None = None
+        self._next_number = 1
+
+    def open(self) -> Found:
+        """Reads every segment once, sets aside what is damaged and removes what was acknowledged."""
+        names = sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
+        boots = {int(found[1]): found[2] for name in names if (found := _NAME.fullmatch(name))}
+        killed = self._killed()
+        torn = max(boots, default=None) if killed else None
+        examined = [self._examine(Segment(number, boot), torn_end=number == torn) for number, boot in boots.items()]
+        cursor = max((cursor for _, cursor, _ in examined), default=Place(0, 0))
+        segments = [segment for segment, _, _ in examined if segment.count]
+        self._next_number = max([*boots, cursor.segment], default=0) + 1
+        for segment in segments:
+            if _is_acknowledged(segment, cursor):
+                self.remove(segment)
+        return Found(
+            segments=tuple(segment for segment in segments if not _is_acknowledged(segment, cursor)),
+            cursor=cursor,
+            killed=killed,
+            holes=tuple(hole for _, _, holes in examined for hole in holes),
+        )
+
+    def begin(self) -> None:
+        """Notes that from now on there may be results in memory only."""
+        replace_file(self._folder / _RUNNING, self._boot.encode())
+
+    def end(self) -> None:
+        """Notes that there are none any more."""
+        (self._folder / _RUNNING).unlink(missing_ok=True)
+
+    def append(self, entries: Sequence[Entry], cursor: Place) -> tuple[Segment, int]:
+        """Puts `entries` on the disk, in the segment returned, from the index returned on."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self._folder).free < self._reserve_bytes:
+            raise OSError(errno.ENOSPC, f"Less than {self._reserve_bytes >> 20} MB are free")
+        if self._active is None or self._active.size >= self._segment_bytes:
+            self._active = Segment(self._next_number, self._boot)
+            self._next_number += 1
+        segment, self._active = self._active, None  # after an error nobody knows what of the file the disk has
+        starts = range(0, max(1, len(entries)), _FRAME_ENTRIES)
+        self._write(segment, b"".join(encode(entries[start : start + _FRAME_ENTRIES], cursor) for start in starts))
+        self._active = segment
+        first = segment.count
+        if entries:
+            segment.seqs = (segment.seqs[0] if first else entries[0].seq, entries[-1].seq)
+        segment.count += len(entries)
+        segment.written_s = time.monotonic()
+        return segment, first
+
+    def read(self, segment: Segment, offset: int, limit: int) -> tuple[list[Entry], int]:
+        """At least `limit` entries, or all there are, from the frame at `offset` on; and the next frame's offset.
+
+        Raises DamagedError.
+        """
+        try:
+            with self._path(segment).open("rb") as file:
+                file.seek(offset)
+                data = file.read(segment.size - offset)
+        except FileNotFoundError:
+            raise DamagedError(segment) from None
+        entries: list[Entry] = []
+        for frame in walk(data) if data else [None]:
+            if frame is None:
+                raise DamagedError(segment)
+            entries += frame.entries(segment.boot)
+            offset += len(frame.raw)
+            if len(entries) >= limit:
+                break
+        return entries, offset
+
+    def remove(self, segment: Segment) -> None:
+        self._let_go(segment)
+        self._path(segment).unlink(missing_ok=True)
+
+    def set_aside(self, segment: Segment) -> None:
+        """Keeps the newest damaged file, for whoever wants to look at it."""
+        self._let_go(segment)
+        for older in self._folder.glob(f"*{_SET_ASIDE}"):
+            shutil.rmtree(older) if older.is_dir() else older.unlink()
+        path = self._path(segment)
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(path.with_name(path.name + _SET_ASIDE))
+
+    def _write(self, segment: Segment, frames: bytes) -> None:
+        """A failed write leaves nothing behind, as half a frame would look like damage."""
+        new = os.O_CREAT | os.O_EXCL if segment.size == 0 else 0
+        descriptor = os.open(self._path(segment), os.O_WRONLY | os.O_CLOEXEC | new, 0o600)
+        try:
+            _write_all(descriptor, frames, segment.size)
+            os.fdatasync(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, segment.size)
+                if segment.size == 0:
+                    self.remove(segment)
+            raise
+        finally:
+            os.close(descriptor)
+        if segment.size == 0:
+            flush_folder(self._folder)
+        segment.size += len(frames)
+
+    def _examine(self, segment: Segment, *, torn_end: bool) -> tuple[Segment, Place, list[Hole]]:
+        """Leaves whole frames only. The end of what a killed run wrote last may be torn, which is no damage."""
+        path = self._path(segment)
+        if not path.is_file():
+            self.set_aside(segment)
+            return segment, Place(0, 0), [Hole(segment.boot, None, None)]
+        data = path.read_bytes()
+        segment.written_s -= max(0.0, time.time() - path.stat().st_mtime)
+        frames = list(walk(data)) or [None]
+        whole = [frame for frame in frames if frame]
+        filled = [frame for frame in whole if frame.count]
+        segment.size = sum(len(frame.raw) for frame in whole)
+        segment.count = sum(frame.count for frame in filled)
+        if filled:
+            segment.seqs = filled[0].seqs[0], filled[-1].seqs[1]
+        holes = _holes(segment.boot, frames, torn_end=torn_end)
+        if holes:
+            self.set_aside(segment)
+        if not filled:
+            path.unlink(missing_ok=True)
+        elif len(whole) < len(frames):
+            replace_file(path, b"".join(frame.raw for frame in whole))
+        return segment, max((frame.cursor for frame in whole), default=Place(0, 0)), holes
+
+    def _killed(self) -> str | None:
+        marker = self._folder / _RUNNING
+        if not marker.is_file():
+            return None
+        boot = marker.read_text(encoding="ascii", errors="replace")
+        return boot if re.fullmatch("[0-9A-Z]{26}", boot) else None
+
+    def _let_go(self, segment: Segment) -> None:
+        if self._active is segment:
+            self._active = None
+
+    def _path(self, segment: Segment) -> Path:
+        return self._folder / f"{segment.number:012d}-{segment.boot}.segment"
+
+
+def _write_all(descriptor: int, content: bytes, offset: int) -> None:
+    if os.pwrite(descriptor, content, offset) < len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # which the kernel says of the next write
+
+
+def _is_acknowledged(segment: Segment, cursor: Place) -> bool:
+    return segment.number < cursor.segment or (segment.number == cursor.segment and cursor.entry >= segment.count)
+
+
+def _holes(boot: str, frames: list[Frame | None], *, torn_end: bool) -> list[Hole]:
+    holes, before, open_hole = [], None, False
+    for frame in frames:
+        if frame is None:
+            open_hole = True
+        elif frame.count:
+            if open_hole:
+                holes.append(Hole(boot, before, frame.seqs[0]))
+            before, open_hole = frame.seqs[1], False
+    if open_hole and not torn_end:
+        holes.append(Hole(boot, before, None))
+    return holes
