@@ -242,8 +242,7 @@ class ModelManager:
 
     def refresh(self, name: str) -> None:
         """Serving has changed."""
-        if name in self._models or name in self.served:
-            self._report(self._model(name))
+        self._report_served(name)
         self._look_again()  # of a version that was withdrawn the file is a rejected one now
 
     async def _follow(self, model: _Model, drops: list[Drop]) -> float:
@@ -448,10 +447,14 @@ class ModelManager:
             model = self._models.get(name)
             present = model.present if model else frozenset()
             self._history[name] = self._history[name].trimmed(self._keep_versions, present)
-            self.refresh(name)
+            self._report_served(name)
         await self._serving.save()
         await asyncio.to_thread(self._folder.write_notes, reasons)
         await self._sweep()
+
+    def _report_served(self, name: str) -> None:
+        if name in self._models or name in self.served:
+            self._report(self._model(name))
 
     async def _sweep(self) -> None:
         """Not while the history on the disk is an older one: what that one names is still wanted."""

@@ -108,6 +108,27 @@ def test_dropped_and_replaced_models_serve_without_waiting_for_a_rescan(
     asyncio.run(scenario())
 
 
+def test_a_folder_in_which_nothing_happens_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+
+    async def scenario() -> None:
+        (folder / "m.tflite").write_bytes(DIGITS)
+        managed = Managed(folder)
+        reconcile = managed.manager.reconcile
+
+        async def counted() -> float:
+            looks.append(1)
+            return await reconcile()
+
+        monkeypatch.setattr(managed.manager, "reconcile", counted)
+        async with following(managed):
+            await managed.until(lambda: managed.version() == 1 and managed.status().candidate is None)
+            await asyncio.sleep(0.2)
+
+    asyncio.run(scenario())
+    assert len(looks) < 8, "what a look does must not call for the next one"
+
+
 def test_model_that_is_there_at_the_start_serves(folder: Path) -> None:
     async def scenario() -> None:
         (folder / "m.tflite").write_bytes(DIGITS)
