@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Received:
     topic: str
-    payload: str
+    content: bytes
     retained: bool
+
+    @property
+    def payload(self) -> str:
+        return self.content.decode(errors="replace")
 
     @property
     def json(self) -> Any:
@@ -93,7 +97,7 @@ class Subscriber:
         self._client.subscribe(self._topics, qos=1)
 
     def _keep(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
-        self._received.append(Received(message.topic, message.payload.decode(), message.retain))
+        self._received.append(Received(message.topic, bytes(message.payload), message.retain))
 
 
 async def until(condition: Callable[[], object], *, timeout_s: float = 10) -> None:

@@ -16,11 +16,11 @@ LABELS = tuple("0123456789")
 
 
 @functools.cache
-def model_file(version: int) -> bytes:
+def model_file(version: int, labels: tuple[str, ...] = LABELS) -> bytes:
     """A model that serves; each `version` has a sha256 of its own, all have the same length."""
     return pack_metadata(
         DIGITS.read_bytes(),
-        labels=LABELS,
+        labels=labels,
         mean=[0.0],
         std=[255.0],
         color="gray",
