@@ -136,26 +136,25 @@ class Backlog:
             return oldest, "max_age"
         return (oldest, "max_bytes") if self.size > self._max_bytes else None
 
-    async def gaps_without(self, segment: Segment, cause: Cause, *, but: Collection[Place | None]) -> list[Gap]:
-        """What would be lost with it: neither acknowledged nor in `but`."""
-        waiting = self._of(segment.number)
-        if waiting is None:
-            return []
+    async def give_up(
+        self, segment: Segment, cause: Cause, *, sent: Callable[[], Collection[Place | None]]
+    ) -> list[Gap]:
+        """What is lost with it: neither acknowledged nor sent by then. Nothing more is read of it; remove() follows."""
         try:
             entries, _ = await self.in_thread(self._segments.read, segment, 0, segment.count)
         except DamagedError:
-            first, last = segment.seqs
-            return [Gap(segment.boot, first, last, waiting.left, "damaged")]
-        places = [Place(segment.number, index) for index in range(len(entries))]
-        lost = (
-            entry.seq
-            for place, entry in zip(places, entries, strict=True)
-            if place not in but and not waiting.is_done(place.entry)
-        )
+            entries = None
+        waiting = self._of(segment.number)
+        if waiting is None:
+            return []
+        self._waiting.remove(waiting)
+        if entries is None:
+            return [Gap(segment.boot, *segment.seqs, waiting.left, "damaged")]
+        kept = {place.entry for place in sent() if place is not None and place.segment == segment.number}
+        lost = [each.seq for index, each in enumerate(entries) if index not in kept and not waiting.is_done(index)]
         return gaps_of(segment.boot, lost, cause)
 
-    async def drop(self, segment: Segment, *, damaged: bool = False) -> None:
-        self._waiting = deque(waiting for waiting in self._waiting if waiting.segment is not segment)
+    async def remove(self, segment: Segment, *, damaged: bool) -> None:
         await self.in_thread(self._segments.set_aside if damaged else self._segments.remove, segment)
 
     async def tidy(self, *, entirely: bool = False) -> None:

@@ -19,7 +19,8 @@ from agent.publishers.message import Incoming, Message
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-_MAX_WAITING = 64
+_MAX_WAITING = 64  # which only requests of QoS 0 reach: the broker holds back what is to be acknowledged
+_MAX_WAITING_IMAGES = 10  # of the largest size
 _BUSY_S = 0.2
 _logger = logging.getLogger(__name__)
 _FORM = (
@@ -65,18 +66,19 @@ class Requests:
         self._max_bytes = max_bytes
         self._workers = workers
         self._waiting: asyncio.Queue[Incoming] = asyncio.Queue(_MAX_WAITING)
+        self._waiting_bytes = 0
 
     def put(self, incoming: Incoming) -> None:
         """A retained one is old, and would come again with every connect."""
         if incoming.retained:
             self._acknowledge(incoming)
             return
-        try:
-            self._waiting.put_nowait(incoming)
-        except asyncio.QueueFull:  # of QoS 0: the broker holds back what is to be acknowledged
-            self._reply(
-                self._understood(incoming), {"error": f"{_MAX_WAITING} requests wait already. Try again later."}
-            )
+        if self._waiting.full() or self._waiting_bytes > _MAX_WAITING_IMAGES * self._max_bytes:
+            self._reply(self._understood(incoming), {"error": "Too many requests wait already. Try again later."})
+            self._acknowledge(incoming)
+            return
+        self._waiting_bytes += len(incoming.payload)
+        self._waiting.put_nowait(incoming)
 
     async def run(self) -> None:
         """For ever."""
@@ -87,6 +89,7 @@ class Requests:
     async def _work(self) -> None:
         while True:
             incoming = await self._waiting.get()
+            self._waiting_bytes -= len(incoming.payload)
             request = self._understood(incoming)
             self._reply(request, await self._document(request))
             self._acknowledge(incoming)

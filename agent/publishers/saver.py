@@ -66,6 +66,7 @@ class Saver:
         self.connected = False
         self.opened = False
         self.exhausted = False  # the disk has nothing that is not in memory too
+        self._taken_over = False
         self._retry_at_s = 0.0
         self._changed = asyncio.Event()
         self._changed.set()  # for what an earlier run left
@@ -139,18 +140,23 @@ class Saver:
         self._on_change()
 
     async def _open(self) -> None:
-        """Takes over what an earlier run left, and tells what it lost."""
         if self._durability == "none" and not self._folder.is_dir():
             self.opened = self.exhausted = True
             return
-        gaps = await self.backlog.in_thread(self.gaps.load)
-        found = await self.backlog.open()
-        self.gaps.add([*gaps, *_losses(found)])
+        if not self._taken_over:
+            await self._take_over()
+            self._taken_over = True
         await self._save_gaps()
         if self._durability != "none":
             await self.backlog.in_thread(self._segments.begin)
         self.opened = True
         self._hungry.set()
+
+    async def _take_over(self) -> None:
+        """What an earlier run left, and what it lost."""
+        gaps = await self.backlog.in_thread(self.gaps.load)
+        found = await self.backlog.open()
+        self.gaps.add([*gaps, *_losses(found)])
 
     async def _save_records(self, *, entirely: bool) -> None:
         at_once = entirely or self._durability == "group" or not self.connected
@@ -179,11 +185,14 @@ class Saver:
     async def _give_up(self, segment: Segment, cause: Cause) -> None:
         """The announcement is on the disk before the results are gone from it."""
         memory = self._memory
-        sent = {record.place for record in memory.window.values()}
-        self.lose(await self.backlog.gaps_without(segment, cause, but=sent))
+        self.lose(
+            await self.backlog.give_up(segment, cause, sent=lambda: [record.place for record in memory.window.values()])
+        )
         memory.read = deque(record for record in memory.read if record.place and record.place[0] != segment.number)
-        await self._save_gaps()
-        await self.backlog.drop(segment, damaged=cause == "damaged")
+        try:
+            await self._save_gaps()
+        finally:
+            await self.backlog.remove(segment, damaged=cause == "damaged")
 
     async def _save_gaps(self) -> None:
         if (gaps := self.gaps.unsaved) is not None and (self._durability != "none" or self._folder.is_dir()):

@@ -13,6 +13,7 @@ from subscriber import until
 from agent.publishers import outbox as outbox_module, saver
 from agent.publishers.frames import Entry
 from agent.publishers.outbox import Outbox
+from agent.publishers.segments import Segments
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -493,5 +494,28 @@ def test_progress_outlasts_a_kill_in_the_middle_of_the_backlog(
             await last.until_delivered()
             assert min(last.seqs()) > 20
             assert max(last.seqs()) == 100
+
+    asyncio.run(scenario())
+
+
+def test_what_an_earlier_run_lost_is_told_once_although_the_disk_refuses_at_first(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        (tmp_path / "running").write_text(_BOOT)
+        refusals = [OSError(28, "No space left on device")] * 3
+        begin = Segments.begin
+
+        def refusing(segments: Segments) -> None:
+            if refusals:
+                raise refusals.pop()
+            begin(segments)
+
+        monkeypatch.setattr(Segments, "begin", refusing)
+        async with _running(Wire(tmp_path, boot=_LATER)) as wire:
+            await until(lambda: wire.outbox.status.trouble)
+            wire.connect()
+            await wire.until_delivered()
+            assert [gap["cause"] for gap in wire.told()] == ["killed"]
 
     asyncio.run(scenario())

@@ -165,8 +165,21 @@ def test_no_more_than_the_workers_are_busy_and_what_is_too_much_is_told() -> Non
             for _ in range(70):
                 desk.requests.put(_incoming(_PNG))
             refused = [json.loads(answer.payload) for answer in desk.answers]
-            assert refused == [{"error": "64 requests wait already. Try again later."}] * 6
+            assert refused == [{"error": "Too many requests wait already. Try again later."}] * 6
             await until(lambda: len(desk.answers) == 70)
             assert desk.most_working == 2
+
+    asyncio.run(scenario())
+
+
+def test_large_requests_wait_only_as_far_as_memory_allows() -> None:
+    async def scenario() -> None:
+        async with _open() as desk:
+            for _ in range(20):
+                desk.requests.put(_incoming(_PNG + bytes(980)))
+            assert len(desk.answers) == 9, "ten times the largest size, and what came when there was room"
+            await until(lambda: len(desk.answers) == 20)
+            desk.requests.put(_incoming(_PNG))
+            await until(lambda: len(desk.answers) == 21)
 
     asyncio.run(scenario())
