@@ -69,7 +69,6 @@ class Saver:
         self._taken_over = False
         self._retry_at_s = 0.0
         self._changed = asyncio.Event()
-        self._changed.set()  # for what an earlier run left
         self._hungry = asyncio.Event()
         self._saving = asyncio.Lock()  # a group may be on its way to the disk when the rest is to follow
 
@@ -109,13 +108,13 @@ class Saver:
 
     async def _keep_saving(self) -> None:
         while True:
-            await self._changed.wait()
-            await asyncio.sleep(_LOOK_EVERY_S[self._durability])
             self._changed.clear()
             async with self._saving:
                 await self._save()
             if self._has_work():
                 self._changed.set()
+            await self._changed.wait()
+            await asyncio.sleep(_LOOK_EVERY_S[self._durability])
 
     def _has_work(self) -> bool:
         return bool(self._memory or self.backlog.size or self.gaps.unsaved is not None or not self.opened)

@@ -87,7 +87,7 @@ class Segments:
         names = sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
         boots = {int(found[1]): found[2] for name in names if (found := _NAME.fullmatch(name))}
         killed = self._killed()
-        torn = max(boots, default=None) if killed else None
+        torn = max((number for number, boot in boots.items() if boot == killed), default=None)
         examined = [self._examine(Segment(number, boot), torn_end=number == torn) for number, boot in boots.items()]
         cursor = max((cursor for _, cursor, _ in examined), default=Place(0, 0))
         segments = [segment for segment, _, _ in examined if segment.count]

@@ -90,6 +90,15 @@ def test_a_torn_end_of_a_killed_run_is_no_damage(tmp_path: Path) -> None:
     assert (_seqs(later, found), found.holes, found.killed) == ([1, 2, 3, 4, 5], (), _BOOT)
 
 
+def test_the_damaged_end_of_a_run_that_ended_cleanly_is_damage_whoever_was_killed_after_it(tmp_path: Path) -> None:
+    _segments(tmp_path).append(_entries(1, 5), _START)
+    (path,) = _files(tmp_path)
+    os.truncate(path, path.stat().st_size - 3)
+    _segments(tmp_path, _LATER).begin()
+    found = _segments(tmp_path, "01M8CCCCCCCCCCCCCCCCCCCCCC").open()
+    assert (found.holes, found.killed) == ((Hole(_BOOT, None, None),), _LATER)
+
+
 def test_a_clean_end_is_told_from_a_kill(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     segments.begin()
