@@ -24,8 +24,9 @@ _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"  # Debian keep
 class Mosquitto:
     """Skips the test where mosquitto is not installed. Keeps its files in `folder`, which must exist.
 
-    Anonymous unless `users` gives names and passwords; `config` is added to mosquitto.conf as it is. Each
-    start() serves the same port; `persistence true` in `config` makes stop(), not kill(), keep its state.
+    Anonymous unless `users` gives names and passwords; `config` is added to mosquitto.conf as it is: first come
+    settings of the one listener, like those of Certificate.listener, then further listeners. Each start() serves
+    the same port; `persistence true` in `config` makes stop(), not kill(), keep its state.
     """
 
     def __init__(self, folder: Path, *, users: dict[str, str] | None = None, config: str = "") -> None:
@@ -71,6 +72,15 @@ class Mosquitto:
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """The kernel goes on to accept connections and bytes for it; nobody answers. Until resume(), or kill()."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def set_password(self, name: str, password: str) -> None:
         """Counts at once, for a running broker too; connections that exist go on."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import struct
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-_CONNECT, _PUBLISH, _DISCONNECT = 1, 3, 14
+_CONNECT, _PUBLISH, _PUBACK, _SUBSCRIBE, _UNSUBSCRIBE, _PINGREQ, _DISCONNECT = 1, 3, 4, 8, 10, 12, 14
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,9 @@ class Published:
 class ScriptedBroker:
     """Speaks MQTT 5 (level 5) and 3.1.1 (level 4) to QoS 1 publishers; the test acknowledges for it.
 
-    `hangs_up_on` are the protocol levels whose CONNECT gets no answer but the end of the connection.
+    `hangs_up_on` are the protocol levels whose CONNECT gets no answer but the end of the connection. While it
+    `swallows`, it takes everything and answers nothing. A subscription gets the next of `suback_codes`, as long as
+    there are any.
     """
 
     def __init__(self, *, hangs_up_on: set[int] | None = None) -> None:
@@ -41,9 +42,14 @@ class ScriptedBroker:
         self._writer: asyncio.StreamWriter | None = None
         self._level = 0
         self.acknowledges = False
+        self.swallows = False
+        self.suback_codes: list[int] = []
         self.connections = 0
         self.levels: list[int] = []
+        self.connects: list[bytes] = []
         self.published: list[Published] = []
+        self.subscribed: list[bytes] = []
+        self.acknowledged: list[int] = []
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -71,26 +77,59 @@ class ScriptedBroker:
             self._writer.write(b"" if reason is None else bytes([0xE0, 2, reason, 0]))
             self._writer.close()
 
+    def deliver(self, topic: str, payload: bytes, *, number: int = 0) -> None:
+        """With QoS 1 if it has a number."""
+        assert self._writer is not None
+        name = topic.encode()
+        body = struct.pack(">H", len(name)) + name + (struct.pack(">H", number) if number else b"")
+        body += (b"\0" if self._level == 5 else b"") + payload
+        assert len(body) < 128, "the remaining length has one byte here"
+        self._writer.write(bytes([0x32 if number else 0x30, len(body)]) + body)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self.connections += 1
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        try:
             while await self._answer(reader, writer):
                 pass
-        writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        kind = (await reader.readexactly(1))[0]
+        kind = (await reader.readexactly(1))[0] >> 4
         body = await reader.readexactly(await _remaining_length(reader))
-        if kind >> 4 == _CONNECT:
-            self._level = body[6]
-            self.levels.append(self._level)
-            if self._level in self.hangs_up_on:
-                return False
-            writer.write(b"\x20\x03\0\0\0" if self._level == 5 else b"\x20\x02\0\0")
-        elif kind >> 4 == _PUBLISH:
+        if self.swallows:
+            return True
+        if kind == _CONNECT:
+            return self._accept(body, writer)
+        if kind == _PUBLISH:
             self._keep(body)
-        return kind >> 4 != _DISCONNECT
+        elif kind == _PUBACK:
+            self.acknowledged.append(int(struct.unpack_from(">H", body)[0]))
+        elif kind in {_SUBSCRIBE, _UNSUBSCRIBE}:
+            self._confirm(kind, body, writer)
+        elif kind == _PINGREQ:
+            writer.write(b"\xd0\0")
+        return kind != _DISCONNECT
+
+    def _accept(self, body: bytes, writer: asyncio.StreamWriter) -> bool:
+        self._level = body[6]
+        self.levels.append(self._level)
+        self.connects.append(body)
+        if self._level in self.hangs_up_on:
+            return False
+        writer.write(b"\x20\x03\0\0\0" if self._level == 5 else b"\x20\x02\0\0")
+        return True
+
+    def _confirm(self, kind: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+        """Of one filter only."""
+        self.subscribed.append(body)
+        properties = b"\0" if self._level == 5 else b""
+        code = bytes([self.suback_codes.pop(0) if self.suback_codes else 1]) if kind == _SUBSCRIBE else properties
+        answer = body[:2] + properties + code
+        writer.write(bytes([(kind << 4) + 16, len(answer)]) + answer)
 
     def _keep(self, body: bytes) -> None:
         length = struct.unpack_from(">H", body)[0]

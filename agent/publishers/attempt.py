@@ -4,112 +4,85 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import ssl
-import sys
-import threading
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
-from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.publishers.message import Incoming
+from agent.publishers.network import End, MqttVersion, Network
+from agent.publishers.unacknowledged import Unacknowledged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
+    from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
     from paho.mqtt.reasoncodes import ReasonCode
 
-    from agent.publishers.endpoint import Endpoint
+    from agent.publishers.endpoint import Endpoint, Patience
     from agent.publishers.message import Message
 
-MqttVersion = Literal[5, 311]
-
-_PAHO_VERSIONS = {5: MQTTProtocolVersion.MQTTv5, 311: MQTTProtocolVersion.MQTTv311}
-
+__all__ = ["Attempt", "Listener", "MqttVersion"]
 
 _MAX_UNDELIVERED = 64  # messages of QoS 0, whose flood nothing else stops
-_TLS_TROUBLE = re.compile(r"failed to receive on socket: .*\[SSL: \w+\] (.+?) \(")
+_NO_LIMIT = 65535  # of messages that an MQTT 5 broker takes at once, unless it names one
 
 
 class Listener(Protocol):
-    """Hears of an attempt on the loop's thread. Either `failed` or `ended` comes once, as the last of all."""
+    """Hears of an attempt on the loop's thread. One of `failed`, `silent` and `ended` comes, once and last of all."""
 
-    def failed(self, error: BaseException | None) -> None:
-        """No network connection came about."""
+    def failed(self, error: BaseException) -> None:
+        """No connection came about over which MQTT could be spoken."""
 
-    def accepted(self) -> None: ...
+    def accepted(self, *, receive_maximum: int) -> None:
+        """The broker takes `receive_maximum` messages without an acknowledgement from it."""
 
     def refused(self, reason: str) -> None:
-        """The broker answered no; `ended` follows."""
+        """The broker answered no; the end follows."""
 
     def acknowledged(self, number: int, failure: str | None) -> None:
         """`failure` is why an MQTT 5 broker throws the message away, None if it took it."""
 
-    def received(self, incoming: Incoming) -> None:
-        """To be acknowledged by acknowledge() when it is done."""
+    def subscribed(self, topic_filter: str, failure: str | None) -> None:
+        """`failure` is why the broker refuses it."""
 
-    def subscription_refused(self, topic: str, reason: str) -> None: ...
+    def received(self, incoming: Incoming) -> None:
+        """To be acknowledged when it is done."""
+
+    def silent(self) -> None:
+        """The broker does not answer, a CONNECT or later."""
 
     def ended(self, reason: str | None) -> None:
         """`reason` is what an MQTT 5 broker said before it hung up."""
 
 
 class Attempt:
-    """A paho client and its thread, for one network connection only; made and used on the loop's thread.
-
-    paho's own reconnecting can neither change the MQTT version nor wait longer after a refusal, and it would
-    send again what the outbox sends again as well.
-    """
+    """One network connection with what is under way on it; made and used on the loop's thread."""
 
     def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        tls: ssl.SSLContext | None,
-        version: MqttVersion,
-        answer_timeout_s: float,
-        listener: Listener,
+        self, endpoint: Endpoint, *, number: int, version: MqttVersion, patience: Patience, listener: Listener
     ) -> None:
+        self.number = number
         self._loop = asyncio.get_running_loop()
-        self._listener = listener
         self._version = version
-        self._over = False
-        self._accepted = False
-        self._answer_timeout_s = answer_timeout_s
-        self._answer_timer: asyncio.TimerHandle | None = None
-        self._undelivered = 0
-        self._subscriptions: dict[int, tuple[str, ...]] = {}
-        self._tls_trouble: str | None = None
-        self._client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=endpoint.client_id,
-            protocol=_PAHO_VERSIONS[version],
-            transport="websockets" if endpoint.websocket_path else "tcp",
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
-        self._client.max_inflight_messages_set(100)  # ours is smaller: paho shall hold nothing back
-        self._client.username_pw_set(endpoint.username, endpoint.password)
-        self._client.will_set(endpoint.will.topic, endpoint.will.payload, qos=1, retain=True)
-        if endpoint.websocket_path:
-            self._client.ws_set_options(path=endpoint.websocket_path)
-        if tls is not None:
-            self._client.tls_set_context(tls)
-            self._client.on_log = self._log
+        self._patience = patience
+        self._keepalive_s = endpoint.keepalive_s
+        self._listener = listener
+        self._over = self._opened = self._answered = False
+        self._gone = asyncio.Event()
+        self._filters: dict[int, tuple[str, ...]] = {}
+        self._unacknowledged = Unacknowledged(patience_s=endpoint.keepalive_s / 2)
+        # Two counters with one writer each need no lock: the network's thread takes, the loop's delivers.
+        self._taken = self._delivered = 0
+        self._network = Network(endpoint, version=version)
+        self._client = self._network.client
         self._listen()
-        self._client.connect_async(
-            endpoint.host,
-            endpoint.port,
-            endpoint.keepalive_s,
-            properties=_bounds(endpoint) if version == 5 else None,
+        self._timer = self._loop.call_later(patience.network_s, self._no_network)
+        self._network.run(
+            on_open=lambda: self._hop(self._await_answer), on_end=lambda end: self._hop(self._finish, end)
         )
-        self._client.loop_start()
 
     def publish(self, message: Message) -> int:
         """Hands a message to paho with QoS 1 and returns the number that `acknowledged` will tell."""
@@ -117,119 +90,56 @@ class Attempt:
         if message.correlation is not None and self._version == 5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.CorrelationData = message.correlation
-        return self._client.publish(
-            message.topic, message.payload, qos=1, retain=message.retain, properties=properties
-        ).mid
+        number = self._client.publish(message.topic, message.payload, 1, message.retain, properties).mid
+        self._expect_answer(number, size=len(message.payload))
+        return number
 
-    def subscribe(self, topics: tuple[str, ...]) -> None:
+    def subscribe(self, filters: tuple[str, ...]) -> None:
         """With QoS 1."""
-        if self._version == 5:
-            _, number = self._client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics])
-        else:
-            _, number = self._client.subscribe([(topic, 1) for topic in topics])
-        if number is not None:
-            self._subscriptions[number] = topics
+        _, number = self._client.subscribe([(topic_filter, 1) for topic_filter in filters])
+        if number is not None:  # the connection has not ended
+            self._filters[number] = filters
+            self._expect_answer(number)
 
-    def unsubscribe(self, topics: tuple[str, ...]) -> None:
-        self._client.unsubscribe(list(topics))
+    def unsubscribe(self, filters: tuple[str, ...]) -> None:
+        _, number = self._client.unsubscribe(list(filters))
+        if number is not None:
+            self._expect_answer(number)
 
     def acknowledge(self, number: int, qos: int) -> None:
-        if qos and not self._over:
-            self._client.ack(number, qos)
-
-    def abandon(self) -> None:
-        """The link is dead: tells the listener nothing more."""
-        self._give_up()
+        self._client.ack(number, qos)
 
     async def close(self, *, timeout_s: float) -> None:
         """Disconnects cleanly, so that no last will follows, and tells the listener nothing more."""
-        gone = self._give_up()
-        with anyio.move_on_after(timeout_s):
-            await gone.wait()
-
-    def _give_up(self) -> asyncio.Event:
-        """The event is set once paho's thread has ended."""
         self._end()
-        self._client.disconnect()
-        gone = asyncio.Event()
-        # A daemon, not asyncio.to_thread: a host that does not answer may hold paho's thread for seconds, and
-        # the default executor would make the whole process wait for it.
-        threading.Thread(target=self._join, args=(gone,), name="mqtt-close", daemon=True).start()
-        return gone
-
-    def _join(self, gone: asyncio.Event) -> None:
-        self._client.loop_stop()
-        self._client.disconnect()  # paho forgets the first one while it waits for the network
-        self._hop(gone.set)
+        self._network.disconnect()
+        with anyio.move_on_after(timeout_s):
+            await self._gone.wait()
+        self._network.abandon()
 
     def _listen(self) -> None:
-        """Paho calls these in its own thread, partly under its locks: they only hand over to the loop."""
-        listener = self._listener
+        """Paho calls these in the network's thread, partly under its locks: they only hand over to the loop."""
 
-        def on_socket_open(_c: Client, _u: object, _s: object) -> None:
-            self._hop(self._await_answer)
-
-        def on_connect(_c: Client, _u: object, _f: ConnectFlags, reason: ReasonCode, _p: object) -> None:
-            self._hop(self._answered, str(reason) if reason.is_failure else None)
+        def on_connect(_c: Client, _u: object, _f: ConnectFlags, reason: ReasonCode, told: Properties | None) -> None:
+            self._hop(self._answer, _failure(reason), getattr(told, "ReceiveMaximum", _NO_LIMIT))
 
         def on_publish(_c: Client, _u: object, mid: int, reason: ReasonCode, _p: object) -> None:
-            self._hop(self._acknowledged, mid, str(reason) if reason.is_failure else None)
-
-        def on_message(_c: Client, _u: object, message: MQTTMessage) -> None:
-            if message.qos == 0 and self._undelivered >= _MAX_UNDELIVERED:
-                return
-            self._undelivered += 1
-            self._hop(self._deliver, message)
+            self._hop(self._acknowledge, mid, _failure(reason))
 
         def on_subscribe(_c: Client, _u: object, mid: int, reasons: list[ReasonCode], _p: object) -> None:
-            self._hop(self._subscribed, mid, [str(reason) if reason.is_failure else None for reason in reasons])
+            self._hop(self._subscribe, mid, [_failure(reason) for reason in reasons])
 
-        def on_connect_fail(_c: Client, _u: object) -> None:
-            self._hop(self._finish, listener.failed, sys.exc_info()[1])  # paho is in its except clause
+        def on_unsubscribe(_c: Client, _u: object, mid: int, _r: object, _p: object) -> None:
+            self._hop(self._subscribe, mid, [])
 
-        def on_disconnect(_c: Client, _u: object, flags: DisconnectFlags, reason: ReasonCode, _p: object) -> None:
-            told = flags.is_disconnect_packet_from_server
-            if self._tls_trouble is not None:
-                self._hop(self._finish, listener.failed, ssl.SSLError(self._tls_trouble))
-            else:
-                self._hop(self._finish, listener.ended, str(reason) if told else None)
+        def on_message(_c: Client, _u: object, message: MQTTMessage) -> None:
+            if message.qos > 0 or self._taken - self._delivered < _MAX_UNDELIVERED:
+                self._taken += 1
+                self._hop(self._deliver, message)
 
-        self._client.on_socket_open = on_socket_open
-        self._client.on_connect = on_connect
-        self._client.on_publish = on_publish
-        self._client.on_message = on_message
-        self._client.on_subscribe = on_subscribe
-        self._client.on_connect_fail = on_connect_fail
-        self._client.on_disconnect = on_disconnect
-
-    def _log(self, _client: Client, _userdata: object, _level: int, line: str) -> None:
-        """With TLS 1.3 a broker refuses a certificate after the handshake, which paho tells to its log only."""
-        if self._accepted:
-            self._client.on_log = None
-        elif (found := _TLS_TROUBLE.search(line)) is not None:
-            self._tls_trouble = found[1]
-
-    def _deliver(self, message: MQTTMessage) -> None:
-        self._undelivered -= 1
-        if self._over:
-            return
-        properties = message.properties
-        self._listener.received(
-            Incoming(
-                message.topic,
-                bytes(message.payload),
-                retained=message.retain,
-                response_topic=getattr(properties, "ResponseTopic", None),
-                correlation=getattr(properties, "CorrelationData", None),
-                receipt=(id(self), message.mid, message.qos),
-            )
-        )
-
-    def _subscribed(self, number: int, failures: list[str | None]) -> None:
-        topics = self._subscriptions.pop(number, ())
-        for topic, failure in zip(topics, failures, strict=False):
-            if failure is not None and not self._over:
-                self._listener.subscription_refused(topic, failure)
+        client = self._client
+        client.on_connect, client.on_publish, client.on_message = on_connect, on_publish, on_message
+        client.on_subscribe, client.on_unsubscribe = on_subscribe, on_unsubscribe
 
     def _hop(self, call: Callable[..., object], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
@@ -237,47 +147,108 @@ class Attempt:
 
     def _await_answer(self) -> None:
         if not self._over:
-            self._answer_timer = self._loop.call_later(self._answer_timeout_s, self._unanswered)
+            self._opened = True
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self._patience.answer_s, self._unanswered)
+
+    def _no_network(self) -> None:
+        self._give_up()
+        self._listener.failed(TimeoutError("the network connection does not come about"))
 
     def _unanswered(self) -> None:
         self._give_up()
-        self._listener.ended(None)
+        self._network.disconnect()
+        self._listener.silent()
 
-    def _answered(self, refusal: str | None) -> None:
+    def _fall_silent(self) -> None:
+        """Without a DISCONNECT: should it reach the broker after all, then the last will tells that we were away."""
+        self._give_up()
+        self._listener.silent()
+
+    def _answer(self, refusal: str | None, receive_maximum: int) -> None:
         if self._over:
             return
-        self._stop_timer()
-        self._accepted = refusal is None
+        self._answered = True
+        self._timer.cancel()
         if refusal is None:
-            self._listener.accepted()
+            self._watch()
+            self._listener.accepted(receive_maximum=receive_maximum)
         else:
             self._listener.refused(refusal)
 
-    def _acknowledged(self, number: int, failure: str | None) -> None:
+    def _expect_answer(self, number: int, *, size: int = 0) -> None:
+        self._unacknowledged.add(number, size=size, now_s=self._loop.time())
+
+    def _watch(self, *, was_overdue: bool = False) -> None:
+        """Overdue twice in a row: this process may have been stopped, and the answers wait to be read."""
+        is_overdue = self._unacknowledged.is_overdue(self._loop.time())
+        if is_overdue and was_overdue:
+            self._fall_silent()
+        else:
+            self._timer = self._loop.call_later(self._keepalive_s / 16, lambda: self._watch(was_overdue=is_overdue))
+
+    def _acknowledge(self, number: int, failure: str | None) -> None:
         if not self._over:
+            self._unacknowledged.discard(number, now_s=self._loop.time())
             self._listener.acknowledged(number, failure)
 
-    def _finish(self, event: Callable[..., None], told: object) -> None:
-        """Paho may report the end of a connection twice."""
-        if not self._over:
-            self._end()
-            event(told)
+    def _subscribe(self, number: int, failures: list[str | None]) -> None:
+        if self._over:
+            return
+        self._unacknowledged.discard(number, now_s=self._loop.time())
+        for topic_filter, failure in zip(self._filters.pop(number, ()), failures, strict=False):
+            self._listener.subscribed(topic_filter, failure)
+
+    def _deliver(self, message: MQTTMessage) -> None:
+        self._delivered += 1
+        if self._over:
+            return
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # nobody can have asked for it
+            return
+        properties = message.properties
+        self._listener.received(
+            Incoming(
+                topic,
+                bytes(message.payload),
+                retained=message.retain,
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation=getattr(properties, "CorrelationData", None),
+                receipt=(self.number, message.mid, message.qos),
+            )
+        )
+
+    def _finish(self, end: End) -> None:
+        self._gone.set()
+        if self._over:
+            return
+        self._end()
+        if end.error is not None and not self._answered and (not self._opened or _is_final(end.error)):
+            self._listener.failed(end.error)
+        elif end.silent:
+            self._listener.silent()
+        else:
+            self._listener.ended(end.told or _oddity(end.error))
+
+    def _give_up(self) -> None:
+        self._end()
+        self._network.abandon()
 
     def _end(self) -> None:
-        """Without its way back to here the paho client is freed, and closes its sockets, with its thread."""
         self._over = True
-        self._stop_timer()
-        client = self._client
-        client.on_socket_open = client.on_connect = client.on_publish = None
-        client.on_connect_fail = client.on_disconnect = client.on_message = client.on_subscribe = client.on_log = None
-
-    def _stop_timer(self) -> None:
-        if self._answer_timer is not None:
-            self._answer_timer.cancel()
+        self._timer.cancel()
+        self._network.forget_callbacks()
 
 
-def _bounds(endpoint: Endpoint) -> Properties:
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.ReceiveMaximum = endpoint.receive_maximum
-    properties.MaximumPacketSize = endpoint.max_packet_bytes
-    return properties
+def _failure(reason: ReasonCode) -> str | None:
+    return str(reason) if reason.is_failure else None
+
+
+def _is_final(error: BaseException) -> bool:
+    """A broker may end a connection because it does not know the version of MQTT, but not in this way."""
+    return isinstance(error, ssl.SSLError) or not isinstance(error, OSError)
+
+
+def _oddity(error: BaseException | None) -> str | None:
+    return None if error is None or isinstance(error, OSError) else repr(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import ConfigError
 
@@ -24,25 +24,63 @@ class Tls:
 
     def context(self) -> ssl.SSLContext:
         """TLS 1.2 or later; the broker's certificate and its host name are checked. Raises ConfigError."""
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"mqtt.ca_file {self.ca_file} cannot be used: {_reason(error)}.") from None
-        if self.cert_file is not None:
-            try:
-                context.load_cert_chain(self.cert_file, self.key_file)
-            except (OSError, ssl.SSLError) as error:
-                files = f"mqtt.cert_file {self.cert_file} with mqtt.key_file {self.key_file}"
-                raise ConfigError(f"{files} cannot be used: {_reason(error)}.") from None
+        # Not create_default_context(): from Python 3.13 on it refuses many authorities that people made themselves.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslsocket_class = _Socket
+        self._load_authorities(context)
+        self._load_own_certificate(context)
         return context
+
+    def _load_authorities(self, context: ssl.SSLContext) -> None:
+        if self.ca_file is None:
+            context.load_default_certs()
+            return
+        _check_pem("mqtt.ca_file", self.ca_file, b"CERTIFICATE-----", "certificate")
+        try:
+            context.load_verify_locations(self.ca_file)
+        except ssl.SSLError:
+            raise ConfigError(f"mqtt.ca_file {self.ca_file} is damaged: copy it again.") from None
+
+    def _load_own_certificate(self, context: ssl.SSLContext) -> None:
+        if self.cert_file is None:
+            return
+        key_file = self.key_file or self.cert_file
+        _check_pem("mqtt.cert_file", self.cert_file, b"CERTIFICATE-----", "certificate")
+        _check_pem("mqtt.key_file", key_file, b"PRIVATE KEY-----", "private key")
+        try:
+            # Without any password OpenSSL would ask for that of an encrypted key on the terminal.
+            context.load_cert_chain(self.cert_file, key_file, password="")
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                raise ConfigError(
+                    f"mqtt.key_file {key_file} is not the key of mqtt.cert_file {self.cert_file}: give the two that "
+                    "were made together."
+                ) from None
+            raise ConfigError(
+                f"mqtt.cert_file {self.cert_file} or mqtt.key_file {key_file} is damaged or encrypted: copy it again, "
+                "and give the key without a passphrase."
+            ) from None
+
+
+class _Socket(ssl.SSLSocket):
+    """paho forgets to close one whose handshake fails."""
+
+    def do_handshake(self, *arguments: Any) -> None:
+        try:
+            super().do_handshake(*arguments)
+        except OSError:
+            self.close()
+            raise
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the broker is and who connects. Bounds of what it may send are MQTT 5's.
+    """Where the broker is and who connects.
 
-    After `keepalive_s` of silence it is asked for a sign of life. It sends at most `receive_maximum` messages of QoS 1
-    without an acknowledgement.
+    Within one and a half times `keepalive_s` it is known that a broker answers no more. MQTT 5 tells it to send at
+    most `receive_maximum` messages of QoS 1 without an acknowledgement, and none above `max_packet_bytes`; MQTT 3.1.1
+    cannot.
     """
 
     host: str
@@ -54,26 +92,28 @@ class Endpoint:
     tls: Tls | None = None
     websocket_path: str | None = None
     receive_maximum: int = 8
-    max_packet_bytes: int = 32 << 20
+    max_packet_bytes: int | None = 32 << 20
     keepalive_s: int = 30
 
     @property
     def address(self) -> str:
         return f"{self.host}:{self.port}"
 
-    def check_host(self) -> None:
-        """Raises ConfigError: paho's thread would die of such a name without a word."""
+    def check(self) -> None:
+        """Raises ConfigError for a host that cannot be one, and for certificates that cannot be used."""
         try:
             usable = bool(self.host.encode("idna"))
         except UnicodeError:
             usable = False
         if not usable:
             raise ConfigError(f"mqtt.host is {self.host!r}, which is no host name: give the broker's name or address.")
+        if self.tls is not None:
+            self.tls.context()
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait for the answer to a CONNECT, and before the next try.
+    """How long to wait for the network and the answer to a CONNECT, and before the next try.
 
     The pauses double from `first_retry_s` to `max_retry_s`, and begin anew after a connection that lasted `proven_s`;
     a broker that said no is left alone for `refused_retry_s`. Each pause is cut by up to a half, so that many devices
@@ -85,9 +125,14 @@ class Patience:
     max_retry_s: float = 15.0
     refused_retry_s: float = 30.0
     proven_s: float = 30.0
+    network_s: float = 60.0
 
 
-def _reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return {"KEY_VALUES_MISMATCH": "the key is not the certificate's"}.get(error.reason or "", "it is no PEM file")
-    return error.strerror or str(error)
+def _check_pem(setting: str, file: Path, mark: bytes, content: str) -> None:
+    """OpenSSL does not say which of two files it means."""
+    try:
+        there = mark in file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{setting} {file} cannot be read: {error.strerror}.") from None
+    if not there:
+        raise ConfigError(f"{setting} {file} holds no {content} in PEM format.")

@@ -234,7 +234,7 @@ class MqttPublisher:
             self._pump()
 
     def _room(self) -> int:
-        return _WINDOW - len(self._unacknowledged)
+        return min(_WINDOW, self._connection.receive_maximum) - len(self._unacknowledged)
 
     def _send(self, message: Message) -> int:
         number = self._connection.publish(message)
