@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ def replace_file(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     aside.replace(path)
     flush_folder(path.parent)
+
+
+def set_aside(path: Path) -> None:
+    """Keeps what is there as `<name>.damaged`, in the place of the one before. Raises OSError."""
+    aside = path.with_name(f"{path.name}.damaged")
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    path.replace(aside)
 
 
 def flush_folder(folder: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from agent.durable import replace_file
+from agent.durable import replace_file, set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,13 +46,14 @@ class Gaps:
         self._saved: list[Gap] = []
 
     def load(self) -> list[Gap]:
-        """What an earlier run left; blocks. A damaged file tells nothing: it was replaced whole, so a disk failed."""
+        """What an earlier run left; blocks. A damaged file tells nothing, and is set aside. Raises OSError."""
         try:
             return [Gap(**gap) for gap in json.loads(self._path.read_bytes())]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, TypeError):
+        except (IsADirectoryError, ValueError, TypeError):
             _logger.warning("%s cannot be read: gaps in the results that it told are not announced.", self._path)
+            set_aside(self._path)
             return []
 
     def add(self, gaps: Iterable[Gap]) -> None:

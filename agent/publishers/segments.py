@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.durable import flush_folder, replace_file
+from agent.durable import flush_folder, replace_file, set_aside
 from agent.publishers.frames import Entry, Frame, Place, encode, walk
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NAME = re.compile(r"(\d{12})-([0-9A-Z]{26})\.segment")
-_SET_ASIDE = ".damaged"
 _RUNNING = "running"
 _FRAME_ENTRIES = 256
 
@@ -104,7 +103,10 @@ class Segments:
 
     def begin(self) -> None:
         """Notes that from now on there may be results in memory only."""
-        replace_file(self._folder / _RUNNING, self._boot.encode())
+        marker = self._folder / _RUNNING
+        if marker.is_dir():
+            set_aside(marker)
+        replace_file(marker, self._boot.encode())
 
     def end(self) -> None:
         """Notes that there are none any more."""
@@ -157,11 +159,10 @@ class Segments:
     def set_aside(self, segment: Segment) -> None:
         """Keeps the newest damaged file, for whoever wants to look at it."""
         self._let_go(segment)
-        for older in self._folder.glob(f"*{_SET_ASIDE}"):
+        for older in self._folder.glob("*.segment.damaged"):
             shutil.rmtree(older) if older.is_dir() else older.unlink()
-        path = self._path(segment)
         with contextlib.suppress(FileNotFoundError):
-            path.replace(path.with_name(path.name + _SET_ASIDE))
+            set_aside(self._path(segment))
 
     def _write(self, segment: Segment, frames: bytes) -> None:
         """A failed write leaves nothing behind, as half a frame would look like damage."""

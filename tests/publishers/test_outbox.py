@@ -445,6 +445,21 @@ def test_a_damaged_list_of_gaps_keeps_nothing_from_working(tmp_path: Path, quick
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("name", ["running", "gaps.json"])
+def test_a_folder_in_a_files_place_is_set_aside(tmp_path: Path, quick: None, name: str) -> None:
+    async def scenario() -> None:
+        (tmp_path / name / "full").mkdir(parents=True)
+        (tmp_path / f"{name}.damaged" / "full").mkdir(parents=True)
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(3)
+            wire.connect()
+            await wire.until_delivered()
+            assert wire.outbox.status.trouble is None
+            assert _files(tmp_path) == sorted([f"{name}.damaged", "running"])
+
+    asyncio.run(scenario())
+
+
 def test_what_the_broker_refuses_is_announced(tmp_path: Path, quick: None) -> None:
     async def scenario() -> None:
         async with _running(Wire(tmp_path)) as wire:
