@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from agent.classification import ModelIdentity
     from agent.errors import AgentError, ModelError
-    from agent.publishers.mqtt import MqttStatus
+    from agent.publishers.session import MqttStatus
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)

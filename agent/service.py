@@ -41,7 +41,8 @@ from agent.publishers import home_assistant
 from agent.publishers.broker import EmbeddedBroker
 from agent.publishers.commands import Actions
 from agent.publishers.endpoint import Endpoint, Tls
-from agent.publishers.mqtt import MqttPublisher, Storage, presence
+from agent.publishers.mqtt import MqttPublisher
+from agent.publishers.session import Storage, presence
 from agent.rest.app import create_app
 from agent.sources.camera import Camera
 from agent.sources.files import ImageFolder, VideoFile

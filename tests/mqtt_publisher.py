@@ -7,7 +7,8 @@ from typing import Any
 
 from agent.publishers.commands import Actions
 from agent.publishers.endpoint import Endpoint, Patience
-from agent.publishers.mqtt import MqttPublisher, Storage, presence
+from agent.publishers.mqtt import MqttPublisher
+from agent.publishers.session import Storage, presence
 
 _QUICK = Patience(first_retry_s=0.05, max_retry_s=0.1)
 

@@ -5,8 +5,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.classification import Category, Classification, ModelIdentity, Timing
 from agent.errors import BusyError, ImageDamagedError, ModelError, ModelNotFoundError
 from agent.metrics import Metrics
-from agent.publishers.mqtt import MqttStatus
 from agent.publishers.outbox import OutboxStatus
+from agent.publishers.session import MqttStatus
 
 MODEL = ModelIdentity("birds", 2, "ab" * 32)
 CANARY = ModelIdentity("birds", 3, "cd" * 32)

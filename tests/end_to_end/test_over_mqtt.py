@@ -103,7 +103,7 @@ def test_a_queue_of_images_is_shared_out_among_agents(
         wait_until(lambda: second.get("/readyz").is_success, what="the second agent is ready")
         wait_until(lambda: heard.payloads("second/status") == ["online"], what="it is at the broker")
         image = base64.b64encode(digit_png()).decode()
-        messages = [
+        messages: list[Any] = [
             (
                 "edge-agent/classify",
                 json.dumps({"image": image, "reply_to": "my/work", "correlation": number}),

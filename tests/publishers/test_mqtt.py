@@ -27,12 +27,14 @@ from agent.classification import (
     Timing,
 )
 from agent.publishers.endpoint import Patience
-from agent.publishers.mqtt import MqttPublisher, MqttStatus
 from agent.publishers.outbox import OutboxStatus
+from agent.publishers.session import MqttStatus
 from agent.status import CameraStatus, ModelStatus, Rejection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from agent.publishers.mqtt import MqttPublisher
 
 _BASE = "edge-agent/pi-1"
 _BIRDS = ModelIdentity(name="birds", version=7, sha256="0" * 64)
