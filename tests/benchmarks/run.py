@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks import classify_call, conversion, footprint, model_swap, predict_rate
+from benchmarks import classify_call, conversion, delivery, footprint, model_swap, predict_rate
 from benchmarks.material import CACHE, models
 from rich.console import Console
 from rich.table import Table
@@ -50,6 +50,7 @@ def _figures() -> Iterator[Figure | Skipped]:
     yield from predict_rate.figures(model)
     yield from model_swap.figures(model)
     yield from footprint.figures(model)
+    yield from delivery.figures()
 
 
 def _print(figures: list[Figure | Skipped]) -> None:
