@@ -142,7 +142,7 @@ class Backlog:
         """What is lost with it: neither acknowledged nor sent by then. Nothing more is read of it; remove() follows."""
         try:
             entries, _ = await self.in_thread(self._segments.read, segment, 0, segment.count)
-        except DamagedError:
+        except (DamagedError, OSError):
             entries = None
         waiting = self._of(segment.number)
         if waiting is None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from agent.publishers.gaps import Cause, Gap
     from agent.publishers.saver import Durability
 
-_KEPT_FREE = 4  # of the window, for what is made now
 _BACKLOG_PER_TICK, _TICK_S = 5, 0.02  # 250 results a second
 
 _logger = logging.getLogger(__name__)
@@ -41,8 +40,9 @@ class Outbox:
     """At least once to the broker; what is lost is announced. One event loop.
 
     `send` publishes an entry, `late` or not, and `announce` a gap; both return the number under which the
-    acknowledgement will come. `room` says how many messages may still be sent without one. run() must run for as
-    long as anything shall reach the disk or come from it. Where it does, and when, is the saver's.
+    acknowledgement will come. `room` says how many messages may still be sent without one, and `backlog_room` how many
+    that are not made just now. run() must run for as long as anything shall reach the disk or come from it. Where it
+    does, and when, is the saver's.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Outbox:
         send: Callable[[Entry, bool], int],
         announce: Callable[[Gap], int],
         room: Callable[[], int],
+        backlog_room: Callable[[], int],
         durability: Durability,
         max_bytes: int,
         max_age_s: float,
@@ -60,6 +61,7 @@ class Outbox:
         self._send = send
         self._announce = announce
         self._room = room
+        self._backlog_room = backlog_room
         self._max_age_s = max_age_s
         self._memory = Memory()
         self._saver = Saver(
@@ -105,7 +107,8 @@ class Outbox:
     def acknowledge(self, number: int, failure: str | None = None) -> None:
         """Ignores numbers that are not of this outbox. What the broker refuses for good is a gap."""
         if (gap := self._announced.pop(number, None)) is not None:
-            self._saver.gaps.done(gap)
+            if failure is None:  # else it is told again at the next connect
+                self._saver.gaps.done(gap)
         elif (record := self._memory.window.pop(number, None)) is not None:
             record.acknowledged = True
             if record.place is not None:
@@ -160,7 +163,7 @@ class Outbox:
         memory, saver = self._memory, self._saver
         if memory.fresh and saver.may_be_sent(memory.fresh[0]):
             return memory.take(memory.fresh)
-        if self._room() <= _KEPT_FREE or not self._allowance:
+        if self._backlog_room() <= 0 or not self._allowance:
             return None
         if memory.read:
             self._allowance -= 1
@@ -176,4 +179,6 @@ class Outbox:
         self.pump()
 
     def _lose(self, record: Record, cause: Cause) -> None:
+        """It may be on its way to the disk, from where nobody shall read it then."""
+        record.acknowledged = True
         self._saver.lose(gaps_of(record.entry.boot, [record.entry.seq], cause))

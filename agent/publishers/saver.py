@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from agent.publishers.frames import Entry, Place
     from agent.publishers.gaps import Cause
     from agent.publishers.segments import Found, Segment
 
@@ -207,11 +208,7 @@ class Saver:
 
     async def _read_ahead(self) -> None:
         try:
-            found = await self.backlog.read(_READ_AHEAD)
-        except DamagedError as error:
-            async with self._saving:
-                await self._give_up(error.segment, "damaged")
-            return
+            found = await self._read()
         except OSError as error:
             self._fail(error)
             await asyncio.sleep(_RETRY_S)
@@ -219,6 +216,15 @@ class Saver:
         known = self._memory.places()
         self._memory.read.extend(Record(entry, place=place, late=True) for place, entry in found if place not in known)
         self.exhausted = not found
+
+    async def _read(self) -> list[tuple[Place, Entry]]:
+        try:
+            return await self.backlog.read(_READ_AHEAD)
+        except DamagedError as error:
+            damaged = error.segment
+        async with self._saving:
+            await self._give_up(damaged, "damaged")
+        return await self._read()
 
     def _fail(self, error: OSError) -> None:
         trouble = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(\d{12})-([0-9A-Z]{26})\.segment")
 _RUNNING = "running"
+_GONE = (errno.ENOENT, errno.EIO)  # a file, or a sector of it
 _FRAME_ENTRIES = 256
 
 
@@ -44,6 +46,7 @@ class Segment:
 class Hole:
     """What a damaged file does not tell: `before` and `after` are the seqs around it, where they are known."""
 
+    segment: int
     boot: str
     before: int | None
     after: int | None
@@ -57,6 +60,9 @@ class Found:
     cursor: Place
     killed: str | None
     holes: tuple[Hole, ...]
+
+
+_logger = logging.getLogger(__name__)
 
 
 class DamagedError(Exception):
@@ -80,6 +86,7 @@ class Segments:
         self._reserve_bytes = reserve_bytes
         self._active: Segment | None = None
         self._next_number = 1
+        self._holes: list[Hole] = []
 
     def open(self) -> Found:
         """Reads every segment once, sets aside what is damaged and removes what was acknowledged."""
@@ -87,18 +94,23 @@ class Segments:
         boots = {int(found[1]): found[2] for name in names if (found := _NAME.fullmatch(name))}
         killed = self._killed()
         torn = max((number for number, boot in boots.items() if boot == killed), default=None)
-        examined = [self._examine(Segment(number, boot), torn_end=number == torn) for number, boot in boots.items()]
-        cursor = max((cursor for _, cursor, _ in examined), default=Place(0, 0))
-        segments = [segment for segment, _, _ in examined if segment.count]
+        cursor, segments = Place(0, 0), []
+        for number, boot in boots.items():
+            segment = Segment(number, boot)
+            cursor = max(cursor, self._examine(segment, torn_end=number == torn))
+            segments.append(segment)
+        if cursor.segment in {hole.segment for hole in self._holes}:
+            cursor = Place(cursor.segment, 0)  # what is gone from it may have been counted
         self._next_number = max([*boots, cursor.segment], default=0) + 1
         for segment in segments:
-            if _is_acknowledged(segment, cursor):
+            if segment.count and _is_acknowledged(segment, cursor):
                 self.remove(segment)
+        holes, self._holes = tuple(self._holes), []
         return Found(
-            segments=tuple(segment for segment in segments if not _is_acknowledged(segment, cursor)),
+            segments=tuple(each for each in segments if each.count and not _is_acknowledged(each, cursor)),
             cursor=cursor,
             killed=killed,
-            holes=tuple(hole for _, _, holes in examined for hole in holes),
+            holes=holes,
         )
 
     def begin(self) -> None:
@@ -140,7 +152,9 @@ class Segments:
             with self._path(segment).open("rb") as file:
                 file.seek(offset)
                 data = file.read(segment.size - offset)
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
             raise DamagedError(segment) from None
         entries: list[Entry] = []
         for frame in walk(data) if data else [None]:
@@ -159,8 +173,7 @@ class Segments:
     def set_aside(self, segment: Segment) -> None:
         """Keeps the newest damaged file, for whoever wants to look at it."""
         self._let_go(segment)
-        for older in self._folder.glob("*.segment.damaged"):
-            shutil.rmtree(older) if older.is_dir() else older.unlink()
+        self._forget_damaged()
         with contextlib.suppress(FileNotFoundError):
             set_aside(self._path(segment))
 
@@ -183,29 +196,44 @@ class Segments:
             flush_folder(self._folder)
         segment.size += len(frames)
 
-    def _examine(self, segment: Segment, *, torn_end: bool) -> tuple[Segment, Place, list[Hole]]:
-        """Leaves whole frames only. The end of what a killed run wrote last may be torn, which is no damage."""
+    def _examine(self, segment: Segment, *, torn_end: bool) -> Place:
+        """Leaves whole frames only, and returns the last cursor. What a killed run wrote last may be torn.
+
+        A file that may not be read is left for a run that may.
+        """
         path = self._path(segment)
-        if not path.is_file():
+        try:
+            data = path.read_bytes()
+            segment.written_s -= max(0.0, time.time() - path.stat().st_mtime)
+        except PermissionError as error:
+            _logger.warning("%s cannot be read: %s. Give it to the user of the agent.", path, error.strerror)
+            return Place(0, 0)
+        except OSError:  # a folder in its place, or a bad sector
             self.set_aside(segment)
-            return segment, Place(0, 0), [Hole(segment.boot, None, None)]
-        data = path.read_bytes()
-        segment.written_s -= max(0.0, time.time() - path.stat().st_mtime)
+            self._holes.append(Hole(segment.number, segment.boot, None, None))
+            return Place(0, 0)
         frames = list(walk(data)) or [None]
+        holes = _holes(segment, frames, torn_end=torn_end)
         whole = [frame for frame in frames if frame]
-        filled = [frame for frame in whole if frame.count]
-        segment.size = sum(len(frame.raw) for frame in whole)
-        segment.count = sum(frame.count for frame in filled)
-        if filled:
-            segment.seqs = filled[0].seqs[0], filled[-1].seqs[1]
-        holes = _holes(segment.boot, frames, torn_end=torn_end)
-        if holes:
-            self.set_aside(segment)
-        if not filled:
+        if len(whole) < len(frames):
+            self._repair(segment, whole, keep=bool(holes))
+        self._holes += holes
+        _describe(segment, whole)
+        if not segment.count:
             path.unlink(missing_ok=True)
-        elif len(whole) < len(frames):
-            replace_file(path, b"".join(frame.raw for frame in whole))
-        return segment, max((frame.cursor for frame in whole), default=Place(0, 0)), holes
+        return max((frame.cursor for frame in whole), default=Place(0, 0))
+
+    def _repair(self, segment: Segment, whole: list[Frame], *, keep: bool) -> None:
+        """With `keep` the damaged file stays beside it. Whatever fails, what is readable stays."""
+        path = self._path(segment)
+        if keep:
+            self._forget_damaged()
+            os.link(path, path.with_name(f"{path.name}.damaged"))
+        replace_file(path, b"".join(frame.raw for frame in whole))
+
+    def _forget_damaged(self) -> None:
+        for older in self._folder.glob("*.segment.damaged"):
+            shutil.rmtree(older) if older.is_dir() else older.unlink()
 
     def _killed(self) -> str | None:
         marker = self._folder / _RUNNING
@@ -231,15 +259,23 @@ def _is_acknowledged(segment: Segment, cursor: Place) -> bool:
     return segment.number < cursor.segment or (segment.number == cursor.segment and cursor.entry >= segment.count)
 
 
-def _holes(boot: str, frames: list[Frame | None], *, torn_end: bool) -> list[Hole]:
+def _describe(segment: Segment, frames: list[Frame]) -> None:
+    filled = [frame for frame in frames if frame.count]
+    segment.size = sum(len(frame.raw) for frame in frames)
+    segment.count = sum(frame.count for frame in filled)
+    if filled:
+        segment.seqs = filled[0].seqs[0], filled[-1].seqs[1]
+
+
+def _holes(segment: Segment, frames: list[Frame | None], *, torn_end: bool) -> list[Hole]:
     holes, before, open_hole = [], None, False
     for frame in frames:
         if frame is None:
             open_hole = True
         elif frame.count:
             if open_hole:
-                holes.append(Hole(boot, before, frame.seqs[0]))
+                holes.append(Hole(segment.number, segment.boot, before, frame.seqs[0]))
             before, open_hole = frame.seqs[1], False
     if open_hole and not torn_end:
-        holes.append(Hole(boot, before, None))
+        holes.append(Hole(segment.number, segment.boot, before, None))
     return holes

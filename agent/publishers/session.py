@@ -105,6 +105,7 @@ class Session:
             send=self._send_result,
             announce=self._announce,
             room=self._room,
+            backlog_room=self._backlog_room,
             durability=storage.durability,
             max_bytes=storage.max_bytes,
             max_age_s=storage.max_age_s,
@@ -157,8 +158,16 @@ class Session:
         await self._connection.close(timeout_s=max(0.0, deadline_s - anyio.current_time()))
         await self.outbox.close()
 
+    @property
+    def _window(self) -> int:
+        return min(_WINDOW, self._connection.receive_maximum)
+
     def _room(self) -> int:
-        return min(_WINDOW, self._connection.receive_maximum) - len(self._unacknowledged)
+        return self._window - len(self._unacknowledged)
+
+    def _backlog_room(self) -> int:
+        """A fifth of the window is kept free for what is made now."""
+        return self._room() - self._window // 5
 
     def _send(self, message: Message) -> int:
         number = self._connection.publish(message)

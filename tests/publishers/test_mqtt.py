@@ -28,7 +28,7 @@ from agent.classification import (
 )
 from agent.publishers.endpoint import Patience
 from agent.publishers.outbox import OutboxStatus
-from agent.publishers.session import MqttStatus
+from agent.publishers.session import MqttStatus, Storage
 from agent.status import CameraStatus, ModelStatus, Rejection
 
 if TYPE_CHECKING:
@@ -178,6 +178,22 @@ def test_results_of_an_outage_arrive_afterwards_once_each_and_in_order(tmp_path:
             ],
             "timing_ms": {"decode": 0.0, "preprocess": 1.1, "invoke": 1.7, "total": 3.3},
         }
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.mosquitto
+def test_a_broker_that_takes_two_messages_at_a_time_gets_the_backlog_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        camera, storage = Camera(), Storage(tmp_path / "outbox")
+        earlier = mqtt_publisher(free_port(), storage=storage)
+        for _ in range(30):
+            earlier.publish_result(camera.result(), camera=True)
+        await earlier.close(0.1)
+        with Mosquitto(tmp_path, config="max_inflight_messages 2") as broker, Subscriber(broker.port) as live:
+            async with _started(broker.port, storage=storage, boot="01M8BBBBBBBBBBBBBBBBBBBBBB"):
+                await until(lambda: len(live.of("/front/result")) == 30)
+                assert all(message.json["replayed"] for message in live.of("/front/result"))
 
     asyncio.run(scenario())
 

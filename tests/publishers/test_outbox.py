@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import random
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,14 @@ _WINDOW = 20
 class Wire:
     """A broker that acknowledges when it is told to, behind an outbox."""
 
-    def __init__(self, folder: Path, *, boot: str = _BOOT, durability: Durability = "spill", **bounds: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        boot: str = _BOOT,
+        durability: Durability = "spill",
+        **bounds: Any,
+    ) -> None:
         self.sent: list[tuple[int, Entry, bool]] = []
         self.gaps: list[tuple[int, Gap]] = []
         self.unacknowledged: set[int] = set()
@@ -44,6 +52,7 @@ class Wire:
             send=self._send,
             announce=self._announce,
             room=lambda: _WINDOW - len(self.unacknowledged),
+            backlog_room=lambda: _WINDOW - 4 - len(self.unacknowledged),
             durability=durability,
             **{"max_bytes": 1 << 20, "max_age_s": 3600.0, **bounds},
         )
@@ -532,5 +541,77 @@ def test_what_an_earlier_run_lost_is_told_once_although_the_disk_refuses_at_firs
             wire.connect()
             await wire.until_delivered()
             assert [gap["cause"] for gap in wire.told()] == ["killed"]
+
+    asyncio.run(scenario())
+
+
+def test_a_damaged_segment_on_a_disk_that_refuses_ends_nothing(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(10)
+        async with _running(Wire(tmp_path, boot=_LATER)) as later:
+            await until(lambda: later.outbox.status.messages == 10)
+            (path,) = _segments(tmp_path)
+            path.write_bytes(bytes(path.stat().st_size))
+
+            def refuse(path: Path, content: bytes) -> None:
+                raise OSError(28, "No space left on device")
+
+            with monkeypatch.context() as patch:
+                patch.setattr("agent.publishers.gaps.replace_file", refuse)
+                later.connect()
+                await until(lambda: later.outbox.status.trouble)
+            later.put(3)
+            await later.until_delivered()
+            assert later.seqs() == [1, 2, 3]
+            assert [gap["count"] for gap in later.told()] == [10]
+
+    asyncio.run(scenario())
+
+
+def test_what_memory_gives_up_while_it_is_written_is_lost_as_it_was_said(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "MAX_MEMORY_BYTES", 5_000)
+    append = Segments.append
+    writes, may_write = threading.Event(), threading.Event()
+
+    def slow(segments: Segments, *arguments: Any) -> Any:
+        writes.set()
+        assert may_write.wait(10)
+        return append(segments, *arguments)
+
+    monkeypatch.setattr(Segments, "append", slow)
+
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(5, size=998)
+            await until(writes.is_set)
+            wire.put(3, size=998)
+            may_write.set()
+            wire.connect()
+            await wire.until_delivered()
+            assert sorted(wire.seqs()) == [4, 5, 6, 7, 8]
+            assert [(gap["first_seq"], gap["count"]) for gap in wire.told()] == [(1, 3)]
+
+    asyncio.run(scenario())
+
+
+def test_a_gap_that_the_broker_refuses_is_told_again_at_the_next_connect(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        gap = {"boot": _BOOT, "first_seq": 7, "last_seq": 9, "count": 3, "cause": "max_bytes"}
+        (tmp_path / "gaps.json").write_text(json.dumps([gap]))
+        async with _running(Wire(tmp_path)) as wire:
+            wire.connect()
+            await until(lambda: wire.gaps)
+            wire.acknowledge(wire.gaps[0][0], "Not authorized")
+            await asyncio.sleep(0.05)
+            assert wire.told() == [gap]
+            wire.disconnect()
+            wire.connect()
+            await wire.until_delivered()
+            assert wire.told() == [gap, gap]
 
     asyncio.run(scenario())

@@ -96,7 +96,7 @@ def test_the_damaged_end_of_a_run_that_ended_cleanly_is_damage_whoever_was_kille
     os.truncate(path, path.stat().st_size - 3)
     _segments(tmp_path, _LATER).begin()
     found = _segments(tmp_path, "01M8CCCCCCCCCCCCCCCCCCCCCC").open()
-    assert (found.holes, found.killed) == ((Hole(_BOOT, None, None),), _LATER)
+    assert (found.holes, found.killed) == ((Hole(1, _BOOT, None, None),), _LATER)
 
 
 def test_a_clean_end_is_told_from_a_kill(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_damage_costs_its_own_frame_and_is_told_with_the_seqs_around_it(tmp_path
     path.write_bytes(content)
     later = _segments(tmp_path, _LATER)
     found = later.open()
-    assert found.holes == (Hole(_BOOT, 10, 21),)
+    assert found.holes == (Hole(1, _BOOT, 10, 21),)
     assert _seqs(later, found) == [*range(1, 11), *range(21, 31)]
     assert path.with_name(path.name + ".damaged").read_bytes() == content
     again = _segments(tmp_path, _LATER).open()
@@ -133,7 +133,7 @@ def test_a_file_of_nothing_readable_is_set_aside(tmp_path: Path, content: bytes)
     (path,) = _files(tmp_path)
     path.write_bytes(content)
     found = _segments(tmp_path, _LATER).open()
-    assert (found.segments, found.holes) == ((), (Hole(_BOOT, None, None),))
+    assert (found.segments, found.holes) == ((), (Hole(1, _BOOT, None, None),))
     assert _files(tmp_path) == []
     assert path.with_name(path.name + ".damaged").read_bytes() == content
 
@@ -215,3 +215,63 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: p
     segments.append(_entries(6, 6), _START)
     later = _segments(tmp_path, _LATER)
     assert _seqs(later, later.open()) == [1, 2, 3, 4, 5, 6]
+
+
+def test_damage_before_the_cursor_never_hides_what_is_behind_it(tmp_path: Path) -> None:
+    segments = _segments(tmp_path)
+    for seq in (1, 11, 21):
+        segments.append(_entries(seq, seq + 9), _START)
+    segments.append([], Place(1, 15))
+    (path,) = _files(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[60] ^= 1
+    path.write_bytes(content)
+    later = _segments(tmp_path, _LATER)
+    found = later.open()
+    assert (found.cursor, _seqs(later, found)) == (Place(1, 0), [*range(11, 31)])
+
+
+def test_a_repair_that_fails_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segments = _segments(tmp_path)
+    for seq in (1, 11, 21):
+        segments.append(_entries(seq, seq + 9), _START)
+    (path,) = _files(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[60] ^= 1
+    path.write_bytes(content)
+    later = _segments(tmp_path, _LATER)
+
+    def refuse(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agent.publishers.segments.replace_file", refuse)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space"):
+                later.open()
+    found = later.open()
+    assert found.holes[-1] == Hole(1, _BOOT, None, 11)
+    assert _seqs(later, found) == [*range(11, 31)]
+
+
+def test_a_file_that_cannot_be_read_keeps_nothing_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    segments = _segments(tmp_path, segment_bytes=1)
+    for seq in (1, 2, 3):
+        segments.append(_entries(seq, seq), _START)
+    read = type(tmp_path).read_bytes
+    troubles = {"000000000001": PermissionError(13, "Permission denied"), "000000000002": OSError(5, "I/O error")}
+
+    def fail(path: Path) -> bytes:
+        if (error := troubles.get(path.name[:12])) is not None:
+            raise error
+        return read(path)
+
+    monkeypatch.setattr(type(tmp_path), "read_bytes", fail)
+    later = _segments(tmp_path, _LATER)
+    found = later.open()
+    assert (found.holes, _seqs(later, found)) == ((Hole(2, _BOOT, None, None),), [3])
+    assert "cannot be read: Permission denied. Give it to the user of the agent." in caplog.text
+    monkeypatch.undo()
+    assert _seqs(later, _segments(tmp_path, _LATER).open()) == [1, 3], "what may be read again is delivered"
