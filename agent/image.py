@@ -76,7 +76,8 @@ class Image:
         scale = max_side / max(self.width, self.height)
         pixels = self.to_color("bgr").pixels
         if scale < 1:
-            pixels = _uint8(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+            size = max(1, round(self.width * scale)), max(1, round(self.height * scale))
+            pixels = _uint8(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
         _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])
         return encoded.tobytes()
 

@@ -66,6 +66,7 @@ _FIRST_LOOK_S = 10.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _STOP_HTTP_S = 2
 _STOP_MQTT_S = 1.5
+_STOP_CAMERAS_S = 0.5
 
 
 def run(config: Config) -> None:
@@ -104,7 +105,11 @@ class Service:
             name: CameraStatus("starting" if camera.enabled else "disabled") for name, camera in config.cameras.items()
         }
         self._pipelines: dict[str, Pipeline] = {}
+        self._ended: dict[str, asyncio.Event] = {}
         self._shown: dict[str, str | None] = {}
+        self._disabled = {name for name, camera in config.cameras.items() if not camera.enabled}
+        self._switching: set[str] = set()
+        self._closing: dict[str, Camera | VideoFile | ImageFolder] = {}
         self._sources: dict[str, Camera | VideoFile | ImageFolder] = {}
         self._version = importlib.metadata.version("edge-agent")
         self._stats = Stats(cameras=config.cameras)
@@ -355,7 +360,7 @@ class Service:
         self._parts.push_async_callback(stop)
 
     def _start_cameras(self) -> None:
-        self._parts.callback(self._close_cameras)
+        self._parts.push_async_callback(self._close_cameras)
         for name, camera in self._config.cameras.items():
             if camera.enabled:
                 self._start_camera(name, camera)
@@ -376,25 +381,48 @@ class Service:
         )
         self._pipelines[name] = pipeline
         self._metrics.watch_last_frame(name, lambda: (pipeline.last_frame_ns or 0) / 1e9)
-        self._tasks.start_soon(pipeline.run)
+        self._ended[name] = asyncio.Event()
+        self._tasks.start_soon(self._follow, pipeline, self._ended[name])
 
-    def _close_cameras(self) -> None:
+    async def _close_cameras(self) -> None:
+        """And waits a moment for the frames in flight: their results shall be on the disk too."""
         for source in self._sources.values():
             source.close()
+        with anyio.move_on_after(_STOP_CAMERAS_S):
+            for ended in self._ended.values():
+                await ended.wait()
+
+    async def _follow(self, pipeline: Pipeline, ended: asyncio.Event) -> None:
+        try:
+            await pipeline.run()
+        finally:
+            ended.set()
 
     def _set_enabled(self, name: str, enabled: bool) -> None:  # noqa: FBT001  (a command's value)
         """Until the next start, which follows the configuration."""
-        if enabled == (name in self._sources):
-            return
         if enabled:
-            self._camera_changed(name, CameraStatus("starting"))
-            self._start_camera(name, self._config.cameras[name])
+            self._disabled.discard(name)
+            if name not in self._sources and name not in self._switching:
+                self._switching.add(name)
+                self._tasks.start_soon(self._switch_on, name)
         else:
-            self._sources.pop(name).close()
-            del self._pipelines[name]
+            self._disabled.add(name)
+            if (source := self._sources.pop(name, None)) is not None:
+                source.close()
+                self._closing[name] = source
+                del self._pipelines[name]
             self._camera_changed(name, CameraStatus("disabled"))
         if self._mqtt is not None:
             self._mqtt.publish_enabled(name, enabled=enabled)
+
+    async def _switch_on(self, name: str) -> None:
+        """Once the one before has let go: a device opens once, and streams that hang would each hold a thread."""
+        self._camera_changed(name, CameraStatus("starting"))
+        if isinstance(closing := self._closing.pop(name, None), Camera):
+            await closing.wait_closed()
+        self._switching.discard(name)
+        if name not in self._disabled:
+            self._start_camera(name, self._config.cameras[name])
 
     async def _classify(self, image: bytes, model: str | None) -> dict[str, Any]:
         arrived_ns = time.time_ns()

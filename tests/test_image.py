@@ -316,5 +316,6 @@ def test_a_jpeg_of_an_image_is_no_larger_than_asked(color: Literal["bgr", "rgb",
     image = Image(pixels, color)
     assert decode(image.to_jpeg(max_side=1000)).pixels.shape == (60, 90, 3)
     assert decode(image.to_jpeg(max_side=45)).pixels.shape == (30, 45, 3)
+    assert decode(Image(pixels[:1], color).to_jpeg(max_side=4)).pixels.shape == (1, 4, 3)
     difference = decode(image.to_jpeg(max_side=1000)).pixels.astype(int) - image.to_color("bgr").pixels
     assert abs(difference).mean() < 12

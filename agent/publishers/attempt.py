@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Attempt", "Listener", "MqttVersion"]
 
 _MAX_UNDELIVERED = 64  # messages of QoS 0, whose flood nothing else stops
+_MAX_UNDELIVERED_BYTES = 32 << 20
 _NO_LIMIT = 65535  # of messages that an MQTT 5 broker takes at once, unless it names one
 
 
@@ -75,7 +76,8 @@ class Attempt:
         self._filters: dict[int, tuple[str, ...]] = {}
         self._unacknowledged = Unacknowledged(patience_s=endpoint.keepalive_s / 2)
         # Two counters with one writer each need no lock: the network's thread takes, the loop's delivers.
-        self._taken = self._delivered = 0
+        self._taken = self._delivered = 0  # messages
+        self._taken_bytes = self._delivered_bytes = 0
         self._network = Network(endpoint, version=version)
         self._client = self._network.client
         self._listen()
@@ -133,8 +135,10 @@ class Attempt:
             self._hop(self._subscribe, mid, [])
 
         def on_message(_c: Client, _u: object, message: MQTTMessage) -> None:
-            if message.qos > 0 or self._taken - self._delivered < _MAX_UNDELIVERED:
+            undelivered, size = self._taken - self._delivered, self._taken_bytes - self._delivered_bytes
+            if message.qos > 0 or (undelivered < _MAX_UNDELIVERED and size < _MAX_UNDELIVERED_BYTES):
                 self._taken += 1
+                self._taken_bytes += len(message.payload)
                 self._hop(self._deliver, message)
 
         client = self._client
@@ -201,6 +205,7 @@ class Attempt:
 
     def _deliver(self, message: MQTTMessage) -> None:
         self._delivered += 1
+        self._delivered_bytes += len(message.payload)
         if self._over:
             return
         try:

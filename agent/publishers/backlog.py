@@ -73,6 +73,10 @@ class Backlog:
         """Bytes on the disk."""
         return sum(waiting.segment.size for waiting in self._waiting)
 
+    @property
+    def oldest(self) -> Segment | None:
+        return self._waiting[0].segment if self._waiting else None
+
     async def open(self) -> Found:
         found = await self.in_thread(self._segments.open)
         self._waiting = deque(_Waiting(segment) for segment in found.segments)
@@ -95,12 +99,11 @@ class Backlog:
             self._waiting.append(_Waiting(segment))
         return [Place(segment.number, first + index) for index in range(len(entries))]
 
-    def mark(self, place: Place) -> bool:
-        """Notes the acknowledgement; False where the segment is gone."""
+    def mark(self, place: Place) -> None:
+        """Notes the acknowledgement."""
         waiting = self._of(place.segment)
         if waiting is not None:
             waiting.mark(place.entry)
-        return waiting is not None
 
     def holds(self, place: Place) -> bool:
         return self._of(place.segment) is not None
@@ -129,7 +132,7 @@ class Backlog:
 
     def over_bounds(self) -> tuple[Segment, Cause] | None:
         """The segment that has to go next, and why."""
-        oldest = self._waiting[0].segment if self._waiting else None
+        oldest = self.oldest
         if oldest is None:
             return None
         if time.monotonic() - oldest.written_s > self._max_age_s:

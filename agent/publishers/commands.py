@@ -57,7 +57,7 @@ class Commands:
             classify=actions.classify,
             answer=answer,
             acknowledge=acknowledge,
-            own_topics=base,
+            own_topics=base.rpartition("/")[0],  # those of other devices too
             max_bytes=actions.max_bytes,
             workers=actions.workers,
         )

@@ -60,6 +60,8 @@ class Connection:
         endpoint.check()
         self._loop = asyncio.get_running_loop()
         self._endpoint = endpoint
+        self._base = endpoint.will.topic.rpartition("/")[0]
+        self._foreign: set[int] = set()
         self._version = version
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
@@ -116,7 +118,10 @@ class Connection:
     def publish(self, message: Message) -> int:
         """Sends with QoS 1 and returns the message's number. Only while the state is connected."""
         assert self._attempt is not None
-        return self._attempt.publish(message)
+        number = self._attempt.publish(message)
+        if not (message.retain or message.topic.startswith(f"{self._base}/")):
+            self._foreign.add(number)
+        return number
 
     def subscribe(self, *filters: str) -> None:
         """With QoS 1. Only while the state is connected, and for this connection."""
@@ -159,6 +164,7 @@ class Connection:
     def accepted(self, *, receive_maximum: int) -> None:
         self._proven, self._fell_back = self._version, False
         self._accepted_s = self._loop.time()
+        self._foreign.clear()
         self._receive_maximum = receive_maximum
         self._change("connected", None)
         self._on_connected()
@@ -167,8 +173,10 @@ class Connection:
         self._refusal = reason
 
     def acknowledged(self, number: int, failure: str | None) -> None:
-        if failure is not None:
-            remedy = f"Allow its user to write below {self._endpoint.will.topic.rpartition('/')[0]}."
+        foreign = number in self._foreign  # an answer, whose topic a stranger has chosen
+        self._foreign.discard(number)
+        if failure is not None and not foreign:
+            remedy = f"Allow its user to write below {self._base}."
             self._change("connected", self._sentence("discards what it gets", failure, remedy))
         self._on_acknowledged(number, failure)
 

@@ -48,7 +48,7 @@ class Gaps:
     def load(self) -> list[Gap]:
         """What an earlier run left; blocks. A damaged file tells nothing, and is set aside. Raises OSError."""
         try:
-            return [Gap(**gap) for gap in json.loads(self._path.read_bytes())]
+            return [_gap(**gap) for gap in json.loads(self._path.read_bytes())]
         except FileNotFoundError:
             return []
         except (IsADirectoryError, ValueError, TypeError):
@@ -98,6 +98,14 @@ class Gaps:
     def _neighbours(self) -> int | None:
         pairs = zip(self._waiting, self._waiting[1:], strict=False)
         return next((index for index, (one, other) in enumerate(pairs) if one.boot == other.boot), None)
+
+
+def _gap(boot: Any, first_seq: Any, last_seq: Any, count: Any, cause: Any) -> Gap:
+    """Raises TypeError for what is no gap."""
+    numbers = (first_seq, last_seq, count)
+    if not isinstance(boot, str) or any(type(number) not in (int, type(None)) for number in numbers):
+        raise TypeError
+    return Gap(boot, first_seq, last_seq, count, cause)
 
 
 def gaps_of(boot: str, seqs: Iterable[int], cause: Cause) -> list[Gap]:

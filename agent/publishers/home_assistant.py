@@ -82,11 +82,6 @@ def discovery(
     return Message(topic_of(device), text.encode(errors="replace"), retain=True)  # a file's name may be no Unicode
 
 
-def withdrawal(device: str) -> Message:
-    """Takes the device out of Home Assistant, and its description out of the broker."""
-    return Message(topic_of(device), b"", retain=True)
-
-
 def topic_of(device: str) -> str:
     return f"homeassistant/device/{_token(device)}/config"
 

@@ -23,6 +23,7 @@ class Leftovers:
         self.discovery_topic = discovery_topic
         self._retained = retained
         self._classified: dict[str, set[str]] = {}
+        self._shown: set[str] = set()
         self.discovery: bytes | None = None
         self.filters = (
             *(f"{base}/cameras/+/{part}" for part in ("state", "status", "enabled", "classification/+")),
@@ -35,10 +36,10 @@ class Leftovers:
         if incoming.topic == self.discovery_topic:
             self.discovery = incoming.payload
             return
-        if incoming.topic in self._retained:
+        if incoming.topic in self._retained or not incoming.topic.startswith(f"{self._base}/"):
             return
         kind, name, *rest = incoming.topic.removeprefix(f"{self._base}/").split("/")
-        if kind == "models" or name not in self._cameras:
+        if kind == "models" or name not in self._cameras or (rest[0] == "classification" and name in self._shown):
             self._retained.remove(incoming.topic)
         elif rest[0] == "classification":
             self._classified.setdefault(name, set()).add(incoming.topic)
@@ -48,3 +49,4 @@ class Leftovers:
         for other in self._classified.get(camera, set()) - {topic}:
             self._retained.remove(other)
         self._classified[camera] = {topic}
+        self._shown.add(camera)

@@ -45,7 +45,7 @@ class Memory:
         self.size = 0
 
     def __bool__(self) -> bool:
-        """Whether there is anything that did not come from the disk."""
+        """Whether anything waits or is sent; what was only read ahead is on the disk."""
         return bool(self.fresh or self.late or self.window)
 
     def put(self, record: Record) -> None:
@@ -70,7 +70,7 @@ class Memory:
 
     def give_back(self, is_on_disk: Callable[[Record], bool]) -> None:
         """The connection ended: what was sent in vain waits again, in front, unless the disk has it."""
-        unsent = [record for record in self.window.values() if not is_on_disk(record)]
+        unsent = [record for record in self.window.values() if not (record.acknowledged or is_on_disk(record))]
         for record in sorted(unsent, key=lambda record: record.put_s, reverse=True):
             record.late, record.place = True, None
             self.late.appendleft(record)

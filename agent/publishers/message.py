@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 # A file may be named so; a topic must not, and mosquitto hangs up on a control or non-character in one.
 _UNSAFE_IN_TOPIC = re.compile("[+#/\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_MAX_TOPIC = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,11 @@ class Incoming:
     response_topic: str | None
     correlation: bytes | None
     receipt: tuple[int, int, int]
+
+
+def is_topic(text: str) -> bool:
+    """Whether a broker lets somebody publish to it."""
+    return 0 < len(text) <= _MAX_TOPIC and not _UNSAFE_IN_TOPIC.search(text.replace("/", ""))
 
 
 def topic_level(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from agent.status import CameraStatus, ModelStatus
 
 _STATS_EVERY_S, _FIRST_STATS_AFTER_S = 30.0, 5.0
-_SWEEP_S = 1.0
+_SWEEP_S = 2.0
+_WELCOME_AGAIN_S = 5.0
 
 
 class MqttPublisher:
@@ -63,6 +65,8 @@ class MqttPublisher:
         self._results = results
         self._last_labels: dict[str, str | None] = {}
         self._swept = False
+        self._last_stats: Message | None = None
+        self._welcomed_s = -_WELCOME_AGAIN_S
         self._session = Session(
             endpoint=endpoint,
             version=protocol,
@@ -118,7 +122,7 @@ class MqttPublisher:
         self._leftovers.classified(camera, topic)
 
     def publish_snapshot(self, camera: str, jpeg: bytes) -> None:
-        self._session.pass_on(Message(f"{self._base}/cameras/{camera}/snapshot", jpeg))
+        self._session.pass_on(Message(f"{self._base}/cameras/{camera}/snapshot", jpeg), newest_only=True)
 
     def publish_camera_status(self, camera: str, status: CameraStatus) -> None:
         self._retain(f"cameras/{camera}/status", status.state.encode())
@@ -178,20 +182,26 @@ class MqttPublisher:
         self.publish_discovery()
 
     def _tell_stats(self) -> None:
-        self._pass_stats()
-        self._session.later(_STATS_EVERY_S, self._tell_stats)
-
-    def _pass_stats(self) -> None:
         outbox = self._session.outbox.status
         told = {"messages": outbox.messages, "bytes": outbox.size, "evicted": outbox.evicted, "trouble": outbox.trouble}
-        self._session.pass_on(Message(f"{self._base}/stats", _json({**self._stats(), "outbox": told})))
+        self._last_stats = Message(f"{self._base}/stats", _json({**self._stats(), "outbox": told}))
+        self._session.pass_on(self._last_stats)
+        self._session.later(_STATS_EVERY_S, self._tell_stats)
+
+    def _welcome(self) -> None:
+        """Home Assistant has started; anybody may say so, and as often as they like."""
+        if time.monotonic() - self._welcomed_s < _WELCOME_AGAIN_S:
+            return
+        self._welcomed_s = time.monotonic()
+        self._retained.repeat(self._leftovers.discovery_topic)
+        if self._last_stats is not None:
+            self._session.pass_on(self._last_stats)
 
     def _received(self, incoming: Incoming) -> None:
         if self._commands.take(incoming):
             return  # which acknowledges it when it is done
         if home_assistant.is_birth(incoming.topic, incoming.payload):
-            self._retained.repeat(self._leftovers.discovery_topic)
-            self._pass_stats()
+            self._welcome()
         elif incoming.retained:
             self._leftovers.take(incoming)
         self._session.acknowledge(incoming)

@@ -74,6 +74,7 @@ class Outbox:
             on_change=self.pump,
         )
         self._announced: dict[int, Gap] = {}
+        self._may_announce = False
         self._allowance = 0
         self._tick: asyncio.TimerHandle | None = None
         self._settled = asyncio.Event()
@@ -92,12 +93,15 @@ class Outbox:
 
     def open(self) -> None:
         """The broker is there. What waits is sent, at a bounded rate, and what is made now beside it."""
-        self._saver.connected = True
+        self._saver.connected = self._may_announce = True
         self.pump()
 
     def pause(self) -> None:
         """The broker is gone. What it did not acknowledge is sent again; it may get it twice."""
-        self._saver.connected = False
+        self._saver.connected = self._may_announce = False
+        for record in self._memory.window.values():
+            if self._saver.is_given_up(record):
+                self._lose(record, "max_bytes")
         self._memory.give_back(self._saver.is_on_disk)
         self._announced.clear()
         self._saver.gaps.reset()
@@ -107,8 +111,11 @@ class Outbox:
     def acknowledge(self, number: int, failure: str | None = None) -> None:
         """Ignores numbers that are not of this outbox. What the broker refuses for good is a gap."""
         if (gap := self._announced.pop(number, None)) is not None:
-            if failure is None:  # else it is told again at the next connect
+            if failure is None:
                 self._saver.gaps.done(gap)
+            else:  # it is told again at the next connect, with what comes to it until then
+                self._saver.gaps.reset()
+                self._may_announce = False
         elif (record := self._memory.window.pop(number, None)) is not None:
             record.acknowledged = True
             if record.place is not None:
@@ -130,7 +137,7 @@ class Outbox:
 
     def stop(self) -> None:
         """Sends no more; what is sent may still be acknowledged."""
-        self._saver.connected = False
+        self._saver.connected = self._may_announce = False
         if self._tick is not None:
             self._tick.cancel()
 
@@ -148,7 +155,7 @@ class Outbox:
             self._lose(memory.take_oldest(), "max_age")
         while saver.connected and self._room() > 0 and (record := self._next()) is not None:
             memory.window[self._send(record.entry, record.late)] = record
-        if saver.connected and not self._announced and self._room() > 0 and (gap := saver.gaps.begin()) is not None:
+        if self._may_announce and not self._announced and self._room() > 0 and (gap := saver.gaps.begin()) is not None:
             self._announced[self._announce(gap)] = gap
         if saver.connected and self._tick is None and (memory.read or memory.late):
             self._tick = asyncio.get_running_loop().call_later(_TICK_S, self._allow_more)

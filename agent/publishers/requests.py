@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from agent.errors import AgentError, BusyError
-from agent.publishers.message import Incoming, Message
+from agent.publishers.message import Incoming, Message, is_topic
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _MAX_WAITING = 64  # which only requests of QoS 0 reach: the broker holds back what is to be acknowledged
 _MAX_WAITING_IMAGES = 10  # of the largest size
+_MAX_JSON_PARTS = 1000
 _BUSY_S = 0.2
 _logger = logging.getLogger(__name__)
 _FORM = (
@@ -130,6 +131,8 @@ class Requests:
         return self._from_json(incoming.payload, reply_to, correlation)
 
     def _from_json(self, payload: bytes, reply_to: str | None, correlation: bytes | None) -> _Request:
+        if sum(payload.count(sign) for sign in (b"[", b"{", b",")) > _MAX_JSON_PARTS:  # it would be parsed for seconds
+            return _Request(reply_to=reply_to, correlation=correlation, fault=_FORM)
         try:
             document = json.loads(payload)
         except (ValueError, RecursionError):
@@ -158,8 +161,8 @@ class Requests:
         """Whoever may ask must not speak in the agent's name, nor to the broker itself."""
         if topic is None:
             return None
-        if not isinstance(topic, str) or not topic or len(topic) > 1024 or any(sign in topic for sign in "+#\0"):
-            return "The topic for the answer must be a topic without + and #."
+        if not isinstance(topic, str) or not is_topic(topic):
+            return "The topic for the answer must be a topic without + and #, and without signs that none may have."
         if topic.startswith(("$", self._own_topics + "/", "homeassistant/")):
             return f"The topic for the answer must not be one of $..., homeassistant/... or {self._own_topics}/..."
         return None

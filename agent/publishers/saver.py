@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections import deque
@@ -59,19 +60,24 @@ class Saver:
         self._durability = durability
         self._max_age_s = max_age_s
         self._on_change = on_change
-        self._segments = Segments(folder, boot=boot, segment_bytes=segment_bytes)
+        self._segments = Segments(folder, boot=boot, segment_bytes=segment_bytes, segment_s=max_age_s / 16)
         self.backlog = Backlog(self._segments, max_bytes=max_bytes - 2 * segment_bytes, max_age_s=max_age_s)
         self.gaps = Gaps(folder / "gaps.json")
-        self.trouble: str | None = None
+        self._troubles: dict[Literal["reading", "writing"], str] = {}
         self.evicted = 0
         self.connected = False
         self.opened = False
         self.exhausted = False  # the disk has nothing that is not in memory too
-        self._taken_over = False
+        self._begun = False
+        self._doomed: list[tuple[Segment, bool]] = []
         self._retry_at_s = 0.0
         self._changed = asyncio.Event()
         self._hungry = asyncio.Event()
         self._saving = asyncio.Lock()  # a group may be on its way to the disk when the rest is to follow
+
+    @property
+    def trouble(self) -> str | None:
+        return next(iter(self._troubles.values()), None)
 
     async def run(self) -> None:
         """For ever."""
@@ -87,10 +93,15 @@ class Saver:
             self._hungry.set()
 
     def may_be_sent(self, record: Record) -> bool:
-        return self._durability != "group" or record.place is not None or self.trouble is not None
+        ready = record.place is not None or record.entry.boot != self._boot
+        return self._durability != "group" or ready or self.trouble is not None
 
     def is_on_disk(self, record: Record) -> bool:
         return record.place is not None and self.backlog.holds(record.place)
+
+    def is_given_up(self, record: Record) -> bool:
+        """Sent while its segment had to go, and made by an earlier run, among whose files it cannot be put again."""
+        return record.entry.boot != self._boot and not self.is_on_disk(record)
 
     def rewind(self) -> None:
         """The disk has something that is in memory no more."""
@@ -127,6 +138,10 @@ class Saver:
         try:
             if not self.opened:
                 await self._open()
+            await self._remove_doomed()
+            await self.backlog.tidy(entirely=False)
+            if not self._begun:
+                await self._begin()
             await self._save_records(entirely=entirely)
             await self.backlog.tidy(entirely=entirely)
             await self._save_gaps()
@@ -134,29 +149,26 @@ class Saver:
                 await self.backlog.in_thread(self._segments.end)
         except OSError as error:
             self._retry_at_s = time.monotonic() + _RETRY_S
-            self._fail(error)
+            self._fail("writing", error)
         else:
-            self._recover()
+            self._recover("writing")
         self._on_change()
 
     async def _open(self) -> None:
         if self._durability == "none" and not self._folder.is_dir():
-            self.opened = self.exhausted = True
+            self.opened = self.exhausted = self._begun = True
             return
-        if not self._taken_over:
-            await self._take_over()
-            self._taken_over = True
-        await self._save_gaps()
-        if self._durability != "none":
-            await self.backlog.in_thread(self._segments.begin)
-        self.opened = True
-        self._hungry.set()
-
-    async def _take_over(self) -> None:
-        """What an earlier run left, and what it lost."""
         gaps = await self.backlog.in_thread(self.gaps.load)
         found = await self.backlog.open()
         self.gaps.add([*gaps, *_losses(found)])
+        self.opened = True
+        self._hungry.set()
+
+    async def _begin(self) -> None:
+        """From now on a kill may cost something, and the next start shall know. What this one knows is told first."""
+        await self._save_gaps()
+        await self.backlog.in_thread(self._segments.end if self._durability == "none" else self._segments.begin)
+        self._begun = True
 
     async def _save_records(self, *, entirely: bool) -> None:
         at_once = entirely or self._durability == "group" or not self.connected
@@ -164,9 +176,22 @@ class Saver:
         # What an earlier run made, and the disk then lost, is not put among this run's.
         own = [record for record in due if record.entry.boot == self._boot and self._durability != "none"]
         for group in _groups(own, self._group_bytes):
-            await self._append(group)
+            await self._append_with_room(group)
             await self._keep_bounds()
         await self._keep_bounds()
+
+    async def _append_with_room(self, records: list[Record]) -> None:
+        """On a full disk memory has to do; once that is half full too, the oldest on the disk make room."""
+        try:
+            await self._append(records)
+        except OSError as error:
+            oldest = self.backlog.oldest
+            if error.errno != errno.ENOSPC or oldest is None or self._memory.size < MAX_MEMORY_BYTES // 2:
+                raise
+        else:
+            return
+        await self._give_up(oldest, "disk")
+        await self._append_with_room(records)
 
     async def _append(self, records: list[Record]) -> None:
         places = await self.backlog.append([record.entry for record in records])
@@ -189,10 +214,18 @@ class Saver:
             await self.backlog.give_up(segment, cause, sent=lambda: [record.place for record in memory.window.values()])
         )
         memory.read = deque(record for record in memory.read if record.place and record.place[0] != segment.number)
+        self._doomed.append((segment, cause == "damaged"))
         try:
             await self._save_gaps()
         finally:
-            await self.backlog.remove(segment, damaged=cause == "damaged")
+            await self._remove_doomed()
+
+    async def _remove_doomed(self) -> None:
+        """Their loss is told: no later run may find them."""
+        while self._doomed:
+            segment, damaged = self._doomed[0]
+            await self.backlog.remove(segment, damaged=damaged)
+            self._doomed.pop(0)
 
     async def _save_gaps(self) -> None:
         if (gaps := self.gaps.unsaved) is not None and (self._durability != "none" or self._folder.is_dir()):
@@ -210,9 +243,10 @@ class Saver:
         try:
             found = await self._read()
         except OSError as error:
-            self._fail(error)
+            self._fail("reading", error)
             await asyncio.sleep(_RETRY_S)
             return
+        self._recover("reading")
         known = self._memory.places()
         self._memory.read.extend(Record(entry, place=place, late=True) for place, entry in found if place not in known)
         self.exhausted = not found
@@ -226,19 +260,18 @@ class Saver:
             await self._give_up(damaged, "damaged")
         return await self._read()
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, doing: Literal["reading", "writing"], error: OSError) -> None:
         trouble = (
             f"The outbox {self._folder} cannot be used: {error.strerror}. Make room there, or let this user write "
             f"there; until then at most {MAX_MEMORY_BYTES >> 20} MB of results wait in memory."
         )
-        if trouble != self.trouble:
+        if trouble != self._troubles.get(doing):
             _logger.warning("%s", trouble)
-        self.trouble = trouble
+        self._troubles[doing] = trouble
 
-    def _recover(self) -> None:
-        if self.trouble is not None:
+    def _recover(self, doing: Literal["reading", "writing"]) -> None:
+        if self._troubles.pop(doing, None) is not None:
             _logger.info("The outbox %s can be used again.", self._folder)
-        self.trouble = None
 
 
 def _groups(records: list[Record], max_bytes: int) -> Iterator[list[Record]]:

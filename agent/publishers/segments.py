@@ -27,18 +27,20 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"(\d{12})-([0-9A-Z]{26})\.segment")
 _RUNNING = "running"
 _GONE = (errno.ENOENT, errno.EIO)  # a file, or a sector of it
+_DAMAGED = (errno.EISDIR, errno.EIO)
 _FRAME_ENTRIES = 256
 
 
 @dataclass(slots=True)
 class Segment:
-    """`seqs` are those of its first and its last entry; `written_s` is of time.monotonic()."""
+    """`seqs` are those of its first and its last entry; `begun_s` and `written_s` are of time.monotonic()."""
 
     number: int
     boot: str
     size: int = 0
     count: int = 0
     seqs: tuple[int, int] = (0, 0)
+    begun_s: float = field(default_factory=time.monotonic)
     written_s: float = field(default_factory=time.monotonic)
 
 
@@ -76,13 +78,17 @@ class DamagedError(Exception):
 class Segments:
     """Every method blocks, may raise OSError, and is called by one thread at a time.
 
-    A segment ends after `segment_bytes`. Nothing is written while the disk has less than `reserve_bytes` left.
+    A segment ends after `segment_bytes` or `segment_s`. Nothing is written while the disk has less than
+    `reserve_bytes` left.
     """
 
-    def __init__(self, folder: Path, *, boot: str, segment_bytes: int, reserve_bytes: int = 32 << 20) -> None:
+    def __init__(
+        self, folder: Path, *, boot: str, segment_bytes: int, segment_s: float, reserve_bytes: int = 32 << 20
+    ) -> None:
         self._folder = folder
         self._boot = boot
         self._segment_bytes = segment_bytes
+        self._segment_s = segment_s
         self._reserve_bytes = reserve_bytes
         self._active: Segment | None = None
         self._next_number = 1
@@ -95,13 +101,20 @@ class Segments:
         killed = self._killed()
         torn = max((number for number, boot in boots.items() if boot == killed), default=None)
         cursor, segments = Place(0, 0), []
+        unreadable = []
         for number, boot in boots.items():
             segment = Segment(number, boot)
-            cursor = max(cursor, self._examine(segment, torn_end=number == torn))
-            segments.append(segment)
+            try:
+                cursor = max(cursor, self._examine(segment, torn_end=number == torn))
+            except PermissionError:
+                unreadable.append(segment)
+            else:
+                segments.append(segment)
         if cursor.segment in {hole.segment for hole in self._holes}:
             cursor = Place(cursor.segment, 0)  # what is gone from it may have been counted
         self._next_number = max([*boots, cursor.segment], default=0) + 1
+        for segment in unreadable:
+            self._leave_for_later(segment)
         for segment in segments:
             if segment.count and _is_acknowledged(segment, cursor):
                 self.remove(segment)
@@ -129,7 +142,7 @@ class Segments:
         self._folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self._folder).free < self._reserve_bytes:
             raise OSError(errno.ENOSPC, f"Less than {self._reserve_bytes >> 20} MB are free")
-        if self._active is None or self._active.size >= self._segment_bytes:
+        if self._active is None or self._is_full(self._active):
             self._active = Segment(self._next_number, self._boot)
             self._next_number += 1
         segment, self._active = self._active, None  # after an error nobody knows what of the file the disk has
@@ -177,6 +190,9 @@ class Segments:
         with contextlib.suppress(FileNotFoundError):
             set_aside(self._path(segment))
 
+    def _is_full(self, segment: Segment) -> bool:
+        return segment.size >= self._segment_bytes or time.monotonic() - segment.begun_s > self._segment_s
+
     def _write(self, segment: Segment, frames: bytes) -> None:
         """A failed write leaves nothing behind, as half a frame would look like damage."""
         new = os.O_CREAT | os.O_EXCL if segment.size == 0 else 0
@@ -184,6 +200,8 @@ class Segments:
         try:
             _write_all(descriptor, frames, segment.size)
             os.fdatasync(descriptor)
+            if segment.size == 0:
+                flush_folder(self._folder)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, segment.size)
@@ -192,23 +210,17 @@ class Segments:
             raise
         finally:
             os.close(descriptor)
-        if segment.size == 0:
-            flush_folder(self._folder)
         segment.size += len(frames)
 
     def _examine(self, segment: Segment, *, torn_end: bool) -> Place:
-        """Leaves whole frames only, and returns the last cursor. What a killed run wrote last may be torn.
-
-        A file that may not be read is left for a run that may.
-        """
+        """Leaves whole frames only, and returns the last cursor. What a killed run wrote last may be torn."""
         path = self._path(segment)
         try:
             data = path.read_bytes()
             segment.written_s -= max(0.0, time.time() - path.stat().st_mtime)
-        except PermissionError as error:
-            _logger.warning("%s cannot be read: %s. Give it to the user of the agent.", path, error.strerror)
-            return Place(0, 0)
-        except OSError:  # a folder in its place, or a bad sector
+        except OSError as error:
+            if error.errno not in _DAMAGED:
+                raise
             self.set_aside(segment)
             self._holes.append(Hole(segment.number, segment.boot, None, None))
             return Place(0, 0)
@@ -228,8 +240,16 @@ class Segments:
         path = self._path(segment)
         if keep:
             self._forget_damaged()
-            os.link(path, path.with_name(f"{path.name}.damaged"))
+            with contextlib.suppress(OSError):  # there may be no room for both
+                shutil.copyfile(path, path.with_name(f"{path.name}.damaged"))
         replace_file(path, b"".join(frame.raw for frame in whole))
+
+    def _leave_for_later(self, segment: Segment) -> None:
+        """A file of another user goes behind all others, so that no cursor passes it before it can be read."""
+        path = self._path(segment)
+        _logger.warning("%s may not be read. Give it to the user of the agent, and its results are sent.", path)
+        segment.number, self._next_number = self._next_number, self._next_number + 1
+        path.replace(self._path(segment))
 
     def _forget_damaged(self) -> None:
         for older in self._folder.glob("*.segment.damaged"):

@@ -89,6 +89,7 @@ class Session:
         self._timers: list[asyncio.TimerHandle] = []
         self._farewell: int | None = None
         self._gone = asyncio.Event()
+        self._heard = asyncio.Event()
         self._connection = Connection(
             endpoint,
             version=version,
@@ -130,9 +131,12 @@ class Session:
     def acknowledge(self, incoming: Incoming) -> None:
         self._connection.acknowledge(incoming)
 
-    def pass_on(self, message: Message) -> None:
-        """What is of no use later is not kept for later."""
+    def pass_on(self, message: Message, *, newest_only: bool = False) -> None:
+        """What is of no use later is not kept for later; `newest_only` takes the place of what waits for its topic."""
         if self._connection.state == "connected":
+            if newest_only:
+                waiting = (each for each in self._passing if each.topic != message.topic)
+                self._passing = deque(waiting, maxlen=_PASSING)
             self._passing.append(message)
             self._pump()
 
@@ -151,6 +155,10 @@ class Session:
         if self._connection.state == "connected":
             await self.outbox.settle(min(timeout_s / 3, _SETTLE_S))
         self.outbox.stop()
+        with anyio.move_on_after((deadline_s - anyio.current_time()) / 2):
+            while self._connection.state == "connected" and self._room() <= 0:
+                self._heard.clear()
+                await self._heard.wait()
         if self._connection.state == "connected":
             self._farewell = self._send(presence(self._base, "offline"))
             with anyio.move_on_after(deadline_s - anyio.current_time()):
@@ -189,6 +197,7 @@ class Session:
         self.outbox.pump()
 
     def _connected(self) -> None:
+        self._gone.clear()
         self._send(presence(self._base, "online"))
         self._on_connected()
         self.retained.open()
@@ -202,9 +211,11 @@ class Session:
         self.retained.pause()
         self.outbox.pause()
         self._gone.set()
+        self._heard.set()
 
     def _acknowledged(self, number: int, failure: str | None) -> None:
         self._unacknowledged.discard(number)
+        self._heard.set()
         if number == self._farewell:
             self._gone.set()
         self.retained.acknowledge(number)

@@ -51,6 +51,7 @@ class Camera:
         self._waiting: asyncio.Future[Frame | None] | None = None
         self._wanted = threading.Event()
         self._closed = threading.Event()
+        self._let_go = asyncio.Event()
         self._bug: Exception | None = None
         # When the open capture last gave something, by time.monotonic(); written by the thread alone.
         self._alive_s: float | None = None
@@ -75,12 +76,18 @@ class Camera:
         self._timer.cancel()
         self._answer(None)
 
+    async def wait_closed(self) -> None:
+        """After close(), until the thread has let go of the camera."""
+        await self._let_go.wait()
+
     def _run(self) -> None:
         try:
             while not self._over():
                 self._connect()
         except Exception as bug:  # noqa: BLE001  (not expected trouble: read() raises it and ends the process)
             self._post(self._fail, bug)
+        finally:
+            self._post(self._let_go.set)
 
     def _connect(self) -> None:
         try:

@@ -16,7 +16,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from subscriber import Subscriber, until
 
 from agent.classification import ModelIdentity, StableState
-from agent.publishers.home_assistant import CameraEntities, discovery, is_birth, topic_of, withdrawal
+from agent.publishers.home_assistant import CameraEntities, discovery, is_birth, topic_of
+from agent.publishers.message import Message
 from agent.status import ModelStatus, Rejection, VersionStatus
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from agent.publishers.message import Message
 
 _BASE = "edge-agent/pi-1"
 _BIRDS = ModelIdentity("birds", 7, "0" * 64)
@@ -319,7 +319,7 @@ def test_what_is_gone_vanishes_and_the_rest_stays(tmp_path: Path, caplog: pytest
             await until(lambda: "sensor.pi_1_back_yard_label" in there.entities())
             with Subscriber(broker.port, topics="homeassistant/#") as late:
                 await until(lambda: topic_of("pi-1") in late.retained())
-            device.send(withdrawal("pi-1"))
+            device.send(Message(topic_of("pi-1"), b"", retain=True))
             await until(lambda: not there.entities() and not there.devices())
 
     asyncio.run(scenario())

@@ -15,7 +15,6 @@ from agent.publishers.home_assistant import (
     discovery,
     is_birth,
     topic_of,
-    withdrawal,
 )
 from agent.status import ModelStatus, Rejection, VersionStatus
 
@@ -297,11 +296,6 @@ def test_a_former_message_adds_no_more_than_the_platform_and_not_without_end() -
     }
     assert len(added) == 200
     assert all(component == {"platform": "switch"} for component in added.values())
-
-
-def test_a_withdrawal_leaves_nothing_at_the_broker() -> None:
-    message = withdrawal("pi-1")
-    assert (message.topic, message.payload, message.retain) == (topic_of("pi-1"), b"", True)
 
 
 def test_only_a_home_assistant_that_comes_online_is_a_birth() -> None:

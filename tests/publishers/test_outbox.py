@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _BOOT = "01M8AAAAAAAAAAAAAAAAAAAAAA"
 _LATER = "01M8BBBBBBBBBBBBBBBBBBBBBB"
 _WINDOW = 20
+_WRONG_GAP = b'[{"boot": "b", "first_seq": "3", "last_seq": 4, "count": 1, "cause": "memory"}]'
 
 
 class Wire:
@@ -441,7 +442,7 @@ def test_a_gap_that_was_not_acknowledged_is_announced_again_also_by_the_next_run
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"boot": 1}]', bytes(100), b'{"a": 1}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"boot": 1}]', bytes(100), b'{"a": 1}', _WRONG_GAP])
 def test_a_damaged_list_of_gaps_keeps_nothing_from_working(tmp_path: Path, quick: None, content: bytes) -> None:
     async def scenario() -> None:
         (tmp_path / "gaps.json").write_bytes(content)
@@ -613,5 +614,110 @@ def test_a_gap_that_the_broker_refuses_is_told_again_at_the_next_connect(tmp_pat
             wire.connect()
             await wire.until_delivered()
             assert wire.told() == [gap, gap]
+
+    asyncio.run(scenario())
+
+
+def test_a_disk_that_refuses_from_the_start_keeps_nobody_from_what_is_on_it(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(30)
+        monkeypatch.setattr(Segments, "begin", refuse)
+        monkeypatch.setattr(Segments, "append", refuse)
+        async with _running(Wire(tmp_path, boot=_LATER)) as later:
+            later.connect()
+            later.put(2)
+            await until(lambda: len(later.sent) >= 16)
+            later.acknowledge_all()
+            await later.until_delivered()
+            assert len(later.sent) == 32
+            assert "Read-only file system" in str(later.outbox.status.trouble)
+
+    asyncio.run(scenario())
+
+
+def test_what_an_earlier_run_made_and_the_disk_gives_up_while_it_is_sent_is_announced_when_it_comes_back(
+    tmp_path: Path, quick: None
+) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(30)
+        async with _running(Wire(tmp_path, boot=_LATER, max_age_s=0.4)) as later:
+            later.connect()
+            await until(lambda: len(later.sent) == 16)
+            await until(lambda: later.outbox.status.evicted == 14)
+            later.disconnect()
+            later.put()
+            later.connect()
+            await later.until_delivered()
+            told = [seq for gap in later.told() for seq in range(gap["first_seq"], gap["last_seq"] + 1)]
+            assert set(told) == set(range(1, 31))
+            assert later.seqs()[16:] == [1]
+
+    asyncio.run(scenario())
+
+
+def test_age_counts_for_a_few_results_too(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path, max_age_s=0.5)) as wire:
+            for _ in range(10):
+                wire.put()
+                await asyncio.sleep(0.12)
+            wire.connect()
+            await wire.until_delivered()
+            lost = {seq for gap in wire.told() for seq in range(gap["first_seq"], gap["last_seq"] + 1)}
+            assert 1 in lost
+            assert 10 not in lost
+            assert lost | set(wire.seqs()) == set(range(1, 11))
+
+    asyncio.run(scenario())
+
+
+def test_on_a_full_disk_the_oldest_goes_once_memory_is_half_full(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = Segments.append
+    in_the_way: list[Path] = []
+
+    def refuse(segments: Segments, *arguments: Any) -> Any:
+        if any(path.exists() for path in in_the_way):
+            raise OSError(28, "No space left on device")
+        return append(segments, *arguments)
+
+    monkeypatch.setattr(Segments, "append", refuse)
+    monkeypatch.setattr(saver, "MAX_MEMORY_BYTES", 20_000)
+
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path, max_bytes=1 << 16)) as wire:
+            wire.put(20, size=1000)
+            await until(lambda: not wire.outbox._memory.unsaved())
+            in_the_way.append(_segments(tmp_path)[0])
+            wire.put(5, size=1000)
+            await until(lambda: wire.outbox.status.trouble)
+            assert wire.outbox.status.evicted == 0
+            wire.put(6, size=1000)
+            await until(lambda: wire.outbox.status.trouble is None)
+            wire.connect()
+            await wire.until_delivered()
+            (gap,) = wire.told()
+            assert (gap["first_seq"], gap["last_seq"], gap["cause"]) == (1, gap["count"], "disk")
+            assert sorted(wire.seqs()) == list(range(gap["last_seq"] + 1, 32))
+
+    asyncio.run(scenario())
+
+
+def test_without_durability_an_earlier_kill_is_told_once(tmp_path: Path, quick: None) -> None:
+    async def scenario() -> None:
+        (tmp_path / "running").write_text(_BOOT)
+        for told in (["killed"], []):
+            async with _running(Wire(tmp_path, boot=_LATER, durability="none")) as wire:
+                wire.connect()
+                await wire.until_delivered()
+                assert [gap["cause"] for gap in wire.told()] == told
 
     asyncio.run(scenario())

@@ -116,6 +116,11 @@ def test_a_label_of_another_model_goes_once_there_is_one_of_the_new_model() -> N
     assert wire.payloads()[2:] == [("e/pi/cameras/front/classification/new", b"")]
 
 
+def test_topics_of_others_are_left_alone() -> None:
+    wire, _ = _found("homeassistant/status", "e/piano/models/x", "other")
+    assert [topic for topic, payload in wire.payloads() if not payload] == []
+
+
 def test_what_home_assistant_was_told_is_kept_for_the_next_telling() -> None:
     _, leftovers = _found("ha/pi", payload=b"{...}")
     assert leftovers.discovery == b"{...}"

@@ -34,3 +34,13 @@ def test_much_under_way_is_given_up_to_twice_the_time() -> None:
     unacknowledged.add(2, size=10 << 20, now_s=1)
     assert not unacknowledged.is_overdue(30)
     assert unacknowledged.is_overdue(30.1)
+
+
+def test_one_that_is_forgotten_is_overdue_before_its_number_is_used_again() -> None:
+    unacknowledged = Unacknowledged(patience_s=15)
+    unacknowledged.add(1, size=0, now_s=0)
+    for now_s in range(1, 200):
+        unacknowledged.add(2, size=0, now_s=now_s)
+        unacknowledged.discard(2, now_s=now_s)
+    assert not unacknowledged.is_overdue(200)
+    assert unacknowledged.is_overdue(201)
