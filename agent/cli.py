@@ -65,6 +65,7 @@ def check_config(
 ) -> None:
     """Check a configuration file without starting anything."""
     from agent.config import Config, load_config, model_settings, read_password
+    from agent.publishers.endpoint import Tls
 
     if schema:
         print_json(Config.model_json_schema())
@@ -72,6 +73,8 @@ def check_config(
     settings = load_config(config)
     model_settings(settings)
     read_password(settings)
+    if settings.mqtt.tls:
+        Tls(settings.mqtt.ca_file, settings.mqtt.cert_file, settings.mqtt.key_file).context()
     if as_json:
         print_json(settings.model_dump(mode="json"))
     else:

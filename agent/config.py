@@ -50,6 +50,12 @@ def _base_topic(topic: str) -> str:
     return topic
 
 
+def _host(host: str) -> str:
+    if not host or "/" in host or re.fullmatch(r"[^:]*:\d+", host):
+        raise ValueError("must be a host's name or address only; the port goes into mqtt.port")
+    return host
+
+
 def _websocket_path(path: str) -> str:
     if not path.startswith("/"):
         raise ValueError("must be a path such as /mqtt")
@@ -181,7 +187,7 @@ class Outbox(_Section):
 
 class Mqtt(_Section):
     enabled: bool = True
-    host: str = "localhost"
+    host: Annotated[str, AfterValidator(_host)] = "localhost"
     port: Port = 1883
     username: str | None = None
     password_file: Path | None = None

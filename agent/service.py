@@ -303,6 +303,7 @@ class Service:
             actions=Actions(
                 classify=self._classify,
                 set_enabled=self._set_enabled,
+                has_model=lambda: bool(self._models.served),
                 shared=config.shared_classify,
                 max_bytes=self._config.http.max_upload_bytes,
                 workers=self._engine.workers,

@@ -42,4 +42,4 @@ async def _classify(image: bytes, model: str | None) -> dict[str, Any]:
     return {"bytes": len(image), "model": model}
 
 
-_NO_ACTIONS = Actions(_classify, lambda camera, enabled: None, shared=None, max_bytes=1000, workers=1)
+_NO_ACTIONS = Actions(_classify, lambda camera, enabled: None, lambda: True, shared=None, max_bytes=1000, workers=1)

@@ -79,6 +79,14 @@ def test_an_unknown_key_like_no_other_lists_what_may_stand_there(write: Path) ->
         ("models: {settings: {a: {std: 0}}}", "models.settings.a.std"),
         ("mqtt: {base_topic: 'a/#'}", "mqtt.base_topic"),
         ("device: {id: 'a b'}", "device.id"),
+        (
+            "mqtt: {host: 'mqtt://broker'}",
+            "mqtt.host must be a host's name or address only; the port goes into mqtt.port",
+        ),
+        (
+            "mqtt: {host: 'broker:1883'}",
+            "mqtt.host must be a host's name or address only; the port goes into mqtt.port",
+        ),
         ("mqtt: {durability: disk}", "mqtt.durability must be 'spill', 'group' or 'none', not 'disk'."),
         ("mqtt: {outbox: {max_bytes: 1000}}", "mqtt.outbox.max_bytes must be at least 1048576, not 1000."),
         ("mqtt: {outbox: {max_age_s: 0}}", "mqtt.outbox.max_age_s must be more than 0"),

@@ -22,11 +22,13 @@ class Actions:
     """`classify` makes a Result's JSON of an image and a model's name, or raises AgentError.
 
     `set_enabled` switches a camera. `shared` is `$share/<group>/<topic>`: the images published to that topic are
-    shared out among all agents of the group. An image has at most `max_bytes`; `workers` are worked on at once.
+    shared out among all agents of the group whose `has_model` says that they can answer. An image has at most
+    `max_bytes`; `workers` are worked on at once.
     """
 
     classify: Callable[[bytes, str | None], Awaitable[dict[str, Any]]]
     set_enabled: Callable[[str, bool], None]
+    has_model: Callable[[], bool]
     shared: str | None
     max_bytes: int
     workers: int
@@ -50,9 +52,10 @@ class Commands:
         self._switch = re.compile(re.escape(base) + "/cameras/([^/]+)/enabled/set")
         self._image_topics = {f"{base}/classify"}
         self.filters = [f"{base}/classify", f"{base}/cameras/+/enabled/set"]
+        self.shared = actions.shared
+        self.has_model = actions.has_model
         if actions.shared is not None:
             self._image_topics.add(actions.shared.split("/", 2)[2])
-            self.filters.append(actions.shared)
         self._requests = Requests(
             classify=actions.classify,
             answer=answer,

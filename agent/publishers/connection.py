@@ -26,11 +26,14 @@ _REMEDIES = {
     "Bad user name or password": _CREDENTIALS,
     "Not authorized": _CREDENTIALS,
     "Client identifier not valid": "Choose another mqtt.client_id.",
-    "Session taken over": "Another client has the same mqtt.client_id: give each device its own.",
+    "Session taken over": "Another client has the same mqtt.client_id: give each device a device.id of its own.",
     "Shared subscription not supported": "Leave mqtt.shared_classify out.",
 }
 _REPEATED_LOSS = "If this repeats, check the network."
-_TAKEN_OVER = "It goes on so: another client probably has the same mqtt.client_id. Give each device its own."
+_TAKEN_OVER = (
+    "It goes on so: another client probably has the same mqtt.client_id. Give each device a device.id of its own, of "
+    "which that is made."
+)
 _TAKEN_OVER_AFTER = 3  # short connections in a row
 _logger = logging.getLogger(__name__)
 

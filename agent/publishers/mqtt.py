@@ -64,7 +64,7 @@ class MqttPublisher:
         self._discovery = discovery
         self._results = results
         self._last_labels: dict[str, str | None] = {}
-        self._swept = False
+        self._swept = self._shares = False
         self._last_stats: Message | None = None
         self._welcomed_s = -_WELCOME_AGAIN_S
         self._session = Session(
@@ -135,6 +135,7 @@ class MqttPublisher:
         topic = f"models/{topic_level(status.name)}"
         there = status.serving or status.candidate or status.rejection or status.versions
         self._retain(topic, _json(status.to_json()) if there else b"")
+        self._share_in()
 
     def publish_info(self) -> None:
         self._retain("info", _json(self._info()))
@@ -166,10 +167,20 @@ class MqttPublisher:
 
     def _connected(self) -> None:
         self._session.subscribe(*self._filters(), *(() if self._swept else self._leftovers.filters))
+        self._shares = False
+        self._share_in()
         self.publish_info()
         self._session.later(_FIRST_STATS_AFTER_S, self._tell_stats)
         if not self._swept:
             self._session.later(_SWEEP_S, self._end_sweep)
+
+    def _share_in(self) -> None:
+        """Takes part in the shared queue for as long as there is a model: others can answer what this agent cannot."""
+        wanted = self._commands.shared is not None and self._commands.has_model()
+        if self._commands.shared is None or wanted == self._shares or self._session.status.state != "connected":
+            return
+        self._shares = wanted
+        (self._session.subscribe if wanted else self._session.unsubscribe)(self._commands.shared)
 
     def _filters(self) -> list[str]:
         birth = [home_assistant.BIRTH_TOPIC] if self._discovery is not None else []

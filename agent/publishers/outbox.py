@@ -93,7 +93,8 @@ class Outbox:
 
     def open(self) -> None:
         """The broker is there. What waits is sent, at a bounded rate, and what is made now beside it."""
-        self._saver.connected = self._may_announce = True
+        self._saver.reconnected()
+        self._may_announce = True
         self.pump()
 
     def pause(self) -> None:

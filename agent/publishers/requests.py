@@ -113,7 +113,7 @@ class Requests:
     def _reply(self, request: _Request, document: dict[str, Any]) -> None:
         if request.reply_to is None:
             if error := document.get("error"):
-                _logger.warning("A request over MQTT failed and names no topic for the answer: %s", error)
+                _logger.warning("A request over MQTT failed, and there is no topic for the answer: %s", error)
             return
         if request.tag is not None:
             document = {**document, "correlation": request.tag}

@@ -63,6 +63,7 @@ class Saver:
         self._segments = Segments(folder, boot=boot, segment_bytes=segment_bytes, segment_s=max_age_s / 16)
         self.backlog = Backlog(self._segments, max_bytes=max_bytes - 2 * segment_bytes, max_age_s=max_age_s)
         self.gaps = Gaps(folder / "gaps.json")
+        self._logged: set[Cause] = set()
         self._troubles: dict[Literal["reading", "writing"], str] = {}
         self.evicted = 0
         self.connected = False
@@ -103,6 +104,10 @@ class Saver:
         """Sent while its segment had to go, and made by an earlier run, among whose files it cannot be put again."""
         return record.entry.boot != self._boot and not self.is_on_disk(record)
 
+    def reconnected(self) -> None:
+        self.connected = True
+        self._logged.clear()
+
     def rewind(self) -> None:
         """The disk has something that is in memory no more."""
         self.backlog.rewind()
@@ -112,6 +117,15 @@ class Saver:
         """Results that will not be delivered; the broker is told of them."""
         self.gaps.add(gaps)
         self.evicted += sum(gap.count or 0 for gap in gaps)
+        for gap in gaps:
+            self._log_loss(gap)
+
+    def _log_loss(self, gap: Gap) -> None:
+        """Once for each cause until the broker is there again."""
+        if gap.cause not in self._logged:
+            self._logged.add(gap.cause)
+            what = "Results are" if gap.count is None else f"{gap.count} results are"
+            _logger.warning("%s given up (%s), which is told on <base>/gaps, and more may follow.", what, gap.cause)
 
     async def save_all(self) -> None:
         """Before the end of the process."""
@@ -160,7 +174,8 @@ class Saver:
             return
         gaps = await self.backlog.in_thread(self.gaps.load)
         found = await self.backlog.open()
-        self.gaps.add([*gaps, *_losses(found)])
+        self.gaps.add(gaps)
+        self.lose(_losses(found))
         self.opened = True
         self._hungry.set()
 

@@ -164,7 +164,10 @@ def test_broker_that_throws_messages_away_is_told_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (0x8E, ": Session taken over. Another client has the same mqtt.client_id: give each device its own."),
+        (
+            0x8E,
+            ": Session taken over. Another client has the same mqtt.client_id: give each device a device.id",
+        ),
         (0x8B, ": Server shutting down. If this repeats, check the network"),
         (0x9E, ": Shared subscription not supported. Leave mqtt.shared_classify out."),
         (None, ". If this repeats, check the network."),

@@ -464,8 +464,8 @@ def test_a_folder_in_a_files_place_is_set_aside(tmp_path: Path, quick: None, nam
             wire.put(3)
             wire.connect()
             await wire.until_delivered()
+            await until(lambda: _files(tmp_path) == sorted([f"{name}.damaged", "running"]))
             assert wire.outbox.status.trouble is None
-            assert _files(tmp_path) == sorted([f"{name}.damaged", "running"])
 
     asyncio.run(scenario())
 

@@ -143,7 +143,7 @@ def test_without_a_topic_for_the_answer_nothing_is_answered_and_a_failure_is_log
 ) -> None:
     desk = _ask(_incoming(_PNG, response_topic=None), _incoming(b"junk", response_topic=None))
     assert desk.answers == []
-    assert "names no topic for the answer: The body is not an image." in caplog.text
+    assert "there is no topic for the answer: The body is not an image." in caplog.text
 
 
 def test_a_retained_request_is_not_answered_at_every_connect() -> None:
