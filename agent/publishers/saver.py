@@ -69,7 +69,7 @@ class Saver:
         self.connected = False
         self.opened = False
         self.exhausted = False  # the disk has nothing that is not in memory too
-        self._begun = False
+        self._begun = self._taken_over = self._damaged = False
         self._doomed: list[tuple[Segment, bool]] = []
         self._retry_at_s = 0.0
         self._changed = asyncio.Event()
@@ -172,12 +172,22 @@ class Saver:
         if self._durability == "none" and not self._folder.is_dir():
             self.opened = self.exhausted = self._begun = True
             return
+        if not self._taken_over:
+            await self._take_over()
+            self._taken_over = True
+        if self._damaged:
+            await self._save_gaps()
+        await self.backlog.in_thread(self._segments.repair)
+        self.opened = True
+        self._hungry.set()
+
+    async def _take_over(self) -> None:
+        """What an earlier run left, and what it lost. What is damaged is told before it is gone from the disk."""
         gaps = await self.backlog.in_thread(self.gaps.load)
         found = await self.backlog.open()
         self.gaps.add(gaps)
         self.lose(_losses(found))
-        self.opened = True
-        self._hungry.set()
+        self._damaged = bool(found.holes)
 
     async def _begin(self) -> None:
         """From now on a kill may cost something, and the next start shall know. What this one knows is told first."""

@@ -15,13 +15,14 @@ import re
 import shutil
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.durable import flush_folder, replace_file, set_aside
 from agent.publishers.frames import Entry, Frame, Place, encode, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 _NAME = re.compile(r"(\d{12})-([0-9A-Z]{26})\.segment")
@@ -93,9 +94,11 @@ class Segments:
         self._active: Segment | None = None
         self._next_number = 1
         self._holes: list[Hole] = []
+        self._repairs: list[Callable[[], None]] = []
 
     def open(self) -> Found:
-        """Reads every segment once, sets aside what is damaged and removes what was acknowledged."""
+        """Reads every segment once, and removes what was acknowledged. repair() has to follow before read()."""
+        self._holes, self._repairs = [], []
         names = sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
         boots = {int(found[1]): found[2] for name in names if (found := _NAME.fullmatch(name))}
         killed = self._killed()
@@ -118,13 +121,18 @@ class Segments:
         for segment in segments:
             if segment.count and _is_acknowledged(segment, cursor):
                 self.remove(segment)
-        holes, self._holes = tuple(self._holes), []
         return Found(
             segments=tuple(each for each in segments if each.count and not _is_acknowledged(each, cursor)),
             cursor=cursor,
             killed=killed,
-            holes=holes,
+            holes=tuple(self._holes),
         )
+
+    def repair(self) -> None:
+        """Sets aside what is damaged, and leaves what is not: to be done once the damage is told."""
+        while self._repairs:
+            self._repairs[0]()
+            self._repairs.pop(0)
 
     def begin(self) -> None:
         """Notes that from now on there may be results in memory only."""
@@ -213,7 +221,7 @@ class Segments:
         segment.size += len(frames)
 
     def _examine(self, segment: Segment, *, torn_end: bool) -> Place:
-        """Leaves whole frames only, and returns the last cursor. What a killed run wrote last may be torn."""
+        """Returns the last cursor. What a killed run wrote last may be torn."""
         path = self._path(segment)
         try:
             data = path.read_bytes()
@@ -221,22 +229,22 @@ class Segments:
         except OSError as error:
             if error.errno not in _DAMAGED:
                 raise
-            self.set_aside(segment)
+            self._repairs.append(partial(self.set_aside, segment))
             self._holes.append(Hole(segment.number, segment.boot, None, None))
             return Place(0, 0)
         frames = list(walk(data)) or [None]
         holes = _holes(segment, frames, torn_end=torn_end)
         whole = [frame for frame in frames if frame]
         if len(whole) < len(frames):
-            self._repair(segment, whole, keep=bool(holes))
+            self._repairs.append(partial(self._repair, segment, whole, keep=bool(holes)))
         self._holes += holes
         _describe(segment, whole)
         if not segment.count:
-            path.unlink(missing_ok=True)
+            self._repairs.append(partial(path.unlink, missing_ok=True))
         return max((frame.cursor for frame in whole), default=Place(0, 0))
 
     def _repair(self, segment: Segment, whole: list[Frame], *, keep: bool) -> None:
-        """With `keep` the damaged file stays beside it. Whatever fails, what is readable stays."""
+        """Leaves whole frames only; with `keep` the damaged file stays beside it. If it fails, nothing has changed."""
         path = self._path(segment)
         if keep:
             self._forget_damaged()

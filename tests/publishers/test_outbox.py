@@ -721,3 +721,23 @@ def test_without_durability_an_earlier_kill_is_told_once(tmp_path: Path, quick: 
                 assert [gap["cause"] for gap in wire.told()] == told
 
     asyncio.run(scenario())
+
+
+def test_damage_is_told_on_the_disk_before_it_is_gone_from_it(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Segments) -> None:
+        raise OSError(5, "Input/output error")
+
+    async def scenario() -> None:
+        async with _running(Wire(tmp_path)) as wire:
+            wire.put(10)
+        (path,) = _segments(tmp_path)
+        path.write_bytes(b"no segment")
+        monkeypatch.setattr(Segments, "repair", refuse)
+        async with _running(Wire(tmp_path, boot=_LATER), close=False) as later:
+            await until(lambda: later.outbox.status.trouble)
+            assert [gap["cause"] for gap in json.loads((tmp_path / "gaps.json").read_text())] == ["damaged"]
+            assert path.read_bytes() == b"no segment"
+
+    asyncio.run(scenario())

@@ -25,6 +25,12 @@ def _segments(folder: Path, boot: str = _BOOT, *, segment_bytes: int = 1 << 20, 
     return Segments(folder, boot=boot, segment_bytes=segment_bytes, segment_s=3600.0, reserve_bytes=reserve_bytes)
 
 
+def _opened(segments: Segments) -> Found:
+    found = segments.open()
+    segments.repair()
+    return found
+
+
 def _seqs(segments: Segments, found: Found) -> list[int]:
     return [entry.seq for each in found.segments for entry in segments.read(each, 0, each.count)[0]]
 
@@ -38,7 +44,7 @@ def test_what_was_appended_is_found_by_the_next_run(tmp_path: Path) -> None:
     first.append(_entries(1, 300), _START)
     first.append(_entries(301, 303), _START)
     later = _segments(tmp_path, _LATER)
-    found = later.open()
+    found = _opened(later)
     assert [(each.boot, each.count, each.seqs) for each in found.segments] == [(_BOOT, 303, (1, 303))]
     assert (found.holes, found.killed, found.cursor) == ((), None, _START)
     (entries, end) = later.read(found.segments[0], 0, 10_000)
@@ -63,7 +69,7 @@ def test_a_full_segment_is_followed_by_another_and_a_new_run_begins_its_own(tmp_
     segments = _segments(tmp_path, segment_bytes=1)
     numbers = [segments.append(_entries(seq, seq), _START)[0].number for seq in (1, 2)]
     later = _segments(tmp_path, _LATER)
-    later.open()
+    _opened(later)
     numbers.append(later.append(_entries(1, 1, _LATER), _START)[0].number)
     assert numbers == [1, 2, 3]
 
@@ -74,7 +80,7 @@ def test_what_lies_before_the_newest_cursor_is_removed_by_the_next_run(tmp_path:
         segments.append(_entries(seq, seq), _START)
     segments.append([], Place(2, 1))
     later = _segments(tmp_path, _LATER)
-    assert _seqs(later, later.open()) == [3]
+    assert _seqs(later, _opened(later)) == [3]
     assert [path.name[:12] for path in _files(tmp_path)] == ["000000000003"]
 
 
@@ -86,7 +92,7 @@ def test_a_torn_end_of_a_killed_run_is_no_damage(tmp_path: Path) -> None:
     (path,) = _files(tmp_path)
     os.truncate(path, path.stat().st_size - 3)
     later = _segments(tmp_path, _LATER)
-    found = later.open()
+    found = _opened(later)
     assert (_seqs(later, found), found.holes, found.killed) == ([1, 2, 3, 4, 5], (), _BOOT)
 
 
@@ -95,16 +101,16 @@ def test_the_damaged_end_of_a_run_that_ended_cleanly_is_damage_whoever_was_kille
     (path,) = _files(tmp_path)
     os.truncate(path, path.stat().st_size - 3)
     _segments(tmp_path, _LATER).begin()
-    found = _segments(tmp_path, "01M8CCCCCCCCCCCCCCCCCCCCCC").open()
+    found = _opened(_segments(tmp_path, "01M8CCCCCCCCCCCCCCCCCCCCCC"))
     assert (found.holes, found.killed) == ((Hole(1, _BOOT, None, None),), _LATER)
 
 
 def test_a_clean_end_is_told_from_a_kill(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     segments.begin()
-    assert _segments(tmp_path, _LATER).open().killed == _BOOT
+    assert _opened(_segments(tmp_path, _LATER)).killed == _BOOT
     segments.end()
-    assert _segments(tmp_path, _LATER).open().killed is None
+    assert _opened(_segments(tmp_path, _LATER)).killed is None
 
 
 def test_damage_costs_its_own_frame_and_is_told_with_the_seqs_around_it(tmp_path: Path) -> None:
@@ -118,11 +124,11 @@ def test_damage_costs_its_own_frame_and_is_told_with_the_seqs_around_it(tmp_path
     content[ends[0] + 60] ^= 1
     path.write_bytes(content)
     later = _segments(tmp_path, _LATER)
-    found = later.open()
+    found = _opened(later)
     assert found.holes == (Hole(1, _BOOT, 10, 21),)
     assert _seqs(later, found) == [*range(1, 11), *range(21, 31)]
     assert path.with_name(path.name + ".damaged").read_bytes() == content
-    again = _segments(tmp_path, _LATER).open()
+    again = _opened(_segments(tmp_path, _LATER))
     assert (again.holes, again.segments[0].count) == ((), 20), "damage is told once"
 
 
@@ -132,7 +138,7 @@ def test_a_file_of_nothing_readable_is_set_aside(tmp_path: Path, content: bytes)
     segments.append(_entries(1, 5), _START)
     (path,) = _files(tmp_path)
     path.write_bytes(content)
-    found = _segments(tmp_path, _LATER).open()
+    found = _opened(_segments(tmp_path, _LATER))
     assert (found.segments, found.holes) == ((), (Hole(1, _BOOT, None, None),))
     assert _files(tmp_path) == []
     assert path.with_name(path.name + ".damaged").read_bytes() == content
@@ -142,7 +148,7 @@ def test_a_folder_in_a_segments_place_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / f"000000000001-{_BOOT}.segment").mkdir()
     (tmp_path / f"000000000000-{_BOOT}.segment.damaged" / "full").mkdir(parents=True)
     segments = _segments(tmp_path, _LATER)
-    assert segments.open().segments == ()
+    assert _opened(segments).segments == ()
     assert segments.append(_entries(1, 1, _LATER), _START)[0].number == 2
 
 
@@ -163,7 +169,7 @@ def test_random_flips_and_cuts_never_make_it_fail_nor_change_an_entry(tmp_path: 
         folder.mkdir()
         (folder / path.name).write_bytes(content)
         later = _segments(folder, _LATER)
-        found = later.open()
+        found = _opened(later)
         seqs = _seqs(later, found)
         assert set(seqs) <= set(range(1, 101))
         assert len(seqs) == 100 or found.holes, "what is missing is told, unless the cut was between two frames"
@@ -214,7 +220,7 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: p
     assert _files(tmp_path)[0].read_bytes() == before
     segments.append(_entries(6, 6), _START)
     later = _segments(tmp_path, _LATER)
-    assert _seqs(later, later.open()) == [1, 2, 3, 4, 5, 6]
+    assert _seqs(later, _opened(later)) == [1, 2, 3, 4, 5, 6]
 
 
 def test_damage_before_the_cursor_never_hides_what_is_behind_it(tmp_path: Path) -> None:
@@ -227,7 +233,7 @@ def test_damage_before_the_cursor_never_hides_what_is_behind_it(tmp_path: Path) 
     content[60] ^= 1
     path.write_bytes(content)
     later = _segments(tmp_path, _LATER)
-    found = later.open()
+    found = _opened(later)
     assert (found.cursor, _seqs(later, found)) == (Place(1, 0), [*range(11, 31)])
 
 
@@ -248,8 +254,8 @@ def test_a_repair_that_fails_loses_nothing(tmp_path: Path, monkeypatch: pytest.M
         patch.setattr("agent.publishers.segments.replace_file", refuse)
         for _ in range(2):
             with pytest.raises(OSError, match="No space"):
-                later.open()
-    found = later.open()
+                _opened(later)
+    found = _opened(later)
     assert found.holes[-1] == Hole(1, _BOOT, None, 11)
     assert _seqs(later, found) == [*range(11, 31)]
 
@@ -270,9 +276,9 @@ def test_a_file_that_cannot_be_read_keeps_nothing_from_the_others(
 
     monkeypatch.setattr(type(tmp_path), "read_bytes", fail)
     later = _segments(tmp_path, _LATER)
-    found = later.open()
+    found = _opened(later)
     assert (found.holes, _seqs(later, found)) == ((Hole(2, _BOOT, None, None),), [3])
     assert "may not be read. Give it to the user of the agent, and its results are sent." in caplog.text
     later.append([], Place(4, 0))
     monkeypatch.undo()
-    assert _seqs(later, _segments(tmp_path, _LATER).open()) == [1], "what may be read again is delivered, though late"
+    assert _seqs(later, _opened(_segments(tmp_path, _LATER))) == [1], "what may be read again is delivered, though late"
