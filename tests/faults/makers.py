@@ -1,0 +1,137 @@
+"""Makers: agents that make numbered results at a pace, from pictures in a folder or from uploads."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from end_to_end.material import digit_png, model_file
+from end_to_end.running_agent import RunningAgent, wait_until
+from faults.delivery import Delivery
+from faults.scrape import scraped
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from faults.archive import Archive
+    from typing_extensions import Self
+
+PER_S = 50
+PERSISTENT = "persistence true\nautosave_interval 1\nautosave_on_changes true\nmax_queued_messages 0"  # of mosquitto
+
+_CLIENTS = 4
+
+
+def agent_at(
+    port: int,
+    folder: Path,
+    *,
+    cameras: int = 1,
+    per_s: float = PER_S,
+    environment: dict[str, str] | None = None,
+    under: Sequence[str] = (),
+    **mqtt: Any,
+) -> RunningAgent:
+    """Each camera gives the same picture for ever, `per_s` times a second."""
+    pictures = folder / "pictures"
+    pictures.mkdir(exist_ok=True)
+    (pictures / "digit.png").write_bytes(digit_png())
+    camera = {"source": str(pictures), "loop": True, "model": "digits", "max_fps": per_s}
+    agent = RunningAgent(
+        folder,
+        environment=environment,
+        under=under,
+        mqtt={"enabled": True, "host": "127.0.0.1", "port": port, **mqtt},
+        cameras={f"camera{number}": camera for number in range(cameras)},
+    )
+    agent.drop(model_file(1), checksum=True)
+    return agent
+
+
+def last_made(agent: RunningAgent) -> tuple[str, int]:
+    """Boot and seq of one more result, made now: all before it were made too."""
+    result = agent.post("/predict", content=digit_png()).json()
+    return result["boot"], result["seq"]
+
+
+def metric(agent: RunningAgent, name: str) -> float:
+    ((_, value),) = scraped(agent, f"edge_agent_{name}")
+    return value
+
+
+def mqtt_of(agent: RunningAgent) -> Mapping[str, Any]:
+    """What the agent tells of its connection and its outbox."""
+    told: Mapping[str, Any] = agent.json("/readyz")["mqtt"]
+    return told
+
+
+def wait_until_connected(agent: RunningAgent, *, timeout_s: float = 20) -> None:
+    wait_until(lambda: metric(agent, "mqtt_connected") == 1, timeout_s=timeout_s, what="the agent is connected")
+
+
+def settled(
+    agent: RunningAgent, archive: Archive, made: Mapping[str, Collection[int]], *, timeout_s: float
+) -> Delivery:
+    """What came of it once all is here or announced, and the outbox is empty; or when no more can be hoped for."""
+    deadline_s = time.monotonic() + timeout_s
+    while Delivery.to(archive, made).undeclared or metric(agent, "outbox_messages") > 1:
+        if time.monotonic() > deadline_s:
+            break
+        time.sleep(0.1)
+    return Delivery.to(archive, made)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """`at_s` is when the answer was here, of time.monotonic()."""
+
+    boot: str
+    seq: int
+    at_s: float
+
+
+class NumberedUploads:
+    """Uploads PER_S times a second until the agent is gone or `__exit__`; keeps every answer that came."""
+
+    def __init__(self, agent: RunningAgent) -> None:
+        self._agent = agent
+        self._over = threading.Event()
+        self._made: list[Made] = []
+        self._threads = [threading.Thread(target=self._upload_on, args=(number,)) for number in range(_CLIENTS)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def made(self) -> list[Made]:
+        return list(self._made)
+
+    def _upload_on(self, number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._agent.port, timeout=10)
+        due_s = time.monotonic() + number / PER_S
+        try:
+            while not self._over.wait(max(0.0, due_s - time.monotonic())):
+                due_s += _CLIENTS / PER_S
+                connection.request("POST", "/predict", digit_png())
+                answer = json.loads(connection.getresponse().read())
+                if "seq" in answer:  # else the agent is about to stop
+                    self._made.append(Made(answer["boot"], answer["seq"], time.monotonic()))
+        except (OSError, http.client.HTTPException):
+            return  # the agent is gone
+        finally:
+            connection.close()

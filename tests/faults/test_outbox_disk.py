@@ -1,0 +1,116 @@
+"""The outbox's disk is full or read-only while the broker is away: results wait in memory, and it mends itself."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from end_to_end.running_agent import wait_until
+from faults.archive import Archive
+from faults.delivery import up_to
+from faults.makers import PERSISTENT, agent_at, last_made, metric, mqtt_of, settled, wait_until_connected
+from faults.troubles import AS_ANYBODY, TROUBLES, disk_at
+from mosquitto import Mosquitto
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from end_to_end.running_agent import RunningAgent
+    from faults.figures import Figures
+    from faults.scale import Scale
+
+pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(300)]
+
+_SHORT = {("a full disk", True), ("a read-only disk", False)}
+_ONLY_FOR_NEW_FILES = {"a disk without inodes", "a folder that may not be written"}
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the outage", "in the outage"])
+@pytest.mark.parametrize("kind", TROUBLES)
+def test_a_disk_that_refuses_is_told_and_costs_nothing_while_memory_has_room(
+    tmp_path: Path, figures: Figures, scale: Scale, kind: str, *, before: bool
+) -> None:
+    if not scale.full and (kind, before) not in _SHORT:
+        pytest.skip("of the full form")
+    if kind in _ONLY_FOR_NEW_FILES and not before:
+        pytest.skip("the file that is there is written on")
+    with (
+        Mosquitto(tmp_path, config=PERSISTENT) as broker,
+        Archive(broker.port) as archive,
+        disk_at(tmp_path / "state" / "outbox") as disk,
+        agent_at(broker.port, tmp_path, under=AS_ANYBODY) as agent,
+    ):
+        wait_until_connected(agent)
+        trouble = TROUBLES[kind](disk)
+        if before:
+            trouble.begin()
+            time.sleep(1)
+            broker.stop()
+        else:
+            broker.stop()
+            wait_until(lambda: metric(agent, "outbox_bytes") > 0, what="results are on the disk")
+            trouble.begin()
+        wait_until(lambda: mqtt_of(agent)["outbox_trouble"], what="the trouble is told")
+        sentence = mqtt_of(agent)["outbox_trouble"]
+        assert agent.get("/readyz").is_success
+        assert metric(agent, "outbox_trouble") == 1
+        time.sleep(scale(short=1, full=10))
+        trouble.end()
+        ended_s = time.monotonic()
+        wait_until(lambda: _is_well(agent), what="the trouble is over by itself")
+        recovered_s = time.monotonic() - ended_s
+        broker.start()
+        wait_until_connected(agent)
+        made = up_to(*last_made(agent))
+        delivery = settled(agent, archive, made, timeout_s=30)
+        agent.end()
+    assert sentence.startswith(f"The outbox {disk} cannot be used: ")
+    assert sentence.endswith(".")
+    assert delivery.lost == set()
+    assert delivery.gaps == []
+    assert delivery.flaws == {}
+    when = "before" if before else "in"
+    figures(
+        f"{kind} for the outbox, from {when} an outage",
+        "told, lost 0, recovers by itself",
+        f"told, lost {len(delivery.lost)} of {delivery.count}; in use {recovered_s:.1f} s after the end of it",
+    )
+
+
+def test_memory_that_is_full_too_loses_the_oldest_and_says_which(
+    tmp_path: Path, figures: Figures, scale: Scale
+) -> None:
+    if not scale.full:
+        pytest.skip("of the full form")
+    with (
+        Mosquitto(tmp_path, config=PERSISTENT) as broker,
+        Archive(broker.port) as archive,
+        disk_at(tmp_path / "state" / "outbox") as disk,
+    ):
+        broker.stop()
+        with agent_at(broker.port, tmp_path, cameras=2, per_s=1000) as agent:
+            trouble = TROUBLES["a full disk"](disk)
+            trouble.begin()
+            wait_until(lambda: mqtt_of(agent)["dropped"] > 1000, timeout_s=120, what="memory is full")
+            made = up_to(*last_made(agent))
+            trouble.end()
+            wait_until(lambda: _is_well(agent), what="the trouble is over by itself")
+            agent.end()
+        broker.start()
+        with agent_at(broker.port, tmp_path, cameras=0) as agent:
+            made |= up_to(*last_made(agent))
+            delivery = settled(agent, archive, made, timeout_s=120)
+            agent.end()
+    figures(
+        "a full disk for the outbox until memory is full too",
+        "what is lost is announced",
+        f"{len(delivery.lost)} of {delivery.count} lost, {len(delivery.undeclared)} of them not announced",
+    )
+    assert delivery.undeclared == set()
+    assert {gap["cause"] for gap in delivery.gaps} == {"memory"}
+    assert delivery.flaws == {}
+
+
+def _is_well(agent: RunningAgent) -> bool:
+    return mqtt_of(agent)["outbox_trouble"] is None and metric(agent, "outbox_trouble") == 0

@@ -1,0 +1,76 @@
+"""What the agent writes to the disk for a result, while the link is good and while it is down."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from faults.makers import PER_S, PERSISTENT, agent_at, last_made, wait_until_connected
+from mosquitto import Mosquitto
+
+if TYPE_CHECKING:
+    from end_to_end.running_agent import RunningAgent
+    from faults.figures import Figures
+    from faults.scale import Scale
+
+pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(300)]
+
+_BOUNDS = {("spill", "good"): 50, ("spill", "down"): 1500, ("group", "good"): 1500, ("group", "down"): 1500}
+_IN_MEMORY = {"tmpfs", "ramfs"}  # what is written there is written to no disk, and not counted
+
+
+def test_little_is_written_for_a_result(tmp_path: Path, figures: Figures, scale: Scale) -> None:
+    """Two agents at one broker."""
+    if (system := _file_system(tmp_path)) in _IN_MEMORY:
+        pytest.skip(f"{tmp_path} is on {system}: no byte would be counted. Give pytest another --basetemp.")
+    during_s = scale(short=5, full=60)
+    with (
+        Mosquitto(tmp_path, config=PERSISTENT) as broker,
+        _agent(broker, tmp_path, "spill") as spill,
+        _agent(broker, tmp_path, "group") as group,
+    ):
+        agents = {"spill": spill, "group": group}
+        wait_until_connected(spill)
+        wait_until_connected(group)
+        time.sleep(2)
+        measured = {"good": _bytes_a_result(agents, during_s)}
+        broker.stop()
+        time.sleep(3)
+        measured["down"] = _bytes_a_result(agents, during_s)
+        spill.end()
+        group.end()
+    for (durability, link), bound in _BOUNDS.items():
+        written = measured[link][durability]
+        what = f"{PER_S} results/s for {during_s} s, {durability}, link {link}: bytes written for a result"
+        figures(what, f"under {bound}", f"{written:.0f} on {system}")
+        assert written < bound
+
+
+def _agent(broker: Mosquitto, folder: Path, durability: str) -> RunningAgent:
+    own = folder / durability
+    own.mkdir()
+    return agent_at(broker.port, own, durability=durability, client_id=durability, base_topic=durability)
+
+
+def _bytes_a_result(agents: dict[str, RunningAgent], during_s: float) -> dict[str, float]:
+    """All that a process causes to be written, whatever it is; subtracts nothing."""
+    first = {name: (last_made(agent)[1], _written(agent)) for name, agent in agents.items()}
+    time.sleep(during_s)
+    last = {name: (last_made(agent)[1], _written(agent)) for name, agent in agents.items()}
+    made = {name: last[name][0] - first[name][0] for name in agents}
+    assert min(made.values()) > 0.8 * during_s * PER_S
+    return {name: (last[name][1] - first[name][1]) / made[name] for name in agents}
+
+
+def _written(agent: RunningAgent) -> int:
+    """Pages that it made dirty, in bytes (proc(5), write_bytes)."""
+    told = Path(f"/proc/{agent.process.pid}/io").read_text()
+    return int(told.partition("\nwrite_bytes:")[2].split()[0])
+
+
+def _file_system(folder: Path) -> str:
+    found = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, check=True, text=True)
+    return found.stdout.strip()
