@@ -304,24 +304,10 @@ def test_in_group_each_is_sent_once_while_groups_follow_one_another(tmp_path: Pa
     asyncio.run(scenario())
 
 
-def test_in_group_a_slow_broker_gets_everything_once(tmp_path: Path, quick: None) -> None:
+@pytest.mark.parametrize("durability", ["spill", "group"])
+def test_a_slow_broker_gets_everything_once(tmp_path: Path, quick: None, durability: Durability) -> None:
     async def scenario() -> None:
-        async with _running(Wire(tmp_path, durability="group")) as wire:
-            wire.connect()
-            for _ in range(60):
-                wire.put(2)
-                if wire.unacknowledged:
-                    wire.acknowledge(min(wire.unacknowledged))
-                await asyncio.sleep(0.01)
-            await wire.until_delivered()
-            assert sorted(wire.seqs()) == list(range(1, 121))
-
-    asyncio.run(scenario())
-
-
-def test_in_spill_a_slow_broker_gets_everything_once(tmp_path: Path, quick: None) -> None:
-    async def scenario() -> None:
-        async with _running(Wire(tmp_path)) as wire:
+        async with _running(Wire(tmp_path, durability=durability)) as wire:
             wire.connect()
             for _ in range(60):
                 wire.put(2)
