@@ -112,6 +112,8 @@ def test_100_000_that_wait_and_a_slow_broker_take_neither_memory_nor_the_wire(
                 link.ack_delay_s = 0
                 made |= up_to(*last_made(agent))
                 settled(agent, archive, made, timeout_s=2 * count / _BACKLOG_PER_S)
+            link.ack_delay_s = 1  # all that may be unacknowledged is, when the agent stops
+            time.sleep(2)
             agent.end()
         delivery = Delivery.to(archive, made)
     growth_mb = rss.value / 1e6 - without_mb
