@@ -65,7 +65,7 @@ def test_a_killed_agent_loses_at_most_what_it_made_last_and_says_so(
     )
     figures(f"{what}: lost and not declared", "0", str(len(delivery.undeclared)))
     assert len(killed_s) == kills
-    assert too_old == []
+    assert max(ages_s, default=0.0) <= window_s * scale(short=2, full=1)  # the short form runs on busy machines too
     assert delivery.undeclared == set()
     assert delivery.flaws == {}
 
