@@ -298,13 +298,19 @@ def model_settings(config: Config) -> dict[str, ModelSettings]:
 
 
 def read_password(config: Config) -> str | None:
-    """Of mqtt.password_file, else of systemd's LoadCredential=mqtt_password:..., else none."""
-    path = config.mqtt.password_file
-    if path is None and (folder := os.environ.get("CREDENTIALS_DIRECTORY")):
-        credential = Path(folder, "mqtt_password")
-        path = credential if credential.exists() else None
-    if path is None:
+    """Of mqtt.password_file, else of systemd's LoadCredential=mqtt_password:..., else none.
+
+    An empty credential is none: the unit has one for the case that nobody gave any.
+    """
+    if config.mqtt.password_file is not None:
+        return _secret(config.mqtt.password_file)
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder or not (credential := Path(folder, "mqtt_password")).exists():
         return None
+    return _secret(credential) or None
+
+
+def _secret(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -269,6 +269,8 @@ def test_a_password_may_be_a_credential_of_systemd(write: Path, monkeypatch: pyt
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(write.parent))
     write.write_text("mqtt: {username: pi}\n")
     assert read_password(load_config(write)) is None
+    (write.parent / "mqtt_password").write_text("\n")  # the unit's default
+    assert read_password(load_config(write)) is None
     (write.parent / "mqtt_password").write_text("sesame\n")
     assert read_password(load_config(write)) == "sesame"
     (write.parent / "other").write_text("mine\n")

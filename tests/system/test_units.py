@@ -1,0 +1,58 @@
+"""The unit and its drop-ins, as systemd's own tools judge them; no service manager has to run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SYSTEMD = Path(__file__).parents[2] / "deploy/systemd"
+DROP_INS = sorted((SYSTEMD / "drop-ins").glob("*.conf"))
+
+pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
+
+
+@pytest.mark.parametrize("drop_in", [None, *DROP_INS], ids=lambda path: path.stem if path else "none")
+def test_systemd_understands_every_line(tmp_path: Path, drop_in: Path | None) -> None:
+    assert _analyze("verify", _unit(tmp_path, drop_in)) == ""
+
+
+def test_the_exposure_is_at_most_15_with_a_camera(tmp_path: Path) -> None:
+    assert "char-video4linux" in (SYSTEMD / "edge-agent.service").read_text()
+    assert _exposure(_unit(tmp_path, None)) <= 1.5
+
+
+def test_no_drop_in_raises_it_above_2(tmp_path: Path) -> None:
+    for drop_in in DROP_INS:
+        assert _exposure(_unit(tmp_path, drop_in)) <= 2, drop_in.name
+
+
+def test_the_processor_is_not_hidden_from_xnnpack() -> None:
+    assert not re.search("^ProcSubset=", (SYSTEMD / "edge-agent.service").read_text(), re.MULTILINE)
+
+
+def _unit(folder: Path, drop_in: Path | None) -> Path:
+    """The unit with that drop-in; `verify` complains of a command that is not installed, so it has another one."""
+    unit = folder / "edge-agent.service"
+    unit.write_text(re.sub("(?m)^ExecStart=.*", "ExecStart=/bin/true", (SYSTEMD / unit.name).read_text()))
+    drop_ins = folder / f"{unit.name}.d"
+    shutil.rmtree(drop_ins, ignore_errors=True)
+    drop_ins.mkdir()
+    if drop_in is not None:
+        shutil.copy(drop_in, drop_ins)
+    return unit
+
+
+def _exposure(unit: Path) -> float:
+    said = _analyze("security", "--offline=true", "--no-pager", unit)
+    found = re.search(r"Overall exposure level for [^:]*: ([\d.]+)", said)
+    assert found is not None, said
+    return float(found[1])
+
+
+def _analyze(*words: str | Path) -> str:
+    answer = subprocess.run(["systemd-analyze", *words], check=False, capture_output=True, text=True)
+    return answer.stdout + answer.stderr
