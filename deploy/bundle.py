@@ -1,0 +1,96 @@
+"""Bundle: everything that install.sh needs on a device without internet, as one tar file for one machine and Python.
+
+Usage: bundle.py MACHINE PYTHON, such as `bundle.py aarch64 3.11`; writes dist/edge-agent-<version>-<machine>-py311.tar.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+REPOSITORY = Path(__file__).parents[1]
+LOCK = REPOSITORY / "locks/device.txt"
+# What a device's pip would take, of the C library of Debian 12, Ubuntu 22.04 and JetPack 6.
+_GLIBC = [*range(35, 16, -1)]
+_PARTS = ["deploy/systemd", "locks/device.txt", "configs/agent.yaml", "pyproject.toml", "LICENSE"]
+
+
+def main() -> None:
+    machine, python = sys.argv[1:]
+    version = re.search(r'^version = "(.*)"', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    name = f"edge-agent-{version[1]}-{machine}-py{python.replace('.', '')}"
+    with tempfile.TemporaryDirectory() as aside:
+        folder = Path(aside, name)
+        for part in _PARTS:
+            _copy(REPOSITORY / part, folder / part)
+        (folder / "for").write_text(f"{machine} {python}\n")
+        requirements = Path(aside, "requirements.txt")
+        requirements.write_text(pins_for(machine, python, LOCK.read_text()))
+        _download(requirements, folder / "wheels", machine, python)
+        _build_own(folder / "wheels", Path(aside, "source"))
+        archive = REPOSITORY / "dist" / f"{name}.tar"
+        archive.parent.mkdir(exist_ok=True)
+        with tarfile.open(archive, "w") as tar:  # wheels are compressed already
+            tar.add(folder, name)
+    print(f"{archive.relative_to(REPOSITORY)}: {archive.stat().st_size >> 20} MB")
+
+
+def pins_for(machine: str, python: str, lock: str) -> str:
+    """The lock's pins that count there, without their markers: pip would judge those by the Python it runs on."""
+    there = {
+        "platform_machine": machine,
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "os_name": "posix",
+        "platform_python_implementation": "CPython",
+        "implementation_name": "cpython",
+    }
+    pins = []
+    for entry in re.findall(r"^[a-z0-9](?:.*\\\n)*.*$", lock, re.MULTILINE):
+        pin, *hashes = re.split(r" \\\n\s*", entry)
+        requirement = Requirement(pin)
+        if requirement.marker is None or requirement.marker.evaluate(there):
+            pins.append(" \\\n".join([f"{requirement.name}{requirement.specifier}", *hashes]))
+    return "\n".join(pins) + "\n"
+
+
+def _download(requirements: Path, wheels: Path, machine: str, python: str) -> None:
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in _GLIBC] + [f"manylinux2014_{machine}"]
+    if machine == "x86_64":
+        platforms += ["manylinux_2_5_x86_64", "manylinux1_x86_64", "manylinux2010_x86_64"]
+    options = [word for platform in platforms for word in ("--platform", platform)]
+    where = ["--dest", str(wheels), "--python-version", python, "--implementation", "cp", "--only-binary", ":all:"]
+    _pip("download", "--no-deps", *where, *options, "--require-hashes", "-r", str(requirements))
+
+
+def _build_own(wheels: Path, source: Path) -> None:
+    """Of a copy: setuptools leaves folders where it builds."""
+    for part in ("agent", "converter", "pyproject.toml", "README.md", "LICENSE"):
+        _copy(REPOSITORY / part, source / part)
+    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(source))
+
+
+def _pip(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words], check=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, target)
+
+
+if __name__ == "__main__":
+    main()

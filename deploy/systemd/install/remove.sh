@@ -1,0 +1,27 @@
+# shellcheck shell=bash disable=SC2154
+# The way back: uninstall keeps what is the user's, purge keeps nothing.
+
+uninstall() {
+    remove_software
+    say "Removed. Configuration, models and results that wait are still in /etc/edge-agent and /var/lib/edge-agent."
+}
+
+purge() {
+    remove_software
+    rm -rf /etc/edge-agent /var/lib/edge-agent /etc/systemd/system/edge-agent.service.d
+    systemctl daemon-reload
+    ! getent passwd edge-agent >/dev/null || userdel edge-agent
+    for group in edge-agent edge-models; do
+        ! getent group $group >/dev/null || groupdel $group
+    done
+    say "Removed, with configuration, models, results that waited, user and groups."
+}
+
+remove_software() {
+    systemctl disable --now --quiet edge-agent.service 2>/dev/null || true
+    rm -rf "$lib/systemd/system/edge-agent.service" "$lib/systemd/system/edge-agent.service.d" \
+        "$lib"/{sysusers.d,tmpfiles.d,modules-load.d}/edge-agent.conf /usr/local/bin/edge-agent "$home"
+    rmdir --ignore-fail-on-non-empty "$lib"/{systemd/system,systemd,sysusers.d,tmpfiles.d,modules-load.d} 2>/dev/null || true
+    systemctl daemon-reload
+    systemctl reset-failed edge-agent.service 2>/dev/null || true
+}

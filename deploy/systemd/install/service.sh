@@ -1,0 +1,74 @@
+# shellcheck shell=bash disable=SC2154
+# From a version's folder to a service that is ready.
+
+stays_up_s=3
+lib=/usr/local/lib
+config=/etc/edge-agent/agent.yaml
+models=/var/lib/edge-agent/models
+
+# Makes the version the current one: its unit, users and folders, one switch of a symlink. Starts nothing.
+activate() {
+    local system=$home/versions/$1/system
+    install -Dm644 "$system/edge-agent.service" "$lib/systemd/system/edge-agent.service"
+    install -Dm644 "$system/sysusers.conf" "$lib/sysusers.d/edge-agent.conf"
+    install -Dm644 "$system/tmpfiles.conf" "$lib/tmpfiles.d/edge-agent.conf"
+    install -Dm644 "$system/modules-load.conf" "$lib/modules-load.d/edge-agent.conf"
+    if [ "$(awk '/^MemTotal/ {print $2}' /proc/meminfo)" -lt 700000 ]; then
+        install -Dm644 "$system/drop-ins/memory-512m.conf" "$lib/systemd/system/edge-agent.service.d/50-memory.conf"
+    fi
+    systemd-sysusers "$lib/sysusers.d/edge-agent.conf"
+    systemd-tmpfiles --create "$lib/tmpfiles.d/edge-agent.conf"
+    modprobe --quiet videodev 2>/dev/null || true  # a kernel without it has no cameras
+    [ -e "$config" ] || install -Dm640 -g edge-agent "$system/agent.yaml" "$config"
+    ln -sfn "versions/$1" "$home/current.new"
+    mv -T "$home/current.new" "$home/current"
+    ln -sfn "$home/current/bin/edge-agent" /usr/local/bin/edge-agent
+    sync --file-system "$home"
+}
+
+# Before anything is switched: what the new version thinks of the configuration there is.
+check_configuration() {
+    runuser -u edge-agent -- "$home/versions/$1/bin/edge-agent" check-config "$config" >/dev/null \
+        || fail "Version $1 cannot use $config; why is written above. Nothing was changed."
+}
+
+# Starts it, and says what the journal says where it does not become ready, or does not stay so.
+become_ready() {
+    local since
+    since=$(date '+%F %T')
+    systemctl daemon-reload
+    systemctl enable --quiet edge-agent.service
+    systemctl reset-failed edge-agent.service 2>/dev/null || true
+    if systemctl restart edge-agent.service 2>/dev/null && stays_up; then
+        return 0
+    fi
+    systemctl stop edge-agent.service
+    journalctl --unit edge-agent.service --since "$since" --output cat --no-pager --lines 15 >&2
+    return 1
+}
+
+is_running() {
+    systemctl daemon-reload
+    systemctl enable --quiet edge-agent.service
+    systemctl is-active --quiet edge-agent.service
+}
+
+stays_up() {
+    sleep "$stays_up_s"
+    is_running && [ "$(systemctl show --property NRestarts --value edge-agent.service)" = 0 ]
+}
+
+tell_where_to_look() {
+    local uploader=${SUDO_USER:-}
+    if [ -n "$uploader" ] && [ "$uploader" != root ]; then
+        usermod --append --groups edge-models "$uploader"
+    fi
+    cat <<TEXT
+$(systemctl show --property StatusText --value edge-agent.service)
+  Models          drop .tflite files into $models${uploader:+ (as $uploader, after logging in again)}
+                  others may do so after: sudo usermod -aG edge-models NAME
+  Configuration   $config, then: sudo systemctl restart edge-agent
+  MQTT password   in /etc/edge-agent/mqtt_password (of root, mode 600), the user name in the configuration
+  What it does    systemctl status edge-agent; journalctl -fu edge-agent
+TEXT
+}
