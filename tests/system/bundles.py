@@ -1,0 +1,68 @@
+"""Bundles: the one that `make bundle` made, unpacked, and versions of it that go wrong."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tarfile
+import zipfile
+from typing import TYPE_CHECKING
+
+from end_to_end.running_agent import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_FAILS = 'raise SystemExit("this version is broken")\n'
+# Ready, and dead a second later.
+_DIES = """
+import threading as _threading
+_threading.Timer(1.5, lambda: os._exit(7)).start()
+"""
+
+
+def unpack_material(python: str, folder: Path) -> Path:
+    """A folder with the bundles `good`, `next` (another version that is good), `fails` and `dies` (which are not).
+
+    Raises FileNotFoundError where `make test-system` has not made a bundle of this machine and that Python.
+    """
+    material = folder / "material"
+    with tarfile.open(_bundle_file(python)) as tar:
+        name = tar.getnames()[0]
+        tar.extractall(material)
+    (material / name).rename(material / "good")
+    for version in ("next", "fails", "dies"):
+        shutil.copytree(material / "good", material / version, copy_function=os.link)
+        _write(material / version / "configs/agent.yaml", f"# Of {version}.\n")
+    _spoil(material / "fails", lambda source: _FAILS + source)
+    _spoil(material / "dies", lambda source: source + _DIES)
+    return material
+
+
+def _bundle_file(python: str) -> Path:
+    pattern = f"edge-agent-*-{platform.machine()}-py{python.replace('.', '')}.tar"
+    found = sorted((ROOT / "dist").glob(pattern))
+    if not found:
+        raise FileNotFoundError(pattern)
+    return found[-1]
+
+
+def _write(path: Path, more: str) -> None:
+    """In a file of its own: the other bundles share the old one."""
+    text = path.read_text() + more
+    path.unlink()
+    path.write_text(text)
+
+
+def _spoil(bundle: Path, change: Callable[[str], str]) -> None:
+    """Changes agent/service.py in its wheel."""
+    (path,) = (bundle / "wheels").glob("edge_agent-*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        files = {name: wheel.read(name) for name in wheel.namelist()}
+    files["agent/service.py"] = change(files["agent/service.py"].decode()).encode()
+    path.unlink()
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, content in files.items():
+            wheel.writestr(name, content)

@@ -1,0 +1,262 @@
+"""install.sh and the unit under a real systemd, in Debian 12 and 13: one story, told in the order of this file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from system.bed import booted_bed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from system.bed import Bed
+
+_SUITES = ("bookworm", "trixie")
+_INSTALL = "/mnt/{0}/deploy/systemd/install.sh"
+_UPLOAD = "curl -sS -F file=@/mnt/good/demo/digit.jpg http://127.0.0.1:8501/predict"
+_SERVES = "curl -sS http://127.0.0.1:8501/v1/models/digits | grep AVAILABLE"
+_EVERYTHING = (
+    r"find / -xdev \( -path /tmp -o -path /var/log -o -path /var/lib/systemd -o -path /root \) -prune -o -print"
+)
+
+pytestmark = pytest.mark.timeout(600)
+
+
+class Figures:
+    """What was measured, printed at the end of a suite: pytest -s shows it."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def note(self, what: str, value: float, unit: str) -> float:
+        self._lines.append(f"{what}: {value:.2f} {unit}")
+        return value
+
+    def show(self, suite: str) -> None:
+        print(f"\n{suite}", *self._lines, sep="\n  ")
+
+
+@pytest.fixture(scope="module", params=_SUITES)
+def suite(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def figures(suite: str) -> Iterator[Figures]:
+    figures = Figures()
+    yield figures
+    figures.show(suite)
+
+
+@pytest.fixture(scope="module")
+def bed(suite: str, figures: Figures, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    """Booted, with nothing installed; a denied system call kills there, so that it cannot be overlooked."""
+    with booted_bed(suite, tmp_path_factory.mktemp(suite)) as bed:
+        bed.run("useradd --create-home ann; useradd --create-home stranger")
+        bed.run(f"{_EVERYTHING} | sort >/tmp/before; cat /etc/passwd /etc/group >/tmp/users")
+        bed.override("strict", "SystemCallErrorNumber=kill")
+        yield bed
+
+
+@pytest.fixture(scope="module")
+def installed(bed: Bed, figures: Figures) -> str:
+    """What install.sh says, called from nothing by ann with sudo."""
+    started_s = time.monotonic()
+    said = bed.run(f"SUDO_USER=ann {_INSTALL.format('good')} --bundle /mnt/good")
+    figures.note("install.sh, from nothing to ready", time.monotonic() - started_s, "s")
+    assert time.monotonic() - started_s < 90
+    return said
+
+
+@pytest.fixture
+def serving(bed: Bed, installed: str) -> Bed:
+    """Installed, with a model that ann dropped."""
+    bed.run("runuser -u ann -- cp /mnt/good/demo/digits.tflite /var/lib/edge-agent/models/")
+    bed.wait_for(_SERVES)
+    return bed
+
+
+def test_it_says_where_to_look_once_it_is_ready(bed: Bed, installed: str) -> None:
+    assert "Ready. HTTP http://127.0.0.1:8501" in installed
+    assert "drop .tflite files into /var/lib/edge-agent/models (as ann" in installed
+    assert bed.show("ActiveState") == "active"
+    assert bed.run("systemctl is-enabled edge-agent") == "enabled"
+
+
+def test_a_second_call_disturbs_nothing(bed: Bed, installed: str) -> None:
+    pid = bed.show("MainPID")
+    bed.run("echo '# mine' >>/etc/edge-agent/agent.yaml")
+    assert "Ready." in bed.run(_INSTALL.format("good"))
+    assert bed.show("MainPID") == pid
+    assert "# mine" in bed.run("cat /etc/edge-agent/agent.yaml")
+
+
+def test_another_version_is_refused_without_upgrade(bed: Bed, installed: str) -> None:
+    answer = bed.attempt(_INSTALL.format("next"))
+    assert answer.returncode == 1
+    assert answer.stdout.startswith("edge-agent: Version ")
+    assert "say: sudo" in answer.stdout
+
+
+def test_systemd_finds_no_fault_in_the_unit_and_little_exposure(bed: Bed, installed: str) -> None:
+    assert bed.run("systemd-analyze verify edge-agent.service 2>&1") == ""
+    said = bed.run("systemd-analyze security --no-pager edge-agent.service | tail -1")
+    found = re.search(r": ([\d.]+) ", said)
+    assert found is not None
+    assert float(found[1]) <= 1.5
+
+
+def test_it_starts_in_time(bed: Bed, installed: str, figures: Figures) -> None:
+    took_s = []
+    for _ in range(3):
+        bed.run("systemctl restart edge-agent")
+        stamps = [int(bed.show(key)) for key in ("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")]
+        took_s.append((stamps[1] - stamps[0]) / 1e6)
+    assert figures.note("from start to ready, the best of three", min(took_s), "s") <= 2.5
+
+
+def test_a_model_dropped_by_a_member_of_the_group_classifies(serving: Bed) -> None:
+    assert _answer(serving.run(_UPLOAD))["label"] in "0123456789"
+
+
+def test_a_stranger_cannot_even_look_into_the_folder(serving: Bed) -> None:
+    assert serving.attempt("runuser -u stranger -- ls /var/lib/edge-agent/models").returncode != 0
+    assert serving.attempt("runuser -u ann -- ls /var/lib/edge-agent/state").returncode != 0
+    assert serving.attempt("runuser -u stranger -- cat /etc/edge-agent/agent.yaml").returncode != 0
+
+
+def test_who_dropped_a_bad_model_can_read_why_and_remove_both(serving: Bed) -> None:
+    note = "/var/lib/edge-agent/models/bad.tflite.rejected.txt"
+    serving.run("runuser -u ann -- sh -c 'echo no model >/var/lib/edge-agent/models/bad.tflite'")
+    serving.wait_for(f"runuser -u ann -- cat {note}")
+    serving.run(f"runuser -u ann -- rm {note.removesuffix('.rejected.txt')}")
+    serving.wait_for(f"! test -e {note}")
+
+
+def test_its_results_come_over_mosquitto(serving: Bed) -> None:
+    serving.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep '\"connected\"'")
+    listen = "mosquitto_sub -t edge-agent/+/uploads/result -C 1 -W 10"
+    heard = serving.run(f"{listen} >/tmp/heard & sleep 0.5; {_UPLOAD} >/tmp/answer; wait; cat /tmp/heard")
+    assert json.loads(heard)["id"] == _answer(serving.run("cat /tmp/answer"))["id"]
+
+
+def test_it_idles_at_1_percent_and_120_mb(serving: Bed, figures: Figures) -> None:
+    serving.run("systemctl restart edge-agent")
+    serving.wait_for(_SERVES)
+    time.sleep(3)
+    stat = "awk '{print $14 + $15}' /proc/$(systemctl show --property MainPID --value edge-agent)/stat"
+    before = int(serving.run(stat))
+    time.sleep(10)
+    share = (int(serving.run(stat)) - before) / os.sysconf("SC_CLK_TCK") / 10
+    status = serving.run(f"cat /proc/{serving.show('MainPID')}/status")
+    resident_mb = int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
+    assert figures.note("idle, of a core", 100 * share, "%") <= 1
+    assert figures.note("idle, with one small model", resident_mb, "MB") <= 120
+
+
+def test_a_hang_is_ended_by_the_watchdog(serving: Bed, figures: Figures) -> None:
+    serving.override("watchdog", "WatchdogSec=2")
+    serving.run("systemctl restart edge-agent")
+    started_s = time.monotonic()
+    serving.run(f"kill -STOP {serving.show('MainPID')}")
+    serving.wait_for("test $(systemctl show -P NRestarts edge-agent) = 1 && systemctl is-active edge-agent")
+    figures.note("from a hang to ready again (WatchdogSec=2)", time.monotonic() - started_s, "s")
+    serving.override("watchdog")
+    assert "Watchdog timeout" in serving.journal()
+    serving.wait_for(_SERVES)
+
+
+def test_kill_9_loses_no_model_and_no_result_that_waited(serving: Bed, figures: Figures) -> None:
+    keeper = "mosquitto_sub -i keeper -c -q 1 -t edge-agent/+/uploads/result"
+    serving.run(f"{keeper} -E")
+    serving.run("pkill -STOP -x mosquitto")  # of this container: the broker hangs, with its sessions
+    made = {_answer(serving.run(_UPLOAD))["id"] for _ in range(5)}
+    time.sleep(4)  # mqtt.durability: spill
+    started_s = time.monotonic()
+    serving.run(f"kill -KILL {serving.show('MainPID')}")
+    serving.wait_for("test $(systemctl show -P NRestarts edge-agent) -ge 1 && systemctl is-active edge-agent")
+    serving.wait_for(_SERVES)
+    figures.note("from kill -9 to serving again", time.monotonic() - started_s, "s")
+    serving.run("pkill -CONT -x mosquitto")
+    serving.run(f"timeout 20 {keeper} >/tmp/kept & sleep 8; kill $! || true")
+    heard = {json.loads(line)["id"] for line in serving.run("cat /tmp/kept").splitlines()}
+    assert made <= heard
+
+
+def test_a_bad_configuration_is_told_once_and_not_tried_again(serving: Bed) -> None:
+    serving.run("cp -p /etc/edge-agent/agent.yaml /tmp/good.yaml; echo 'htp: {}' >>/etc/edge-agent/agent.yaml")
+    assert serving.attempt("systemctl restart edge-agent").returncode != 0
+    time.sleep(5)
+    assert [serving.show(key) for key in ("ActiveState", "NRestarts", "ExecMainStatus")] == ["failed", "0", "2"]
+    assert "unknown key htp; did you mean http?" in serving.journal()
+    serving.run("cp -p /tmp/good.yaml /etc/edge-agent/agent.yaml; systemctl restart edge-agent")
+
+
+def test_an_upgrade_that_cannot_use_the_configuration_changes_nothing(serving: Bed) -> None:
+    pid = serving.show("MainPID")
+    serving.run("echo 'htp: {}' >>/etc/edge-agent/agent.yaml")
+    answer = serving.attempt(f"{_INSTALL.format('next')} --upgrade")
+    serving.run("cp -p /tmp/good.yaml /etc/edge-agent/agent.yaml")
+    assert answer.returncode == 1
+    assert "Nothing was changed." in answer.stdout
+    assert serving.show("MainPID") == pid
+
+
+@pytest.mark.parametrize("version", ["fails", "dies"])
+def test_an_upgrade_that_fails_goes_back_by_itself(serving: Bed, figures: Figures, version: str) -> None:
+    before = serving.run("readlink /opt/edge-agent/current")
+    started_s = time.monotonic()
+    answer = serving.attempt(f"{_INSTALL.format(version)} --upgrade")
+    figures.note(f"upgrade that {version}, to ready again", time.monotonic() - started_s, "s")
+    assert answer.returncode == 1, answer.stdout
+    assert "serves again" in answer.stdout
+    assert serving.run("readlink /opt/edge-agent/current") == before
+    assert serving.run("ls /opt/edge-agent/versions") == before.removeprefix("versions/")
+    serving.wait_for(_SERVES)
+    assert "label" in _answer(serving.run(_UPLOAD))
+
+
+def test_an_upgrade_keeps_configuration_models_and_outbox(serving: Bed, figures: Figures) -> None:
+    before = serving.run("readlink /opt/edge-agent/current")
+    version = _answer(serving.run(_UPLOAD))["model"]
+    started_s = time.monotonic()
+    assert "Upgraded from" in serving.run(f"{_INSTALL.format('next')} --upgrade")
+    figures.note("upgrade", time.monotonic() - started_s, "s")
+    assert serving.run("readlink /opt/edge-agent/current") != before
+    assert "# mine" in serving.run("cat /etc/edge-agent/agent.yaml")
+    assert serving.run("ls /var/lib/edge-agent/state/outbox") is not None
+    serving.wait_for(_SERVES)
+    assert _answer(serving.run(_UPLOAD))["model"] == version
+
+
+def test_no_system_call_was_denied(serving: Bed) -> None:
+    assert "SYS" not in re.findall(r"status=\d+/(\w+)", serving.journal())
+    assert "SIGSYS" not in serving.journal()
+
+
+def test_uninstall_keeps_what_is_the_users(bed: Bed, installed: str) -> None:
+    bed.run(f"{_INSTALL.format('next')} --uninstall")
+    assert bed.attempt("systemctl cat edge-agent || test -e /opt/edge-agent").returncode != 0
+    bed.run("ls /etc/edge-agent/agent.yaml /var/lib/edge-agent/models/digits.tflite /var/lib/edge-agent/state")
+
+
+def test_an_installation_after_it_serves_the_same_model(bed: Bed, installed: str) -> None:
+    bed.run(_INSTALL.format("next"))
+    bed.wait_for(_SERVES)
+    assert "# mine" in bed.run("cat /etc/edge-agent/agent.yaml")
+
+
+def test_purge_leaves_nothing_behind(bed: Bed, installed: str) -> None:
+    bed.run(f"{_INSTALL.format('next')} --purge")
+    assert bed.run(f"{_EVERYTHING} | sort | diff /tmp/before - | grep '^[<>]' || true") == ""
+    assert bed.run("cat /etc/passwd /etc/group | diff /tmp/users - || true") == ""
+
+
+def _answer(text: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(text)
+    return answer
