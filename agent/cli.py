@@ -34,6 +34,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Numbers = Annotated[str | None, typer.Option(help="One number, or three with commas (one a channel).")]
 Labels = Annotated[Path | None, typer.Option(help="Label file, one a line, instead of the model's own.")]
 
+_INSTALLED = Path("/etc/edge-agent/agent.yaml")
+
 
 def main() -> None:
     """The entry point: errors that a person can act on are one sentence, never a traceback."""
@@ -79,6 +81,24 @@ def check_config(
         print_json(settings.model_dump(mode="json"))
     else:
         print(f"{config} is right: {len(settings.cameras)} camera(s), models in {settings.models.folder}.")
+
+
+@app.command()
+def doctor(config: ConfigFile = None, as_json: Json = False) -> None:
+    """Examine this device from the runtime to the broker; each finding is ok, a warning or a fault with its remedy.
+
+    Without --config the installed configuration counts, where there is one. Exits with 1 where there is a fault.
+    """
+    from agent.doctor import examine
+
+    findings = list(examine(config or (_INSTALLED if _INSTALLED.exists() else None)))
+    if as_json:
+        print_json([finding.to_json() for finding in findings])
+    else:
+        rows = ((each.level, each.about, " ".join(filter(None, (each.fact, each.remedy)))) for each in findings)
+        print_table(("", "", ""), rows)
+    if any(finding.level == "fault" for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()

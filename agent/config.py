@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
 
 _PREFIX = "EDGE_AGENT_"
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (to listen there; to ask, it is no address)
 
 
 def _topic_level(name: str) -> str:
@@ -212,6 +213,11 @@ class Http(_Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8501
     max_upload_bytes: int = Field(default=8 << 20, ge=1)
     max_pixels: int = Field(default=1 << 24, ge=1, le=MAX_PIXELS)
+
+    def own_url(self) -> str:
+        """Where a program on this machine finds it."""
+        host = _ANY_ADDRESS.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
 class Logging(_Section):

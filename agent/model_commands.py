@@ -29,8 +29,6 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of 
 Url = Annotated[str | None, typer.Option("--url", help="Where it listens: http://192.168.1.20:8501. Beats --config.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (to listen there; to ask, it is no address)
-
 
 @models_app.command("list")
 def list_models(config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
@@ -98,8 +96,7 @@ def _configured_url(config: Path | None) -> str:
     http = load_config(config).http
     if http.port == 0:
         raise ConfigError("http.port 0 lets the kernel choose a port. Say which: --url http://127.0.0.1:PORT.")
-    host = _ANY_ADDRESS.get(http.host, http.host)
-    return f"http://[{host}]:{http.port}" if ":" in host else f"http://{host}:{http.port}"
+    return http.own_url()
 
 
 def _say(model: dict[str, Any], as_json: bool) -> None:

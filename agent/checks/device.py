@@ -1,0 +1,78 @@
+"""Device: power, heat, clock, card, and whether limits on memory count."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from pathlib import Path
+
+from agent.board import is_throttled, temperature_celsius
+from agent.checks.finding import Finding, fault, ok, warning
+
+_CONTROLLERS = Path("/sys/fs/cgroup/cgroup.controllers")
+_BLOCK = Path("/sys/block")
+_TIME_ERROR = 5  # of adjtimex(2): the clock is not synchronised
+_WORN = 8  # tenths of its life, as eMMC counts (JEDEC 84-B51)
+
+
+def check_memory_cgroup(controllers: Path = _CONTROLLERS) -> Finding:
+    try:
+        is_on = "memory" in controllers.read_text(encoding="ascii").split()
+    except OSError:
+        is_on = False
+    if is_on:
+        return ok("memory limit", "The kernel counts memory by service.")
+    return warning(
+        "memory limit",
+        "The memory cgroup is off: MemoryMax= does nothing.",
+        "Add cgroup_enable=memory to /boot/firmware/cmdline.txt and start the board again.",
+    )
+
+
+def check_power() -> Finding:
+    if is_throttled():
+        return warning("power", "The board is slowed down just now.", "Take a stronger power supply, or cool it.")
+    return ok("power", "not slowed down" if is_throttled() is False else "The board does not say.")
+
+
+def check_heat(celsius: float | None = None) -> Finding:
+    celsius = temperature_celsius() if celsius is None else celsius
+    if celsius is None:
+        return ok("heat", "There is no sensor.")
+    if celsius >= 80:
+        return warning("heat", f"{celsius:.0f} degrees Celsius", "Cool the board: it slows down from 80 on.")
+    return ok("heat", f"{celsius:.0f} degrees Celsius")
+
+
+def check_clock() -> Finding:
+    """TLS and the times in Results need it; a Pi has no clock that runs without power."""
+    adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
+    if adjtimex is None:
+        return ok("clock", "The system does not say.")
+    if adjtimex(ctypes.create_string_buffer(512)) == _TIME_ERROR:  # struct timex has 208 bytes
+        return warning(
+            "clock", "It is not synchronised.", "Install systemd-timesyncd or chrony: timedatectl says more."
+        )
+    return ok("clock", "synchronised")
+
+
+def check_disk(folder: Path) -> Finding:
+    while not folder.exists():
+        folder = folder.parent
+    free_mb = shutil.disk_usage(folder).free >> 20
+    said, remedy = f"{free_mb} MB free for {folder}", "Make room: journalctl --vacuum-size=32M, apt clean."
+    if free_mb < 64:
+        return fault("disk", said, remedy)
+    return warning("disk", said, remedy) if free_mb < 512 else ok("disk", said)
+
+
+def check_wear(block: Path = _BLOCK) -> Finding:
+    """What eMMC tells of itself; SD cards tell nothing."""
+    said = {path.parts[-3]: path.read_text(encoding="ascii").split() for path in block.glob("mmcblk*/device/life_time")}
+    tenths = {name: max(int(value, 16) for value in values) for name, values in said.items() if values}
+    worn = {name: used for name, used in tenths.items() if used > _WORN}
+    if worn:
+        name, used = max(worn.items(), key=lambda each: each[1])
+        return warning("wear", f"{name} has used {used * 10} % of its life.", "Replace it before it fails.")
+    told = ", ".join(f"{name}: at most {used * 10} % used" for name, used in tenths.items())
+    return ok("wear", told or "No eMMC here; an SD card does not tell.")

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+from end_to_end.running_agent import DIGITS
+from mosquitto import free_port
+
+from agent.checks import device, reach, running, software
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def test_what_this_machine_has_is_in_order() -> None:
+    findings = [software.check_runtime(), software.check_packages(), software.check_libc(), software.check_processor()]
+    assert [finding.level for finding in findings if finding.about != "runtime"] == ["ok", "ok", "ok"]
+    assert findings[0].level in ("ok", "warning")  # tflite-runtime on x86_64
+
+
+def test_the_delegate_is_the_one_that_computes(tmp_path: Path) -> None:
+    assert software.check_delegate(DIGITS).fact == "XNNPACK computes digits.tflite"
+    assert software.check_delegate(None).level == "ok"
+    (tmp_path / "bad.tflite").write_bytes(b"no model")
+    assert software.check_delegate(tmp_path / "bad.tflite").level == "warning"
+
+
+def test_a_hidden_processor_is_a_warning(tmp_path: Path) -> None:
+    assert "ProcSubset" in str(software.check_processor(tmp_path / "cpuinfo").remedy)
+    (tmp_path / "cpuinfo").write_text("Features\t: fp asimd\n")
+    assert software.check_processor(tmp_path / "cpuinfo", "aarch64").fact == "aarch64 with asimd"
+    assert software.check_processor(tmp_path / "cpuinfo", "x86_64").level == "warning"
+
+
+def test_a_memory_cgroup_that_is_off_is_a_warning(tmp_path: Path) -> None:
+    assert device.check_memory_cgroup(tmp_path / "none").level == "warning"
+    (tmp_path / "controllers").write_text("cpuset cpu io memory pids\n")
+    assert device.check_memory_cgroup(tmp_path / "controllers").level == "ok"
+
+
+def test_heat_is_told_from_80_degrees_on() -> None:
+    assert device.check_heat(79.0).level == "ok"
+    assert device.check_heat(80.0).level == "warning"
+
+
+def test_power_clock_and_disk_are_looked_at(tmp_path: Path) -> None:
+    assert device.check_power().about == "power"
+    assert device.check_clock().level in ("ok", "warning")
+    assert str(tmp_path) in device.check_disk(tmp_path / "not/there/yet").fact
+
+
+def test_a_worn_card_is_told(tmp_path: Path) -> None:
+    assert device.check_wear(tmp_path).level == "ok"
+    (tmp_path / "mmcblk0/device").mkdir(parents=True)
+    (tmp_path / "mmcblk0/device/life_time").write_text("0x01 0x02\n")
+    assert device.check_wear(tmp_path).fact == "mmcblk0: at most 20 % used"
+    (tmp_path / "mmcblk0/device/life_time").write_text("0x01 0x0a\n")
+    assert device.check_wear(tmp_path).level == "warning"
+
+
+def test_a_camera_is_there_or_it_is_a_fault(tmp_path: Path) -> None:
+    assert "There is no /dev/video99" in reach.check_camera("front", "99").fact
+    assert reach.check_camera("front", str(tmp_path)).level == "ok"
+    port = free_port()
+    assert f"127.0.0.1:{port} does not answer" in reach.check_camera("front", f"rtsp://127.0.0.1:{port}/stream").fact
+    assert reach.check_camera("front", "rtsp://").level == "warning"
+
+
+def test_a_broker_is_reached_or_it_is_said_why_not(server: int) -> None:
+    assert reach.check_broker("127.0.0.1", server, None).level == "ok"
+    assert "does not answer" in reach.check_broker("127.0.0.1", free_port(), None).fact
+    assert "is not known" in reach.check_broker("nowhere.invalid", 1883, None).fact
+    assert reach.check_broker("127.0.0.1", server, ssl.create_default_context).level == "fault"
+
+
+def test_the_agent_that_runs_is_asked(server: int) -> None:
+    findings = running.check_running(f"http://127.0.0.1:{server}")
+    assert [(finding.about, finding.level) for finding in findings] == [
+        ("agent", "fault"),
+        ("agent", "warning"),
+        ("MQTT", "warning"),
+    ]
+    assert "None answers" in running.check_running(f"http://127.0.0.1:{free_port()}")[0].fact
+
+
+class _Unready(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        content = b"""{"reasons": ["No model is served yet."], "warnings": ["Model bad: The file is empty."],
+            "mqtt": {"state": "unreachable", "reason": null, "queued": 0}}"""
+        self.send_response(503)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[int]:
+    with HTTPServer(("127.0.0.1", 0), _Unready) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()

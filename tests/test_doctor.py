@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from end_to_end.material import model_file
+from end_to_end.running_agent import RunningAgent, wait_until
+from mosquitto import Mosquitto
+from shell import Shell
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(monkeypatch, capfd)
+
+
+@pytest.mark.mosquitto
+def test_a_device_in_order_has_no_fault(tmp_path: Path, shell: Shell) -> None:
+    with Mosquitto(tmp_path) as broker:
+        mqtt = {"enabled": True, "host": "127.0.0.1", "port": broker.port}
+        with RunningAgent(tmp_path, mqtt=mqtt) as agent:
+            agent.drop(model_file(1))
+            wait_until(lambda: agent.json("/readyz")["ready"], what="the model serves")
+            config = tmp_path / "agent.yaml"
+            config.write_text(config.read_text().replace("port: 0", f"port: {agent.port}"))
+            findings = shell.json("doctor", "--config", config)
+    assert [finding for finding in findings if finding["level"] == "fault"] == []
+    about = [finding["about"] for finding in findings]
+    assert {"runtime", "delegate", "clock", "wear", "models", "broker", "agent", "MQTT"} <= set(about)
+    assert all(finding["remedy"] for finding in findings if finding["level"] == "warning")
+
+
+def test_a_fault_ends_with_1_and_its_remedy(tmp_path: Path, shell: Shell) -> None:
+    (tmp_path / "agent.yaml").write_text("models: {folder: models}\nmqtt: {enabled: false}\nhttp: {port: 9}\n")
+    assert shell.run("doctor", "--config", tmp_path / "agent.yaml") == 1
+    assert "sudo systemctl start edge-agent" in shell.out
+
+
+def test_a_bad_configuration_is_one_fault(tmp_path: Path, shell: Shell) -> None:
+    (tmp_path / "agent.yaml").write_text("htp: {}\n")
+    assert shell.run("doctor", "--config", tmp_path / "agent.yaml") == 1
+    assert "did you mean http?" in shell.out
