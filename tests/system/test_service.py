@@ -63,6 +63,19 @@ def bed(suite: str, figures: Figures, tmp_path_factory: pytest.TempPathFactory) 
         yield bed
 
 
+@pytest.mark.parametrize(
+    ("made_for", "words"),
+    [
+        ("aarch64 3.11 3.13", "This bundle is for aarch64 and this machine is x86_64."),
+        ("x86_64 3.9", "Python 3.9 is needed here, and there is Python 3."),
+    ],
+)
+def test_a_bundle_for_another_machine_is_refused_in_a_sentence(bed: Bed, made_for: str, words: str) -> None:
+    bed.run(f"cp -rs /mnt/good /tmp/alien; rm /tmp/alien/for; echo {made_for} >/tmp/alien/for")
+    answer = bed.attempt(f"trap 'rm -r /tmp/alien' EXIT; {_INSTALL.format('good')} --bundle /tmp/alien")
+    assert answer.stdout.startswith(f"edge-agent: {words}")
+
+
 @pytest.fixture(scope="module")
 def installed(bed: Bed, figures: Figures) -> str:
     """What install.sh says, called from nothing by ann with sudo."""

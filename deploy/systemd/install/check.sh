@@ -22,7 +22,7 @@ check_system() {
 # Sets `python`: one that is there, has wheels, and is that of the bundle.
 find_python() {
     local candidate wanted='3.10 3.11 3.12 3.13'
-    [ ! -e "$root/wheels" ] || wanted=$(cut -d' ' -f2 "$root/for")
+    [ ! -e "$root/wheels" ] || wanted=$(cut -d' ' -f2- "$root/for")
     for candidate in python3 python3.13 python3.12 python3.11 python3.10; do
         command -v "$candidate" >/dev/null || continue
         python=$candidate
