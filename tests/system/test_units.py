@@ -1,4 +1,4 @@
-"""The unit and its drop-ins, as systemd's own tools judge them; no service manager has to run."""
+"""The unit, its drop-ins and the scripts, as their own tools judge them; no service manager has to run."""
 
 from __future__ import annotations
 
@@ -12,19 +12,29 @@ import pytest
 SYSTEMD = Path(__file__).parents[2] / "deploy/systemd"
 DROP_INS = sorted((SYSTEMD / "drop-ins").glob("*.conf"))
 
-pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
+_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
+_shellcheck = pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed here")
 
 
+@_shellcheck
+def test_shellcheck_has_nothing_to_say_of_the_scripts() -> None:
+    scripts = [SYSTEMD / "install.sh", *SYSTEMD.glob("install/*.sh"), SYSTEMD.parents[1] / ".ci/run"]
+    subprocess.run(["shellcheck", "--external-sources", *scripts], check=True, cwd=SYSTEMD.parents[1])
+
+
+@_systemd
 @pytest.mark.parametrize("drop_in", [None, *DROP_INS], ids=lambda path: path.stem if path else "none")
 def test_systemd_understands_every_line(tmp_path: Path, drop_in: Path | None) -> None:
     assert _analyze("verify", _unit(tmp_path, drop_in)) == ""
 
 
+@_systemd
 def test_the_exposure_is_at_most_15_with_a_camera(tmp_path: Path) -> None:
     assert "char-video4linux" in (SYSTEMD / "edge-agent.service").read_text()
     assert _exposure(_unit(tmp_path, None)) <= 1.5
 
 
+@_systemd
 def test_no_drop_in_raises_it_above_2(tmp_path: Path) -> None:
     for drop_in in DROP_INS:
         assert _exposure(_unit(tmp_path, drop_in)) <= 2, drop_in.name
