@@ -73,7 +73,7 @@ upgrade() {
     check_configuration "$new"
     activate "$new"
     if become_ready; then
-        forget_versions_but "$new" "$current"
+        forget_versions_but "$new"
         say "Upgraded from $current to $new."
         tell_where_to_look
     else

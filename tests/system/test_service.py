@@ -241,6 +241,7 @@ def test_an_upgrade_keeps_configuration_models_and_outbox(serving: Bed, figures:
     assert "Upgraded from" in serving.run(f"{_INSTALL.format('next')} --upgrade")
     figures.note("upgrade", time.monotonic() - started_s, "s")
     assert serving.run("readlink /opt/edge-agent/current") != before
+    assert len(serving.run("ls /opt/edge-agent/versions").split()) == 1
     assert "# mine" in serving.run("cat /etc/edge-agent/agent.yaml")
     assert serving.run("ls /var/lib/edge-agent/state/outbox") is not None
     serving.wait_for(_SERVES)

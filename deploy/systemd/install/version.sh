@@ -26,7 +26,7 @@ make_version() {
     local folder=$home/versions/$1
     [ ! -e "$folder/complete" ] || return 0
     say "Making $folder: a minute, on a board several ..."
-    rm -rf "$folder"
+    rm -rf "$folder" "$home"/.work.*
     mkdir -p "$folder"
     work=$(mktemp -d "$home/.work.XXXXXX")  # not /tmp, which is memory on many boards
     trap 'rm -rf "$work"' EXIT
@@ -72,6 +72,6 @@ own_wheel() {
 forget_versions_but() {
     local folder
     for folder in "$home"/versions/*; do
-        [[ " $* " == *" $(basename "$folder") "* ]] || rm -rf "$folder"
+        [ "$(basename "$folder")" = "$1" ] || rm -rf "$folder"
     done
 }
