@@ -6,6 +6,7 @@ import contextlib
 import signal
 import subprocess
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,7 @@ class Bed:
     def __init__(self, root: Path, material: Path, log: Path) -> None:
         self._command = ["systemd-nspawn", "--boot", "--directory", str(root), "--volatile=overlay"]
         self._command += ["--register=no", "--keep-unit", "--console=read-only", "--private-network"]
-        self._command += [f"--bind-ro={material}:/mnt", "--machine", f"bed-{log.parent.name}"]
+        self._command += [f"--bind-ro={material}:/mnt", "--machine", f"bed-{uuid.uuid4().hex[:8]}"]
         self._log = log
 
     def __enter__(self) -> Self:

@@ -36,5 +36,6 @@ def debian_root(suite: str) -> Path:
             command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", suite, str(new), _MIRROR]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             shutil.rmtree(new / "var/cache/apt/archives")
+            (new / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")  # as Debian's installer does
             new.rename(root)
     return root
