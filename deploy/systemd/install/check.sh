@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # What must be true before anything is changed; each refusal is a sentence that says what to do.
 
-needs_mb=700  # a version has 360 MB, and its wheels are unpacked beside it
+needs_mb=700  # a version has 390 MB, and its wheels are unpacked beside it
 
 check_caller() {
     [ "$(id -u)" = 0 ] || fail "Root makes the service. Say: sudo $0"
