@@ -98,10 +98,14 @@ test-install: dev
 	$(BIN)/pytest tests/system/test_install.py
 
 # install.sh and the unit under a real systemd, in containers of Debian 12 and 13: minutes at first, and a gigabyte in
-# ~/.cache/edge-agent-beds.
+# ~/.cache/edge-agent-beds. BEDS=jammy is Ubuntu 22.04.
+BEDS ?= bookworm trixie
+PYTHON_OF_jammy := 3.10
+PYTHON_OF_bookworm := 3.11
+PYTHON_OF_trixie := 3.13
 test-system: dev
-	@set -e; for python in 3.11 3.13; do $(BIN)/python deploy/bundle.py $$(uname -m) $$python; done
-	$(BIN)/pytest tests/system --ignore tests/system/test_install.py
+	@set -e; for python in $(foreach bed,$(BEDS),$(PYTHON_OF_$(bed))); do $(BIN)/python deploy/bundle.py $$(uname -m) $$python; done
+	BEDS="$(BEDS)" $(BIN)/pytest tests/system --ignore tests/system/test_install.py
 
 # What a device without internet needs, for each machine and Python: all of them take 900 MB.
 MACHINES ?= x86_64 aarch64

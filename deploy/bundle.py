@@ -5,6 +5,7 @@ Usage: bundle.py MACHINE PYTHON, such as `bundle.py aarch64 3.11`; writes dist/e
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -75,7 +76,8 @@ def _download(requirements: Path, wheels: Path, machine: str, python: str) -> No
 
 
 def _build_own(wheels: Path, source: Path) -> None:
-    """Of a copy: setuptools leaves folders where it builds."""
+    """Of a copy: setuptools leaves folders where it builds. The same sources make the same wheel."""
+    os.environ["SOURCE_DATE_EPOCH"] = "315532800"  # 1980, which is when zip begins
     for part in ("agent", "converter", "pyproject.toml", "README.md", "LICENSE"):
         _copy(REPOSITORY / part, source / part)
     _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(source))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from system.bundles import unpack_material
-from system.root import debian_root, why_there_is_no_bed
+from system.root import system_root, why_there_is_no_bed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UNIT = "edge-agent.service"
-_PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
+_PYTHONS = {"jammy": "3.10", "bookworm": "3.11", "trixie": "3.13"}
 
 
 @contextlib.contextmanager
@@ -32,7 +32,7 @@ def booted_bed(suite: str, folder: Path) -> Iterator[Bed]:
         pytest.skip(reason)
     try:
         material = unpack_material(_PYTHONS[suite], folder)
-        root = debian_root(suite)
+        root = system_root(suite)
     except FileNotFoundError as error:
         pytest.skip(f"dist/ has no {error}: say make test-system")
     except subprocess.CalledProcessError as error:

@@ -1,4 +1,4 @@
-"""Root: a minimal Debian with systemd, Python and mosquitto, made once and kept in the user's cache."""
+"""Root: a minimal Debian or Ubuntu with systemd, Python and mosquitto, made once and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ _PACKAGES = (
     "systemd systemd-sysv dbus libpam-systemd python3 python3-venv procps iproute2 sudo curl ca-certificates "
     "mosquitto mosquitto-clients"
 ).replace(" ", ",")
-_MIRROR = "http://deb.debian.org/debian"
+_DEBIAN = ("main", "http://deb.debian.org/debian")
+# debootstrap checks no signature of Ubuntu's unless its keyring is there, which Debian 12 does not have.
+_OTHERS = {"jammy": ("main,universe", "http://archive.ubuntu.com/ubuntu")}
 
 
 def why_there_is_no_bed() -> str | None:
@@ -24,7 +26,7 @@ def why_there_is_no_bed() -> str | None:
     return None if os.geteuid() == 0 else "containers are made by root"
 
 
-def debian_root(suite: str) -> Path:
+def system_root(suite: str) -> Path:
     """Takes minutes and a network at the first call. Raises CalledProcessError where it cannot be made."""
     name = f"{suite}-{hashlib.sha256(_PACKAGES.encode()).hexdigest()[:8]}"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "edge-agent-beds"
@@ -33,8 +35,9 @@ def debian_root(suite: str) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".") as aside:  # a half-made one is never taken for whole
             new = Path(aside, "root")
-            command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", suite, str(new), _MIRROR]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            components, mirror = _OTHERS.get(suite, _DEBIAN)
+            options = ["--variant=minbase", f"--components={components}", f"--include={_PACKAGES}"]
+            subprocess.run(["debootstrap", *options, suite, str(new), mirror], check=True, stdout=subprocess.DEVNULL)
             shutil.rmtree(new / "var/cache/apt/archives")
             (new / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")  # as Debian's installer does
             new.rename(root)

@@ -1,4 +1,7 @@
-"""install.sh and the unit under a real systemd, in Debian 12 and 13: one story, told in the order of this file."""
+"""install.sh and the unit under a real systemd: one story for each system, told in the order of this file.
+
+BEDS names the systems: Debian 12 and 13 unless it says otherwise; jammy is Ubuntu 22.04, and so JetPack 6.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     from system.bed import Bed
 
-_SUITES = ("bookworm", "trixie")
+_SUITES = os.environ.get("BEDS", "bookworm trixie").split()
 _INSTALL = "/mnt/{0}/deploy/systemd/install.sh"
 _UPLOAD = "curl -sS -F file=@/mnt/good/demo/digit.jpg http://127.0.0.1:8501/predict"
 _SERVES = "curl -sS http://127.0.0.1:8501/v1/models/digits | grep AVAILABLE"
@@ -66,7 +69,7 @@ def bed(suite: str, figures: Figures, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.mark.parametrize(
     ("made_for", "words"),
     [
-        ("aarch64 3.11 3.13", "This bundle is for aarch64 and this machine is x86_64."),
+        ("aarch64 3.10 3.11 3.13", "This bundle is for aarch64 and this machine is x86_64."),
         ("x86_64 3.9", "Python 3.9 is needed here, and there is Python 3."),
     ],
 )
@@ -117,7 +120,8 @@ def test_another_version_is_refused_without_upgrade(bed: Bed, installed: str) ->
 
 
 def test_systemd_finds_no_fault_in_the_unit_and_little_exposure(bed: Bed, installed: str) -> None:
-    assert bed.run("systemd-analyze verify edge-agent.service 2>&1") == ""
+    said = bed.run("systemd-analyze verify edge-agent.service 2>&1")  # Ubuntu's finds fault with its own units
+    assert [line for line in said.splitlines() if "edge-agent" in line] == []
     said = bed.run("systemd-analyze security --no-pager edge-agent.service | tail -1")
     found = re.search(r": ([\d.]+) ", said)
     assert found is not None
