@@ -34,8 +34,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Numbers = Annotated[str | None, typer.Option(help="One number, or three with commas (one a channel).")]
 Labels = Annotated[Path | None, typer.Option(help="Label file, one a line, instead of the model's own.")]
 
-_INSTALLED = Path("/etc/edge-agent/agent.yaml")
-
 
 def main() -> None:
     """The entry point: errors that a person can act on are one sentence, never a traceback."""
@@ -66,17 +64,15 @@ def check_config(
     as_json: Json = False,
 ) -> None:
     """Check a configuration file without starting anything."""
-    from agent.config import Config, load_config, model_settings, read_password
-    from agent.publishers.endpoint import Tls
+    from agent.broker_endpoint import broker_endpoint
+    from agent.config import Config, load_config, model_settings
 
     if schema:
         print_json(Config.model_json_schema())
         return
     settings = load_config(config)
     model_settings(settings)
-    read_password(settings)
-    if settings.mqtt.tls:
-        Tls(settings.mqtt.ca_file, settings.mqtt.cert_file, settings.mqtt.key_file).context()
+    broker_endpoint(settings).check()
     if as_json:
         print_json(settings.model_dump(mode="json"))
     else:
@@ -89,9 +85,9 @@ def doctor(config: ConfigFile = None, as_json: Json = False) -> None:
 
     Without --config the installed configuration counts, where there is one. Exits with 1 where there is a fault.
     """
-    from agent.doctor import examine
+    from agent.doctor import examine, installed_config
 
-    findings = list(examine(config or (_INSTALLED if _INSTALLED.exists() else None)))
+    findings = list(examine(config or installed_config()))
     if as_json:
         print_json([finding.to_json() for finding in findings])
     else:

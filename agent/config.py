@@ -303,27 +303,6 @@ def model_settings(config: Config) -> dict[str, ModelSettings]:
     return {name: _overrides(name, said) for name, said in config.models.settings.items()}
 
 
-def read_password(config: Config) -> str | None:
-    """Of mqtt.password_file, else of systemd's LoadCredential=mqtt_password:..., else none.
-
-    An empty credential is none: the unit has one for the case that nobody gave any.
-    """
-    if config.mqtt.password_file is not None:
-        return _secret(config.mqtt.password_file)
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not folder or not (credential := Path(folder, "mqtt_password")).exists():
-        return None
-    return _secret(credential) or None
-
-
-def _secret(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"mqtt.password_file {path} cannot be read: {reason}.") from None
-
-
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")

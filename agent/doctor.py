@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.checks import device, reach, running, software
+from agent.broker_endpoint import broker_endpoint
+from agent.checks import device, software
+from agent.checks.broker import check_broker
+from agent.checks.camera import check_camera
+from agent.checks.delegate import check_delegate
 from agent.checks.finding import fault, ok
-from agent.config import load_config, read_password
-from agent.errors import AgentError
-from agent.publishers.endpoint import Tls
+from agent.checks.running import check_running
+from agent.config import load_config
+from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from agent.checks.finding import Finding
-    from agent.config import Config
+
+_INSTALLED = Path("/etc/edge-agent/agent.yaml")
+# What the unit gives the service: its StateDirectory= and, where they come from, its LoadCredential=.
+_OF_THE_UNIT = {"STATE_DIRECTORY": "/var/lib/edge-agent/state", "CREDENTIALS_DIRECTORY": "/etc/edge-agent"}
+
+
+def installed_config() -> Path | None:
+    """That of the service where there is one, and the surroundings that its unit makes; else none."""
+    if not _INSTALLED.exists():
+        return None
+    for name, value in _OF_THE_UNIT.items():
+        os.environ.setdefault(name, value)
+    return _INSTALLED
 
 
 def examine(path: Path | None) -> Iterator[Finding]:
@@ -31,33 +48,18 @@ def examine(path: Path | None) -> Iterator[Finding]:
     yield device.check_wear()
     try:
         config = load_config(path)
-        read_password(config)
-    except AgentError as error:
-        yield fault("configuration", str(error), "Mend it; edge-agent check-config FILE says whether it is right.")
+        endpoint = broker_endpoint(config)
+    except ConfigError as error:
+        mend = "Say: sudo edge-agent doctor" if "Permission denied" in str(error) else "Mend it; the service needs it."
+        yield fault("configuration", str(error), mend)
         return
     yield ok("configuration", f"{path or 'none, so the defaults'}")
-    yield from _examine_what_is_configured(config)
-
-
-def _examine_what_is_configured(config: Config) -> Iterator[Finding]:
     yield device.check_disk(config.device.state_folder)
-    yield _check_drop_folder(config.models.folder)
-    yield software.check_delegate(next(iter(sorted(config.models.folder.glob("*.tflite"))), None))
+    yield device.check_drop_folder(config.models.folder)
+    yield check_delegate(config.device.state_folder / "copies")
     for name, camera in config.cameras.items():
         if camera.enabled:
-            yield reach.check_camera(name, camera.source)
-    mqtt = config.mqtt
-    if mqtt.enabled and not mqtt.embedded_broker:
-        tls = Tls(mqtt.ca_file, mqtt.cert_file, mqtt.key_file).context if mqtt.tls else None
-        yield reach.check_broker(mqtt.host, mqtt.port, tls)
-    yield from running.check_running(config.http.own_url())
-
-
-def _check_drop_folder(folder: Path) -> Finding:
-    try:
-        dropped = sum(1 for _ in folder.glob("*.tflite"))
-        folder.stat()
-    except OSError as error:
-        remedy = f"sudo systemd-tmpfiles --create, or mkdir -p {folder}; to look into it, join the group edge-models."
-        return fault("models", f"{folder}: {error.strerror}.", remedy)
-    return ok("models", f"{dropped} in {folder}")
+            yield check_camera(name, camera.source)
+    if config.mqtt.enabled and not config.mqtt.embedded_broker:
+        yield check_broker(endpoint, config.mqtt.protocol)
+    yield from check_running(config.http.own_url())

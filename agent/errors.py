@@ -2,6 +2,7 @@
 
 AgentError
 ├── ConfigError               the configuration cannot be used; the service does not start
+├── StartError                something that it names is not there at present, or in use; starting again may do
 ├── ModelError                a file is not a classifier that this agent can serve
 │   ├── IncompleteModelError  it ends before what it announces: a copy goes on, or was cut off
 │   ├── NoRoomError           the memory that is free now does not hold it
@@ -27,6 +28,10 @@ class AgentError(Exception):
 
 class ConfigError(AgentError):
     """Raised while reading the configuration; the command line exits with 2."""
+
+
+class StartError(AgentError):
+    """Raised at the start for a folder or an address; the command line exits with 1, and systemd tries again."""
 
 
 class ModelError(AgentError):

@@ -21,10 +21,11 @@ import uvicorn
 
 from agent import systemd
 from agent.board import board_name, is_throttled, temperature_celsius
+from agent.broker_endpoint import broker_endpoint
 from agent.classification import ResultLog
-from agent.config import is_file_source, model_settings, read_password
+from agent.config import is_file_source, model_settings
 from agent.engine import UPLOAD, InferenceEngine, View
-from agent.errors import ConfigError, ModelNotFoundError
+from agent.errors import ModelNotFoundError, StartError
 from agent.metrics import Metrics
 from agent.models.admission import Admission
 from agent.models.folder import ModelFolder
@@ -40,9 +41,8 @@ from agent.pipeline import Pipeline
 from agent.publishers import home_assistant
 from agent.publishers.broker import EmbeddedBroker
 from agent.publishers.commands import Actions
-from agent.publishers.endpoint import Endpoint, Tls
 from agent.publishers.mqtt import MqttPublisher
-from agent.publishers.session import Storage, presence
+from agent.publishers.session import Storage
 from agent.rest.app import create_app
 from agent.sources.camera import Camera
 from agent.sources.files import ImageFolder, VideoFile
@@ -99,7 +99,7 @@ class Service:
     """Every part, started by `async with`: models, publishers, HTTP, cameras; stopped the other way round."""
 
     def __init__(self, config: Config) -> None:
-        """Raises ConfigError for what can be known before anything runs."""
+        """Raises ConfigError or StartError for what can be known before anything runs."""
         self._config = config
         self._cameras: dict[str, CameraStatus] = {
             name: CameraStatus("starting" if camera.enabled else "disabled") for name, camera in config.cameras.items()
@@ -124,7 +124,7 @@ class Service:
             max_pixels=config.http.max_pixels,
             on_outcome=self._metrics.observe_inference,
         )
-        self._password = read_password(config)
+        self._broker = broker_endpoint(config)
         self._mqtt: MqttPublisher | None = None
         self._tasks = anyio.create_task_group()
         self._claim = contextlib.ExitStack()
@@ -279,17 +279,7 @@ class Service:
     def _publisher(self) -> MqttPublisher:
         config, device = self._config.mqtt, self._config.device
         return MqttPublisher(
-            endpoint=Endpoint(
-                host=config.host,
-                port=config.port,
-                username=config.username,
-                password=self._password,
-                client_id=config.client_id or f"edge-agent-{device.id}",
-                will=presence(f"{config.base_topic}/{device.id}", "offline"),
-                tls=Tls(config.ca_file, config.cert_file, config.key_file) if config.tls else None,
-                websocket_path=config.websocket_path,
-                max_packet_bytes=2 * self._config.http.max_upload_bytes,
-            ),
+            endpoint=self._broker,
             base_topic=config.base_topic,
             device=device.id,
             boot=self._results.boot,
@@ -577,7 +567,7 @@ def _claimed(state_folder: Path) -> Generator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(
+            raise StartError(
                 f"device.state_folder {state_folder} is used by another agent that runs. Stop that one, or give this "
                 "one a folder of its own."
             ) from None
@@ -586,7 +576,7 @@ def _claimed(state_folder: Path) -> Generator[None]:
 
 def _existing_folder(path: Path) -> Path:
     if not path.is_dir():
-        raise ConfigError(f"models.folder {path} is no folder. Make it (mkdir -p {path}) or correct models.folder.")
+        raise StartError(f"models.folder {path} is no folder. Make it (mkdir -p {path}) or correct models.folder.")
     return path
 
 
@@ -596,7 +586,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         reason = str(error.strerror).partition(" (while attempting")[0]  # create_server repeats the address there
-        raise ConfigError(
+        raise StartError(
             f"http: cannot listen on {host}:{port}: {reason}. "
             "Stop what uses that port or correct http.host and http.port."
         ) from None

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agent.config import Config, Engine, load_config, model_settings, read_password
+from agent.config import Config, Engine, load_config, model_settings
 from agent.errors import ConfigError
 from agent.models.settings import ModelSettings
 
@@ -250,32 +250,10 @@ def test_model_settings_read_their_label_files(write: Path) -> None:
     }
 
 
-def test_a_missing_label_file_or_password_is_named(write: Path) -> None:
-    write.write_text("models: {settings: {a: {labels: a.txt}}}\nmqtt: {password_file: secret}\n")
-    config = load_config(write)
+def test_a_missing_label_file_is_named(write: Path) -> None:
+    write.write_text("models: {settings: {a: {labels: a.txt}}}\n")
     with pytest.raises(ConfigError, match=r"models\.settings\.a\.labels"):
-        model_settings(config)
-    with pytest.raises(ConfigError, match=r"mqtt\.password_file .*secret cannot be read"):
-        read_password(config)
-
-
-def test_a_password_keeps_its_spaces_and_loses_its_line_end(write: Path) -> None:
-    (write.parent / "secret").write_text(" pass word \n")
-    write.write_text("mqtt: {password_file: secret}\n")
-    assert read_password(load_config(write)) == " pass word "
-
-
-def test_a_password_may_be_a_credential_of_systemd(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(write.parent))
-    write.write_text("mqtt: {username: pi}\n")
-    assert read_password(load_config(write)) is None
-    (write.parent / "mqtt_password").write_text("\n")  # the unit's default
-    assert read_password(load_config(write)) is None
-    (write.parent / "mqtt_password").write_text("sesame\n")
-    assert read_password(load_config(write)) == "sesame"
-    (write.parent / "other").write_text("mine\n")
-    write.write_text("mqtt: {password_file: other}\n")
-    assert read_password(load_config(write)) == "mine"
+        model_settings(load_config(write))
 
 
 def test_auto_takes_two_workers_and_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,15 @@ def check_disk(folder: Path) -> Finding:
     return warning("disk", said, remedy) if free_mb < 512 else ok("disk", said)
 
 
+def check_drop_folder(folder: Path) -> Finding:
+    try:
+        dropped = sum(path.suffix == ".tflite" for path in folder.iterdir())
+    except OSError as error:
+        remedy = f"sudo systemd-tmpfiles --create, or mkdir -p {folder}; to look into it, join the group edge-models."
+        return fault("models", f"{folder}: {error.strerror}.", remedy)
+    return ok("models", f"{dropped} in {folder}")
+
+
 def check_wear(block: Path = _BLOCK) -> Finding:
     """What eMMC tells of itself; SD cards tell nothing."""
     said = {path.parts[-3]: path.read_text(encoding="ascii").split() for path in block.glob("mmcblk*/device/life_time")}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.checks.finding import Finding, fault, ok, warning
 from agent.errors import ModelError
-from agent.models.interpreter import import_runtime, open_interpreter, runtime
+from agent.models.interpreter import import_runtime, runtime
 
 _CPUINFO = Path("/proc/cpuinfo")
 _VECTORS = {"x86_64": "avx2", "aarch64": "asimd", "armv7l": "neon"}  # what the runtimes' kernels are written for
@@ -29,24 +29,6 @@ def check_runtime(machine: str | None = None) -> Finding:
     if name.startswith("tflite-runtime") and (machine or platform.machine()) in ("x86_64", "aarch64"):
         return warning("runtime", f"{name}, which takes 20 times as long with int8", "pip install ai-edge-litert")
     return ok("runtime", name)
-
-
-def check_delegate(model: Path | None) -> Finding:
-    """Whether XNNPACK really computes `model`; without any nothing can be said."""
-    if model is None:
-        return ok("delegate", "not tried: no model is in the drop folder")
-    try:
-        interpreter = open_interpreter(model.read_bytes(), threads=1)
-        operators = [str(each["op_name"]) for each in interpreter._get_ops_details()]  # type: ignore[attr-defined]  # noqa: SLF001
-    except (ModelError, OSError, ValueError) as error:
-        return warning("delegate", f"{model.name} does not load: {error}", f"edge-agent inspect {model}")
-    if "DELEGATE" in operators:
-        return ok("delegate", f"XNNPACK computes {model.name}")
-    return warning(
-        "delegate",
-        f"{model.name} is computed without XNNPACK",
-        "Never set ProcSubset=pid in the unit; convert the model to int8 or float32 (edge-convert).",
-    )
 
 
 def check_packages() -> Finding:

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
-from end_to_end.running_agent import DIGITS
 from mosquitto import free_port
 
-from agent.checks import device, reach, running, software
+from agent.checks import device, running, software
+from agent.checks.camera import check_camera
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,13 +19,6 @@ def test_what_this_machine_has_is_in_order() -> None:
     findings = [software.check_runtime(), software.check_packages(), software.check_libc(), software.check_processor()]
     assert [finding.level for finding in findings if finding.about != "runtime"] == ["ok", "ok", "ok"]
     assert findings[0].level in ("ok", "warning")  # tflite-runtime on x86_64
-
-
-def test_the_delegate_is_the_one_that_computes(tmp_path: Path) -> None:
-    assert software.check_delegate(DIGITS).fact == "XNNPACK computes digits.tflite"
-    assert software.check_delegate(None).level == "ok"
-    (tmp_path / "bad.tflite").write_bytes(b"no model")
-    assert software.check_delegate(tmp_path / "bad.tflite").level == "warning"
 
 
 def test_a_hidden_processor_is_a_warning(tmp_path: Path) -> None:
@@ -62,19 +54,18 @@ def test_a_worn_card_is_told(tmp_path: Path) -> None:
     assert device.check_wear(tmp_path).level == "warning"
 
 
+def test_a_drop_folder_is_looked_into(tmp_path: Path) -> None:
+    (tmp_path / "a.tflite").touch()
+    assert device.check_drop_folder(tmp_path).fact == f"1 in {tmp_path}"
+    assert device.check_drop_folder(tmp_path / "none").level == "fault"
+
+
 def test_a_camera_is_there_or_it_is_a_fault(tmp_path: Path) -> None:
-    assert "There is no /dev/video99" in reach.check_camera("front", "99").fact
-    assert reach.check_camera("front", str(tmp_path)).level == "ok"
+    assert "There is no /dev/video99" in check_camera("front", "99").fact
+    assert check_camera("front", str(tmp_path)).level == "ok"
     port = free_port()
-    assert f"127.0.0.1:{port} does not answer" in reach.check_camera("front", f"rtsp://127.0.0.1:{port}/stream").fact
-    assert reach.check_camera("front", "rtsp://").level == "warning"
-
-
-def test_a_broker_is_reached_or_it_is_said_why_not(server: int) -> None:
-    assert reach.check_broker("127.0.0.1", server, None).level == "ok"
-    assert "does not answer" in reach.check_broker("127.0.0.1", free_port(), None).fact
-    assert "is not known" in reach.check_broker("nowhere.invalid", 1883, None).fact
-    assert reach.check_broker("127.0.0.1", server, ssl.create_default_context).level == "fault"
+    assert f"127.0.0.1:{port} does not answer" in check_camera("front", f"rtsp://127.0.0.1:{port}/stream").fact
+    assert check_camera("front", "rtsp://").level == "warning"
 
 
 def test_the_agent_that_runs_is_asked(server: int) -> None:

@@ -1,0 +1,51 @@
+"""Broker endpoint: the MQTT broker that the configuration names, and what this device says to it of itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.errors import ConfigError
+from agent.publishers.endpoint import Endpoint, Tls
+from agent.publishers.session import presence
+
+if TYPE_CHECKING:
+    from agent.config import Config
+
+
+def broker_endpoint(config: Config) -> Endpoint:
+    """Raises ConfigError where the password cannot be read; what else may be wrong, its check() tells."""
+    mqtt, device = config.mqtt, config.device
+    return Endpoint(
+        host=mqtt.host,
+        port=mqtt.port,
+        username=mqtt.username,
+        password=_password(mqtt.password_file),
+        client_id=mqtt.client_id or f"edge-agent-{device.id}",
+        will=presence(f"{mqtt.base_topic}/{device.id}", "offline"),
+        tls=Tls(mqtt.ca_file, mqtt.cert_file, mqtt.key_file) if mqtt.tls else None,
+        websocket_path=mqtt.websocket_path,
+        max_packet_bytes=2 * config.http.max_upload_bytes,
+    )
+
+
+def _password(file: Path | None) -> str | None:
+    """Of mqtt.password_file, else of systemd's LoadCredential=mqtt_password:..., else none.
+
+    An empty credential is none: the unit has one for the case that nobody gave any.
+    """
+    if file is not None:
+        return _secret(file)
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder or not (credential := Path(folder, "mqtt_password")).exists():
+        return None
+    return _secret(credential) or None
+
+
+def _secret(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"mqtt.password_file {path} cannot be read: {reason}.") from None

@@ -1,0 +1,72 @@
+"""Delegate: whether XNNPACK really computes what is served; a process of its own looks, since it loads a model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from agent.checks.finding import Finding, ok, warning
+from agent.models.interpreter import open_interpreter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TIMEOUT_S = 60
+_REMEDY = "Never set ProcSubset=pid in the unit; convert the model to int8 or float32 (edge-convert)."
+
+
+def check_delegate(copies: Path) -> Finding:
+    """Of the newest model in the store: what lies there has passed its trial, what was just dropped has not."""
+    try:
+        newest = max((path for path in copies.iterdir() if path.suffix == ".tflite"), key=_age, default=None)
+        if newest is None:
+            return ok("delegate", "not tried: no model was admitted yet")
+        with newest.open("rb") as model:
+            done = subprocess.run(
+                [sys.executable, "-m", "agent.checks.delegate"],
+                stdin=model,
+                capture_output=True,
+                timeout=_TIMEOUT_S,
+                check=False,
+                cwd="/",
+                **_as_owner(newest),
+            )
+    except FileNotFoundError:
+        return ok("delegate", "not tried: no model was admitted yet")
+    except PermissionError:
+        return ok("delegate", "not tried: only root may look at the models of the service")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return warning("delegate", f"not tried: {error}", "Restart the board and try again.")
+    return _finding(done.stdout)
+
+
+def main() -> None:
+    interpreter = open_interpreter(sys.stdin.buffer.read(), threads=1)
+    operators = {str(each["op_name"]) for each in interpreter._get_ops_details()}  # type: ignore[attr-defined]  # noqa: SLF001
+    sys.stdout.write("XNNPACK" if "DELEGATE" in operators else "none")
+
+
+def _age(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def _as_owner(path: Path) -> dict[str, Any]:
+    """Root does not load what others have dropped."""
+    if os.geteuid() != 0:
+        return {}
+    owner = path.stat()
+    return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+
+
+def _finding(said: bytes) -> Finding:
+    if said.startswith(b"XNNPACK"):
+        return ok("delegate", "XNNPACK computes the newest model")
+    if said.startswith(b"none"):
+        return warning("delegate", "The newest model is computed without XNNPACK.", _REMEDY)
+    return warning("delegate", "The runtime does not load the newest model here.", _REMEDY)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.broker_endpoint import broker_endpoint
+from agent.config import load_config
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Path:
+    return tmp_path / "agent.yaml"
+
+
+def test_a_missing_password_is_named(write: Path) -> None:
+    write.write_text("mqtt: {password_file: secret}\n")
+    with pytest.raises(ConfigError, match=r"mqtt\.password_file .*secret cannot be read"):
+        _password(write)
+
+
+def test_a_password_keeps_its_spaces_and_loses_its_line_end(write: Path) -> None:
+    (write.parent / "secret").write_text(" pass word \n")
+    write.write_text("mqtt: {password_file: secret}\n")
+    assert _password(write) == " pass word "
+
+
+def test_a_password_may_be_a_credential_of_systemd(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(write.parent))
+    write.write_text("mqtt: {username: pi}\n")
+    assert _password(write) is None
+    (write.parent / "mqtt_password").write_text("\n")  # the unit's default
+    assert _password(write) is None
+    (write.parent / "mqtt_password").write_text("sesame\n")
+    assert _password(write) == "sesame"
+    (write.parent / "other").write_text("mine\n")
+    write.write_text("mqtt: {password_file: other}\n")
+    assert _password(write) == "mine"
+
+
+def test_the_client_id_is_made_of_the_device_unless_it_is_given(write: Path) -> None:
+    write.write_text("device: {id: pi-1}\n")
+    assert broker_endpoint(load_config(write)).client_id == "edge-agent-pi-1"
+    write.write_text("mqtt: {client_id: mine}\n")
+    assert broker_endpoint(load_config(write)).client_id == "mine"
+
+
+def _password(config: Path) -> str | None:
+    return broker_endpoint(load_config(config)).password
