@@ -13,7 +13,7 @@ else
 TEST_CONVERTER = @echo "The converter's tests are skipped: there is no TensorFlow for this machine."
 endif
 
-.PHONY: run test check bench format test-pythons test-converter-pythons test-tflite-runtime test-install test-system bundle test-demo-model \
+.PHONY: run test check lint bench format test-pythons test-converter-pythons test-tflite-runtime test-install test-system bundle test-demo-model \
 	test-faults test-faults-short test-home-assistant demo-model demo-video operator-table lock clean dev dev-converter
 
 run:
@@ -33,13 +33,13 @@ test: dev dev-converter
 	$(BIN)/pytest
 	$(TEST_CONVERTER)
 
-check: dev dev-converter
+check: lint test
+
+lint: dev dev-converter
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest
-	$(TEST_CONVERTER)
 
 format: dev
 	$(BIN)/ruff check --fix .
