@@ -56,7 +56,7 @@ def examine(path: Path | None) -> Iterator[Finding]:
     yield ok("configuration", f"{path or 'none, so the defaults'}")
     yield device.check_disk(config.device.state_folder)
     yield device.check_drop_folder(config.models.folder)
-    yield check_delegate(config.device.state_folder / "copies")
+    yield check_delegate(config.device.state_folder / "models/copies")
     for name, camera in config.cameras.items():
         if camera.enabled:
             yield check_camera(name, camera.source)

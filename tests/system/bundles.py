@@ -1,10 +1,12 @@
-"""Bundles: the one that `make bundle` made, unpacked, and versions of it that go wrong."""
+"""Bundles: the one that `make bundle` made, unpacked, versions of it that go wrong, and a checkout."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 from typing import TYPE_CHECKING
@@ -26,6 +28,7 @@ _threading.Timer(1.5, lambda: os._exit(7)).start()
 def unpack_material(python: str, folder: Path) -> Path:
     """A folder with the bundles `good`, `next` (another version that is good), `fails` and `dies` (which are not).
 
+    `checkout` is a third version that is good, and `index` what the network would give it.
     Raises FileNotFoundError where `make test-system` has not made a bundle of this machine and that Python.
     """
     material = folder / "material"
@@ -38,7 +41,23 @@ def unpack_material(python: str, folder: Path) -> Path:
         _write(material / version / "configs/agent.yaml", f"# Of {version}.\n")
     _spoil(material / "fails", lambda source: _FAILS + source)
     _spoil(material / "dies", lambda source: source + _DIES)
+    _check_out(material / "checkout")
+    shutil.copytree(material / "good/wheels", material / "index", copy_function=os.link)
+    _pip("download", "--no-deps", "--require-hashes", "--dest", material / "index", "-r", ROOT / "locks/build.txt")
     return material
+
+
+def _check_out(folder: Path) -> None:
+    """What git has of the working tree."""
+    listed = subprocess.run(["git", "ls-files", "-z", "--deduplicate"], check=True, stdout=subprocess.PIPE, cwd=ROOT)
+    for name in listed.stdout.decode().split("\0"):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+
+
+def _pip(*words: str | Path) -> None:
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words], check=True)
 
 
 def _bundle_file(python: str) -> Path:

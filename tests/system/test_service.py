@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SUITES = os.environ.get("BEDS", "bookworm trixie").split()
 _INSTALL = "/mnt/{0}/deploy/systemd/install.sh"
+_INDEX = "PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt/index"  # for what a checkout takes off the network
 _UPLOAD = "curl -sS -F file=@/mnt/good/demo/digit.jpg http://127.0.0.1:8501/predict"
 _SERVES = "curl -sS http://127.0.0.1:8501/v1/models/digits | grep AVAILABLE"
 _EVERYTHING = (
@@ -162,6 +163,23 @@ def test_its_results_come_over_mosquitto(serving: Bed) -> None:
     assert json.loads(heard)["id"] == _answer(serving.run("cat /tmp/answer"))["id"]
 
 
+def test_the_password_comes_from_a_file_of_root_by_systemd(serving: Bed) -> None:
+    serving.run("mosquitto_passwd -b -c /etc/mosquitto/users pi sesame; chmod 644 /etc/mosquitto/users")
+    serving.run("printf 'allow_anonymous false\\npassword_file /etc/mosquitto/users\\n' >/etc/mosquitto/conf.d/pi.conf")
+    serving.override("broker", "Environment=EDGE_AGENT_MQTT__USERNAME=pi")
+    serving.run("systemctl restart mosquitto edge-agent")
+    serving.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep 'refuses this agent: Not authorized'")
+    serving.run("echo sesame | install -m 600 /dev/stdin /etc/edge-agent/mqtt_password; systemctl restart edge-agent")
+    serving.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep '\"connected\"'")
+    said = serving.run("EDGE_AGENT_MQTT__USERNAME=pi edge-agent doctor --json || true")
+    facts = {each["about"]: each["fact"] for each in json.loads(said)}
+    assert facts["broker"] == "localhost:1883 lets pi in (MQTT 5)"
+    assert facts["delegate"] == "XNNPACK computes the newest model"
+    serving.override("broker")
+    serving.run("rm /etc/mosquitto/conf.d/pi.conf /etc/mosquitto/users /etc/edge-agent/mqtt_password")
+    serving.run("systemctl restart mosquitto edge-agent; rm -f /var/lib/mosquitto/mosquitto.db")
+
+
 def test_it_idles_at_1_percent_and_120_mb(serving: Bed, figures: Figures) -> None:
     serving.run("systemctl restart edge-agent")
     serving.wait_for(_SERVES)
@@ -242,8 +260,8 @@ def test_an_upgrade_keeps_configuration_models_and_outbox(serving: Bed, figures:
     before = serving.run("readlink /opt/edge-agent/current")
     version = _answer(serving.run(_UPLOAD))["model"]
     started_s = time.monotonic()
-    assert "Upgraded from" in serving.run(f"{_INSTALL.format('next')} --upgrade")
-    figures.note("upgrade", time.monotonic() - started_s, "s")
+    assert "Upgraded from" in serving.run(f"{_INDEX} {_INSTALL.format('checkout')} --upgrade")
+    figures.note("upgrade, from a checkout", time.monotonic() - started_s, "s")
     assert serving.run("readlink /opt/edge-agent/current") != before
     assert len(serving.run("ls /opt/edge-agent/versions").split()) == 1
     assert "# mine" in serving.run("cat /etc/edge-agent/agent.yaml")
