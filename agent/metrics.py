@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from agent.board import is_throttled, temperature_celsius
 from agent.classification import Classification
 from agent.errors import BusyError, ImageError, ModelNotFoundError
+from agent.status import CameraState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -103,7 +104,15 @@ class Metrics:
         self._reconnects = Counter(
             "edge_agent_camera_reconnects", "Times a camera was lost.", ("camera",), registry=registry
         )
+        for camera in self._cameras:
+            self._reconnects.labels(camera)  # from 0 on: Prometheus sees no increase where a count begins with 1
+        self._camera_state = Gauge(
+            "edge_agent_camera_state", "1 for the state it is in.", ("camera", "state"), registry=registry
+        )
         self._requests = Counter("edge_agent_http_requests", "Requests answered.", ("route", "code"), registry=registry)
+        self._in_flight = Gauge(
+            "edge_agent_http_requests_in_flight", "Requests not answered yet, this one aside.", registry=registry
+        )
         self._last_frame = Gauge(
             "edge_agent_camera_last_frame_timestamp_seconds", "Unix time.", ("camera",), registry=registry
         )
@@ -155,8 +164,16 @@ class Metrics:
     def observe_request(self, route: str, code: int) -> None:
         self._requests.labels(route, str(code)).inc()
 
+    def request_in_flight(self) -> contextlib.AbstractContextManager[object]:
+        """Counts a request while it is open."""
+        return self._in_flight.track_inprogress()
+
     def observe_lost_camera(self, camera: str) -> None:
         self._reconnects.labels(camera).inc()
+
+    def set_camera_state(self, camera: str, state: CameraState) -> None:
+        for each in get_args(CameraState):
+            self._camera_state.labels(camera, each).set(each == state)
 
     def set_served(self, identities: Iterable[ModelIdentity]) -> None:
         """Every version that serves, the canaries too."""
@@ -179,6 +196,9 @@ class Metrics:
         ):
             Gauge(f"edge_agent_{name}", text, registry=self._registry).set_function(value)
         self._registry.register(_Evicted(lambda: status().outbox.evicted))
+
+    def watch_ready(self, ready: Callable[[], float]) -> None:
+        Gauge("edge_agent_ready", "1 while /readyz says so.", registry=self._registry).set_function(ready)
 
     def watch_store(self, trouble: Callable[[], float]) -> None:
         Gauge(

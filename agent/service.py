@@ -115,6 +115,9 @@ class Service:
         self._stats = Stats(cameras=config.cameras)
         self._results = ResultLog(device=config.device.id, on_result=self._stats.observe)
         self._metrics = Metrics(version=self._version, runtime=runtime(), cameras=config.cameras)
+        self._metrics.watch_ready(lambda: float(not self.why_not_ready()))
+        for name, status in self._cameras.items():
+            self._metrics.set_camera_state(name, status.state)
         workers, threads = config.engine.sizes()
         self._models = self._manager(workers, threads)
         self._engine = InferenceEngine(
@@ -317,6 +320,7 @@ class Service:
             mqtt=lambda: self._mqtt.status.to_json() if self._mqtt else None,
             metrics=self._metrics.render,
             on_request=self._metrics.observe_request,
+            in_flight=self._metrics.request_in_flight,
             max_upload_bytes=self._config.http.max_upload_bytes,
         )
         server = _Server(
@@ -455,6 +459,7 @@ class Service:
 
     def _camera_changed(self, name: str, status: CameraStatus) -> None:
         self._cameras[name] = status
+        self._metrics.set_camera_state(name, status.state)
         if status.state == "lost":
             self._metrics.observe_lost_camera(name)
         log.log(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from agent.classification import Category, Classification, ModelIdentity, ResultLog, Timing
@@ -136,6 +137,7 @@ def rest_app(models: FakeModels, engine: FakeEngine | None = None, *, upload_tim
         mqtt=lambda: None,
         metrics=bytes,
         on_request=lambda *_: None,
+        in_flight=nullcontext,
         max_upload_bytes=1000,
         upload_timeout_s=upload_timeout_s,
     )

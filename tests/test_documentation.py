@@ -30,6 +30,7 @@ _ELSEWHERE = {
     "make bench": "by hand: it takes minutes and a quiet machine",
     ".venv/bin/edge-agent run --config my-agent.yaml": "tests/end_to_end, with configurations of their own",
 }
+_NEEDS_A_PACKAGE = ("mosquitto_sub", "promtool")
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
     (folder / "configs").symlink_to(REPOSITORY / "configs")
     (folder / "demo").symlink_to(REPOSITORY / "demo")
+    (folder / "deploy").symlink_to(REPOSITORY / "deploy")
     (folder / "my-agent.yaml").write_text("cameras: {front: {source: /dev/video0}}\n")
     labels = [f"number {n}" for n in range(10)]
     another = pack_metadata(
@@ -74,8 +76,8 @@ def test_every_command_of_the_documents_works(document: Path, desk: Path, demo: 
     for command in commands(document):
         if command in _ELSEWHERE or not {".venv-converter", "unzip"}.isdisjoint(re.split("[ /]", command)):
             continue
-        if command.startswith("mosquitto_sub") and shutil.which("mosquitto_sub") is None:
-            continue  # in CI it is there: the tests that are marked mosquitto need it too
+        if command.startswith(_NEEDS_A_PACKAGE) and shutil.which(command.split()[0]) is None:
+            continue  # in CI it is there: the tests that are marked mosquitto or prometheus need it too
         line = command.replace("8501", str(agent.port)).replace("1883", str(broker_port))
         answer = run(line, desk)
         if "/v1/models/another" in command:  # a person is slower than the swap

@@ -128,6 +128,31 @@ def test_states_are_read_when_prometheus_asks() -> None:
     assert value(metrics, "edge_agent_camera_last_frame_timestamp_seconds", camera="front") == 12.5
 
 
+def test_requests_count_while_they_are_in_flight() -> None:
+    metrics = some_metrics()
+    with metrics.request_in_flight(), metrics.request_in_flight():
+        assert value(metrics, "edge_agent_http_requests_in_flight") == 2
+    assert value(metrics, "edge_agent_http_requests_in_flight") == 0
+
+
+def test_a_camera_is_in_one_state() -> None:
+    metrics = some_metrics()
+    metrics.set_camera_state("front", "starting")
+    metrics.set_camera_state("front", "lost")
+    families = text_string_to_metric_families(metrics.render().decode())
+    samples = [s for family in families for s in family.samples if s.name == "edge_agent_camera_state"]
+    assert {s.labels["state"] for s in samples if s.value} == {"lost"}
+    assert len(samples) == 6
+
+
+def test_readiness_is_asked_when_prometheus_asks() -> None:
+    metrics, ready = some_metrics(), [0.0]
+    metrics.watch_ready(lambda: ready[0])
+    assert value(metrics, "edge_agent_ready") == 0
+    ready[0] = 1.0
+    assert value(metrics, "edge_agent_ready") == 1
+
+
 def test_the_outbox_is_asked_when_prometheus_asks() -> None:
     status = [MqttStatus("connected", None, "5", OutboxStatus(messages=3, size=4096, evicted=0, trouble=None))]
     metrics = some_metrics()
@@ -136,6 +161,10 @@ def test_the_outbox_is_asked_when_prometheus_asks() -> None:
     assert [value(metrics, f"edge_agent_{name}") for name in names] == [1, 3, 4096, 0, 0]
     status[0] = MqttStatus("unreachable", "Gone.", None, OutboxStatus(9, 8192, 7, "The disk is full."))
     assert [value(metrics, f"edge_agent_{name}") for name in names] == [0, 9, 8192, 7, 1]
+
+
+def test_a_cameras_losses_count_from_0() -> None:
+    assert value(some_metrics(), "edge_agent_camera_reconnects_total", camera="front") == 0
 
 
 def test_loads_requests_and_lost_cameras_are_counted() -> None:

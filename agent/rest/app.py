@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import FastAPI
@@ -31,6 +32,7 @@ from agent.rest.upload import UploadReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -66,13 +68,14 @@ def create_app(
     mqtt: Callable[[], dict[str, Any] | None],
     metrics: Callable[[], bytes],
     on_request: Callable[[str, int], None],
+    in_flight: Callable[[], AbstractContextManager[object]],
     max_upload_bytes: int,
     upload_timeout_s: float = 30.0,
 ) -> ASGIApp:
     """All callbacks come on the loop's thread.
 
     `mqtt` gives the state of that connection, None where it is off; `on_request` gets the route and the code of
-    every answer.
+    every answer; `in_flight` is entered for each request and left when it is over.
     """
     app = FastAPI(
         title="edge-agent",
@@ -97,15 +100,21 @@ def create_app(
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(500, _bug)
-    return _Counted(_Interruptible(app), on_request)
+    return _Counted(_Interruptible(app), on_request, in_flight)
 
 
 class _Counted:
     """Counts answers by route, not by path: a stranger's paths must not become series."""
 
-    def __init__(self, app: ASGIApp, on_request: Callable[[str, int], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        on_request: Callable[[str, int], None],
+        in_flight: Callable[[], AbstractContextManager[object]],
+    ) -> None:
         self._app = app
         self._on_request = on_request
+        self._in_flight = in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def counted(message: Message) -> None:
@@ -113,7 +122,9 @@ class _Counted:
                 self._on_request(getattr(scope.get("route"), "path", "other"), message["status"])
             await send(message)
 
-        await self._app(scope, receive, counted)
+        # A scrape would always find itself.
+        with nullcontext() if scope["path"] == "/metrics" else self._in_flight():
+            await self._app(scope, receive, counted)
 
 
 class _Interruptible:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -32,6 +33,7 @@ class Rest:
     def __init__(self, *, upload_timeout_s: float = 30) -> None:
         self.published: list[Result] = []
         self.requests: list[tuple[str, int]] = []
+        self.in_flight, self.most_in_flight = 0, 0
         self.not_ready: list[str] = []
         self.models = FakeModels()
         self.engine = InferenceEngine(
@@ -48,9 +50,17 @@ class Rest:
             mqtt=lambda: {"state": "connected"},
             metrics=lambda: b"a_metric 1\n",
             on_request=lambda route, code: self.requests.append((route, code)),
+            in_flight=self._in_flight,
             max_upload_bytes=MAX_BYTES,
             upload_timeout_s=upload_timeout_s,
         )
+
+    @contextmanager
+    def _in_flight(self) -> Iterator[None]:
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        yield
+        self.in_flight -= 1
 
     def serve(self, use: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
         async def run() -> Any:
@@ -274,6 +284,16 @@ def test_requests_are_counted_by_route_and_not_by_path(rest: Rest) -> None:
     rest.get("/no/such/path")
     rest.post("/predict", content=b"")
     assert rest.requests == [("/v1/models/{name}", 200), ("other", 404), ("/predict", 415)]
+
+
+def test_requests_are_in_flight_until_they_are_answered_and_a_scrape_does_not_see_itself(rest: Rest) -> None:
+    async def three_at_once(client: httpx.AsyncClient) -> None:
+        await asyncio.gather(*(client.post("/predict", content=PICTURE) for _ in range(3)))
+
+    rest.get("/metrics")
+    assert rest.most_in_flight == 0
+    rest.serve(three_at_once)
+    assert (rest.most_in_flight, rest.in_flight) == (3, 0)
 
 
 def test_a_fault_of_ours_is_logged_and_says_no_more(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,100 @@
+"""A rule that asks for a metric that nobody has stays silent for ever: each is one that a running agent shows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from end_to_end.material import digit_png, model_file
+from end_to_end.running_agent import VIDEO, RunningAgent, wait_until
+from monitoring.expressions import all_expressions, grouping_labels, selections
+from prometheus_client.parser import text_string_to_metric_families
+from web_server import free_port
+
+from agent import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_DOCUMENT = Path(__file__).parents[2] / "docs/http.md"
+
+
+def labels_by_metric(text: str) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name] |= sample.labels.keys()
+    return found
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """The labels of each metric of an agent that has seen everything once."""
+    agent = RunningAgent(
+        tmp_path_factory.mktemp("agent"),
+        cameras={"gate": {"source": str(VIDEO), "loop": True}},
+        mqtt={"enabled": True, "embedded_broker": True, "host": "127.0.0.1", "port": free_port()},
+    )
+    with agent:
+        agent.drop(b"no model", "bad")
+        for version in (1, 2):
+            agent.drop(model_file(version))
+            wait_until(serves(agent, version), what=f"version {version} serves")
+        agent.post("/predict", content=digit_png())
+        agent.post("/api/models/digits/rollback", json={})
+        wait_until(lambda: agent.rejection("bad"), what="the bad file is rejected")
+        wait_until(
+            lambda: 'camera_frames_total{camera="gate"' in agent.get("/metrics").text, what="a frame is classified"
+        )
+        wait_until(lambda: "rollbacks_total{" in agent.get("/metrics").text, what="the rollback is counted")
+        return labels_by_metric(agent.get("/metrics").text)
+
+
+def serves(agent: RunningAgent, version: int) -> Callable[[], bool]:
+    return lambda: (agent.model().get("serving") or {}).get("version") == str(version)
+
+
+@pytest.fixture
+def of_the_board(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
+    """What only some boards tell."""
+    monkeypatch.setattr(metrics, "temperature_celsius", lambda: 50.0)
+    monkeypatch.setattr(metrics, "is_throttled", lambda: False)
+    return labels_by_metric(metrics.Metrics(version="1", runtime="litert", cameras=[]).render().decode())
+
+
+@pytest.mark.parametrize("expression", all_expressions())
+def test_every_expression_asks_for_what_a_running_agent_shows(
+    expression: str, shown: dict[str, set[str]], of_the_board: dict[str, set[str]]
+) -> None:
+    known = {**of_the_board, **shown}
+    labels: set[str] = set()
+    for metric, asked in selections(expression):
+        assert metric in known
+        assert asked.keys() <= known[metric]
+        labels |= known[metric]
+    assert grouping_labels(expression) <= labels
+
+
+def test_every_value_that_is_asked_for_is_one_that_the_documents_name() -> None:
+    asked = {
+        (metric, value)
+        for expression in all_expressions()
+        for metric, labels in selections(expression)
+        for values in labels.values()
+        for value in values.split("|")
+    }
+    rows = _DOCUMENT.read_text().splitlines()
+    unknown = [
+        (metric, value)
+        for metric, value in asked
+        if not any(f"`{family(metric)}`" in row and value in row for row in rows) and metric.startswith("edge_agent_")
+    ]
+    assert unknown == [("edge_agent_inferences_total", "upload")]  # a source, as a camera's name is
+
+
+def family(metric: str) -> str:
+    for suffix in ("_bucket", "_sum", "_count"):
+        metric = metric.removesuffix(suffix)
+    return metric

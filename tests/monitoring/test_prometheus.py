@@ -1,0 +1,90 @@
+"""Prometheus itself: its tool judges the files, and it scrapes a running agent and evaluates the rules."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import yaml
+from end_to_end.running_agent import RunningAgent, wait_until
+from monitoring.expressions import MONITORING, panel_expressions, rules
+from web_server import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.prometheus
+
+
+def promtool(*words: str | Path) -> None:
+    answer = subprocess.run(["promtool", *words], check=False, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_the_configuration_and_the_rules_are_right() -> None:
+    promtool("check", "config", "--lint-fatal", MONITORING / "prometheus.yaml")
+
+
+def test_the_rules_call_when_they_should_and_say_what_is_wrong() -> None:
+    promtool("test", "rules", MONITORING / "alerts_test.yaml")
+
+
+def test_every_rule_has_been_seen_to_call_and_says_what_to_do() -> None:
+    tested = (MONITORING / "alerts_test.yaml").read_text()
+    for rule in rules():
+        assert rule["alert"] in tested
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+        assert {"summary", "description"} == rule["annotations"].keys()
+        assert "$labels.instance" in rule["annotations"]["summary"]
+
+
+def test_the_dashboards_expressions_are_promql(tmp_path: Path) -> None:
+    records = [{"record": f"panel:{n}", "expr": expression} for n, expression in enumerate(panel_expressions())]
+    file = tmp_path / "panels.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": records}]}))
+    promtool("check", "rules", file)
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[str]:
+    """The URL of one that scrapes an agent each second, with the files of deploy/monitoring."""
+    shutil.copytree(MONITORING, tmp_path / "monitoring")
+    config = tmp_path / "monitoring/prometheus.yaml"
+    config.write_text(config.read_text().replace("15s", "1s"))
+    (tmp_path / "agent").mkdir()
+    with RunningAgent(tmp_path / "agent") as agent:
+        (tmp_path / "monitoring/boards.yaml").write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{agent.port}"]}]))
+        port = free_port()
+        where = [f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={tmp_path / 'data'}"]
+        with (
+            (tmp_path / "prometheus.log").open("wb") as log,
+            subprocess.Popen(["prometheus", f"--config.file={config}", *where], stdout=log, stderr=log) as process,
+        ):
+            yield f"http://127.0.0.1:{port}"
+            process.kill()
+
+
+def test_a_real_prometheus_scrapes_an_agent_and_calls_for_what_is_wrong_with_it(prometheus: str) -> None:
+    """Nothing but that it has no model: it is not ready."""
+    wait_until(lambda: "EdgeAgentNotReady" in pending(prometheus), timeout_s=30, what="Prometheus waits to call")
+    assert pending(prometheus) == {"EdgeAgentNotReady"}
+    groups = ask(prometheus, "rules")["groups"]
+    assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}
+    (target,) = ask(prometheus, "targets")["activeTargets"]
+    assert target["lastError"] == ""
+
+
+def pending(url: str) -> set[str]:
+    return {alert["labels"]["alertname"] for alert in ask(url, "alerts").get("alerts", ())}
+
+
+def ask(url: str, what: str) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = httpx.get(f"{url}/api/v1/{what}", trust_env=False).json()["data"]
+    except (httpx.TransportError, ValueError, KeyError):  # it has only just started
+        return {}
+    return answer
