@@ -51,7 +51,7 @@ def run(config: ConfigFile = None) -> None:
     from agent.config import load_config
 
     settings = load_config(config)
-    logs.set_up(form=settings.logging.format, level=settings.logging.level)
+    logs.set_up(form=settings.logging.format, level=settings.logging.level, device=settings.device.id)
     from agent import service
 
     service.run(settings)

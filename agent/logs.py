@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
-from datetime import datetime, timezone
 from typing import Literal
 
+from agent.classification import iso_time
 
-def set_up(*, form: Literal["text", "json"], level: str) -> None:
+
+def set_up(*, form: Literal["text", "json"], level: str, device: str) -> None:
     """Sends every logger's records to standard error."""
     handler = logging.StreamHandler()
     if form == "json":
-        handler.setFormatter(JsonFormatter())
+        handler.setFormatter(JsonFormatter(device=device, version=importlib.metadata.version("edge-agent")))
     else:
         handler.setFormatter(TextFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
@@ -28,16 +30,29 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time (UTC), level, logger, message, and exception where there is one."""
+    """One object a line, with the names of the Elastic Common Schema; the table is in docs/fleet.md."""
+
+    def __init__(self, *, device: str, version: str) -> None:
+        super().__init__()
+        self._of_all = {
+            "ecs.version": "8.11.0",
+            "service.name": "edge-agent",
+            "service.version": version,
+            "device.id": device,
+        }
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.fromtimestamp(record.created, tz=timezone.utc)
         fields = {
-            "time": moment.isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
+            "@timestamp": iso_time(round(record.created * 1e3) * 1_000_000),
+            "log.level": record.levelname.lower(),
             "message": record.getMessage(),
+            "log.logger": record.name,
+            **self._of_all,
+            **{f"labels.{name}": getattr(record, name) for name in ("camera", "model") if hasattr(record, name)},
         }
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
+            error = record.exc_info[1]
+            fields["error.type"] = type(error).__name__
+            fields["error.message"] = str(error)
+            fields["error.stack_trace"] = self.formatException(record.exc_info)
         return json.dumps(fields)

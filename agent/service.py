@@ -468,6 +468,7 @@ class Service:
             name,
             status.state,
             status.reason or "",
+            extra={"camera": name},
         )
         if self._mqtt is not None:
             self._mqtt.publish_camera_status(name, status)

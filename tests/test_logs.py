@@ -2,18 +2,45 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
+import re
+from pathlib import Path
+from typing import Any
 
 from agent.logs import JsonFormatter, TextFormatter
+
+_DOCUMENT = Path(__file__).parents[1] / "docs/fleet.md"
+
+
+def written(record: logging.LogRecord) -> dict[str, Any]:
+    text = JsonFormatter(device="pi-gate", version="1.2.3").format(record)
+    assert "\n" not in text
+    fields: dict[str, Any] = json.loads(text)
+    return fields
+
+
+def failed(**extra: str) -> logging.LogRecord:
+    why = (ValueError, ValueError("invalid literal"), None)
+    return logging.getLogger().makeRecord("agent.x", logging.ERROR, "f.py", 1, "failed", (), why, extra=extra)
 
 
 def test_a_json_record_is_one_line_with_stable_fields() -> None:
     record = logging.LogRecord("agent.x", logging.WARNING, "f.py", 1, "two\nlines %s", ("ä",), None)
-    text = JsonFormatter().format(record)
-    assert "\n" not in text
-    fields = json.loads(text)
-    assert fields.pop("time").endswith("+00:00")
-    assert fields == {"level": "warning", "logger": "agent.x", "message": "two\nlines ä"}
+    record.created = 1_764_000_000.25
+    assert written(record) == {
+        "@timestamp": "2025-11-24T16:00:00.250Z",
+        "log.level": "warning",
+        "message": "two\nlines ä",
+        "log.logger": "agent.x",
+        "ecs.version": "8.11.0",
+        "service.name": "edge-agent",
+        "service.version": "1.2.3",
+        "device.id": "pi-gate",
+    }
+
+
+def test_what_it_is_about_stands_in_fields_of_its_own() -> None:
+    fields = written(failed(camera="gate", model="birds"))
+    assert (fields["labels.camera"], fields["labels.model"]) == ("gate", "birds")
 
 
 def test_a_text_record_is_one_line_whatever_it_quotes() -> None:
@@ -21,9 +48,14 @@ def test_a_text_record_is_one_line_whatever_it_quotes() -> None:
     assert TextFormatter("%(message)s").format(record) == "a 06:00 ERROR  [31m is bad"
 
 
-def test_an_exception_stands_in_its_own_field() -> None:
-    try:
-        int("why")
-    except ValueError:
-        record = logging.LogRecord("agent.x", logging.ERROR, "f.py", 1, "failed", (), sys.exc_info())
-    assert "ValueError: invalid literal" in json.loads(JsonFormatter().format(record))["exception"]
+def test_an_exception_stands_in_its_own_fields() -> None:
+    fields = written(failed())
+    assert fields["error.type"] == "ValueError"
+    assert fields["error.message"] == "invalid literal"
+    assert "ValueError: invalid literal" in fields["error.stack_trace"]
+
+
+def test_the_documents_name_every_field() -> None:
+    rows = re.findall(r"^\| `([@a-z_.]+)` \|", _DOCUMENT.read_text(), re.MULTILINE)
+    named = {row for row in rows if row.partition(".")[2] not in {"yaml", "json"}}
+    assert named == written(failed(camera="gate", model="birds")).keys()

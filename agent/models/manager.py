@@ -384,6 +384,7 @@ class ModelManager:
             version.number,
             report.invoke_ms,
             report.bytes_each / 1e6,
+            extra={"model": drop.name},
         )
         return version
 
@@ -392,7 +393,7 @@ class ModelManager:
         reason = "".join(letter if letter.isprintable() else " " for letter in reason[:_MAX_REASON])
         self._on_load(drop.name, "rejected")
         model.rejections[drop.fingerprint] = Rejection(drop.file, reason, time.time_ns())
-        log.warning("Model file %s is rejected: %s", drop.file, reason)
+        log.warning("Model file %s is rejected: %s", drop.file, reason, extra={"model": drop.name})
 
     async def _admit_for_pin(self, model: _Model, version: int) -> None:
         """A lower version of TensorFlow Serving's layout was not looked at, as a higher one serves."""
@@ -426,7 +427,7 @@ class ModelManager:
         if left_s > 0:
             return left_s
         await self._forget(model)
-        log.info("Model %s is retired: its file is gone.", name)
+        log.info("Model %s is retired: its file is gone.", name, extra={"model": name})
         return self._rescan_s
 
     async def _forget(self, model: _Model) -> None:

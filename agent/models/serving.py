@@ -235,7 +235,7 @@ class Serving:
         if version.withdrawn:
             history = history.changed(number, withdrawn=None, proven=False, starts=0)
         self._history[name] = dataclasses.replace(history, pinned=number)
-        log.info("Model %s is pinned to version %d by hand.", name, number)
+        log.info("Model %s is pinned to version %d by hand.", name, number, extra={"model": name})
         self._models.setdefault(name, _Model()).unloadable.pop(number, None)
         await self._decided(name)
         served = self.stable.get(name)
@@ -249,7 +249,7 @@ class Serving:
 
     async def unpin(self, name: str) -> None:
         self._history[name] = dataclasses.replace(self._history[name], pinned=None)
-        log.info("Model %s is unpinned by hand.", name)
+        log.info("Model %s is unpinned by hand.", name, extra={"model": name})
         await self._decided(name)
 
     async def promote(self, name: str) -> None:
@@ -258,7 +258,7 @@ class Serving:
         if canary is None:
             raise VersionError(f"Model {name} has no canary to promote. models.canary gives a new version a share.")
         self._history[name] = dataclasses.replace(self._history[name], stable=canary.identity.version)
-        log.info("Model %s version %d is promoted by hand.", name, canary.identity.version)
+        log.info("Model %s version %d is promoted by hand.", name, canary.identity.version, extra={"model": name})
         await self._decided(name)
 
     async def save(self) -> None:
@@ -343,10 +343,15 @@ class Serving:
             else:
                 self._history[name] = self._history[name].without(version.number)
         except ModelError as error:
-            log.warning("Model %s version %d does not load: %s", name, version.number, error)
+            log.warning("Model %s version %d does not load: %s", name, version.number, error, extra={"model": name})
             model.unloadable[version.number] = version, Rejection(version.file, str(error), time.time_ns())
         except Exception as error:  # or one file would end the service at every start
-            log.exception("Model %s version %d does not load, and that was not foreseen.", name, version.number)
+            log.exception(
+                "Model %s version %d does not load, and that was not foreseen.",
+                name,
+                version.number,
+                extra={"model": name},
+            )
             model.unloadable[version.number] = version, Rejection(version.file, unforeseen(error), time.time_ns())
         finally:
             self._history.end_loading(name)
@@ -389,7 +394,14 @@ class Serving:
             if label == "stable" and self._history[name].pinned is None:  # what was pinned is not what was promoted
                 self._history[name] = dataclasses.replace(self._history[name], stable=version.number)
             role = "serves" if label == "stable" else "takes a share of the uploads"
-            log.info("Model %s version %d %s (%s...).", name, version.number, role, version.sha256[:12])
+            log.info(
+                "Model %s version %d %s (%s...).",
+                name,
+                version.number,
+                role,
+                version.sha256[:12],
+                extra={"model": name},
+            )
         numbers = {each.number for each in model.versions.values()}
         model.probations = {number: each for number, each in model.probations.items() if number in numbers}
         self._on_change(name)
@@ -400,7 +412,7 @@ class Serving:
             history = dataclasses.replace(history, pinned=None)
         self._history[name] = history
         self._on_rollback(name, cause)
-        log.warning("Model %s version %d is withdrawn: %s", name, number, reason)
+        log.warning("Model %s version %d is withdrawn: %s", name, number, reason, extra={"model": name})
 
     def _conclude(self, identity: ModelIdentity, failed: Failed | None) -> None:
         if failed is None:
@@ -413,7 +425,13 @@ class Serving:
     async def _fail(self, identity: ModelIdentity, failed: Failed) -> None:
         others = any(version.number != identity.version for version in self._history[identity.name].good)
         if failed.cause == "slow" and not others:  # a slow answer is better than none
-            log.warning("Model %s version %d is slow: %s.", identity.name, identity.version, failed.reason)
+            log.warning(
+                "Model %s version %d is slow: %s.",
+                identity.name,
+                identity.version,
+                failed.reason,
+                extra={"model": identity.name},
+            )
             self._prove(identity.name, identity.version)
             return
         reason = (

@@ -214,8 +214,9 @@ def test_json_logs_are_one_object_a_line(tmp_path: Path) -> None:
     lines = [line for line in agent.log.splitlines() if line != _FOREIGN]
     records = [json.loads(line) for line in lines]
     assert len(records) > 5
-    assert all(record.keys() == {"time", "level", "logger", "message"} for record in records)
-    assert {record["level"] for record in records} <= {"debug", "info", "warning", "error"}
+    assert {record["log.level"] for record in records} <= {"debug", "info", "warning", "error"}
+    assert {(record["service.name"], record["device.id"]) for record in records} == {("edge-agent", "test")}
+    assert {record.get("labels.model") for record in records} == {None, "bad", "digits"}
     messages = [record["message"] for record in records]
     assert "Stopping." in messages
     assert any("bad.tflite" in message for message in messages)
