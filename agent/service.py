@@ -11,19 +11,17 @@ import importlib.metadata
 import logging
 import os
 import signal
-import socket
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import uvicorn
 
 from agent import systemd
 from agent.board import board_name, is_throttled, temperature_celsius
 from agent.broker_endpoint import broker_endpoint
+from agent.cameras import Cameras
 from agent.classification import ResultLog
-from agent.config import is_file_source, model_settings
+from agent.config import model_settings
 from agent.engine import UPLOAD, InferenceEngine, View
 from agent.errors import ModelNotFoundError, StartError
 from agent.metrics import Metrics
@@ -37,36 +35,36 @@ from agent.models.serving import Serving
 from agent.models.signature import TrustedKeys
 from agent.models.store import Store
 from agent.models.trial import Trial
-from agent.pipeline import Pipeline
 from agent.publishers import home_assistant
 from agent.publishers.broker import EmbeddedBroker
 from agent.publishers.commands import Actions
 from agent.publishers.mqtt import MqttPublisher
 from agent.publishers.session import Storage
 from agent.rest.app import create_app
-from agent.sources.camera import Camera
-from agent.sources.files import ImageFolder, VideoFile
+from agent.rest.server import Server, listen
 from agent.stats import Stats
-from agent.status import CameraStatus, ModelStatus
+from agent.status import ModelStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    import socket
+    from collections.abc import Generator
+    from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
 
     from agent.classification import Result, StableState
-    from agent.config import Camera as CameraConfig, Config
+    from agent.config import Config
+    from agent.pipeline import Pipeline
     from agent.publishers.message import Message
+    from agent.status import CameraStatus
 
 log = logging.getLogger(__name__)
 
 _STUCK_AFTER_S = 60.0
 _FIRST_LOOK_S = 10.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-_STOP_HTTP_S = 2
 _STOP_MQTT_S = 1.5
-_STOP_CAMERAS_S = 0.5
 
 
 def run(config: Config) -> None:
@@ -101,23 +99,12 @@ class Service:
     def __init__(self, config: Config) -> None:
         """Raises ConfigError or StartError for what can be known before anything runs."""
         self._config = config
-        self._cameras: dict[str, CameraStatus] = {
-            name: CameraStatus("starting" if camera.enabled else "disabled") for name, camera in config.cameras.items()
-        }
-        self._pipelines: dict[str, Pipeline] = {}
-        self._ended: dict[str, asyncio.Event] = {}
         self._shown: dict[str, str | None] = {}
-        self._disabled = {name for name, camera in config.cameras.items() if not camera.enabled}
-        self._switching: set[str] = set()
-        self._closing: dict[str, Camera | VideoFile | ImageFolder] = {}
-        self._sources: dict[str, Camera | VideoFile | ImageFolder] = {}
         self._version = importlib.metadata.version("edge-agent")
         self._stats = Stats(cameras=config.cameras)
         self._results = ResultLog(device=config.device.id, on_result=self._stats.observe)
         self._metrics = Metrics(version=self._version, runtime=runtime(), cameras=config.cameras)
         self._metrics.watch_ready(lambda: float(not self.why_not_ready()))
-        for name, status in self._cameras.items():
-            self._metrics.set_camera_state(name, status.state)
         workers, threads = config.engine.sizes()
         self._models = self._manager(workers, threads)
         self._engine = InferenceEngine(
@@ -130,6 +117,16 @@ class Service:
         self._broker = broker_endpoint(config)
         self._mqtt: MqttPublisher | None = None
         self._tasks = anyio.create_task_group()
+        self._cameras = Cameras(
+            config.cameras,
+            engine=self._engine,
+            publisher=self,
+            results=self._results,
+            listener=self,
+            tasks=self._tasks,
+        )
+        for name, status in self._cameras.statuses.items():
+            self._metrics.set_camera_state(name, status.state)
         self._claim = contextlib.ExitStack()
         self._parts = contextlib.AsyncExitStack()
 
@@ -181,12 +178,13 @@ class Service:
         await self._tasks.__aenter__()
         try:
             self._claim.enter_context(_claimed(self._config.device.state_folder))
-            listener = _listen(self._config.http.host, self._config.http.port)
+            listener = listen(self._config.http.host, self._config.http.port)
             self.port: int = listener.getsockname()[1]
             await self._start_models()
             await self._start_mqtt()
             await self._start_http(listener)
-            self._start_cameras()
+            self._parts.push_async_callback(self._cameras.close)
+            self._cameras.start()
             if (period_s := systemd.watchdog_period_s()) is not None:
                 self._tasks.start_soon(self._feed_watchdog, period_s)
         except BaseException as error:
@@ -236,15 +234,28 @@ class Service:
         if self._mqtt is not None:
             self._mqtt.publish_snapshot(camera, jpeg)
 
+    def camera_changed(self, name: str, status: CameraStatus) -> None:
+        self._metrics.set_camera_state(name, status.state)
+        if status.state == "lost":
+            self._metrics.observe_lost_camera(name)
+        log.log(
+            logging.WARNING if status.state in ("lost", "frozen") else logging.INFO,
+            "Camera %s is %s. %s",
+            name,
+            status.state,
+            status.reason or "",
+            extra={"camera": name},
+        )
+        if self._mqtt is not None:
+            self._mqtt.publish_camera_status(name, status)
+
+    def camera_opened(self, name: str, pipeline: Pipeline) -> None:
+        self._metrics.watch_last_frame(name, lambda: (pipeline.last_frame_ns or 0) / 1e9)
+
     def why_not_ready(self) -> list[str]:
         """What keeps the device from its work: no model at all, or a camera without frames or without its model."""
         reasons = [] if self._models.served else ["No model is served yet.", *self.warnings()]
-        for name, camera in self._cameras.items():
-            if camera.state not in ("online", "disabled", "ended"):
-                reasons.append(f"Camera {name} is {camera.state}: {camera.reason or 'no frame yet.'}")
-            elif camera.state == "online" and (trouble := self._pipelines[name].trouble):
-                reasons.append(f"Camera {name} waits: {trouble}")
-        return reasons
+        return [*reasons, *self._cameras.troubles()]
 
     def warnings(self) -> list[str]:
         """What a person should mend, while the device works on: a folder that is away, files that were rejected."""
@@ -273,7 +284,7 @@ class Service:
         self._metrics.watch_mqtt(lambda: mqtt.status)
         for status in self._models.statuses:
             mqtt.publish_model(status)
-        for name, camera in self._cameras.items():
+        for name, camera in self._cameras.statuses.items():
             mqtt.publish_camera_status(name, camera)
             mqtt.publish_enabled(name, enabled=camera.state != "disabled")
         self._tasks.start_soon(mqtt.run)
@@ -323,101 +334,15 @@ class Service:
             in_flight=self._metrics.request_in_flight,
             max_upload_bytes=self._config.http.max_upload_bytes,
         )
-        server = _Server(
-            uvicorn.Config(
-                app,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                limit_concurrency=500,  # connections; paho waits by select(), which knows only 1023 descriptors
-                timeout_graceful_shutdown=_STOP_HTTP_S,
-            )
-        )
-        done = asyncio.Event()
-
-        async def serve() -> None:
-            try:
-                await server.serve(sockets=[listener])
-            finally:
-                done.set()
-
-        async def stop() -> None:
-            server.should_exit = True
-            await done.wait()
-
-        self._tasks.start_soon(serve)
+        server = Server(app)
+        self._tasks.start_soon(server.answer, listener)
         await server.answering.wait()
-        self._parts.push_async_callback(stop)
-
-    def _start_cameras(self) -> None:
-        self._parts.push_async_callback(self._close_cameras)
-        for name, camera in self._config.cameras.items():
-            if camera.enabled:
-                self._start_camera(name, camera)
-
-    def _start_camera(self, name: str, camera: CameraConfig) -> None:
-        source = _open_source(camera, lambda status: self._camera_changed(name, status))
-        self._sources[name] = source
-        pipeline = Pipeline(
-            camera=name,
-            source=source,
-            engine=self._engine,
-            publisher=self,
-            results=self._results,
-            view=View(camera.model, camera.max_results, camera.score_threshold, camera.region, camera.rotate),
-            max_fps=None if isinstance(source, VideoFile) else camera.max_fps,  # a video has its own pace
-            stable_frames=camera.stable_frames,
-            snapshots=camera.snapshots,
-        )
-        self._pipelines[name] = pipeline
-        self._metrics.watch_last_frame(name, lambda: (pipeline.last_frame_ns or 0) / 1e9)
-        self._ended[name] = asyncio.Event()
-        self._tasks.start_soon(self._follow, pipeline, self._ended[name])
-
-    async def _close_cameras(self) -> None:
-        """And waits a moment for the frames in flight: their results shall be on the disk too."""
-        for source in self._sources.values():
-            source.close()
-        with anyio.move_on_after(_STOP_CAMERAS_S):
-            for ended in self._ended.values():
-                await ended.wait()
-
-    async def _follow(self, pipeline: Pipeline, ended: asyncio.Event) -> None:
-        try:
-            await pipeline.run()
-        finally:
-            ended.set()
+        self._parts.push_async_callback(server.stop)
 
     def _set_enabled(self, name: str, enabled: bool) -> None:  # noqa: FBT001  (a command's value)
-        """Until the next start, which follows the configuration."""
-        if enabled:
-            self._disabled.discard(name)
-            if name not in self._sources and name not in self._switching:
-                self._switching.add(name)
-                self._tasks.start_soon(self._switch_on, name)
-        else:
-            self._disabled.add(name)
-            if (source := self._sources.pop(name, None)) is not None:
-                source.close()
-                self._closing[name] = source
-                del self._pipelines[name]
-            self._camera_changed(name, CameraStatus("disabled"))
+        self._cameras.switch(name, on=enabled)
         if self._mqtt is not None:
             self._mqtt.publish_enabled(name, enabled=enabled)
-
-    async def _switch_on(self, name: str) -> None:
-        """Once the one before has let go: a device opens once, and streams that hang would each hold a thread."""
-        self._camera_changed(name, CameraStatus("starting"))
-        if isinstance(closing := self._closing.pop(name, None), Camera):
-            await closing.wait_closed()
-        self._switching.discard(name)
-        if name not in self._disabled:
-            self._start_camera(name, self._config.cameras[name])
 
     async def _classify(self, image: bytes, model: str | None) -> dict[str, Any]:
         arrived_ns = time.time_ns()
@@ -457,22 +382,6 @@ class Service:
         except ModelNotFoundError:
             return ()
 
-    def _camera_changed(self, name: str, status: CameraStatus) -> None:
-        self._cameras[name] = status
-        self._metrics.set_camera_state(name, status.state)
-        if status.state == "lost":
-            self._metrics.observe_lost_camera(name)
-        log.log(
-            logging.WARNING if status.state in ("lost", "frozen") else logging.INFO,
-            "Camera %s is %s. %s",
-            name,
-            status.state,
-            status.reason or "",
-            extra={"camera": name},
-        )
-        if self._mqtt is not None:
-            self._mqtt.publish_camera_status(name, status)
-
     def _model_changed(self, status: ModelStatus) -> None:
         served = (*self._models.served.values(), *self._models.canaries.values())
         self._metrics.set_served(model.identity for model in served)
@@ -509,28 +418,7 @@ class Service:
     def _stuck(self) -> str | None:
         if self._engine.oldest_call_s > _STUCK_AFTER_S:
             return f"An inference has been running for {self._engine.oldest_call_s:.0f} s."
-        for name, pipeline in self._pipelines.items():
-            silent_s = time.monotonic() - pipeline.last_read_s
-            slowest_s = _STUCK_AFTER_S + 2 / self._config.cameras[name].max_fps
-            if self._cameras[name].state == "online" and silent_s > slowest_s:
-                return f"Camera {name} is online and has given no frame for {silent_s:.0f} s."
-        return None
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the service, and says when it answers."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.answering = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.answering.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
+        return self._cameras.stuck()
 
 
 def _keep_freed_memory() -> None:
@@ -584,23 +472,3 @@ def _existing_folder(path: Path) -> Path:
     if not path.is_dir():
         raise StartError(f"models.folder {path} is no folder. Make it (mkdir -p {path}) or correct models.folder.")
     return path
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        reason = str(error.strerror).partition(" (while attempting")[0]  # create_server repeats the address there
-        raise StartError(
-            f"http: cannot listen on {host}:{port}: {reason}. "
-            "Stop what uses that port or correct http.host and http.port."
-        ) from None
-
-
-def _open_source(camera: CameraConfig, on_status: Callable[[CameraStatus], None]) -> Camera | VideoFile | ImageFolder:
-    if not is_file_source(camera.source):
-        return Camera(camera.source, on_status=on_status)
-    path = Path(camera.source)
-    kind = ImageFolder if path.is_dir() else VideoFile
-    return kind(path, loop=camera.loop, on_status=on_status)

@@ -1,0 +1,72 @@
+"""Server: uvicorn on a socket that listens already; signals stay with the service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from agent.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from starlette.types import ASGIApp
+
+_STOP_S = 2
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises StartError with the cause and the remedy."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (while attempting")[0]  # create_server repeats the address there
+        raise StartError(
+            f"http: cannot listen on {host}:{port}: {reason}. "
+            "Stop what uses that port or correct http.host and http.port."
+        ) from None
+
+
+class Server(uvicorn.Server):
+    """Answers from `answering` on, until stop(), which waits for what is under way."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=500,  # connections; paho waits by select(), which knows only 1023 descriptors
+            timeout_graceful_shutdown=_STOP_S,
+        )
+        super().__init__(config)
+        self.answering = asyncio.Event()
+        self._done = asyncio.Event()
+
+    async def answer(self, listener: socket.socket) -> None:
+        try:
+            await self.serve(sockets=[listener])
+        finally:
+            self._done.set()
+
+    async def stop(self) -> None:
+        self.should_exit = True
+        await self._done.wait()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.answering.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
