@@ -10,8 +10,9 @@ set -euo pipefail
 umask 022
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-home=/opt/edge-agent
 
+# shellcheck source=deploy/systemd/install/system.sh
+source "$here/install/system.sh"
 # shellcheck source=deploy/systemd/install/check.sh
 source "$here/install/check.sh"
 # shellcheck source=deploy/systemd/install/version.sh
@@ -21,7 +22,6 @@ source "$here/install/service.sh"
 # shellcheck source=deploy/systemd/install/remove.sh
 source "$here/install/remove.sh"
 
-say() { echo "edge-agent: $*"; }
 fail() { echo "edge-agent: $*" >&2; exit 1; }
 usage() { sed -n '2,8s/^# \?//p' "$here/install.sh"; }
 
@@ -67,6 +67,7 @@ upgrade() {
     [ -n "$current" ] || fail "There is nothing to upgrade. To install, say: sudo $0"
     if [ "$current" = "$new" ]; then
         say "Version $new is installed already."
+        from_nothing
         return
     fi
     make_version "$new"

@@ -5,7 +5,7 @@ needs_mb=700  # a version has 390 MB, and its wheels are unpacked beside it
 
 check_caller() {
     [ "$(id -u)" = 0 ] || fail "Root makes the service. Say: sudo $0"
-    [ -d /run/systemd/system ] || fail "systemd does not run here, and the service is one of systemd's."
+    command -v systemctl >/dev/null || fail "There is no systemd here, and the service is one of systemd's."
 }
 
 check_system() {

@@ -9,7 +9,7 @@ uninstall() {
 purge() {
     remove_software
     rm -rf /etc/edge-agent /var/lib/edge-agent /etc/systemd/system/edge-agent.service.d
-    systemctl daemon-reload
+    ! systemd_runs || systemctl daemon-reload
     ! getent passwd edge-agent >/dev/null || userdel edge-agent
     for group in edge-agent edge-models; do
         ! getent group $group >/dev/null || groupdel $group
@@ -22,6 +22,6 @@ remove_software() {
     rm -rf "$lib/systemd/system/edge-agent.service" "$lib/systemd/system/edge-agent.service.d" \
         "$lib"/{sysusers.d,tmpfiles.d,modules-load.d}/edge-agent.conf /usr/local/bin/edge-agent "$home"
     rmdir --ignore-fail-on-non-empty "$lib"/{systemd/system,systemd,sysusers.d,tmpfiles.d,modules-load.d} 2>/dev/null || true
-    systemctl daemon-reload
+    ! systemd_runs || systemctl daemon-reload
     systemctl reset-failed edge-agent.service 2>/dev/null || true
 }

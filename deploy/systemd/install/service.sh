@@ -2,7 +2,6 @@
 # From a version's folder to a service that is ready.
 
 stays_up_s=3
-lib=/usr/local/lib
 config=/etc/edge-agent/agent.yaml
 models=/var/lib/edge-agent/models
 
@@ -36,8 +35,9 @@ check_configuration() {
 become_ready() {
     local since
     since=$(date '+%F %T')
-    systemctl daemon-reload
     systemctl enable --quiet edge-agent.service
+    systemd_runs || return 0
+    systemctl daemon-reload
     systemctl reset-failed edge-agent.service 2>/dev/null || true
     if systemctl restart edge-agent.service 2>/dev/null && stays_up; then
         return 0
@@ -48,6 +48,7 @@ become_ready() {
 }
 
 is_running() {
+    systemd_runs || return 1
     systemctl daemon-reload
     systemctl enable --quiet edge-agent.service
     systemctl is-active --quiet edge-agent.service
@@ -64,11 +65,19 @@ tell_where_to_look() {
         usermod --append --groups edge-models "$uploader"
     fi
     cat <<TEXT
-$(systemctl show --property StatusText --value edge-agent.service)
+$(what_it_does)
   Models          drop .tflite files into $models${uploader:+ (as $uploader, after logging in again)}
                   others may do so after: sudo usermod -aG edge-models NAME
   Configuration   $config, then: sudo systemctl restart edge-agent
   MQTT password   in /etc/edge-agent/mqtt_password (of root, mode 600), the user name in the configuration
   What it does    systemctl status edge-agent; journalctl -fu edge-agent
 TEXT
+}
+
+what_it_does() {
+    if systemd_runs; then
+        systemctl show --property StatusText --value edge-agent.service
+    else
+        echo "systemd does not run here, as where an image is built: the service starts at the first boot."
+    fi
 }
