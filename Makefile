@@ -13,7 +13,8 @@ else
 TEST_CONVERTER = @echo "The converter's tests are skipped: there is no TensorFlow for this machine."
 endif
 
-.PHONY: run test check lint bench format test-pythons test-converter-pythons test-tflite-runtime test-install test-system bundle test-demo-model \
+.PHONY: run test check lint bench format test-pythons test-converter-pythons test-tflite-runtime test-install test-system \
+	bundle deb test-demo-model \
 	test-faults test-faults-short test-home-assistant demo-model demo-video operator-table lock clean dev dev-converter
 
 run:
@@ -113,6 +114,13 @@ PYTHONS ?= 3.10 3.11 3.12 3.13
 bundle: dev
 	@set -e; for machine in $(MACHINES); do for python in $(PYTHONS); do \
 		$(BIN)/python deploy/bundle.py $$machine $$python; \
+	done; done
+
+# The same as Debian packages; dpkg-deb must be there, and nothing of the machine that they are for.
+deb: bundle
+	@set -e; version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	for machine in $(MACHINES); do for python in $(PYTHONS); do \
+		deploy/debian/build.sh dist/edge-agent-$$version-$$machine-py$$(echo $$python | tr -d .).tar; \
 	done; done
 
 demo-model: dev-converter

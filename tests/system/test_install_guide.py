@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from documents import REPOSITORY, commands
 from system.bed import booted_bed
+from system.packages import package_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 def test_every_command_of_the_guide_works(tmp_path: Path) -> None:
     with booted_bed("trixie", tmp_path) as bed:
         bed.run("useradd --create-home --groups adm ann; echo 'ann ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ann")
+        bed.run("echo 'APT::Get::Assume-Yes \"true\";' >/etc/apt/apt.conf.d/person")  # who would say so
+        package = package_of(tmp_path / "material/good", "0.1.0")
+        package.rename(tmp_path / "material/good" / package.name)
         for command in commands(REPOSITORY / "docs/install.md"):
             quoted = f"cd /mnt/good; {command}".replace("'", "'\\''")
             said = bed.run(f"runuser --login ann --command '{quoted}'")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from system.bed import booted_bed
+from system.probes import COMPARE, REMEMBER, SERVES, UPLOAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
 _SUITES = os.environ.get("BEDS", "bookworm trixie").split()
 _INSTALL = "/mnt/{0}/deploy/systemd/install.sh"
 _INDEX = "PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt/index"  # for what a checkout takes off the network
-_UPLOAD = "curl -sS -F file=@/mnt/good/demo/digit.jpg http://127.0.0.1:8501/predict"
-_SERVES = "curl -sS http://127.0.0.1:8501/v1/models/digits | grep AVAILABLE"
-_EVERYTHING = (
-    r"find / -xdev \( -path /tmp -o -path /var/log -o -path /var/lib/systemd -o -path /root \) -prune -o -print"
-)
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -62,7 +58,7 @@ def bed(suite: str, figures: Figures, tmp_path_factory: pytest.TempPathFactory) 
     """Booted, with nothing installed; a denied system call kills there, so that it cannot be overlooked."""
     with booted_bed(suite, tmp_path_factory.mktemp(suite)) as bed:
         bed.run("useradd --create-home ann; useradd --create-home stranger")
-        bed.run(f"{_EVERYTHING} | sort >/tmp/before; cat /etc/passwd /etc/group >/tmp/users")
+        bed.run(REMEMBER)
         bed.override("strict", "SystemCallErrorNumber=kill")
         yield bed
 
@@ -94,7 +90,7 @@ def installed(bed: Bed, figures: Figures) -> str:
 def serving(bed: Bed, installed: str) -> Bed:
     """Installed, with a model that ann dropped."""
     bed.run("runuser -u ann -- cp /mnt/good/demo/digits.tflite /var/lib/edge-agent/models/")
-    bed.wait_for(_SERVES)
+    bed.wait_for(SERVES)
     return bed
 
 
@@ -139,7 +135,7 @@ def test_it_starts_in_time(bed: Bed, installed: str, figures: Figures) -> None:
 
 
 def test_a_model_dropped_by_a_member_of_the_group_classifies(serving: Bed) -> None:
-    assert _answer(serving.run(_UPLOAD))["label"] in "0123456789"
+    assert _answer(serving.run(UPLOAD))["label"] in "0123456789"
 
 
 def test_a_stranger_cannot_even_look_into_the_folder(serving: Bed) -> None:
@@ -159,7 +155,7 @@ def test_who_dropped_a_bad_model_can_read_why_and_remove_both(serving: Bed) -> N
 def test_its_results_come_over_mosquitto(serving: Bed) -> None:
     serving.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep '\"connected\"'")
     listen = "mosquitto_sub -t edge-agent/+/uploads/result -C 1 -W 10"
-    heard = serving.run(f"{listen} >/tmp/heard & sleep 0.5; {_UPLOAD} >/tmp/answer; wait; cat /tmp/heard")
+    heard = serving.run(f"{listen} >/tmp/heard & sleep 0.5; {UPLOAD} >/tmp/answer; wait; cat /tmp/heard")
     assert json.loads(heard)["id"] == _answer(serving.run("cat /tmp/answer"))["id"]
 
 
@@ -182,7 +178,7 @@ def test_the_password_comes_from_a_file_of_root_by_systemd(serving: Bed) -> None
 
 def test_it_idles_at_1_percent_and_120_mb(serving: Bed, figures: Figures) -> None:
     serving.run("systemctl restart edge-agent")
-    serving.wait_for(_SERVES)
+    serving.wait_for(SERVES)
     time.sleep(3)
     stat = "awk '{print $14 + $15}' /proc/$(systemctl show --property MainPID --value edge-agent)/stat"
     before = int(serving.run(stat))
@@ -203,19 +199,19 @@ def test_a_hang_is_ended_by_the_watchdog(serving: Bed, figures: Figures) -> None
     figures.note("from a hang to ready again (WatchdogSec=2)", time.monotonic() - started_s, "s")
     serving.override("watchdog")
     assert "Watchdog timeout" in serving.journal()
-    serving.wait_for(_SERVES)
+    serving.wait_for(SERVES)
 
 
 def test_kill_9_loses_no_model_and_no_result_that_waited(serving: Bed, figures: Figures) -> None:
     keeper = "mosquitto_sub -i keeper -c -q 1 -t edge-agent/+/uploads/result"
     serving.run(f"{keeper} -E")
     serving.run("pkill -STOP -x mosquitto")  # of this container: the broker hangs, with its sessions
-    made = {_answer(serving.run(_UPLOAD))["id"] for _ in range(5)}
+    made = {_answer(serving.run(UPLOAD))["id"] for _ in range(5)}
     time.sleep(4)  # mqtt.durability: spill
     started_s = time.monotonic()
     serving.run(f"kill -KILL {serving.show('MainPID')}")
     serving.wait_for("test $(systemctl show -P NRestarts edge-agent) -ge 1 && systemctl is-active edge-agent")
-    serving.wait_for(_SERVES)
+    serving.wait_for(SERVES)
     figures.note("from kill -9 to serving again", time.monotonic() - started_s, "s")
     serving.run("pkill -CONT -x mosquitto")
     serving.run(f"timeout 20 {keeper} >/tmp/kept & sleep 8; kill $! || true")
@@ -252,13 +248,13 @@ def test_an_upgrade_that_fails_goes_back_by_itself(serving: Bed, figures: Figure
     assert "serves again" in answer.stdout
     assert serving.run("readlink /opt/edge-agent/current") == before
     assert serving.run("ls /opt/edge-agent/versions") == before.removeprefix("versions/")
-    serving.wait_for(_SERVES)
-    assert "label" in _answer(serving.run(_UPLOAD))
+    serving.wait_for(SERVES)
+    assert "label" in _answer(serving.run(UPLOAD))
 
 
 def test_an_upgrade_keeps_configuration_models_and_outbox(serving: Bed, figures: Figures) -> None:
     before = serving.run("readlink /opt/edge-agent/current")
-    version = _answer(serving.run(_UPLOAD))["model"]
+    version = _answer(serving.run(UPLOAD))["model"]
     started_s = time.monotonic()
     assert "Upgraded from" in serving.run(f"{_INDEX} {_INSTALL.format('checkout')} --upgrade")
     figures.note("upgrade, from a checkout", time.monotonic() - started_s, "s")
@@ -266,8 +262,8 @@ def test_an_upgrade_keeps_configuration_models_and_outbox(serving: Bed, figures:
     assert len(serving.run("ls /opt/edge-agent/versions").split()) == 1
     assert "# mine" in serving.run("cat /etc/edge-agent/agent.yaml")
     assert serving.run("ls /var/lib/edge-agent/state/outbox") is not None
-    serving.wait_for(_SERVES)
-    assert _answer(serving.run(_UPLOAD))["model"] == version
+    serving.wait_for(SERVES)
+    assert _answer(serving.run(UPLOAD))["model"] == version
 
 
 def test_no_system_call_was_denied(serving: Bed) -> None:
@@ -283,14 +279,13 @@ def test_uninstall_keeps_what_is_the_users(bed: Bed, installed: str) -> None:
 
 def test_an_installation_after_it_serves_the_same_model(bed: Bed, installed: str) -> None:
     bed.run(_INSTALL.format("next"))
-    bed.wait_for(_SERVES)
+    bed.wait_for(SERVES)
     assert "# mine" in bed.run("cat /etc/edge-agent/agent.yaml")
 
 
 def test_purge_leaves_nothing_behind(bed: Bed, installed: str) -> None:
     bed.run(f"{_INSTALL.format('next')} --purge")
-    assert bed.run(f"{_EVERYTHING} | sort | diff /tmp/before - | grep '^[<>]' || true") == ""
-    assert bed.run("cat /etc/passwd /etc/group | diff /tmp/users - || true") == ""
+    assert bed.run(COMPARE) == ""
 
 
 def _answer(text: str) -> dict[str, Any]:

@@ -1,0 +1,29 @@
+"""Packages: what deploy/debian/build.sh makes of a bundle."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+from end_to_end.running_agent import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SCRIPT = ROOT / "deploy/debian/build.sh"
+
+
+def package_of(bundle: Path, number: str) -> Path:
+    """The Debian package of a bundle's folder, as if it were of the version of that number; lies beside the folder."""
+    project = bundle / "pyproject.toml"
+    text = re.sub('(?m)^version = ".*"', f'version = "{number}"', project.read_text())
+    project.unlink()  # other bundles may share the file
+    project.write_text(text)
+    archive = bundle.with_suffix(".tar")
+    with tarfile.open(archive, "w") as tar:
+        tar.add(bundle, bundle.name)
+    said = subprocess.run([_SCRIPT, archive], check=True, stdout=subprocess.PIPE, text=True).stdout
+    archive.unlink()
+    return bundle.with_name(said.partition(":")[0])

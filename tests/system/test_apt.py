@@ -1,0 +1,130 @@
+"""The Debian package by apt itself, without a network: one story of a device, told in the order of this file.
+
+It is told on the first system of BEDS: what differs between systems is install.sh's, and test_service.py has that. From
+nothing to ready by apt is in test_install_guide.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from system.bed import booted_bed
+from system.packages import package_of
+from system.probes import COMPARE, REMEMBER, SERVES, UPLOAD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from system.bed import Bed
+
+_SUITE = os.environ.get("BEDS", "bookworm").split()[0]
+_NUMBERS = {"good": "0.1.0", "fails": "0.1.1", "next": "0.1.2"}
+_APT = "apt-get --quiet --assume-yes"
+_STATUS = "dpkg-query --show --showformat '${db:Status-Status}' edge-agent"
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp(_SUITE)
+
+
+@pytest.fixture(scope="module")
+def bed(folder: Path) -> Iterator[Bed]:
+    with booted_bed(_SUITE, folder) as bed:
+        bed.run("useradd --create-home ann")
+        bed.run(REMEMBER)
+        yield bed
+
+
+@pytest.fixture(scope="module")
+def packages(bed: Bed, folder: Path) -> dict[str, str]:
+    """Where the bed finds the package of each bundle."""
+    names = {bundle: package_of(folder / "material" / bundle, number).name for bundle, number in _NUMBERS.items()}
+    return {bundle: f"/mnt/{name}" for bundle, name in names.items()}
+
+
+@pytest.fixture(scope="module")
+def image(bed: Bed, packages: dict[str, str]) -> str:
+    """What apt says to the first package, where an image is built: in a chroot."""
+    mounts = "mkdir /tmp/image; mount --bind / /tmp/image; "
+    mounts += "for part in mnt dev proc; do mount --bind /$part /tmp/image/$part; done"
+    install = f"SUDO_USER=ann chroot /tmp/image {_APT} install {packages['good']}"
+    return bed.run(f"{mounts}; {install}; umount --recursive /tmp/image")
+
+
+@pytest.fixture(scope="module")
+def started(bed: Bed, image: str) -> None:
+    """The first boot of that image."""
+    bed.run("systemctl daemon-reload; systemctl start multi-user.target")
+    bed.wait_for("systemctl is-active edge-agent")
+
+
+@pytest.fixture
+def serving(bed: Bed, started: None) -> Bed:
+    """With a model that ann dropped."""
+    bed.run("runuser -u ann -- cp /mnt/good/demo/digits.tflite /var/lib/edge-agent/models/")
+    bed.wait_for(SERVES)
+    return bed
+
+
+def test_in_an_image_that_is_built_the_service_waits_for_the_first_boot(bed: Bed, image: str) -> None:
+    assert "the service starts at the first boot" in image
+    assert "drop .tflite files into /var/lib/edge-agent/models (as ann" in image
+    assert bed.run(_STATUS) == "installed"
+    assert bed.show("ActiveState") == "inactive"
+    assert bed.run("systemctl is-enabled edge-agent") == "enabled"
+
+
+def test_a_dropped_model_classifies(serving: Bed) -> None:
+    assert json.loads(serving.run(UPLOAD))["label"] in "0123456789"
+
+
+def test_an_upgrade_that_fails_leaves_the_old_version_serving_and_apt_says_so(
+    serving: Bed, packages: dict[str, str]
+) -> None:
+    before = serving.run("readlink /opt/edge-agent/current")
+    answer = serving.attempt(f"{_APT} install {packages['fails']}")
+    assert answer.returncode == 100, answer.stdout
+    assert f"edge-agent: Version {before.removeprefix('versions/')} serves again" in answer.stdout
+    assert "say: sudo dpkg --configure edge-agent" in answer.stdout
+    assert serving.run(_STATUS) == "half-configured"
+    assert serving.run("readlink /opt/edge-agent/current") == before
+    serving.wait_for(SERVES)
+
+
+def test_the_old_package_settles_it_and_disturbs_nothing(serving: Bed, packages: dict[str, str]) -> None:
+    pid = serving.show("MainPID")
+    serving.run(f"dpkg --install {packages['good']}")
+    assert serving.run(_STATUS) == "installed"
+    assert serving.show("MainPID") == pid
+
+
+def test_what_hindered_an_upgrade_is_mended_and_dpkg_goes_on(serving: Bed, packages: dict[str, str]) -> None:
+    config = "/etc/edge-agent/agent.yaml"
+    serving.run(f"echo '# mine' >>{config}; cp -p {config} /tmp/good.yaml; echo 'htp: {{}}' >>{config}")
+    answer = serving.attempt(f"{_APT} install {packages['next']}")
+    assert answer.returncode == 100, answer.stdout
+    assert "unknown key htp; did you mean http?" in answer.stdout
+    assert "Nothing was changed." in answer.stdout
+    serving.wait_for(SERVES)
+    serving.run(f"cp -p /tmp/good.yaml {config}")
+    assert "Upgraded from 0.1.0-" in serving.run("dpkg --configure edge-agent")
+    assert "# mine" in serving.run(f"cat {config}")
+    serving.wait_for(SERVES)
+
+
+def test_remove_keeps_what_is_the_users(bed: Bed, started: None) -> None:
+    assert "are still in /etc/edge-agent" in bed.run(f"{_APT} remove edge-agent")
+    assert bed.attempt("systemctl cat edge-agent || test -e /opt/edge-agent || test -e /usr/lib/edge-agent").returncode
+    bed.run("ls /etc/edge-agent/agent.yaml /var/lib/edge-agent/models/digits.tflite /var/lib/edge-agent/state")
+
+
+def test_purge_leaves_nothing_behind(bed: Bed, started: None) -> None:
+    bed.run(f"{_APT} purge edge-agent")
+    assert bed.run(COMPARE) == ""
