@@ -13,7 +13,7 @@ else
 TEST_CONVERTER = @echo "The converter's tests are skipped: there is no TensorFlow for this machine."
 endif
 
-.PHONY: run test check lint bench format test-pythons test-converter-pythons test-tflite-runtime test-install test-system \
+.PHONY: run test check lint bench format test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
 	bundle deb test-demo-model \
 	test-faults test-faults-short test-home-assistant demo-model demo-video operator-table lock clean dev dev-converter
 
@@ -107,6 +107,12 @@ PYTHON_OF_trixie := 3.13
 test-system: dev
 	@set -e; for python in $(foreach bed,$(BEDS),$(PYTHON_OF_$(bed))); do $(BIN)/python deploy/bundle.py $$(uname -m) $$python; done
 	BEDS="$(BEDS)" $(BIN)/pytest tests/system --ignore tests/system/test_install.py
+
+# The same in a whole computer, emulated by qemu: a camera, what limits memory and network, 20 power cuts, wear. Half an hour
+# on idle processors, and two minutes and half a gigabyte more at first.
+test-vm: dev
+	$(BIN)/python deploy/bundle.py x86_64 $(PYTHON_OF_bookworm)
+	$(BIN)/pytest tests/vm
 
 # What a device without internet needs, for each machine and Python: all of them take 900 MB.
 MACHINES ?= x86_64 aarch64

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from end_to_end.material import digit_png, model_file
 from end_to_end.running_agent import RunningAgent, wait_until
@@ -89,18 +89,27 @@ def settled(
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """`at_s` is when the answer was here, of time.monotonic()."""
+    """`at_s` is when the answer was here, of time.monotonic(); `sha256` is the model's, `label` the best."""
 
     boot: str
     seq: int
     at_s: float
+    sha256: str
+    label: str
+
+
+class Reachable(Protocol):
+    """What answers at this port of this machine."""
+
+    port: int
 
 
 class NumberedUploads:
-    """Uploads PER_S times a second until the agent is gone or `__exit__`; keeps every answer that came."""
+    """Uploads `per_s` times a second until the agent is gone or `__exit__`; keeps every answer that came."""
 
-    def __init__(self, agent: RunningAgent) -> None:
+    def __init__(self, agent: Reachable, *, per_s: float = PER_S) -> None:
         self._agent = agent
+        self._per_s = per_s
         self._over = threading.Event()
         self._made: list[Made] = []
         self._threads = [threading.Thread(target=self._upload_on, args=(number,)) for number in range(_CLIENTS)]
@@ -123,15 +132,20 @@ class NumberedUploads:
 
     def _upload_on(self, number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._agent.port, timeout=10)
-        due_s = time.monotonic() + number / PER_S
+        due_s = time.monotonic() + number / self._per_s
         try:
             while not self._over.wait(max(0.0, due_s - time.monotonic())):
-                due_s += _CLIENTS / PER_S
+                due_s += _CLIENTS / self._per_s
                 connection.request("POST", "/predict", digit_png())
                 answer = json.loads(connection.getresponse().read())
                 if "seq" in answer:  # else the agent is about to stop
-                    self._made.append(Made(answer["boot"], answer["seq"], time.monotonic()))
+                    self._made.append(_made(answer))
         except (OSError, http.client.HTTPException):
             return  # the agent is gone
         finally:
             connection.close()
+
+
+def _made(answer: dict[str, Any]) -> Made:
+    label = answer["categories"][0]["label"]
+    return Made(answer["boot"], answer["seq"], time.monotonic(), answer["model"]["sha256"], label)

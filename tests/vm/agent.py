@@ -1,0 +1,44 @@
+"""Agent: the service in a machine, from here: its configuration there, its HTTP."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import yaml
+
+if TYPE_CHECKING:
+    from vm.machine import Machine
+
+_SERVES = "curl -sS http://127.0.0.1:8501/v1/models/digits | grep -q AVAILABLE"
+
+
+def configure(machine: Machine, **sections: dict[str, Any]) -> None:
+    """Writes /etc/edge-agent/agent.yaml of the device `test`, which answers this machine too, and starts with it."""
+    config = {"device": {"id": "test"}, "http": {"host": "0.0.0.0"}, **sections}
+    machine.run(
+        f"cat >/etc/edge-agent/agent.yaml <<'END'\n{yaml.safe_dump(config)}END\nsync\nsystemctl restart edge-agent"
+    )
+
+
+def wait_until_served(machine: Machine, *, timeout_s: float = 120) -> None:
+    machine.wait_for(_SERVES, timeout_s=timeout_s)
+
+
+def ask(machine: Machine, image: bytes) -> dict[str, Any]:
+    """The Result of an upload."""
+    url = f"http://127.0.0.1:{machine.port}/predict"
+    answer: dict[str, Any] = httpx.post(url, content=image, timeout=30, trust_env=False).raise_for_status().json()
+    return answer
+
+
+def readiness(machine: Machine) -> dict[str, Any]:
+    told: dict[str, Any] = httpx.get(f"http://127.0.0.1:{machine.port}/readyz", timeout=30, trust_env=False).json()
+    return told
+
+
+def drop(machine: Machine, content: bytes, name: str = "digits") -> None:
+    """As one file at once."""
+    text, folder = base64.b64encode(content).decode(), "/var/lib/edge-agent/models"
+    machine.run(f"base64 --decode >{folder}/.new <<'END'\n{text}\nEND\nmv {folder}/.new {folder}/{name}.tflite")

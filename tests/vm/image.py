@@ -1,0 +1,59 @@
+"""Image: the disk of a Debian with a kernel, on which install.sh has installed edge-agent, and a root shell on TCP."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from system.bed import Bed
+from system.bundles import unpack_material
+from system.root import machine_root
+
+SHELL_PORT = 2323
+
+_PARTS = Path(__file__).with_name("guest")
+_SIZE = "3G"
+_FSTAB = "/dev/vda / ext4 errors=remount-ro 0 1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An ext4 file system in `disk`, and what boots it."""
+
+    disk: Path
+    kernel: Path
+    initrd: Path
+
+
+def make_image(folder: Path) -> Image:
+    """Takes a minute, and minutes and a network at the first call.
+
+    Raises FileNotFoundError where there is no bundle, CalledProcessError where no root can be made.
+    """
+    material = unpack_material("3.11", folder)
+    root = folder / "root"
+    subprocess.run(["cp", "-a", machine_root("bookworm"), root], check=True)
+    _install(root, material, folder / "install.log")
+    disk = folder / "disk.img"
+    subprocess.run(["truncate", "--size", _SIZE, disk], check=True)
+    # Nothing is left to be written when it is first mounted, and counted as the agent's.
+    lazy = "lazy_itable_init=0,lazy_journal_init=0"
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-E", lazy, "-d", root, disk], check=True)
+    image = Image(disk, folder / "vmlinuz", folder / "initrd")
+    shutil.copy(next(root.glob("boot/vmlinuz-*")), image.kernel)
+    shutil.copy(next(root.glob("boot/initrd.img-*")), image.initrd)
+    shutil.rmtree(root)
+    shutil.rmtree(material)
+    return image
+
+
+def _install(root: Path, material: Path, log: Path) -> None:
+    """By the real script, in a container that boots the same root: under an emulated processor it takes minutes."""
+    shutil.copytree(_PARTS, root, dirs_exist_ok=True)
+    (root / "etc/hostname").write_text("machine\n")
+    subprocess.run(["systemctl", "--quiet", "--root", root, "enable", "shell.socket", "systemd-networkd"], check=True)
+    with Bed(root, material, log, keep=True) as bed:
+        bed.run("/mnt/good/deploy/systemd/install.sh --bundle /mnt/good")
+    (root / "etc/fstab").write_text(_FSTAB)

@@ -1,0 +1,116 @@
+"""Machine: a whole computer with a disk and a network card, emulated by qemu; nothing of it needs KVM."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from mosquitto import free_port
+from system.guest import Guest
+from system.root import why_there_is_no_bed
+from vm.image import SHELL_PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+    from vm.image import Image
+
+HOST = "10.0.2.2"  # is this machine, for the emulated one
+
+_BOOTS_WITHIN_S = 240
+_HTTP_PORT = 8501
+
+
+def why_there_is_no_machine() -> str | None:
+    """What this machine lacks to emulate another one, in a sentence; None where it lacks nothing."""
+    for program, package in (
+        ("qemu-system-x86_64", "qemu-system-x86"),
+        ("nbdkit", "nbdkit"),
+        ("mosquitto", "mosquitto"),
+    ):
+        if shutil.which(program) is None:
+            return f"{program} is not installed: apt install {package}"
+    return why_there_is_no_bed()
+
+
+class Machine(Guest):
+    """With two processors, 1.5 GB, and `drives` in qemu's words, of which the first is booted.
+
+    `port` is where its own port 8501 answers here. `__enter__` returns when all of its units have started.
+    """
+
+    def __init__(self, image: Image, log: Path, *, drives: Sequence[str], root: str = "rw") -> None:
+        self.port, self._shell_port = free_port(), free_port()
+        forwards = {self.port: _HTTP_PORT, self._shell_port: SHELL_PORT}
+        words = ",".join(f"hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in forwards.items())
+        self._log = log
+        self._command = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]
+        self._command += ["-m", "1536", "-display", "none", "-monitor", "none", "-serial", f"file:{log}"]
+        self._command += ["-nic", f"user,model=virtio-net-pci,{words}"]
+        self._command += [word for drive in drives for word in ("-drive", f"if=virtio,format=raw,{drive}")]
+        self._command += ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append"]
+        self._command += [f"root=/dev/vda {root} console=ttyS0 quiet systemd.mask=serial-getty@ttyS0.service"]
+
+    def __enter__(self) -> Self:
+        self._qemu = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+        try:
+            self._wait_for_shell()
+            self.run("systemctl is-system-running --wait || (systemctl --failed; exit 1)", timeout_s=_BOOTS_WITHIN_S)
+        except BaseException:
+            self.cut_power()
+            raise
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.cut_power()
+
+    def cut_power(self) -> None:
+        """What the machine holds in its memory is gone; what its disk holds in its own, is up to that."""
+        self._qemu.kill()
+        self._qemu.wait()
+
+    def attempt(self, script: str, *, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+        line = base64.b64encode(f"cd /\n{script}".encode()) + b"\n"
+        try:
+            with socket.create_connection(("127.0.0.1", self._shell_port), timeout=timeout_s) as connection:
+                connection.sendall(line)
+                said = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        except OSError as error:
+            raise LookupError(f"the machine does not answer: {error}") from error
+        output, _, status = said.decode(errors="replace").rstrip("\n").rpartition("\n")
+        if not status.isdecimal():
+            raise LookupError("the machine has hung up")
+        return subprocess.CompletedProcess(script, int(status), output)
+
+    def wait_for(self, script: str, *, timeout_s: float = 60) -> None:
+        """Looks again and again over there: to begin each look from here takes a second of an emulated processor."""
+        look = f"bash -euo pipefail -c {shlex.quote(script)} 2>&1"
+        over = f'[ $SECONDS -lt {timeout_s:.0f} ] || {{ echo "not within {timeout_s:.0f} s: $said"; exit 1; }}'
+        self.run(f"until said=$({look}); do {over}; sleep 0.2; done", timeout_s=timeout_s + 60)
+
+    def why_it_ended(self) -> str | None:
+        return None if self._qemu.poll() is None else self._log.read_text(errors="replace")
+
+    def _wait_for_shell(self) -> None:
+        deadline_s = time.monotonic() + _BOOTS_WITHIN_S
+        while not self._answers():
+            assert time.monotonic() < deadline_s, self._log.read_text(errors="replace")
+            assert (ended := self.why_it_ended()) is None, ended
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        """Soon tells: before anybody listens over there, qemu takes a connection and lets it wait."""
+        with contextlib.suppress(LookupError):
+            return self.attempt("true", timeout_s=5).returncode == 0
+        return False

@@ -1,0 +1,77 @@
+"""MemoryMax: what takes too much is killed by the kernel, and nothing else: not the service, not the machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from end_to_end.material import digit_png
+from end_to_end.running_agent import DIGITS
+from vm.agent import ask, configure, drop, wait_until_served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vm.conftest import Note
+    from vm.machine import Machine
+
+pytestmark = pytest.mark.timeout(1200)
+
+_PYTHON = "/opt/edge-agent/current/bin/python"
+_FOLDER = "/var/lib/edge-agent/models"
+# A good model that carries 120 MB of something else, which whoever reads it has in memory.
+_HEAVY = f"""
+cp {_FOLDER}/digits.tflite /tmp/heavy.tflite
+{_PYTHON} -c '
+import os, zipfile
+with zipfile.ZipFile("/tmp/heavy.tflite", "a") as file:
+    file.writestr("ballast.bin", os.urandom(120 << 20))'
+mv /tmp/heavy.tflite {_FOLDER}/
+"""
+# 16 million pixels, of one colour: small to send, 48 MB to decode, and two of them at once.
+_LARGE = f"""{_PYTHON} -c '
+import cv2, numpy
+cv2.imwrite("/tmp/large.png", numpy.zeros((4096, 4096, 3), numpy.uint8))'"""
+_UPLOADS = "seq 4 | xargs -P 4 -I{} curl -sS -o /dev/null --data-binary @/tmp/large.png http://127.0.0.1:8501/predict"
+
+
+@pytest.fixture
+def serving(machine: Machine) -> Iterator[Machine]:
+    drop(machine, DIGITS.read_bytes())
+    configure(machine)
+    wait_until_served(machine)
+    yield machine
+    machine.override("limit")
+
+
+def _limit(machine: Machine, memory: str) -> None:
+    machine.override("limit", "MemoryHigh=infinity", f"MemoryMax={memory}")
+    machine.run("systemctl restart edge-agent")
+    wait_until_served(machine)
+
+
+def test_a_candidate_that_takes_too_much_is_judged_and_the_service_does_not_notice(serving: Machine) -> None:
+    _limit(serving, "220M")
+    pid = serving.show("MainPID")
+    serving.run(_HEAVY)
+    serving.wait_for(f"cat {_FOLDER}/heavy.tflite.rejected.txt", timeout_s=180)
+    assert "more memory than it may have" in serving.run(f"cat {_FOLDER}/heavy.tflite.rejected.txt")
+    assert "oom_kill 1" in serving.run("cat /sys/fs/cgroup/system.slice/edge-agent.service/memory.events")
+    assert [serving.show(key) for key in ("MainPID", "NRestarts")] == [pid, "0"]
+    assert ask(serving, digit_png())["model"]["name"] == "digits"
+
+
+def test_a_service_that_takes_too_much_is_killed_and_serves_again(serving: Machine, note: Note) -> None:
+    _limit(serving, "150M")
+    boot = serving.run("cat /proc/sys/kernel/random/boot_id")
+    serving.run(_LARGE)
+    serving.attempt(_UPLOADS)
+    serving.wait_for("test $(systemctl show -P NRestarts edge-agent) -ge 1 && systemctl is-active edge-agent")
+    assert "oom-kill" in serving.journal()
+    wait_until_served(serving)
+    assert ask(serving, digit_png())["model"]["name"] == "digits"
+    assert serving.run("cat /proc/sys/kernel/random/boot_id") == boot
+    assert (
+        serving.run("journalctl -k --grep 'Out of memory|oom-kill' --output cat --no-pager").count("CONSTRAINT_NONE")
+        == 0
+    )

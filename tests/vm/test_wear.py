@@ -1,0 +1,70 @@
+"""What a camera that publishes over a good link writes to the disk, the journal with it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from end_to_end.running_agent import DIGITS
+from mosquitto import Mosquitto
+from vm.agent import configure, drop, wait_until_served
+from vm.machine import HOST
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vm.conftest import Note
+    from vm.machine import Machine
+
+pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(1800)]
+
+_DURING_S = 330  # the journal goes to the disk every five minutes
+_MOST_AN_HOUR = 5 << 20
+# Sectors of 512 bytes (docs.kernel.org/block/stat), and pages that each process made dirty (proc(5), write_bytes).
+_READ = """
+sync
+awk '{print $7 * 512}' /sys/block/vda/stat
+for unit in edge-agent systemd-journald; do
+    awk '/^write_bytes/ {print $2}' /proc/$(systemctl show --property MainPID --value $unit)/io
+done
+curl -sS http://127.0.0.1:8501/metrics | awk '/^edge_agent_camera_frames_total.*classified/ {print int($NF)}'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    at_s: float
+    disk: int
+    agent: int
+    journal: int
+    frames: int
+
+    @classmethod
+    def of(cls, machine: Machine) -> _Reading:
+        return cls(time.monotonic(), *(int(line) for line in machine.run(_READ).split()))
+
+
+def test_less_than_5_mb_an_hour_are_written_while_the_link_is_good(
+    machine: Machine, tmp_path: Path, note: Note
+) -> None:
+    with Mosquitto(tmp_path) as broker:
+        machine.run("modprobe vivid n_devs=1 node_types=0x1; systemctl stop mosquitto")
+        drop(machine, DIGITS.read_bytes())
+        camera = {"source": "/dev/video0", "score_threshold": 0.0}
+        configure(machine, cameras={"front": camera}, mqtt={"host": HOST, "port": broker.port})
+        wait_until_served(machine)
+        machine.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep '\"ready\":true'")
+        time.sleep(60)
+        first = _Reading.of(machine)
+        time.sleep(_DURING_S)
+        last = _Reading.of(machine)
+        machine.run("systemctl stop edge-agent")
+    an_hour = 3600 / (last.at_s - first.at_s)
+    note("frames classified and published", f"{(last.frames - first.frames) / (last.at_s - first.at_s):.1f} a second")
+    for name in ("disk", "agent", "journal"):
+        written = (getattr(last, name) - getattr(first, name)) * an_hour
+        note(f"written with a good link, {name}", f"{written / 1e6:.2f} MB an hour")
+    assert last.frames > first.frames
+    assert (last.disk - first.disk) * an_hour < _MOST_AN_HOUR
