@@ -33,6 +33,7 @@ main() {
                 root=$(cd "${2:-.}" 2>/dev/null && pwd) || fail "There is no folder ${2:-}: --bundle takes that of an unpacked bundle."
                 shift ;;
             --upgrade | --uninstall | --purge) task=${1#--} ;;
+            --go-back) task=go_back_at_boot ;;  # for edge-agent-go-back.service
             --help | -h) usage; exit 0 ;;
             *) usage >&2; exit 2 ;;
         esac
@@ -72,9 +73,10 @@ upgrade() {
     fi
     make_version "$new"
     check_configuration "$new"
+    ln -sfn "versions/$current" "$home/before"
     activate "$new"
     if become_ready; then
-        forget_versions_but "$new"
+        settle_for "$new"
         say "Upgraded from $current to $new."
         tell_where_to_look
     else
@@ -87,8 +89,18 @@ go_back() {
     say "Version $new does not become ready; why is written above. Going back to $current." >&2
     activate "$current"
     become_ready || fail "Version $current does not become ready either. Mend what is written above, then: sudo systemctl restart edge-agent"
-    forget_versions_but "$current"
+    settle_for "$current"
     fail "Version $current serves again; version $new was not installed."
+}
+
+# The service starts after this, by the same boot.
+go_back_at_boot() {
+    local before
+    before=$(basename "$(readlink "$home/before")")
+    say "An upgrade was broken off. Going back to $before."
+    activate "$before"
+    systemctl daemon-reload
+    settle_for "$before"
 }
 
 main "$@"

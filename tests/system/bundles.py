@@ -48,8 +48,13 @@ def unpack_material(python: str, folder: Path) -> Path:
 
 
 def _check_out(folder: Path) -> None:
-    """What git has of the working tree."""
-    listed = subprocess.run(["git", "ls-files", "-z", "--deduplicate"], check=True, stdout=subprocess.PIPE, cwd=ROOT)
+    """The working tree, less what git ignores."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        check=True,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    )
     for name in listed.stdout.decode().split("\0"):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

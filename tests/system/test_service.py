@@ -252,6 +252,18 @@ def test_an_upgrade_that_fails_goes_back_by_itself(serving: Bed, figures: Figure
     assert "label" in _answer(serving.run(UPLOAD))
 
 
+def test_an_upgrade_that_is_cut_off_is_undone_at_the_next_boot(serving: Bed) -> None:
+    before = serving.run("readlink /opt/edge-agent/current")
+    started = f"setsid {_INSTALL.format('next')} --upgrade >/tmp/upgrade 2>&1 </dev/null &"
+    switched = f"until [ $(readlink /opt/edge-agent/current) != {before} ]; do sleep 0.05; done"
+    serving.run(f"{started}\n{switched}\npkill -KILL -f install.sh")
+    serving.run("systemctl stop edge-agent; systemctl start edge-agent-go-back edge-agent")  # as a boot does
+    assert serving.run("readlink /opt/edge-agent/current") == before
+    assert serving.run("ls /opt/edge-agent/versions") == before.removeprefix("versions/")
+    assert serving.run("ls /opt/edge-agent") == "current\nversions"
+    serving.wait_for(SERVES)
+
+
 def test_an_upgrade_keeps_configuration_models_and_outbox(serving: Bed, figures: Figures) -> None:
     before = serving.run("readlink /opt/edge-agent/current")
     version = _answer(serving.run(UPLOAD))["model"]

@@ -29,6 +29,13 @@ def test_systemd_understands_every_line(tmp_path: Path, drop_in: Path | None) ->
 
 
 @_systemd
+def test_systemd_understands_the_way_back(tmp_path: Path) -> None:
+    unit = tmp_path / "edge-agent-go-back.service"
+    unit.write_text(re.sub("(?m)^ExecStart=.*", "ExecStart=/bin/true", (SYSTEMD / unit.name).read_text()))
+    assert _analyze("verify", unit) == ""
+
+
+@_systemd
 def test_the_exposure_is_at_most_15_with_a_camera(tmp_path: Path) -> None:
     assert "char-video4linux" in (SYSTEMD / "edge-agent.service").read_text()
     assert _exposure(_unit(tmp_path, None)) <= 1.5

@@ -18,8 +18,8 @@ purge() {
 }
 
 remove_software() {
-    systemctl disable --now --quiet edge-agent.service 2>/dev/null || true
-    rm -rf "$lib/systemd/system/edge-agent.service" "$lib/systemd/system/edge-agent.service.d" \
+    systemctl disable --now --quiet edge-agent.service edge-agent-go-back.service 2>/dev/null || true
+    rm -rf "$lib"/systemd/system/edge-agent{,-go-back}.service "$lib/systemd/system/edge-agent.service.d" \
         "$lib"/{sysusers.d,tmpfiles.d,modules-load.d}/edge-agent.conf /usr/local/bin/edge-agent "$home"
     rmdir --ignore-fail-on-non-empty "$lib"/{systemd/system,systemd,sysusers.d,tmpfiles.d,modules-load.d} 2>/dev/null || true
     ! systemd_runs || systemctl daemon-reload

@@ -2,13 +2,16 @@
 # From a version's folder to a service that is ready.
 
 stays_up_s=3
+units="edge-agent.service edge-agent-go-back.service"
 config=/etc/edge-agent/agent.yaml
 models=/var/lib/edge-agent/models
 
 # Makes the version the current one: its unit, users and folders, one switch of a symlink. Starts nothing.
 activate() {
-    local system=$home/versions/$1/system
-    install -Dm644 "$system/edge-agent.service" "$lib/systemd/system/edge-agent.service"
+    local unit system=$home/versions/$1/system
+    for unit in $units; do
+        install -Dm644 "$system/$unit" "$lib/systemd/system/$unit"
+    done
     install -Dm644 "$system/sysusers.conf" "$lib/sysusers.d/edge-agent.conf"
     install -Dm644 "$system/tmpfiles.conf" "$lib/tmpfiles.d/edge-agent.conf"
     install -Dm644 "$system/modules-load.conf" "$lib/modules-load.d/edge-agent.conf"
@@ -35,7 +38,8 @@ check_configuration() {
 become_ready() {
     local since
     since=$(date '+%F %T')
-    systemctl enable --quiet edge-agent.service
+    # shellcheck disable=SC2086  # the units are words of their own
+    systemctl enable --quiet $units
     systemd_runs || return 0
     systemctl daemon-reload
     systemctl reset-failed edge-agent.service 2>/dev/null || true
@@ -50,7 +54,8 @@ become_ready() {
 is_running() {
     systemd_runs || return 1
     systemctl daemon-reload
-    systemctl enable --quiet edge-agent.service
+    # shellcheck disable=SC2086
+    systemctl enable --quiet $units
     systemctl is-active --quiet edge-agent.service
 }
 

@@ -69,8 +69,10 @@ own_wheel() {
     find "$work" -maxdepth 1 -name 'edge_agent-*.whl'
 }
 
-forget_versions_but() {
+# The version has become ready, and the others go.
+settle_for() {
     local folder
+    rm -f "$home/before"
     for folder in "$home"/versions/*; do
         [ "$(basename "$folder")" = "$1" ] || rm -rf "$folder"
     done
