@@ -28,6 +28,10 @@ _ELSEWHERE = {
     "make test": ".ci/run",
     "make check": ".ci/run",
     "make bench": "by hand: it takes minutes and a quiet machine",
+    **dict.fromkeys(
+        [line for line in commands(REPOSITORY / "docs/fleet.md") if line.startswith("docker ")],
+        "no Docker engine is here; tests/system/test_image.py does the steps of the Dockerfile",
+    ),
     ".venv/bin/edge-agent run --config my-agent.yaml": "tests/end_to_end, with configurations of their own",
 }
 _NEEDS_A_PACKAGE = ("mosquitto_sub", "promtool")

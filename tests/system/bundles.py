@@ -32,7 +32,7 @@ def unpack_material(python: str, folder: Path) -> Path:
     Raises FileNotFoundError where `make test-system` has not made a bundle of this machine and that Python.
     """
     material = folder / "material"
-    with tarfile.open(_bundle_file(python)) as tar:
+    with tarfile.open(bundle_file(python)) as tar:
         name = tar.getnames()[0]
         tar.extractall(material)
     (material / name).rename(material / "good")
@@ -65,7 +65,8 @@ def _pip(*words: str | Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words], check=True)
 
 
-def _bundle_file(python: str) -> Path:
+def bundle_file(python: str) -> Path:
+    """Raises FileNotFoundError, as unpack_material does."""
     pattern = f"edge-agent-*-{platform.machine()}-py{python.replace('.', '')}.tar"
     found = sorted((ROOT / "dist").glob(pattern))
     if not found:

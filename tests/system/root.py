@@ -31,9 +31,9 @@ def why_there_is_no_bed() -> str | None:
     return None if os.geteuid() == 0 else "containers are made by root"
 
 
-def system_root(suite: str) -> Path:
+def system_root(suite: str, packages: str = _PACKAGES) -> Path:
     """Takes minutes and a network at the first call. Raises CalledProcessError where it cannot be made."""
-    return _kept(f"{suite}-{_digest(_PACKAGES)}", lambda new: _debootstrap(suite, new))
+    return _kept(f"{suite}-{_digest(packages)}", lambda new: _debootstrap(suite, packages, new))
 
 
 def machine_root(suite: str) -> Path:
@@ -58,9 +58,9 @@ def _kept(name: str, make: Callable[[Path], None]) -> Path:
     return root
 
 
-def _debootstrap(suite: str, new: Path) -> None:
+def _debootstrap(suite: str, packages: str, new: Path) -> None:
     components, mirror = _OTHERS.get(suite, _DEBIAN)
-    options = ["--variant=minbase", f"--components={components}", f"--include={_PACKAGES}"]
+    options = ["--variant=minbase", f"--components={components}", f"--include={packages}"]
     subprocess.run(["debootstrap", *options, suite, str(new), mirror], check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(new / "var/cache/apt/archives")
     (new / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")  # as Debian's installer does

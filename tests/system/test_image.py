@@ -1,0 +1,140 @@
+"""The Dockerfile: its steps done in a Debian that is as small as its base, and what comes of them running."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from end_to_end.running_agent import DIGITS, ROOT
+from system.bundles import bundle_file
+from system.container import ADDRESS, Container
+from system.dockerfile import Build, Stage, context, instructions
+from system.root import system_root, why_there_is_no_bed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_DOCKERFILE = ROOT / "deploy/docker/Dockerfile"
+_URL = f"http://{ADDRESS}:8501"
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def base() -> Path:
+    if reason := why_there_is_no_bed():
+        pytest.skip(reason)
+    try:
+        return system_root("trixie", packages="")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"trixie cannot be installed here: {error}")
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the bundle, so that pip needs no network, and what builds the project's own."""
+    folder = tmp_path_factory.mktemp("wheels")
+    try:
+        bundle = bundle_file("3.13")
+    except FileNotFoundError as error:
+        pytest.skip(f"dist/ has no {error}: say make test-system")
+    with tarfile.open(bundle) as tar:
+        for member in tar:
+            if member.name.endswith(".whl"):
+                (folder / member.name.rpartition("/")[2]).write_bytes(tar.extractfile(member).read())  # type: ignore[union-attr]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--quiet",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--require-hashes",
+    ]
+    subprocess.run([*pip, "--dest", folder, "-r", ROOT / "locks/build.txt"], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image(base: Path, wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    folder = tmp_path_factory.mktemp("image")
+    for part in context(_DOCKERFILE):
+        (folder / "context" / part).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, folder / "context" / part)
+    started_s = time.monotonic()
+    stage = Build(sources=folder / "context", base=base, folder=folder, wheels=wheels).run(instructions(_DOCKERFILE))
+    mb = [_megabytes(root) for root in (stage.root, base)]
+    print(f"\nimage: {mb[0] - mb[1]} MB over its base, made in {time.monotonic() - started_s:.0f} s")
+    return stage
+
+
+@pytest.fixture
+def container(image: Stage, tmp_path: Path) -> Iterator[Container]:
+    """Its models folder can only be read, and holds the demo's model."""
+    models = tmp_path / "models"
+    models.mkdir()
+    shutil.copy(DIGITS, models)
+    with Container(image, tmp_path, models=models) as container:
+        container.wait_for("curl", "-sSf", f"{_URL}/readyz")
+        yield container
+
+
+def test_it_has_no_compiler_and_no_installer(image: Stage) -> None:
+    look = ["sh", "-c", "command -v gcc cc g++ make pip pip3 || echo nothing"]
+    answer = subprocess.run([*image.nspawn(), *look], check=True, capture_output=True, text=True)
+    assert answer.stdout.strip() == "nothing"
+
+
+def test_it_classifies_with_a_read_only_root_and_not_as_root(container: Container) -> None:
+    upload = container.outside("curl", "-sSf", "-F", f"file=@{ROOT / 'demo/digit.jpg'}", f"{_URL}/predict")
+    assert json.loads(upload.stdout)["label"] == "3"
+    assert container.inside(["id", "-u"]).stdout.strip() == "10001"
+    assert "Read-only file system" in container.inside(["touch", "/tmp/anything"]).stderr
+
+
+def test_a_bad_model_in_a_folder_that_can_only_be_read_is_told(container: Container, tmp_path: Path) -> None:
+    (tmp_path / "models/bad.tflite").write_bytes(b"no model")
+    container.wait_for("sh", "-c", f"curl -sS {_URL}/readyz | grep 'Model bad:'")
+
+
+def test_its_log_is_json_of_a_known_shape(container: Container) -> None:
+    records = [json.loads(line) for line in container.log.splitlines() if line.startswith("{")]
+    assert any(record["message"].startswith("Ready.") for record in records)
+
+
+def test_its_health_check_tells_an_agent_that_works_from_one_that_hangs(container: Container, image: Stage) -> None:
+    assert container.inside(image.health).returncode == 0
+    container.send(signal.SIGSTOP)
+    assert container.inside(image.health).returncode != 0
+    container.send(signal.SIGCONT)
+    assert container.inside(image.health).returncode == 0
+
+
+def test_its_health_check_tells_that_there_is_no_agent(image: Stage) -> None:
+    command = [*image.nspawn("--private-network", "--as-pid2"), *image.health]
+    assert subprocess.run(command, check=False, capture_output=True).returncode != 0
+
+
+def test_it_stops_when_it_is_asked_to(container: Container) -> None:
+    container.send(signal.SIGTERM)
+    assert container.wait() == 0
+    assert "Stopping." in container.log
+
+
+def _megabytes(root: Path) -> int:
+    """Without what apt leaves here and not in Docker's Debian."""
+    parts = [f"--exclude={root}/var/{part}" for part in ("cache/apt", "lib/apt/lists")]
+    answer = subprocess.run(["du", "-sxm", *parts, root], check=True, capture_output=True, text=True)
+    return int(re.findall(r"^\d+", answer.stdout)[0])
