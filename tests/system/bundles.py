@@ -43,8 +43,14 @@ def unpack_material(python: str, folder: Path) -> Path:
     _spoil(material / "dies", lambda source: source + _DIES)
     _check_out(material / "checkout")
     shutil.copytree(material / "good/wheels", material / "index", copy_function=os.link)
-    _pip("download", "--no-deps", "--require-hashes", "--dest", material / "index", "-r", ROOT / "locks/build.txt")
+    fetch_builder(material / "index")
     return material
+
+
+def fetch_builder(folder: Path) -> None:
+    """The wheels that build the project's own."""
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps"]
+    subprocess.run([*pip, "--require-hashes", "--dest", folder, "-r", ROOT / "locks/build.txt"], check=True)
 
 
 def _check_out(folder: Path) -> None:
@@ -59,10 +65,6 @@ def _check_out(folder: Path) -> None:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-
-
-def _pip(*words: str | Path) -> None:
-    subprocess.run([sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *words], check=True)
 
 
 def bundle_file(python: str) -> Path:

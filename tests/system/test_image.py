@@ -7,17 +7,16 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 from end_to_end.running_agent import DIGITS, ROOT
-from system.bundles import bundle_file
+from system.bundles import bundle_file, fetch_builder
 from system.container import ADDRESS, Container
 from system.dockerfile import Build, Stage, context, instructions
-from system.root import system_root, why_there_is_no_bed
+from system.root import give_up, system_root, why_there_is_no_bed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,11 +31,11 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture(scope="module")
 def base() -> Path:
     if reason := why_there_is_no_bed():
-        pytest.skip(reason)
+        give_up(reason)
     try:
         return system_root("trixie", packages="")
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"trixie cannot be installed here: {error}")
+        give_up(f"trixie cannot be installed here: {error}")
 
 
 @pytest.fixture(scope="module")
@@ -46,23 +45,12 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         bundle = bundle_file("3.13")
     except FileNotFoundError as error:
-        pytest.skip(f"dist/ has no {error}: say make test-system")
+        give_up(f"dist/ has no {error}: say make test-system")
     with tarfile.open(bundle) as tar:
         for member in tar:
             if member.name.endswith(".whl"):
                 (folder / member.name.rpartition("/")[2]).write_bytes(tar.extractfile(member).read())  # type: ignore[union-attr]
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--quiet",
-        "download",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--require-hashes",
-    ]
-    subprocess.run([*pip, "--dest", folder, "-r", ROOT / "locks/build.txt"], check=True)
+    fetch_builder(folder)
     return folder
 
 

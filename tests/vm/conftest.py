@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from system.root import cache
+from system.root import cache, give_up
 from vm.image import Image, make_image
 from vm.machine import Machine, why_there_is_no_machine
 
@@ -40,14 +40,14 @@ def note(request: pytest.FixtureRequest) -> Note:
 @pytest.fixture(scope="session")
 def image() -> Iterator[Image]:
     if reason := why_there_is_no_machine():
-        pytest.skip(reason)
+        give_up(reason)
     with tempfile.TemporaryDirectory(dir=cache(), prefix=".image-") as folder:
         try:
             yield make_image(Path(folder))
         except FileNotFoundError as error:
-            pytest.skip(f"dist/ has no {error}: say make test-vm")
+            give_up(f"dist/ has no {error}: say make test-vm")
         except subprocess.CalledProcessError as error:
-            pytest.skip(f"no root can be made here: {error}")
+            give_up(f"no root can be made here: {error}")
 
 
 @pytest.fixture(scope="module")
