@@ -51,6 +51,21 @@ def test_the_processor_is_not_hidden_from_xnnpack() -> None:
     assert not re.search("^ProcSubset=", (SYSTEMD / "edge-agent.service").read_text(), re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    ("machine", "words"),
+    [
+        ("armv7l", "Install the 64-bit image of your system."),
+        ("armv6l", "There are no wheels for this machine (armv6l)."),
+    ],
+)
+def test_32_bit_arm_is_refused_in_a_sentence(machine: str, words: str) -> None:
+    told = f'fail() {{ echo "$*"; exit 1; }}; uname() {{ echo {machine}; }}; python=python3 root=/nowhere'
+    script = f"{told}; source {SYSTEMD}/install/check.sh; check_machine"
+    answer = subprocess.run(["bash", "-euo", "pipefail", "-c", script], check=False, capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr) == (1, "")
+    assert words in answer.stdout
+
+
 def _unit(folder: Path, drop_in: Path | None) -> Path:
     """The unit with that drop-in; `verify` complains of a command that is not installed, so it has another one."""
     unit = folder / "edge-agent.service"

@@ -47,10 +47,8 @@ check_machine() {
     case $machine in
         x86_64 | aarch64)
             [ "$bits" = 64 ] || fail "The kernel is of 64 bits and the system of 32. Install the 64-bit image of your system." ;;
-        armv7l)
-            "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 12))' \
-                || fail "32-bit Arm has a runtime for Python 3.10 and 3.11 only (Raspberry Pi OS bookworm). Install the 64-bit image." ;;
-        *) fail "There is no runtime for this machine ($machine). x86_64, aarch64 and armv7l have one." ;;
+        armv7l) fail "The Python index lacks wheels for 32-bit Arm, of NumPy and OpenCV among others. Install the 64-bit image of your system." ;;
+        *) fail "There are no wheels for this machine ($machine). x86_64 and aarch64 have them." ;;
     esac
     if [ -e "$root/wheels" ] && [ "$(cut -d' ' -f1 "$root/for")" != "$machine" ]; then
         fail "This bundle is for $(cut -d' ' -f1 "$root/for") and this machine is $machine. Take the one that was made for it."
