@@ -8,6 +8,8 @@ from end_to_end.running_agent import RunningAgent, wait_until
 from mosquitto import Mosquitto
 from shell import Shell
 
+from agent import doctor
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -45,3 +47,16 @@ def test_a_bad_configuration_is_one_fault(tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "agent.yaml").write_text("htp: {}\n")
     assert shell.run("doctor", "--config", tmp_path / "agent.yaml") == 1
     assert "did you mean http?" in shell.out
+
+
+def test_without_words_it_examines_the_service_that_is_installed(
+    tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "agent.yaml").write_text("models: {folder: models}\nmqtt: {enabled: false}\nhttp: {port: 9}\n")
+    (tmp_path / "state").mkdir()
+    monkeypatch.setattr(doctor, "_INSTALLED", tmp_path / "agent.yaml")
+    monkeypatch.setattr(doctor, "_OF_THE_UNIT", {"STATE_DIRECTORY": str(tmp_path / "state")})
+    monkeypatch.setenv("STATE_DIRECTORY", "")
+    monkeypatch.delenv("STATE_DIRECTORY")  # and after this test
+    shell.run("doctor")
+    assert f"free for {tmp_path / 'state'}" in shell.out
