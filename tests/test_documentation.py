@@ -32,6 +32,8 @@ _ELSEWHERE = {
         [line for line in commands(REPOSITORY / "docs/fleet.md") if line.startswith("docker ")],
         "no Docker engine is here; tests/system/test_image.py does the steps of the Dockerfile",
     ),
+    "kubectl apply -k deploy/kubernetes/uploads": "no cluster is here; tests/kubernetes checks what it would get",
+    "kubectl apply -k deploy/kubernetes/cameras": "no cluster is here; tests/kubernetes checks what it would get",
     ".venv/bin/edge-agent run --config my-agent.yaml": "tests/end_to_end, with configurations of their own",
 }
 _NEEDS_A_PACKAGE = ("mosquitto_sub", "promtool")
