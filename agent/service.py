@@ -326,6 +326,7 @@ class Service:
             models=self._models,
             results=self._results,
             publish=lambda result: self.publish_result(result, camera=False),
+            stuck=self._stuck,
             why_not_ready=self.why_not_ready,
             warnings=self.warnings,
             mqtt=lambda: self._mqtt.status.to_json() if self._mqtt else None,

@@ -132,6 +132,7 @@ def rest_app(models: FakeModels, engine: FakeEngine | None = None, *, upload_tim
         models=models,
         results=ResultLog(device="test"),
         publish=lambda _: None,
+        stuck=lambda: None,
         why_not_ready=list,
         warnings=list,
         mqtt=lambda: None,

@@ -63,6 +63,7 @@ def create_app(
     models: Models,
     results: ResultLog,
     publish: Callable[[Result], None],
+    stuck: Callable[[], str | None],
     why_not_ready: Callable[[], Sequence[str]],
     warnings: Callable[[], Sequence[str]],
     mqtt: Callable[[], dict[str, Any] | None],
@@ -74,8 +75,9 @@ def create_app(
 ) -> ASGIApp:
     """All callbacks come on the loop's thread.
 
-    `mqtt` gives the state of that connection, None where it is off; `on_request` gets the route and the code of
-    every answer; `in_flight` is entered for each request and left when it is over.
+    `stuck` says what only a new start will mend, None where nothing is; `mqtt` gives the state of that connection,
+    None where it is off; `on_request` gets the route and the code of every answer; `in_flight` is entered for each
+    request and left when it is over.
     """
     app = FastAPI(
         title="edge-agent",
@@ -95,7 +97,9 @@ def create_app(
     )
     app.include_router(models_router(models, timeout_s=upload_timeout_s))
     app.include_router(tf_serving_router(models))
-    app.include_router(status_router(why_not_ready=why_not_ready, warnings=warnings, mqtt=mqtt, metrics=metrics))
+    app.include_router(
+        status_router(stuck=stuck, why_not_ready=why_not_ready, warnings=warnings, mqtt=mqtt, metrics=metrics)
+    )
     app.add_exception_handler(AgentError, _agent_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _gone)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def status_router(
     *,
+    stuck: Callable[[], str | None],
     why_not_ready: Callable[[], Sequence[str]],
     warnings: Callable[[], Sequence[str]],
     mqtt: Callable[[], dict[str, Any] | None],
@@ -21,9 +22,11 @@ def status_router(
     router = APIRouter(tags=["status"])
 
     @router.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        """200 while the process works."""
-        return {"status": "ok"}
+    async def healthz() -> JSONResponse:
+        """200 while the process works, 503 with the reason when only a new start will help."""
+        if reason := stuck():
+            return JSONResponse({"error": reason}, 503)
+        return JSONResponse({"status": "ok"})
 
     @router.get("/readyz")
     async def readyz() -> JSONResponse:

@@ -34,6 +34,7 @@ class Rest:
         self.published: list[Result] = []
         self.requests: list[tuple[str, int]] = []
         self.in_flight, self.most_in_flight = 0, 0
+        self.stuck: str | None = None
         self.not_ready: list[str] = []
         self.models = FakeModels()
         self.engine = InferenceEngine(
@@ -45,6 +46,7 @@ class Rest:
             models=self.models,
             results=ResultLog(device="test"),
             publish=self.published.append,
+            stuck=lambda: self.stuck,
             why_not_ready=lambda: self.not_ready,
             warnings=lambda: ["Model x: bad."],
             mqtt=lambda: {"state": "connected"},
@@ -277,6 +279,11 @@ def test_health_readiness_and_metrics(rest: Rest) -> None:
     assert answer.json()["reasons"] == ["Camera front is lost."]
     assert answer.json()["ready"] is False
     assert rest.get("/metrics").text == "a_metric 1\n"
+
+
+def test_who_is_stuck_is_not_healthy(rest: Rest) -> None:
+    rest.stuck = "An inference has been running for 61 s."
+    assert refusal(rest.get("/healthz")) == (503, rest.stuck)
 
 
 def test_requests_are_counted_by_route_and_not_by_path(rest: Rest) -> None:
