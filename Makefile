@@ -13,7 +13,7 @@ else
 TEST_CONVERTER = @echo "The converter's tests are skipped: there is no TensorFlow for this machine."
 endif
 
-.PHONY: run test check lint bench format test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
+.PHONY: run test check lint bench format test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm test-arm64 \
 	bundle deb test-demo-model \
 	test-faults test-faults-short test-home-assistant demo-model demo-video operator-table lock clean dev dev-converter
 
@@ -113,6 +113,12 @@ test-system: dev
 test-vm: dev
 	$(BIN)/python deploy/bundle.py x86_64 $(PYTHON_OF_bookworm)
 	$(BIN)/pytest tests/vm
+
+# The bundle for aarch64 on an emulated processor: its wheels in a chroot of Debian 12; install.sh, the unit and a camera on a
+# whole machine. Twenty minutes, as many more and two gigabytes at first.
+test-arm64: dev
+	$(BIN)/python deploy/bundle.py aarch64 $(PYTHON_OF_bookworm)
+	$(BIN)/pytest tests/arm64
 
 # What a device without internet needs, for each machine and Python: all of them take 900 MB.
 MACHINES ?= x86_64 aarch64

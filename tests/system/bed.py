@@ -7,7 +7,7 @@ import signal
 import subprocess
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from system.bundles import unpack_material
 from system.guest import Guest
@@ -45,6 +45,9 @@ class Bed(Guest):
     With `keep`, what is changed stays in `root`.
     """
 
+    ENVIRONMENT: ClassVar[dict[str, str]] = {}
+    HAS_STARTED = "systemctl is-system-running"
+
     def __init__(self, root: Path, material: Path, log: Path, *, keep: bool = False) -> None:
         self._command = ["systemd-nspawn", "--boot", "--directory", str(root)]
         self._command += [f"--volatile={'no' if keep else 'overlay'}"]
@@ -56,7 +59,7 @@ class Bed(Guest):
         with self._log.open("wb") as log:
             self._nspawn = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            self.wait_for("systemctl is-system-running", timeout_s=60)
+            self.wait_for(self.HAS_STARTED, timeout_s=60)
         except BaseException:
             self._nspawn.kill()
             raise
@@ -73,9 +76,9 @@ class Bed(Guest):
 
     def attempt(self, script: str, *, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
         namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
-        shell = ["/usr/bin/env", "-i", f"PATH={_PATH}", "HOME=/root", "LANG=C.UTF-8", "bash", "-euo", "pipefail", "-c"]
         return subprocess.run(
-            ["nsenter", "--target", self._init(), *namespaces, "--", *shell, f"cd /\n{script}"],
+            ["nsenter", "--target", self._init(), *namespaces, "bash", "-euo", "pipefail", "-c", f"cd /\n{script}"],
+            env={"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", **self.ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             check=False,
             stdout=subprocess.PIPE,

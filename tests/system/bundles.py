@@ -25,14 +25,14 @@ _threading.Timer(1.5, lambda: os._exit(7)).start()
 """
 
 
-def unpack_material(python: str, folder: Path) -> Path:
+def unpack_material(python: str, folder: Path, machine: str = platform.machine()) -> Path:
     """A folder with the bundles `good`, `next` (another version that is good), `fails` and `dies` (which are not).
 
     `checkout` is a third version that is good, and `index` what the network would give it.
-    Raises FileNotFoundError where `make test-system` has not made a bundle of this machine and that Python.
+    Raises FileNotFoundError where nobody has made a bundle of that machine and that Python.
     """
     material = folder / "material"
-    with tarfile.open(bundle_file(python)) as tar:
+    with tarfile.open(bundle_file(python, machine)) as tar:
         name = tar.getnames()[0]
         tar.extractall(material)
     (material / name).rename(material / "good")
@@ -67,9 +67,9 @@ def _check_out(folder: Path) -> None:
             shutil.copy(ROOT / name, folder / name)
 
 
-def bundle_file(python: str) -> Path:
+def bundle_file(python: str, machine: str = platform.machine()) -> Path:
     """Raises FileNotFoundError, as unpack_material does."""
-    pattern = f"edge-agent-*-{platform.machine()}-py{python.replace('.', '')}.tar"
+    pattern = f"edge-agent-*-{machine}-py{python.replace('.', '')}.tar"
     found = sorted((ROOT / "dist").glob(pattern))
     if not found:
         raise FileNotFoundError(pattern)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -15,21 +16,30 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+HOST = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())  # as Debian calls it
+# qemu's default processor has vector units that it computes wrongly: int8 models then silently answer wrong.
+EMULATION = {"QEMU_CPU": "cortex-a72"}
+
 _PACKAGES = (
     "systemd systemd-sysv dbus libpam-systemd python3 python3-venv procps iproute2 sudo curl ca-certificates "
     "mosquitto mosquitto-clients"
 ).replace(" ", ",")
 _DEBIAN = ("main", "http://deb.debian.org/debian")
-_OF_A_MACHINE = "linux-image-amd64 initramfs-tools kmod udev"
+_OF_A_MACHINE = "linux-image-{} initramfs-tools kmod udev"
 # debootstrap checks no signature of Ubuntu's unless its keyring is there, which Debian 12 does not have.
 _OTHERS = {"jammy": ("main,universe", "http://archive.ubuntu.com/ubuntu")}
 
 
-def why_there_is_no_bed() -> str | None:
+def why_there_is_no_bed(architecture: str = HOST) -> str | None:
     """What this machine lacks for real containers, in a sentence; None where it lacks nothing."""
     for program, package in (("systemd-nspawn", "systemd-container"), ("debootstrap", "debootstrap")):
         if shutil.which(program) is None:
             return f"{program} is not installed: apt install {package}"
+    if architecture != HOST and not Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists():
+        return (
+            f"programs of {architecture} do not run here: apt install qemu-user-static binfmt-support, then "
+            "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc; update-binfmts --enable qemu-aarch64"
+        )
     return None if os.geteuid() == 0 else "containers are made by root"
 
 
@@ -40,15 +50,18 @@ def give_up(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def system_root(suite: str, packages: str = _PACKAGES) -> Path:
+def system_root(suite: str, architecture: str = HOST, packages: str = _PACKAGES) -> Path:
     """Takes minutes and a network at the first call. Raises CalledProcessError where it cannot be made."""
-    return _kept(f"{suite}-{_digest(packages)}", lambda new: _debootstrap(suite, packages, new))
+    foreign = "" if architecture == HOST else f"{architecture}-"
+    name = f"{suite}-{foreign}{_digest(packages)}"
+    return _kept(name, lambda new: _debootstrap(suite, architecture, packages, new))
 
 
-def machine_root(suite: str) -> Path:
+def machine_root(suite: str, architecture: str = HOST) -> Path:
     """The same with a kernel of its own and the modules of cameras; two minutes more at the first call."""
-    of_a_system = system_root(suite)
-    return _kept(f"{of_a_system.name}-machine-{_digest(_OF_A_MACHINE)}", lambda new: _add_kernel(of_a_system, new))
+    of_a_system, packages = system_root(suite, architecture), _OF_A_MACHINE.format(architecture)
+    name = f"{of_a_system.name}-machine-{_digest(packages)}"
+    return _kept(name, lambda new: _add_kernel(of_a_system, packages, new))
 
 
 def cache() -> Path:
@@ -67,27 +80,29 @@ def _kept(name: str, make: Callable[[Path], None]) -> Path:
     return root
 
 
-def _debootstrap(suite: str, packages: str, new: Path) -> None:
+def _debootstrap(suite: str, architecture: str, packages: str, new: Path) -> None:
     components, mirror = _OTHERS.get(suite, _DEBIAN)
-    options = ["--variant=minbase", f"--components={components}", f"--include={packages}"]
-    subprocess.run(["debootstrap", *options, suite, str(new), mirror], check=True, stdout=subprocess.DEVNULL)
+    options = [f"--arch={architecture}", "--variant=minbase", f"--components={components}", f"--include={packages}"]
+    command = ["debootstrap", *options, suite, str(new), mirror]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **EMULATION})
     shutil.rmtree(new / "var/cache/apt/archives")
     (new / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")  # as Debian's installer does
 
 
-def _add_kernel(of_a_system: Path, new: Path) -> None:
+def _add_kernel(of_a_system: Path, packages: str, new: Path) -> None:
     subprocess.run(["cp", "-a", of_a_system, new], check=True)
     shutil.copy("/etc/resolv.conf", new / "etc/resolv.conf")
     modules = new / "etc/initramfs-tools/conf.d/machine"
     modules.parent.mkdir(parents=True)
     modules.write_text("MODULES=list\n")  # those of qemu's disk; all of them are 30 MB, which take seconds to unpack
     (modules.parents[1] / "modules").write_text("virtio_pci\nvirtio_blk\next4\n")
-    for words in (["update"], ["install", "--yes", "--no-install-recommends", *_OF_A_MACHINE.split()], ["clean"]):
+    for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages.split()], ["clean"]):
         subprocess.run(
             ["chroot", new, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2", *words],
             check=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # debconf's complaints of a missing terminal
+            env={**os.environ, **EMULATION},
         )
 
 

@@ -8,33 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from system.measured import note, pytest_configure, pytest_terminal_summary
 from system.root import cache, give_up
 from vm.image import Image, make_image
 from vm.machine import Machine, why_there_is_no_machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    Note = Callable[[str, str], None]
-
-_LINES = pytest.StashKey[list[str]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_LINES] = []
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    terminalreporter.section("measured in the machine")
-    for line in config.stash[_LINES]:
-        terminalreporter.write_line(line)
-
-
-@pytest.fixture(scope="session")
-def note(request: pytest.FixtureRequest) -> Note:
-    """Tells what was measured: docs/reliability.md and docs/performance.md have it."""
-    lines = request.config.stash[_LINES]
-    return lambda what, measured: lines.append(f"{what}: {measured}")
+__all__ = ["note", "pytest_configure", "pytest_terminal_summary"]
 
 
 @pytest.fixture(scope="session")

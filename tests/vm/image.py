@@ -1,4 +1,4 @@
-"""Image: the disk of a Debian with a kernel, on which install.sh has installed edge-agent, and a root shell on TCP."""
+"""Image: the disk of a Debian with a kernel and a root shell on TCP, on which install.sh has installed edge-agent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from system.bed import Bed
 from system.bundles import unpack_material
-from system.root import machine_root
+from system.root import HOST, machine_root
 
 SHELL_PORT = 2323
 
@@ -20,11 +20,12 @@ _FSTAB = "/dev/vda / ext4 errors=remount-ro 0 1\n"
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An ext4 file system in `disk`, and what boots it."""
+    """An ext4 file system in `disk`, and what boots it on a processor of `architecture`, as Debian calls it."""
 
     disk: Path
     kernel: Path
     initrd: Path
+    architecture: str
 
 
 def make_image(folder: Path) -> Image:
@@ -33,27 +34,46 @@ def make_image(folder: Path) -> Image:
     Raises FileNotFoundError where there is no bundle, CalledProcessError where no root can be made.
     """
     material = unpack_material("3.11", folder)
-    root = folder / "root"
-    subprocess.run(["cp", "-a", machine_root("bookworm"), root], check=True)
+    root = _copy_root(folder, HOST)
     _install(root, material, folder / "install.log")
-    disk = folder / "disk.img"
-    subprocess.run(["truncate", "--size", _SIZE, disk], check=True)
+    shutil.rmtree(material)
+    return _pack(root, folder, HOST)
+
+
+def make_bare_image(folder: Path, architecture: str) -> Image:
+    """The same without edge-agent."""
+    return _pack(_copy_root(folder, architecture), folder, architecture)
+
+
+def make_disk(content: Path, disk: Path, size: str) -> None:
+    subprocess.run(["truncate", "--size", size, disk], check=True)
     # Nothing is left to be written when it is first mounted, and counted as the agent's.
     lazy = "lazy_itable_init=0,lazy_journal_init=0"
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-E", lazy, "-d", root, disk], check=True)
-    image = Image(disk, folder / "vmlinuz", folder / "initrd")
-    shutil.copy(next(root.glob("boot/vmlinuz-*")), image.kernel)
-    shutil.copy(next(root.glob("boot/initrd.img-*")), image.initrd)
-    shutil.rmtree(root)
-    shutil.rmtree(material)
-    return image
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-E", lazy, "-d", content, disk], check=True)
+
+
+def _copy_root(folder: Path, architecture: str) -> Path:
+    root = folder / "root"
+    subprocess.run(["cp", "-a", machine_root("bookworm", architecture), root], check=True)
+    shutil.copytree(_PARTS, root, dirs_exist_ok=True)
+    (root / "etc/hostname").write_text("machine\n")
+    with (root / "etc/hosts").open("a") as hosts:
+        hosts.write("127.0.1.1 machine\n")
+    subprocess.run(["systemctl", "--quiet", "--root", root, "enable", "shell.socket", "systemd-networkd"], check=True)
+    return root
 
 
 def _install(root: Path, material: Path, log: Path) -> None:
     """By the real script, in a container that boots the same root: under an emulated processor it takes minutes."""
-    shutil.copytree(_PARTS, root, dirs_exist_ok=True)
-    (root / "etc/hostname").write_text("machine\n")
-    subprocess.run(["systemctl", "--quiet", "--root", root, "enable", "shell.socket", "systemd-networkd"], check=True)
     with Bed(root, material, log, keep=True) as bed:
         bed.run("/mnt/good/deploy/systemd/install.sh --bundle /mnt/good")
+
+
+def _pack(root: Path, folder: Path, architecture: str) -> Image:
     (root / "etc/fstab").write_text(_FSTAB)
+    image = Image(folder / "disk.img", folder / "vmlinuz", folder / "initrd", architecture)
+    make_disk(root, image.disk, _SIZE)
+    shutil.copy(next(root.glob("boot/vmlinuz-*")), image.kernel)
+    shutil.copy(next(root.glob("boot/initrd.img-*")), image.initrd)
+    shutil.rmtree(root)
+    return image

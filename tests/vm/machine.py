@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 HOST = "10.0.2.2"  # is this machine, for the emulated one
 
-_BOOTS_WITHIN_S = 240
+_BOOTS_WITHIN_S = 480
+_PROCESSORS = {
+    "amd64": ["qemu-system-x86_64", "-M", "q35", "-cpu", "max"],
+    "arm64": ["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72"],
+}
+_CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 _HTTP_PORT = 8501
 
 
@@ -53,12 +58,13 @@ class Machine(Guest):
         forwards = {self.port: _HTTP_PORT, self._shell_port: SHELL_PORT}
         words = ",".join(f"hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in forwards.items())
         self._log = log
-        self._command = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]
+        console = _CONSOLES[image.architecture]
+        self._command = [*_PROCESSORS[image.architecture], "-accel", "tcg,thread=multi", "-smp", "2"]
         self._command += ["-m", "1536", "-display", "none", "-monitor", "none", "-serial", f"file:{log}"]
-        self._command += ["-nic", f"user,model=virtio-net-pci,{words}"]
+        self._command += ["-netdev", f"user,id=net,{words}", "-device", "virtio-net-pci,netdev=net,romfile="]
         self._command += [word for drive in drives for word in ("-drive", f"if=virtio,format=raw,{drive}")]
         self._command += ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append"]
-        self._command += [f"root=/dev/vda {root} console=ttyS0 quiet systemd.mask=serial-getty@ttyS0.service"]
+        self._command += [f"root=/dev/vda {root} console={console} quiet systemd.mask=serial-getty@{console}.service"]
 
     def __enter__(self) -> Self:
         self._qemu = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
@@ -110,7 +116,7 @@ class Machine(Guest):
             time.sleep(0.1)
 
     def _answers(self) -> bool:
-        """Soon tells: before anybody listens over there, qemu takes a connection and lets it wait."""
+        """Gives up in time: before anybody listens over there, qemu takes a connection and lets it wait."""
         with contextlib.suppress(LookupError):
-            return self.attempt("true", timeout_s=5).returncode == 0
+            return self.attempt("true", timeout_s=20).returncode == 0
         return False

@@ -11,7 +11,7 @@ from end_to_end.running_agent import DIGITS
 from vm.agent import configure, drop, wait_until_served
 
 if TYPE_CHECKING:
-    from vm.conftest import Note
+    from system.measured import Note
     from vm.machine import Machine
 
 pytestmark = pytest.mark.timeout(1200)

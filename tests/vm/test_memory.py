@@ -12,7 +12,7 @@ from vm.agent import ask, configure, drop, wait_until_served
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vm.conftest import Note
+    from system.measured import Note
     from vm.machine import Machine
 
 pytestmark = pytest.mark.timeout(1200)

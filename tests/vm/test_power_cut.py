@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from faults.makers import Made
-    from vm.conftest import Note
+    from system.measured import Note
     from vm.image import Image
 
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(3 * 3600)]

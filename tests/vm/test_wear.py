@@ -15,7 +15,7 @@ from vm.machine import HOST
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vm.conftest import Note
+    from system.measured import Note
     from vm.machine import Machine
 
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(1800)]

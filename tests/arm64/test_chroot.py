@@ -1,0 +1,99 @@
+"""What arm64 wheels do under qemu's translation: installation, and one right answer of each dtype."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from arm64.chroot import Chroot
+from arm64.published import PUBLISHED, Published, assert_known, lay_out
+from system.bundles import unpack_material
+from system.root import system_root, why_there_is_no_bed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from system.measured import Note
+
+pytestmark = [pytest.mark.assets, pytest.mark.timeout(900)]
+
+_AGENT = "/opt/edge-agent/versions/*/bin/edge-agent"
+_URL = "http://127.0.0.1:8501"
+# What install.sh does but for the unit, which needs a systemd.
+_MAKE_VERSION = """
+say() { echo "edge-agent: $*"; }
+fail() { echo "edge-agent: $*" >&2; exit 1; }
+root=/mnt/good home=/opt/edge-agent
+source $root/deploy/systemd/install/check.sh
+source $root/deploy/systemd/install/version.sh
+check_system
+make_version "$(version_here)"
+"""
+_CONFIG = """
+device: {state_folder: /tmp/state}
+models: {folder: /mnt/models}
+mqtt: {enabled: false}
+"""
+
+
+@pytest.fixture(scope="module")
+def chroot(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chroot]:
+    """With nothing installed."""
+    if reason := why_there_is_no_bed("arm64"):
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("arm64")
+    try:
+        material = unpack_material("3.11", folder, "aarch64")
+        root = system_root("bookworm", "arm64")
+    except FileNotFoundError as error:
+        pytest.skip(f"dist/ has no {error}: say make test-arm64")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"arm64 cannot be installed here: {error}")
+    lay_out(assets, material)
+    with Chroot(root, material, folder / "nspawn.log") as chroot:
+        yield chroot
+
+
+@pytest.fixture(scope="module")
+def installed(chroot: Chroot, note: Note) -> Chroot:
+    started_s = time.monotonic()
+    chroot.run(_MAKE_VERSION, timeout_s=600)
+    note("chroot: the wheels of the bundle, installed", f"{time.monotonic() - started_s:.0f} s")
+    return chroot
+
+
+def test_every_wheel_of_the_bundle_is_installed_and_fits(installed: Chroot) -> None:
+    python = "/opt/edge-agent/versions/*/bin/python"
+    assert installed.run(f"{python} -m pip check") == "No broken requirements found."
+    assert installed.run(f"{python} -c 'import platform; print(platform.machine())'") == "aarch64"
+
+
+def test_inspect_says_that_a_model_serves_there(installed: Chroot) -> None:
+    said = json.loads(installed.run(f"{_AGENT} inspect --json /mnt/models/int8.tflite 2>/tmp/said"))
+    assert said["runtime"].startswith("ai-edge-litert")
+    assert said["inputs"][0]["dtype"] == "int8"
+    assert said["serves_here"], said["reason"]
+
+
+@pytest.mark.parametrize("published", PUBLISHED, ids=lambda published: published.dtype)
+def test_it_answers_as_x86_64_does(installed: Chroot, assets: Path, published: Published) -> None:
+    model = f"/mnt/models/{published.dtype}.tflite"
+    words = f"{model} /mnt/photos/{published.photo} --max-results 1 --json"
+    (answer,) = json.loads(installed.run(f"{_AGENT} classify {words} 2>/tmp/said"))
+    assert_known(published, answer["categories"][0], assets)
+
+
+def test_it_becomes_ready_and_answers_over_http(installed: Chroot, assets: Path, note: Note) -> None:
+    installed.run(f"cat >/tmp/agent.yaml <<'END'\n{_CONFIG}\nEND")
+    started_s = time.monotonic()
+    installed.run(f"{_AGENT} run --config /tmp/agent.yaml </dev/null >/tmp/log 2>&1 &")
+    installed.wait_for(f"curl -sS {_URL}/healthz || (cat /tmp/log; exit 1)", timeout_s=180)
+    note("chroot: from start to HTTP", f"{time.monotonic() - started_s:.0f} s")
+    published = PUBLISHED[0]
+    installed.wait_for(f"curl -sS {_URL}/v1/models/{published.dtype} | grep AVAILABLE", timeout_s=180)
+    upload = f"curl -sS -F file=@/mnt/photos/{published.photo} '{_URL}/predict?model={published.dtype}'"
+    assert_known(published, json.loads(installed.run(upload))["categories"][0], assets)

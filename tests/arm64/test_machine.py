@@ -1,0 +1,141 @@
+"""A whole arm64 machine with a Debian kernel of its own: one story, told in the order of this file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from arm64.published import PUBLISHED, Published, assert_known, lay_out
+from system.bundles import unpack_material
+from system.root import cache, why_there_is_no_bed
+from vm.image import make_bare_image, make_disk
+from vm.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from system.measured import Note
+
+pytestmark = [pytest.mark.assets, pytest.mark.timeout(1800)]
+
+_MODELS = "/var/lib/edge-agent/models"
+_URL = "http://127.0.0.1:8501"
+_CAMERA = """
+cameras:
+  front: {source: /dev/video0, model: uint8, max_fps: 2, score_threshold: 0}
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(assets: Path, note: Note) -> Iterator[Machine]:
+    """With nothing installed but a broker, and the bundle, the models and the photos in /mnt."""
+    if reason := why_there_is_no_bed("arm64"):
+        pytest.skip(reason)
+    if shutil.which("qemu-system-aarch64") is None:
+        pytest.skip("qemu-system-aarch64 is not installed: apt install qemu-system-arm")
+    with tempfile.TemporaryDirectory(dir=cache(), prefix=".arm64-") as name:
+        folder = Path(name)
+        try:
+            drives = _drives(assets, folder)
+            image = make_bare_image(folder, "arm64")
+        except FileNotFoundError as error:
+            pytest.skip(f"dist/ has no {error}: say make test-arm64")
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"arm64 cannot be installed here: {error}")
+        started_s = time.monotonic()
+        with Machine(image, folder / "console.log", drives=[f"file={image.disk}", *drives]) as machine:
+            note("machine: from power to every unit started", f"{time.monotonic() - started_s:.0f} s")
+            machine.run("mount -o ro /dev/vdb /mnt")
+            yield machine
+
+
+def _drives(assets: Path, folder: Path) -> list[str]:
+    material = unpack_material("3.11", folder, "aarch64")
+    lay_out(assets, material)
+    make_disk(material, folder / "material.img", "400M")
+    return [f"file={folder / 'material.img'},readonly=on"]
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Machine, note: Note) -> str:
+    """What install.sh says, called by ann with sudo; a denied system call kills there, so that it is not overlooked."""
+    machine.run("useradd --create-home ann; echo 'ann ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ann")
+    machine.override("strict", "SystemCallErrorNumber=kill")
+    install = "cd /mnt/good; sudo deploy/systemd/install.sh --bundle /mnt/good"
+    started_s = time.monotonic()
+    said = machine.run(f"runuser --login ann --command '{install}'", timeout_s=900)
+    note("machine: install.sh, from nothing to ready", f"{time.monotonic() - started_s:.0f} s")
+    return said
+
+
+@pytest.fixture(scope="module")
+def serving(machine: Machine, installed: str) -> Machine:
+    """With the models that ann dropped."""
+    machine.run(f"runuser --login ann --command 'cp /mnt/models/* {_MODELS}'")
+    for published in PUBLISHED:
+        machine.wait_for(f"curl -sS {_URL}/v1/models/{published.dtype} | grep AVAILABLE", timeout_s=240)
+    return machine
+
+
+def test_the_unit_is_ready_after_the_one_command(machine: Machine, installed: str) -> None:
+    assert "Ready. HTTP http://127.0.0.1:8501" in installed
+    assert machine.run("uname --machine") == "aarch64"
+    assert [machine.show(key) for key in ("ActiveState", "NRestarts")] == ["active", "0"]
+
+
+def test_its_exposure_is_that_of_other_machines(machine: Machine, installed: str) -> None:
+    said = machine.run("systemd-analyze security --no-pager edge-agent.service | tail -1")
+    found = re.search(r": ([\d.]+) ", said)
+    assert found is not None
+    assert float(found[1]) <= 1.5
+
+
+def test_it_starts_in_a_time_that_is_stated(machine: Machine, installed: str, note: Note) -> None:
+    took_s = []
+    for _ in range(3):
+        machine.run("systemctl restart edge-agent")
+        stamps = [int(machine.show(f"{key}TimestampMonotonic")) for key in ("ExecMainStart", "ActiveEnter")]
+        took_s.append((stamps[1] - stamps[0]) / 1e6)
+    note("machine: from start to ready, the best of three", f"{min(took_s):.1f} s")
+
+
+@pytest.mark.parametrize("published", PUBLISHED, ids=lambda published: published.dtype)
+def test_it_answers_over_http_as_x86_64_does(serving: Machine, assets: Path, note: Note, published: Published) -> None:
+    answer = json.loads(
+        serving.run(f"curl -sS -F file=@/mnt/photos/{published.photo} '{_URL}/predict?model={published.dtype}'")
+    )
+    assert_known(published, answer["categories"][0], assets)
+    note(f"machine: invoke of {published.folder}", f"{answer['timing_ms']['invoke']:.1f} ms")
+
+
+def test_frames_of_a_camera_are_classified_and_come_over_mosquitto(serving: Machine) -> None:
+    serving.run("modprobe vivid n_devs=1")
+    serving.wait_for("test $(stat --format %G /dev/video0) = video")
+    serving.run(f"sed -i '/^cameras:/d' /etc/edge-agent/agent.yaml; echo '{_CAMERA}' >>/etc/edge-agent/agent.yaml")
+    serving.run("edge-agent check-config /etc/edge-agent/agent.yaml; systemctl restart edge-agent")
+    heard = serving.run("mosquitto_sub -t 'edge-agent/+/cameras/front/result' -C 3 -W 200").splitlines()
+    results = [json.loads(line) for line in heard]
+    assert [result["model"]["name"] for result in results] == ["uint8"] * 3
+    assert all(result["categories"] for result in results)
+    assert results[0]["seq"] < results[1]["seq"] < results[2]["seq"]
+
+
+def test_the_doctor_finds_no_fault(serving: Machine) -> None:
+    findings = json.loads(serving.run("edge-agent doctor --json 2>/tmp/said"))
+    facts = {finding["about"]: finding["fact"] for finding in findings}
+    assert [finding for finding in findings if finding["level"] == "fault"] == []
+    assert facts["processor"] == "aarch64 with asimd"
+    assert facts["delegate"].startswith("XNNPACK computes")
+    assert facts["disk"].endswith("MB free for /var/lib/edge-agent/state")
+
+
+def test_no_system_call_was_denied(serving: Machine) -> None:
+    assert "SYS" not in re.findall(r"status=\d+/(\w+)", serving.journal())
+    assert serving.show("NRestarts") == "0"
