@@ -6,14 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.broker_endpoint import broker_endpoint
 from agent.checks import device, software
-from agent.checks.broker import check_broker
-from agent.checks.camera import check_camera
-from agent.checks.delegate import check_delegate
 from agent.checks.finding import fault, ok
-from agent.checks.running import check_running
-from agent.config import load_config
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,15 +31,31 @@ def installed_config() -> Path | None:
 
 def examine(path: Path | None) -> Iterator[Finding]:
     """One after another, as they are found; without a `path` the defaults are what is examined."""
-    yield software.check_runtime()
-    yield software.check_packages()
-    yield software.check_libc()
-    yield software.check_processor()
+    installed = [
+        software.check_runtime(),
+        software.check_packages(),
+        software.check_libc(),
+        software.check_processor(),
+    ]
+    yield from installed
     yield device.check_memory_cgroup()
     yield device.check_power()
     yield device.check_heat()
     yield device.check_clock()
     yield device.check_wear()
+    if not any(finding.level == "fault" for finding in installed):
+        yield from _examine_service(path)
+
+
+def _examine_service(path: Path | None) -> Iterator[Finding]:
+    # What they need may be what does not load.
+    from agent.broker_endpoint import broker_endpoint  # noqa: PLC0415
+    from agent.checks.broker import check_broker  # noqa: PLC0415
+    from agent.checks.camera import check_camera  # noqa: PLC0415
+    from agent.checks.delegate import check_delegate  # noqa: PLC0415
+    from agent.checks.running import check_running  # noqa: PLC0415
+    from agent.config import load_config  # noqa: PLC0415
+
     try:
         config = load_config(path)
         endpoint = broker_endpoint(config)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from end_to_end.material import model_file
@@ -9,9 +12,6 @@ from mosquitto import Mosquitto
 from shell import Shell
 
 from agent import doctor
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -60,3 +60,17 @@ def test_without_words_it_examines_the_service_that_is_installed(
     monkeypatch.delenv("STATE_DIRECTORY")  # and after this test
     shell.run("doctor")
     assert f"free for {tmp_path / 'state'}" in shell.out
+
+
+def test_packages_that_do_not_load_are_a_finding_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1 is missing')\n")
+    answer = subprocess.run(
+        [Path(sys.executable).parent / "edge-agent", "doctor"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}", "COLUMNS": "200"},
+    )
+    assert answer.returncode == 1
+    assert "NumPy and OpenCV do not load: libGL.so.1 is missing" in answer.stdout
+    assert answer.stderr == ""

@@ -37,7 +37,7 @@ def _check_stream(about: str, source: str) -> Finding:
         return warning(about, "Its address has no host or port that could be tried.", "Correct its source.")
     try:
         socket.create_connection((host, port), timeout=_PATIENCE_S).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
+        reason = getattr(error, "strerror", None) or str(error)
         return fault(about, f"{host}:{port} does not answer: {reason}.", "Switch it on; correct its source.")
     return ok(about, f"{host}:{port} answers")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from agent.checks.finding import Finding, ok, warning
 from agent.models.interpreter import open_interpreter
+from agent.models.plain_file import open_plain_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ def check_delegate(copies: Path) -> Finding:
         newest = max((path for path in copies.iterdir() if path.suffix == ".tflite"), key=_age, default=None)
         if newest is None:
             return ok("delegate", "not tried: no model was admitted yet")
-        with newest.open("rb") as model:
+        with open_plain_file(newest) as model:
             done = subprocess.run(
                 [sys.executable, "-m", "agent.checks.delegate"],
                 stdin=model,
@@ -31,7 +32,8 @@ def check_delegate(copies: Path) -> Finding:
                 timeout=_TIMEOUT_S,
                 check=False,
                 cwd="/",
-                **_as_owner(newest),
+                start_new_session=True,
+                **_as_owner(model),
             )
     except FileNotFoundError:
         return ok("delegate", "not tried: no model was admitted yet")
@@ -52,11 +54,11 @@ def _age(path: Path) -> int:
     return path.stat().st_mtime_ns
 
 
-def _as_owner(path: Path) -> dict[str, Any]:
-    """Root does not load what others have dropped."""
-    if os.geteuid() != 0:
+def _as_owner(model: BinaryIO) -> dict[str, Any]:
+    """Root does not load what others have written."""
+    owner = os.fstat(model.fileno())
+    if os.geteuid() != 0 or owner.st_uid == 0:
         return {}
-    owner = path.stat()
     return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
@@ -66,6 +67,7 @@ def test_a_camera_is_there_or_it_is_a_fault(tmp_path: Path) -> None:
     port = free_port()
     assert f"127.0.0.1:{port} does not answer" in check_camera("front", f"rtsp://127.0.0.1:{port}/stream").fact
     assert check_camera("front", "rtsp://").level == "warning"
+    assert check_camera("front", f"rtsp://{'a' * 64}/stream").level == "fault"
 
 
 def test_the_agent_that_runs_is_asked(server: int) -> None:
@@ -76,6 +78,33 @@ def test_the_agent_that_runs_is_asked(server: int) -> None:
         ("MQTT", "warning"),
     ]
     assert "None answers" in running.check_running(f"http://127.0.0.1:{free_port()}")[0].fact
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-x\r\n", b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\n[]", b""])
+def test_something_else_at_its_port_is_a_fault(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_answer, args=(listener, answer))
+        thread.start()
+        (finding,) = running.check_running(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert finding.level == "fault"
+
+
+def test_json_of_another_service_is_a_fault() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        body = b'HTTP/1.0 200 OK\r\n\r\n{"reasons": null}'
+        thread = threading.Thread(target=_answer, args=(listener, body))
+        thread.start()
+        (finding,) = running.check_running(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert finding.fact.endswith("is no agent.")
+
+
+def _answer(listener: socket.socket, answer: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(1 << 16)
+        connection.sendall(answer)
 
 
 class _Unready(BaseHTTPRequestHandler):
