@@ -39,7 +39,7 @@ def unpack_material(python: str, folder: Path, machine: str = platform.machine()
     for version in ("next", "fails", "dies"):
         shutil.copytree(material / "good", material / version, copy_function=os.link)
         _write(material / version / "configs/agent.yaml", f"# Of {version}.\n")
-    _spoil(material / "fails", lambda source: _FAILS + source)
+    _spoil(material / "fails", lambda source: source + _FAILS)
     _spoil(material / "dies", lambda source: source + _DIES)
     _check_out(material / "checkout")
     shutil.copytree(material / "good/wheels", material / "index", copy_function=os.link)

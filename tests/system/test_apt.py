@@ -91,6 +91,7 @@ def test_an_upgrade_that_fails_leaves_the_old_version_serving_and_apt_says_so(
     before = serving.run("readlink /opt/edge-agent/current")
     answer = serving.attempt(f"{_APT} install {packages['fails']}")
     assert answer.returncode == 100, answer.stdout
+    assert "this version is broken" in answer.stdout
     assert f"edge-agent: Version {before.removeprefix('versions/')} serves again" in answer.stdout
     assert "say: sudo dpkg --configure edge-agent" in answer.stdout
     assert serving.run(_STATUS) == "half-configured"

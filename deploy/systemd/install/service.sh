@@ -47,7 +47,8 @@ become_ready() {
         return 0
     fi
     systemctl stop edge-agent.service
-    journalctl --unit edge-agent.service --since "$since" --output cat --no-pager --lines 15 >&2
+    # Not --lines 15: beside --since, systemd before 254 takes the first ones.
+    journalctl --unit edge-agent.service --since "$since" --output cat --no-pager | tail -n 15 >&2
     return 1
 }
 
