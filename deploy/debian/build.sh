@@ -6,7 +6,7 @@ set -euo pipefail
 umask 022
 here=$(cd "$(dirname "$0")" && pwd)
 bundle=$(realpath "$1")
-: "${SOURCE_DATE_EPOCH:=$(git -C "$here" log -1 --format=%ct)}"
+[ -n "${SOURCE_DATE_EPOCH:-}" ] || SOURCE_DATE_EPOCH=$(git -C "$here" log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 aside=$(mktemp -d)
 trap 'rm -rf "$aside"' EXIT
@@ -14,12 +14,15 @@ tree=$aside/tree
 inside=$tree/usr/lib/edge-agent
 
 main() {
+    command -v dpkg-deb >/dev/null || fail "dpkg-deb makes the package, and it is not here: install dpkg."
     unpack
     find_names
     write_documents
     write_control
     pack
 }
+
+fail() { echo "edge-agent: $*" >&2; exit 1; }
 
 unpack() {
     mkdir -p "$inside" "$tree/DEBIAN"
@@ -33,7 +36,7 @@ find_names() {
     case $machine in
         x86_64) architecture=amd64 ;;
         aarch64) architecture=arm64 ;;
-        *) echo "edge-agent: There is no Debian package for $machine." >&2; exit 1 ;;
+        *) fail "There is no Debian package for $machine." ;;
     esac
     # Of one Python: Debian's next version has another, and its package counts as newer.
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$inside/pyproject.toml")+py$python
