@@ -54,7 +54,9 @@ from_nothing() {
     fi
     make_version "$new"
     activate "$new"
-    if is_running || become_ready; then
+    # After an upgrade that was broken off, what runs may be of the other version.
+    if { [ ! -L "$home/before" ] && is_running; } || become_ready; then
+        settle_for "$new"
         tell_where_to_look
     else
         fail "Version $new is installed and does not become ready; why is written above. Mend it, then: sudo systemctl restart edge-agent"

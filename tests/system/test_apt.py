@@ -106,7 +106,9 @@ def test_the_old_package_settles_it_and_disturbs_nothing(serving: Bed, packages:
     assert serving.show("MainPID") == pid
 
 
-def test_what_hindered_an_upgrade_is_mended_and_dpkg_goes_on(serving: Bed, packages: dict[str, str]) -> None:
+def test_an_upgrade_that_cannot_use_the_configuration_changes_nothing_and_apt_says_so(
+    serving: Bed, packages: dict[str, str]
+) -> None:
     config = "/etc/edge-agent/agent.yaml"
     serving.run(f"echo '# mine' >>{config}; cp -p {config} /tmp/good.yaml; echo 'htp: {{}}' >>{config}")
     answer = serving.attempt(f"{_APT} install {packages['next']}")
@@ -115,8 +117,18 @@ def test_what_hindered_an_upgrade_is_mended_and_dpkg_goes_on(serving: Bed, packa
     assert "Nothing was changed." in answer.stdout
     serving.wait_for(SERVES)
     serving.run(f"cp -p /tmp/good.yaml {config}")
+
+
+def test_dpkg_goes_on_with_an_upgrade_that_was_broken_off(serving: Bed) -> None:
+    home = "/opt/edge-agent"
+    # As one leaves it that is killed between the switch and the restart.
+    serving.run(f"ln -s $(readlink {home}/current) {home}/before")
+    serving.run(f"ln -sfn versions/$(ls {home}/versions | tail -1) {home}/current")
     assert "Upgraded from 0.1.0-" in serving.run("dpkg --configure edge-agent")
-    assert "# mine" in serving.run(f"cat {config}")
+    assert serving.run(_STATUS) == "installed"
+    assert serving.run(f"ls {home}") == "current\nversions"
+    assert serving.run(f"ls {home}/versions").startswith("0.1.2-")
+    assert "# mine" in serving.run("cat /etc/edge-agent/agent.yaml")
     serving.wait_for(SERVES)
 
 

@@ -15,9 +15,10 @@ contents_of_root() {
         ! -name '*.pyc' -print0 2>/dev/null | sort -z | xargs -0 sha256sum) || true  # a bundle has no agent/, a checkout no wheels/
 }
 
+# While an upgrade is under way, or was broken off, the one before it.
 current_version() {
     local target
-    target=$(readlink "$home/current" 2>/dev/null) || return 0
+    target=$(readlink "$home/before" || readlink "$home/current") || return 0
     basename "$target"
 }
 
