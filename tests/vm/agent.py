@@ -38,6 +38,13 @@ def readiness(machine: Machine) -> dict[str, Any]:
     return told
 
 
+def withdrawn(machine: Machine) -> dict[str, str]:
+    """By their SHA-256, why versions of `digits` may not serve any more."""
+    url = f"http://127.0.0.1:{machine.port}/api/models/digits"
+    versions = httpx.get(url, timeout=30, trust_env=False).raise_for_status().json()["versions"]
+    return {each["sha256"]: each["reason"] for each in versions if each["state"] == "rejected"}
+
+
 def drop(machine: Machine, content: bytes, name: str = "digits") -> None:
     """As one file at once."""
     text, folder = base64.b64encode(content).decode(), "/var/lib/edge-agent/models"

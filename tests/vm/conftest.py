@@ -32,9 +32,9 @@ def image() -> Iterator[Image]:
             give_up(f"no root can be made here: {error}")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def machine(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """Whose changes are gone when it ends."""
+    """For all but the power cuts, since a boot takes long; its changes are gone when it ends."""
     log = tmp_path_factory.mktemp("machine") / "console.log"
     with Machine(image, log, drives=[f"file={image.disk},snapshot=on"]) as machine:
         yield machine

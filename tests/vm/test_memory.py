@@ -12,7 +12,6 @@ from vm.agent import ask, configure, drop, wait_until_served
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from system.measured import Note
     from vm.machine import Machine
 
 pytestmark = pytest.mark.timeout(1200)
@@ -42,36 +41,35 @@ def serving(machine: Machine) -> Iterator[Machine]:
     wait_until_served(machine)
     yield machine
     machine.override("limit")
+    machine.run(f"rm -f {_FOLDER}/heavy.tflite")
 
 
-def _limit(machine: Machine, memory: str) -> None:
-    machine.override("limit", "MemoryHigh=infinity", f"MemoryMax={memory}")
+def _limit(machine: Machine) -> None:
+    """To little more than the service takes with one small model."""
+    machine.override("limit", "MemoryHigh=infinity", "MemoryMax=150M")
     machine.run("systemctl restart edge-agent")
     wait_until_served(machine)
 
 
 def test_a_candidate_that_takes_too_much_is_judged_and_the_service_does_not_notice(serving: Machine) -> None:
-    _limit(serving, "220M")
+    _limit(serving)
     pid = serving.show("MainPID")
     serving.run(_HEAVY)
     serving.wait_for(f"cat {_FOLDER}/heavy.tflite.rejected.txt", timeout_s=180)
     assert "more memory than it may have" in serving.run(f"cat {_FOLDER}/heavy.tflite.rejected.txt")
-    assert "oom_kill 1" in serving.run("cat /sys/fs/cgroup/system.slice/edge-agent.service/memory.events")
+    assert "oom_kill 1" in serving.run("cat /sys/fs/cgroup/system.slice/edge-agent.service/memory.events").splitlines()
     assert [serving.show(key) for key in ("MainPID", "NRestarts")] == [pid, "0"]
     assert ask(serving, digit_png())["model"]["name"] == "digits"
 
 
-def test_a_service_that_takes_too_much_is_killed_and_serves_again(serving: Machine, note: Note) -> None:
-    _limit(serving, "150M")
+def test_a_service_that_takes_too_much_is_killed_and_serves_again(serving: Machine) -> None:
+    _limit(serving)
     boot = serving.run("cat /proc/sys/kernel/random/boot_id")
     serving.run(_LARGE)
     serving.attempt(_UPLOADS)
     serving.wait_for("test $(systemctl show -P NRestarts edge-agent) -ge 1 && systemctl is-active edge-agent")
-    assert "oom-kill" in serving.journal()
+    assert "killed by the OOM killer" in serving.journal()
     wait_until_served(serving)
     assert ask(serving, digit_png())["model"]["name"] == "digits"
     assert serving.run("cat /proc/sys/kernel/random/boot_id") == boot
-    assert (
-        serving.run("journalctl -k --grep 'Out of memory|oom-kill' --output cat --no-pager").count("CONSTRAINT_NONE")
-        == 0
-    )
+    assert "CONSTRAINT_NONE" not in serving.run("dmesg")  # which is the whole machine's lack of memory
