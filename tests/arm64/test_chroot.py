@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from system.measured import Note
 
-pytestmark = [pytest.mark.assets, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.assets, pytest.mark.timeout(1800)]
 
 _AGENT = "/opt/edge-agent/versions/*/bin/edge-agent"
 _URL = "http://127.0.0.1:8501"
@@ -61,7 +61,7 @@ def chroot(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 @pytest.fixture(scope="module")
 def installed(chroot: Chroot, note: Note) -> Chroot:
     started_s = time.monotonic()
-    chroot.run(_MAKE_VERSION, timeout_s=600)
+    chroot.run(_MAKE_VERSION, timeout_s=1200)
     note("chroot: the wheels of the bundle, installed", f"{time.monotonic() - started_s:.0f} s")
     return chroot
 
@@ -91,9 +91,9 @@ def test_it_becomes_ready_and_answers_over_http(installed: Chroot, assets: Path,
     installed.run(f"cat >/tmp/agent.yaml <<'END'\n{_CONFIG}\nEND")
     started_s = time.monotonic()
     installed.run(f"{_AGENT} run --config /tmp/agent.yaml </dev/null >/tmp/log 2>&1 &")
-    installed.wait_for(f"curl -sS {_URL}/healthz || (cat /tmp/log; exit 1)", timeout_s=180)
+    installed.wait_for(f"curl -sS {_URL}/healthz || (cat /tmp/log; exit 1)", timeout_s=300)
     note("chroot: from start to HTTP", f"{time.monotonic() - started_s:.0f} s")
     published = PUBLISHED[0]
-    installed.wait_for(f"curl -sS {_URL}/v1/models/{published.dtype} | grep AVAILABLE", timeout_s=180)
+    installed.wait_for(f"curl -sS {_URL}/v1/models/{published.dtype} | grep AVAILABLE", timeout_s=300)
     upload = f"curl -sS -F file=@/mnt/photos/{published.photo} '{_URL}/predict?model={published.dtype}'"
     assert_known(published, json.loads(installed.run(upload))["categories"][0], assets)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from system.measured import Note
 
-pytestmark = [pytest.mark.assets, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.assets, pytest.mark.timeout(3600)]
 
 _MODELS = "/var/lib/edge-agent/models"
 _URL = "http://127.0.0.1:8501"
@@ -70,7 +70,7 @@ def installed(machine: Machine, note: Note) -> str:
     machine.override("strict", "SystemCallErrorNumber=kill")
     install = "cd /mnt/good; sudo deploy/systemd/install.sh --bundle /mnt/good"
     started_s = time.monotonic()
-    said = machine.run(f"runuser --login ann --command '{install}'", timeout_s=900)
+    said = machine.run(f"runuser --login ann --command '{install}'", timeout_s=1800)
     note("machine: install.sh, from nothing to ready", f"{time.monotonic() - started_s:.0f} s")
     return said
 
