@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -155,6 +156,5 @@ class Cameras:
 def _source(camera: CameraConfig, on_status: Callable[[CameraStatus], None]) -> Camera | VideoFile | ImageFolder:
     if not is_file_source(camera.source):
         return Camera(camera.source, on_status=on_status)
-    path = Path(camera.source)
-    kind = ImageFolder if path.is_dir() else VideoFile
-    return kind(path, loop=camera.loop, on_status=on_status)
+    kind = ImageFolder if os.path.isdir(camera.source) else VideoFile  # noqa: PTH112  (Path raises for a closed folder)
+    return kind(Path(camera.source), loop=camera.loop, on_status=on_status)

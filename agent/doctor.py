@@ -53,6 +53,7 @@ def _examine_service(path: Path | None) -> Iterator[Finding]:
     from agent.checks.broker import check_broker  # noqa: PLC0415
     from agent.checks.camera import check_camera  # noqa: PLC0415
     from agent.checks.delegate import check_delegate  # noqa: PLC0415
+    from agent.checks.hidden import check_hidden  # noqa: PLC0415
     from agent.checks.running import check_running  # noqa: PLC0415
     from agent.config import load_config  # noqa: PLC0415
 
@@ -67,6 +68,9 @@ def _examine_service(path: Path | None) -> Iterator[Finding]:
     yield device.check_disk(config.device.state_folder)
     yield device.check_drop_folder(config.models.folder)
     yield check_delegate(config.device.state_folder / "models/copies")
+    if path == _INSTALLED:
+        files = {f"camera {name}": Path(camera.source) for name, camera in config.cameras.items()}
+        yield from check_hidden({"models": config.models.folder, **files})
     for name, camera in config.cameras.items():
         if camera.enabled:
             yield check_camera(name, camera.source)

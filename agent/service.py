@@ -470,6 +470,6 @@ def _claimed(state_folder: Path) -> Generator[None]:
 
 
 def _existing_folder(path: Path) -> Path:
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112  (Path raises for a closed folder)
         raise StartError(f"models.folder {path} is no folder. Make it (mkdir -p {path}) or correct models.folder.")
     return path

@@ -9,6 +9,7 @@
 set -euo pipefail
 umask 022
 here=$(cd "$(dirname "$0")" && pwd)
+lock=/run/edge-agent-install.lock
 root=$(cd "$here/../.." && pwd)
 
 # shellcheck source=deploy/systemd/install/system.sh
@@ -39,8 +40,10 @@ main() {
         esac
         shift
     done
+    cd /  # Python imports from where it is started, and that may be where models are dropped
     check_caller
-    exec 9</opt
+    (umask 077 && : >>"$lock")
+    exec 9<>"$lock"
     flock --nonblock 9 || fail "Another installation is under way. Wait for it, then call again."
     "$task"
 }
@@ -75,6 +78,7 @@ upgrade() {
     fi
     make_version "$new"
     check_configuration "$new"
+    trap '' HUP INT TERM  # the rest is a matter of seconds, and half of it helps nobody
     ln -sfn "versions/$current" "$home/before"
     activate "$new"
     if become_ready; then

@@ -88,6 +88,31 @@ def test_a_second_call_disturbs_nothing(bed: Bed, installed: str) -> None:
     assert "# mine" in bed.run("cat /etc/edge-agent/agent.yaml")
 
 
+def test_a_user_of_no_file_of_this_machine_may_call_it(bed: Bed, installed: str) -> None:
+    assert "Ready." in bed.run(f"SUDO_USER=jo@corp.example {_INSTALL.format('good')}")
+
+
+def test_it_runs_no_python_of_the_folder_that_it_is_called_from(bed: Bed, installed: str) -> None:
+    folder = "/var/lib/edge-agent/models"
+    bed.run(f'runuser -u ann -- sh -c \'echo "open(\\"/tmp/trapped\\", \\"w\\")" >{folder}/struct.py\'')
+    assert bed.attempt(f"cd {folder}; python3 -c 'import struct'; test -e /tmp/trapped").returncode == 0
+    bed.run(f"rm /tmp/trapped; cd {folder}; {_INSTALL.format('good')}")
+    bed.run(f"rm {folder}/struct.py; ! test -e /tmp/trapped")
+
+
+def test_a_camera_that_the_unit_hides_is_lost_and_the_doctor_knows_why(bed: Bed, installed: str) -> None:
+    film = "EDGE_AGENT_CAMERAS__film__SOURCE=/home/ann/film.mp4"
+    bed.run("install -o ann /mnt/good/demo/digit.jpg /home/ann/film.mp4")
+    bed.override("film", f"Environment={film}")
+    bed.run("systemctl restart edge-agent")
+    bed.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep 'Camera film is lost'")
+    findings = json.loads(bed.run(f"{film} edge-agent doctor --json || true"))
+    facts = [each["fact"] for each in findings if each["about"] == "camera film"]
+    assert "/home/ann/film.mp4 is hidden from the service by its unit." in facts
+    bed.override("film")
+    bed.run("rm /home/ann/film.mp4; systemctl restart edge-agent")
+
+
 def test_another_version_is_refused_without_upgrade(bed: Bed, installed: str) -> None:
     answer = bed.attempt(_INSTALL.format("next"))
     assert answer.returncode == 1

@@ -10,22 +10,39 @@ models=/var/lib/edge-agent/models
 activate() {
     local unit system=$home/versions/$1/system
     for unit in $units; do
-        install -Dm644 "$system/$unit" "$lib/systemd/system/$unit"
+        put "$system/$unit" "$lib/systemd/system/$unit"
     done
-    install -Dm644 "$system/sysusers.conf" "$lib/sysusers.d/edge-agent.conf"
-    install -Dm644 "$system/tmpfiles.conf" "$lib/tmpfiles.d/edge-agent.conf"
-    install -Dm644 "$system/modules-load.conf" "$lib/modules-load.d/edge-agent.conf"
-    if [ "$(awk '/^MemTotal/ {print $2}' /proc/meminfo)" -lt 700000 ]; then
-        install -Dm644 "$system/drop-ins/memory-512m.conf" "$lib/systemd/system/edge-agent.service.d/50-memory.conf"
-    fi
+    put "$system/sysusers.conf" "$lib/sysusers.d/edge-agent.conf"
+    put "$system/tmpfiles.conf" "$lib/tmpfiles.d/edge-agent.conf"
+    put "$system/modules-load.conf" "$lib/modules-load.d/edge-agent.conf"
+    fit_to_memory "$system/drop-ins/memory-512m.conf" "$lib/systemd/system/edge-agent.service.d/50-memory.conf"
     systemd-sysusers "$lib/sysusers.d/edge-agent.conf"
     systemd-tmpfiles --create "$lib/tmpfiles.d/edge-agent.conf"
     modprobe --quiet videodev 2>/dev/null || true  # a kernel without it has no cameras
-    [ -e "$config" ] || install -Dm640 -g edge-agent "$system/agent.yaml" "$config"
+    [ -e "$config" ] || put "$system/agent.yaml" "$config" -m640 -g edge-agent
     ln -sfn "versions/$1" "$home/current.new"
     mv -T "$home/current.new" "$home/current"
     ln -sfn "$home/current/bin/edge-agent" /usr/local/bin/edge-agent
-    sync --file-system "$home"
+    sync
+}
+
+# Whole or not at all, also where the power is cut: systemd takes an empty unit for one that is masked.
+put() {
+    local source=$1 target=$2
+    shift 2
+    ! cmp -s "$source" "$target" || return 0
+    install -D -m644 "$@" "$source" "$target.new"
+    sync "$target.new"
+    mv -T "$target.new" "$target"
+}
+
+# A card may move to another board.
+fit_to_memory() {
+    if [ "$(awk '/^MemTotal/ {print $2}' /proc/meminfo)" -lt 700000 ]; then
+        put "$1" "$2"
+    else
+        rm -f "$2"
+    fi
 }
 
 # Before anything is switched: what the new version thinks of the configuration there is.
@@ -67,8 +84,9 @@ stays_up() {
 
 tell_where_to_look() {
     local uploader=${SUDO_USER:-}
-    if [ -n "$uploader" ] && [ "$uploader" != root ]; then
-        usermod --append --groups edge-models "$uploader"
+    # One of a directory service is in no file of this machine.
+    if [ "$uploader" = root ] || ! usermod --append --groups edge-models "$uploader" 2>/dev/null; then
+        uploader=
     fi
     cat <<TEXT
 $(what_it_does)

@@ -2,6 +2,8 @@
 # A version is a folder of /opt/edge-agent/versions: a virtual environment, and in system/ what systemd gets.
 # `current` is a symlink to the one that counts.
 
+needs_mb=700  # a version has 390 MB, and its wheels are unpacked beside it
+
 # The name of what lies in $root: its version and the first digits of a hash over all that makes it.
 version_here() {
     local number hash
@@ -26,18 +28,25 @@ current_version() {
 make_version() {
     local folder=$home/versions/$1
     [ ! -e "$folder/complete" ] || return 0
+    check_room
     say "Making $folder: a minute, on a board several ..."
     rm -rf "$folder" "$home"/.work.*
     mkdir -p "$folder"
     work=$(mktemp -d "$home/.work.XXXXXX")  # not /tmp, which is memory on many boards
     trap 'rm -rf "$work"' EXIT
-    "$python" -m venv "$folder" || fail "The virtual environment $folder could not be made; why is written above."
+    "$python" -I -m venv "$folder" || fail "The virtual environment $folder could not be made; why is written above."
     install_packages "$folder"
     cp -r "$root/deploy/systemd" "$folder/system"
     cp "$root/configs/agent.yaml" "$folder/system/"
     sync --file-system "$folder"
     touch "$folder/complete"
     rm -rf "$work"
+}
+
+check_room() {
+    local free_mb
+    free_mb=$(($(df --output=avail -k /opt | tail -1) / 1024))
+    [ "$free_mb" -ge $needs_mb ] || fail "/opt has $free_mb MB free and $needs_mb MB are needed. Make room, then call again."
 }
 
 install_packages() {
