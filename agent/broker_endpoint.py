@@ -24,23 +24,30 @@ def broker_endpoint(config: Config) -> Endpoint:
         password=_password(mqtt.password_file),
         client_id=mqtt.client_id or f"edge-agent-{device.id}",
         will=presence(f"{mqtt.base_topic}/{device.id}", "offline"),
-        tls=Tls(mqtt.ca_file, mqtt.cert_file, mqtt.key_file) if mqtt.tls else None,
+        tls=Tls(mqtt.ca_file, mqtt.cert_file, mqtt.key_file or _credential("mqtt_key")) if mqtt.tls else None,
         websocket_path=mqtt.websocket_path,
         max_packet_bytes=2 * config.http.max_upload_bytes,
     )
 
 
 def _password(file: Path | None) -> str | None:
-    """Of mqtt.password_file, else of systemd's LoadCredential=mqtt_password:..., else none.
+    """Of mqtt.password_file, else of systemd's LoadCredential=mqtt_password:..., else none."""
+    file = file or _credential("mqtt_password")
+    return None if file is None else _secret(file)
 
-    An empty credential is none: the unit has one for the case that nobody gave any.
-    """
-    if file is not None:
-        return _secret(file)
+
+def _credential(name: str) -> Path | None:
+    """Where systemd has put it. An empty one is none: the unit has it for the case that nobody gave any."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not folder or not (credential := Path(folder, "mqtt_password")).exists():
+    if not folder:
         return None
-    return _secret(credential) or None
+    file = Path(folder, name)
+    try:
+        return file if file.read_bytes().strip() else None
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return file  # whoever needs it says why it cannot be read
 
 
 def _secret(path: Path) -> str:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from agent.config import Camera as CameraConfig
     from agent.pipeline import Engine, Publisher
 
-_STUCK_AFTER_S = 60.0
 _STOP_S = 0.5
 
 
@@ -34,6 +33,7 @@ class Listener(Protocol):
     """Hears on the loop's thread what becomes of a camera."""
 
     def camera_changed(self, name: str, status: CameraStatus) -> None: ...
+    def camera_lost(self, name: str) -> None: ...
     def camera_opened(self, name: str, pipeline: Pipeline) -> None: ...
 
 
@@ -105,11 +105,11 @@ class Cameras:
                 troubles.append(f"Camera {name} waits: {trouble}")
         return troubles
 
-    def stuck(self) -> str | None:
+    def stuck(self, *, after_s: float) -> str | None:
         """The camera that hangs and does not say so, in a sentence."""
         for name, pipeline in self._pipelines.items():
             silent_s = time.monotonic() - pipeline.last_read_s
-            slowest_s = _STUCK_AFTER_S + 2 / self._configured[name].max_fps
+            slowest_s = after_s + 2 / self._configured[name].max_fps
             if self.statuses[name].state == "online" and silent_s > slowest_s:
                 return f"Camera {name} is online and has given no frame for {silent_s:.0f} s."
         return None
@@ -149,7 +149,9 @@ class Cameras:
             self._open(name)
 
     def _changed(self, name: str, status: CameraStatus) -> None:
-        self.statuses[name] = status
+        before, self.statuses[name] = self.statuses[name], status
+        if status.state == "lost" != before.state:  # and not with every reason that it cannot be had again
+            self._listener.camera_lost(name)
         self._listener.camera_changed(name, status)
 
 

@@ -13,11 +13,12 @@ import typer
 
 from agent.errors import AgentError, ConfigError
 from agent.model_commands import models_app
-from agent.terminal import print_json, print_table
+from agent.terminal import print_finding, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from agent.checks.finding import Finding
     from agent.models.metadata import ModelFile
     from agent.models.settings import ModelSettings
     from agent.models.tflite import TFLiteClassifier
@@ -66,10 +67,12 @@ def check_config(
     """Check a configuration file without starting anything."""
     from agent.broker_endpoint import broker_endpoint
     from agent.config import Config, load_config, model_settings
+    from agent.doctor import stand_in_for_the_unit
 
     if schema:
         print_json(Config.model_json_schema())
         return
+    stand_in_for_the_unit(config)
     settings = load_config(config)
     model_settings(settings)
     broker_endpoint(settings).check()
@@ -85,14 +88,15 @@ def doctor(config: ConfigFile = None, as_json: Json = False) -> None:
 
     Without --config the installed configuration counts, where there is one. Exits with 1 where there is a fault.
     """
-    from agent.doctor import examine, installed_config
+    from agent.doctor import examine, stand_in_for_the_unit
 
-    findings = list(examine(config or installed_config()))
+    findings: list[Finding] = []
+    for finding in examine(stand_in_for_the_unit(config)):
+        findings.append(finding)
+        if not as_json:  # each as it comes: one may wait for a broker
+            print_finding(finding.level, finding.about, finding.fact, finding.remedy)
     if as_json:
         print_json([finding.to_json() for finding in findings])
-    else:
-        rows = ((each.level, each.about, " ".join(filter(None, (each.fact, each.remedy)))) for each in findings)
-        print_table(("", "", ""), rows)
     if any(finding.level == "fault" for finding in findings):
         raise typer.Exit(1)
 

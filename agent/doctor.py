@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +22,27 @@ _INSTALLED = Path("/etc/edge-agent/agent.yaml")
 _OF_THE_UNIT = {"STATE_DIRECTORY": "/var/lib/edge-agent/state", "CREDENTIALS_DIRECTORY": "/etc/edge-agent"}
 
 
-def installed_config() -> Path | None:
-    """That of the service where there is one, and the surroundings that its unit makes; else none."""
-    if not _INSTALLED.exists():
-        return None
-    for name, value in _OF_THE_UNIT.items():
+def stand_in_for_the_unit(path: Path | None) -> Path | None:
+    """Gives this process what the service has around it, where `path` is its configuration or nothing else is said.
+
+    Returns `path`, or the service's own where there is one.
+    """
+    if path not in (None, _INSTALLED) or not _INSTALLED.exists():
+        return path
+    for name, value in {**_OF_THE_UNIT, **_environment_of_the_unit()}.items():
         os.environ.setdefault(name, value)
     return _INSTALLED
+
+
+def _environment_of_the_unit() -> dict[str, str]:
+    """What its drop-ins set; nothing where systemd does not tell."""
+    command = ["systemctl", "show", "--property=Environment", "--value", "edge-agent.service"]
+    try:
+        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    settings = (word.partition("=") for word in shlex.split(said))
+    return {name: value for name, _, value in settings if name.startswith("EDGE_AGENT_")}
 
 
 def examine(path: Path | None) -> Iterator[Finding]:
@@ -76,4 +92,5 @@ def _examine_service(path: Path | None) -> Iterator[Finding]:
             yield check_camera(name, camera.source)
     if config.mqtt.enabled and not config.mqtt.embedded_broker:
         yield check_broker(endpoint, config.mqtt.protocol)
-    yield from check_running(config.http.own_url())
+    if config.http.port != 0:  # which only the agent's log tells
+        yield from check_running(config.http.own_url())

@@ -33,6 +33,8 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
 _OUTCOMES = ((BusyError, "busy"), (ImageError, "bad_image"), (ModelNotFoundError, "no_model"))
 
+_ROLLBACK_CAUSES = ("crash", "failures", "nan", "slow", "operator")
+
 
 class Metrics:
     """A registry of its own, so that two services in one process do not share counts. Loop's thread only."""
@@ -181,6 +183,8 @@ class Metrics:
         self._model_info.clear()
         for identity in served:
             self._model_info.labels(identity.name, str(identity.version), identity.sha256).set(1)
+            for cause in _ROLLBACK_CAUSES:  # from 0 on: Prometheus sees no increase where a count begins with 1
+                self._rollbacks.labels(identity.name, cause)
         self._versions.keep_only(served)
 
     def watch_last_frame(self, camera: str, unix_s: Callable[[], float]) -> None:

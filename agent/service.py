@@ -236,8 +236,6 @@ class Service:
 
     def camera_changed(self, name: str, status: CameraStatus) -> None:
         self._metrics.set_camera_state(name, status.state)
-        if status.state == "lost":
-            self._metrics.observe_lost_camera(name)
         log.log(
             logging.WARNING if status.state in ("lost", "frozen") else logging.INFO,
             "Camera %s is %s. %s",
@@ -248,6 +246,9 @@ class Service:
         )
         if self._mqtt is not None:
             self._mqtt.publish_camera_status(name, status)
+
+    def camera_lost(self, name: str) -> None:
+        self._metrics.observe_lost_camera(name)
 
     def camera_opened(self, name: str, pipeline: Pipeline) -> None:
         self._metrics.watch_last_frame(name, lambda: (pipeline.last_frame_ns or 0) / 1e9)
@@ -419,7 +420,7 @@ class Service:
     def _stuck(self) -> str | None:
         if self._engine.oldest_call_s > _STUCK_AFTER_S:
             return f"An inference has been running for {self._engine.oldest_call_s:.0f} s."
-        return self._cameras.stuck()
+        return self._cameras.stuck(after_s=_STUCK_AFTER_S)
 
 
 def _keep_freed_memory() -> None:

@@ -27,6 +27,13 @@ def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
+def print_finding(level: str, about: str, fact: str, remedy: str | None) -> None:
+    """The remedy in a line of its own, which can be copied whole."""
+    print(f"{level:8} {about:15} {_harmless(fact)}", flush=True)
+    if remedy:
+        print(f"{'':25}{_harmless(remedy)}", flush=True)
+
+
 def _harmless(cell: str) -> str:
     """What a model file says of itself may hold codes that a terminal obeys."""
     return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in cell)

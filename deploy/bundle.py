@@ -21,7 +21,7 @@ LOCK = REPOSITORY / "locks/device.txt"
 # What a device's pip would take, of the C library of Debian 12, Ubuntu 22.04 and JetPack 6.
 _GLIBC = [*range(35, 16, -1)]
 _PARTS = ["deploy/systemd", "locks/device.txt", "configs/agent.yaml", "pyproject.toml", "LICENSE"]
-_PARTS += ["demo/digits.tflite", "demo/digit.jpg"]  # for docs/install.md
+_PARTS += ["README.md", "docs", "demo/digits.tflite", "demo/digit.jpg"]
 
 
 def main() -> None:

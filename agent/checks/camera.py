@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from agent.checks.finding import Finding, fault, ok, warning
+from agent.checks.finding import Finding, fault, ok
+from agent.sources.camera import redact, why_unreachable
 
 _PATIENCE_S = 5.0
-_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
 def check_camera(name: str, source: str) -> Finding:
@@ -30,14 +28,7 @@ def check_camera(name: str, source: str) -> Finding:
     return ok(about, f"{path} is there")
 
 
-def _check_stream(about: str, source: str) -> Finding:
-    parts = urlsplit(source)
-    host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
-    if not host or not port:
-        return warning(about, "Its address has no host or port that could be tried.", "Correct its source.")
-    try:
-        socket.create_connection((host, port), timeout=_PATIENCE_S).close()
-    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
-        reason = getattr(error, "strerror", None) or str(error)
-        return fault(about, f"{host}:{port} does not answer: {reason}.", "Switch it on; correct its source.")
-    return ok(about, f"{host}:{port} answers")
+def _check_stream(about: str, url: str) -> Finding:
+    if why := why_unreachable(url, timeout_s=_PATIENCE_S):
+        return fault(about, why, "Mend that; the agent tries again by itself.")
+    return ok(about, f"{redact(url)} answers")

@@ -10,23 +10,24 @@ from pathlib import Path
 from agent.board import is_throttled, temperature_celsius
 from agent.checks.finding import Finding, fault, ok, warning
 
-_CONTROLLERS = Path("/sys/fs/cgroup/cgroup.controllers")
+_CGROUP = Path("/sys/fs/cgroup")
 _BLOCK = Path("/sys/block")
 _TIME_ERROR = 5  # of adjtimex(2): the clock is not synchronised
 _WORN = 8  # tenths of its life, as eMMC counts (JEDEC 84-B51)
 
 
-def check_memory_cgroup(controllers: Path = _CONTROLLERS) -> Finding:
+def check_memory_cgroup(cgroup: Path = _CGROUP) -> Finding:
+    """Of version 2, or of version 1 as JetPack and older systems may have it."""
     try:
-        is_on = "memory" in controllers.read_text(encoding="ascii").split()
+        is_on = "memory" in (cgroup / "cgroup.controllers").read_text(encoding="ascii").split()
     except OSError:
         is_on = False
-    if is_on:
+    if is_on or (cgroup / "memory").is_dir():
         return ok("memory limit", "The kernel counts memory by service.")
     return warning(
         "memory limit",
         "The memory cgroup is off: MemoryMax= does nothing.",
-        "Add cgroup_enable=memory to /boot/firmware/cmdline.txt and start the board again.",
+        "Add cgroup_enable=memory to the kernel's command line (on a Pi /boot/firmware/cmdline.txt) and start again.",
     )
 
 
@@ -48,9 +49,10 @@ def check_heat(celsius: float | None = None) -> Finding:
 def check_clock() -> Finding:
     """TLS and the times in Results need it; a Pi has no clock that runs without power."""
     adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
-    if adjtimex is None:
+    state = -1 if adjtimex is None else adjtimex(ctypes.create_string_buffer(512))  # struct timex has 208 bytes
+    if state == -1:
         return ok("clock", "The system does not say.")
-    if adjtimex(ctypes.create_string_buffer(512)) == _TIME_ERROR:  # struct timex has 208 bytes
+    if state == _TIME_ERROR:
         return warning(
             "clock", "It is not synchronised.", "Install systemd-timesyncd or chrony: timedatectl says more."
         )
@@ -69,10 +71,15 @@ def check_disk(folder: Path) -> Finding:
 
 def check_drop_folder(folder: Path) -> Finding:
     try:
-        dropped = sum(path.suffix == ".tflite" for path in folder.iterdir())
+        flat = sum(path.suffix == ".tflite" for path in folder.iterdir())
+        dropped = flat + sum(1 for _ in folder.glob("*/*/model.tflite"))
     except OSError as error:
         remedy = f"sudo systemd-tmpfiles --create, or mkdir -p {folder}; to look into it, join the group edge-models."
         return fault("models", f"{folder}: {error.strerror}.", remedy)
+    if dropped == 0:
+        return warning(
+            "models", f"There is none in {folder}.", "Drop a .tflite file there: a model, with its labels in it."
+        )
     return ok("models", f"{dropped} in {folder}")
 
 

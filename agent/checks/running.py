@@ -30,12 +30,14 @@ def check_running(url: str) -> list[Finding]:
     try:
         said = _Readiness.model_validate_json(_read(f"{url}/readyz"))
     except (OSError, http.client.HTTPException) as error:
-        remedy = "sudo systemctl start edge-agent; journalctl -u edge-agent says why it has ended."
+        remedy = "sudo systemctl start edge-agent; sudo journalctl -u edge-agent says why it has ended."
         return [fault("agent", f"None answers at {url} ({error}).", remedy)]
     except ValueError:
         remedy = "Stop it, or correct http.port: ss -tlnp tells what it is."
         return [fault("agent", f"What answers at {url} is no agent.", remedy)]
-    reasons = [fault("agent", reason, "journalctl -u edge-agent has more.") for reason in said.reasons]
+    reasons = [
+        fault("agent", reason, "See the lines above, and sudo journalctl -u edge-agent.") for reason in said.reasons
+    ]
     remarks = [warning("agent", remark, "edge-agent models list has more.") for remark in said.warnings]
     return [*(reasons or [ok("agent", f"It is ready at {url}")]), *remarks, *_of_mqtt(said.mqtt)]
 

@@ -24,6 +24,10 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=128)
+    except PermissionError:
+        raise StartError(
+            f"http: port {port} is closed to this user, as those below 1024 are. Choose another http.port."
+        ) from None
     except OSError as error:
         reason = str(error.strerror).partition(" (while attempting")[0]  # create_server repeats the address there
         raise StartError(

@@ -166,6 +166,28 @@ class Camera:
             self._on_status(status)
 
 
+def why_unreachable(url: str, *, timeout_s: float) -> str | None:
+    """A sentence without the password; None where somebody listens there."""
+    name = redact(url)
+    try:
+        where = urlsplit(url)
+        port = where.port or _PORTS.get(where.scheme)
+        if not where.hostname or port is None:
+            return _no_url(name)
+        socket.create_connection((where.hostname, port), timeout_s).close()
+    except ValueError:  # UnicodeError is one: of a name that no host can have
+        return _no_url(name)
+    except socket.gaierror:
+        return f"{name} is not found: correct the host name, or write its IP address instead."
+    except OSError as error:
+        return f"{name} does not answer ({error.strerror or error}): check its power, network and port."
+    return None
+
+
+def _no_url(name: str) -> str:
+    return f"{name} is not a URL: write it as rtsp://user:password@host:port/path."
+
+
 def redact(url: str) -> str:
     """The URL without user name, password and query (cameras take passwords there too), fit to be shown."""
     # Up to the last @, as a password may hold @, / and ? unescaped.
@@ -237,22 +259,8 @@ class _Stream:
 
     def explain(self, *, opened: bool) -> str:
         """Tries a connection of its own, as OpenCV gives no reason."""
-        try:
-            self._knock()
-        except ValueError:
-            return f"{self.name} is not a URL: write it as rtsp://user:password@host:port/path."
-        except socket.gaierror:
-            return f"{self.name} is not found: correct the host name, or write its IP address instead."
-        except OSError as error:
-            cause = error.strerror or str(error)
-            return f"{self.name} does not answer ({cause}): check its power, network and port."
+        if why := why_unreachable(self._url, timeout_s=self._timeout_s):
+            return why
         if opened:
             return f"{self.name} stopped sending frames: if this lasts, restart the camera."
         return f"{self.name} answers but gives no video: check the path, user name and password in its URL."
-
-    def _knock(self) -> None:
-        where = urlsplit(self._url)
-        port = where.port or _PORTS.get(where.scheme)
-        if not where.hostname or port is None:
-            raise ValueError(self.name)
-        socket.create_connection((where.hostname, port), self._timeout_s).close()

@@ -36,7 +36,10 @@ main() {
             --upgrade | --uninstall | --purge) task=${1#--} ;;
             --go-back) task=go_back_at_boot ;;  # for edge-agent-go-back.service
             --help | -h) usage; exit 0 ;;
-            *) usage >&2; exit 2 ;;
+            *)
+                say "$1 is no option of install.sh." >&2
+                usage >&2
+                exit 2 ;;
         esac
         shift
     done

@@ -31,8 +31,12 @@ def test_a_hidden_processor_is_a_warning(tmp_path: Path) -> None:
 
 def test_a_memory_cgroup_that_is_off_is_a_warning(tmp_path: Path) -> None:
     assert device.check_memory_cgroup(tmp_path / "none").level == "warning"
-    (tmp_path / "controllers").write_text("cpuset cpu io memory pids\n")
-    assert device.check_memory_cgroup(tmp_path / "controllers").level == "ok"
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io pids\n")
+    assert device.check_memory_cgroup(tmp_path).level == "warning"
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    assert device.check_memory_cgroup(tmp_path).level == "ok"
+    (tmp_path / "v1/memory").mkdir(parents=True)
+    assert device.check_memory_cgroup(tmp_path / "v1").level == "ok"
 
 
 def test_heat_is_told_from_80_degrees_on() -> None:
@@ -58,6 +62,11 @@ def test_a_worn_card_is_told(tmp_path: Path) -> None:
 def test_a_drop_folder_is_looked_into(tmp_path: Path) -> None:
     (tmp_path / "a.tflite").touch()
     assert device.check_drop_folder(tmp_path).fact == f"1 in {tmp_path}"
+    (tmp_path / "a.tflite").unlink()
+    assert device.check_drop_folder(tmp_path).level == "warning"
+    (tmp_path / "birds/1").mkdir(parents=True)
+    (tmp_path / "birds/1/model.tflite").touch()
+    assert device.check_drop_folder(tmp_path).level == "ok"
     assert device.check_drop_folder(tmp_path / "none").level == "fault"
 
 
@@ -65,8 +74,9 @@ def test_a_camera_is_there_or_it_is_a_fault(tmp_path: Path) -> None:
     assert "There is no /dev/video99" in check_camera("front", "99").fact
     assert check_camera("front", str(tmp_path)).level == "ok"
     port = free_port()
-    assert f"127.0.0.1:{port} does not answer" in check_camera("front", f"rtsp://127.0.0.1:{port}/stream").fact
-    assert check_camera("front", "rtsp://").level == "warning"
+    assert f"127.0.0.1:{port}/s does not answer" in check_camera("front", f"rtsp://127.0.0.1:{port}/s").fact
+    assert "is not a URL" in check_camera("front", "rtsp://").fact
+    assert "sesame" not in check_camera("front", "rtsp://admin:sesame/street@cam/x").fact
     assert check_camera("front", f"rtsp://{'a' * 64}/stream").level == "fault"
 
 

@@ -48,7 +48,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         wait_until(
             lambda: 'camera_frames_total{camera="gate"' in agent.get("/metrics").text, what="a frame is classified"
         )
-        wait_until(lambda: "rollbacks_total{" in agent.get("/metrics").text, what="the rollback is counted")
+        counted = 'rollbacks_total{cause="operator",model="digits"} 1.0'
+        wait_until(lambda: counted in agent.get("/metrics").text, what="the rollback is counted")
         return labels_by_metric(agent.get("/metrics").text)
 
 

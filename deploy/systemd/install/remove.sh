@@ -2,6 +2,10 @@
 # The way back: uninstall keeps what is the user's, purge keeps nothing.
 
 uninstall() {
+    if [ ! -e "$home" ]; then
+        say "Nothing is installed."
+        return
+    fi
     remove_software
     say "Removed. Configuration, models and results that wait are still in /etc/edge-agent and /var/lib/edge-agent."
 }

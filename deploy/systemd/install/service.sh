@@ -47,7 +47,7 @@ fit_to_memory() {
 
 # Before anything is switched: what the new version thinks of the configuration there is.
 check_configuration() {
-    runuser -u edge-agent -- "$home/versions/$1/bin/edge-agent" check-config "$config" >/dev/null \
+    "$home/versions/$1/bin/edge-agent" check-config "$config" >/dev/null \
         || fail "Version $1 cannot use $config; why is written above. Nothing was changed."
 }
 
@@ -94,7 +94,7 @@ $(what_it_does)
                   others may do so after: sudo usermod -aG edge-models NAME
   Configuration   $config, then: sudo systemctl restart edge-agent
   MQTT password   in /etc/edge-agent/mqtt_password (of root, mode 600), the user name in the configuration
-  What it does    systemctl status edge-agent; journalctl -fu edge-agent
+  What it does    systemctl status edge-agent; sudo journalctl -fu edge-agent
 TEXT
 }
 

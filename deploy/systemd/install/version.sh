@@ -8,7 +8,7 @@ needs_mb=700  # a version has 390 MB, and its wheels are unpacked beside it
 version_here() {
     local number hash
     number=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/pyproject.toml")
-    hash=$( (contents_of_root && "$python" --version) | sha256sum | cut -c1-8)
+    hash=$( (contents_of_root && "$python" -I -c 'import sys; print(sys.version_info[:2])') | sha256sum | cut -c1-8)
     echo "$number-$hash"
 }
 
