@@ -77,9 +77,7 @@ def check_drop_folder(folder: Path) -> Finding:
         remedy = f"sudo systemd-tmpfiles --create, or mkdir -p {folder}; to look into it, join the group edge-models."
         return fault("models", f"{folder}: {error.strerror}.", remedy)
     if dropped == 0:
-        return warning(
-            "models", f"There is none in {folder}.", "Drop a .tflite file there: a model, with its labels in it."
-        )
+        return warning("models", f"There is none in {folder}.", "Drop a .tflite file there, with its labels in it.")
     return ok("models", f"{dropped} in {folder}")
 
 
