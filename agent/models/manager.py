@@ -527,7 +527,8 @@ class ModelManager:
 
     def _why_missing(self, name: str | None, version: str | None) -> str:
         if name is None:
-            name = next((status.name for status in self.statuses if status.candidate), None)
+            candidates = (status.name for status in self.statuses if status.candidate)
+            name = min(self.served, default=None) or next(candidates, None)
         if name is None:
             return f"No model is served. Drop a .tflite file into {self._folder.path}."
         known = ", ".join(sorted(self.served)) or "none"

@@ -416,6 +416,8 @@ def test_first_name_serves_who_names_none(folder: Path) -> None:
         await managed.reconcile()
         assert managed.manager.get(None).identity.name == "a"
         assert sorted(managed.manager.served) == ["a", "b"]
+        with pytest.raises(ModelNotFoundError, match="Model a does not serve 9 now"):
+            managed.manager.get(None, "9")
         with pytest.raises(ModelNotFoundError, match=r"Drop c\.tflite into .*Served: a, b"):
             managed.manager.get("c")
 

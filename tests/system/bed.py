@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import uuid
@@ -61,7 +62,7 @@ class Bed(Guest):
         try:
             self.wait_for(self.HAS_STARTED, timeout_s=60)
         except BaseException:
-            self._nspawn.kill()
+            self._kill()
             raise
         return self
 
@@ -72,7 +73,13 @@ class Bed(Guest):
         try:
             self._nspawn.wait(timeout=30)
         except subprocess.TimeoutExpired:
-            self._nspawn.send_signal(signal.SIGKILL)
+            self._kill()
+
+    def _kill(self) -> None:
+        """What it has booted, too, which nspawn that is killed leaves behind."""
+        with contextlib.suppress(LookupError):
+            os.kill(int(self._init()), signal.SIGKILL)
+        self._nspawn.kill()
 
     def attempt(self, script: str, *, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
         namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Sequence
     from types import TracebackType
 
@@ -45,13 +46,19 @@ class Container:
             self.wait_for("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo")
             self.wait_for("curl", "-sS", f"http://{ADDRESS}:8501/healthz")
         except BaseException:
-            self._nspawn.kill()
+            self._end()
             raise
         return self
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        """Of the agent: nspawn that is killed leaves it behind."""
+        with contextlib.suppress(LookupError, OSError):
+            os.kill(self.process, signal.SIGKILL)
         self._nspawn.kill()
         self._nspawn.wait(timeout=10)
 
