@@ -27,6 +27,12 @@ pytestmark = [pytest.mark.assets, pytest.mark.timeout(3600)]
 
 _MODELS = "/var/lib/edge-agent/models"
 _URL = "http://127.0.0.1:8501"
+# Where others keep this machine busy, a trial may not be through within its minute; then ann drops the file again.
+_SERVES = f"""
+curl -sS {_URL}/v1/models/{{0}} | grep AVAILABLE && exit
+! test -e {_MODELS}/{{0}}.tflite.rejected.txt || runuser --login ann --command 'cp /mnt/models/{{0}}.tflite {_MODELS}'
+exit 1
+"""
 _CAMERA = """
 cameras:
   front: {source: /dev/video0, model: uint8, max_fps: 2, score_threshold: 0}
@@ -80,7 +86,7 @@ def serving(machine: Machine, installed: str) -> Machine:
     """With the models that ann dropped."""
     machine.run(f"runuser --login ann --command 'cp /mnt/models/* {_MODELS}'")
     for published in PUBLISHED:
-        machine.wait_for(f"curl -sS {_URL}/v1/models/{published.dtype} | grep AVAILABLE", timeout_s=240)
+        machine.wait_for(_SERVES.format(published.dtype), timeout_s=480)
     return machine
 
 
@@ -99,11 +105,11 @@ def test_its_exposure_is_that_of_other_machines(machine: Machine, installed: str
 
 def test_it_starts_in_a_time_that_is_stated(machine: Machine, installed: str, note: Note) -> None:
     took_s = []
-    for _ in range(3):
+    for _ in range(2):
         machine.run("systemctl restart edge-agent")
         stamps = [int(machine.show(f"{key}TimestampMonotonic")) for key in ("ExecMainStart", "ActiveEnter")]
         took_s.append((stamps[1] - stamps[0]) / 1e6)
-    note("machine: from start to ready, the best of three", f"{min(took_s):.1f} s")
+    note("machine: from start to ready, the better of two", f"{min(took_s):.1f} s")
 
 
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda published: published.dtype)
