@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -48,6 +49,8 @@ def main() -> None:
 @app.command()
 def run(config: ConfigFile = None) -> None:
     """Serve models, classify cameras and uploads, publish results, until SIGTERM or Ctrl-C."""
+    # Before anything imports it: its warning at each try to open a camera that is away helps nobody.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     from agent import logs
     from agent.config import load_config
 

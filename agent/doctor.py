@@ -84,12 +84,12 @@ def _examine_service(path: Path | None) -> Iterator[Finding]:
     yield device.check_disk(config.device.state_folder)
     yield device.check_drop_folder(config.models.folder)
     yield check_delegate(config.device.state_folder / "models/copies")
-    if path == _INSTALLED:
-        files = {f"camera {name}": Path(camera.source) for name, camera in config.cameras.items()}
-        yield from check_hidden({"models": config.models.folder, **files})
+    if path == _INSTALLED and (hidden := check_hidden("models", config.models.folder)):
+        yield hidden
     for name, camera in config.cameras.items():
         if camera.enabled:
-            yield check_camera(name, camera.source)
+            hidden = check_hidden(f"camera {name}", Path(camera.source)) if path == _INSTALLED else None
+            yield hidden or check_camera(name, camera.source)
     if config.mqtt.enabled and not config.mqtt.embedded_broker:
         yield check_broker(endpoint, config.mqtt.protocol)
     if config.http.port != 0:  # which only the agent's log tells

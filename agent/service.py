@@ -82,8 +82,8 @@ async def _run(config: Config) -> None:
             _spare_the_collector()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
-            systemd.notify("READY=1", f"STATUS={service.summary()}")
-            log.info("%s", service.summary())
+            systemd.notify("READY=1", f"STATUS={service.status_line()}")
+            log.info("Ready. %s", service.where_to_look())
             await stop.wait()
             log.info("Stopping.")
             systemd.notify("STOPPING=1")
@@ -209,12 +209,15 @@ class Service:
             self._claim.close()
         self._tasks.cancel_scope.cancel()
 
-    def summary(self) -> str:
-        """One line that says where to look."""
+    def status_line(self) -> str:
+        """What `systemctl status` shows."""
+        return f"{' '.join(self.why_not_ready()) or 'Ready.'} {self.where_to_look()}"
+
+    def where_to_look(self) -> str:
         http, mqtt = self._config.http, self._config.mqtt
         topic = f"MQTT {mqtt.base_topic}/{self._config.device.id}/# at {mqtt.host}:{mqtt.port}"
         return (
-            f"Ready. HTTP http://{http.host}:{self.port}/docs, {topic if mqtt.enabled else 'MQTT off'}, "
+            f"HTTP http://{http.host}:{self.port}/docs, {topic if mqtt.enabled else 'MQTT off'}, "
             f"models {', '.join(self._models.served) or 'none yet'} from {self._config.models.folder}."
         )
 
@@ -412,7 +415,7 @@ class Service:
         """Only while everything advances or says why not: a loop that runs says nothing of a worker that hangs."""
         while True:
             if (stuck := self._stuck()) is None:
-                systemd.notify("WATCHDOG=1")
+                systemd.notify("WATCHDOG=1", f"STATUS={self.status_line()}")
             else:
                 log.error("%s systemd will restart the service.", stuck)
             await asyncio.sleep(period_s)

@@ -16,7 +16,8 @@ def notify(*lines: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
         try:
             sender.connect(address)
-            sender.send("\n".join(lines).encode())
+            # A reason may quote what others wrote: it shall not become a line of its own.
+            sender.send("\n".join(line.replace("\n", " ") for line in lines).encode(errors="replace"))
         except OSError:
             return
 

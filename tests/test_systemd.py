@@ -17,8 +17,8 @@ def test_a_notice_arrives_as_one_datagram(tmp_path: Path, monkeypatch: pytest.Mo
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(address)
         monkeypatch.setenv("NOTIFY_SOCKET", address)
-        systemd.notify("READY=1", "STATUS=fine")
-        assert receiver.recv(100) == b"READY=1\nSTATUS=fine"
+        systemd.notify("READY=1", "STATUS=fine\nMAINPID=1")
+        assert receiver.recv(100) == b"READY=1\nSTATUS=fine MAINPID=1"
 
 
 def test_an_abstract_address_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,9 @@ def check_camera(name: str, source: str) -> Finding:
         return _check_stream(about, source)
     path = Path(f"/dev/video{source}" if source.isdecimal() else source)
     if not os.path.exists(path):  # noqa: PTH110  (Path raises for a closed folder)
-        return fault(about, f"There is no {path}.", "Plug it in; v4l2-ctl --list-devices shows what is there.")
+        if path.is_relative_to("/dev"):
+            return fault(about, f"There is no {path}.", "Plug it in; v4l2-ctl --list-devices shows what is there.")
+        return fault(about, f"There is no file or folder {path}.", "Put it there, or correct its source.")
     if path.is_char_device() and not os.access(path, os.R_OK | os.W_OK):
         return fault(
             about, f"{path} may not be opened by this user.", "sudo usermod -aG video $USER, then log in again."

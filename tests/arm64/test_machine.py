@@ -91,7 +91,7 @@ def serving(machine: Machine, installed: str) -> Machine:
 
 
 def test_the_unit_is_ready_after_the_one_command(machine: Machine, installed: str) -> None:
-    assert "Ready. HTTP http://127.0.0.1:8501" in installed
+    assert "HTTP http://127.0.0.1:8501" in installed
     assert machine.run("uname --machine") == "aarch64"
     assert [machine.show(key) for key in ("ActiveState", "NRestarts")] == ["active", "0"]
 

@@ -74,7 +74,7 @@ def serving(bed: Bed, installed: str) -> Bed:
 
 
 def test_it_says_where_to_look_once_it_is_ready(bed: Bed, installed: str) -> None:
-    assert "Ready. HTTP http://127.0.0.1:8501" in installed
+    assert "No model is served yet. HTTP http://127.0.0.1:8501" in installed
     assert "drop .tflite files into /var/lib/edge-agent/models (as ann" in installed
     assert bed.show("ActiveState") == "active"
     assert bed.run("systemctl is-enabled edge-agent") == "enabled"
@@ -83,13 +83,13 @@ def test_it_says_where_to_look_once_it_is_ready(bed: Bed, installed: str) -> Non
 def test_a_second_call_disturbs_nothing(bed: Bed, installed: str) -> None:
     pid = bed.show("MainPID")
     bed.run("echo '# mine' >>/etc/edge-agent/agent.yaml")
-    assert "Ready." in bed.run(_INSTALL.format("good"))
+    assert "HTTP http://127.0.0.1:8501" in bed.run(_INSTALL.format("good"))
     assert bed.show("MainPID") == pid
     assert "# mine" in bed.run("cat /etc/edge-agent/agent.yaml")
 
 
 def test_a_user_of_no_file_of_this_machine_may_call_it(bed: Bed, installed: str) -> None:
-    assert "Ready." in bed.run(f"SUDO_USER=jo@corp.example {_INSTALL.format('good')}")
+    assert "HTTP http://127.0.0.1:8501" in bed.run(f"SUDO_USER=jo@corp.example {_INSTALL.format('good')}")
 
 
 def test_it_runs_no_python_of_the_folder_that_it_is_called_from(bed: Bed, installed: str) -> None:
