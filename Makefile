@@ -115,7 +115,7 @@ test-vm: dev
 	$(BIN)/pytest tests/vm
 
 # The bundle for aarch64 on an emulated processor: its wheels in a chroot of Debian 12; install.sh, the unit and a camera on a
-# whole machine. Twenty minutes, as many more and two gigabytes at first.
+# whole machine. Half an hour, as much more at first, and a gigabyte in ~/.cache/edge-agent-beds.
 test-arm64: dev
 	$(BIN)/python deploy/bundle.py aarch64 $(PYTHON_OF_bookworm)
 	$(BIN)/pytest tests/arm64
