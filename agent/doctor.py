@@ -71,6 +71,7 @@ def _examine_service(path: Path | None) -> Iterator[Finding]:
     from agent.checks.delegate import check_delegate  # noqa: PLC0415
     from agent.checks.hidden import check_hidden  # noqa: PLC0415
     from agent.checks.running import check_running  # noqa: PLC0415
+    from agent.checks.secret import check_secret  # noqa: PLC0415
     from agent.config import load_config  # noqa: PLC0415
 
     try:
@@ -84,6 +85,9 @@ def _examine_service(path: Path | None) -> Iterator[Finding]:
     yield device.check_disk(config.device.state_folder)
     yield device.check_drop_folder(config.models.folder)
     yield check_delegate(config.device.state_folder / "models/copies")
+    if path == _INSTALLED:
+        secrets = (check_secret(path.with_name(name)) for name in ("mqtt_password", "mqtt_key"))
+        yield from filter(None, secrets)
     if path == _INSTALLED and (hidden := check_hidden("models", config.models.folder)):
         yield hidden
     for name, camera in config.cameras.items():

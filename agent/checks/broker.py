@@ -55,4 +55,4 @@ def _finding(connection: Connection, endpoint: Endpoint) -> Finding:
         how = f"MQTT {connection.protocol}{' over TLS' if endpoint.tls else ''}"
         return ok("broker", f"{endpoint.address} lets {endpoint.username or 'this device, without a name,'} in ({how})")
     fact, _, remedy = (connection.reason or "").partition(". ")
-    return fault("broker", fact, remedy or "Look into the broker's own log.")
+    return fault("broker", f"{fact.rstrip('.')}.", remedy or "Look into the broker's own log.")

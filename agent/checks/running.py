@@ -60,4 +60,4 @@ def _of_mqtt(said: _Mqtt | None) -> list[Finding]:
     if said.state == "connected":
         return [ok("MQTT", f"connected, {said.queued} waiting")]
     reason = f"{said.state}: {said.reason or 'no answer yet'}"
-    return [warning("MQTT", reason, "Results wait meanwhile. Correct mqtt.host, username or the password.")]
+    return [warning("MQTT", reason, "Until then results wait on this device.")]

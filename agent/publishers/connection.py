@@ -21,7 +21,10 @@ ConnectionState = Literal["connecting", "connected", "refused", "unreachable"]
 
 _OTHER: dict[MqttVersion, MqttVersion] = {5: 311, 311: 5}
 _UNSUPPORTED_VERSION = "Unsupported protocol version"
-_CREDENTIALS = "Correct mqtt.username and mqtt.password_file, or give this user access at the broker."
+_CREDENTIALS = (
+    "Correct mqtt.username and mqtt.password_file (of the service /etc/edge-agent/mqtt_password) and restart, or give "
+    "this user access at the broker."
+)
 _REMEDIES = {
     "Bad user name or password": _CREDENTIALS,
     "Not authorized": _CREDENTIALS,

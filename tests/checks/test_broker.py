@@ -28,7 +28,7 @@ def test_a_wrong_password_is_a_fault_with_its_remedy(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, users={"pi": "secret"}) as broker:
         finding = check_broker(_endpoint(broker.port, username="pi", password="other"), 5)
     assert finding.level == "fault"
-    assert finding.fact == f"The MQTT broker at 127.0.0.1:{broker.port} refuses this agent: Not authorized"
+    assert finding.fact == f"The MQTT broker at 127.0.0.1:{broker.port} refuses this agent: Not authorized."
     assert "mqtt.password_file" in str(finding.remedy)
 
 

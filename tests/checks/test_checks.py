@@ -10,6 +10,7 @@ from mosquitto import free_port
 
 from agent.checks import device, running, software
 from agent.checks.camera import check_camera
+from agent.checks.secret import check_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +69,17 @@ def test_a_drop_folder_is_looked_into(tmp_path: Path) -> None:
     (tmp_path / "birds/1/model.tflite").touch()
     assert device.check_drop_folder(tmp_path).level == "ok"
     assert device.check_drop_folder(tmp_path / "none").level == "fault"
+
+
+def test_a_secret_that_others_can_read_is_told(tmp_path: Path) -> None:
+    secret = tmp_path / "mqtt_password"
+    assert check_secret(secret) is None
+    secret.touch(mode=0o644)
+    assert (finding := check_secret(secret)) is not None
+    assert finding.remedy == f"sudo chmod 600 {secret}"
+    secret.chmod(0o600)
+    assert (finding := check_secret(secret)) is not None
+    assert finding.level == "ok"
 
 
 def test_a_camera_is_there_or_it_is_a_fault(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def test_wrong_password_is_told_in_a_sentence_and_recovers_when_the_broker_learn
                 await until(lambda: connection.state == "refused")
                 assert connection.reason == (
                     f"The MQTT broker at 127.0.0.1:{broker.port} refuses this agent: Not authorized. "
-                    "Correct mqtt.username and mqtt.password_file, or give this user access at the broker."
+                    "Correct mqtt.username and mqtt.password_file (of the service /etc/edge-agent/mqtt_password) "
+                    "and restart, or give this user access at the broker."
                 )
                 await until(lambda: broker.log.count("not authorised") >= 3)
                 broker.set_password("pi", "new")
