@@ -48,4 +48,4 @@ def withdrawn(machine: Machine) -> dict[str, str]:
 def drop(machine: Machine, content: bytes, name: str = "digits") -> None:
     """As one file at once."""
     text, folder = base64.b64encode(content).decode(), "/var/lib/edge-agent/models"
-    machine.run(f"base64 --decode >{folder}/.new <<'END'\n{text}\nEND\nmv {folder}/.new {folder}/{name}.tflite")
+    machine.run(f"echo {text} | base64 --decode >{folder}/.new; mv {folder}/.new {folder}/{name}.tflite")

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(1200)
 _FSTAB = """/dev/vda / ext4 ro 0 1
 /dev/vdb /var/lib/edge-agent ext4 defaults 0 2
 """
-_UPLOAD = "base64 --decode <<<'{0}' | curl -sS --data-binary @- http://127.0.0.1:8501/predict"
+_UPLOAD = "echo {0} | base64 --decode | curl -sS --data-binary @- http://127.0.0.1:8501/predict"
 
 
 def test_the_service_works_with_one_writable_folder(image: Image, tmp_path: Path) -> None:
