@@ -31,7 +31,8 @@ def check_running(url: str) -> list[Finding]:
         said = _Readiness.model_validate_json(_read(f"{url}/readyz"))
     except (OSError, http.client.HTTPException) as error:
         remedy = "sudo systemctl start edge-agent; sudo journalctl -u edge-agent says why it has ended."
-        return [fault("agent", f"None answers at {url} ({error}).", remedy)]
+        cause = getattr(error, "reason", error)  # urllib wraps what the socket says
+        return [fault("agent", f"None answers at {url}: {getattr(cause, 'strerror', None) or cause}.", remedy)]
     except ValueError:
         remedy = "Stop it, or correct http.port: ss -tlnp tells what it is."
         return [fault("agent", f"What answers at {url} is no agent.", remedy)]
