@@ -33,7 +33,7 @@ def test_a_device_in_order_has_no_fault(tmp_path: Path, shell: Shell) -> None:
     about = [finding["about"] for finding in findings]
     assert {"runtime", "delegate", "clock", "wear", "models", "broker", "agent", "MQTT"} <= set(about)
     facts = {finding["about"]: finding["fact"] for finding in findings}
-    assert facts["delegate"] == "XNNPACK computes the newest model"
+    assert "XNNPACK" in facts["delegate"]
     assert all(finding["remedy"] for finding in findings if finding["level"] == "warning")
 
 

@@ -50,6 +50,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         )
         counted = 'rollbacks_total{cause="operator",model="digits"} 1.0'
         wait_until(lambda: counted in agent.get("/metrics").text, what="the rollback is counted")
+        counted_again = "version_inference_seconds_count{"  # of the version that serves since the rollback
+        wait_until(lambda: counted_again in agent.get("/metrics").text, what="it has classified a frame")
         return labels_by_metric(agent.get("/metrics").text)
 
 
