@@ -136,7 +136,7 @@ def test_the_power_is_cut_20_times(image: Image, tmp_path: Path, note: Note) -> 
     # The processor time of an emulated processor is that of this machine, which may be busy with something else.
     assert all("took the processor" in reason for reason in device.withdrawn.values()), device.withdrawn
     assert delivery.undeclared == set()
-    assert delivery.flaws == {}, delivery.flaws
+    assert delivery.flaws.keys() <= {"late without a mark"}, delivery.flaws  # which would compare two machines' clocks
     assert all(age_s <= promised_s[boot] + _SLOW_S for boot, age_s in _ages_of_lost(device, delivery))
 
 
