@@ -33,8 +33,10 @@ def image() -> Iterator[Image]:
 
 
 @pytest.fixture(scope="session")
-def machine(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(image: Image, note: Note, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """For all but the power cuts, since a boot takes long; its changes are gone when it ends."""
     log = tmp_path_factory.mktemp("machine") / "console.log"
     with Machine(image, log, drives=[f"file={image.disk},snapshot=on"]) as machine:
+        begun, ready = (int(machine.show(f"{key}TimestampMonotonic")) for key in ("ExecMainStart", "ActiveEnter"))
+        note("from start to ready, while the machine boots", f"{(ready - begun) / 1e6:.0f} s")
         yield machine
