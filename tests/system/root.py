@@ -82,7 +82,8 @@ def _kept(name: str, make: Callable[[Path], None]) -> Path:
 
 def _debootstrap(suite: str, architecture: str, packages: str, new: Path) -> None:
     components, mirror = _OTHERS.get(suite, _DEBIAN)
-    options = [f"--arch={architecture}", "--variant=minbase", f"--components={components}", f"--include={packages}"]
+    options = [f"--arch={architecture}", "--variant=minbase", f"--components={components}"]
+    options += [f"--include={packages}"] if packages else []
     command = ["debootstrap", *options, suite, str(new), mirror]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **EMULATION})
     shutil.rmtree(new / "var/cache/apt/archives")

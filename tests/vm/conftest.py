@@ -16,6 +16,8 @@ from vm.machine import Machine, why_there_is_no_machine
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from system.measured import Note
+
 __all__ = ["note", "pytest_configure", "pytest_terminal_summary"]
 
 
