@@ -218,7 +218,7 @@ def test_kill_9_loses_no_model_and_no_result_that_waited(serving: Bed, suite: st
     serving.wait_for(SERVES)
     note(f"{suite}, from kill -9 to serving again", f"{time.monotonic() - started_s:.1f} s")
     serving.run("pkill -CONT -x mosquitto")
-    serving.run(f"timeout 60 {keeper} >/tmp/kept &")
+    serving.run(f"timeout 60 {keeper} >/tmp/kept 2>&1 &")
     for each in made:
         serving.wait_for(f"grep -qF {each} /tmp/kept")
     serving.run("pkill mosquitto_sub")
