@@ -38,7 +38,7 @@ def _environment_of_the_unit() -> dict[str, str]:
     """What its drop-ins set; nothing where systemd does not tell."""
     command = ["systemctl", "show", "--property=Environment", "--value", "edge-agent.service"]
     try:
-        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout  # noqa: S603
+        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout  # noqa: S603  (systemd's)
     except (OSError, subprocess.SubprocessError):
         return {}
     settings = (word.partition("=") for word in shlex.split(said))
@@ -73,6 +73,7 @@ def _examine_service(path: Path | None) -> Iterator[Finding]:
     from agent.checks.running import check_running  # noqa: PLC0415
     from agent.checks.secret import check_secret  # noqa: PLC0415
     from agent.config import load_config  # noqa: PLC0415
+    from agent.models.store import copies_of  # noqa: PLC0415
 
     try:
         config = load_config(path)
@@ -84,15 +85,14 @@ def _examine_service(path: Path | None) -> Iterator[Finding]:
     yield ok("configuration", f"{path or 'none, so the defaults'}")
     yield device.check_disk(config.device.state_folder)
     yield device.check_drop_folder(config.models.folder)
-    yield check_delegate(config.device.state_folder / "models/copies")
-    if path == _INSTALLED:
-        secrets = (check_secret(path.with_name(name)) for name in ("mqtt_password", "mqtt_key"))
-        yield from filter(None, secrets)
-    if path == _INSTALLED and (hidden := check_hidden("models", config.models.folder)):
-        yield hidden
+    yield check_delegate(copies_of(config.device.state_folder))
+    is_of_the_unit = path == _INSTALLED
+    if is_of_the_unit:
+        secrets = (check_secret(_INSTALLED.with_name(name)) for name in ("mqtt_password", "mqtt_key"))
+        yield from filter(None, (*secrets, check_hidden("models", config.models.folder)))
     for name, camera in config.cameras.items():
         if camera.enabled:
-            hidden = check_hidden(f"camera {name}", Path(camera.source)) if path == _INSTALLED else None
+            hidden = is_of_the_unit and check_hidden(f"camera {name}", Path(camera.source))
             yield hidden or check_camera(name, camera.source)
     if config.mqtt.enabled and not config.mqtt.embedded_broker:
         yield check_broker(endpoint, config.mqtt.protocol)

@@ -33,7 +33,7 @@ from agent.models.loader import Loader
 from agent.models.manager import ModelManager
 from agent.models.serving import Serving
 from agent.models.signature import TrustedKeys
-from agent.models.store import Store
+from agent.models.store import Store, copies_of
 from agent.models.trial import Trial
 from agent.publishers import home_assistant
 from agent.publishers.broker import EmbeddedBroker
@@ -132,8 +132,8 @@ class Service:
 
     def _manager(self, workers: int, threads: int) -> ModelManager:
         config, settings = self._config.models, model_settings(self._config)
-        state = self._config.device.state_folder / "models"
-        store, history = Store(state / "copies", max_bytes=config.max_mb << 20), History(state / "history.json")
+        store = Store(copies_of(self._config.device.state_folder), max_bytes=config.max_mb << 20)
+        history = History(self._config.device.state_folder / "models/history.json")
         unloads_first = config.swap == "resource"
         keys = TrustedKeys(config.trusted_keys) if config.trusted_keys else None
         admission = Admission(

@@ -46,7 +46,7 @@ def check_delegate(copies: Path) -> Finding:
 
 def main() -> None:
     interpreter = open_interpreter(sys.stdin.buffer.read(), threads=1)
-    operators = {str(each["op_name"]) for each in interpreter._get_ops_details()}  # type: ignore[attr-defined]  # noqa: SLF001
+    operators = {str(each["op_name"]) for each in interpreter._get_ops_details()}  # type: ignore[attr-defined]  # noqa: SLF001  (told nowhere else)
     sys.stdout.write("XNNPACK" if "DELEGATE" in operators else "none")
 
 

@@ -25,6 +25,11 @@ _INCOMING = ".incoming-"
 _PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)  # nothing that the file could help
 
 
+def copies_of(state_folder: Path) -> Path:
+    """Where an agent keeps them."""
+    return state_folder / "models/copies"
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
     """A file that is whole and flushed to the disk under its name in the store."""

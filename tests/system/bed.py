@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from system.bundles import unpack_material
 from system.guest import Guest
+from system.nspawn import init_of, kill
 from system.root import give_up, system_root, why_there_is_no_bed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
@@ -62,29 +61,35 @@ class Bed(Guest):
         try:
             self.wait_for(self.HAS_STARTED, timeout_s=60)
         except BaseException:
-            self._kill()
+            kill(self._nspawn)
             raise
         return self
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        subprocess.run(["kill", "-s", "SIGRTMIN+4", self._init()], check=False)  # systemd's own for: power off
+        subprocess.run(
+            ["kill", "-s", "SIGRTMIN+4", str(init_of(self._nspawn))], check=False
+        )  # systemd's own for: power off
         try:
             self._nspawn.wait(timeout=30)
         except subprocess.TimeoutExpired:
-            self._kill()
-
-    def _kill(self) -> None:
-        """What it has booted, too, which nspawn that is killed leaves behind."""
-        with contextlib.suppress(LookupError):
-            os.kill(int(self._init()), signal.SIGKILL)
-        self._nspawn.kill()
+            kill(self._nspawn)
 
     def attempt(self, script: str, *, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
         namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
         return subprocess.run(
-            ["nsenter", "--target", self._init(), *namespaces, "bash", "-euo", "pipefail", "-c", f"cd /\n{script}"],
+            [
+                "nsenter",
+                "--target",
+                str(init_of(self._nspawn)),
+                *namespaces,
+                "bash",
+                "-euo",
+                "pipefail",
+                "-c",
+                f"cd /\n{script}",
+            ],
             env={"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", **self.ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             check=False,
@@ -96,14 +101,3 @@ class Bed(Guest):
 
     def why_it_ended(self) -> str | None:
         return None if self._nspawn.poll() is None else self._log.read_text(errors="replace")
-
-    def _init(self) -> str:
-        """The container's PID 1, as this machine counts. Raises LookupError while there is none yet."""
-        pid = self._nspawn.pid
-        try:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        except FileNotFoundError:
-            raise LookupError(pid) from None
-        if not children:
-            raise LookupError(pid)
-        return children[0]

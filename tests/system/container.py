@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from system.nspawn import init_of, kill
+
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from system.dockerfile import Stage
@@ -46,21 +47,14 @@ class Container:
             self.wait_for("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo")
             self.wait_for("curl", "-sS", f"http://{ADDRESS}:8501/healthz")
         except BaseException:
-            self._end()
+            kill(self._nspawn)
             raise
         return self
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        """Of the agent: nspawn that is killed leaves it behind."""
-        with contextlib.suppress(LookupError, OSError):
-            os.kill(self.process, signal.SIGKILL)
-        self._nspawn.kill()
-        self._nspawn.wait(timeout=10)
+        kill(self._nspawn)
 
     @property
     def log(self) -> str:
@@ -100,9 +94,7 @@ class Container:
 
     @property
     def process(self) -> int:
-        """The container's PID 1, as this machine counts. Raises LookupError while there is none yet."""
-        pid = self._nspawn.pid
-        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        return init_of(self._nspawn)
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
