@@ -148,7 +148,7 @@ demo-video: dev-converter
 # What tflite-runtime can load, for edge-convert convert --target tflite-runtime.
 operator-table:
 	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
-	.venv-tflite-runtime/bin/python -m converter.probe_runtime >converter/tflite_runtime_2_14.json
+	.venv-tflite-runtime/bin/python -m converter.target.probe_runtime >converter/target/tflite_runtime_2_14.json
 
 lock: dev
 	$(LOCK) pyproject.toml -o locks/device.txt

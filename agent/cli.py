@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.commands.models import models_app
+from agent.commands.terminal import print_finding, print_json, print_table
 from agent.errors import AgentError, ConfigError
-from agent.model_commands import models_app
-from agent.terminal import print_finding, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.checks.finding import Finding
-    from agent.models.metadata import ModelFile
-    from agent.models.settings import ModelSettings
-    from agent.models.tflite import TFLiteClassifier
+    from agent.doctor.finding import Finding
+    from agent.model_file.metadata import ModelFile
+    from agent.model_file.settings import ModelSettings
+    from agent.runtimes.tflite import TFLiteClassifier
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Classifies images on this device."
@@ -52,7 +52,7 @@ def run(config: ConfigFile = None) -> None:
     # Before anything imports it: its warning at each try to open a camera that is away helps nobody.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     from agent import logs
-    from agent.config import load_config
+    from agent.config.sections import load_config
 
     settings = load_config(config)
     logs.set_up(form=settings.logging.format, level=settings.logging.level, device=settings.device.id)
@@ -68,9 +68,9 @@ def check_config(
     as_json: Json = False,
 ) -> None:
     """Check a configuration file without starting anything."""
-    from agent.broker_endpoint import broker_endpoint
-    from agent.config import Config, load_config, model_settings
-    from agent.doctor import stand_in_for_the_unit
+    from agent.config.sections import Config, load_config, model_settings
+    from agent.doctor.examination import stand_in_for_the_unit
+    from agent.wiring.broker import broker_endpoint
 
     if schema:
         print_json(Config.model_json_schema())
@@ -91,7 +91,7 @@ def doctor(config: ConfigFile = None, as_json: Json = False) -> None:
 
     Without --config the installed configuration counts, where there is one. Exits with 1 where there is a fault.
     """
-    from agent.doctor import examine, stand_in_for_the_unit
+    from agent.doctor.examination import examine, stand_in_for_the_unit
 
     findings: list[Finding] = []
     for finding in examine(stand_in_for_the_unit(config)):
@@ -142,8 +142,8 @@ def classify(
 def inspect(model: ModelPath, as_json: Json = False) -> None:
     """Show what a model file says of itself, and whether and why not it can serve here, by the agent's own trial."""
     from agent.errors import ModelError
-    from agent.models.metadata import read_model_file
-    from agent.models.settings import read_sidecars
+    from agent.model_file.metadata import read_model_file
+    from agent.model_file.settings import read_sidecars
     from agent.models.trial import Trial
 
     file, sidecar = read_model_file(_read(model)), read_sidecars(model)
@@ -176,7 +176,7 @@ def bench(
 ) -> None:
     """Measure decode, preprocess and invoke of one image, in milliseconds."""
     from agent.image import decode
-    from agent.models.interpreter import runtime
+    from agent.runtimes.interpreter import runtime
 
     classifier = _open(model, None, None, None, threads)
     content = _read(image)
@@ -198,8 +198,8 @@ def bench(
 
 
 def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, threads: int = 1) -> TFLiteClassifier:
-    from agent.models.metadata import read_model_file
-    from agent.models.settings import ModelSettings, final_settings, parse_labels
+    from agent.model_file.metadata import read_model_file
+    from agent.model_file.settings import ModelSettings, final_settings, parse_labels
 
     file = read_model_file(_read(path))
     given = ModelSettings(
@@ -211,13 +211,13 @@ def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, th
 
 
 def _classifier(file: ModelFile, settings: ModelSettings, threads: int = 1) -> TFLiteClassifier:
-    from agent.models.tflite import TFLiteClassifier
+    from agent.runtimes.tflite import TFLiteClassifier
 
     return TFLiteClassifier(file, settings, threads=threads)
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    from agent.models.settings import checked_numbers
+    from agent.model_file.settings import checked_numbers
 
     if text is None:
         return None
@@ -237,7 +237,7 @@ def _read(path: Path) -> bytes:
 
 
 def _describe(file: ModelFile, settings: ModelSettings) -> dict[str, Any]:
-    from agent.models.interpreter import operator_name, runtime
+    from agent.runtimes.interpreter import operator_name, runtime
 
     def tensors(these: Any) -> list[dict[str, Any]]:
         return [

@@ -16,34 +16,34 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from agent import systemd
-from agent.board import board_name, is_throttled, temperature_celsius
-from agent.broker_endpoint import broker_endpoint
-from agent.cameras import Cameras
+from agent.cameras.cameras import Cameras
 from agent.classification import ResultLog
-from agent.config import model_settings
-from agent.engine import UPLOAD, InferenceEngine, View
+from agent.config.sections import model_settings
 from agent.errors import ModelNotFoundError, StartError
-from agent.metrics import Metrics
+from agent.host import systemd
+from agent.host.board import board_name, is_throttled, temperature_celsius
+from agent.inference.engine import UPLOAD, InferenceEngine, View
+from agent.metrics.registry import Metrics
+from agent.metrics.stats import Stats
 from agent.models.admission import Admission
 from agent.models.folder import ModelFolder
 from agent.models.history import History
-from agent.models.interpreter import runtime
 from agent.models.loader import Loader
 from agent.models.manager import ModelManager
 from agent.models.serving import Serving
-from agent.models.signature import TrustedKeys
 from agent.models.store import Store, copies_of
 from agent.models.trial import Trial
-from agent.publishers import home_assistant
-from agent.publishers.broker import EmbeddedBroker
-from agent.publishers.commands import Actions
-from agent.publishers.mqtt import MqttPublisher
-from agent.publishers.session import Storage
+from agent.mqtt.commands import Actions
+from agent.mqtt.embedded_broker import EmbeddedBroker
+from agent.mqtt.home_assistant import discovery as home_assistant
+from agent.mqtt.publisher import MqttPublisher
+from agent.mqtt.session import Storage
 from agent.rest.app import create_app
 from agent.rest.server import Server, listen
-from agent.stats import Stats
+from agent.runtimes.interpreter import runtime
+from agent.security.minisign import TrustedKeys
 from agent.status import ModelStatus
+from agent.wiring.broker import broker_endpoint
 
 if TYPE_CHECKING:
     import socket
@@ -53,10 +53,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from agent.cameras.pipeline import Pipeline
     from agent.classification import Result, StableState
-    from agent.config import Config
-    from agent.pipeline import Pipeline
-    from agent.publishers.message import Message
+    from agent.config.sections import Config
+    from agent.mqtt.message import Message
     from agent.status import CameraStatus
 
 log = logging.getLogger(__name__)

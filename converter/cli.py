@@ -13,7 +13,7 @@ import typer
 
 from agent.errors import AgentError
 from converter.errors import ConversionError, DropError, UsageError
-from converter.evaluation import percent
+from converter.evaluation.evaluation import percent
 from converter.output import check_output, write_whole
 from converter.terminal import (
     in_words,
@@ -27,7 +27,7 @@ from converter.terminal import (
 
 if TYPE_CHECKING:
     from converter.conversion import Conversion, FinishedModel
-    from converter.evaluation import Evaluation
+    from converter.evaluation.evaluation import Evaluation
     from converter.quantization import Scheme
 
 app = typer.Typer(
@@ -140,7 +140,7 @@ def convert(
     """Convert, quantise, label, check and evaluate; OUTPUT is written only if all of it went well."""
     from converter.conversion import convert
     from converter.request import Request
-    from converter.target import parse_target
+    from converter.target.target import parse_target
 
     if deploy is not None and ":" not in deploy:
         raise UsageError(f"--deploy {deploy} names no folder on another machine: USER@HOST:/PATH.")
@@ -213,7 +213,7 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure a finished file on labelled images, alone or against its source."""
-    from converter.comparison import compare
+    from converter.evaluation.comparison import compare
 
     if max_drop is not None and source is None:
         raise UsageError("--max-drop compares with the source: give it, --source SAVED_MODEL.")
@@ -258,7 +258,7 @@ def keygen(
     as_json: Json = False,
 ) -> None:
     """Make a pair of keys as minisign does: one to sign models with, one for the agents that shall trust them."""
-    from agent.models.signature import key_name
+    from agent.security.minisign import key_name
     from converter.signing import SecretKey, public_key_file, secret_key_file
 
     if no_password and password_file is not None:
@@ -290,7 +290,7 @@ def sign(
     as_json: Json = False,
 ) -> None:
     """Sign a finished file as minisign does: the signature goes to MODEL.tflite.minisig, beside it."""
-    from agent.models.signature import key_name
+    from agent.security.minisign import key_name
     from converter.signing import read_secret_key, signature_file, trusted_comment
 
     if not model.is_file():
@@ -332,7 +332,7 @@ def _schemes(quantize: Scheme, input_type: str, *, every: bool) -> tuple[Scheme,
 
 
 def _numbers(key: str, text: str | None) -> tuple[float, ...]:
-    from agent.models.settings import checked_numbers
+    from agent.model_file.settings import checked_numbers
 
     if text is None:
         raise UsageError(
@@ -398,7 +398,7 @@ def _facts(conversion: Conversion, model: FinishedModel) -> dict[str, str]:
 
 
 def _write_report(path: Path, evaluation: Evaluation, facts: dict[str, str]) -> None:
-    from converter.report import write_report
+    from converter.report.page import write_report
 
     write_report(path, evaluation, title=evaluation.model.name, facts=facts)
 

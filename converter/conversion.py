@@ -9,34 +9,34 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, ModelError
-from agent.models.metadata import read_model_file
-from converter.calibration import calibrate
-from converter.comparison import evaluation_notes, finished_subject, source_subject
+from agent.model_file.metadata import read_model_file
 from converter.errors import ConversionError, ConverterError, DropError
-from converter.evaluation import evaluate, percent
-from converter.golden import check_packed, choose_golden, golden_folder
+from converter.evaluation.comparison import evaluation_notes, finished_subject, source_subject
+from converter.evaluation.evaluation import evaluate, percent
 from converter.host import import_tensorflow
-from converter.image_folder import list_images
-from converter.metadata import pack_metadata
+from converter.images.calibration import calibrate
+from converter.images.image_folder import list_images
 from converter.output import check_output, write_whole
+from converter.packing.golden import check_packed, choose_golden, golden_folder
+from converter.packing.metadata import pack_metadata
 from converter.quantization import INT8_SCHEMES, Quantizer
 from converter.request import Request, trained_settings
-from converter.source import gives_probabilities, image_function, open_source
-from converter.target import check_target
+from converter.source.source import gives_probabilities, image_function, open_source
+from converter.target.target import check_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from agent.image import Color
-    from agent.models.settings import ModelSettings
-    from converter.calibration import Calibration
-    from converter.evaluation import Evaluation
-    from converter.golden import Golden
-    from converter.image_folder import ImageFolder
+    from agent.model_file.settings import ModelSettings
+    from converter.evaluation.evaluation import Evaluation
+    from converter.images.calibration import Calibration
+    from converter.images.image_folder import ImageFolder
+    from converter.packing.golden import Golden
     from converter.progress import Track
     from converter.quantization import Layer, Scheme
-    from converter.source import ImageFunction
+    from converter.source.source import ImageFunction
 
 _GOLDEN_TOLERANCE = 0.1
 _REMEDY = (

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.models.interpreter import operator_name
-from agent.models.metadata import read_model_file
+from agent.model_file.metadata import read_model_file
+from agent.runtimes.interpreter import operator_name
 from converter.errors import ConverterError, UsageError
 from converter.quantization import convert_with_foreign_operators
 from converter.signature import misfit
-from converter.source import image_function, open_source
+from converter.source.source import image_function, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from agent.models.metadata import Tensor
+    from agent.model_file.metadata import Tensor
     from converter.progress import Track
     from converter.signature import Signature, Size
-    from converter.source import Source
+    from converter.source.source import Source
 
 
 def inspect_source(path: Path, *, size: Size | None = None, track: Track) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from agent.models.flatbuffer import INT32, Table
+from agent.model_file.flatbuffer import INT32, Table
 from converter.errors import ConversionError, UsageError
 from converter.host import import_tensorflow
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from converter.source import ImageFunction
+    from converter.source.source import ImageFunction
 
     Array: TypeAlias = npt.NDArray[np.generic]
     Representative: TypeAlias = Callable[[], Iterator[list[Array]]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from agent.models.settings import ModelSettings, parse_labels
+from agent.model_file.settings import ModelSettings, parse_labels
 from converter.errors import UsageError
 from converter.quantization import INT8_SCHEMES
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from agent.models.settings import Resize
-    from converter.image_folder import ImageFolder
+    from agent.model_file.settings import Resize
+    from converter.images.image_folder import ImageFolder
     from converter.quantization import PixelType, Scheme
     from converter.signature import Size
-    from converter.source import ImageFunction
-    from converter.target import Target
+    from converter.source.source import ImageFunction
+    from converter.target.target import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

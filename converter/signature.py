@@ -10,7 +10,7 @@ from converter.errors import SourceError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.models.metadata import Tensor
+    from agent.model_file.metadata import Tensor
 
 _DEFAULT = "serving_default"
 _MOST_OBLONG = 3

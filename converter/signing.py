@@ -14,8 +14,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.models.settings import is_unicode
-from agent.models.signature import (
+from agent.model_file.settings import is_unicode
+from agent.security.minisign import (
     COMMENT,
     HASHED,
     KEY_ID_BYTES,

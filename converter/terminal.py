@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from converter.evaluation import percent
+from converter.evaluation.evaluation import percent
 from converter.host import native_noise_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from converter.conversion import Conversion, FinishedModel
-    from converter.evaluation import Evaluation
+    from converter.evaluation.evaluation import Evaluation
     from converter.progress import T, Track
 
 

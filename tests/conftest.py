@@ -13,7 +13,10 @@ ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
 _NEEDS = {
     "assets": (ASSETS.is_dir(), "the real models of ../shared/assets are not here"),
     "minisign": (shutil.which("minisign") is not None, "minisign is not installed: apt install minisign"),
-    "mosquitto": (shutil.which("mosquitto") is not None, "mosquitto is not installed: apt install mosquitto"),
+    "mosquitto": (
+        shutil.which("mosquitto") is not None,
+        "mosquitto is not installed: apt install mosquitto",
+    ),
     "prometheus": (shutil.which("promtool") is not None, "prometheus is not installed: apt install prometheus"),
 }
 

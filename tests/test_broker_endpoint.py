@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.broker_endpoint import broker_endpoint
-from agent.config import load_config
+from agent.config.sections import load_config
 from agent.errors import ConfigError
+from agent.wiring.broker import broker_endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agent.config import Config, Engine, load_config, model_settings
+from agent.config.sections import Config, Engine, load_config, model_settings
 from agent.errors import ConfigError
-from agent.models.settings import ModelSettings
+from agent.model_file.settings import ModelSettings
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from agents.running_agent import DIGITS, ROOT, AgentProcess, wait_until
 from end_to_end.material import digit_png, digit_shown, sha256
-from end_to_end.running_agent import DIGITS, ROOT, AgentProcess, wait_until
-from mosquitto import free_port
-from subscriber import Subscriber
+from peers.mosquitto import free_port
+from peers.subscriber import Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

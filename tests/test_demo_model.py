@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 
 from agent.image import Image
-from agent.models.metadata import read_model_file
-from agent.models.tflite import TFLiteClassifier
+from agent.model_file.metadata import read_model_file
+from agent.runtimes.tflite import TFLiteClassifier
 
 DEMO = Path(__file__).parents[1] / "demo"
 

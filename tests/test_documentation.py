@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.running_agent import DIGITS, VIDEO, RunningAgent, wait_until
 from documents import DOCUMENTS, REPOSITORY, commands, run
-from end_to_end.running_agent import DIGITS, VIDEO, RunningAgent, wait_until
 
-from converter.metadata import pack_metadata
+from converter.packing.metadata import pack_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

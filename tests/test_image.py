@@ -12,8 +12,8 @@ import pytest
 
 from agent.errors import ImageDamagedError, ImageError, ImageFormatError, ImageTooLargeError
 from agent.image import Image, decode, image_size
-from agent.models.metadata import read_model_file
-from agent.models.tflite import TFLiteClassifier
+from agent.model_file.metadata import read_model_file
+from agent.runtimes.tflite import TFLiteClassifier
 
 if TYPE_CHECKING:
     from pathlib import Path

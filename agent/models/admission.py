@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from agent.errors import IncompleteModelError, ModelError, NoRoomError
-from agent.models.memory import free_bytes
-from agent.models.plain_file import open_plain_file, read_plain_file
-from agent.models.settings import ModelSettings, read_sidecars, sidecar_paths
+from agent.host.memory import free_bytes
+from agent.host.plain_file import open_plain_file, read_plain_file
+from agent.model_file.settings import ModelSettings, read_sidecars, sidecar_paths
 from agent.models.store import source_errors
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from agent.models.folder import Drop
     from agent.models.history import ModelHistory
-    from agent.models.signature import Signed, TrustedKeys
     from agent.models.store import Store
     from agent.models.trial import Trial, TrialReport
+    from agent.security.minisign import Signed, TrustedKeys
 
 Signatures = Literal["off", "if_present", "required"]
 

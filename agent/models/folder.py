@@ -15,8 +15,8 @@ import anyio
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from agent.models.plain_file import read_plain_file
-from agent.models.settings import is_unicode, sidecar_paths
+from agent.host.plain_file import read_plain_file
+from agent.model_file.settings import is_unicode, sidecar_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

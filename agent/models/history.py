@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from agent.errors import ModelError
+from agent.model_file.settings import ModelSettings  # noqa: TC001
 from agent.models.folder import Fingerprint  # noqa: TC001  (pydantic reads the annotations)
-from agent.models.settings import ModelSettings  # noqa: TC001
 from agent.models.store import write_durably
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from agent.models.signature import Signed
+    from agent.security.minisign import Signed
 
 log = logging.getLogger(__name__)
 

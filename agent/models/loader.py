@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.errors import ModelError
-from agent.models.metadata import ModelFile, read_model_file
-from agent.models.settings import ModelSettings
-from agent.models.tflite import TFLiteClassifier
+from agent.model_file.metadata import ModelFile, read_model_file
+from agent.model_file.settings import ModelSettings
+from agent.runtimes.tflite import TFLiteClassifier
 
 if TYPE_CHECKING:
     from agent.models.history import Version
-    from agent.models.signature import TrustedKeys
     from agent.models.store import Store
+    from agent.security.minisign import TrustedKeys
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import anyio
 
 from agent.classification import ModelIdentity
 from agent.errors import ModelError, StoreError, VersionError
-from agent.models.memory import free_bytes
+from agent.host.memory import free_bytes
 from agent.models.probation import Cause, Failed, Probation
 from agent.status import Rejection
 

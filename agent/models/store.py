@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from agent.durable import flush_folder, replace_file
 from agent.errors import ModelError, StoreError
-from agent.models.plain_file import open_plain_file
+from agent.host.durable import flush_folder, replace_file
+from agent.host.plain_file import open_plain_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import IncompleteModelError, ModelError
-from agent.models.memory import free_bytes
+from agent.host.memory import free_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.models.settings import ModelSettings
+    from agent.model_file.settings import ModelSettings
 
 _RUNTIME_BYTES = 512 << 20  # Python, OpenCV and a runtime, with room for the activations of a large model
 _BYTES_PER_FILE_BYTE = 16  # int8 weights, unpacked to float and packed again for the kernels

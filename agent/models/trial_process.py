@@ -64,11 +64,11 @@ def _tried(order: dict[str, Any]) -> dict[str, Any]:
     import numpy as np  # noqa: PLC0415
 
     from agent.image import Image  # noqa: PLC0415
-    from agent.models.golden import check_golden, read_golden  # noqa: PLC0415
-    from agent.models.interpreter import import_runtime  # noqa: PLC0415
-    from agent.models.metadata import read_model_file  # noqa: PLC0415
-    from agent.models.settings import check_settings  # noqa: PLC0415
-    from agent.models.tflite import TFLiteClassifier  # noqa: PLC0415
+    from agent.model_file.golden import check_golden, read_golden  # noqa: PLC0415
+    from agent.model_file.metadata import read_model_file  # noqa: PLC0415
+    from agent.model_file.settings import check_settings  # noqa: PLC0415
+    from agent.runtimes.interpreter import import_runtime  # noqa: PLC0415
+    from agent.runtimes.tflite import TFLiteClassifier  # noqa: PLC0415
 
     content = Path(order["path"]).read_bytes()
     file = read_model_file(content)

@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annotation)
 from starlette.responses import JSONResponse
 
-from agent.engine import UPLOAD, View
 from agent.errors import BusyError, ImageError, ModelError
+from agent.inference.engine import UPLOAD, View
 from agent.rest.upload import UploadReader, too_large
 
 if TYPE_CHECKING:

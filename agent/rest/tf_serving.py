@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.classification import ModelIdentity
-    from agent.models.metadata import Tensor
+    from agent.model_file.metadata import Tensor
     from agent.models.serving import ServedModel
     from agent.status import ModelStatus
 

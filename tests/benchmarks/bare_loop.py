@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 
 from agent.image import decode
-from agent.models.metadata import read_model_file
-from agent.models.tflite import TFLiteClassifier
+from agent.model_file.metadata import read_model_file
+from agent.runtimes.tflite import TFLiteClassifier
 
 
 def main(model_path: str, image_path: str, threads: str, for_s: str) -> None:

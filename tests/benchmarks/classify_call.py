@@ -13,8 +13,8 @@ from benchmarks.figure import Figure
 from benchmarks.material import models, picture
 
 from agent.image import Image
-from agent.models.metadata import read_model_file
-from agent.models.tflite import TFLiteClassifier
+from agent.model_file.metadata import read_model_file
+from agent.runtimes.tflite import TFLiteClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

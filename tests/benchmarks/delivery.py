@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+from agents.running_agent import RunningAgent
 from benchmarks.figure import Figure, Skipped
 from end_to_end.material import digit_png, model_file
-from end_to_end.running_agent import RunningAgent
-from mosquitto import Mosquitto
+from peers.mosquitto import Mosquitto
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

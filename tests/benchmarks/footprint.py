@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import httpx
 import psutil
+from agents.running_agent import RunningAgent
 from benchmarks.figure import Figure
 from benchmarks.material import SIZES, jpeg
 from end_to_end.notify_socket import NotifySocket
-from end_to_end.running_agent import RunningAgent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

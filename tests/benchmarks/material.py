@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from agent.models.metadata import ModelFile, read_model_file
-from converter.metadata import pack_metadata
+from agent.model_file.metadata import ModelFile, read_model_file
+from converter.packing.metadata import pack_metadata
 
 if TYPE_CHECKING:
     from agent.image import Pixels

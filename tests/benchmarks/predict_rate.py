@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agents.running_agent import RunningAgent
 from benchmarks import wrk
 from benchmarks.figure import Figure, Skipped
 from benchmarks.material import SIZES, form, jpeg
-from end_to_end.running_agent import RunningAgent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

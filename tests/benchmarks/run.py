@@ -14,7 +14,7 @@ from benchmarks.material import CACHE, models
 from rich.console import Console
 from rich.table import Table
 
-from agent.models.interpreter import runtime
+from agent.runtimes.interpreter import runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

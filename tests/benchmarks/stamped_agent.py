@@ -14,7 +14,7 @@ from typing import Any
 
 from agent import cli
 from agent.classification import Result, ResultLog
-from agent.models.tflite import TFLiteClassifier
+from agent.runtimes.tflite import TFLiteClassifier
 
 
 def main() -> None:

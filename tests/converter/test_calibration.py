@@ -9,20 +9,20 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.models.metadata import Tensor
-from agent.models.preprocessing import Preprocessor
-from agent.models.settings import ModelSettings
-from converter.calibration import calibrate
+from agent.model_file.metadata import Tensor
+from agent.model_file.settings import ModelSettings
+from agent.runtimes.preprocessing import Preprocessor
 from converter.errors import ImagesError
-from converter.image_folder import list_images
+from converter.images.calibration import calibrate
+from converter.images.image_folder import list_images
 from converter.progress import untracked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from converter.calibration import Calibration
-    from converter.image_folder import ImageFolder
+    from converter.images.calibration import Calibration
+    from converter.images.image_folder import ImageFolder
     from converter.progress import T
 
 IMAGE = Tensor("image", (1, 8, 6, 3), "float32")

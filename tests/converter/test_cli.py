@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from agent.models.metadata import read_model_file
+from agent.model_file.metadata import read_model_file
 from converter import cli
 from converter.host import _interrupts_held
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conversions import (
+from converter.conversions import (
     EXACT,
     QUIET,
     SCHEMES,
@@ -25,11 +25,11 @@ from conversions import (
 )
 
 from agent.image import Image
-from agent.models.interpreter import operator_name
-from agent.models.metadata import read_model_file
-from agent.models.settings import ModelSettings
-from agent.models.tflite import TFLiteClassifier
+from agent.model_file.metadata import read_model_file
+from agent.model_file.settings import ModelSettings
 from agent.models.trial import Trial
+from agent.runtimes.interpreter import operator_name
+from agent.runtimes.tflite import TFLiteClassifier
 from converter.errors import ConversionError, SourceError, UsageError
 
 if TYPE_CHECKING:

@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conversions import QUIET, converted, finished_classifier, readable_images, scores, source_classifier, write_labels
+from converter.conversions import (
+    QUIET,
+    converted,
+    finished_classifier,
+    readable_images,
+    scores,
+    source_classifier,
+    write_labels,
+)
 
-from agent.models.classifier import Classifier
-from agent.models.metadata import Tensor
-from agent.models.settings import ModelSettings
+from agent.model_file.metadata import Tensor
+from agent.model_file.settings import ModelSettings
+from agent.runtimes.classifier import Classifier
 from converter import conversion
-from converter.comparison import finished_subject
 from converter.errors import ConversionError, DropError, ImagesError, UsageError
-from converter.evaluation import Answers, Evaluation, Subject, class_figures, evaluate
-from converter.image_folder import FoundImage, ImageFolder, list_images
+from converter.evaluation.comparison import finished_subject
+from converter.evaluation.evaluation import Answers, Evaluation, Subject, class_figures, evaluate
+from converter.images.image_folder import FoundImage, ImageFolder, list_images
 from converter.progress import untracked
 
 if TYPE_CHECKING:

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
-from conversions import QUIET, contents, converted, finished_classifier, write_labels
-from models_on_disk import DIGIT_LABELS, DIGITS, photo_of_3
+from agents.models_on_disk import DIGIT_LABELS, DIGITS, photo_of_3
+from converter.conversions import QUIET, contents, converted, finished_classifier, write_labels
 
 from agent.errors import ModelError
 from agent.image import decode, image_size
-from agent.models.classifier import Classifier
-from agent.models.golden import check_golden, read_golden
-from agent.models.metadata import Tensor, read_model_file
-from agent.models.settings import ModelSettings
+from agent.model_file.golden import check_golden, read_golden
+from agent.model_file.metadata import Tensor, read_model_file
+from agent.model_file.settings import ModelSettings
 from agent.models.trial import Trial
+from agent.runtimes.classifier import Classifier
 from converter.errors import ConversionError, ImagesError, UsageError
-from converter.golden import check_packed, choose_golden
-from converter.image_folder import list_images
-from converter.metadata import pack_metadata
+from converter.images.image_folder import list_images
+from converter.packing.golden import check_packed, choose_golden
+from converter.packing.metadata import pack_metadata
 from converter.progress import untracked
 from converter.terminal import print_conversion
 

@@ -11,12 +11,12 @@ import pytest
 
 from agent.errors import ImageDamagedError, ImageFormatError
 from converter.errors import ImagesError
-from converter.image_folder import list_images
+from converter.images.image_folder import list_images
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from converter.image_folder import ImageFolder
+    from converter.images.image_folder import ImageFolder
 
 
 def folder_of(root: Path, *names: str) -> Path:

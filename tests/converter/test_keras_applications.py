@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conversions import (
+from converter.conversions import (
     QUANTIZED,
     QUIET,
     SCHEMES,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pytest
-from conversions import (
+from converter.conversions import (
     QUANTIZED,
     QUIET,
     contents,
@@ -19,15 +19,15 @@ from conversions import (
 )
 
 from agent.image import Image
-from agent.models.preprocessing import resize_antialiased
+from agent.runtimes.preprocessing import resize_antialiased
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from conversions import Floats
+    from converter.conversions import Floats
 
-    from agent.models.tflite import TFLiteClassifier
+    from agent.runtimes.tflite import TFLiteClassifier
     from converter.quantization import Scheme
 
 pytestmark = pytest.mark.filterwarnings(*QUIET)

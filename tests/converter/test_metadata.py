@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from agent.models.flatbuffer import FLOAT32, UINT8, Table
-from converter.metadata import pack_metadata
+from agent.model_file.flatbuffer import FLOAT32, UINT8, Table
+from converter.packing.metadata import pack_metadata
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conversions import (
+from converter.conversions import (
     EXACT,
     QUANTIZED,
     QUIET,
@@ -21,8 +21,8 @@ from conversions import (
 )
 
 from agent.image import Image
-from agent.models.flatbuffer import INT8, INT32, UINT32, Table
-from agent.models.metadata import read_model_file
+from agent.model_file.flatbuffer import INT8, INT32, UINT32, Table
+from agent.model_file.metadata import read_model_file
 from converter.errors import ConversionError, DropError, UsageError
 from converter.quantization import _layer_names
 

@@ -15,9 +15,9 @@ import pytest
 
 from agent.image import decode
 from converter.errors import ConverterError
-from converter.evaluation import Answers, Evaluation
-from converter.image_folder import FoundImage, ImageFolder
-from converter.report import write_report
+from converter.evaluation.evaluation import Answers, Evaluation
+from converter.images.image_folder import FoundImage, ImageFolder
+from converter.report.page import write_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.models.metadata import Tensor
+from agent.model_file.metadata import Tensor
 from converter.errors import SourceError, UsageError
 from converter.signature import Signature, choose_signature
-from converter.source import open_source
+from converter.source.source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import pytest
 
-from agent.models.signature import TrustedKeys, parse_public_key
+from agent.security.minisign import TrustedKeys, parse_public_key
 from converter import cli
 from converter.errors import SigningError, UsageError
 from converter.signing import (

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from conversions import converted
+from converter.conversions import converted
 
 from agent.image import Image
-from agent.models.metadata import read_model_file
-from agent.models.settings import ModelSettings
+from agent.model_file.metadata import read_model_file
+from agent.model_file.settings import ModelSettings
 from converter.errors import ConversionError, SourceError, UsageError
-from converter.source import SourceClassifier, image_function, open_source
+from converter.source.source import SourceClassifier, image_function, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from converter.source import ImageFunction
+    from converter.source.source import ImageFunction
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
 layers = tf.keras.layers
@@ -240,7 +240,7 @@ def test_a_file_under_another_name_changes_the_hash(copied: Path) -> None:
 
 
 def hash_of_files(path: Path) -> str:
-    from converter.source import _sha256  # noqa: PLC0415  (TensorFlow refuses weights with a wrong checksum)
+    from converter.source.source import _sha256  # noqa: PLC0415  (TensorFlow refuses weights with a wrong checksum)
 
     return _sha256(path)
 

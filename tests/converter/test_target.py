@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from models_on_disk import CONV_2D, DIGITS, with_input_shape, with_operator_version, with_tensor_type
+from agents.models_on_disk import CONV_2D, DIGITS, with_input_shape, with_operator_version, with_tensor_type
 
-from agent.models.interpreter import operator_name
-from agent.models.metadata import Operator, read_model_file
-from converter import target
+from agent.model_file.metadata import Operator, read_model_file
+from agent.runtimes.interpreter import operator_name
 from converter.errors import ConversionError, UsageError
-from converter.probe_runtime import stating_operator
-from converter.target import check_target, parse_target
+from converter.target import target
+from converter.target.probe_runtime import stating_operator
+from converter.target.target import check_target, parse_target
 
 OTHER_PYTHON = Path(__file__).parents[2] / ".venv-tflite-runtime" / "bin" / "python"
 INT8 = "models/mlperf_vww_96_int8/vww_96_int8.tflite"

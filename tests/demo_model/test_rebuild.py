@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from agent.image import Image
-from agent.models.metadata import read_model_file
-from agent.models.tflite import TFLiteClassifier
+from agent.model_file.metadata import read_model_file
+from agent.runtimes.tflite import TFLiteClassifier
 
 DEMO = Path(__file__).parents[2] / "demo"
 sys.path.insert(0, str(DEMO))

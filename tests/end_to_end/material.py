@@ -8,9 +8,9 @@ import json
 from typing import Any
 
 import cv2
-from end_to_end.running_agent import DIGITS, VIDEO
+from agents.running_agent import DIGITS, VIDEO
 
-from converter.metadata import pack_metadata
+from converter.packing.metadata import pack_metadata
 
 LABELS = tuple("0123456789")
 

@@ -7,8 +7,8 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file
-from end_to_end.running_agent import RunningAgent, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

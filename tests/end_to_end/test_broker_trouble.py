@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from agents.running_agent import VIDEO, RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file
-from end_to_end.running_agent import VIDEO, RunningAgent, wait_until
-from mosquitto import Mosquitto
-from subscriber import Subscriber
+from peers.mosquitto import Mosquitto
+from peers.subscriber import Subscriber
 
 if TYPE_CHECKING:
     from pathlib import Path

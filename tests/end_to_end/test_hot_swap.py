@@ -10,8 +10,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import model_file, sha256
-from end_to_end.running_agent import RunningAgent, wait_until
 from end_to_end.uploads import Uploads
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import yaml
+from agents.running_agent import VIDEO, RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file
 from end_to_end.notify_socket import NotifySocket
-from end_to_end.running_agent import VIDEO, RunningAgent, wait_until
 from end_to_end.uploads import Uploads
-from mosquitto import Mosquitto, free_port
-from subscriber import Subscriber
+from peers.mosquitto import Mosquitto, free_port
+from peers.subscriber import Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +86,7 @@ def test_a_stop_while_it_starts_is_obeyed(tmp_path: Path) -> None:
     [
         "agent.models.trial.Trial.run",
         "agent.models.loader.Loader.load",
-        "agent.models.tflite.TFLiteClassifier.classify",
+        "agent.runtimes.tflite.TFLiteClassifier.classify",
     ],
 )
 def test_a_stop_does_not_wait_for_a_thread_that_hangs(tmp_path: Path, stuck: str) -> None:

@@ -6,10 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from agents.running_agent import VIDEO, RunningAgent, wait_until
 from end_to_end.material import digit_png, digit_shown, model_file, sha256
-from end_to_end.running_agent import VIDEO, RunningAgent, wait_until
-from mosquitto import Mosquitto
-from subscriber import Subscriber
+from peers.mosquitto import Mosquitto
+from peers.subscriber import Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from end_to_end.running_agent import DIGITS, RunningAgent, wait_until
+from agents.running_agent import DIGITS, RunningAgent, wait_until
 
 if TYPE_CHECKING:
     import subprocess

@@ -11,14 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from agents.running_agent import ROOT, VIDEO, RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file
-from end_to_end.running_agent import ROOT, VIDEO, RunningAgent, wait_until
-from mosquitto import Mosquitto
 from paho.mqtt import publish
-from subscriber import Subscriber
+from peers.mosquitto import Mosquitto
+from peers.subscriber import Subscriber
 
 from agent.image import image_size
-from agent.publishers.gaps import Gap
+from agent.mqtt.outbox.gaps import Gap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file, sha256
-from end_to_end.running_agent import RunningAgent, wait_until
 from faults.troubles import AS_ANYBODY
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import digit_png
-from end_to_end.running_agent import RunningAgent, wait_until
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import httpx
-from end_to_end.running_agent import wait_until
+from agents.running_agent import wait_until
 
 from agent.classification import iso_time
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from end_to_end.running_agent import RunningAgent
+    from agents.running_agent import RunningAgent
     from typing_extensions import Self
 
 _LONGEST_S = 150  # a trial may take a minute of time, or two of computing

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from agent.models.interpreter import runtime
+from agent.runtimes.interpreter import runtime
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mosquitto import free_port
+from peers.mosquitto import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from agents.running_agent import wait_until
 from end_to_end.material import digit_png
-from end_to_end.running_agent import wait_until
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from end_to_end.running_agent import RunningAgent
+    from agents.running_agent import RunningAgent
     from typing_extensions import Self
 
 _LONGEST_S = 60  # one trial after another, on a busy machine

@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file
-from end_to_end.running_agent import RunningAgent, wait_until
 from faults.delivery import Delivery
 from faults.scrape import scraped
 

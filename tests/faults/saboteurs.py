@@ -7,10 +7,10 @@ import os
 import subprocess
 
 import pytest
+from agents.running_agent import ROOT
 from end_to_end.material import LABELS
-from end_to_end.running_agent import ROOT
 
-from converter.metadata import pack_metadata
+from converter.packing.metadata import pack_metadata
 
 _FOLDER = ROOT / ".cache" / "saboteurs"
 _PYTHON = ROOT / ".venv-converter" / "bin" / "python"

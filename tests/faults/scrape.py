@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
-    from end_to_end.running_agent import RunningAgent
+    from agents.running_agent import RunningAgent
 
 
 def scraped(agent: RunningAgent, name: str, **labels: str) -> list[tuple[dict[str, str], float]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.classification import iso_time
-from agent.publishers.frames import Entry, Place, encode
+from agent.mqtt.outbox.blocks import Entry, Place, encode
 
 if TYPE_CHECKING:
     from pathlib import Path

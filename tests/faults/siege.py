@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from end_to_end.running_agent import RunningAgent, wait_until
+from agents.running_agent import RunningAgent, wait_until
 from faults.drops import Drops
 from faults.load import Load
 from faults.scrape import scraped

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from end_to_end.running_agent import RunningAgent
+    from agents.running_agent import RunningAgent
     from typing_extensions import Self
 
 _AT_ONCE = 64  # more than the agent's places in line: what waits beyond them shall be refused by it, not by us

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from faults.mutants import Mutant, Patch, different, patched
 
-from agent.models.flatbuffer import INT32, UINT8, Table
+from agent.model_file.flatbuffer import INT32, UINT8, Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

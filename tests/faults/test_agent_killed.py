@@ -8,15 +8,15 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
-from end_to_end.running_agent import wait_until
+from agents.running_agent import wait_until
 from faults.archive import Archive
 from faults.makers import PERSISTENT, NumberedUploads, agent_at, last_made, settled
-from mosquitto import Mosquitto
+from peers.mosquitto import Mosquitto
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from end_to_end.running_agent import RunningAgent
+    from agents.running_agent import RunningAgent
     from faults.delivery import Delivery
     from faults.figures import Figures
     from faults.makers import Made

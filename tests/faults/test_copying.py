@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.running_agent import RunningAgent
 from end_to_end.material import model_file, sha256
-from end_to_end.running_agent import RunningAgent
 from faults.drops import Drops
 from faults.load import Load
 from faults.mutants import patched
 from faults.scrape import scraped
 from faults.ways_of_copying import IGNORED, REPLACING, Errand, hard_link
 
-from agent.models.flatbuffer import Table
+from agent.model_file.flatbuffer import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

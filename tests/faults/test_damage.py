@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
+from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import model_file, sha256
-from end_to_end.running_agent import RunningAgent, wait_until
 from faults.drops import Drops
 from faults.load import Load
 from faults.mutants import patched

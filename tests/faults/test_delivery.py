@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from end_to_end.running_agent import wait_until
+from agents.running_agent import wait_until
 from faults.archive import Archive
 from faults.delivery import up_to
 from faults.link import Link
@@ -22,7 +22,7 @@ from faults.makers import (
     settled,
     wait_until_connected,
 )
-from mosquitto import Mosquitto
+from peers.mosquitto import Mosquitto
 
 if TYPE_CHECKING:
     from pathlib import Path

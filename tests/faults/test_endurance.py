@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.running_agent import RunningAgent, wait_until
 from benchmarks.material import model_version
 from end_to_end.material import sha256
-from end_to_end.running_agent import RunningAgent, wait_until
 from faults.processes import mark, marked
 from faults.steady_load import Answer, SteadyLoad
 

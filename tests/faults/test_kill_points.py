@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file, sha256
-from end_to_end.running_agent import RunningAgent, wait_until
 from end_to_end.uploads import Uploads
 from faults.doomed_agent import POINTS
 from faults.processes import mark, marked

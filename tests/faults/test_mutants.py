@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Literal
 
 import cv2
 import pytest
+from agents.running_agent import DIGITS, VIDEO
 from end_to_end.material import LABELS as DIGIT_LABELS, model_file
-from end_to_end.running_agent import DIGITS, VIDEO
 from faults.mutants import Mutant, byte_mutants, foreign_files
 from faults.siege import Original, Siege
 from faults.structural_mutants import structural_mutants
 
 from agent.image import Image
-from agent.models.metadata import read_model_file
-from agent.models.tflite import TFLiteClassifier
-from converter.golden import Golden
-from converter.metadata import pack_metadata
+from agent.model_file.metadata import read_model_file
+from agent.runtimes.tflite import TFLiteClassifier
+from converter.packing.golden import Golden
+from converter.packing.metadata import pack_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

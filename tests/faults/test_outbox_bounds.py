@@ -14,12 +14,12 @@ from faults.delivery import Delivery, up_to
 from faults.link import Link
 from faults.makers import PERSISTENT, agent_at, last_made, mqtt_of, settled, wait_until_connected
 from faults.seeds import seed
-from mosquitto import Mosquitto
+from peers.mosquitto import Mosquitto
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from end_to_end.running_agent import RunningAgent
+    from agents.running_agent import RunningAgent
     from faults.figures import Figures
     from faults.scale import Scale
     from typing_extensions import Self

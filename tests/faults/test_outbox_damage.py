@@ -7,17 +7,17 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
-from end_to_end.running_agent import wait_until
+from agents.running_agent import wait_until
 from faults.archive import Archive
 from faults.makers import PERSISTENT, agent_at, last_made, metric, mqtt_of, settled
 from faults.seeds import SeededSegment, seed
-from mosquitto import Mosquitto
+from peers.mosquitto import Mosquitto
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from end_to_end.running_agent import RunningAgent
+    from agents.running_agent import RunningAgent
     from faults.figures import Figures
     from faults.scale import Scale
 

@@ -6,17 +6,17 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from end_to_end.running_agent import wait_until
+from agents.running_agent import wait_until
 from faults.archive import Archive
 from faults.delivery import up_to
 from faults.makers import PERSISTENT, agent_at, last_made, metric, mqtt_of, settled, wait_until_connected
 from faults.troubles import AS_ANYBODY, TROUBLES, disk_at
-from mosquitto import Mosquitto
+from peers.mosquitto import Mosquitto
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from end_to_end.running_agent import RunningAgent
+    from agents.running_agent import RunningAgent
     from faults.figures import Figures
     from faults.scale import Scale
 

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.running_agent import RunningAgent, wait_until
 from benchmarks.material import model_version
 from end_to_end.material import digit_png, model_file, sha256
 from end_to_end.notify_socket import NotifySocket
-from end_to_end.running_agent import RunningAgent, wait_until
 from faults.processes import mark, marked
 from faults.saboteurs import saboteur
 from faults.steady_load import Answer, SteadyLoad
 
-from agent.models.interpreter import runtime
+from agent.runtimes.interpreter import runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

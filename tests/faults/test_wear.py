@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from faults.makers import PER_S, PERSISTENT, agent_at, last_made, wait_until_connected
-from mosquitto import Mosquitto
+from peers.mosquitto import Mosquitto
 
 if TYPE_CHECKING:
-    from end_to_end.running_agent import RunningAgent
+    from agents.running_agent import RunningAgent
     from faults.figures import Figures
     from faults.scale import Scale
 

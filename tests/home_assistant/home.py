@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mosquitto import free_port
+from peers.mosquitto import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,14 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from home_assistant.home import Home, home
-from mosquitto import Mosquitto
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
-from subscriber import Subscriber, until
+from peers.mosquitto import Mosquitto
+from peers.subscriber import Subscriber, until
 
 from agent.classification import ModelIdentity, StableState
-from agent.publishers.home_assistant import CameraEntities, discovery, is_birth, topic_of
-from agent.publishers.message import Message
+from agent.mqtt.home_assistant.discovery import CameraEntities, discovery, is_birth, topic_of
+from agent.mqtt.message import Message
 from agent.status import ModelStatus, Rejection, VersionStatus
 
 if TYPE_CHECKING:

@@ -7,17 +7,17 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
-from managed import TrialHere
-from models_on_disk import BARE_DIGITS, DIGITS, digits, photo_of_3, write_whole
+from agents.managed import TrialHere
+from agents.models_on_disk import BARE_DIGITS, DIGITS, digits, photo_of_3, write_whole
 
 from agent.errors import IncompleteModelError, ModelError
+from agent.model_file.settings import ModelSettings
 from agent.models.admission import Admission, Candidate
 from agent.models.folder import ModelFolder
 from agent.models.history import ModelHistory, Version
 from agent.models.loader import LoadedModel, Loader
-from agent.models.settings import ModelSettings
-from agent.models.signature import Signed
 from agent.models.store import Store
+from agent.security.minisign import Signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

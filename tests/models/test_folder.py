@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from models_on_disk import write_whole
+from agents.models_on_disk import write_whole
 
 from agent.models.folder import FolderWatch, ModelFolder
 

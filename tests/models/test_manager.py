@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import cv2
 import pytest
-from managed import LONG_S, Managed, TrialHere, following
-from models_on_disk import (
+from agents.managed import LONG_S, Managed, TrialHere, following
+from agents.models_on_disk import (
     BARE_DIGITS,
     DIGIT_LABELS,
     DIGITS,
@@ -21,9 +21,9 @@ from models_on_disk import (
 )
 
 from agent.classification import ResultLog
-from agent.engine import InferenceEngine, View
 from agent.errors import ModelNotFoundError
 from agent.image import Frame
+from agent.inference.engine import InferenceEngine, View
 from agent.models.folder import FolderWatch
 from agent.status import ModelStatus
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.classification import Result
-    from agent.models.settings import ModelSettings
+    from agent.model_file.settings import ModelSettings
     from agent.models.store import Copy
     from agent.models.trial import TrialReport
 

@@ -8,11 +8,11 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from models_on_disk import BARE_DIGITS, DIGIT_LABELS, DIGITS
+from agents.models_on_disk import BARE_DIGITS, DIGIT_LABELS, DIGITS
 
 from agent.errors import IncompleteModelError, ModelError
-from agent.models import memory
-from agent.models.settings import ModelSettings
+from agent.host import memory
+from agent.model_file.settings import ModelSettings
 from agent.models.trial import Trial
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def test_memory_that_is_free_ends_at_the_bound_of_the_service(tmp_path: Path, mo
     (group / "memory.current").write_text("1000\n")
     (group / "memory.stat").write_text("anon 700\ninactive_file 200\nactive_file 100\n")
     monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
-    monkeypatch.setattr("agent.models.memory._own_cgroup", lambda: "0::/system.slice/edge-agent.service\n")
+    monkeypatch.setattr("agent.host.memory._own_cgroup", lambda: "0::/system.slice/edge-agent.service\n")
     for limit, left in (("max\n", None), ("5000\n", 4200), ("damaged", None)):
         (group / "memory.max").write_text(limit)
         assert memory._left_in_cgroup() == left
@@ -131,7 +131,7 @@ def test_bound_of_a_group_above_counts_too(tmp_path: Path, monkeypatch: pytest.M
     group = tmp_path / "system.slice" / "edge-agent.service"
     group.mkdir(parents=True)
     monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
-    monkeypatch.setattr("agent.models.memory._own_cgroup", lambda: "0::/system.slice/edge-agent.service\n")
+    monkeypatch.setattr("agent.host.memory._own_cgroup", lambda: "0::/system.slice/edge-agent.service\n")
     for folder, limit in ((group, "9000"), (group.parent, "6000")):
         (folder / "memory.max").write_text(limit)
         (folder / "memory.current").write_text("1000")

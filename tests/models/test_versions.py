@@ -9,13 +9,13 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from managed import LONG_S, Managed, TrialHere
-from models_on_disk import DIGITS, digits, write_whole
+from agents.managed import LONG_S, Managed, TrialHere
+from agents.models_on_disk import DIGITS, digits, write_whole
 
 from agent.classification import Classification, ModelIdentity, Timing
 from agent.errors import ModelError, ModelNotFoundError, NotFiniteError, StoreError, VersionError
-from agent.models.settings import ModelSettings
-from agent.models.signature import Signed
+from agent.model_file.settings import ModelSettings
+from agent.security.minisign import Signed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

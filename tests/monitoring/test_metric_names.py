@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.running_agent import VIDEO, RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file
-from end_to_end.running_agent import VIDEO, RunningAgent, wait_until
 from monitoring.expressions import all_expressions, grouping_labels, selections
+from peers.web_server import free_port
 from prometheus_client.parser import text_string_to_metric_families
-from web_server import free_port
 
-from agent import metrics
+from agent.metrics import registry as metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable

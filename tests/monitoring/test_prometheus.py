@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import yaml
-from end_to_end.running_agent import RunningAgent, wait_until
+from agents.running_agent import RunningAgent, wait_until
 from monitoring.expressions import MONITORING, panel_expressions, rules
-from web_server import free_port
+from peers.web_server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,12 +10,12 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from fake_agent import FakeModels, served
-from models_on_disk import DIGITS
+from agents.fake_agent import FakeModels, served
+from agents.models_on_disk import DIGITS
 
 from agent.classification import Result, ResultLog
-from agent.engine import InferenceEngine
 from agent.errors import ModelError
+from agent.inference.engine import InferenceEngine
 from agent.rest.app import create_app
 from agent.status import ModelStatus
 
@@ -245,7 +245,7 @@ def test_a_model_that_fails_on_one_image_is_no_fault_of_the_service(
     def fail(*_: object, **__: object) -> None:
         raise ModelError("The runtime fails on this image.")
 
-    monkeypatch.setattr("agent.models.tflite.TFLiteClassifier.classify", fail)
+    monkeypatch.setattr("agent.runtimes.tflite.TFLiteClassifier.classify", fail)
     assert refusal(rest.post("/predict", content=PICTURE)) == (503, "The runtime fails on this image.")
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from fake_agent import FakeModels, birds, identity, rest_app
+from agents.fake_agent import FakeModels, birds, identity, rest_app
 
 from agent.errors import ModelError, ModelNotFoundError, StoreError, VersionError
 from agent.status import ModelStatus, Rejection

@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
-from fake_agent import FakeEngine, FakeModels, rest_app
+from agents.fake_agent import FakeEngine, FakeModels, rest_app
 
-from agent.engine import View
 from agent.errors import ModelError, ModelNotFoundError
+from agent.inference.engine import View
 
 
 def predict(engine: FakeEngine, query: str, **what: Any) -> httpx.Response:

@@ -5,8 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
-from fake_agent import FakeModels, birds, identity, rest_app, served, version
-from models_on_disk import DIGITS
+from agents.fake_agent import FakeModels, birds, identity, rest_app, served, version
+from agents.models_on_disk import DIGITS
 
 from agent.status import Rejection
 

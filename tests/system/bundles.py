@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 from typing import TYPE_CHECKING
 
-from end_to_end.running_agent import ROOT
+from agents.running_agent import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
-from end_to_end.running_agent import ROOT
+from agents.running_agent import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

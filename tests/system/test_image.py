@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from end_to_end.running_agent import DIGITS, ROOT
+from agents.running_agent import DIGITS, ROOT
 from system.bundles import bundle_file, fetch_builder
 from system.container import ADDRESS, Container
 from system.dockerfile import Build, Stage, context, instructions

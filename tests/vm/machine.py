@@ -11,7 +11,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from mosquitto import free_port
+from peers.mosquitto import free_port
 from system.guest import Guest
 from system.root import why_there_is_no_bed
 from vm.image import SHELL_PORT

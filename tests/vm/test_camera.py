@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from end_to_end.running_agent import DIGITS
+from agents.running_agent import DIGITS
 from vm.agent import configure, drop, wait_until_served
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.running_agent import DIGITS
 from end_to_end.material import digit_png
-from end_to_end.running_agent import DIGITS
 from vm.agent import ask, configure, drop, wait_until_served
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from mosquitto import Mosquitto
+from peers.mosquitto import Mosquitto
 from vm.agent import configure, readiness
 from vm.machine import HOST
 

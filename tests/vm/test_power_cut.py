@@ -10,12 +10,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.running_agent import wait_until
 from end_to_end.material import digit_png
-from end_to_end.running_agent import wait_until
 from faults.archive import Archive
 from faults.delivery import Delivery
 from faults.makers import PERSISTENT, NumberedUploads
-from mosquitto import Mosquitto
+from peers.mosquitto import Mosquitto
 from vm.agent import ask, configure, wait_until_served, withdrawn
 from vm.disk import Disk
 from vm.machine import HOST, Machine

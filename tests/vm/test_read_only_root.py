@@ -7,8 +7,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.running_agent import DIGITS
 from end_to_end.material import digit_png
-from end_to_end.running_agent import DIGITS
 from vm.agent import drop, wait_until_served
 from vm.machine import Machine
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.running_agent import DIGITS
 from end_to_end.material import digit_png
-from end_to_end.running_agent import DIGITS
-from mosquitto import Mosquitto
+from peers.mosquitto import Mosquitto
 from vm.agent import configure, drop, wait_until_served
 from vm.machine import HOST
 

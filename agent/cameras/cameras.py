@@ -1,0 +1,162 @@
+"""Cameras: every configured camera, from its source to its pipeline; opened, switched off and on again, closed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from agent.cameras.pipeline import Pipeline
+from agent.config.sections import is_file_source
+from agent.inference.engine import View
+from agent.sources.camera import Camera
+from agent.sources.files import ImageFolder, VideoFile
+from agent.status import CameraStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from anyio.abc import TaskGroup
+
+    from agent.cameras.pipeline import Engine, Publisher
+    from agent.classification import ResultLog
+    from agent.config.sections import Camera as CameraConfig
+
+_STOP_S = 0.5
+
+
+class Listener(Protocol):
+    """Hears on the loop's thread what becomes of a camera."""
+
+    def camera_changed(self, name: str, status: CameraStatus) -> None: ...
+    def camera_lost(self, name: str) -> None: ...
+    def camera_opened(self, name: str, pipeline: Pipeline) -> None: ...
+
+
+class Cameras:
+    """Made and used on the loop's thread; its pipelines run in `tasks`."""
+
+    def __init__(
+        self,
+        configured: Mapping[str, CameraConfig],
+        *,
+        engine: Engine,
+        publisher: Publisher,
+        results: ResultLog,
+        listener: Listener,
+        tasks: TaskGroup,
+    ) -> None:
+        self._configured = configured
+        self._engine = engine
+        self._publisher = publisher
+        self._results = results
+        self._listener = listener
+        self._tasks = tasks
+        self._enabled = {name for name, camera in configured.items() if camera.enabled}
+        self._pipelines: dict[str, Pipeline] = {}
+        self._sources: dict[str, Camera | VideoFile | ImageFolder] = {}
+        self._closing: dict[str, Camera | VideoFile | ImageFolder] = {}
+        self._switching: set[str] = set()
+        self._ended: dict[str, asyncio.Event] = {}
+        self.statuses = {
+            name: CameraStatus("starting" if camera.enabled else "disabled") for name, camera in configured.items()
+        }
+
+    def start(self) -> None:
+        """Opens those that are enabled. Returns at once; the listener hears what becomes of them."""
+        for name in self._configured:
+            if name in self._enabled:
+                self._open(name)
+
+    async def close(self) -> None:
+        """And waits a moment for the frames in flight: their results shall be on the disk too."""
+        for source in self._sources.values():
+            source.close()
+        with anyio.move_on_after(_STOP_S):
+            for ended in self._ended.values():
+                await ended.wait()
+
+    def switch(self, name: str, *, on: bool) -> None:
+        """Until the next start, which follows the configuration."""
+        if on:
+            self._enabled.add(name)
+            if name not in self._sources and name not in self._switching:
+                self._switching.add(name)
+                self._tasks.start_soon(self._open_again, name)
+            return
+        self._enabled.discard(name)
+        if (source := self._sources.pop(name, None)) is not None:
+            source.close()
+            self._closing[name] = source
+            del self._pipelines[name]
+        self._changed(name, CameraStatus("disabled"))
+
+    def troubles(self) -> list[str]:
+        """Sentences: which camera gives no frames, or waits for its model."""
+        troubles = []
+        for name, status in self.statuses.items():
+            if status.state not in ("online", "disabled", "ended"):
+                troubles.append(f"Camera {name} is {status.state}: {status.reason or 'no frame yet.'}")
+            elif status.state == "online" and (trouble := self._pipelines[name].trouble):
+                troubles.append(f"Camera {name} waits: {trouble}")
+        return troubles
+
+    def stuck(self, *, after_s: float) -> str | None:
+        """The camera that hangs and does not say so, in a sentence."""
+        for name, pipeline in self._pipelines.items():
+            silent_s = time.monotonic() - pipeline.last_read_s
+            slowest_s = after_s + 2 / self._configured[name].max_fps
+            if self.statuses[name].state == "online" and silent_s > slowest_s:
+                return f"Camera {name} is online and has given no frame for {silent_s:.0f} s."
+        return None
+
+    def _open(self, name: str) -> None:
+        camera = self._configured[name]
+        source = _source(camera, lambda status: self._changed(name, status))
+        self._sources[name] = source
+        self._pipelines[name] = pipeline = Pipeline(
+            camera=name,
+            source=source,
+            engine=self._engine,
+            publisher=self._publisher,
+            results=self._results,
+            view=View(camera.model, camera.max_results, camera.score_threshold, camera.region, camera.rotate),
+            max_fps=None if isinstance(source, VideoFile) else camera.max_fps,  # a video has its own pace
+            stable_frames=camera.stable_frames,
+            snapshots=camera.snapshots,
+        )
+        self._listener.camera_opened(name, pipeline)
+        self._ended[name] = asyncio.Event()
+        self._tasks.start_soon(self._follow, pipeline, self._ended[name])
+
+    async def _follow(self, pipeline: Pipeline, ended: asyncio.Event) -> None:
+        try:
+            await pipeline.run()
+        finally:
+            ended.set()
+
+    async def _open_again(self, name: str) -> None:
+        """Once the one before has let go: a device opens once, and streams that hang would each hold a thread."""
+        self._changed(name, CameraStatus("starting"))
+        if isinstance(closing := self._closing.pop(name, None), Camera):
+            await closing.wait_closed()
+        self._switching.discard(name)
+        if name in self._enabled:
+            self._open(name)
+
+    def _changed(self, name: str, status: CameraStatus) -> None:
+        before, self.statuses[name] = self.statuses[name], status
+        if status.state == "lost" != before.state:  # and not with every reason that it cannot be had again
+            self._listener.camera_lost(name)
+        self._listener.camera_changed(name, status)
+
+
+def _source(camera: CameraConfig, on_status: Callable[[CameraStatus], None]) -> Camera | VideoFile | ImageFolder:
+    if not is_file_source(camera.source):
+        return Camera(camera.source, on_status=on_status)
+    kind = ImageFolder if os.path.isdir(camera.source) else VideoFile  # noqa: PTH112  (Path raises for a closed folder)
+    return kind(Path(camera.source), loop=camera.loop, on_status=on_status)

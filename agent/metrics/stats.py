@@ -1,0 +1,57 @@
+"""Stats: what was done since they were told last, for MQTT's `<base>/stats`."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from agent.classification import iso_time
+from agent.host.board import is_throttled, temperature_celsius
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.classification import Result
+
+_PERCENTILES = (50, 95, 99)
+
+
+class Stats:
+    """One thread only."""
+
+    def __init__(self, *, cameras: Iterable[str]) -> None:
+        self._cameras = tuple(cameras)
+        self._process = psutil.Process()
+        self._started_s = self._told_s = time.monotonic()
+        self._results: Counter[str] = Counter()
+        self._took_ms: deque[float] = deque(maxlen=2000)
+
+    def observe(self, result: Result) -> None:
+        self._results[result.source] += 1
+        self._took_ms.append(result.classification.timing.total)
+
+    def tell(self) -> dict[str, Any]:
+        """Rates and latencies are of the time since the last call; None where nothing was classified in it."""
+        now_s = time.monotonic()
+        passed_s, self._told_s = max(now_s - self._told_s, 1e-3), now_s
+        results, took_ms = self._results, sorted(self._took_ms)
+        self._results = Counter()
+        self._took_ms.clear()
+        from_cameras = sum(results[camera] for camera in self._cameras)
+        return {
+            "at": iso_time(time.time_ns()),
+            "uptime_s": round(now_s - self._started_s, 1),
+            "frames_per_s": {camera: round(results[camera] / passed_s, 2) for camera in self._cameras},
+            "uploads_per_s": round((results.total() - from_cameras) / passed_s, 2),
+            "latency_ms": {f"p{percent}": _percentile(took_ms, percent) for percent in _PERCENTILES},
+            "temperature_celsius": temperature_celsius(),
+            "throttled": is_throttled(),
+            "rss_bytes": self._process.memory_info().rss,
+        }
+
+
+def _percentile(ascending: list[float], percent: int) -> float | None:
+    return round(ascending[(len(ascending) - 1) * percent // 100], 3) if ascending else None

@@ -1,0 +1,289 @@
+"""Metadata: what a .tflite file says of itself, read from its bytes alone.
+
+A .tflite is a flatbuffer (schema.fbs of TensorFlow Lite, identifier TFL3). Its metadata entry TFLITE_METADATA
+holds a second flatbuffer (metadata_schema.fbs 1.5.0, identifier M001), and the label files that this one names
+are a zip archive appended to the first. Field numbers below are those of the two schemas.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import IncompleteModelError, ModelError
+from agent.model_file.flatbuffer import FLOAT32, INT8, INT32, INT64, UINT8, UINT32, DamagedError, Table
+from agent.model_file.packed_files import PackedFiles
+from agent.model_file.settings import ModelSettings, check_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from agent.image import Color
+    from agent.model_file.settings import Score
+
+_DTYPES = {
+    0: "float32",
+    1: "float16",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    5: "string",
+    6: "bool",
+    7: "int16",
+    9: "int8",
+}
+_RESHAPE, _SQUEEZE, _QUANTIZE, _DEQUANTIZE = 22, 43, 114, 6
+_SOFTMAX, _LOGISTIC, _CUSTOM = 25, 14, 32
+_NORMALIZATION, _IMAGE, _GRAYSCALE, _RGB, _AXIS_LABELS = 1, 2, 2, 1, 2
+ADDITIONS = "edge_agent.json"  # packed beside the labels; its keys: settings (of a sidecar), provenance, golden
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """`scale` and `zero_point` are those of a tensor quantised as a whole, `scale` 0 where it is not."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float = 0.0
+    zero_point: int = 0
+    free_dimensions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """`code` is a BuiltinOperator of the schema; `custom` is the name of an operator outside of it."""
+
+    code: int
+    version: int
+    custom: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """Everything that a file states.
+
+    `settings` holds what it says of feeding and reading it, by metadata, by the converter's additions, and, for
+    the kind of its scores, by its last operator. `provenance` is what edge-convert noted of its making.
+    """
+
+    content: bytes = field(repr=False)
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    settings: ModelSettings
+    name: str | None = None
+    version: str | None = None
+    description: str | None = None
+    author: str | None = None
+    license: str | None = None
+    min_runtime_version: str | None = None
+    packed_files: tuple[str, ...] = ()
+    provenance: dict[str, Any] | None = None
+
+
+def read_model_file(content: bytes) -> ModelFile:
+    """Raises ModelError when the bytes are no .tflite file, IncompleteModelError when they are not a whole one."""
+    if not content:
+        raise IncompleteModelError("The file is empty. Copy it again; it is tried once it is whole.")
+    if content[4:8] != b"TFL3":
+        raise ModelError(_what_it_is_instead(content))
+    with damage_reported():
+        return _read(content)
+
+
+@contextmanager
+def damage_reported() -> Iterator[None]:
+    """Raises IncompleteModelError, a sentence, for a DamagedError inside."""
+    try:
+        yield
+    except DamagedError as error:
+        raise IncompleteModelError(
+            f"The file is damaged or not wholly copied ({error}). Copy it again; it is tried once it is whole."
+        ) from error
+
+
+def _what_it_is_instead(content: bytes) -> str:
+    if content.startswith(b"PK"):
+        return "This is a zip archive (a .keras file?), not a .tflite model. Convert it: edge-convert convert."
+    if content.startswith(b"\x89HDF"):
+        return "This is a Keras .h5 file, not a .tflite model. Convert it: edge-convert convert."
+    return "This is not a .tflite model: its bytes 4 to 8 are not TFL3. Check what was copied."
+
+
+def _read(content: bytes) -> ModelFile:
+    model = Table.root(content)
+    subgraphs = model.tables(2)
+    if not subgraphs:
+        raise DamagedError("no graph inside")
+    _check_buffers(model, len(content))
+    entries = {entry.string(0): entry.scalar(1, UINT32) for entry in model.tables(6)}
+    buffers = model.tables(4)
+
+    def entry(name: str) -> bytes | None:
+        index = entries.get(name)
+        return buffers[index].blob(0) if index is not None and index < len(buffers) else None
+
+    graph = subgraphs[0]
+    tensors = graph.tables(0)
+    operators = tuple(_operator(code) for code in model.tables(1))
+    packed = PackedFiles(content)
+    outputs = tuple(_tensor(tensors, index) for index in graph.numbers(2, INT32))
+    stated = _read_metadata(entry("TFLITE_METADATA"), packed, outputs)
+    runtime = entry("min_runtime_version")
+    score: Score = "probability" if _ends_in_probabilities(graph, operators) else "logits"
+    additions = read_additions(packed)
+    added, provenance = check_settings(additions.get("settings", {}), where=ADDITIONS), additions.get("provenance")
+    return ModelFile(
+        content=content,
+        inputs=tuple(_tensor(tensors, index) for index in graph.numbers(1, INT32)),
+        outputs=outputs,
+        operators=operators,
+        settings=ModelSettings(score=score).overridden_by(stated.settings).overridden_by(added),
+        name=stated.name,
+        version=stated.version,
+        description=stated.description,
+        author=stated.author,
+        license=stated.license,
+        min_runtime_version=runtime.rstrip(b"\0").decode("ascii", "replace") if runtime else None,
+        packed_files=packed.names,
+        provenance=harmless(provenance) if isinstance(provenance, dict) else None,
+    )
+
+
+def _check_buffers(model: Table, size: int) -> None:
+    """Follows every weight buffer to its end: a copy that was cut off fails here, not inside the runtime."""
+    for buffer in model.tables(4):
+        buffer.span(0)
+        outside = buffer.scalar(1, INT64) + buffer.scalar(2, INT64)  # data kept behind the flatbuffer
+        if outside > size:
+            raise DamagedError(f"{outside} bytes are announced and {size} are there")
+
+
+def _operator(code: Table) -> Operator:
+    # Codes up to 127 stand in the old one-byte field, later ones in the new: the larger is right.
+    builtin = max(code.scalar(0, INT8), code.scalar(3, INT32))
+    return Operator(builtin, code.scalar(2, INT32, 1), code.string(1) if builtin == _CUSTOM else None)
+
+
+def _tensor(tensors: Sequence[Table], index: int) -> Tensor:
+    if not 0 <= index < len(tensors):
+        raise DamagedError(f"tensor {index} does not exist")
+    tensor = tensors[index]
+    quantization = tensor.table(4)
+    scales = quantization.numbers(2, FLOAT32) if quantization else []
+    zero_points = quantization.numbers(3, INT64) if quantization else []
+    whole = len(scales) == 1
+    return Tensor(
+        name=tensor.string(3) or "",
+        shape=tuple(tensor.numbers(0, INT32)),
+        dtype=_DTYPES.get(tensor.scalar(1, INT8), "an unknown type"),
+        scale=float(scales[0]) if whole else 0.0,
+        zero_point=int(zero_points[0]) if whole and zero_points else 0,
+        free_dimensions=-1 in tensor.numbers(7, INT32)[1:],
+    )
+
+
+def _ends_in_probabilities(graph: Table, operators: Sequence[Operator]) -> bool:
+    """Whether the last operator that computes something is a softmax or a sigmoid."""
+    makers = {output: node for node in graph.tables(3) for output in node.numbers(2, INT32)}
+    outputs = graph.numbers(2, INT32)
+    wanted = outputs[0] if outputs else -1
+    for _ in range(8):
+        maker = makers.get(wanted)
+        index = maker.scalar(0, UINT32) if maker else len(operators)
+        if maker is None or index >= len(operators):
+            return False
+        code = operators[index].code
+        if code not in (_RESHAPE, _SQUEEZE, _QUANTIZE, _DEQUANTIZE):
+            return code in (_SOFTMAX, _LOGISTIC)
+        inputs = maker.numbers(1, INT32)
+        wanted = inputs[0] if inputs else -1
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Stated:
+    settings: ModelSettings = field(default_factory=ModelSettings)
+    name: str | None = None
+    version: str | None = None
+    description: str | None = None
+    author: str | None = None
+    license: str | None = None
+
+
+def _read_metadata(metadata: bytes | None, packed: PackedFiles, outputs: Sequence[Tensor]) -> _Stated:
+    if metadata is None:
+        return _Stated()
+    model = Table.root(metadata)
+    subgraphs = model.tables(3)
+    inputs = subgraphs[0].tables(2) if subgraphs else []
+    answers = subgraphs[0].tables(3) if subgraphs else []
+    mean, std = _normalization(inputs[0]) if inputs else (None, None)
+    settings = ModelSettings(
+        labels=_labels(answers[0], packed) if answers else _only_fitting_labels(packed, outputs),
+        mean=mean,
+        std=std,
+        color=_color(inputs[0]) if inputs else None,
+    )
+    return _Stated(settings, model.string(0), model.string(2), model.string(1), model.string(4), model.string(5))
+
+
+def read_additions(packed: PackedFiles) -> dict[str, Any]:
+    """What edge-convert packed beside the labels, unchecked; empty in other files. DamagedError."""
+    if ADDITIONS not in packed.names:
+        return {}
+    try:
+        additions = json.loads(packed.read(ADDITIONS))
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"its {ADDITIONS} is not JSON: {error}") from None
+    if not isinstance(additions, dict):
+        raise DamagedError(f"its {ADDITIONS} is no JSON object")
+    return additions
+
+
+def harmless(value: Any, depth: int = 4) -> Any:
+    """JSON of a file that anybody may have written, without what would break or steer a terminal that shows it."""
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() else " " for letter in value)
+    if isinstance(value, dict | list) and not depth:
+        return None
+    if isinstance(value, dict):
+        return {harmless(key): harmless(part, depth - 1) for key, part in value.items()}
+    return [harmless(part, depth - 1) for part in value] if isinstance(value, list) else value
+
+
+def _labels(tensor: Table, packed: PackedFiles) -> tuple[str, ...] | None:
+    for file in tensor.tables(6):
+        if file.scalar(2, UINT8) == _AXIS_LABELS and not file.string(3):  # with a locale: a translation
+            name = file.string(0) or ""
+            if name not in packed.names:
+                raise DamagedError(f"the metadata names {name}, which is missing at the end of the file")
+            return packed.read_labels(name)
+    return None
+
+
+def _only_fitting_labels(packed: PackedFiles, outputs: Sequence[Tensor]) -> tuple[str, ...] | None:
+    """Some published models carry labels that no tensor's metadata names: taken if just one file fits."""
+    counts = {outputs[0].shape[-1]} if outputs and outputs[0].shape else set()
+    fitting = [labels for labels in map(packed.read_labels, packed.possible_labels) if len(labels) in counts]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _normalization(tensor: Table) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    for unit in tensor.tables(4):
+        options = unit.table(1)
+        if unit.scalar(0, UINT8) == _NORMALIZATION and options is not None:
+            mean, std = options.numbers(0, FLOAT32), options.numbers(1, FLOAT32)
+            if len(mean) in (1, 3) and len(std) in (1, 3) and all(std):
+                return tuple(map(float, mean)), tuple(map(float, std))
+    return None, None
+
+
+def _color(tensor: Table) -> Color | None:
+    content = tensor.table(3)
+    properties = content.table(1) if content and content.scalar(0, UINT8) == _IMAGE else None
+    space = properties.scalar(0, INT8) if properties else 0
+    return "gray" if space == _GRAYSCALE else "rgb" if space == _RGB else None

@@ -1,0 +1,65 @@
+"""Packed files: the zip archive at the end of a model, with its labels and what else belongs to it."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from agent.model_file.flatbuffer import DamagedError
+from agent.model_file.settings import parse_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MAX_TEXT_BYTES = 1 << 20
+_MAX_LABEL_FILES = 8
+# What zipfile lets through of damaged offsets, names and compressed data; RuntimeError is a password.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
+
+
+class PackedFiles:
+    """No names where a model has no archive. Only what is asked for is unpacked; DamagedError where it cannot be."""
+
+    def __init__(self, content: bytes) -> None:
+        self._stream = io.BytesIO(content)
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        with _zip_errors_as_damage():
+            if zipfile.is_zipfile(self._stream):
+                with zipfile.ZipFile(self._stream) as archive:
+                    self._entries = {entry.filename: entry for entry in archive.infolist()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._entries)
+
+    @property
+    def possible_labels(self) -> list[str]:
+        """The first text files of a size that labels may have."""
+        texts = [name for name in self.names if name.endswith(".txt")]
+        return [name for name in texts if self._entries[name].file_size <= _MAX_TEXT_BYTES][:_MAX_LABEL_FILES]
+
+    def read_labels(self, name: str) -> tuple[str, ...]:
+        return parse_labels(self.read(name), where=name)
+
+    def read(self, name: str, *, max_bytes: int = _MAX_TEXT_BYTES) -> bytes:
+        with _zip_errors_as_damage(), zipfile.ZipFile(self._stream) as archive:
+            entry = self._entries[name]
+            # Of the other ways to compress, zipfile cannot stop at a size: one block can hold gigabytes.
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DamagedError(f"{name} is neither stored nor deflated")
+            with archive.open(entry) as file:
+                content = file.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise DamagedError(f"{name} has more than {max_bytes >> 20} MB")
+        return content
+
+
+@contextmanager
+def _zip_errors_as_damage() -> Iterator[None]:
+    try:
+        yield
+    except _ZIP_ERRORS as error:
+        raise DamagedError(f"its packed files cannot be read: {error}") from error

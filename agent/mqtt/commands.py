@@ -1,0 +1,91 @@
+"""Commands: what may be asked of this agent over MQTT."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent.mqtt.requests import Requests
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
+    from agent.mqtt.message import Incoming, Message
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """`classify` makes a Result's JSON of an image and a model's name, or raises AgentError.
+
+    `set_enabled` switches a camera. `shared` is `$share/<group>/<topic>`: the images published to that topic are
+    shared out among all agents of the group whose `has_model` says that they can answer. An image has at most
+    `max_bytes`; `workers` are worked on at once.
+    """
+
+    classify: Callable[[bytes, str | None], Awaitable[dict[str, Any]]]
+    set_enabled: Callable[[str, bool], None]
+    has_model: Callable[[], bool]
+    shared: str | None
+    max_bytes: int
+    workers: int
+
+
+class Commands:
+    """Takes what comes for its `filters`; `acknowledge` tells the broker that it is done."""
+
+    def __init__(
+        self,
+        actions: Actions,
+        *,
+        base: str,
+        cameras: Collection[str],
+        answer: Callable[[Message], None],
+        acknowledge: Callable[[Incoming], None],
+    ) -> None:
+        self._set_enabled = actions.set_enabled
+        self._cameras = frozenset(cameras)
+        self._acknowledge = acknowledge
+        self._switch = re.compile(re.escape(base) + "/cameras/([^/]+)/enabled/set")
+        self._image_topics = {f"{base}/classify"}
+        self.filters = [f"{base}/classify", f"{base}/cameras/+/enabled/set"]
+        self.shared = actions.shared
+        self.has_model = actions.has_model
+        if actions.shared is not None:
+            self._image_topics.add(actions.shared.split("/", 2)[2])
+        self._requests = Requests(
+            classify=actions.classify,
+            answer=answer,
+            acknowledge=acknowledge,
+            own_topics=base.rpartition("/")[0],  # those of other devices too
+            max_bytes=actions.max_bytes,
+            workers=actions.workers,
+        )
+
+    async def run(self) -> None:
+        """For ever."""
+        await self._requests.run()
+
+    def take(self, incoming: Incoming) -> bool:
+        """False for what is no command."""
+        if incoming.topic in self._image_topics:
+            self._requests.put(incoming)
+            return True
+        switch = self._switch.fullmatch(incoming.topic)
+        if switch is None:
+            return False
+        self._switch_camera(switch[1], incoming)
+        self._acknowledge(incoming)
+        return True
+
+    def _switch_camera(self, camera: str, incoming: Incoming) -> None:
+        word = incoming.payload.strip().upper()
+        if incoming.retained:  # an old command, which would come again with every connect
+            _logger.warning("%s is ignored, because it is retained.", incoming.topic)
+        elif camera not in self._cameras or word not in (b"ON", b"OFF"):
+            _logger.warning("%s is ignored: send ON or OFF, for a camera of the configuration.", incoming.topic)
+        else:
+            self._set_enabled(camera, word == b"ON")

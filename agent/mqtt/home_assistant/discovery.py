@@ -1,0 +1,136 @@
+"""Home Assistant: the one retained message that makes this device show up there with everything it has.
+
+Device-based MQTT discovery of Home Assistant 2024.11 and later, which calls an entity's description a component:
+home-assistant.io/integrations/mqtt/#device-discovery-payload
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent.mqtt.home_assistant import entities
+from agent.mqtt.message import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Component = dict[str, Any]
+
+BIRTH_TOPIC = "homeassistant/status"
+
+_MAX_FORMER_BYTES = 4_000_000
+_MAX_REMOVED = 200
+_PLATFORMS = frozenset({"binary_sensor", "image", "sensor", "switch", "update"})
+_MAX_TOKEN = 100  # characters of a name in a topic or a key
+_TOKEN = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_TOKEN}}}")
+_UNSAFE_IN_TOKEN = re.compile("[^A-Za-z0-9_-]")
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,200}")
+
+
+@dataclass(frozen=True, slots=True)
+class CameraEntities:
+    """`labels` are those of the camera's model, or empty while none serves.
+
+    `shown` is the label that the camera's retained state has now: Home Assistant refuses to go on with options
+    that lack it, which is so until a swapped model has found its first label.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    snapshots: bool
+    shown: str | None = None
+
+
+def discovery(
+    *,
+    device: str,
+    base: str,
+    version: str,
+    cameras: Sequence[CameraEntities],
+    models: Sequence[str],
+    thermometer: bool,
+    throttle: bool,
+    url: str | None,
+    former: bytes | None = None,
+    hardware: str | None = None,
+) -> Message:
+    """`former` is what the broker holds of this topic, of whoever wrote it: what is gone since is told to be removed.
+
+    `url` (http or https) is where the device's page is, `hardware` the name of the board.
+    """
+    components = entities.health(base, thermometer=thermometer, throttle=throttle)
+    for camera in cameras:
+        for what, component in _of(camera, base).items():
+            components[f"camera_{_token(camera.name)}_{what}"] = component
+    for model in models:
+        components[f"model_{_token(model)}"] = entities.model_update(model, base)
+    for key, component in components.items():
+        component["unique_id"] = f"edge-agent:{device}:{key}"
+        component["default_entity_id"] = _entity_id(component["platform"], device, component["name"])
+    document = {
+        "device": _device(device, version=version, hardware=hardware, url=url),
+        "origin": {"name": "edge-agent", "sw_version": version},
+        "availability": [{"topic": f"{base}/status"}],
+        "components": {**components, **_removed(former, components)},
+    }
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return Message(topic_of(device), text.encode(errors="replace"), retain=True)  # a file's name may be no Unicode
+
+
+def topic_of(device: str) -> str:
+    return f"homeassistant/device/{_token(device)}/config"
+
+
+def is_birth(topic: str, payload: bytes) -> bool:
+    """Home Assistant has started, or has come back to the broker."""
+    return topic == BIRTH_TOPIC and payload == b"online"
+
+
+def _of(camera: CameraEntities, base: str) -> dict[str, Component]:
+    return entities.camera(camera.name, base, labels=camera.labels, shown=camera.shown, snapshots=camera.snapshots)
+
+
+def _device(device: str, *, version: str, hardware: str | None, url: str | None) -> dict[str, Any]:
+    return {
+        "identifiers": [f"edge-agent:{device}"],
+        "name": device,
+        "manufacturer": "edge-agent",
+        "model": hardware or "Image classifier",
+        "sw_version": version,
+        **({"configuration_url": url} if url else {}),
+    }
+
+
+def _removed(former: bytes | None, present: dict[str, Component]) -> dict[str, Component]:
+    """A component of which only its platform is left: so Home Assistant is told that it has gone."""
+    if former is None or len(former) > _MAX_FORMER_BYTES:
+        return {}
+    try:
+        said = json.loads(former)["components"].items()
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+    gone: dict[str, Component] = {}
+    for key, component in said:
+        platform = component.get("platform") if isinstance(component, dict) else None
+        if key not in present and _KEY.fullmatch(key) and isinstance(platform, str) and platform in _PLATFORMS:
+            gone[key] = {"platform": platform}
+    return dict(list(gone.items())[:_MAX_REMOVED])
+
+
+def _token(name: str) -> str:
+    """`name` in the characters that Home Assistant takes in a topic: different for different names."""
+    if _TOKEN.fullmatch(name):
+        return name
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{_UNSAFE_IN_TOKEN.sub('_', name)[:_MAX_TOKEN]}_{digest}"
+
+
+def _entity_id(platform: str, device: str, name: str) -> str:
+    """The one that Home Assistant would make: `sensor.pi_1_front_label`."""
+    plain = unicodedata.normalize("NFKD", f"{device} {name}").encode("ascii", "ignore").decode().lower()
+    return f"{platform}.{re.sub('[^a-z0-9]+', '_', plain).strip('_')}"

@@ -1,0 +1,259 @@
+"""Attempt: one try to reach the MQTT broker, and the connection if it succeeds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from agent.mqtt.link.in_flight import Unacknowledged
+from agent.mqtt.link.paho_client import End, MqttVersion, Network
+from agent.mqtt.message import Incoming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
+    from paho.mqtt.reasoncodes import ReasonCode
+
+    from agent.mqtt.link.endpoint import Endpoint, Patience
+    from agent.mqtt.message import Message
+
+__all__ = ["Attempt", "Listener", "MqttVersion"]
+
+_MAX_UNDELIVERED = 64  # messages of QoS 0, whose flood nothing else stops
+_MAX_UNDELIVERED_BYTES = 32 << 20
+_NO_LIMIT = 65535  # of messages that an MQTT 5 broker takes at once, unless it names one
+
+
+class Listener(Protocol):
+    """Hears of an attempt on the loop's thread. One of `failed`, `silent` and `ended` comes, once and last of all."""
+
+    def failed(self, error: BaseException) -> None:
+        """No connection came about over which MQTT could be spoken."""
+
+    def accepted(self, *, receive_maximum: int) -> None:
+        """The broker takes `receive_maximum` messages without an acknowledgement from it."""
+
+    def refused(self, reason: str) -> None:
+        """The broker answered no; the end follows."""
+
+    def acknowledged(self, number: int, failure: str | None) -> None:
+        """`failure` is why an MQTT 5 broker throws the message away, None if it took it."""
+
+    def subscribed(self, topic_filter: str, failure: str | None) -> None:
+        """`failure` is why the broker refuses it."""
+
+    def received(self, incoming: Incoming) -> None:
+        """To be acknowledged when it is done."""
+
+    def silent(self) -> None:
+        """The broker does not answer, a CONNECT or later."""
+
+    def ended(self, reason: str | None) -> None:
+        """`reason` is what an MQTT 5 broker said before it hung up."""
+
+
+class Attempt:
+    """One network connection with what is under way on it; made and used on the loop's thread."""
+
+    def __init__(
+        self, endpoint: Endpoint, *, number: int, version: MqttVersion, patience: Patience, listener: Listener
+    ) -> None:
+        self.number = number
+        self._loop = asyncio.get_running_loop()
+        self._version = version
+        self._patience = patience
+        self._keepalive_s = endpoint.keepalive_s
+        self._listener = listener
+        self._over = self._opened = self._answered = False
+        self._gone = asyncio.Event()
+        self._filters: dict[int, tuple[str, ...]] = {}
+        self._unacknowledged = Unacknowledged(patience_s=endpoint.keepalive_s / 2)
+        # Two counters with one writer each need no lock: the network's thread takes, the loop's delivers.
+        self._taken = self._delivered = 0  # messages
+        self._taken_bytes = self._delivered_bytes = 0
+        self._network = Network(endpoint, version=version)
+        self._client = self._network.client
+        self._listen()
+        self._timer = self._loop.call_later(patience.network_s, self._no_network)
+        self._network.run(
+            on_open=lambda: self._hop(self._await_answer), on_end=lambda end: self._hop(self._finish, end)
+        )
+
+    def publish(self, message: Message) -> int:
+        """Hands a message to paho with QoS 1 and returns the number that `acknowledged` will tell."""
+        properties = None
+        if message.correlation is not None and self._version == 5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = message.correlation
+        number = self._client.publish(message.topic, message.payload, 1, message.retain, properties).mid
+        self._expect_answer(number, size=len(message.payload))
+        return number
+
+    def subscribe(self, filters: tuple[str, ...]) -> None:
+        """With QoS 1."""
+        _, number = self._client.subscribe([(topic_filter, 1) for topic_filter in filters])
+        if number is not None:  # the connection has not ended
+            self._filters[number] = filters
+            self._expect_answer(number)
+
+    def unsubscribe(self, filters: tuple[str, ...]) -> None:
+        _, number = self._client.unsubscribe(list(filters))
+        if number is not None:
+            self._expect_answer(number)
+
+    def acknowledge(self, number: int, qos: int) -> None:
+        self._client.ack(number, qos)
+
+    async def close(self, *, timeout_s: float) -> None:
+        """Disconnects cleanly, so that no last will follows, and tells the listener nothing more."""
+        self._end()
+        self._network.disconnect()
+        with anyio.move_on_after(timeout_s):
+            await self._gone.wait()
+        self._network.abandon()
+
+    def _listen(self) -> None:
+        """Paho calls these in the network's thread, partly under its locks: they only hand over to the loop."""
+
+        def on_connect(_c: Client, _u: object, _f: ConnectFlags, reason: ReasonCode, told: Properties | None) -> None:
+            self._hop(self._answer, _failure(reason), getattr(told, "ReceiveMaximum", _NO_LIMIT))
+
+        def on_publish(_c: Client, _u: object, mid: int, reason: ReasonCode, _p: object) -> None:
+            self._hop(self._acknowledge, mid, _failure(reason))
+
+        def on_subscribe(_c: Client, _u: object, mid: int, reasons: list[ReasonCode], _p: object) -> None:
+            self._hop(self._subscribe, mid, [_failure(reason) for reason in reasons])
+
+        def on_unsubscribe(_c: Client, _u: object, mid: int, _r: object, _p: object) -> None:
+            self._hop(self._subscribe, mid, [])
+
+        def on_message(_c: Client, _u: object, message: MQTTMessage) -> None:
+            undelivered, size = self._taken - self._delivered, self._taken_bytes - self._delivered_bytes
+            if message.qos > 0 or (undelivered < _MAX_UNDELIVERED and size < _MAX_UNDELIVERED_BYTES):
+                self._taken += 1
+                self._taken_bytes += len(message.payload)
+                self._hop(self._deliver, message)
+
+        client = self._client
+        client.on_connect, client.on_publish, client.on_message = on_connect, on_publish, on_message
+        client.on_subscribe, client.on_unsubscribe = on_subscribe, on_unsubscribe
+
+    def _hop(self, call: Callable[..., object], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _await_answer(self) -> None:
+        if not self._over:
+            self._opened = True
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self._patience.answer_s, self._unanswered)
+
+    def _no_network(self) -> None:
+        self._give_up()
+        self._listener.failed(TimeoutError("the network connection does not come about"))
+
+    def _unanswered(self) -> None:
+        self._give_up()
+        self._network.disconnect()
+        self._listener.silent()
+
+    def _fall_silent(self) -> None:
+        """Without a DISCONNECT: should it reach the broker after all, then the last will tells that we were away."""
+        self._give_up()
+        self._listener.silent()
+
+    def _answer(self, refusal: str | None, receive_maximum: int) -> None:
+        if self._over:
+            return
+        self._answered = True
+        self._timer.cancel()
+        if refusal is None:
+            self._watch()
+            self._listener.accepted(receive_maximum=receive_maximum)
+        else:
+            self._listener.refused(refusal)
+
+    def _expect_answer(self, number: int, *, size: int = 0) -> None:
+        self._unacknowledged.add(number, size=size, now_s=self._loop.time())
+
+    def _watch(self, *, was_overdue: bool = False) -> None:
+        """Overdue twice in a row: this process may have been stopped, and the answers wait to be read."""
+        is_overdue = self._unacknowledged.is_overdue(self._loop.time())
+        if is_overdue and was_overdue:
+            self._fall_silent()
+        else:
+            self._timer = self._loop.call_later(self._keepalive_s / 16, lambda: self._watch(was_overdue=is_overdue))
+
+    def _acknowledge(self, number: int, failure: str | None) -> None:
+        if not self._over:
+            self._unacknowledged.discard(number, now_s=self._loop.time())
+            self._listener.acknowledged(number, failure)
+
+    def _subscribe(self, number: int, failures: list[str | None]) -> None:
+        if self._over:
+            return
+        self._unacknowledged.discard(number, now_s=self._loop.time())
+        for topic_filter, failure in zip(self._filters.pop(number, ()), failures, strict=False):
+            self._listener.subscribed(topic_filter, failure)
+
+    def _deliver(self, message: MQTTMessage) -> None:
+        self._delivered += 1
+        self._delivered_bytes += len(message.payload)
+        if self._over:
+            return
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # nobody can have asked for it
+            return
+        properties = message.properties
+        self._listener.received(
+            Incoming(
+                topic,
+                bytes(message.payload),
+                retained=message.retain,
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation=getattr(properties, "CorrelationData", None),
+                receipt=(self.number, message.mid, message.qos),
+            )
+        )
+
+    def _finish(self, end: End) -> None:
+        self._gone.set()
+        if self._over:
+            return
+        self._end()
+        if end.error is not None and not self._answered and (not self._opened or _is_final(end.error)):
+            self._listener.failed(end.error)
+        elif end.silent:
+            self._listener.silent()
+        else:
+            self._listener.ended(end.told or _oddity(end.error))
+
+    def _give_up(self) -> None:
+        self._end()
+        self._network.abandon()
+
+    def _end(self) -> None:
+        self._over = True
+        self._timer.cancel()
+        self._network.forget_callbacks()
+
+
+def _failure(reason: ReasonCode) -> str | None:
+    return str(reason) if reason.is_failure else None
+
+
+def _is_final(error: BaseException) -> bool:
+    """A broker may end a connection because it does not know the version of MQTT, but not in this way."""
+    return isinstance(error, ssl.SSLError) or not isinstance(error, OSError)
+
+
+def _oddity(error: BaseException | None) -> str | None:
+    return None if error is None or isinstance(error, OSError) else repr(error)

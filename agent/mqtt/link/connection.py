@@ -1,0 +1,281 @@
+"""Connection: to the MQTT broker, tried again whenever it ends, with MQTT 5 or else 3.1.1."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING, Literal
+
+from agent.errors import ConfigError
+from agent.mqtt.link.attempt import Attempt, MqttVersion
+from agent.mqtt.link.endpoint import Endpoint, Patience
+from agent.mqtt.link.failure import trouble_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.mqtt.message import Incoming, Message
+
+ConnectionState = Literal["connecting", "connected", "refused", "unreachable"]
+
+_OTHER: dict[MqttVersion, MqttVersion] = {5: 311, 311: 5}
+_UNSUPPORTED_VERSION = "Unsupported protocol version"
+_CREDENTIALS = (
+    "Correct mqtt.username and mqtt.password_file (of the service /etc/edge-agent/mqtt_password) and restart, or give "
+    "this user access at the broker."
+)
+_REMEDIES = {
+    "Bad user name or password": _CREDENTIALS,
+    "Not authorized": _CREDENTIALS,
+    "Client identifier not valid": "Choose another mqtt.client_id.",
+    "Session taken over": "Another client has the same mqtt.client_id: give each device a device.id of its own.",
+    "Shared subscription not supported": "Leave mqtt.shared_classify out.",
+}
+_REPEATED_LOSS = "If this repeats, check the network."
+_TAKEN_OVER = (
+    "It goes on so: another client probably has the same mqtt.client_id. Give each device a device.id of its own, of "
+    "which that is made."
+)
+_TAKEN_OVER_AFTER = 3  # short connections in a row
+_logger = logging.getLogger(__name__)
+
+
+class Connection:
+    """Belongs to the loop it is made in: every method is called there, every callback comes there.
+
+    `version` is tried first, and the other one when the broker refuses it or hangs up without an answer.
+    `on_disconnected` comes only after `on_connected`; `on_acknowledged` gets what `publish` returned, and why the
+    broker throws the message away if it does; what `on_received` gets is to be acknowledged. It is logged when the
+    state or its reason changes. `fraction` gives chance from 0 to 1. Raises ConfigError for a host that cannot be
+    one, and for unusable certificates.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        version: MqttVersion,
+        on_connected: Callable[[], None],
+        on_disconnected: Callable[[], None],
+        on_acknowledged: Callable[[int, str | None], None],
+        on_received: Callable[[Incoming], None],
+        patience: Patience | None = None,
+        fraction: Callable[[], float] = random.random,
+    ) -> None:
+        endpoint.check()
+        self._loop = asyncio.get_running_loop()
+        self._endpoint = endpoint
+        self._base = endpoint.will.topic.rpartition("/")[0]
+        self._foreign: set[int] = set()
+        self._version = version
+        self._on_connected = on_connected
+        self._on_disconnected = on_disconnected
+        self._on_acknowledged = on_acknowledged
+        self._on_received = on_received
+        self._patience = patience or Patience()
+        self._fraction = fraction
+        self._state: ConnectionState = "connecting"
+        self._reason: str | None = None
+        self._attempt: Attempt | None = None
+        self._attempts = 0
+        self._retry: asyncio.TimerHandle | None = None
+        self._retry_s = self._patience.first_retry_s
+        self._refusal: str | None = None
+        self._proven: MqttVersion | None = None
+        self._fell_back = False
+        self._accepted_s = 0.0
+        self._short_lives = 0
+        self._receive_maximum = 0
+        self._unsubscribable: set[str] = set()
+
+    @property
+    def state(self) -> ConnectionState:
+        return self._state
+
+    @property
+    def reason(self) -> str | None:
+        """A sentence that says what is wrong and what to do; None while nothing is known to be wrong."""
+        return self._reason
+
+    @property
+    def protocol(self) -> Literal["5", "3.1.1"] | None:
+        """The MQTT version spoken now; None while not connected."""
+        if self._state != "connected":
+            return None
+        return "5" if self._version == 5 else "3.1.1"
+
+    @property
+    def receive_maximum(self) -> int:
+        """How many messages the broker takes that it has not acknowledged; it hangs up on one more."""
+        return self._receive_maximum
+
+    def open(self) -> None:
+        """Connects, and connects again for ever, until close(). Returns at once."""
+        self._attempts += 1
+        self._attempt = Attempt(
+            self._endpoint,
+            number=self._attempts,
+            version=self._version,
+            patience=self._patience,
+            listener=self,
+        )
+
+    def publish(self, message: Message) -> int:
+        """Sends with QoS 1 and returns the message's number. Only while the state is connected."""
+        assert self._attempt is not None
+        number = self._attempt.publish(message)
+        if not (message.retain or message.topic.startswith(f"{self._base}/")):
+            self._foreign.add(number)
+        return number
+
+    def subscribe(self, *filters: str) -> None:
+        """With QoS 1. Only while the state is connected, and for this connection."""
+        assert self._attempt is not None
+        self._attempt.subscribe(filters)
+
+    def unsubscribe(self, *filters: str) -> None:
+        """Only while the state is connected."""
+        assert self._attempt is not None
+        self._attempt.unsubscribe(filters)
+
+    def acknowledge(self, incoming: Incoming) -> None:
+        """Nothing for QoS 0, nor where the connection that brought it has ended."""
+        attempt, number, qos = incoming.receipt
+        if qos > 0 and self._attempt is not None and self._attempt.number == attempt:
+            self._attempt.acknowledge(number, qos)
+
+    async def close(self, *, timeout_s: float) -> None:
+        """Disconnects cleanly and tries no more. Takes no longer, whatever the broker does."""
+        self._state, self._reason = "unreachable", "The agent is stopping."
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._attempt is not None:
+            await self._attempt.close(timeout_s=timeout_s)
+
+    def failed(self, error: BaseException) -> None:
+        self._attempt = None
+        if self._fell_back:  # which has taught nothing about the version
+            self._version, self._fell_back = _OTHER[self._version], False
+        if isinstance(error, ConfigError):
+            self._refuse(str(error))
+            return
+        trouble = trouble_of(error, self._endpoint)
+        sentence = self._sentence(trouble.what, trouble.why, trouble.remedy)
+        if trouble.refused:
+            self._refuse(sentence)
+        else:
+            self._retry_later(sentence)
+
+    def accepted(self, *, receive_maximum: int) -> None:
+        self._proven, self._fell_back = self._version, False
+        self._accepted_s = self._loop.time()
+        self._foreign.clear()
+        self._receive_maximum = receive_maximum
+        self._change("connected", None)
+        self._on_connected()
+
+    def refused(self, reason: str) -> None:
+        self._refusal = reason
+
+    def acknowledged(self, number: int, failure: str | None) -> None:
+        foreign = number in self._foreign  # an answer, whose topic a stranger has chosen
+        self._foreign.discard(number)
+        if failure is not None and not foreign:
+            remedy = f"Allow its user to write below {self._base}."
+            self._change("connected", self._sentence("discards what it gets", failure, remedy))
+        self._on_acknowledged(number, failure)
+
+    def subscribed(self, topic_filter: str, failure: str | None) -> None:
+        """A refusal is told once, not with each connection."""
+        if failure is None:
+            self._unsubscribable.discard(topic_filter)
+        elif topic_filter not in self._unsubscribable:
+            self._unsubscribable.add(topic_filter)
+            remedy = f"Allow its user to read {topic_filter}."
+            _logger.warning("%s", self._sentence(f"refuses the subscription to {topic_filter}", failure, remedy))
+
+    def received(self, incoming: Incoming) -> None:
+        self._on_received(incoming)
+
+    def silent(self) -> None:
+        self._attempt = None
+        if self._state == "connected":
+            self._short_lives = 0
+            self._lose(self._sentence("does not answer any more", None, _REPEATED_LOSS))
+        elif self._proven != self._version:
+            self._try_other_version("does not answer")
+        else:
+            self._retry_later(self._unanswered("does not answer"))
+
+    def ended(self, reason: str | None) -> None:
+        self._attempt = None
+        refusal, self._refusal = self._refusal, None
+        if self._state == "connected":
+            self._lost(reason)
+        elif refusal == _UNSUPPORTED_VERSION:
+            self._try_other_version(None)
+        elif refusal is not None:
+            self._refuse(self._sentence("refuses this agent", refusal))
+        elif self._proven != self._version:
+            self._try_other_version("hangs up without an answer")
+        else:
+            self._retry_later(self._unanswered("hangs up without an answer"))
+
+    def _lost(self, reason: str | None) -> None:
+        """Of a takeover MQTT 3.1.1 tells nothing, but it repeats: each of the two throws the other one out."""
+        is_short = self._loop.time() - self._accepted_s < self._patience.proven_s
+        self._short_lives = self._short_lives + 1 if is_short and reason is None else 0
+        taken_over = self._short_lives >= _TAKEN_OVER_AFTER
+        remedy = _TAKEN_OVER if taken_over else _REMEDIES.get(reason or "", _REPEATED_LOSS)
+        self._lose(self._sentence("ended the connection", reason, remedy))
+
+    def _lose(self, sentence: str) -> None:
+        if self._loop.time() - self._accepted_s >= self._patience.proven_s:
+            self._retry_s = self._patience.first_retry_s
+        self._change("unreachable", sentence)
+        self._on_disconnected()
+        self._retry_later(sentence)
+
+    def _try_other_version(self, without_answer: str | None) -> None:
+        """Both are tried at once, one after the other; then comes a pause."""
+        self._version = _OTHER[self._version]
+        self._fell_back = not self._fell_back
+        if self._fell_back:
+            self.open()
+        elif without_answer is not None:
+            self._retry_later(self._unanswered(without_answer))
+        else:
+            self._refuse(self._sentence("speaks neither MQTT 5 nor MQTT 3.1.1", None))
+
+    def _unanswered(self, what: str) -> str:
+        kind = "without" if self._endpoint.tls is None else "with"
+        remedy = f"Check that it is running and that mqtt.port is its port for MQTT {kind} TLS."
+        return self._sentence(what, None, remedy)
+
+    def _refuse(self, sentence: str) -> None:
+        self._change("refused", sentence)
+        self._retry_in(self._patience.refused_retry_s)
+
+    def _retry_later(self, sentence: str) -> None:
+        self._change("unreachable", sentence)
+        self._retry_in(self._retry_s)
+        self._retry_s = min(2 * self._retry_s, self._patience.max_retry_s)
+
+    def _retry_in(self, pause_s: float) -> None:
+        self._retry = self._loop.call_later(pause_s * (0.5 + 0.5 * self._fraction()), self.open)
+
+    def _change(self, state: ConnectionState, reason: str | None) -> None:
+        if (state, reason) == (self._state, self._reason):
+            return
+        self._state, self._reason = state, reason
+        if reason is not None:
+            _logger.warning("%s", reason)
+        else:
+            _logger.info("Connected to the MQTT broker at %s, MQTT %s.", self._endpoint.address, self.protocol)
+
+    def _sentence(self, what: str, why: str | None, remedy: str | None = None) -> str:
+        cause = f": {why}" if why else ""
+        sentence = f"The MQTT broker at {self._endpoint.address} {what}{cause}."
+        remedy = remedy or _REMEDIES.get(why or "")
+        return f"{sentence} {remedy}" if remedy else sentence

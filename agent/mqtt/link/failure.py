@@ -1,0 +1,77 @@
+"""Trouble: why no connection to the broker came about, and what to do."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from paho.mqtt.client import WebsocketConnectionError
+
+if TYPE_CHECKING:
+    from agent.mqtt.link.endpoint import Endpoint, Tls
+
+# Of X509_V_ERR_… in OpenSSL's x509_vfy.h
+_NOT_YET_VALID, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
+
+_OTHER_PORT = "Correct mqtt.port, which is mostly 8883 for TLS, or set mqtt.tls to false."
+_OTHER_PATH = "Correct mqtt.websocket_path and mqtt.port, or leave mqtt.websocket_path out."
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """`what` the broker does and `why`; it is `refused` if it does so until somebody changes a certificate."""
+
+    what: str
+    why: str | None
+    remedy: str
+    refused: bool = False
+
+
+def trouble_of(error: BaseException, endpoint: Endpoint) -> Trouble:
+    if isinstance(error, WebsocketConnectionError):
+        return Trouble("speaks no WebSockets there", str(error), _OTHER_PATH)
+    if not isinstance(error, OSError):
+        return Trouble("does not speak MQTT", repr(error), "Correct mqtt.host and mqtt.port.")
+    if endpoint.tls is not None and (found := _trouble_with_tls(error, endpoint.tls)) is not None:
+        return found
+    cause = error.strerror or str(error)
+    return Trouble("cannot be reached", cause, "Start it, or correct mqtt.host and mqtt.port.")
+
+
+def _trouble_with_tls(error: OSError, tls: Tls) -> Trouble | None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        remedy = _remedy_for(error.verify_code)
+        return Trouble("is not trusted", error.verify_message.rstrip("."), remedy, refused=True)
+    reason = (error.reason if isinstance(error, ssl.SSLError) else None) or ""
+    if "ALERT_" in reason:
+        return _refusal(reason.partition("ALERT_")[2].replace("_", " ").lower(), tls)
+    if reason == "UNSUPPORTED_PROTOCOL":
+        return _refusal("protocol version", tls)
+    if isinstance(error, ssl.SSLError | ConnectionResetError) or "handshake" in str(error):
+        return Trouble("does not speak TLS there", None, _OTHER_PORT)
+    return None
+
+
+def _remedy_for(code: int) -> str:
+    if code == _EXPIRED:
+        return "Renew the broker's certificate, or correct this device's clock."
+    if code == _NOT_YET_VALID:
+        return "Correct this device's clock."
+    if code in {_OTHER_NAME, _OTHER_ADDRESS}:
+        return "Set mqtt.host to a name that is in the broker's certificate, or have it made for this one."
+    return "Set mqtt.ca_file to the certificate of the authority that signed the broker's."
+
+
+def _refusal(alert: str, tls: Tls) -> Trouble:
+    """`alert` is what RFC 8446 calls it in section 6."""
+    what = "refuses this agent"
+    if alert == "protocol version":
+        return Trouble(what, "it has no TLS 1.2 or newer", "Update it, or change its configuration.", refused=True)
+    if tls.cert_file is None:
+        remedy = "It wants a certificate: give mqtt.cert_file and mqtt.key_file."
+    elif alert == "certificate expired":
+        remedy = "Renew mqtt.cert_file, or correct the broker's clock."
+    else:
+        remedy = "Give a certificate as mqtt.cert_file that is signed by an authority which the broker trusts."
+    return Trouble(what, alert, remedy, refused=True)

@@ -1,0 +1,199 @@
+"""Backlog: the results that wait on the disk, and how far the broker has acknowledged them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from agent.mqtt.outbox.blocks import Entry, Place
+from agent.mqtt.outbox.gaps import Gap, gaps_of
+from agent.mqtt.outbox.segments import DamagedError, Segment, Segments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from agent.mqtt.outbox.gaps import Cause
+    from agent.mqtt.outbox.segments import Found
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_NOTE_CURSOR_EVERY_S = 5.0
+_KEEP_ACTIVE_S = 10.0  # of a segment that is written now and all acknowledged: the next group goes there too
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A segment: all entries below `done` are acknowledged, and those in `beyond`."""
+
+    segment: Segment
+    done: int = 0
+    beyond: set[int] = field(default_factory=set)
+
+    def mark(self, entry: int) -> None:
+        self.beyond.add(entry)
+        while self.done in self.beyond:
+            self.beyond.remove(self.done)
+            self.done += 1
+
+    def is_done(self, entry: int) -> bool:
+        return entry < self.done or entry in self.beyond
+
+    @property
+    def left(self) -> int:
+        return self.segment.count - self.done - len(self.beyond)
+
+
+class Backlog:
+    """Belongs to one event loop; the disk is touched in a thread of its own, one call after the other.
+
+    What awaits may raise OSError. Over `max_bytes` or `max_age_s` the oldest segment goes.
+    """
+
+    def __init__(self, segments: Segments, *, max_bytes: int, max_age_s: float) -> None:
+        self._segments = segments
+        self._max_bytes = max_bytes
+        self._max_age_s = max_age_s
+        self._waiting: deque[_Waiting] = deque()
+        self._cursor = Place(0, 0)
+        self._noted = (0.0, self._cursor)
+        self._reader = (0, 0, 0)  # the segment's number, the offset of its next frame, the number of its first entry
+        self._thread = ThreadPoolExecutor(1, "outbox")
+
+    def __len__(self) -> int:
+        """Entries that are not acknowledged."""
+        return sum(waiting.left for waiting in self._waiting)
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return sum(waiting.segment.size for waiting in self._waiting)
+
+    @property
+    def oldest(self) -> Segment | None:
+        return self._waiting[0].segment if self._waiting else None
+
+    async def open(self) -> Found:
+        found = await self.in_thread(self._segments.open)
+        self._waiting = deque(_Waiting(segment) for segment in found.segments)
+        if self._waiting and self._waiting[0].segment.number == found.cursor.segment:
+            self._waiting[0].done = found.cursor.entry
+        self._cursor = found.cursor
+        self._noted = time.monotonic(), self._first_left()
+        return found
+
+    async def in_thread(self, call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: call(*arguments, **named))
+
+    async def append(self, entries: Sequence[Entry]) -> list[Place]:
+        """Where each of them is now. Without any, only how far everything was acknowledged is noted."""
+        cursor = self._first_left()
+        segment, first = await self.in_thread(self._segments.append, entries, cursor)
+        self._noted = time.monotonic(), cursor
+        if not self._waiting or self._waiting[-1].segment is not segment:
+            self._waiting.append(_Waiting(segment))
+        return [Place(segment.number, first + index) for index in range(len(entries))]
+
+    def mark(self, place: Place) -> None:
+        """Notes the acknowledgement."""
+        waiting = self._of(place.segment)
+        if waiting is not None:
+            waiting.mark(place.entry)
+
+    def holds(self, place: Place) -> bool:
+        return self._of(place.segment) is not None
+
+    def rewind(self) -> None:
+        """The next read() begins at the oldest again."""
+        self._reader = (0, 0, 0)
+
+    async def read(self, limit: int) -> list[tuple[Place, Entry]]:
+        """The next entries that are not acknowledged, about `limit`; empty when all were read.
+
+        Raises DamagedError.
+        """
+        while (waiting := self._to_read()) is not None:
+            number, offset, first = self._reader
+            segment = waiting.segment
+            entries, end = await self.in_thread(self._segments.read, segment, offset, limit)
+            if self._reader != (number, offset, first):
+                continue  # rewound meanwhile
+            self._reader = (number, end, first + len(entries))
+            places = [Place(number, entry) for entry in range(first, first + len(entries))]
+            left = [pair for pair in zip(places, entries, strict=True) if not waiting.is_done(pair[0].entry)]
+            if left:
+                return left
+        return []
+
+    def over_bounds(self) -> tuple[Segment, Cause] | None:
+        """The segment that has to go next, and why."""
+        oldest = self.oldest
+        if oldest is None:
+            return None
+        if time.monotonic() - oldest.written_s > self._max_age_s:
+            return oldest, "max_age"
+        return (oldest, "max_bytes") if self.size > self._max_bytes else None
+
+    async def give_up(
+        self, segment: Segment, cause: Cause, *, sent: Callable[[], Collection[Place | None]]
+    ) -> list[Gap]:
+        """What is lost with it: neither acknowledged nor sent by then. Nothing more is read of it; remove() follows."""
+        try:
+            entries, _ = await self.in_thread(self._segments.read, segment, 0, segment.count)
+        except (DamagedError, OSError):
+            entries = None
+        waiting = self._of(segment.number)
+        if waiting is None:
+            return []
+        self._waiting.remove(waiting)
+        if entries is None:
+            return [Gap(segment.boot, *segment.seqs, waiting.left, "damaged")]
+        kept = {place.entry for place in sent() if place is not None and place.segment == segment.number}
+        lost = [each.seq for index, each in enumerate(entries) if index not in kept and not waiting.is_done(index)]
+        return gaps_of(segment.boot, lost, cause)
+
+    async def remove(self, segment: Segment, *, damaged: bool) -> None:
+        await self.in_thread(self._segments.set_aside if damaged else self._segments.remove, segment)
+
+    async def tidy(self, *, entirely: bool = False) -> None:
+        """Removes what is acknowledged, and notes from time to time how far that is."""
+        while self._waiting and self._waiting[0].left == 0:
+            oldest = self._waiting[0]
+            if (
+                len(self._waiting) == 1
+                and not entirely
+                and time.monotonic() - oldest.segment.written_s < _KEEP_ACTIVE_S
+            ):
+                break
+            await self.in_thread(self._segments.remove, oldest.segment)
+            self._waiting.popleft()
+        noted_s, noted = self._noted
+        due = entirely or time.monotonic() - noted_s > _NOTE_CURSOR_EVERY_S
+        if self._waiting and due and self._first_left() != noted:
+            await self.append([])
+
+    def _first_left(self) -> Place:
+        if self._waiting:
+            oldest = self._waiting[0]
+            self._cursor = max(self._cursor, Place(oldest.segment.number, oldest.done))
+        return self._cursor
+
+    def _to_read(self) -> _Waiting | None:
+        """The reader's segment, or the one behind it once all of it was read."""
+        number, offset, _ = self._reader
+        for waiting in self._waiting:
+            segment = waiting.segment
+            if segment.number == number and offset < segment.size:
+                return waiting
+            if segment.number > number and segment.size:
+                self._reader = (segment.number, 0, 0)
+                return waiting
+        return None
+
+    def _of(self, number: int) -> _Waiting | None:
+        return next((waiting for waiting in self._waiting if waiting.segment.number == number), None)

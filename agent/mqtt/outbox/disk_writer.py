@@ -1,0 +1,326 @@
+"""Saver: brings results to the disk before they can be lost, and back when there is a broker to have them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+
+from agent.mqtt.outbox.backlog import Backlog
+from agent.mqtt.outbox.gaps import Gap, Gaps
+from agent.mqtt.outbox.queue import Memory, Record
+from agent.mqtt.outbox.segments import DamagedError, Segments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from agent.mqtt.outbox.blocks import Entry, Place
+    from agent.mqtt.outbox.gaps import Cause
+    from agent.mqtt.outbox.segments import Found, Segment
+
+Durability = Literal["spill", "group", "none"]
+
+MAX_MEMORY_BYTES = 4 << 20
+
+_READ_AHEAD = 200
+_SPILL_AFTER_S = 1.2  # looked for every 0.4 s, so that it is on the disk within 2 s
+_LOOK_EVERY_S = {"spill": 0.4, "group": 0.08, "none": 0.4}
+_RETRY_S = 2.0
+
+_logger = logging.getLogger(__name__)
+
+
+class Saver:
+    """Belongs to one event loop. `on_change` comes when there may be something to send.
+
+    spill: on the disk what is not acknowledged within 2 s; group: all within 0.1 s; none: nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        boot: str,
+        memory: Memory,
+        durability: Durability,
+        max_bytes: int,
+        max_age_s: float,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._group_bytes = segment_bytes = min(1 << 20, max_bytes // 16)
+        self._folder = folder
+        self._boot = boot
+        self._memory = memory
+        self._durability = durability
+        self._max_age_s = max_age_s
+        self._on_change = on_change
+        self._segments = Segments(folder, boot=boot, segment_bytes=segment_bytes, segment_s=max_age_s / 16)
+        self.backlog = Backlog(self._segments, max_bytes=max_bytes - 2 * segment_bytes, max_age_s=max_age_s)
+        self.gaps = Gaps(folder / "gaps.json")
+        self._logged: set[Cause] = set()
+        self._troubles: dict[Literal["reading", "writing"], str] = {}
+        self.evicted = 0
+        self.connected = False
+        self.opened = False
+        self.exhausted = False  # the disk has nothing that is not in memory too
+        self._begun = self._taken_over = self._damaged = False
+        self._doomed: list[tuple[Segment, bool]] = []
+        self._retry_at_s = 0.0
+        self._changed = asyncio.Event()
+        self._hungry = asyncio.Event()
+        self._saving = asyncio.Lock()  # a group may be on its way to the disk when the rest is to follow
+
+    @property
+    def trouble(self) -> str | None:
+        return next(iter(self._troubles.values()), None)
+
+    async def run(self) -> None:
+        """For ever."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_saving)
+            tasks.start_soon(self._keep_reading)
+
+    def wake(self) -> None:
+        """Something in memory has changed."""
+        if self._has_work():
+            self._changed.set()
+        if self.connected and len(self._memory.read) < _READ_AHEAD and not self.exhausted:
+            self._hungry.set()
+
+    def may_be_sent(self, record: Record) -> bool:
+        ready = record.place is not None or record.entry.boot != self._boot
+        return self._durability != "group" or ready or self.trouble is not None
+
+    def is_on_disk(self, record: Record) -> bool:
+        return record.place is not None and self.backlog.holds(record.place)
+
+    def is_given_up(self, record: Record) -> bool:
+        """Sent while its segment had to go, and made by an earlier run, among whose files it cannot be put again."""
+        return record.entry.boot != self._boot and not self.is_on_disk(record)
+
+    def reconnected(self) -> None:
+        self.connected = True
+        self._logged.clear()
+
+    def rewind(self) -> None:
+        """The disk has something that is in memory no more."""
+        self.backlog.rewind()
+        self.exhausted = False
+
+    def lose(self, gaps: list[Gap]) -> None:
+        """Results that will not be delivered; the broker is told of them."""
+        self.gaps.add(gaps)
+        self.evicted += sum(gap.count or 0 for gap in gaps)
+        for gap in gaps:
+            self._log_loss(gap)
+
+    def _log_loss(self, gap: Gap) -> None:
+        """Once for each cause until the broker is there again."""
+        if gap.cause not in self._logged:
+            self._logged.add(gap.cause)
+            what = "Results are" if gap.count is None else f"{gap.count} results are"
+            _logger.warning("%s given up (%s), which is told on <base>/gaps, and more may follow.", what, gap.cause)
+
+    async def save_all(self) -> None:
+        """Before the end of the process."""
+        async with self._saving:
+            await self._save(entirely=True)
+
+    async def _keep_saving(self) -> None:
+        while True:
+            self._changed.clear()
+            async with self._saving:
+                await self._save()
+            if self._has_work():
+                self._changed.set()
+            await self._changed.wait()
+            await asyncio.sleep(_LOOK_EVERY_S[self._durability])
+
+    def _has_work(self) -> bool:
+        return bool(self._memory or self.backlog.size or self.gaps.unsaved is not None or not self.opened)
+
+    async def _save(self, *, entirely: bool = False) -> None:
+        """Brings the disk up to date; when it refuses, memory has to do, and it is tried again."""
+        if time.monotonic() < self._retry_at_s and not entirely:
+            return
+        try:
+            if not self.opened:
+                await self._open()
+            await self._remove_doomed()
+            await self.backlog.tidy(entirely=False)
+            if not self._begun:
+                await self._begin()
+            await self._save_records(entirely=entirely)
+            await self.backlog.tidy(entirely=entirely)
+            await self._save_gaps()
+            if entirely and self._durability != "none":
+                await self.backlog.in_thread(self._segments.end)
+        except OSError as error:
+            self._retry_at_s = time.monotonic() + _RETRY_S
+            self._fail("writing", error)
+        else:
+            self._recover("writing")
+        self._on_change()
+
+    async def _open(self) -> None:
+        if self._durability == "none" and not self._folder.is_dir():
+            self.opened = self.exhausted = self._begun = True
+            return
+        if not self._taken_over:
+            await self._take_over()
+            self._taken_over = True
+        if self._damaged:
+            await self._save_gaps()
+        await self.backlog.in_thread(self._segments.repair)
+        self.opened = True
+        self._hungry.set()
+
+    async def _take_over(self) -> None:
+        """What an earlier run left, and what it lost. What is damaged is told before it is gone from the disk."""
+        gaps = await self.backlog.in_thread(self.gaps.load)
+        found = await self.backlog.open()
+        self.gaps.add(gaps)
+        self.lose(_losses(found))
+        self._damaged = bool(found.holes)
+
+    async def _begin(self) -> None:
+        """From now on a kill may cost something, and the next start shall know. What this one knows is told first."""
+        await self._save_gaps()
+        await self.backlog.in_thread(self._segments.end if self._durability == "none" else self._segments.begin)
+        self._begun = True
+
+    async def _save_records(self, *, entirely: bool) -> None:
+        at_once = entirely or self._durability == "group" or not self.connected
+        due = self._memory.unsaved(older_than_s=0.0 if at_once else _SPILL_AFTER_S)
+        # What an earlier run made, and the disk then lost, is not put among this run's.
+        own = [record for record in due if record.entry.boot == self._boot and self._durability != "none"]
+        for group in _groups(own, self._group_bytes):
+            await self._append_with_room(group)
+            await self._keep_bounds()
+        await self._keep_bounds()
+
+    async def _append_with_room(self, records: list[Record]) -> None:
+        """On a full disk memory has to do; once that is half full too, the oldest on the disk make room."""
+        try:
+            await self._append(records)
+        except OSError as error:
+            oldest = self.backlog.oldest
+            if error.errno != errno.ENOSPC or oldest is None or self._memory.size < MAX_MEMORY_BYTES // 2:
+                raise
+        else:
+            return
+        await self._give_up(oldest, "disk")
+        await self._append_with_room(records)
+
+    async def _append(self, records: list[Record]) -> None:
+        places = await self.backlog.append([record.entry for record in records])
+        for record, place in zip(records, places, strict=True):
+            record.place = place
+            if record.acknowledged:
+                self.backlog.mark(place)
+        stays = self._durability == "group" and self.connected
+        if self._memory.forget(lambda record: record.place is not None and (record.late or not stays)):
+            self.rewind()
+
+    async def _keep_bounds(self) -> None:
+        while (over := self.backlog.over_bounds()) is not None:
+            await self._give_up(*over)
+
+    async def _give_up(self, segment: Segment, cause: Cause) -> None:
+        """The announcement is on the disk before the results are gone from it."""
+        memory = self._memory
+        self.lose(
+            await self.backlog.give_up(segment, cause, sent=lambda: [record.place for record in memory.window.values()])
+        )
+        memory.read = deque(record for record in memory.read if record.place and record.place[0] != segment.number)
+        self._doomed.append((segment, cause == "damaged"))
+        try:
+            await self._save_gaps()
+        finally:
+            await self._remove_doomed()
+
+    async def _remove_doomed(self) -> None:
+        """Their loss is told: no later run may find them."""
+        while self._doomed:
+            segment, damaged = self._doomed[0]
+            await self.backlog.remove(segment, damaged=damaged)
+            self._doomed.pop(0)
+
+    async def _save_gaps(self) -> None:
+        if (gaps := self.gaps.unsaved) is not None and (self._durability != "none" or self._folder.is_dir()):
+            await self.backlog.in_thread(self.gaps.save, gaps)
+
+    async def _keep_reading(self) -> None:
+        while True:
+            await self._hungry.wait()
+            self._hungry.clear()
+            if self.opened and self.connected and not self.exhausted and len(self._memory.read) < _READ_AHEAD:
+                await self._read_ahead()
+                self._on_change()
+
+    async def _read_ahead(self) -> None:
+        try:
+            found = await self._read()
+        except OSError as error:
+            self._fail("reading", error)
+            await asyncio.sleep(_RETRY_S)
+            return
+        self._recover("reading")
+        known = self._memory.places()
+        self._memory.read.extend(Record(entry, place=place, late=True) for place, entry in found if place not in known)
+        self.exhausted = not found
+
+    async def _read(self) -> list[tuple[Place, Entry]]:
+        try:
+            return await self.backlog.read(_READ_AHEAD)
+        except DamagedError as error:
+            damaged = error.segment
+        async with self._saving:
+            await self._give_up(damaged, "damaged")
+        return await self._read()
+
+    def _fail(self, doing: Literal["reading", "writing"], error: OSError) -> None:
+        trouble = (
+            f"The outbox {self._folder} cannot be used: {error.strerror}. Make room there, or let this user write "
+            f"there; until then at most {MAX_MEMORY_BYTES >> 20} MB of results wait in memory."
+        )
+        if trouble != self._troubles.get(doing):
+            _logger.warning("%s", trouble)
+        self._troubles[doing] = trouble
+
+    def _recover(self, doing: Literal["reading", "writing"]) -> None:
+        if self._troubles.pop(doing, None) is not None:
+            _logger.info("The outbox %s can be used again.", self._folder)
+
+
+def _groups(records: list[Record], max_bytes: int) -> Iterator[list[Record]]:
+    """What is written together, so that the bound on the disk is never passed by more than that."""
+    group: list[Record] = []
+    size = 0
+    for record in records:
+        if group and size + len(record.entry.payload) > max_bytes:
+            yield group
+            group, size = [], 0
+        group.append(record)
+        size += len(record.entry.payload)
+    if group:
+        yield group
+
+
+def _losses(found: Found) -> list[Gap]:
+    """What an earlier run had in memory when it was killed, and what cannot be read of its files."""
+    gaps = []
+    if found.killed is not None:
+        known = [segment.seqs[1] for segment in found.segments if segment.boot == found.killed]
+        gaps.append(Gap(found.killed, max(known) + 1 if known else None, None, None, "killed"))
+    for hole in found.holes:
+        first = None if hole.before is None else hole.before + 1
+        last = None if hole.after is None else hole.after - 1
+        gaps.append(Gap(hole.boot, first, last, None, "damaged"))
+    return gaps

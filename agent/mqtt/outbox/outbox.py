@@ -1,0 +1,192 @@
+"""Outbox: results on their way to the broker, until it has acknowledged them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from agent.mqtt.outbox.disk_writer import MAX_MEMORY_BYTES, Saver
+from agent.mqtt.outbox.gaps import gaps_of
+from agent.mqtt.outbox.queue import Memory, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from agent.mqtt.outbox.blocks import Entry
+    from agent.mqtt.outbox.disk_writer import Durability
+    from agent.mqtt.outbox.gaps import Cause, Gap
+
+_BACKLOG_PER_TICK, _TICK_S = 5, 0.02  # 250 results a second
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStatus:
+    """`messages` are not acknowledged, `size` is what they take of the disk in bytes, `evicted` were given up."""
+
+    messages: int
+    size: int
+    evicted: int
+    trouble: str | None
+
+
+class Outbox:
+    """At least once to the broker; what is lost is announced. One event loop.
+
+    `send` publishes an entry, `late` or not, and `announce` a gap; both return the number under which the
+    acknowledgement will come. `room` says how many messages may still be sent without one, and `backlog_room` how many
+    that are not made just now. run() must run for as long as anything shall reach the disk or come from it. Where it
+    does, and when, is the saver's.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        boot: str,
+        send: Callable[[Entry, bool], int],
+        announce: Callable[[Gap], int],
+        room: Callable[[], int],
+        backlog_room: Callable[[], int],
+        durability: Durability,
+        max_bytes: int,
+        max_age_s: float,
+    ) -> None:
+        self._send = send
+        self._announce = announce
+        self._room = room
+        self._backlog_room = backlog_room
+        self._max_age_s = max_age_s
+        self._memory = Memory()
+        self._saver = Saver(
+            folder=folder,
+            boot=boot,
+            memory=self._memory,
+            durability=durability,
+            max_bytes=max_bytes,
+            max_age_s=max_age_s,
+            on_change=self.pump,
+        )
+        self._announced: dict[int, Gap] = {}
+        self._may_announce = False
+        self._allowance = 0
+        self._tick: asyncio.TimerHandle | None = None
+        self._settled = asyncio.Event()
+
+    @property
+    def status(self) -> OutboxStatus:
+        saver = self._saver
+        messages = len(self._memory.unsaved()) + len(saver.backlog)
+        return OutboxStatus(messages, saver.backlog.size, saver.evicted, saver.trouble)
+
+    def put(self, entry: Entry) -> None:
+        self._memory.put(Record(entry))
+        while self._memory.size > MAX_MEMORY_BYTES:
+            self._lose(self._memory.take_oldest(), "memory")
+        self.pump()
+
+    def open(self) -> None:
+        """The broker is there. What waits is sent, at a bounded rate, and what is made now beside it."""
+        self._saver.reconnected()
+        self._may_announce = True
+        self.pump()
+
+    def pause(self) -> None:
+        """The broker is gone. What it did not acknowledge is sent again; it may get it twice."""
+        self._saver.connected = self._may_announce = False
+        for record in self._memory.window.values():
+            if self._saver.is_given_up(record):
+                self._lose(record, "max_bytes")
+        self._memory.give_back(self._saver.is_on_disk)
+        self._announced.clear()
+        self._saver.gaps.reset()
+        self._saver.rewind()
+        self.pump()
+
+    def acknowledge(self, number: int, failure: str | None = None) -> None:
+        """Ignores numbers that are not of this outbox. What the broker refuses for good is a gap."""
+        if (gap := self._announced.pop(number, None)) is not None:
+            if failure is None:
+                self._saver.gaps.done(gap)
+            else:  # it is told again at the next connect, with what comes to it until then
+                self._saver.gaps.reset()
+                self._may_announce = False
+        elif (record := self._memory.window.pop(number, None)) is not None:
+            record.acknowledged = True
+            if record.place is not None:
+                self._saver.backlog.mark(record.place)
+            if failure is not None:
+                self._lose(record, "rejected")
+        else:
+            return
+        self.pump()
+
+    async def run(self) -> None:
+        """For ever."""
+        await self._saver.run()
+
+    async def settle(self, timeout_s: float) -> None:
+        """Waits until the broker has what was made last."""
+        with anyio.move_on_after(timeout_s if self._saver.connected else 0):
+            await self._settled.wait()
+
+    def stop(self) -> None:
+        """Sends no more; what is sent may still be acknowledged."""
+        self._saver.connected = self._may_announce = False
+        if self._tick is not None:
+            self._tick.cancel()
+
+    async def close(self) -> None:
+        """Leaves on the disk what was not acknowledged."""
+        await self._saver.save_all()
+        if lost := self._memory.unsaved():
+            _logger.warning("%d results were never acknowledged by the MQTT broker, and are on no disk.", len(lost))
+
+    def pump(self) -> None:
+        """Sends what may be sent now."""
+        memory, saver = self._memory, self._saver
+        memory.age()
+        while memory.oldest_age_s() > self._max_age_s:
+            self._lose(memory.take_oldest(), "max_age")
+        while saver.connected and self._room() > 0 and (record := self._next()) is not None:
+            memory.window[self._send(record.entry, record.late)] = record
+        if self._may_announce and not self._announced and self._room() > 0 and (gap := saver.gaps.begin()) is not None:
+            self._announced[self._announce(gap)] = gap
+        if saver.connected and self._tick is None and (memory.read or memory.late):
+            self._tick = asyncio.get_running_loop().call_later(_TICK_S, self._allow_more)
+        if memory:
+            self._settled.clear()
+        else:
+            self._settled.set()
+        saver.wake()
+
+    def _next(self) -> Record | None:
+        """Live results first; then, where they leave room, the backlog, of which the disk has the oldest."""
+        memory, saver = self._memory, self._saver
+        if memory.fresh and saver.may_be_sent(memory.fresh[0]):
+            return memory.take(memory.fresh)
+        if self._backlog_room() <= 0 or not self._allowance:
+            return None
+        if memory.read:
+            self._allowance -= 1
+            return memory.read.popleft()
+        if memory.late and saver.may_be_sent(memory.late[0]) and (saver.exhausted or saver.trouble):
+            self._allowance -= 1
+            return memory.take(memory.late)
+        return None
+
+    def _allow_more(self) -> None:
+        self._tick = None
+        self._allowance = _BACKLOG_PER_TICK
+        self.pump()
+
+    def _lose(self, record: Record, cause: Cause) -> None:
+        """It may be on its way to the disk, from where nobody shall read it then."""
+        record.acknowledged = True
+        self._saver.lose(gaps_of(record.entry.boot, [record.entry.seq], cause))

@@ -1,0 +1,102 @@
+"""Memory: the results that the process has at hand, on their way to the broker or to the disk."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from agent.mqtt.outbox.blocks import Entry, Place
+
+LATE_AFTER_S = 2.0
+
+
+@dataclass(eq=False, slots=True)
+class Record:
+    """`late` is told to the subscriber; `place` is where the disk has it, too."""
+
+    entry: Entry
+    put_s: float = field(default_factory=time.monotonic)
+    place: Place | None = None
+    late: bool = False
+    acknowledged: bool = False
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self.put_s
+
+
+class Memory:
+    """`fresh` was made just now, `late` has waited too long for that, both with the oldest first.
+
+    `read` was read from the disk to be sent next; `window` is sent, by the number of its acknowledgement. `size` is
+    that of what waits in `fresh` and `late`, in bytes.
+    """
+
+    def __init__(self) -> None:
+        self.fresh: deque[Record] = deque()
+        self.late: deque[Record] = deque()
+        self.read: deque[Record] = deque()
+        self.window: dict[int, Record] = {}
+        self.size = 0
+
+    def __bool__(self) -> bool:
+        """Whether anything waits or is sent; what was only read ahead is on the disk."""
+        return bool(self.fresh or self.late or self.window)
+
+    def put(self, record: Record) -> None:
+        self.fresh.append(record)
+        self.size += len(record.entry.payload)
+
+    def age(self) -> None:
+        while self.fresh and self.fresh[0].age_s > LATE_AFTER_S:
+            self.late.append(self.fresh.popleft())
+            self.late[-1].late = True
+
+    def take(self, line: deque[Record]) -> Record:
+        record = line.popleft()
+        self.size -= len(record.entry.payload)
+        return record
+
+    def take_oldest(self) -> Record:
+        return self.take(self.late or self.fresh)
+
+    def oldest_age_s(self) -> float:
+        return next((record.age_s for record in self._waiting()), 0.0)
+
+    def give_back(self, is_on_disk: Callable[[Record], bool]) -> None:
+        """The connection ended: what was sent in vain waits again, in front, unless the disk has it."""
+        unsent = [record for record in self.window.values() if not (record.acknowledged or is_on_disk(record))]
+        for record in sorted(unsent, key=lambda record: record.put_s, reverse=True):
+            record.late, record.place = True, None
+            self.late.appendleft(record)
+            self.size += len(record.entry.payload)
+        self.window.clear()
+        self.read.clear()
+        self.forget(is_on_disk)
+
+    def forget(self, unwanted: Callable[[Record], bool]) -> bool:
+        """Of what waits; whether there was any."""
+        gone = [record for record in self._waiting() if unwanted(record)]
+        if gone:
+            self.fresh = deque(record for record in self.fresh if not unwanted(record))
+            self.late = deque(record for record in self.late if not unwanted(record))
+            self.size -= sum(len(record.entry.payload) for record in gone)
+        return bool(gone)
+
+    def unsaved(self, *, older_than_s: float = 0.0) -> list[Record]:
+        """What the disk does not have, in the order of its making."""
+        records = (*self.window.values(), *self._waiting())
+        found = (record for record in records if record.place is None and record.age_s >= older_than_s)
+        return sorted(found, key=lambda record: record.put_s)
+
+    def places(self) -> set[Place | None]:
+        return {record.place for record in (*self.window.values(), *self.read, *self._waiting())}
+
+    def _waiting(self) -> Iterator[Record]:
+        yield from self.late
+        yield from self.fresh

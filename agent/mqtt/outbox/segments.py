@@ -1,0 +1,309 @@
+"""Segments: the outbox's append-only files, the oldest first.
+
+A file `<number>-<boot>.segment` is written by one run of the agent and holds frames (frames.py). It is removed once
+all of it was acknowledged, or when it is the oldest and there is no room. docs/architecture.md says why this is not
+SQLite: what each writes to the disk for a result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agent.host.durable import flush_folder, replace_file, set_aside
+from agent.mqtt.outbox.blocks import Entry, Frame, Place, encode, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+_NAME = re.compile(r"(\d{12})-([0-9A-Z]{26})\.segment")
+_RUNNING = "running"
+_GONE = (errno.ENOENT, errno.EIO)  # a file, or a sector of it
+_DAMAGED = (errno.EISDIR, errno.EIO)
+_FRAME_ENTRIES = 256
+
+
+@dataclass(slots=True)
+class Segment:
+    """`seqs` are those of its first and its last entry; `begun_s` and `written_s` are of time.monotonic()."""
+
+    number: int
+    boot: str
+    size: int = 0
+    count: int = 0
+    seqs: tuple[int, int] = (0, 0)
+    begun_s: float = field(default_factory=time.monotonic)
+    written_s: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """What a damaged file does not tell: `before` and `after` are the seqs around it, where they are known."""
+
+    segment: int
+    boot: str
+    before: int | None
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a start finds. `killed` is the boot of a run that had no time to write down what it had in memory."""
+
+    segments: tuple[Segment, ...]
+    cursor: Place
+    killed: str | None
+    holes: tuple[Hole, ...]
+
+
+_logger = logging.getLogger(__name__)
+
+
+class DamagedError(Exception):
+    """Raised when a segment that was whole at the start is so no more, or is gone."""
+
+    def __init__(self, segment: Segment) -> None:
+        super().__init__(segment.number)
+        self.segment = segment
+
+
+class Segments:
+    """Every method blocks, may raise OSError, and is called by one thread at a time.
+
+    A segment ends after `segment_bytes` or `segment_s`. Nothing is written while the disk has less than
+    `reserve_bytes` left.
+    """
+
+    def __init__(
+        self, folder: Path, *, boot: str, segment_bytes: int, segment_s: float, reserve_bytes: int = 32 << 20
+    ) -> None:
+        self._folder = folder
+        self._boot = boot
+        self._segment_bytes = segment_bytes
+        self._segment_s = segment_s
+        self._reserve_bytes = reserve_bytes
+        self._active: Segment | None = None
+        self._next_number = 1
+        self._holes: list[Hole] = []
+        self._repairs: list[Callable[[], None]] = []
+
+    def open(self) -> Found:
+        """Reads every segment once, and removes what was acknowledged. repair() has to follow before read()."""
+        self._holes, self._repairs = [], []
+        names = sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
+        boots = {int(found[1]): found[2] for name in names if (found := _NAME.fullmatch(name))}
+        killed = self._killed()
+        torn = max((number for number, boot in boots.items() if boot == killed), default=None)
+        cursor, segments = Place(0, 0), []
+        unreadable = []
+        for number, boot in boots.items():
+            segment = Segment(number, boot)
+            try:
+                cursor = max(cursor, self._examine(segment, torn_end=number == torn))
+            except PermissionError:
+                unreadable.append(segment)
+            else:
+                segments.append(segment)
+        if cursor.segment in {hole.segment for hole in self._holes}:
+            cursor = Place(cursor.segment, 0)  # what is gone from it may have been counted
+        self._next_number = max([*boots, cursor.segment], default=0) + 1
+        for segment in unreadable:
+            self._leave_for_later(segment)
+        for segment in segments:
+            if segment.count and _is_acknowledged(segment, cursor):
+                self.remove(segment)
+        return Found(
+            segments=tuple(each for each in segments if each.count and not _is_acknowledged(each, cursor)),
+            cursor=cursor,
+            killed=killed,
+            holes=tuple(self._holes),
+        )
+
+    def repair(self) -> None:
+        """Sets aside what is damaged, and leaves what is not: to be done once the damage is told."""
+        while self._repairs:
+            self._repairs[0]()
+            self._repairs.pop(0)
+
+    def begin(self) -> None:
+        """Notes that from now on there may be results in memory only."""
+        marker = self._folder / _RUNNING
+        if marker.is_dir():
+            set_aside(marker)
+        replace_file(marker, self._boot.encode())
+
+    def end(self) -> None:
+        """Notes that there are none any more."""
+        (self._folder / _RUNNING).unlink(missing_ok=True)
+
+    def append(self, entries: Sequence[Entry], cursor: Place) -> tuple[Segment, int]:
+        """Puts `entries` on the disk, in the segment returned, from the index returned on."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self._folder).free < self._reserve_bytes:
+            raise OSError(errno.ENOSPC, f"Less than {self._reserve_bytes >> 20} MB are free")
+        if self._active is None or self._is_full(self._active):
+            self._active = Segment(self._next_number, self._boot)
+            self._next_number += 1
+        segment, self._active = self._active, None  # after an error nobody knows what of the file the disk has
+        starts = range(0, max(1, len(entries)), _FRAME_ENTRIES)
+        self._write(segment, b"".join(encode(entries[start : start + _FRAME_ENTRIES], cursor) for start in starts))
+        self._active = segment
+        first = segment.count
+        if entries:
+            segment.seqs = (segment.seqs[0] if first else entries[0].seq, entries[-1].seq)
+        segment.count += len(entries)
+        segment.written_s = time.monotonic()
+        return segment, first
+
+    def read(self, segment: Segment, offset: int, limit: int) -> tuple[list[Entry], int]:
+        """At least `limit` entries, or all there are, from the frame at `offset` on; and the next frame's offset.
+
+        Raises DamagedError.
+        """
+        try:
+            with self._path(segment).open("rb") as file:
+                file.seek(offset)
+                data = file.read(segment.size - offset)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            raise DamagedError(segment) from None
+        entries: list[Entry] = []
+        for frame in walk(data) if data else [None]:
+            if frame is None:
+                raise DamagedError(segment)
+            entries += frame.entries(segment.boot)
+            offset += len(frame.raw)
+            if len(entries) >= limit:
+                break
+        return entries, offset
+
+    def remove(self, segment: Segment) -> None:
+        self._let_go(segment)
+        self._path(segment).unlink(missing_ok=True)
+
+    def set_aside(self, segment: Segment) -> None:
+        """Keeps the newest damaged file, for whoever wants to look at it."""
+        self._let_go(segment)
+        self._forget_damaged()
+        with contextlib.suppress(FileNotFoundError):
+            set_aside(self._path(segment))
+
+    def _is_full(self, segment: Segment) -> bool:
+        return segment.size >= self._segment_bytes or time.monotonic() - segment.begun_s > self._segment_s
+
+    def _write(self, segment: Segment, frames: bytes) -> None:
+        """A failed write leaves nothing behind, as half a frame would look like damage."""
+        new = os.O_CREAT | os.O_EXCL if segment.size == 0 else 0
+        descriptor = os.open(self._path(segment), os.O_WRONLY | os.O_CLOEXEC | new, 0o600)
+        try:
+            _write_all(descriptor, frames, segment.size)
+            os.fdatasync(descriptor)
+            if segment.size == 0:
+                flush_folder(self._folder)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, segment.size)
+                if segment.size == 0:
+                    self.remove(segment)
+            raise
+        finally:
+            os.close(descriptor)
+        segment.size += len(frames)
+
+    def _examine(self, segment: Segment, *, torn_end: bool) -> Place:
+        """Returns the last cursor. What a killed run wrote last may be torn."""
+        path = self._path(segment)
+        try:
+            data = path.read_bytes()
+            segment.written_s -= max(0.0, time.time() - path.stat().st_mtime)
+        except OSError as error:
+            if error.errno not in _DAMAGED:
+                raise
+            self._repairs.append(partial(self.set_aside, segment))
+            self._holes.append(Hole(segment.number, segment.boot, None, None))
+            return Place(0, 0)
+        frames = list(walk(data)) or [None]
+        holes = _holes(segment, frames, torn_end=torn_end)
+        whole = [frame for frame in frames if frame]
+        if len(whole) < len(frames):
+            self._repairs.append(partial(self._repair, segment, whole, keep=bool(holes)))
+        self._holes += holes
+        _describe(segment, whole)
+        if not segment.count:
+            self._repairs.append(partial(path.unlink, missing_ok=True))
+        return max((frame.cursor for frame in whole), default=Place(0, 0))
+
+    def _repair(self, segment: Segment, whole: list[Frame], *, keep: bool) -> None:
+        """Leaves whole frames only; with `keep` the damaged file stays beside it. If it fails, nothing has changed."""
+        path = self._path(segment)
+        if keep:
+            self._forget_damaged()
+            with contextlib.suppress(OSError):  # there may be no room for both
+                shutil.copyfile(path, path.with_name(f"{path.name}.damaged"))
+        replace_file(path, b"".join(frame.raw for frame in whole))
+
+    def _leave_for_later(self, segment: Segment) -> None:
+        """A file of another user goes behind all others, so that no cursor passes it before it can be read."""
+        path = self._path(segment)
+        _logger.warning("%s may not be read. Give it to the user of the agent, and its results are sent.", path)
+        segment.number, self._next_number = self._next_number, self._next_number + 1
+        path.replace(self._path(segment))
+
+    def _forget_damaged(self) -> None:
+        for older in self._folder.glob("*.segment.damaged"):
+            shutil.rmtree(older) if older.is_dir() else older.unlink()
+
+    def _killed(self) -> str | None:
+        marker = self._folder / _RUNNING
+        if not marker.is_file():
+            return None
+        boot = marker.read_text(encoding="ascii", errors="replace")
+        return boot if re.fullmatch("[0-9A-Z]{26}", boot) else None
+
+    def _let_go(self, segment: Segment) -> None:
+        if self._active is segment:
+            self._active = None
+
+    def _path(self, segment: Segment) -> Path:
+        return self._folder / f"{segment.number:012d}-{segment.boot}.segment"
+
+
+def _write_all(descriptor: int, content: bytes, offset: int) -> None:
+    if os.pwrite(descriptor, content, offset) < len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # which the kernel says of the next write
+
+
+def _is_acknowledged(segment: Segment, cursor: Place) -> bool:
+    return segment.number < cursor.segment or (segment.number == cursor.segment and cursor.entry >= segment.count)
+
+
+def _describe(segment: Segment, frames: list[Frame]) -> None:
+    filled = [frame for frame in frames if frame.count]
+    segment.size = sum(len(frame.raw) for frame in frames)
+    segment.count = sum(frame.count for frame in filled)
+    if filled:
+        segment.seqs = filled[0].seqs[0], filled[-1].seqs[1]
+
+
+def _holes(segment: Segment, frames: list[Frame | None], *, torn_end: bool) -> list[Hole]:
+    holes, before, open_hole = [], None, False
+    for frame in frames:
+        if frame is None:
+            open_hole = True
+        elif frame.count:
+            if open_hole:
+                holes.append(Hole(segment.number, segment.boot, before, frame.seqs[0]))
+            before, open_hole = frame.seqs[1], False
+    if open_hole and not torn_end:
+        holes.append(Hole(segment.number, segment.boot, before, None))
+    return holes

@@ -1,0 +1,168 @@
+"""Requests: images that come over MQTT to be classified, each with a topic for its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from agent.errors import AgentError, BusyError
+from agent.mqtt.message import Incoming, Message, is_topic
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_MAX_WAITING = 64  # which only requests of QoS 0 reach: the broker holds back what is to be acknowledged
+_MAX_WAITING_IMAGES = 10  # of the largest size
+_MAX_JSON_PARTS = 1000
+_BUSY_S = 0.2
+_logger = logging.getLogger(__name__)
+_FORM = (
+    'A request must be the bytes of an image, or JSON such as {"image": "<base64>", "reply_to": "<topic>"}, with '
+    '"model" and "correlation" where they are wanted.'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What was understood of a request; `fault` is what was not, for the answer."""
+
+    image: bytes = b""
+    model: str | None = None
+    reply_to: str | None = None
+    correlation: bytes | None = None
+    tag: Any = None
+    fault: str | None = None
+
+
+class Requests:
+    """A request is JPEG or PNG bytes with MQTT 5's response topic and correlation data, or JSON.
+
+    `classify` makes a Result's JSON of an image and a model's name, or raises AgentError. `answer` sends.
+    `acknowledge` tells the broker that a request is done: before that it gives the request to another agent
+    if this one goes away. At most `workers` are worked on at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        classify: Callable[[bytes, str | None], Awaitable[dict[str, Any]]],
+        answer: Callable[[Message], None],
+        acknowledge: Callable[[Incoming], None],
+        own_topics: str,
+        max_bytes: int,
+        workers: int,
+    ) -> None:
+        self._classify = classify
+        self._answer = answer
+        self._acknowledge = acknowledge
+        self._own_topics = own_topics
+        self._max_bytes = max_bytes
+        self._workers = workers
+        self._waiting: asyncio.Queue[Incoming] = asyncio.Queue(_MAX_WAITING)
+        self._waiting_bytes = 0
+
+    def put(self, incoming: Incoming) -> None:
+        """A retained one is old, and would come again with every connect."""
+        if incoming.retained:
+            self._acknowledge(incoming)
+            return
+        if self._waiting.full() or self._waiting_bytes > _MAX_WAITING_IMAGES * self._max_bytes:
+            self._reply(self._understood(incoming), {"error": "Too many requests wait already. Try again later."})
+            self._acknowledge(incoming)
+            return
+        self._waiting_bytes += len(incoming.payload)
+        self._waiting.put_nowait(incoming)
+
+    async def run(self) -> None:
+        """For ever."""
+        async with anyio.create_task_group() as tasks:
+            for _ in range(self._workers):
+                tasks.start_soon(self._work)
+
+    async def _work(self) -> None:
+        while True:
+            incoming = await self._waiting.get()
+            self._waiting_bytes -= len(incoming.payload)
+            request = self._understood(incoming)
+            self._reply(request, await self._document(request))
+            self._acknowledge(incoming)
+
+    async def _document(self, request: _Request) -> dict[str, Any]:
+        if request.fault is not None:
+            return {"error": request.fault}
+        try:
+            return await self._classified(request)
+        except AgentError as error:
+            return {"error": str(error)}
+
+    async def _classified(self, request: _Request) -> dict[str, Any]:
+        """The broker waits for us, so whoever is in line for an answer over HTTP goes first."""
+        while True:
+            with contextlib.suppress(BusyError):
+                return await self._classify(request.image, request.model)
+            await asyncio.sleep(_BUSY_S)
+
+    def _reply(self, request: _Request, document: dict[str, Any]) -> None:
+        if request.reply_to is None:
+            if error := document.get("error"):
+                _logger.warning("A request over MQTT failed, and there is no topic for the answer: %s", error)
+            return
+        if request.tag is not None:
+            document = {**document, "correlation": request.tag}
+        self._answer(Message(request.reply_to, json.dumps(document).encode(), correlation=request.correlation))
+
+    def _understood(self, incoming: Incoming) -> _Request:
+        reply_to, correlation = incoming.response_topic, incoming.correlation
+        if (fault := self._unusable(reply_to)) is not None:
+            _logger.warning("A request over MQTT is ignored: %s", fault)
+            return _Request(fault=fault)
+        if len(incoming.payload) > self._max_bytes * 4 // 3 + 4096:
+            return _Request(reply_to=reply_to, correlation=correlation, fault=self._too_large())
+        if incoming.payload[:64].lstrip()[:1] != b"{":
+            return self._checked(_Request(incoming.payload, None, reply_to, correlation))
+        return self._from_json(incoming.payload, reply_to, correlation)
+
+    def _from_json(self, payload: bytes, reply_to: str | None, correlation: bytes | None) -> _Request:
+        if sum(payload.count(sign) for sign in (b"[", b"{", b",")) > _MAX_JSON_PARTS:  # it would be parsed for seconds
+            return _Request(reply_to=reply_to, correlation=correlation, fault=_FORM)
+        try:
+            document = json.loads(payload)
+        except (ValueError, RecursionError):
+            return _Request(reply_to=reply_to, correlation=correlation, fault=_FORM)
+        said = document.get("reply_to", reply_to)
+        tag, model, image = (document.get(key) for key in ("correlation", "model", "image"))
+        if (fault := self._unusable(said)) is not None:
+            return _Request(reply_to=reply_to, correlation=correlation, fault=fault)
+        request = _Request(b"", model, said, correlation, tag)
+        if not isinstance(image, str) or not isinstance(model, str | None):
+            return replace(request, fault=_FORM)
+        try:
+            return self._checked(replace(request, image=base64.b64decode(image, validate=True)))
+        except (binascii.Error, ValueError):
+            return replace(request, fault=_FORM)
+
+    def _checked(self, request: _Request) -> _Request:
+        return (
+            request if len(request.image) <= self._max_bytes else replace(request, image=b"", fault=self._too_large())
+        )
+
+    def _too_large(self) -> str:
+        return f"The image has more than {self._max_bytes} bytes. Send a smaller one or raise http.max_upload_bytes."
+
+    def _unusable(self, topic: Any) -> str | None:
+        """Whoever may ask must not speak in the agent's name, nor to the broker itself."""
+        if topic is None:
+            return None
+        if not isinstance(topic, str) or not is_topic(topic):
+            return "The topic for the answer must be a topic without + and #, and without signs that none may have."
+        if topic.startswith(("$", self._own_topics + "/", "homeassistant/")):
+            return f"The topic for the answer must not be one of $..., homeassistant/... or {self._own_topics}/..."
+        return None

@@ -1,0 +1,65 @@
+"""Retained: the newest payload of each retained topic, for a broker that missed or forgot it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.mqtt.message import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Retained:
+    """Everything is sent on every connect, and a change at once. `send` returns the acknowledgement's number.
+
+    `room` says how many messages may still be sent without an acknowledgement. One thread only.
+    """
+
+    def __init__(self, *, send: Callable[[Message], int], room: Callable[[], int]) -> None:
+        self._send = send
+        self._room = room
+        self._payloads: dict[str, bytes] = {}
+        self._unsent: dict[str, None] = {}  # a set that keeps its order
+        self._removals: dict[int, str] = {}
+        self._connected = False
+
+    def __contains__(self, topic: str) -> bool:
+        return bool(self._payloads.get(topic))
+
+    def put(self, topic: str, payload: bytes) -> None:
+        if self._payloads.get(topic) != payload:
+            self._payloads[topic] = payload
+            self.repeat(topic)
+
+    def repeat(self, topic: str) -> None:
+        """Nothing where there is nothing of that topic."""
+        if topic in self._payloads:
+            self._unsent[topic] = None
+            self.pump()
+
+    def remove(self, topic: str) -> None:
+        """The broker keeps nothing of an empty payload; remembered until it has acknowledged that."""
+        self.put(topic, b"")
+
+    def open(self) -> None:
+        self._connected = True
+        self._unsent = dict.fromkeys(self._payloads)
+        self.pump()
+
+    def pause(self) -> None:
+        self._connected = False
+        self._removals.clear()
+
+    def acknowledge(self, number: int) -> None:
+        topic = self._removals.pop(number, None)
+        if topic is not None and not self._payloads.get(topic):
+            self._payloads.pop(topic, None)
+
+    def pump(self) -> None:
+        while self._connected and self._unsent and self._room() > 0:
+            topic = next(iter(self._unsent))
+            del self._unsent[topic]
+            number = self._send(Message(topic, self._payloads[topic], retain=True))
+            if not self._payloads[topic]:
+                self._removals[number] = topic

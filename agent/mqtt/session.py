@@ -1,0 +1,228 @@
+"""Session: what goes to the broker, in which order, and what of it is yet to be acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
+
+from agent.mqtt.link.connection import Connection
+from agent.mqtt.message import Message
+from agent.mqtt.outbox.outbox import Outbox
+from agent.mqtt.retained import Retained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from agent.mqtt.link.attempt import MqttVersion
+    from agent.mqtt.link.connection import ConnectionState
+    from agent.mqtt.link.endpoint import Endpoint, Patience
+    from agent.mqtt.message import Incoming
+    from agent.mqtt.outbox.blocks import Entry
+    from agent.mqtt.outbox.disk_writer import Durability
+    from agent.mqtt.outbox.gaps import Gap
+    from agent.mqtt.outbox.outbox import OutboxStatus
+
+_WINDOW = 20
+_PASSING = 64
+_SETTLE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class MqttStatus:
+    state: ConnectionState
+    reason: str | None
+    protocol: Literal["5", "3.1.1"] | None
+    outbox: OutboxStatus
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "state": self.state,
+            "reason": self.reason,
+            "protocol": self.protocol,
+            "queued": self.outbox.messages,
+            "dropped": self.outbox.evicted,
+            "outbox_trouble": self.outbox.trouble,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where and how results wait; told in Saver."""
+
+    folder: Path
+    durability: Durability = "spill"
+    max_bytes: int = 64 << 20
+    max_age_s: float = 7 * 24 * 3600.0
+
+
+class Session:
+    """Goes on from one connection to the next. At most 20 messages are unacknowledged, and fewer if the broker asks.
+
+    `base` is where our topics are; results and gaps are of the run `boot`. `on_connected` comes when state is sent
+    and results will follow; what `on_received` gets is to be given to acknowledge().
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: Endpoint,
+        version: MqttVersion,
+        base: str,
+        boot: str,
+        storage: Storage,
+        encode_gap: Callable[[Gap], Message],
+        on_connected: Callable[[], None],
+        on_received: Callable[[Incoming], None],
+        patience: Patience | None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._base = base
+        self._encode_gap = encode_gap
+        self._on_connected = on_connected
+        self._unacknowledged: set[int] = set()
+        self._passing: deque[Message] = deque(maxlen=_PASSING)
+        self._timers: list[asyncio.TimerHandle] = []
+        self._farewell: int | None = None
+        self._gone = asyncio.Event()
+        self._heard = asyncio.Event()
+        self._connection = Connection(
+            endpoint,
+            version=version,
+            on_connected=self._connected,
+            on_disconnected=self._disconnected,
+            on_acknowledged=self._acknowledged,
+            on_received=on_received,
+            patience=patience,
+        )
+        self.retained = Retained(send=self._send, room=self._room)
+        self.outbox = Outbox(
+            folder=storage.folder,
+            boot=boot,
+            send=self._send_result,
+            announce=self._announce,
+            room=self._room,
+            backlog_room=self._backlog_room,
+            durability=storage.durability,
+            max_bytes=storage.max_bytes,
+            max_age_s=storage.max_age_s,
+        )
+
+    @property
+    def status(self) -> MqttStatus:
+        connection = self._connection
+        return MqttStatus(connection.state, connection.reason, connection.protocol, self.outbox.status)
+
+    def open(self) -> None:
+        """Begins to connect, for ever."""
+        self._connection.open()
+
+    def subscribe(self, *filters: str) -> None:
+        """Only while connected, and for this connection."""
+        self._connection.subscribe(*filters)
+
+    def unsubscribe(self, *filters: str) -> None:
+        self._connection.unsubscribe(*filters)
+
+    def acknowledge(self, incoming: Incoming) -> None:
+        self._connection.acknowledge(incoming)
+
+    def pass_on(self, message: Message, *, newest_only: bool = False) -> None:
+        """What is of no use later is not kept for later; `newest_only` takes the place of what waits for its topic."""
+        if self._connection.state == "connected":
+            if newest_only:
+                waiting = (each for each in self._passing if each.topic != message.topic)
+                self._passing = deque(waiting, maxlen=_PASSING)
+            self._passing.append(message)
+            self._pump()
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Unless the connection ends before."""
+        now_s = self._loop.time()
+        self._timers = [timer for timer in self._timers if timer.when() > now_s]
+        self._timers.append(self._loop.call_later(delay_s, call))
+
+    async def close(self, timeout_s: float) -> None:
+        """Says offline, waits for its acknowledgement and disconnects; in `timeout_s` whatever the broker does.
+
+        Then what was not acknowledged goes to the disk.
+        """
+        deadline_s = anyio.current_time() + timeout_s
+        if self._connection.state == "connected":
+            await self.outbox.settle(min(timeout_s / 3, _SETTLE_S))
+        self.outbox.stop()
+        with anyio.move_on_after((deadline_s - anyio.current_time()) / 2):
+            while self._connection.state == "connected" and self._room() <= 0:
+                self._heard.clear()
+                await self._heard.wait()
+        if self._connection.state == "connected":
+            self._farewell = self._send(presence(self._base, "offline"))
+            with anyio.move_on_after(deadline_s - anyio.current_time()):
+                await self._gone.wait()
+        await self._connection.close(timeout_s=max(0.0, deadline_s - anyio.current_time()))
+        await self.outbox.close()
+
+    @property
+    def _window(self) -> int:
+        return min(_WINDOW, self._connection.receive_maximum)
+
+    def _room(self) -> int:
+        return self._window - len(self._unacknowledged)
+
+    def _backlog_room(self) -> int:
+        """A fifth of the window is kept free for what is made now."""
+        return self._room() - self._window // 5
+
+    def _send(self, message: Message) -> int:
+        number = self._connection.publish(message)
+        self._unacknowledged.add(number)
+        return number
+
+    def _send_result(self, entry: Entry, late: bool) -> int:  # noqa: FBT001  (the outbox calls it)
+        payload = entry.payload[:-1] + b',"replayed":true}' if late else entry.payload
+        return self._send(Message(entry.topic, payload))
+
+    def _announce(self, gap: Gap) -> int:
+        return self._send(self._encode_gap(gap))
+
+    def _pump(self) -> None:
+        """State first, then what passes, then results."""
+        self.retained.pump()
+        while self._passing and self._room() > 0:
+            self._send(self._passing.popleft())
+        self.outbox.pump()
+
+    def _connected(self) -> None:
+        self._gone.clear()
+        self._send(presence(self._base, "online"))
+        self._on_connected()
+        self.retained.open()
+        self.outbox.open()
+
+    def _disconnected(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._unacknowledged.clear()
+        self._passing.clear()
+        self.retained.pause()
+        self.outbox.pause()
+        self._gone.set()
+        self._heard.set()
+
+    def _acknowledged(self, number: int, failure: str | None) -> None:
+        self._unacknowledged.discard(number)
+        self._heard.set()
+        if number == self._farewell:
+            self._gone.set()
+        self.retained.acknowledge(number)
+        self.outbox.acknowledge(number, failure)
+        self._pump()
+
+
+def presence(base: str, word: Literal["online", "offline"]) -> Message:
+    """`offline` is the last will, too."""
+    return Message(f"{base}/status", word.encode(), retain=True)

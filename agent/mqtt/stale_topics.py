@@ -1,0 +1,52 @@
+"""Leftovers: what the broker still keeps of earlier runs, of cameras and models that are gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from agent.mqtt.message import Incoming
+    from agent.mqtt.retained import Retained
+
+
+class Leftovers:
+    """Looked for once a run, by subscribing for a moment to the topics that the agent retains.
+
+    So nothing has to be stored about them. `discovery_topic` is Home Assistant's, where it is of this device.
+    """
+
+    def __init__(self, *, base: str, cameras: Collection[str], discovery_topic: str, retained: Retained) -> None:
+        self._base = base
+        self._cameras = frozenset(cameras)
+        self.discovery_topic = discovery_topic
+        self._retained = retained
+        self._classified: dict[str, set[str]] = {}
+        self._shown: set[str] = set()
+        self.discovery: bytes | None = None
+        self.filters = (
+            *(f"{base}/cameras/+/{part}" for part in ("state", "status", "enabled", "classification/+")),
+            f"{base}/models/+",
+            discovery_topic,
+        )
+
+    def take(self, incoming: Incoming) -> None:
+        """A retained message that came for one of the filters."""
+        if incoming.topic == self.discovery_topic:
+            self.discovery = incoming.payload
+            return
+        if incoming.topic in self._retained or not incoming.topic.startswith(f"{self._base}/"):
+            return
+        kind, name, *rest = incoming.topic.removeprefix(f"{self._base}/").split("/")
+        if kind == "models" or name not in self._cameras or (rest[0] == "classification" and name in self._shown):
+            self._retained.remove(incoming.topic)
+        elif rest[0] == "classification":
+            self._classified.setdefault(name, set()).add(incoming.topic)
+
+    def classified(self, camera: str, topic: str) -> None:
+        """A camera's label stands at `topic` from now on, and no more where another model's did."""
+        for other in self._classified.get(camera, set()) - {topic}:
+            self._retained.remove(other)
+        self._classified[camera] = {topic}
+        self._shown.add(camera)

@@ -1,0 +1,174 @@
+"""Classifier: preprocess, invoke, dequantise, best categories, over whatever computes the model."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from agent.classification import Category
+from agent.errors import ModelError, NotFiniteError
+from agent.runtimes.preprocessing import Preprocessor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from agent.image import Image
+    from agent.model_file.metadata import Tensor
+    from agent.model_file.settings import ModelSettings
+
+
+class Spent(NamedTuple):
+    """Milliseconds; `processor` is for how long the calling thread had one during invoke, whatever else ran."""
+
+    preprocess: float
+    invoke: float
+    processor: float
+
+
+class Classifier(ABC):
+    """One thread at a time may call classify()."""
+
+    def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], settings: ModelSettings) -> None:
+        """`settings` are the final ones: the file's own overridden by sidecars and configuration.
+
+        Raises ModelError with the cause and the remedy when the model is no image classifier or lacks labels
+        or a range for its float input.
+        """
+        self.input, self.output = _check_input(inputs), _check_output(outputs)
+        self.labels = _check_labels(settings, self.output)
+        _check_range(settings, self.input)
+        self._is_probability = settings.score == "probability"
+        _check_color(settings, self.input)
+        self._preprocess = Preprocessor.of(self.input, settings)
+
+    @property
+    def longest_side(self) -> int:
+        """Pixels; an image whose shorter side is at least this loses nothing by the resize."""
+        return max(self.input.shape[1:3])
+
+    def classify(self, image: Image, *, max_results: int, score_threshold: float) -> tuple[tuple[Category, ...], Spent]:
+        """Categories with at least `score_threshold`, best first, and what they took.
+
+        Raises ModelError when the runtime fails though the model was warmed up, NotFiniteError for NaN and infinity.
+        """
+        started = time.perf_counter()
+        tensor = self._preprocess(image)
+        invoked, processor = time.perf_counter(), time.thread_time()
+        raw = self._invoke(tensor)
+        processor, done = time.thread_time() - processor, time.perf_counter()
+        if raw.size != len(self.labels):  # a graph may decide on its shapes while it runs
+            raise ModelError(f"The model computes {raw.size} scores for {len(self.labels)} labels. Convert it again.")
+        if raw.dtype == np.float32 and not np.isfinite(raw).all():
+            raise NotFiniteError("The model answers this image with NaN or infinity. Train or convert it again.")
+        best = _best(raw, max_results)
+        categories = tuple(
+            Category(index, self.labels[index], score)
+            for index, score in zip(best.tolist(), self._scores(raw)[best].tolist(), strict=True)
+            if score >= score_threshold
+        )
+        return categories, Spent((invoked - started) * 1e3, (done - invoked) * 1e3, processor * 1e3)
+
+    @abstractmethod
+    def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Takes a tensor of the input's shape and dtype; gives the raw outputs, one a label."""
+
+    def _scores(self, raw: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        """Real values by scale x (raw - zero point), then probabilities by softmax where they are logits."""
+        scores = raw.astype(np.float32)
+        if self.output.scale:
+            scores = (scores - np.float32(self.output.zero_point)) * np.float32(self.output.scale)
+        if self._is_probability:
+            return scores
+        powers = np.exp(scores - scores.max())
+        return np.asarray(powers / powers.sum(), np.float32)
+
+
+def _best(raw: npt.NDArray[np.generic], count: int) -> npt.NDArray[np.intp]:
+    """Indices of the `count` highest outputs, highest first, the lower index first among equals."""
+    # ~ turns the order of integers round, signed or not, and NumPy sorts these by radix; dequantising keeps it.
+    falling = np.negative(raw) if raw.dtype == np.float32 else np.invert(raw)
+    order: npt.NDArray[np.intp] = falling.argsort(kind="stable")
+    return order[:count]
+
+
+def _check_input(inputs: Sequence[Tensor]) -> Tensor:
+    if len(inputs) != 1:
+        raise ModelError(_not_a_classifier(f"it has {len(inputs)} inputs instead of one image"))
+    tensor = inputs[0]
+    if tensor.dtype == "string":
+        raise ModelError(_not_a_classifier("its input is text"))
+    if len(tensor.shape) != 4 or tensor.shape[0] != 1:
+        raise ModelError(_not_a_classifier(f"its input is {_shape(tensor)}, not 1 x height x width x channels"))
+    if tensor.free_dimensions or min(tensor.shape) < 1:
+        raise ModelError("The model leaves its input size open. Fix it: edge-convert convert --input-size HxW.")
+    if tensor.shape[3] not in (1, 3):
+        if tensor.shape[1] in (1, 3):
+            raise ModelError(f"The input is {_shape(tensor)}, channels first. Convert it with channels last (NHWC).")
+        raise ModelError(_not_a_classifier(f"its input has {tensor.shape[3]} channels, not 3 (colour) or 1 (gray)"))
+    if tensor.dtype not in ("uint8", "int8", "float32"):
+        raise ModelError(f"The input is {tensor.dtype}. Convert the model with a uint8, int8 or float32 input.")
+    if tensor.dtype == "int8" and not tensor.scale:
+        raise ModelError("The int8 input states no scale. Convert the model again with full integer quantisation.")
+    return tensor
+
+
+def _check_output(outputs: Sequence[Tensor]) -> Tensor:
+    if len(outputs) != 1:
+        kind = "a detector, which finds boxes" if len(outputs) in (3, 4) else "something else"
+        raise ModelError(_not_a_classifier(f"it has {len(outputs)} outputs, so it is {kind}"))
+    output = outputs[0]
+    if sum(side > 1 for side in output.shape) > 1:
+        raise ModelError(
+            _not_a_classifier(f"its output is {_shape(output)}, a map or a list of points, not one score a label")
+        )
+    if not output.shape or max(output.shape) < 2:
+        raise ModelError(_not_a_classifier(f"its output is {_shape(output)}, not one score for each of several labels"))
+    if output.dtype == "float32" or (output.dtype in ("uint8", "int8", "int16") and output.scale):
+        return output
+    raise ModelError(
+        f"The output is {output.dtype} without one scale for all. Convert the model with float32 or quantised scores."
+    )
+
+
+def _check_labels(settings: ModelSettings, output: Tensor) -> tuple[str, ...]:
+    count = max(output.shape)
+    if not settings.labels:
+        raise ModelError(
+            f"The model names no labels for its {count} outputs. Put them into a text file beside it, one a line, "
+            "with the model's name and the ending .txt."
+        )
+    if len(settings.labels) != count:
+        raise ModelError(
+            f"There are {len(settings.labels)} labels for {count} outputs. Use the label file that belongs to the "
+            "model; a list of 1000 for 1001 outputs lacks a first line `background`."
+        )
+    return settings.labels
+
+
+def _check_range(settings: ModelSettings, tensor: Tensor) -> None:
+    channels = tensor.shape[3]
+    if any(values is not None and len(values) not in (1, channels) for values in (settings.mean, settings.std)):
+        raise ModelError(f"mean and std have three values and the input has {channels} channel. Give one of each.")
+    if tensor.dtype == "float32" and (settings.mean is None or settings.std is None):
+        raise ModelError(
+            "The input is float32 and nothing says which range it wants. Put `mean:` and `std:` into a .yaml file "
+            "beside the model: 127.5 and 127.5 for -1 to 1, 0 and 255 for 0 to 1, 0 and 1 for 0 to 255."
+        )
+
+
+def _check_color(settings: ModelSettings, tensor: Tensor) -> None:
+    if settings.color == "gray" and tensor.shape[3] == 3:
+        raise ModelError("The settings say color: gray and the input has 3 channels. Say rgb or bgr.")
+
+
+def _not_a_classifier(why: str) -> str:
+    return f"This is not an image classifier: {why}. Drop a model that gives one score for each label of an image."
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "of no fixed shape"

@@ -1,0 +1,120 @@
+"""Interpreter: the one place that chooses a TFLite runtime and translates its complaints."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agent.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.model_file.metadata import Operator
+
+# The first that is installed serves: the module, and the distribution that brings it.
+_RUNTIMES = (
+    ("ai_edge_litert.interpreter", "ai-edge-litert"),
+    ("tflite_runtime.interpreter", "tflite-runtime"),
+    ("tensorflow.lite.python.interpreter", "tensorflow"),
+)
+
+
+class Interpreter(Protocol):
+    """What the three runtimes share. One thread at a time may use an instance."""
+
+    def allocate_tensors(self) -> None: ...
+    def get_input_details(self) -> list[dict[str, Any]]: ...
+    def get_output_details(self) -> list[dict[str, Any]]: ...
+    def set_tensor(self, tensor_index: int, value: Any) -> None: ...
+    def get_tensor(self, tensor_index: int) -> Any: ...
+    def invoke(self) -> None: ...
+
+
+def runtime() -> str:
+    """The runtime in use and its version, such as `ai-edge-litert 2.3.0`; ModelError if there is none."""
+    _, distribution = _find_runtime()
+    return f"{distribution} {importlib.metadata.version(distribution)}"
+
+
+def open_interpreter(content: bytes, *, threads: int) -> Interpreter:
+    """An interpreter with its tensors allocated, over bytes in memory.
+
+    Never over a path: the runtimes map a path into memory, and overwriting that file then kills the process
+    with SIGBUS. Raises ModelError with the remedy when the runtime refuses the model.
+    """
+    make = import_runtime().Interpreter
+    with complaints_translated():
+        interpreter: Interpreter = make(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+def import_runtime() -> Any:
+    """The module of the runtime in use; ModelError if there is none."""
+    module, _ = _find_runtime()
+    return importlib.import_module(module)
+
+
+@contextmanager
+def complaints_translated() -> Iterator[None]:
+    """Raises ModelError with the remedy for what an interpreter raises; some faults show in invoke() only."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(_in_plain_words(str(error))) from error
+    except MemoryError as error:
+        raise ModelError("The model needs more memory than is free on this device. Drop a smaller model.") from error
+
+
+def _find_runtime() -> tuple[str, str]:
+    for module, distribution in _RUNTIMES:
+        if importlib.util.find_spec(module.partition(".")[0]) is not None:
+            return module, distribution
+    raise ModelError("No TFLite runtime is installed. Install one: pip install ai-edge-litert.")
+
+
+def _in_plain_words(complaint: str) -> str:
+    complaint = " ".join(complaint.split())
+    if too_new := re.search(r"opcode '?(\w+)'? version '?(\d+)'?", complaint):
+        return (
+            f"The operator {too_new[1]} version {too_new[2]} is newer than this runtime ({runtime()}). "
+            "Update the runtime, or convert the model for this one: edge-convert convert --target."
+        )
+    if custom := re.search(r"unresolved custom op: (\S+)", complaint):
+        return unknown_operator(custom[1].rstrip("."))
+    if "Select TensorFlow op" in complaint:
+        return unknown_operator("Flex")
+    complaint = complaint[:300].rstrip(".")
+    return f"The runtime ({runtime()}) refuses the model: {complaint}. Convert it again from its SavedModel."
+
+
+def unknown_operator(name: str) -> str:
+    """Why a model with the custom operator `name` cannot run here, and what to do."""
+    if name == "edgetpu-custom-op":
+        return (
+            "The model is compiled for the Coral Edge TPU and runs on nothing else. "
+            "Drop the .tflite from which it was compiled (the name without _edgetpu)."
+        )
+    if name.startswith("Flex"):
+        return (
+            f"The model needs TensorFlow's own operators ({name}), which no TFLite runtime has. "
+            "Convert it again with TensorFlow Lite's builtin operators only."
+        )
+    return f"The model has the custom operator {name}, which this runtime does not know. Convert it without."
+
+
+def operator_name(operator: Operator) -> str:
+    """As TensorFlow's schema calls it; by its number where no runtime here knows the name."""
+    if operator.custom:
+        return operator.custom
+    number = f"builtin {operator.code}"
+    try:
+        from ai_edge_litert.schema_py_generated import BuiltinOperator  # noqa: PLC0415  (a long module)
+    except ImportError:  # tflite-runtime has no list of names
+        return number
+    return next((name for name, code in vars(BuiltinOperator).items() if code == operator.code), number)

@@ -1,0 +1,142 @@
+"""Preprocessing: an image of any size becomes the tensor that a model was trained on."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, TypeAlias
+
+import cv2
+import numpy as np
+
+from agent.image import Color, Image
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from agent.model_file.metadata import Tensor
+    from agent.model_file.settings import ModelSettings, Resize
+
+    Array: TypeAlias = npt.NDArray[np.generic]
+
+_WHOLE = np.ones(1, np.float32)
+
+
+class Preprocessor:
+    """Resizes, orders the colours and normalises or quantises; has no state, so any thread may use it.
+
+    A uint8 pixel can only become one of 256 values a channel, so everything after the resize is one table:
+    none for a uint8 input (it takes raw pixels), (pixel - mean) / std for float32, and that quantised by the
+    tensor's scale and zero point for int8 (pixel - 128 where no mean and std are known).
+    """
+
+    def __init__(
+        self,
+        tensor: Tensor,
+        *,
+        mean: tuple[float, ...] | None,
+        std: tuple[float, ...] | None,
+        color: Color,
+        resize: Resize,
+    ) -> None:
+        _, self._height, self._width, _ = tensor.shape
+        self._color = color
+        self._resize = resize
+        self._table = _table(tensor, mean, std)
+
+    @classmethod
+    def of(cls, tensor: Tensor, settings: ModelSettings) -> Preprocessor:
+        """As `settings` say: one channel is gray, three are RGB where nothing says otherwise; stretched likewise."""
+        color: Color = "gray" if tensor.shape[3] == 1 else settings.color or "rgb"
+        return cls(tensor, mean=settings.mean, std=settings.std, color=color, resize=settings.resize or "stretch")
+
+    def __call__(self, image: Image) -> Array:
+        """A 1 x height x width x channels tensor of the model's dtype."""
+        fitted = self._fit(image).to_color(self._color).pixels
+        values: Array = fitted if self._table is None else cv2.LUT(fitted, self._table)
+        return values.reshape(1, self._height, self._width, -1)
+
+    def _fit(self, image: Image) -> Image:
+        if self._resize == "crop":
+            image = _crop_to_ratio(image, self._width / self._height)
+        if self._resize == "pad":
+            return self._pad(image)
+        return resize_antialiased(image, self._width, self._height)
+
+    def _pad(self, image: Image) -> Image:
+        factor = min(self._width / image.width, self._height / image.height)
+        width, height = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+        small = resize_antialiased(image, width, height)
+        left, top = (self._width - width) // 2, (self._height - height) // 2
+        right, bottom = self._width - width - left, self._height - height - top
+        return Image(cv2.copyMakeBorder(small.pixels, top, bottom, left, right, cv2.BORDER_CONSTANT), image.color)
+
+
+def resize_antialiased(image: Image, width: int, height: int) -> Image:
+    """Bilinear, and antialiased where it shrinks, as Pillow's and most training code's resize is.
+
+    Plain bilinear reads four pixels an output and so skips most of a large image: a person 6 times larger than
+    the input scored 0.28 instead of 0.89. Each side is halved (OpenCV's fastest path) while it stays a quarter
+    above the target, what is left is smoothed by a kernel as wide as the remaining step, then interpolated.
+    """
+    pixels = image.pixels
+    while True:
+        halved = (
+            _halve(image_width := pixels.shape[1], width),
+            _halve(image_height := pixels.shape[0], height),
+        )
+        if halved == (image_width, image_height):
+            break
+        pixels = cv2.resize(pixels, halved)
+    across, down = image_width / width, image_height / height
+    if across > 1 or down > 1:
+        kernels = _smoothing(across), _smoothing(down)
+        pixels = cv2.sepFilter2D(pixels, -1, *kernels, borderType=cv2.BORDER_REPLICATE)
+    if (image_width, image_height) != (width, height):
+        pixels = cv2.resize(pixels, (width, height))
+    return Image(pixels, image.color)
+
+
+def _halve(side: int, target: int) -> int:
+    return side // 2 if side >= 2.5 * target else side
+
+
+@functools.lru_cache(maxsize=256)
+def _smoothing(step: float) -> npt.NDArray[np.float32]:
+    """A triangle that reaches `step` pixels to each side.
+
+    Below 2.25 it is three taps, for which OpenCV has a faster path: those that, with the interpolation after
+    them, have the triangle's variance (step² / 6), or 1-2-1, beyond which three taps no longer antialias.
+    """
+    if step <= 1:
+        return _WHOLE
+    if step < 2.25:
+        side = min((step * step - 1) / 12, 0.25)
+        return np.array([side, 1 - 2 * side, side], np.float32)
+    reach = math.ceil(step) - 1
+    taps = 1 - np.abs(np.arange(-reach, reach + 1, dtype=np.float32)) / np.float32(step)
+    return np.asarray(taps / taps.sum(), np.float32)
+
+
+def _crop_to_ratio(image: Image, ratio: float) -> Image:
+    width, height = min(1.0, image.height * ratio / image.width), min(1.0, image.width / ratio / image.height)
+    return image.crop(((1 - width) / 2, (1 - height) / 2, (1 + width) / 2, (1 + height) / 2))
+
+
+def _table(
+    tensor: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> npt.NDArray[np.generic] | None:
+    """1 x 256 (x channels where mean or std differ between them) values for the pixels 0 to 255."""
+    if tensor.dtype == "uint8":
+        return None
+    pixels = np.arange(256, dtype=np.float32)
+    if mean is None or std is None:
+        return (pixels - 128).astype(np.int8).reshape(1, 256)
+    channels = max(len(mean), len(std))
+    normalized = (pixels[:, None] - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    shape = (1, 256, channels) if channels > 1 else (1, 256)
+    if tensor.dtype == "float32":
+        return normalized.reshape(shape)
+    quantized = np.round(normalized / np.float32(tensor.scale) + tensor.zero_point)
+    clipped: Array = np.clip(quantized, -128, 127).astype(np.int8).reshape(shape)
+    return clipped

@@ -1,0 +1,46 @@
+"""TFLite: a classifier over one interpreter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agent.errors import ModelError
+from agent.runtimes.classifier import Classifier
+from agent.runtimes.interpreter import complaints_translated, open_interpreter, unknown_operator
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from agent.model_file.metadata import ModelFile
+    from agent.model_file.settings import ModelSettings
+
+
+class TFLiteClassifier(Classifier):
+    """One interpreter with what it takes to use it."""
+
+    def __init__(self, model: ModelFile, settings: ModelSettings, *, threads: int) -> None:
+        """Raises ModelError, as Classifier does, and when the runtime refuses the model."""
+        for operator in model.operators:
+            if operator.custom and (operator.custom.startswith("Flex") or operator.custom == "edgetpu-custom-op"):
+                raise ModelError(unknown_operator(operator.custom))
+        super().__init__(model.inputs, model.outputs, settings)
+        self._interpreter = open_interpreter(model.content, threads=threads)
+        with complaints_translated():
+            self._input_index = self._interpreter.get_input_details()[0]["index"]
+            self._output_index = self._interpreter.get_output_details()[0]["index"]
+
+    def warm_up(self, invokes: int = 3) -> None:
+        """Runs the model on black so that the first real image does not pay for packing weights. ModelError."""
+        with complaints_translated():
+            tensor = np.zeros(self.input.shape, self.input.dtype)
+        for _ in range(invokes):
+            self._invoke(tensor)
+
+    def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        with complaints_translated():
+            self._interpreter.set_tensor(self._input_index, tensor)
+            self._interpreter.invoke()
+            raw: npt.NDArray[np.generic] = self._interpreter.get_tensor(self._output_index).reshape(-1)
+            return raw

@@ -1,0 +1,96 @@
+"""Comparison: a finished file and its source, side by side, as subjects of an evaluation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.model_file.metadata import ADDITIONS, read_model_file
+from agent.model_file.settings import ModelSettings, check_settings, final_settings
+from agent.runtimes.interpreter import runtime
+from agent.runtimes.tflite import TFLiteClassifier
+from converter.errors import ConversionError, SourceError
+from converter.evaluation.evaluation import Subject, evaluate, percent
+from converter.host import device_name
+from converter.images.image_folder import left_out_note, list_images
+from converter.source.source import SourceClassifier, image_function, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agent.model_file.metadata import ModelFile
+    from converter.evaluation.evaluation import Evaluation
+    from converter.progress import Track
+    from converter.source.source import ImageFunction
+
+
+def finished_subject(content: bytes, name: str) -> Subject:
+    """The bytes of a .tflite as the agent would serve them, on one thread; ModelError where it would not."""
+    file = read_model_file(content)
+    return _subject(file, file.settings, name)
+
+
+def source_subject(function: ImageFunction, settings: ModelSettings) -> Subject:
+    """`settings` are what the source was trained with, `score` what its finished file ends in."""
+    classifier = SourceClassifier(function, settings)
+    return Subject(function.source.path.name, device_name(), function.source.size_bytes, classifier)
+
+
+def compare(
+    path: Path, images: Path, *, source: Path | None, signature: str | None, track: Track
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """Evaluate a file on disk on a folder, alone or against the model it was made from; with notes for the user."""
+    folder = list_images(images)
+    file = _read(path)
+    settings = final_settings(path, own=file.settings, given=ModelSettings())
+    model = _subject(file, settings, path.name)
+    made_of, notes = _source_of(file, settings, source, signature) if source is not None else (None, ())
+    (evaluation,) = evaluate([model], folder, source=made_of, track=track)
+    if evaluation.broken is not None:
+        raise ConversionError(evaluation.broken)
+    return evaluation, (*notes, *evaluation_notes(evaluation))
+
+
+def evaluation_notes(evaluation: Evaluation) -> Iterator[str]:
+    """Sentences on what the figures leave out, or stand on."""
+    if evaluation.left_out:
+        yield left_out_note("images", evaluation.left_out)
+    if evaluation.source_guesses:
+        yield (
+            f"The source itself is right on {percent(evaluation.source_top1)} only, as guessing would be: "
+            "check --mean, --std, --color and the order of the labels."
+        )
+
+
+def _source_of(
+    file: ModelFile, settings: ModelSettings, path: Path, signature: str | None
+) -> tuple[Subject, tuple[str, ...]]:
+    """The model at `path`, fed as `file` says that its source was; with a note where it is another one."""
+    origin = _stated(file, "source")
+    source = open_source(path)
+    noted = origin.get("signature")
+    key = signature or (noted if isinstance(noted, str) and noted in source.calls else None)
+    _, height, width, _ = file.inputs[0].shape
+    function = image_function(source, key=key, size=(height, width))
+    fed = settings.overridden_by(check_settings(_stated(file, "fed"), where=ADDITIONS))
+    same = origin.get("sha256") in (None, source.sha256)
+    return source_subject(function, fed), () if same else (f"The file was made from another model than {path}.",)
+
+
+def _stated(file: ModelFile, key: str) -> dict[str, Any]:
+    """One part of what edge-convert noted in `file`; empty in a file of another's making."""
+    part = (file.provenance or {}).get(key)
+    return part if isinstance(part, dict) else {}
+
+
+def _read(path: Path) -> ModelFile:
+    try:
+        return read_model_file(path.read_bytes())
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _subject(file: ModelFile, settings: ModelSettings, name: str) -> Subject:
+    classifier = TFLiteClassifier(file, settings, threads=1)
+    classifier.warm_up()
+    return Subject(name, f"{runtime()}, 1 thread", len(file.content), classifier)

@@ -1,0 +1,363 @@
+"""Evaluation: what models answer on a folder of images, against its labels and against one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from agent.errors import NotFiniteError
+from converter.errors import ImagesError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from agent.image import Image
+    from agent.runtimes.classifier import Classifier
+    from converter.images.image_folder import FoundImage, ImageFolder
+    from converter.progress import Track
+
+    Floats: TypeAlias = npt.NDArray[np.float32]
+    Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model to evaluate: `name` for people, `ran_on` the runtime or device, `size_bytes` on disk."""
+
+    name: str
+    ran_on: str
+    size_bytes: int
+    classifier: Classifier
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model said of n images: `scores` n x labels, 0 to 1; `invoke_ms` one an image."""
+
+    name: str
+    ran_on: str
+    size_bytes: int
+    scores: Floats
+    invoke_ms: Floats
+
+    @cached_property
+    def best(self) -> Ints:
+        best: Ints = self.scores.argmax(axis=1)
+        return best
+
+    def accuracy(self, truth: Ints, *, among: int) -> float:
+        """The share of images whose true class is among the `among` best scores; ties count by index."""
+        order = (-self.scores).argsort(axis=1, kind="stable")[:, :among]
+        return float((order == truth[:, None]).any(axis=1).mean())
+
+    def confusion(self, truth: Ints) -> Ints:
+        """Counts, labels x labels: rows are the true class, columns the answer."""
+        count = self.scores.shape[1]
+        table = np.zeros((count, count), np.int64)
+        np.add.at(table, (truth, self.best), 1)
+        return table
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One value a class: `images` of it, `answers` with it; precision, recall and F1, 0 where nothing was right."""
+
+    images: Ints
+    answers: Ints
+    precision: Floats
+    recall: Floats
+    f1: Floats
+
+    @property
+    def occurring(self) -> Ints:
+        """Indices of the classes that occur, in the folder or among the answers."""
+        return np.flatnonzero(self.images + self.answers)
+
+    @property
+    def macro_f1(self) -> float:
+        return float(self.f1[self.occurring].mean())
+
+
+def class_figures(confusion: Ints) -> ClassFigures:
+    right = confusion.diagonal().astype(np.float32)
+    images, answers = confusion.sum(axis=1), confusion.sum(axis=0)
+    return ClassFigures(
+        images=images,
+        answers=answers,
+        precision=right / np.maximum(answers, 1),
+        recall=right / np.maximum(images, 1),
+        f1=2 * right / np.maximum(images + answers, 1),
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`truth` holds one index into `labels` an image: by its folder, or, where `labelled` is False, by the source.
+
+    `answers` has the finished model last and, if there is one, its source first.
+    """
+
+    folder: ImageFolder
+    labels: tuple[str, ...]
+    images: tuple[FoundImage, ...]
+    left_out: tuple[str, ...]
+    labelled: bool
+    truth: Ints
+    answers: tuple[Answers, ...]
+
+    @property
+    def model(self) -> Answers:
+        return self.answers[-1]
+
+    @property
+    def source(self) -> Answers | None:
+        return self.answers[0] if len(self.answers) > 1 else None
+
+    @property
+    def drop(self) -> float:
+        """By how much the top-1 accuracy of the model is below its source's; 0 without one."""
+        if self.source is None:
+            return 0.0
+        lost = self.source.accuracy(self.truth, among=1) - self.model.accuracy(self.truth, among=1)
+        return round(lost, 9)  # 0.9 - 0.89 is a little more than 0.01
+
+    @property
+    def broken(self) -> str | None:
+        """Which model answers which image with no number, in a sentence; then no figure means anything."""
+        for answers in self.answers:
+            images = np.flatnonzero(~np.isfinite(answers.scores).all(axis=1))
+            if images.size:
+                image = self.folder.name_of(self.images[images[0]])
+                return f"{answers.name} answers {len(images)} images, {image} first, with what is no number (NaN)."
+        return None
+
+    @property
+    def source_top1(self) -> float | None:
+        return None if self.source is None else self.source.accuracy(self.truth, among=1)
+
+    @property
+    def source_guesses(self) -> bool:
+        """Whether the source is hardly righter than one that always gives the most frequent class."""
+        if self.source_top1 is None or not self.labelled or len(np.unique(self.truth)) < 2:
+            return False
+        most_frequent = float(np.bincount(self.truth).max() / len(self.truth))
+        return self.source_top1 <= most_frequent + 0.1 * (1 - most_frequent)
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of images to which both give the same best answer."""
+        return None if self.source is None else float((self.source.best == self.model.best).mean())
+
+    @property
+    def changed(self) -> tuple[int, ...]:
+        """Numbers of the images whose best answer changed, those of which the source was surest first."""
+        if self.source is None:
+            return ()
+        numbers = np.flatnonzero(self.source.best != self.model.best)
+        surest = self.source.scores[numbers, self.source.best[numbers]]
+        return tuple(numbers[np.argsort(-surest, kind="stable")].tolist())
+
+    @property
+    def largest_difference(self) -> tuple[float, int, int] | None:
+        """The largest difference between two scores, and the image and the label where it is."""
+        if self.source is None:
+            return None
+        differences = np.abs(self.source.scores - self.model.scores)
+        image, label = np.unravel_index(differences.argmax(), differences.shape)
+        return float(differences[image, label]), int(image), int(label)
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in a sentence or two."""
+        count = len(self.images)
+        images = f"{count} {'labelled ' if self.labelled else ''}image{'' if count == 1 else 's'}"
+        if not self.labelled:
+            return (
+                f"On {images} the finished model gives the same answer as the source on {percent(self.agreement)}. "
+                "There were no class folders, so the source's answers stand in for the truth."
+            )
+        verdict = f"On {images} the finished model is right on {percent(self.model.accuracy(self.truth, among=1))}"
+        if self.source is None:
+            return f"{verdict}."
+        return (
+            f"{verdict}, the source on {percent(self.source_top1)}: {_points(self.drop)}; "
+            f"both give the same answer on {percent(self.agreement)}."
+        )
+
+    @cached_property
+    def figures(self) -> tuple[dict[str, Any], ...]:
+        """What each model comes to in a few numbers, as JSON, in the order of `answers`."""
+        return tuple(
+            {
+                "name": answers.name,
+                "ran_on": answers.ran_on,
+                "bytes": answers.size_bytes,
+                "top1": answers.accuracy(self.truth, among=1),
+                "top5": answers.accuracy(self.truth, among=5),
+                "macro_f1": class_figures(answers.confusion(self.truth)).macro_f1,
+                "invoke_ms": {
+                    "median": round(float(np.median(answers.invoke_ms)), 3),
+                    "p95": round(float(np.percentile(answers.invoke_ms, 95)), 3),
+                },
+            }
+            for answers in self.answers
+        )
+
+    def with_size(self, size_bytes: int) -> Evaluation:
+        """The same of a finished model that has become `size_bytes` large."""
+        return replace(self, answers=(*self.answers[:-1], replace(self.model, size_bytes=size_bytes)))
+
+    def summary(self) -> dict[str, Any]:
+        """The figures that fit into the model file itself."""
+        difference = self._largest_difference_to_json() or {}
+        models = [{name: model[name] for name in ("top1", "top5", "macro_f1")} for model in self.figures]
+        return {
+            "images": len(self.images),
+            "labelled": self.labelled,
+            "drop": round(self.drop, 6),
+            "agreement": self.agreement,
+            "largest_score_difference": {name: difference.get(name) for name in ("value", "label")},
+            **dict(zip(("source", "model"), models, strict=True)),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "folder": str(self.folder.root),
+            "images": len(self.images),
+            "labelled": self.labelled,
+            "left_out": list(self.left_out),
+            "labels": list(self.labels),
+            "models": [
+                figures | self._details(answers) for figures, answers in zip(self.figures, self.answers, strict=True)
+            ],
+            "drop": round(self.drop, 6),
+            "agreement": self.agreement,
+            "largest_score_difference": self._largest_difference_to_json(),
+            "changed": [self._changed_to_json(number) for number in self.changed],
+        }
+
+    def _details(self, answers: Answers) -> dict[str, Any]:
+        confusion = answers.confusion(self.truth)
+        figures = class_figures(confusion)
+        return {
+            "classes": [
+                {
+                    "label": self.labels[index],
+                    "images": int(figures.images[index]),
+                    "precision": float(figures.precision[index]),
+                    "recall": float(figures.recall[index]),
+                    "f1": float(figures.f1[index]),
+                }
+                for index in figures.occurring.tolist()
+            ],
+            "confusion": [
+                {"true": self.labels[true], "answer": self.labels[answer], "images": int(confusion[true, answer])}
+                for true, answer in np.argwhere(confusion).tolist()
+            ],
+        }
+
+    def _largest_difference_to_json(self) -> dict[str, Any] | None:
+        if self.largest_difference is None:
+            return None
+        difference, image, label = self.largest_difference
+        return {"value": difference, "image": self.folder.name_of(self.images[image]), "label": self.labels[label]}
+
+    def _changed_to_json(self, number: int) -> dict[str, Any]:
+        answers = {
+            role: {"label": self.labels[best := int(model.best[number])], "score": float(model.scores[number, best])}
+            for role, model in zip(("source", "model"), self.answers, strict=True)
+        }
+        true = {"true": self.labels[self.truth[number]]} if self.labelled else {}
+        return {"image": self.folder.name_of(self.images[number]), **true, **answers}
+
+
+def evaluate(
+    models: Sequence[Subject], folder: ImageFolder, *, source: Subject | None = None, track: Track
+) -> tuple[Evaluation, ...]:
+    """Classify every image with every model, and each once with the `source` of all: one Evaluation a model.
+
+    All go through the agent's classifier. Raises ImagesError when no image decodes or a sub-folder is called
+    like no label, ModelError when a runtime fails.
+    """
+    labels = models[0].classifier.labels
+    truth = folder.truth(labels)
+    if truth is None and source is None:
+        raise ImagesError(
+            f"{folder.root} has no class folders, so nothing says which answers are right: make one folder a class, "
+            "or compare with the source, --source SAVED_MODEL."
+        )
+    images, left_out, answers = _classify([source, *models] if source else models, folder, track)
+    indices = dict(zip(folder.images, truth, strict=True)) if truth is not None else {}
+    return tuple(
+        Evaluation(
+            folder=folder,
+            labels=labels,
+            images=images,
+            left_out=left_out,
+            labelled=truth is not None,
+            truth=answers[0].best if truth is None else np.asarray([indices[image] for image in images]),
+            answers=(answers[0], answer) if source else (answer,),
+        )
+        for answer in answers[1 if source else 0 :]
+    )
+
+
+def _classify(
+    subjects: Sequence[Subject], folder: ImageFolder, track: Track
+) -> tuple[tuple[FoundImage, ...], tuple[str, ...], list[Answers]]:
+    """The images that can be read, why the others cannot, and what each subject says of the first."""
+    images: list[FoundImage] = []
+    left_out: list[str] = []
+    rows: list[list[tuple[Floats, float]]] = [[] for _ in subjects]
+    smallest_side = subjects[-1].classifier.longest_side
+    sought = track(folder.images, "Evaluating")
+    for found, image in folder.decode(sought, smallest_side=smallest_side, left_out=left_out):
+        images.append(found)
+        for row, subject in zip(rows, subjects, strict=True):
+            row.append(_all_scores(subject.classifier, image))
+    if not images:
+        raise ImagesError(f"None of the {len(left_out)} images of {folder.root} can be read: {left_out[0]}")
+    answers = [_answers(subject, row) for subject, row in zip(subjects, rows, strict=True)]
+    return tuple(images), tuple(left_out), answers
+
+
+def percent(share: float | None) -> str:
+    """With one decimal; 100.0 % is said of all of them only. Empty for None."""
+    if share is None:
+        return ""
+    return "over 99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
+
+
+def _points(drop: float) -> str:
+    points = abs(100 * drop)
+    if points < 1e-6:
+        return "nothing lost"
+    return f"{'under 0.1' if points < 0.05 else f'{points:.1f}'} points {'lost' if drop > 0 else 'gained'}"
+
+
+def _all_scores(classifier: Classifier, image: Image) -> tuple[Floats, float]:
+    """Every score, each NaN where the model gives one that is no number; and the time of the invoke."""
+    count = len(classifier.labels)
+    scores = np.full(count, np.nan, np.float32)
+    try:
+        categories, spent = classifier.classify(image, max_results=count, score_threshold=-np.inf)
+    except NotFiniteError:
+        return scores, np.nan
+    for category in categories:
+        scores[category.index] = category.score
+    return scores, spent.invoke
+
+
+def _answers(subject: Subject, row: Sequence[tuple[Floats, float]]) -> Answers:
+    return Answers(
+        name=subject.name,
+        ran_on=subject.ran_on,
+        size_bytes=subject.size_bytes,
+        scores=np.stack([scores for scores, _ in row]),
+        invoke_ms=np.asarray([invoke_ms for _, invoke_ms in row], np.float32),
+    )

@@ -1,0 +1,80 @@
+"""Calibration: the user's images, prepared as the device prepares them, from which ranges are measured."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from agent.image import Image
+from agent.runtimes.preprocessing import Preprocessor
+from converter.errors import ImagesError
+from converter.images.image_folder import left_out_note
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from agent.model_file.metadata import Tensor
+    from agent.model_file.settings import ModelSettings
+    from converter.images.image_folder import ImageFolder
+    from converter.progress import Track
+
+    Array: TypeAlias = npt.NDArray[np.generic]
+
+_MOST = 200
+_FEWEST = 10
+_ENOUGH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """At least ten images of the model's size; `notes` are sentences for the user."""
+
+    images: tuple[Image, ...]
+    notes: tuple[str, ...]
+
+    def representative(self, tensor: Tensor, settings: ModelSettings) -> Iterator[list[Array]]:
+        """One float32 tensor an image, as TensorFlow wants a representative dataset.
+
+        The first has the darkest and the brightest pixel put in its corner: so the quantised input spans what
+        pixels can be, not what these happen to be, and a raw uint8 pixel is the quantised value.
+        """
+        prepare = Preprocessor.of(replace(tensor, dtype="float32"), settings)
+        for number, image in enumerate(self.images):
+            pixels = np.array(prepare(image))
+            if number == 0:
+                ends = [prepare(Image(np.full_like(image.pixels, value), image.color)) for value in (0, 255)]
+                pixels[0, 0, 0, 0], pixels[0, 0, 1, 0] = np.min(ends), np.max(ends)
+            yield [pixels]
+
+
+def calibrate(folder: ImageFolder, tensor: Tensor, settings: ModelSettings, *, track: Track) -> Calibration:
+    """Sample up to 200 images evenly over the classes; the same at every call.
+
+    Raises ImagesError when fewer than ten decode.
+    """
+    fit = Preprocessor.of(replace(tensor, dtype="uint8"), settings)
+    images: list[Image] = []
+    unreadable: list[str] = []
+    sample = track(list(itertools.islice(folder.evenly_over_classes(), _MOST)), "Reading calibration images")
+    for _, image in folder.decode(sample, smallest_side=max(tensor.shape[1:3]), left_out=unreadable):
+        pixels = fit(image)[0]
+        gray = pixels.shape[2] == 1
+        images.append(Image(pixels[:, :, 0] if gray else pixels, "gray" if gray else settings.color or "rgb"))
+    return Calibration(tuple(images), tuple(_notes(folder, len(images), unreadable)))
+
+
+def _notes(folder: ImageFolder, count: int, unreadable: list[str]) -> Iterator[str]:
+    if unreadable:
+        yield left_out_note("calibration images", unreadable)
+    if count < _FEWEST:
+        raise ImagesError(
+            f"{folder.root} has {count} images that can be read; at least {_FEWEST} are needed to measure ranges from, "
+            f"and 100 or more of what the camera will see are better." + (f" {unreadable[0]}" if unreadable else "")
+        )
+    if count < _ENOUGH:
+        yield f"Only {count} calibration images: the ranges are surer with 100 or more."

@@ -1,0 +1,140 @@
+"""Golden samples: the user's images that a finished file carries, for each device to answer before it serves."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import cv2
+
+from agent.image import Image, decode
+from agent.model_file.golden import ask_golden, read_golden
+from converter.errors import ConversionError, ImagesError, UsageError
+from converter.images.image_folder import left_out_note, list_images
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from agent.runtimes.classifier import Classifier
+    from converter.images.image_folder import ImageFolder
+    from converter.progress import Track
+
+_MOST = 20
+_SMALL_BYTES = 16 << 10
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """What is packed: `files` by name, each JPEG or PNG, with its label; `notes` are sentences for the user."""
+
+    tolerance: float
+    files: Mapping[str, bytes] = field(repr=False)
+    labels: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """What agent.model_file.golden reads."""
+        samples = [{"file": file, "label": label} for file, label in zip(self.files, self.labels, strict=True)]
+        return {"tolerance": self.tolerance, "samples": samples}
+
+
+def golden_folder(path: Path) -> ImageFolder:
+    """Raises UsageError for a flat folder, ImagesError as list_images() does."""
+    folder = list_images(path)
+    if not folder.class_names:
+        raise UsageError(
+            f"--golden {path} has no class folders, so nothing says what each image shows: make one folder a class."
+        )
+    return folder
+
+
+def choose_golden(folder: ImageFolder, source: Classifier, *, tolerance: float, track: Track) -> Golden:
+    """Up to 20 images, evenly over the classes, of which the source answers each as its folder says.
+
+    One that the source itself gets wrong would have every device refuse the file. Raises ImagesError when fewer than
+    half are left, ModelError when the source answers with no number.
+    """
+    unreadable: list[str] = []
+    wrong: list[str] = []
+    files: dict[str, bytes] = {}
+    labels: list[str] = []
+    images = list(itertools.islice(_readable(folder, source, unreadable), _MOST))
+    for name, label, content in track(images, "Choosing golden samples"):
+        said = _answer(content, source)
+        if said == label:
+            files[f"golden/{len(files) + 1:04}{_suffix(content)}"] = content
+            labels.append(label)
+        else:
+            wrong.append(f"{name} gave {said}")
+    if not images:
+        raise ImagesError(f"None of the images of {folder.root} can be read: {unreadable[0]}")
+    if 2 * len(files) < len(images):
+        raise ImagesError(
+            f"Of {len(images)} golden samples from {folder.root} the source answers {len(files)} as their folders say "
+            f"({wrong[0]}): check the images and their folders, --mean, --std, --color and the order of the labels."
+        )
+    return Golden(tolerance, files, tuple(labels), tuple(_notes(unreadable, wrong)))
+
+
+def check_packed(content: bytes, classifier: Classifier) -> None:
+    """Raises ConversionError when the finished file itself does not answer its golden samples as they say."""
+    golden = read_golden(content)
+    answers = ask_golden(golden, classifier) if golden is not None else None
+    if answers is not None and answers.fails:
+        raise ConversionError(
+            f"{answers.verdict} The source answered each as the file says, so every device would refuse this one. Try "
+            "more calibration images like these, another scheme, or more --golden-tolerance."
+        )
+
+
+def _readable(folder: ImageFolder, source: Classifier, unreadable: list[str]) -> Iterator[tuple[str, str, bytes]]:
+    """Name, label and packed form of each image that can be read, one of each class in turn."""
+    truth = dict(zip(folder.images, folder.truth(source.labels) or (), strict=True))
+    images = folder.evenly_over_classes()
+    side = source.longest_side
+    for found, image in folder.decode(images, smallest_side=side, left_out=unreadable):
+        yield folder.name_of(found), source.labels[truth[found]], _encoded(_fitted(image, side))
+
+
+def _fitted(image: Image, side: int) -> Image:
+    """At most twice the model's side in length, but never so small that the model's own resize would enlarge it."""
+    longest, shortest = max(image.height, image.width), min(image.height, image.width)
+    scale = max(2 * side / longest, side / shortest)
+    if scale >= 1:
+        return image
+    size = (round(image.width * scale), round(image.height * scale))
+    return Image(cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA), image.color)
+
+
+def _encoded(image: Image) -> bytes:
+    """As PNG, which every decoder gives back exactly, unless that is large."""
+    pixels = image.to_color("bgr").pixels
+    content: bytes = cv2.imencode(".png", pixels)[1].tobytes()
+    if len(content) > _SMALL_BYTES:
+        content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+    return content
+
+
+def _answer(content: bytes, source: Classifier) -> str:
+    """Of the bytes as they are packed, decoded as the agent decodes them."""
+    image = decode(content, smallest_side=source.longest_side)
+    (best,), _ = source.classify(image, max_results=1, score_threshold=-math.inf)
+    return best.label
+
+
+def _suffix(content: bytes) -> str:
+    return ".jpg" if content.startswith(b"\xff\xd8\xff") else ".png"
+
+
+def _notes(unreadable: list[str], wrong: list[str]) -> Iterator[str]:
+    if unreadable:
+        yield left_out_note("golden samples", unreadable)
+    if wrong:
+        yield (
+            f"{len(wrong)} golden samples were left out, since the source itself answers otherwise: "
+            f"{'; '.join(wrong[:3])}."
+        )

@@ -1,0 +1,279 @@
+"""Report: an evaluation as one HTML page that needs nothing else, and the same figures as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+from xml.etree.ElementTree import Element, tostring
+
+import numpy as np
+
+from converter.evaluation.evaluation import class_figures, percent
+from converter.output import write_whole
+from converter.report.charts import STYLE, bars, clip, confusion_chart, element, scatter_chart, thumbnail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from converter.evaluation.evaluation import Answers, ClassFigures, Evaluation
+
+    Ints: TypeAlias = npt.NDArray[np.int64]
+
+_MOST_CLASSES_CONFUSED = 30
+_MOST_BARS = 40
+_MOST_POINTS = 2000
+_MOST_THUMBNAILS = 48
+_MOST_LEFT_OUT = 200
+_ROLES = {"source": "Source", "model": "Finished model"}
+
+
+def write_report(path: Path, evaluation: Evaluation, *, title: str, facts: Mapping[str, str]) -> None:
+    """Write `path` (HTML) and, beside it with the ending .json, the same figures. Raises ConverterError."""
+    figures = {"title": title, "facts": dict(facts), "evaluation": evaluation.to_json()}
+    page = tostring(_page(evaluation, title, facts), encoding="unicode", method="html")
+    write_whole(path, f"<!DOCTYPE html>\n{page}\n".encode("utf-8", "backslashreplace"))  # file names need not be UTF-8
+    figures_text = json.dumps(figures, ensure_ascii=False, indent=2) + "\n"
+    write_whole(path.with_suffix(".json"), figures_text.encode("utf-8", "backslashreplace"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """`role` is source or model; `judged` is False where its own answers stand in for the truth."""
+
+    role: str
+    answers: Answers
+    judged: bool
+    confusion: Ints
+    figures: ClassFigures
+
+
+def _models(evaluation: Evaluation) -> tuple[_Model, ...]:
+    roles = tuple(_ROLES)[-len(evaluation.answers) :]
+    confusions = [answers.confusion(evaluation.truth) for answers in evaluation.answers]
+    return tuple(
+        _Model(role, answers, evaluation.labelled or number > 0, confusion, class_figures(confusion))
+        for number, (role, answers, confusion) in enumerate(zip(roles, evaluation.answers, confusions, strict=True))
+    )
+
+
+def _page(evaluation: Evaluation, title: str, facts: Mapping[str, str]) -> Element:
+    models = _models(evaluation)
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        element("style", STYLE),
+    )
+    sections = (
+        _figures(evaluation, models),
+        _facts(facts),
+        _confusion(evaluation, models[-1]),
+        _classes(evaluation, [model for model in models if model.judged]),
+        _scores(evaluation),
+        _changed(evaluation),
+        _left_out(evaluation),
+    )
+    shown = [section for section in sections if section is not None]
+    body = element("main", element("h1", title), element("p", evaluation.verdict, class_="verdict"), *shown)
+    return element("html", head, element("body", body), lang="en")
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def _section(heading: str, *children: Element) -> Element:
+    return element("section", element("h2", heading), *children)
+
+
+def _wide(content: Element, name: str) -> Element:
+    """Scrolls sideways where the page is narrower, by the keyboard too."""
+    return element("div", content, class_="wide", tabindex="0", role="region", aria_label=name)
+
+
+def _table(head: Sequence[Element | str], rows: Iterator[Sequence[Element | str]], **attributes: str) -> Element:
+    """The first cell of a row is its heading; an empty cell of the head is none."""
+    columns = [element("td") if cell == "" else element("th", cell, scope="col") for cell in head]
+    return element(
+        "table",
+        element("thead", element("tr", *columns)),
+        element(
+            "tbody",
+            *(
+                element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
+                for first, *rest in rows
+            ),
+        ),
+        **attributes,
+    )
+
+
+def _figures(evaluation: Evaluation, models: Sequence[_Model]) -> Element:
+    truth = evaluation.truth
+    columns = [
+        (
+            model.answers.ran_on,
+            _bytes(model.answers.size_bytes),
+            percent(model.answers.accuracy(truth, among=1)) if model.judged else "not judged",
+            percent(model.answers.accuracy(truth, among=5)) if model.judged else "not judged",
+            f"{model.figures.macro_f1:.3f}" if model.judged else "not judged",
+            f"{np.median(model.answers.invoke_ms):.2f} ms",
+            f"{np.percentile(model.answers.invoke_ms, 95):.2f} ms",
+        )
+        for model in models
+    ]
+    rows = ("Ran on", "Size", "Top-1", "Top-5", "Macro F1", "Time an image, median", "Time an image, 95th percentile")
+    head = [element("span", _ROLES[model.role], element("small", clip(model.answers.name, 60))) for model in models]
+    return _section("Figures", _table(["", *head], zip(rows, *columns, strict=True), class_="figures"))
+
+
+def _facts(facts: Mapping[str, str]) -> Element | None:
+    if not facts:
+        return None
+    rows = (element("tr", element("th", key, scope="row"), element("td", value)) for key, value in facts.items())
+    return _section("Conditions", element("table", element("tbody", *rows), class_="facts"))
+
+
+def _confusion(evaluation: Evaluation, model: _Model) -> Element | None:
+    if not model.judged:
+        return None
+    shown, occurring = _most_confused(model), len(model.figures.occurring)
+    rows = "true class" if evaluation.labelled else "source's answer"
+    text = (
+        f"A row is the {rows}, a column the finished model's answer; "
+        "the stronger the colour, the larger its share of the row."
+    )
+    if len(shown) < occurring:
+        text += f" {occurring} classes occur; shown are the {len(shown)} with the most wrong answers."
+    counts = model.confusion[np.ix_(shown, shown)]
+    shares = counts / np.maximum(model.figures.images[shown, None], 1)
+    chart = confusion_chart(counts, shares.astype(np.float32), [evaluation.labels[index] for index in shown], rows=rows)
+    return _section("Which class is taken for which", element("p", text), _wide(chart, "Confusion matrix"))
+
+
+def _most_confused(model: _Model) -> list[int]:
+    """Up to 30 of the occurring classes, in the order of the labels."""
+    occurring = model.figures.occurring
+    wrong = model.figures.images + model.figures.answers - 2 * model.confusion.diagonal()
+    worst = occurring[np.argsort(-wrong[occurring], kind="stable")][:_MOST_CLASSES_CONFUSED]
+    return sorted(worst.tolist())
+
+
+def _classes(evaluation: Evaluation, models: Sequence[_Model]) -> Element | None:
+    if not models:
+        return None
+    occurring = models[-1].figures.occurring
+    lowest = occurring[np.argsort(models[-1].figures.f1[occurring], kind="stable")][:_MOST_BARS]
+    text = "Lowest first. F1 is 1 where every image of a class, and no other, gets it as the answer."
+    if len(lowest) < len(occurring):
+        text += f" {len(occurring)} classes occur; shown are the {len(lowest)} with the lowest F1."
+    return _section(
+        "F1 of each class",
+        element("p", text),
+        _bars(evaluation, models, lowest),
+        element("details", element("summary", "All classes as a table"), _class_table(evaluation, models)),
+    )
+
+
+def _bars(evaluation: Evaluation, models: Sequence[_Model], indices: Ints) -> Element:
+    keys = [element("span", _ROLES[model.role], class_=f"key {model.role}") for model in models]
+
+    def rows() -> Iterator[Sequence[Element | str]]:
+        for index in indices.tolist():
+            shares = [(model.role, float(model.figures.f1[index])) for model in models]
+            label = evaluation.labels[index]
+            yield element("span", clip(label, 40), title=label), bars(shares), *(f"{f1:.2f}" for _, f1 in shares)
+
+    return _table(["Class", "F1", *keys], rows(), class_="f1")
+
+
+def _class_table(evaluation: Evaluation, models: Sequence[_Model]) -> Element:
+    measures = [f"{_ROLES[model.role]}: {name}" for model in models for name in ("precision", "recall", "F1")]
+
+    def rows() -> Iterator[Sequence[Element | str]]:
+        every = np.unique(np.concatenate([model.figures.occurring for model in models]))
+        for index in every.tolist():
+            values = [
+                f"{values[index]:.3f}"
+                for model in models
+                for values in (model.figures.precision, model.figures.recall, model.figures.f1)
+            ]
+            yield evaluation.labels[index], str(models[0].figures.images[index]), *values
+
+    table = _table(["Class", "Images", *measures], rows())
+    return _wide(table, "All classes")
+
+
+def _scores(evaluation: Evaluation) -> Element | None:
+    source, model, largest = evaluation.source, evaluation.model, evaluation.largest_difference
+    if source is None or largest is None:
+        return None
+    every = np.arange(len(evaluation.images))
+    shown = every[np.linspace(0, len(every) - 1, min(len(every), _MOST_POINTS)).astype(int)]
+    best = source.best[shown]
+    x, y = source.scores[shown, best], model.scores[shown, best]
+    names = [
+        f"{clip(evaluation.folder.name_of(evaluation.images[at]), 60)}: {clip(evaluation.labels[label], 60)}, "
+        f"source {before:.2f}, finished model {after:.2f}"
+        for at, label, before, after in zip(shown.tolist(), best.tolist(), x, y, strict=True)
+    ]
+    difference, at, label = largest
+    text = (
+        "What the source scores its best label with, and the finished model the same label; on the line nothing "
+        f"changed. The largest difference of two scores is {difference:.2f}, of {clip(evaluation.labels[label], 60)} "
+        f"in {clip(evaluation.folder.name_of(evaluation.images[at]), 60)}."
+    )
+    if len(shown) < len(every):
+        text += f" Shown are {len(shown)} of the {len(every)} images, taken evenly."
+    keys = element(
+        "p", element("span", "same answer", class_="key same"), element("span", "other answer", class_="key changed")
+    )
+    chart = scatter_chart(x, y, best != model.best[shown], names)
+    return _section("Scores before and after", element("p", text), keys, chart)
+
+
+def _changed(evaluation: Evaluation) -> Element | None:
+    if evaluation.source is None:
+        return None
+    changed, images = evaluation.changed, _count(len(evaluation.images), "image")
+    if not changed:
+        return _section("Images with another answer", element("p", f"None of {images}."))
+    text = f"{len(changed)} of {images}, those first of which the source was surest."
+    if len(changed) > _MOST_THUMBNAILS:
+        text += f" Shown are the first {_MOST_THUMBNAILS}."
+    cards = [_card(evaluation, number) for number in changed[:_MOST_THUMBNAILS]]
+    return _section("Images with another answer", element("p", text), element("div", *cards, class_="cards"))
+
+
+def _card(evaluation: Evaluation, number: int) -> Element:
+    name, true = evaluation.folder.name_of(evaluation.images[number]), int(evaluation.truth[number])
+    rows = [element("dt", "True"), element("dd", clip(evaluation.labels[true], 32))] if evaluation.labelled else []
+    for role, answers in zip(("Source", "Model"), evaluation.answers, strict=True):
+        best = int(answers.best[number])
+        mark = ("✓\N{NO-BREAK SPACE}" if best == true else "✗\N{NO-BREAK SPACE}") if evaluation.labelled else ""
+        score = element("b", f"{answers.scores[number, best]:.2f}")
+        rows += [element("dt", role), element("dd", mark, clip(evaluation.labels[best], 32), " ", score)]
+    caption = element("figcaption", element("p", clip(name, 60), title=name), element("dl", *rows))
+    return element("figure", thumbnail(evaluation.images[number], name), caption)
+
+
+def _left_out(evaluation: Evaluation) -> Element | None:
+    if not evaluation.left_out:
+        return None
+    text = f"{_count(len(evaluation.left_out), 'image')} could not be read and counted nowhere."
+    if len(evaluation.left_out) > _MOST_LEFT_OUT:
+        text += f" Shown are the first {_MOST_LEFT_OUT}."
+    reasons = (element("li", reason) for reason in evaluation.left_out[:_MOST_LEFT_OUT])
+    return _section("Images left out", element("p", text), element("ul", *reasons))

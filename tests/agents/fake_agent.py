@@ -1,0 +1,144 @@
+"""An agent without a manager: its REST application over models that the test sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from agent.classification import Category, Classification, ModelIdentity, ResultLog, Timing
+from agent.errors import ModelNotFoundError
+from agent.model_file.metadata import read_model_file
+from agent.models.loader import LoadedModel
+from agent.models.serving import ServedModel
+from agent.rest.app import create_app
+from agent.runtimes.tflite import TFLiteClassifier
+from agent.status import ModelStatus, VersionStatus
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from agent.errors import AgentError, ModelError
+    from agent.inference.engine import View
+    from agent.status import VersionState
+
+
+def identity(version: int, name: str = "birds") -> ModelIdentity:
+    return ModelIdentity(name, version, f"{version:02d}" * 32)
+
+
+def version(number: int, state: VersionState = "admitted", reason: str | None = None) -> VersionStatus:
+    return VersionStatus(number, f"{number:02d}" * 32, state, f"birds-{number}.tflite", 1_800_000_000 * 10**9, reason)
+
+
+def birds(**changes: object) -> ModelStatus:
+    """Version 2 serves, 1 is good too."""
+    status = ModelStatus(
+        "birds",
+        serving=identity(2),
+        since_ns=1_800_000_000 * 10**9,
+        versions=(version(2, "serving"), version(1)),
+    )
+    return dataclasses.replace(status, **changes)  # type: ignore[arg-type]  # fields by name
+
+
+def served(content: bytes, version: int, *, name: str = "digits", workers: int = 1) -> ServedModel:
+    """A real model that serves as `version`."""
+    file = read_model_file(content)
+    classifiers = tuple(TFLiteClassifier(file, file.settings, threads=1) for _ in range(workers))
+    return ServedModel(identity(version, name), LoadedModel(file, file.settings, classifiers))
+
+
+class FakeModels:
+    """Does what is asked to the status, or raises `refusal`; `asked` keeps it.
+
+    `observed` keeps what an engine told, `observing_threads` where. Uploads get the canary where there is one.
+    """
+
+    def __init__(self, *statuses: ModelStatus) -> None:
+        self.statuses = list(statuses)
+        self.served: dict[str, ServedModel] = {}
+        self.canaries: dict[str, ServedModel] = {}
+        self.refusal: AgentError | None = None
+        self.asked: list[tuple[str | int, ...]] = []
+        self.observed: list[tuple[int, Classification | ModelError]] = []
+        self.observing_threads: set[threading.Thread] = set()
+
+    def get(self, name: str | None, version: str | None = None) -> ServedModel:
+        labels = {None: self.served, "stable": self.served, "canary": self.canaries}
+        model = labels.get(version, {}).get(name or min(self.served, default=""))
+        if model is None:
+            raise ModelNotFoundError(f"Model {name} is not served." if name else "No model is served.")
+        return model
+
+    def for_upload(self, name: str | None, version: str | None = None) -> ServedModel:
+        return self.get(name, "canary" if version is None and self.canaries else version)
+
+    def observe(self, served: ServedModel, outcome: Classification | ModelError) -> None:
+        self.observed.append((served.identity.version, outcome))
+        self.observing_threads.add(threading.current_thread())
+
+    async def rollback(self, name: str) -> None:
+        self._ask("rollback", name)
+        self._change(name, serving=identity(1, name))
+
+    async def pin(self, name: str, version: int) -> None:
+        self._ask("pin", name, version)
+        self._change(name, serving=identity(version, name), pinned=version)
+
+    async def unpin(self, name: str) -> None:
+        self._ask("unpin", name)
+        self._change(name, pinned=None)
+
+    async def promote(self, name: str) -> None:
+        self._ask("promote", name)
+        self._change(name, canary=None)
+
+    def _ask(self, *what: str | int) -> None:
+        self.asked.append(what)
+        if self.refusal is not None:
+            raise self.refusal
+
+    def _change(self, name: str, **changes: object) -> None:
+        if name not in [status.name for status in self.statuses]:
+            raise ModelNotFoundError(f"There is no model {name}.")
+        self.statuses = [
+            dataclasses.replace(status, **changes) if status.name == name else status  # type: ignore[arg-type]
+            for status in self.statuses
+        ]
+
+
+class FakeEngine:
+    """Answers every upload with a robin, or raises `refusal`; `views` keeps what was asked for."""
+
+    workers = 1
+
+    def __init__(self) -> None:
+        self.refusal: AgentError | None = None
+        self.views: list[View] = []
+
+    async def classify_upload(self, content: bytes, view: View) -> Classification:
+        self.views.append(view)
+        if self.refusal is not None:
+            raise self.refusal
+        return Classification(identity(2), (Category(0, "robin", 0.9),), Timing(1, 1, 1, 3))
+
+
+def rest_app(models: FakeModels, engine: FakeEngine | None = None, *, upload_timeout_s: float = 30) -> ASGIApp:
+    return create_app(
+        version="1.2.3",
+        engine=engine or FakeEngine(),
+        models=models,
+        results=ResultLog(device="test"),
+        publish=lambda _: None,
+        stuck=lambda: None,
+        why_not_ready=list,
+        warnings=list,
+        mqtt=lambda: None,
+        metrics=bytes,
+        on_request=lambda *_: None,
+        in_flight=nullcontext,
+        max_upload_bytes=1000,
+        upload_timeout_s=upload_timeout_s,
+    )

@@ -1,0 +1,185 @@
+"""Managed: a model manager over a real folder and a real store, whose trials run in the test's own process."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from agents.models_on_disk import photo_of_3
+
+from agent.models import trial_process
+from agent.models.admission import Admission
+from agent.models.folder import ModelFolder
+from agent.models.history import History
+from agent.models.loader import Loader
+from agent.models.manager import ModelManager
+from agent.models.serving import Serving
+from agent.models.store import Store
+from agent.models.trial import Trial, TrialReport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+
+    from agent.classification import ModelIdentity
+    from agent.model_file.settings import ModelSettings
+    from agent.models.admission import Signatures
+    from agent.security.minisign import TrustedKeys
+    from agent.status import ModelStatus
+
+LONG_S = 60.0
+
+
+class TrialHere(Trial):
+    """The real trial without its process, which takes half a second to start; tests/models/test_trial.py has that."""
+
+    def __init__(self, **reported: Any) -> None:
+        """`reported` takes the place of what was measured."""
+        super().__init__(threads=1)
+        self._reported = reported
+        self.runs: list[Path] = []
+
+    def run(self, path: Path, overrides: ModelSettings) -> TrialReport:
+        self.runs.append(path)
+        order = {"path": str(path), "overrides": overrides.to_json(), "threads": 1}
+        return TrialReport(**{**trial_process._tried(order), **self._reported})
+
+
+class Managed:
+    """The manager, and everything that it reported. A second one over the same folders is the agent's next start."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        retire_after_s: float = LONG_S,
+        settle_s: float = 0,
+        patience_s: float = 0,
+        rescan_s: float = LONG_S,
+        workers: int = 1,
+        keep_versions: int = 3,
+        max_bytes: int = 1 << 24,
+        settings: dict[str, ModelSettings] | None = None,
+        trial: Trial | None = None,
+        canary_shares: Mapping[str, float] | None = None,
+        unloads_first: bool = False,
+        signatures: Signatures = "off",
+        keys: TrustedKeys | None = None,
+    ) -> None:
+        self.folder = folder
+        self.statuses: list[ModelStatus] = []
+        self.loads: list[tuple[str, str]] = []
+        self.rollbacks: list[tuple[str, str]] = []
+        self.gaps: list[tuple[str, float]] = []
+        self.observed: list[tuple[int, str, str]] = []
+        self._changed = asyncio.Event()
+        state = folder.parent / "state"
+        self.store = Store(state / "copies", max_bytes=max_bytes)
+        self.history = History(state / "history.json")
+        self.trial = trial or TrialHere()
+        self.admission = Admission(
+            store=self.store,
+            trial=self.trial,
+            workers=workers,
+            unloads_first=unloads_first,
+            settings=settings,
+            signatures=signatures,
+            keys=keys,
+        )
+        self.loader = Loader(
+            store=self.store,
+            workers=workers,
+            threads=1,
+            settings=settings,
+            signers=keys if signatures == "required" else None,
+        )
+        self.serving = Serving(
+            history=self.history,
+            store=self.store,
+            loader=self.loader,
+            on_change=lambda name: self.manager.refresh(name),  # noqa: PLW0108  (which is made of this)
+            on_version=lambda identity, label, outcome: self.observed.append(
+                (identity.version, label, type(outcome).__name__)
+            ),
+            on_rollback=lambda name, cause: self.rollbacks.append((name, cause)),
+            on_gap=lambda name, seconds: self.gaps.append((name, seconds)),
+            canary_shares=canary_shares,
+            unloads_first=unloads_first,
+        )
+        self.manager = ModelManager(
+            folder=ModelFolder(folder),
+            store=self.store,
+            history=self.history,
+            admission=self.admission,
+            serving=self.serving,
+            retire_after_s=retire_after_s,
+            keep_versions=keep_versions,
+            on_change=self._on_change,
+            on_load=lambda name, outcome: self.loads.append((name, outcome)),
+            settle_s=settle_s,
+            patience_s=patience_s,
+            rescan_s=rescan_s,
+        )
+
+    def _on_change(self, status: ModelStatus) -> None:
+        self.statuses.append(status)
+        self._changed.set()
+
+    async def start(self) -> None:
+        """As the service does: what served before, or else what lies in the folder."""
+        await self.manager.start()
+        if not self.manager.served:
+            wait_s = await self.reconcile()
+            if wait_s < 1:
+                await asyncio.sleep(wait_s)
+                await self.reconcile()
+
+    async def reconcile(self) -> float:
+        return await self.manager.reconcile()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async def wait() -> None:
+            while not condition():
+                await self._changed.wait()
+                self._changed.clear()
+
+        await asyncio.wait_for(wait(), 10)
+
+    def status(self, name: str = "m") -> ModelStatus:
+        return next(status for status in self.manager.statuses if status.name == name)
+
+    def identity(self, name: str = "m") -> ModelIdentity:
+        return self.manager.get(name).identity
+
+    def version(self, name: str = "m") -> int | None:
+        served = self.manager.served.get(name)
+        return served.identity.version if served else None
+
+    def reason(self, name: str = "m") -> str:
+        rejection = self.status(name).rejection
+        return rejection.reason if rejection else ""
+
+    def label(self, name: str = "m") -> str:
+        classifier = self.manager.get(name).loaded.classifiers[0]
+        (category,), _ = classifier.classify(photo_of_3(), max_results=1, score_threshold=0)
+        return category.label
+
+    def states(self, name: str = "m") -> dict[int, Any]:
+        return {version.version: version.state for version in self.status(name).versions}
+
+    def copies(self) -> set[str]:
+        """The SHA-256 of what the store holds, and what else lies there under its whole name."""
+        return {path.name.removesuffix(".tflite") for path in self.store.folder.iterdir()}
+
+
+@asynccontextmanager
+async def following(managed: Managed) -> AsyncIterator[None]:
+    """The manager follows its folder, and has looked at it once."""
+    task = asyncio.create_task(managed.manager.run(), name="models")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled(), task.exception()

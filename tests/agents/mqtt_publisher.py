@@ -1,0 +1,45 @@
+"""MqttPublisher as the tests want it: a device pi-1 with two cameras, which retries quickly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from agent.mqtt.commands import Actions
+from agent.mqtt.link.endpoint import Endpoint, Patience
+from agent.mqtt.publisher import MqttPublisher
+from agent.mqtt.session import Storage, presence
+
+_QUICK = Patience(first_retry_s=0.05, max_retry_s=0.1)
+
+
+def mqtt_publisher(port: int, *, patience: Patience = _QUICK, **options: Any) -> MqttPublisher:
+    """With its outbox in memory only, unless `storage` says otherwise."""
+    endpoint = Endpoint(
+        host="127.0.0.1",
+        port=port,
+        username=None,
+        password=None,
+        client_id="pi-1",
+        will=presence("edge-agent/pi-1", "offline"),
+    )
+    settings: dict[str, Any] = {
+        "endpoint": endpoint,
+        "base_topic": "edge-agent",
+        "device": "pi-1",
+        "boot": "01M8AAAAAAAAAAAAAAAAAAAAAA",
+        "cameras": ["front", "door"],
+        "storage": Storage(Path("/nowhere/outbox"), durability="none"),
+        "info": lambda: {"version": "0.1.0"},
+        "stats": lambda: {"uptime_s": 1.0},
+        "actions": _NO_ACTIONS,
+        "patience": patience,
+    }
+    return MqttPublisher(**(settings | options))
+
+
+async def _classify(image: bytes, model: str | None) -> dict[str, Any]:
+    return {"bytes": len(image), "model": model}
+
+
+_NO_ACTIONS = Actions(_classify, lambda camera, enabled: None, lambda: True, shared=None, max_bytes=1000, workers=1)

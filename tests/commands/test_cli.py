@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from agents.shell import Shell
+
+REPOSITORY = Path(__file__).parents[2]
+DIGITS = REPOSITORY / "demo/digits.tflite"
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    cv2.imwrite(str(path), np.full((40, 40), 200, np.uint8))
+    return path
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(monkeypatch, capfd)
+
+
+def test_every_command_has_help(shell: Shell) -> None:
+    assert shell.run("--help") == 0
+    for command in ("run", "classify", "inspect", "check-config", "bench", "models"):
+        assert command in shell.out
+    for command in ("run", "classify", "inspect", "check-config", "bench"):
+        assert shell.run(command, "--help") == 0
+    assert shell.run("models", "--help") == 0
+    for command in ("list", "show", "rollback", "pin", "unpin", "promote"):
+        assert command in shell.out
+    for command in ("list", "show", "rollback", "pin", "unpin", "promote"):
+        assert shell.run("models", command, "--help") == 0
+
+
+def test_classify_prints_labels_and_scores(shell: Shell, picture: Path) -> None:
+    (answer,) = shell.json("classify", DIGITS, picture, "--max-results", 2)
+    assert answer["image"] == str(picture)
+    assert len(answer["categories"]) == 2
+    assert shell.run("classify", DIGITS, picture, "--max-results", 1) == 0
+    assert answer["categories"][0]["label"] in shell.out
+
+
+def test_classify_takes_labels_from_a_file(shell: Shell, picture: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(f"number {n}" for n in range(10)))
+    (answer,) = shell.json("classify", DIGITS, picture, "--labels", labels)
+    assert answer["categories"][0]["label"].startswith("number ")
+    labels.write_text("one\ntwo\n")
+    assert shell.run("classify", DIGITS, picture, "--labels", labels) == 1
+    assert shell.err.startswith("edge-agent: There are 2 labels for 10 outputs.")
+
+
+def test_classify_goes_on_after_a_bad_image_and_fails_in_the_end(shell: Shell, picture: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no image")
+    assert shell.run("classify", DIGITS, bad, picture, "--json") == 1
+    first, second = json.loads(shell.out)
+    assert "JPEG, PNG, WebP or BMP" in first["error"]
+    assert second["categories"]
+
+
+def test_classify_refuses_a_wrong_mean_as_usage(shell: Shell, picture: Path) -> None:
+    assert shell.run("classify", DIGITS, picture, "--mean", "a") == 2
+    assert "is not one number or three" in shell.err
+
+
+def test_inspect_tells_what_the_file_says_and_that_it_serves(shell: Shell) -> None:
+    document = shell.json("inspect", DIGITS)
+    assert document["serves_here"] is True
+    assert document["labels"] == list("0123456789")
+    assert document["inputs"][0]["shape"] == [1, 32, 32, 1]
+    assert document["color"] == "gray"
+    assert document["min_runtime_version"]
+    assert shell.run("inspect", DIGITS) == 0
+    assert "1 x 32" in shell.out or "32, 32" in shell.out
+
+
+def test_inspect_says_why_a_model_cannot_serve(shell: Shell, tmp_path: Path) -> None:
+    model = tmp_path / "digits.tflite"
+    shutil.copy(DIGITS, model)
+    model.with_suffix(".txt").write_text("one\ntwo\n")
+    assert shell.run("inspect", model, "--json") == 1
+    document = json.loads(shell.out)
+    assert document["serves_here"] is False
+    assert "2 labels for 10 outputs" in document["reason"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "cannot be read: No such file"), (b"", "The file is empty"), (b"PK\3\4abcdefgh", "zip archive")],
+)
+def test_a_file_that_is_no_model_is_one_sentence(
+    shell: Shell, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    path = tmp_path / "x.tflite"
+    if content is not None:
+        path.write_bytes(content)
+    for command in (("inspect", path), ("classify", path, path), ("bench", path, path)):
+        assert shell.run(*command) == 1
+        assert shell.err.startswith("edge-agent: ")
+        assert said in shell.err
+        assert shell.err.count("\n") == 1
+
+
+def test_bench_measures_each_stage(shell: Shell, picture: Path) -> None:
+    document = shell.json("bench", DIGITS, picture, "--rounds", 3)
+    assert set(document["median_ms"]) == {"decode", "preprocess", "invoke", "total"}
+    assert shell.run("bench", DIGITS, picture, "--rounds", 1) == 0
+    assert "median ms" in shell.out
+
+
+def test_check_config_says_right_or_wrong(shell: Shell, tmp_path: Path) -> None:
+    assert shell.run("check-config", REPOSITORY / "configs/demo.yaml") == 0
+    assert "is right: 1 camera" in shell.out
+    assert shell.json("check-config", REPOSITORY / "configs/agent.yaml")["http"]["port"] == 8501
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("htp: {}\n")
+    assert shell.run("check-config", wrong) == 2
+    assert shell.err == f"edge-agent: {wrong}, line 1: unknown key htp; did you mean http?\n"
+
+
+def test_check_config_prints_the_schema_for_editors(shell: Shell) -> None:
+    assert shell.run("check-config", "--schema", "any") == 0
+    schema = json.loads(shell.out)
+    assert set(schema["properties"]) == {"device", "models", "engine", "cameras", "mqtt", "http", "logging"}
+    assert schema["additionalProperties"] is False

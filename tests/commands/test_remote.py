@@ -1,0 +1,143 @@
+"""RemoteAgent against real servers: the agent's own application, and others that are no agent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from agents.fake_agent import FakeModels, birds, identity, rest_app
+from peers.web_server import answering, free_port, serving
+
+from agent.commands.remote import RemoteAgent
+from agent.errors import AgentError, ConfigError, StoreError, VersionError
+from agent.status import ModelStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ANY_NAME = "a b?#%&ü[1].."
+
+
+@pytest.fixture
+def models() -> FakeModels:
+    return FakeModels(birds(), ModelStatus(ANY_NAME))
+
+
+@pytest.fixture
+def agent(models: FakeModels) -> Iterator[RemoteAgent]:
+    with serving(rest_app(models)) as port:
+        yield RemoteAgent(f"http://127.0.0.1:{port}")
+
+
+def test_models_are_read(agent: RemoteAgent, models: FakeModels) -> None:
+    assert agent.models() == [each.to_json() for each in models.statuses]
+    assert agent.model("birds") == birds().to_json()
+
+
+def test_every_operation_reaches_the_models(agent: RemoteAgent, models: FakeModels) -> None:
+    assert agent.pin("birds", 1)["pinned"] == "1"
+    assert agent.unpin("birds")["pinned"] is None
+    assert agent.promote("birds")["canary"] is None
+    assert agent.rollback("birds")["serving"] == identity(1).to_json()
+    assert models.asked == [("pin", "birds", 1), ("unpin", "birds"), ("promote", "birds"), ("rollback", "birds")]
+
+
+def test_a_name_may_have_any_letter_of_a_file_name(agent: RemoteAgent, models: FakeModels) -> None:
+    assert agent.model(ANY_NAME)["name"] == ANY_NAME
+    agent.unpin(ANY_NAME)
+    assert models.asked == [("unpin", ANY_NAME)]
+
+
+def test_a_name_that_is_no_unicode_is_not_found(agent: RemoteAgent) -> None:
+    with pytest.raises(AgentError, match="There is no model"):
+        agent.model("\udcff")
+
+
+@pytest.mark.parametrize("error", [VersionError("birds has no version 9."), StoreError("The disk is full.")])
+def test_a_refusal_is_told_as_the_agent_words_it(agent: RemoteAgent, models: FakeModels, error: AgentError) -> None:
+    models.refusal = error
+    with pytest.raises(AgentError) as caught:
+        agent.pin("birds", 9)
+    assert str(caught.value) == str(error)
+
+
+def test_no_proxy_stands_between(agent: RemoteAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")
+    assert agent.models()
+
+
+def test_nothing_listens() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(AgentError) as caught:
+        RemoteAgent(url).models()
+    assert str(caught.value) == (
+        f"No agent answers at {url} (Connection refused): start it, or say where with --url or --config."
+    )
+
+
+def test_an_address_that_leads_nowhere_is_told() -> None:
+    with pytest.raises(AgentError, match=r"No agent answers at http://\[fe80::1\]:8501 \(.+\): start it, or say"):
+        RemoteAgent("http://[fe80::1]:8501").models()
+
+
+def test_an_agent_that_takes_too_long_is_given_up() -> None:
+    with answering(None) as port, pytest.raises(AgentError, match="did not answer within 0 s"):
+        RemoteAgent(f"http://127.0.0.1:{port}", timeout_s=0.1).pin("birds", 1)
+
+
+def test_an_agent_that_ends_meanwhile_is_told() -> None:
+    with answering(b"") as port, pytest.raises(AgentError, match=rf"The agent at http://127.0.0.1:{port} broke off"):
+        RemoteAgent(f"http://127.0.0.1:{port}").pin("birds", 1)
+
+
+def ok(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "BadStatusLine"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", "code 302 without JSON"),
+        (b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n<h1>Not found</h1>", "code 404 without JSON"),
+        (b'HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n{"detail": "Not Found"}', "code 404"),
+        (ok(b"\xff\xfe"), "code 200 without JSON"),
+        (ok(b"[" * 100_000), "code 200 without JSON"),
+        (ok(b"[]"), "code 200 without JSON"),
+        (ok(b'{"models": 1}'), "its answer is no list of models"),
+    ],
+)
+def test_another_server_is_told_from_an_agent(answer: bytes, why: str) -> None:
+    with answering(answer) as port, pytest.raises(AgentError) as caught:
+        RemoteAgent(f"http://127.0.0.1:{port}").models()
+    assert str(caught.value) == (
+        f"What answers at http://127.0.0.1:{port} is no agent ({why}): say where it is with --url or --config."
+    )
+
+
+def test_an_answer_without_versions_is_no_status() -> None:
+    with answering(ok(b"{}")) as port, pytest.raises(AgentError, match="its answer is no model's status"):
+        RemoteAgent(f"http://127.0.0.1:{port}").model("birds")
+
+
+def test_a_tls_client_is_not_understood_by_a_plain_server(models: FakeModels) -> None:
+    with serving(rest_app(models)) as port, pytest.raises(AgentError, match="No agent answers at https://"):
+        RemoteAgent(f"https://127.0.0.1:{port}").models()
+
+
+def test_the_scheme_may_be_left_out_and_a_path_may_follow(models: FakeModels) -> None:
+    with serving(rest_app(models)) as port:
+        assert len(RemoteAgent(f"127.0.0.1:{port}/").models()) == 2
+        with pytest.raises(AgentError, match="There is no /behind a/proxy/api/models here"):
+            RemoteAgent(f"127.0.0.1:{port}/behind%20a/proxy/").models()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "http://", "ftp://host", "http://host:99999", "http://host:port", "http://[::1", "http://a b", "http://a..b"],
+)
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RemoteAgent(url)
+    assert str(caught.value) == f"{url} is no URL of an agent. Write it like http://192.168.1.20:8501."

@@ -1,0 +1,100 @@
+"""Conversions for tests: what is asked of converter.conversion, and the scores of what comes out of it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from agent.errors import AgentError
+from agent.image import Image, decode
+from agent.model_file.metadata import read_model_file
+from agent.model_file.settings import ModelSettings
+from agent.runtimes.tflite import TFLiteClassifier
+from converter.conversion import convert
+from converter.progress import untracked
+from converter.request import Request
+from converter.source.source import SourceClassifier, image_function, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from agent.runtimes.classifier import Classifier
+    from converter.conversion import Conversion
+    from converter.quantization import Scheme
+
+    Floats: TypeAlias = npt.NDArray[np.float32]
+
+SCHEMES: tuple[Scheme, ...] = ("int8", "int8-float", "float16", "dynamic", "none")
+EXACT = 1e-3  # between a source and its float32 file
+QUANTIZED = 0.09  # between kernels alone it can be as much
+TOLERANCE: dict[Scheme, float] = {
+    "int8": QUANTIZED,
+    "int8-float": QUANTIZED,
+    "float16": 0.01,
+    "dynamic": QUANTIZED,
+    "none": EXACT,
+}
+
+# What TensorFlow warns of at every int8 conversion, and what Keras does to NumPy when it saves a .keras file.
+QUIET = ("ignore:Statistics for quantized inputs:UserWarning", "ignore:__array__ implementation:DeprecationWarning")
+
+
+def converted(source: Path, output: Path, *schemes: Scheme, **changes: Any) -> Conversion:
+    """Of a model that takes 0..1, unless `changes` say otherwise."""
+    values: dict[str, Any] = {"mean": (0.0,), "std": (255.0,), "texts": {"name": "test", "version": "1"}}
+    conversion = convert(Request(source=source, output=output, schemes=schemes, **values | changes), track=untracked)
+    conversion.write()
+    return conversion
+
+
+def contents(conversion: Conversion) -> dict[Scheme, bytes]:
+    """What was written, by scheme."""
+    return {model.scheme: model.path.read_bytes() for model in conversion.models if model.refusal is None}
+
+
+def finished_classifier(content: bytes) -> TFLiteClassifier:
+    file = read_model_file(content)
+    return TFLiteClassifier(file, file.settings, threads=1)
+
+
+def source_classifier(source: Path, labels: Iterable[str], **settings: Any) -> SourceClassifier:
+    """Of a source whose outputs are probabilities and that takes 0..1, unless `settings` say otherwise."""
+    values: dict[str, Any] = {"mean": (0.0,), "std": (255.0,), "score": "probability", "labels": tuple(labels)}
+    return SourceClassifier(
+        image_function(open_source(source), key=None, size=None), ModelSettings(**values | settings)
+    )
+
+
+def scores(classifier: Classifier, images: Iterable[Image]) -> Floats:
+    """Images x labels."""
+    return np.stack([_scores(classifier, image) for image in images])
+
+
+def _scores(classifier: Classifier, image: Image) -> Floats:
+    row = np.zeros(len(classifier.labels), np.float32)
+    for category in classifier.classify(image, max_results=len(row), score_threshold=-1)[0]:
+        row[category.index] = category.score
+    return row
+
+
+def readable_images(folder: Path) -> dict[str, Image]:
+    """Of a folder and those below it, by path; what does not decode is left out."""
+    images = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with suppress(AgentError):
+            images[str(path.relative_to(folder))] = decode(path.read_bytes(), smallest_side=224)
+    return images
+
+
+def largest_difference(one: Floats, other: Floats) -> float:
+    return float(np.abs(one - other).max())
+
+
+def write_labels(path: Path, labels: Iterable[str]) -> Path:
+    path.write_text("".join(f"{label}\n" for label in labels))
+    return path

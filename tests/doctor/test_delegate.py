@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from agents.running_agent import DIGITS
+
+from agent.doctor.delegate import check_delegate
+from agent.runtimes.interpreter import runtime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NOBODY = 65534
+_NOTHING_YET = "not tried: no model was admitted yet"
+
+
+def test_it_is_the_one_that_computes_the_newest_model(tmp_path: Path) -> None:
+    os.utime(_admitted(tmp_path / "old.tflite", b"no model"), (0, 0))
+    _admitted(tmp_path / "new.tflite", DIGITS.read_bytes())
+    finding = check_delegate(tmp_path)
+    if runtime().startswith("tflite-runtime"):  # whose XNNPACK takes no int8
+        assert finding.fact == "The newest model is computed without XNNPACK."
+    else:
+        assert finding.fact == "XNNPACK computes the newest model"
+
+
+def test_without_a_model_nothing_is_tried(tmp_path: Path) -> None:
+    assert check_delegate(tmp_path / "none").fact == _NOTHING_YET
+    assert check_delegate(tmp_path).fact == _NOTHING_YET
+
+
+def test_a_model_that_does_not_load_is_a_warning(tmp_path: Path) -> None:
+    _admitted(tmp_path / "bad.tflite", b"no model")
+    assert check_delegate(tmp_path).fact == "The runtime does not load the newest model here."
+
+
+def test_a_pipe_and_a_link_in_the_place_of_a_model_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.tflite")
+    assert "it is not a plain file" in check_delegate(tmp_path).fact
+    (tmp_path / "a.tflite").unlink()
+    (tmp_path / "a.tflite").symlink_to(DIGITS)
+    assert "not tried" in check_delegate(tmp_path).fact
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="this is about root")
+def test_root_does_not_load_as_root_what_another_has_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.chown(_admitted(tmp_path / "a.tflite", DIGITS.read_bytes()), _NOBODY, _NOBODY)
+    told: dict[str, Any] = {}
+    run = subprocess.run
+
+    def spy(*words: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        told.update(options)
+        return run(*words, **options)
+
+    monkeypatch.setattr(subprocess, "run", spy)
+    check_delegate(tmp_path)
+    assert (told["user"], told["group"], told["extra_groups"]) == (_NOBODY, _NOBODY, [])
+
+
+def _admitted(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from agents.running_agent import RunningAgent, wait_until
+from agents.shell import Shell
+from end_to_end.material import model_file
+from peers.mosquitto import Mosquitto
+
+from agent.doctor import examination as doctor
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(monkeypatch, capfd)
+
+
+@pytest.mark.mosquitto
+def test_a_device_in_order_has_no_fault(tmp_path: Path, shell: Shell) -> None:
+    with Mosquitto(tmp_path) as broker:
+        mqtt = {"enabled": True, "host": "127.0.0.1", "port": broker.port}
+        with RunningAgent(tmp_path, mqtt=mqtt) as agent:
+            agent.drop(model_file(1))
+            wait_until(lambda: agent.json("/readyz")["ready"], what="the model serves")
+            config = tmp_path / "agent.yaml"
+            config.write_text(config.read_text().replace("port: 0", f"port: {agent.port}"))
+            findings = shell.json("doctor", "--config", config)
+    assert [finding for finding in findings if finding["level"] == "fault"] == []
+    about = [finding["about"] for finding in findings]
+    assert {"runtime", "delegate", "clock", "wear", "models", "broker", "agent", "MQTT"} <= set(about)
+    facts = {finding["about"]: finding["fact"] for finding in findings}
+    assert "XNNPACK" in facts["delegate"]
+    assert all(finding["remedy"] for finding in findings if finding["level"] == "warning")
+
+
+def test_a_fault_ends_with_1_and_its_remedy(tmp_path: Path, shell: Shell) -> None:
+    (tmp_path / "agent.yaml").write_text("models: {folder: models}\nmqtt: {enabled: false}\nhttp: {port: 9}\n")
+    assert shell.run("doctor", "--config", tmp_path / "agent.yaml") == 1
+    assert "sudo systemctl start edge-agent" in shell.out
+
+
+def test_a_bad_configuration_is_one_fault(tmp_path: Path, shell: Shell) -> None:
+    (tmp_path / "agent.yaml").write_text("htp: {}\n")
+    assert shell.run("doctor", "--config", tmp_path / "agent.yaml") == 1
+    assert "did you mean http?" in shell.out
+
+
+def test_without_words_it_examines_the_service_that_is_installed(
+    tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "agent.yaml").write_text("models: {folder: models}\nmqtt: {enabled: false}\nhttp: {port: 9}\n")
+    (tmp_path / "state").mkdir()
+    monkeypatch.setattr(doctor, "_INSTALLED", tmp_path / "agent.yaml")
+    monkeypatch.setattr(doctor, "_OF_THE_UNIT", {"STATE_DIRECTORY": str(tmp_path / "state")})
+    monkeypatch.setenv("STATE_DIRECTORY", "")
+    monkeypatch.delenv("STATE_DIRECTORY")  # and after this test
+    shell.run("doctor")
+    assert f"free for {tmp_path / 'state'}" in shell.out
+
+
+def test_packages_that_do_not_load_are_a_finding_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1 is missing')\n")
+    answer = subprocess.run(
+        [Path(sys.executable).parent / "edge-agent", "doctor"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}", "COLUMNS": "200"},
+    )
+    assert answer.returncode == 1
+    assert "NumPy and OpenCV do not load: libGL.so.1 is missing" in answer.stdout
+    assert answer.stderr == ""

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import io
+import zipfile
+
+import pytest
+from agents.models_on_disk import BARE_DIGITS, DIGITS
+
+from agent.model_file.flatbuffer import DamagedError
+from agent.model_file.packed_files import PackedFiles
+
+LARGE = bytes((1 << 20) + 1)
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO(BARE_DIGITS)
+    with zipfile.ZipFile(stream, "a") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def test_a_megabyte_is_the_most_unless_more_is_asked_for() -> None:
+    packed = PackedFiles(zipped({"image.png": LARGE}))
+    with pytest.raises(DamagedError, match=r"image\.png has more than 1 MB"):
+        packed.read("image.png")
+    assert packed.read("image.png", max_bytes=2 << 20) == LARGE
+    with pytest.raises(DamagedError, match=r"image\.png has more than 2 MB"):
+        PackedFiles(zipped({"image.png": LARGE * 2})).read("image.png", max_bytes=2 << 20)
+
+
+def test_a_model_without_an_archive_has_no_packed_files() -> None:
+    assert PackedFiles(DIGITS[: DIGITS.rindex(b"PK\x03\x04")]).names == ()

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import ModelError
+from agent.model_file.settings import ModelSettings, parse_labels, parse_settings, read_sidecars, sidecar_paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_later_place_beats_the_earlier_where_it_says_something() -> None:
+    file = ModelSettings(labels=("a", "b"), mean=(1.0,), std=(2.0,), color="rgb")
+    beside = ModelSettings(mean=(3.0,), resize="crop")
+    configured = ModelSettings(std=(4.0,), resize="pad", score="logits")
+    assert file.overridden_by(beside).overridden_by(configured) == ModelSettings(
+        labels=("a", "b"), mean=(3.0,), std=(4.0,), color="rgb", resize="pad", score="logits"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "labels"),
+    [
+        (b"cat\ndog\n", ("cat", "dog")),
+        (b"cat\r\ndog\r\n\r\n", ("cat", "dog")),
+        (b"\xef\xbb\xbfcat\n  dog  \n\n\n", ("cat", "dog")),
+        ("Österreich\n日本".encode(), ("Österreich", "日本")),
+        (b"0 cat\n1 dog\n", ("cat", "dog")),
+        (b"0  cat, tabby\n1  dog\n", ("cat, tabby", "dog")),
+        (b"0:cat\n1:dog\n", ("cat", "dog")),
+        (b"0,cat\n1,dog", ("cat", "dog")),
+        (b"0\tcat\n1\tdog", ("cat", "dog")),
+        (b"0\n1\n2\n", ("0", "1", "2")),
+        (b"00 cat\n01 dog\n", ("cat", "dog")),
+        (b"1 cat\n2 dog\n", ("1 cat", "2 dog")),
+        (b"0 cat\ndog\n", ("0 cat", "dog")),
+        (b"7 up\n4 cheese pizza\n", ("7 up", "4 cheese pizza")),
+        (b"cat\n\ndog\n", ("cat", "", "dog")),
+        (b"", ()),
+    ],
+)
+def test_label_files_of_every_form_are_read(content: bytes, labels: tuple[str, ...]) -> None:
+    assert parse_labels(content, where="m.txt") == labels
+
+
+def test_label_file_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"m.txt is not UTF-8 text"):
+        parse_labels(b"\xff\xfec\0a\0t\0", where="m.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("", ModelSettings()),
+        ("# nothing\n", ModelSettings()),
+        ("mean: 127.5\nstd: 127.5", ModelSettings(mean=(127.5,), std=(127.5,))),
+        ("mean: [1, 2, 3]\nstd: [4, 5, 6]", ModelSettings(mean=(1, 2, 3), std=(4, 5, 6))),
+        ("color: bgr\nresize: pad\nscore: logits", ModelSettings(color="bgr", resize="pad", score="logits")),
+        ("labels: [cat, 7, 0.5]", ModelSettings(labels=("cat", "7", "0.5"))),
+        ("labels: ['no', 'yes']", ModelSettings(labels=("no", "yes"))),
+        ("mean:\nstd: 2", ModelSettings(std=(2,))),
+    ],
+)
+def test_settings_are_read(text: str, settings: ModelSettings) -> None:
+    assert parse_settings(text, where="m.yaml") == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("mean: [1", "is not valid YAML"),
+        ("mean: !!python/object/apply:os.getcwd []", "is not valid YAML"),
+        ("mean: 2001-13-45", "is not valid YAML: month must be in 1..12"),
+        ("[" * 1000, "is not valid YAML"),
+        ("mean: " + "1" * 5000, "is not valid YAML"),
+        ("- mean", "must hold lines like `mean: 127.5`, not a list"),
+        ("maen: 127.5", "unknown key 'maen'; it may have labels, mean, std, color, resize, score"),
+        ("7: 1", "unknown key '7'"),
+        ("std: 0", "std must not be 0"),
+        ("std: [1, 0, 1]", "std must not be 0"),
+        ("mean: [1, 2]", "mean must be one number or three"),
+        ("mean: []", "mean must be one number or three"),
+        ("mean: high", "mean must be one number or three"),
+        ("mean: true", "mean must be one number or three"),
+        ("std: .inf", "std must be one number or three"),
+        ("std: .nan", "std must be one number or three"),
+        ("mean: 1" + "0" * 400, "mean must be one number or three"),
+        ("color: green", "color must be one of rgb, bgr, gray, not 'green'"),
+        ("resize: [crop]", "resize must be one of stretch, crop, pad"),
+        ("score: softmax", "score must be one of probability, logits"),
+        ("? 0x" + "f" * 5000 + "\n: 1", "Exceeds the limit"),
+        ('labels: ["\\uD800", cat]', "labels must be valid Unicode"),
+        ("labels: cat", "labels must be a list of names"),
+        ("labels: [yes, no]", "put words like yes, no, on, off and null into quotes"),
+        ("labels: [null, cat]", "put words like yes, no, on, off and null into quotes"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(text: str, words: str) -> None:
+    with pytest.raises(ModelError, match="m.yaml.*" + words):
+        parse_settings(text, where="m.yaml")
+
+
+def test_sidecars_stand_beside_the_model_under_its_name(tmp_path: Path) -> None:
+    model = tmp_path / "my.model.v2.tflite"
+    assert [path.name for path in sidecar_paths(model)] == ["my.model.v2.txt", "my.model.v2.yaml"]
+    assert read_sidecars(model) == ModelSettings()
+    (tmp_path / "my.model.v2.txt").write_text("a\nb\n")
+    (tmp_path / "my.model.v2.yaml").write_text("mean: 1\n")
+    assert read_sidecars(model) == ModelSettings(labels=("a", "b"), mean=(1,))
+
+
+def test_labels_in_the_yaml_beat_those_of_the_text_file(tmp_path: Path) -> None:
+    (tmp_path / "m.txt").write_text("a\nb\n")
+    (tmp_path / "m.yaml").write_text("labels: [c, d]\n")
+    assert read_sidecars(tmp_path / "m.tflite").labels == ("c", "d")
+
+
+def test_sidecar_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_bytes(b"mean: 1 # \xb5\n")
+    with pytest.raises(ModelError, match=r"m.yaml is not UTF-8 text"):
+        read_sidecars(tmp_path / "m.tflite")
+
+
+def test_sidecar_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *, max_bytes: int) -> bytes:  # root, who may run this, may read everything
+        raise PermissionError(13, os.strerror(13), str(path))
+
+    (tmp_path / "m.txt").write_text("a\n")
+    monkeypatch.setattr("agent.model_file.settings.read_plain_file", refuse)
+    with pytest.raises(ModelError, match=r"m\.txt cannot be read: Permission denied"):
+        read_sidecars(tmp_path / "m.tflite")
+
+
+def test_number_of_thousands_of_digits_before_a_label_is_text() -> None:
+    line = "1" * 5000 + " cat"
+    assert parse_labels(line.encode(), where="m.txt") == (line,)

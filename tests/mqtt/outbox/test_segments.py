@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.mqtt.outbox.blocks import Entry, Place
+from agent.mqtt.outbox.segments import DamagedError, Found, Hole, Segments
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_BOOT = "01M8AAAAAAAAAAAAAAAAAAAAAA"
+_LATER = "01M8BBBBBBBBBBBBBBBBBBBBBB"
+_START = Place(0, 0)
+
+
+def _entries(first: int, last: int, boot: str = _BOOT) -> list[Entry]:
+    return [Entry(boot, seq, "edge-agent/pi/uploads/result", b'{"seq":%d}' % seq) for seq in range(first, last + 1)]
+
+
+def _segments(folder: Path, boot: str = _BOOT, *, segment_bytes: int = 1 << 20, reserve_bytes: int = 0) -> Segments:
+    return Segments(folder, boot=boot, segment_bytes=segment_bytes, segment_s=3600.0, reserve_bytes=reserve_bytes)
+
+
+def _opened(segments: Segments) -> Found:
+    found = segments.open()
+    segments.repair()
+    return found
+
+
+def _seqs(segments: Segments, found: Found) -> list[int]:
+    return [entry.seq for each in found.segments for entry in segments.read(each, 0, each.count)[0]]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.segment"))
+
+
+def test_what_was_appended_is_found_by_the_next_run(tmp_path: Path) -> None:
+    first = _segments(tmp_path)
+    first.append(_entries(1, 300), _START)
+    first.append(_entries(301, 303), _START)
+    later = _segments(tmp_path, _LATER)
+    found = _opened(later)
+    assert [(each.boot, each.count, each.seqs) for each in found.segments] == [(_BOOT, 303, (1, 303))]
+    assert (found.holes, found.killed, found.cursor) == ((), None, _START)
+    (entries, end) = later.read(found.segments[0], 0, 10_000)
+    assert entries == _entries(1, 303)
+    assert end == found.segments[0].size
+
+
+def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    segments = _segments(tmp_path)
+    for seq in range(1, 6):
+        segment, first = segments.append(_entries(seq, seq), _START)
+        assert first == seq - 1
+    entries, offset = segments.read(segment, 0, 2)
+    assert [entry.seq for entry in entries] == [1, 2]
+    entries, offset = segments.read(segment, offset, 99)
+    assert [entry.seq for entry in entries] == [3, 4, 5]
+    segments.append(_entries(6, 6), _START)
+    assert [entry.seq for entry in segments.read(segment, offset, 99)[0]] == [6]
+
+
+def test_a_full_segment_is_followed_by_another_and_a_new_run_begins_its_own(tmp_path: Path) -> None:
+    segments = _segments(tmp_path, segment_bytes=1)
+    numbers = [segments.append(_entries(seq, seq), _START)[0].number for seq in (1, 2)]
+    later = _segments(tmp_path, _LATER)
+    _opened(later)
+    numbers.append(later.append(_entries(1, 1, _LATER), _START)[0].number)
+    assert numbers == [1, 2, 3]
+
+
+def test_what_lies_before_the_newest_cursor_is_removed_by_the_next_run(tmp_path: Path) -> None:
+    segments = _segments(tmp_path, segment_bytes=1)
+    for seq in (1, 2, 3):
+        segments.append(_entries(seq, seq), _START)
+    segments.append([], Place(2, 1))
+    later = _segments(tmp_path, _LATER)
+    assert _seqs(later, _opened(later)) == [3]
+    assert [path.name[:12] for path in _files(tmp_path)] == ["000000000003"]
+
+
+def test_a_torn_end_of_a_killed_run_is_no_damage(tmp_path: Path) -> None:
+    segments = _segments(tmp_path)
+    segments.begin()
+    segments.append(_entries(1, 5), _START)
+    segments.append(_entries(6, 9), _START)
+    (path,) = _files(tmp_path)
+    os.truncate(path, path.stat().st_size - 3)
+    later = _segments(tmp_path, _LATER)
+    found = _opened(later)
+    assert (_seqs(later, found), found.holes, found.killed) == ([1, 2, 3, 4, 5], (), _BOOT)
+
+
+def test_the_damaged_end_of_a_run_that_ended_cleanly_is_damage_whoever_was_killed_after_it(tmp_path: Path) -> None:
+    _segments(tmp_path).append(_entries(1, 5), _START)
+    (path,) = _files(tmp_path)
+    os.truncate(path, path.stat().st_size - 3)
+    _segments(tmp_path, _LATER).begin()
+    found = _opened(_segments(tmp_path, "01M8CCCCCCCCCCCCCCCCCCCCCC"))
+    assert (found.holes, found.killed) == ((Hole(1, _BOOT, None, None),), _LATER)
+
+
+def test_a_clean_end_is_told_from_a_kill(tmp_path: Path) -> None:
+    segments = _segments(tmp_path)
+    segments.begin()
+    assert _opened(_segments(tmp_path, _LATER)).killed == _BOOT
+    segments.end()
+    assert _opened(_segments(tmp_path, _LATER)).killed is None
+
+
+def test_damage_costs_its_own_frame_and_is_told_with_the_seqs_around_it(tmp_path: Path) -> None:
+    segments = _segments(tmp_path)
+    ends = []
+    for seq in (1, 11, 21):
+        segments.append(_entries(seq, seq + 9), _START)
+        ends.append(_files(tmp_path)[0].stat().st_size)
+    (path,) = _files(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[ends[0] + 60] ^= 1
+    path.write_bytes(content)
+    later = _segments(tmp_path, _LATER)
+    found = _opened(later)
+    assert found.holes == (Hole(1, _BOOT, 10, 21),)
+    assert _seqs(later, found) == [*range(1, 11), *range(21, 31)]
+    assert path.with_name(path.name + ".damaged").read_bytes() == content
+    again = _opened(_segments(tmp_path, _LATER))
+    assert (again.holes, again.segments[0].count) == ((), 20), "damage is told once"
+
+
+@pytest.mark.parametrize("content", [b"", bytes(4096), b"eao1" * 100, b"no segment at all"])
+def test_a_file_of_nothing_readable_is_set_aside(tmp_path: Path, content: bytes) -> None:
+    segments = _segments(tmp_path)
+    segments.append(_entries(1, 5), _START)
+    (path,) = _files(tmp_path)
+    path.write_bytes(content)
+    found = _opened(_segments(tmp_path, _LATER))
+    assert (found.segments, found.holes) == ((), (Hole(1, _BOOT, None, None),))
+    assert _files(tmp_path) == []
+    assert path.with_name(path.name + ".damaged").read_bytes() == content
+
+
+def test_a_folder_in_a_segments_place_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / f"000000000001-{_BOOT}.segment").mkdir()
+    (tmp_path / f"000000000000-{_BOOT}.segment.damaged" / "full").mkdir(parents=True)
+    segments = _segments(tmp_path, _LATER)
+    assert _opened(segments).segments == ()
+    assert segments.append(_entries(1, 1, _LATER), _START)[0].number == 2
+
+
+def test_random_flips_and_cuts_never_make_it_fail_nor_change_an_entry(tmp_path: Path) -> None:
+    good = _segments(tmp_path / "good")
+    for seq in range(1, 101, 5):
+        good.append(_entries(seq, seq + 4), _START)
+    (path,) = _files(tmp_path / "good")
+    whole = path.read_bytes()
+    dice = random.Random(5)
+    for number in range(100):
+        content = bytearray(whole)
+        for _ in range(dice.randint(1, 3)):
+            content[dice.randrange(len(content))] ^= dice.randint(1, 255)
+        if dice.random() < 0.3:
+            del content[dice.randrange(len(content)) :]
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / path.name).write_bytes(content)
+        later = _segments(folder, _LATER)
+        found = _opened(later)
+        seqs = _seqs(later, found)
+        assert set(seqs) <= set(range(1, 101))
+        assert len(seqs) == 100 or found.holes, "what is missing is told, unless the cut was between two frames"
+
+
+def test_a_segment_that_vanishes_or_rots_later_is_damaged(tmp_path: Path) -> None:
+    segments = _segments(tmp_path)
+    segment, _ = segments.append(_entries(1, 5), _START)
+    (path,) = _files(tmp_path)
+    path.write_bytes(bytes(segment.size))
+    with pytest.raises(DamagedError):
+        segments.read(segment, 0, 9)
+    path.unlink()
+    with pytest.raises(DamagedError):
+        segments.read(segment, 0, 9)
+    segments.set_aside(segment)
+    with pytest.raises(OSError, match="No such file"):
+        _vanished(segments, tmp_path)
+    assert segments.append(_entries(7, 7), _START)[1] == 0, "the next one begins a new file"
+
+
+def _vanished(segments: Segments, folder: Path) -> None:
+    segments.append(_entries(6, 6), _START)
+    _files(folder)[-1].unlink()
+    segments.append(_entries(7, 7), _START)
+
+
+def test_nothing_is_written_while_the_disk_is_nearly_full(tmp_path: Path) -> None:
+    segments = _segments(tmp_path, reserve_bytes=1 << 60)
+    with pytest.raises(OSError, match="MB are free"):
+        segments.append(_entries(1, 1), _START)
+    assert _files(tmp_path) == []
+
+
+def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segments = _segments(tmp_path)
+    segments.append(_entries(1, 5), _START)
+    before = _files(tmp_path)[0].read_bytes()
+
+    def half(descriptor: int, content: bytes, offset: int) -> int:
+        return os.write(descriptor, content[:10]) if offset == 0 else _pwrite(descriptor, content[:10], offset)
+
+    _pwrite = os.pwrite
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", half)
+        with pytest.raises(OSError, match="No space left"):
+            segments.append(_entries(6, 6), _START)
+    assert _files(tmp_path)[0].read_bytes() == before
+    segments.append(_entries(6, 6), _START)
+    later = _segments(tmp_path, _LATER)
+    assert _seqs(later, _opened(later)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_damage_before_the_cursor_never_hides_what_is_behind_it(tmp_path: Path) -> None:
+    segments = _segments(tmp_path)
+    for seq in (1, 11, 21):
+        segments.append(_entries(seq, seq + 9), _START)
+    segments.append([], Place(1, 15))
+    (path,) = _files(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[60] ^= 1
+    path.write_bytes(content)
+    later = _segments(tmp_path, _LATER)
+    found = _opened(later)
+    assert (found.cursor, _seqs(later, found)) == (Place(1, 0), [*range(11, 31)])
+
+
+def test_a_repair_that_fails_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segments = _segments(tmp_path)
+    for seq in (1, 11, 21):
+        segments.append(_entries(seq, seq + 9), _START)
+    (path,) = _files(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[60] ^= 1
+    path.write_bytes(content)
+    later = _segments(tmp_path, _LATER)
+
+    def refuse(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agent.mqtt.outbox.segments.replace_file", refuse)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space"):
+                _opened(later)
+    found = _opened(later)
+    assert found.holes[-1] == Hole(1, _BOOT, None, 11)
+    assert _seqs(later, found) == [*range(11, 31)]
+
+
+def test_a_file_that_cannot_be_read_keeps_nothing_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    segments = _segments(tmp_path, segment_bytes=1)
+    for seq in (1, 2, 3):
+        segments.append(_entries(seq, seq), _START)
+    read = type(tmp_path).read_bytes
+    troubles = {"000000000001": PermissionError(13, "Permission denied"), "000000000002": OSError(5, "I/O error")}
+
+    def fail(path: Path) -> bytes:
+        if (error := troubles.get(path.name[:12])) is not None:
+            raise error
+        return read(path)
+
+    monkeypatch.setattr(type(tmp_path), "read_bytes", fail)
+    later = _segments(tmp_path, _LATER)
+    found = _opened(later)
+    assert (found.holes, _seqs(later, found)) == ((Hole(2, _BOOT, None, None),), [3])
+    assert "may not be read. Give it to the user of the agent, and its results are sent." in caplog.text
+    later.append([], Place(4, 0))
+    monkeypatch.undo()
+    assert _seqs(later, _opened(_segments(tmp_path, _LATER))) == [1], "what may be read again is delivered, though late"

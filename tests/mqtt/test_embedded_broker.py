@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from agents.mqtt_publisher import mqtt_publisher
+from peers.mosquitto import free_port
+from peers.subscriber import Subscriber, until
+
+from agent.errors import AgentError
+from agent.mqtt.embedded_broker import EmbeddedBroker
+from agent.mqtt.link.endpoint import Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+pytest.importorskip("amqtt", reason="amqtt is not installed: pip install 'edge-agent[demo]'")
+
+
+async def _subscriber(port: int) -> Subscriber:
+    """Enters in another thread: the broker lives in this one."""
+    return await asyncio.to_thread(Subscriber(port).__enter__)
+
+
+def _run(test: Coroutine[None, None, None]) -> None:
+    asyncio.run(test)
+
+
+def test_mqtt_5_falls_back_to_3_1_1_which_the_embedded_broker_speaks() -> None:
+    async def scenario() -> None:
+        broker = EmbeddedBroker(host="127.0.0.1", port=free_port())
+        await broker.start()
+        publisher = mqtt_publisher(broker.port, patience=Patience(answer_s=0.3))
+        publisher.start()
+        await until(lambda: publisher.status.state == "connected")
+        assert publisher.status.protocol == "3.1.1"
+        subscriber = await _subscriber(broker.port)
+        await until(lambda: subscriber.of("/info"))
+        assert subscriber.payloads("/status")[-1] == "online"
+        assert subscriber.of("/info")[0].json == {"version": "0.1.0"}
+        await publisher.close(5)
+        await until(lambda: subscriber.payloads("/status")[-1] == "offline")
+        await asyncio.to_thread(subscriber.__exit__, None, None, None)
+        await broker.stop()
+
+    _run(scenario())
+
+
+def test_broker_stops_while_clients_are_connected_and_starts_again() -> None:
+    async def scenario() -> None:
+        broker = EmbeddedBroker(host="127.0.0.1", port=free_port())
+        await broker.stop()
+        for _ in range(2):
+            await broker.start()
+            subscriber = await _subscriber(broker.port)
+            await asyncio.wait_for(broker.stop(), 5)
+            await asyncio.to_thread(subscriber.__exit__, None, None, None)
+
+    _run(scenario())
+
+
+def test_taken_port_is_told_in_a_sentence_and_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        port = free_port()
+        first, second = (
+            EmbeddedBroker(host="127.0.0.1", port=port),
+            EmbeddedBroker(host="127.0.0.1", port=port),
+        )
+        await first.start()
+        with pytest.raises(AgentError, match=f"cannot listen on 127.0.0.1:{port}.*choose another mqtt.port"):
+            await second.start()
+        await second.stop()
+        await first.stop()
+
+    caplog.set_level(logging.INFO)
+    _run(scenario())
+    assert [record for record in caplog.records if record.name.startswith("amqtt")] == []
+
+
+def test_missing_package_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "amqtt.broker", None)
+    with pytest.raises(AgentError, match=r"pip install 'edge-agent\[demo\]'"):
+        _run(EmbeddedBroker(host="127.0.0.1", port=1883).start())

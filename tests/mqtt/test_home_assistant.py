@@ -1,0 +1,305 @@
+"""The rules of Home Assistant's discovery, written out; tests/home_assistant holds the messages to the real one."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from agent.classification import ModelIdentity, StableState
+from agent.mqtt.home_assistant.discovery import (
+    BIRTH_TOPIC,
+    CameraEntities,
+    discovery,
+    is_birth,
+    topic_of,
+)
+from agent.status import ModelStatus, Rejection, VersionStatus
+
+_BASE = "edge-agent/pi-1"
+_FRONT = CameraEntities("front", ("robin", "wren"), snapshots=True)
+_BIRDS = ModelIdentity("birds", 7, "0" * 64)
+
+_COMMON = {"platform", "name", "unique_id", "default_entity_id", "entity_category", "availability", "availability_mode"}
+_READING = {"state_topic", "value_template", "device_class", "expire_after"}
+_ATTRIBUTES = {"json_attributes_topic", "json_attributes_template"}
+_ALLOWED = {
+    "sensor": _COMMON | _READING | _ATTRIBUTES | {"options", "state_class", "unit_of_measurement"},
+    "binary_sensor": _COMMON | _READING,
+    "image": _COMMON | {"image_topic", "content_type"},
+    "switch": _COMMON | {"state_topic", "command_topic", "payload_on", "payload_off", "qos"},
+    "update": _COMMON | {"state_topic", "value_template", "title"},
+}
+_REQUIRED = {
+    "sensor": {"state_topic"},
+    "binary_sensor": {"state_topic"},
+    "image": {"image_topic"},
+    "switch": {"command_topic"},
+    "update": {"state_topic"},
+}
+_UNITS: dict[str | None, set[str]] = {
+    "temperature": {"°C"},
+    "duration": {"ms"},
+    "data_size": {"MiB"},
+    None: {"%", "fps", "messages"},
+}
+_CLASSES: dict[str, set[str | None]] = {
+    "sensor": {None, "enum", "temperature", "duration", "data_size"},
+    "binary_sensor": {"connectivity", "problem"},
+}
+_STATS = {
+    "at": "2026-11-24T10:00:00.000Z",
+    "uptime_s": 60.0,
+    "frames_per_s": {"front": 4.9},
+    "uploads_per_s": 0.1,
+    "latency_ms": {"p50": 1.0, "p95": 2.0, "p99": 3.0},
+    "temperature_celsius": 51.2,
+    "throttled": False,
+    "outbox": {"messages": 0, "bytes": 0, "evicted": 0, "trouble": None},
+    "rss_bytes": 90_000_000,
+}
+
+
+def _discovery(**options: Any) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(_payload(**options))
+    return document
+
+
+def _payload(**options: Any) -> bytes:
+    said: dict[str, Any] = {
+        "device": "pi-1",
+        "base": _BASE,
+        "version": "0.1.0",
+        "cameras": [_FRONT],
+        "models": ["birds"],
+        "thermometer": True,
+        "throttle": True,
+        "url": "http://pi-1:8501",
+    }
+    return discovery(**(said | options)).payload
+
+
+def _components(**options: Any) -> dict[str, dict[str, Any]]:
+    components: dict[str, dict[str, Any]] = _discovery(**options)["components"]
+    return components
+
+
+def _label_options(*labels: str, shown: str | None = None) -> list[str] | None:
+    camera = CameraEntities("front", labels, snapshots=False, shown=shown)
+    options: list[str] | None = _components(cameras=[camera])["camera_front_label"].get("options")
+    return options
+
+
+def _real_payloads() -> dict[str, Any]:
+    version = VersionStatus(7, "0" * 64, "serving", "birds.tflite", admitted_ns=0)
+    rejection = Rejection("birds.tflite", "1000 labels for 1001 outputs", at_ns=0)
+    model = ModelStatus("birds", _BIRDS, rejection=rejection, versions=(version,))
+    return {
+        f"{_BASE}/cameras/front/state": StableState("robin", 0.93, 0, _BIRDS).to_json(),
+        f"{_BASE}/models/birds": model.to_json(),
+        f"{_BASE}/stats": _STATS,
+    }
+
+
+def test_the_message_is_retained_and_stands_where_home_assistant_looks_for_it() -> None:
+    message = discovery(
+        device="pi-1", base=_BASE, version="1", cameras=[], models=[], thermometer=False, throttle=False, url=None
+    )
+    assert message.topic == "homeassistant/device/pi-1/config"
+    assert message.retain
+
+
+@pytest.mark.parametrize("device", ["pi.1", "pi_1", "pi-1", "a" * 300, "Ünïcode", "\udcff"])
+def test_every_device_has_a_topic_of_its_own_in_the_characters_that_home_assistant_allows(device: str) -> None:
+    others = {"pi.1", "pi_1", "pi-1", "pi+1", "a" * 300, "a" * 301, "Ünïcode", "\udcff"} - {device}
+    assert re.fullmatch(r"homeassistant/device/[a-zA-Z0-9_-]+/config", topic_of(device))
+    assert topic_of(device) not in {topic_of(other) for other in others}
+
+
+def test_a_device_and_an_origin_are_described_with_the_keys_that_the_schema_has() -> None:
+    document = _discovery(hardware="Raspberry Pi 4 Model B")
+    assert document.keys() == {"device", "origin", "availability", "components"}
+    assert document["device"] == {
+        "identifiers": ["edge-agent:pi-1"],
+        "name": "pi-1",
+        "manufacturer": "edge-agent",
+        "model": "Raspberry Pi 4 Model B",
+        "sw_version": "0.1.0",
+        "configuration_url": "http://pi-1:8501",
+    }
+    assert document["origin"] == {"name": "edge-agent", "sw_version": "0.1.0"}
+    assert document["availability"] == [{"topic": f"{_BASE}/status"}]
+    assert "configuration_url" not in _discovery(url=None)["device"]
+
+
+def test_every_component_keeps_the_rules_of_its_platform() -> None:
+    components = _components()
+    for component in components.values():
+        platform = component["platform"]
+        assert component.keys() <= _ALLOWED[platform], component
+        assert component.keys() >= _REQUIRED[platform] | {"unique_id", "name"}, component
+        assert component.get("entity_category") in (None, "config", "diagnostic")
+        assert component.get("device_class") in _CLASSES.get(platform, {None})
+        assert component["default_entity_id"].startswith(f"{platform}.pi_1_")
+        assert re.fullmatch(r"[a-z_]+\.[a-z0-9_]+", component["default_entity_id"])
+    assert len({component["unique_id"] for component in components.values()}) == len(components) == 12
+
+
+def test_every_sensor_keeps_the_rules_of_its_device_class() -> None:
+    for component in _components().values():
+        if component["platform"] == "sensor":
+            enum = component.get("device_class") == "enum"
+            assert enum == ("options" in component)
+            assert enum == ("state_class" not in component)
+            if not enum:
+                assert component["unit_of_measurement"] in _UNITS[component.get("device_class")]
+                assert component["state_class"] == "measurement"
+
+
+def test_topics_are_below_the_base_and_templates_name_what_the_payloads_have() -> None:
+    payloads = _real_payloads()
+    for component in _components().values():
+        for key, value in component.items():
+            if key.endswith("_topic"):
+                assert value.startswith(f"{_BASE}/")
+                assert not set("+#") & set(value)
+            elif key.endswith("_template") and "value_json" in value:
+                for path in re.findall(r"value_json((?:\.\w+)+)", value):
+                    found = payloads[component["state_topic"]]
+                    for step in path.removesuffix(".get").split(".")[1:]:
+                        found = found[step]
+
+
+def test_what_a_camera_sees_is_unavailable_while_it_is_lost_but_its_switch_is_not() -> None:
+    components = _components()
+    for what in ("label", "score", "snapshot"):
+        component = components[f"camera_front_{what}"]
+        assert [entry["topic"] for entry in component["availability"]] == [
+            f"{_BASE}/status",
+            f"{_BASE}/cameras/front/status",
+        ]
+        assert component["availability_mode"] == "all"
+    for what in ("enabled", "connectivity"):
+        assert "availability" not in components[f"camera_front_{what}"]
+
+
+def test_health_expires_when_the_device_falls_silent() -> None:
+    of_stats = [component for component in _components().values() if component.get("state_topic") == f"{_BASE}/stats"]
+    assert len(of_stats) == 6
+    assert {component["expire_after"] for component in of_stats} == {120}
+    assert {component["entity_category"] for component in of_stats} == {"diagnostic"}
+
+
+def test_a_device_without_sensors_and_a_camera_without_snapshots_promise_none() -> None:
+    keys = _components(thermometer=False, throttle=False, cameras=[CameraEntities("front", (), snapshots=False)]).keys()
+    assert not keys & {"temperature", "throttling", "camera_front_snapshot"}
+
+
+def test_names_read_well_and_entity_ids_follow_them() -> None:
+    component = _components(cameras=[CameraEntities("front-door", (), snapshots=False)])["camera_front-door_label"]
+    assert component["name"] == "Front door label"
+    assert component["default_entity_id"] == "sensor.pi_1_front_door_label"
+
+
+def test_names_that_differ_a_little_stay_apart() -> None:
+    names = ["front.door", "front_door", "front-door"]
+    cameras = [CameraEntities(name, ("robin",), snapshots=True) for name in names]
+    components = _components(cameras=cameras, models=["ü", "u", "a b", "a+b", "a\udcff", "a" * 300, "a" * 301])
+    assert len(components) == 3 * 6 + 7 + 5
+    assert len({component["unique_id"] for component in components.values()}) == len(components)
+    assert all(re.fullmatch("[A-Za-z0-9_-]{1,200}", key) for key in components)
+
+
+def test_a_model_that_no_topic_can_be_named_after_has_the_topic_that_it_is_told_on() -> None:
+    topics = {component.get("state_topic") for component in _components(models=["a+b/#\x00"]).values()}
+    assert f"{_BASE}/models/a_b___" in topics
+
+
+def test_options_are_the_labels_and_none() -> None:
+    assert _label_options("robin", "wren") == ["robin", "wren", "none"]
+
+
+def test_options_follow_the_labels_and_keep_the_one_that_is_shown_still() -> None:
+    assert _label_options("cat", "dog", shown="robin") == ["cat", "dog", "robin", "none"]
+    assert _label_options("cat", "dog", shown="dog") == ["cat", "dog", "none"]
+
+
+def test_options_are_what_the_template_makes_of_the_labels() -> None:
+    long = "a" * 300
+    labels = ("robin", " robin ", long, long + "b", "", "None", "none", "\ud800")
+    assert _label_options(*labels) == ["robin", "a" * 255, "?", "none"]
+
+
+def test_labels_that_are_not_known_yet_leave_the_sensor_open() -> None:
+    label = _components(cameras=[CameraEntities("front", (), snapshots=False, shown="robin")])["camera_front_label"]
+    assert not label.keys() & {"options", "device_class"}
+
+
+def test_a_thousand_labels_are_options_and_take_what_they_weigh() -> None:
+    labels = [f"{number}: some kind of a bird" for number in range(1001)]
+    options = _label_options(*labels)
+    assert options is not None
+    assert len(options) == 1002
+    assert len(_payload(cameras=[CameraEntities("front", tuple(labels), snapshots=True)])) < 40_000
+
+
+def test_labels_beyond_what_a_broker_may_take_leave_the_sensor_open() -> None:
+    assert _label_options(*(f"{number}: {'a' * 200}" for number in range(1001))) is None
+
+
+def test_what_is_gone_is_told_with_its_platform_only() -> None:
+    former = _payload(cameras=[_FRONT, CameraEntities("back", ("robin",), snapshots=True)], models=["birds", "cars"])
+    components = _components(former=former)
+    assert components["camera_back_label"] == {"platform": "sensor"}
+    assert components["camera_back_snapshot"] == {"platform": "image"}
+    assert components["camera_back_enabled"] == {"platform": "switch"}
+    assert components["camera_back_connectivity"] == {"platform": "binary_sensor"}
+    assert components["model_cars"] == {"platform": "update"}
+    assert components["camera_front_label"]["options"] == ["robin", "wren", "none"]
+
+
+def test_what_was_told_to_be_gone_stays_so_until_it_is_back() -> None:
+    gone = _payload(cameras=[], former=_payload())
+    assert _components(cameras=[], former=gone)["camera_front_label"] == {"platform": "sensor"}
+    assert _components(former=gone) == _components()
+
+
+@pytest.mark.parametrize(
+    "former",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"null",
+        b"[1]",
+        b'{"components": 5}',
+        b'{"components": ["sensor"]}',
+        b'{"components": {"a": null, "b": {"platform": "siren"}, "c d": {"platform": "sensor"}}}',
+        b'{"components": {"a": {"platform": ["sensor"]}, "": {"platform": "sensor"}}}',
+        b'{"components": ' + b"[" * 100_000,
+        b'{"components": {"a": {"platform": "sensor"}}}' + b" " * 4_000_000,
+        b"1" * 5000,
+    ],
+)
+def test_a_former_message_that_is_not_ours_removes_nothing(former: bytes) -> None:
+    assert _components(former=former) == _components()
+
+
+def test_a_former_message_adds_no_more_than_the_platform_and_not_without_end() -> None:
+    hostile = {f"x{number}": {"platform": "switch", "command_topic": "alarm/off"} for number in range(10_000)}
+    added = {
+        key: component
+        for key, component in _components(former=json.dumps({"components": hostile}).encode()).items()
+        if key.startswith("x")
+    }
+    assert len(added) == 200
+    assert all(component == {"platform": "switch"} for component in added.values())
+
+
+def test_only_a_home_assistant_that_comes_online_is_a_birth() -> None:
+    assert BIRTH_TOPIC == "homeassistant/status"
+    assert is_birth("homeassistant/status", b"online")
+    assert not is_birth("homeassistant/status", b"offline")
+    assert not is_birth("other/status", b"online")

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from peers.subscriber import until
+
+from agent.errors import BusyError, ImageFormatError
+from agent.mqtt.message import Incoming, Message
+from agent.mqtt.requests import Requests
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_PNG = b"\x89PNG and so on"
+
+
+class Desk:
+    """Takes requests as the publisher does; `classify` answers with what it was asked."""
+
+    def __init__(self, **options: Any) -> None:
+        self.answers: list[Message] = []
+        self.acknowledged: list[Incoming] = []
+        self.busy_times = 0
+        self.working = self.most_working = 0
+        self.requests = Requests(
+            classify=self._classify,
+            answer=self.answers.append,
+            acknowledge=self.acknowledged.append,
+            own_topics="edge-agent/pi-1",
+            **{"max_bytes": 1000, "workers": 2, **options},
+        )
+
+    async def _classify(self, image: bytes, model: str | None) -> dict[str, Any]:
+        self.working += 1
+        self.most_working = max(self.most_working, self.working)
+        await asyncio.sleep(0)
+        self.working -= 1
+        if self.busy_times:
+            self.busy_times -= 1
+            raise BusyError("All places are taken.", retry_after_s=1)
+        if not image.startswith(b"\x89PNG"):
+            raise ImageFormatError("The body is not an image.")
+        return {"image": len(image), "model": model}
+
+    def only_answer(self) -> tuple[str, dict[str, Any], bytes | None]:
+        (answer,) = self.answers
+        return answer.topic, json.loads(answer.payload), answer.correlation
+
+
+@asynccontextmanager
+async def _open(**options: Any) -> AsyncIterator[Desk]:
+    desk = Desk(**options)
+    task = asyncio.create_task(desk.requests.run())
+    yield desk
+    task.cancel()
+
+
+def _incoming(
+    payload: bytes | dict[str, Any],
+    *,
+    response_topic: str | None = "me/answers",
+    correlation: bytes | None = b"7",
+    retained: bool = False,
+) -> Incoming:
+    content = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    return Incoming("edge-agent/pi-1/classify", content, retained, response_topic, correlation, (1, 1, 1))
+
+
+def _ask(*incoming: Incoming, **options: Any) -> Desk:
+    """Until every one is acknowledged."""
+
+    async def scenario() -> Desk:
+        async with _open(**options) as desk:
+            for each in incoming:
+                desk.requests.put(each)
+            await until(lambda: len(desk.acknowledged) == len(incoming))
+        return desk
+
+    return asyncio.run(scenario())
+
+
+def _b64(image: bytes = _PNG) -> str:
+    return base64.b64encode(image).decode()
+
+
+def test_bytes_are_answered_on_the_response_topic_with_their_correlation() -> None:
+    assert _ask(_incoming(_PNG)).only_answer() == ("me/answers", {"image": len(_PNG), "model": None}, b"7")
+
+
+def test_json_names_the_topic_the_model_and_a_correlation_of_its_own() -> None:
+    request = {"image": _b64(), "reply_to": "me/here", "model": "birds", "correlation": [1]}
+    desk = _ask(_incoming(request, response_topic=None, correlation=None))
+    assert desk.only_answer() == ("me/here", {"image": len(_PNG), "model": "birds", "correlation": [1]}, None)
+
+
+def test_json_over_mqtt_5_may_leave_the_topic_to_the_response_topic() -> None:
+    assert _ask(_incoming({"image": _b64()})).only_answer()[0] == "me/answers"
+
+
+@pytest.mark.parametrize(
+    ("payload", "error"),
+    [
+        (b"", "not an image"),
+        (b"GIF89a", "not an image"),
+        (b"{", "must be the bytes of an image, or JSON such as"),
+        (b'  {"image": 7}', "must be the bytes of an image, or JSON such as"),
+        (b'{"image": "%%%"}', "must be the bytes of an image, or JSON such as"),
+        (b'{"image": "\xc3\xa4"}', "must be the bytes of an image, or JSON such as"),
+        (b"{" * 6000, "more than 1000 bytes"),
+        (b'{"a":' * 400, "must be the bytes of an image, or JSON such as"),
+        ({"image": _b64(), "model": 7}, "must be the bytes of an image, or JSON such as"),
+        ({"image": _b64(b"\x89PNG" + bytes(1000))}, "more than 1000 bytes. Send a smaller one"),
+        (b"\x89PNG" + bytes(1000), "more than 1000 bytes. Send a smaller one"),
+        (bytes(6000), "more than 1000 bytes. Send a smaller one"),
+        ({"image": _b64(), "reply_to": "a/+"}, "a topic without + and #"),
+        ({"image": _b64(), "reply_to": 7}, "a topic without + and #"),
+        ({"image": _b64(), "reply_to": "a\ud800"}, "a topic without + and #"),
+        ({"image": _b64(), "reply_to": "a\x01"}, "a topic without + and #"),
+        ({"image": _b64(), "reply_to": "a\uffff"}, "a topic without + and #"),
+        ({"image": _b64(), "reply_to": ""}, "a topic without + and #"),
+        ({"image": _b64(), "reply_to": "edge-agent/pi-1/status"}, "must not be one of"),
+        ({"image": _b64(), "reply_to": "homeassistant/device/x/config"}, "must not be one of"),
+        ({"image": _b64(), "reply_to": "$SYS/x"}, "must not be one of"),
+    ],
+)
+def test_what_cannot_be_answered_gets_an_error(payload: bytes | dict[str, Any], error: str) -> None:
+    topic, document, correlation = _ask(_incoming(payload)).only_answer()
+    assert (topic, correlation) == ("me/answers", b"7")
+    assert error in document["error"]
+
+
+def test_a_response_topic_that_would_speak_in_the_agents_name_gets_nothing() -> None:
+    assert _ask(_incoming(_PNG, response_topic="edge-agent/pi-1/cameras/front/enabled/set")).answers == []
+
+
+def test_without_a_topic_for_the_answer_nothing_is_answered_and_a_failure_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    desk = _ask(_incoming(_PNG, response_topic=None), _incoming(b"junk", response_topic=None))
+    assert desk.answers == []
+    assert "there is no topic for the answer: The body is not an image." in caplog.text
+
+
+def test_a_retained_request_is_not_answered_at_every_connect() -> None:
+    assert _ask(_incoming(_PNG, retained=True)).answers == []
+
+
+def test_while_the_line_is_full_a_request_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.mqtt.requests._BUSY_S", 0.001)
+
+    async def scenario() -> None:
+        async with _open() as desk:
+            desk.busy_times = 5
+            desk.requests.put(_incoming(_PNG))
+            await until(lambda: desk.acknowledged)
+            assert desk.only_answer()[1]["image"] == len(_PNG)
+
+    asyncio.run(scenario())
+
+
+def test_no_more_than_the_workers_are_busy_and_what_is_too_much_is_told() -> None:
+    async def scenario() -> None:
+        async with _open() as desk:
+            for _ in range(70):
+                desk.requests.put(_incoming(_PNG))
+            refused = [json.loads(answer.payload) for answer in desk.answers]
+            assert refused == [{"error": "Too many requests wait already. Try again later."}] * 6
+            await until(lambda: len(desk.answers) == 70)
+            assert desk.most_working == 2
+
+    asyncio.run(scenario())
+
+
+def test_large_requests_wait_only_as_far_as_memory_allows() -> None:
+    async def scenario() -> None:
+        async with _open() as desk:
+            for _ in range(20):
+                desk.requests.put(_incoming(_PNG + bytes(980)))
+            assert len(desk.answers) == 9, "ten times the largest size, and what came when there was room"
+            await until(lambda: len(desk.answers) == 20)
+            desk.requests.put(_incoming(_PNG))
+            await until(lambda: len(desk.answers) == 21)
+
+    asyncio.run(scenario())

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from agent.mqtt.message import Incoming, Message
+from agent.mqtt.retained import Retained
+from agent.mqtt.stale_topics import Leftovers
+
+
+class Wire:
+    def __init__(self, *, room: int = 100) -> None:
+        self.sent: list[Message] = []
+        self.room = room
+        self.retained = Retained(send=self._send, room=lambda: self.room - len(self.sent))
+
+    def _send(self, message: Message) -> int:
+        self.sent.append(message)
+        return len(self.sent)
+
+    def payloads(self) -> list[tuple[str, bytes]]:
+        assert all(message.retain for message in self.sent)
+        return [(message.topic, message.payload) for message in self.sent]
+
+
+def test_what_was_put_while_nobody_listened_is_sent_once_and_the_newest_only() -> None:
+    wire = Wire()
+    for payload in (b"1", b"2"):
+        wire.retained.put("a", payload)
+    wire.retained.put("b", b"3")
+    assert wire.sent == []
+    wire.retained.open()
+    assert wire.payloads() == [("a", b"2"), ("b", b"3")]
+
+
+def test_a_change_is_sent_at_once_and_the_same_payload_only_when_asked_for() -> None:
+    wire = Wire()
+    wire.retained.open()
+    wire.retained.put("a", b"1")
+    wire.retained.put("a", b"1")
+    assert wire.payloads() == [("a", b"1")]
+    wire.retained.repeat("a")
+    assert wire.payloads() == [("a", b"1")] * 2
+
+
+def test_every_connect_gets_everything_again() -> None:
+    wire = Wire()
+    wire.retained.put("a", b"1")
+    wire.retained.open()
+    wire.retained.pause()
+    wire.retained.put("a", b"2")
+    wire.retained.open()
+    assert wire.payloads() == [("a", b"1"), ("a", b"2")]
+
+
+def test_what_has_no_room_waits_for_an_acknowledgement() -> None:
+    wire = Wire(room=1)
+    wire.retained.open()
+    wire.retained.put("a", b"1")
+    wire.retained.put("b", b"2")
+    assert wire.payloads() == [("a", b"1")]
+    wire.room = 2
+    wire.retained.pump()
+    assert wire.payloads() == [("a", b"1"), ("b", b"2")]
+
+
+def test_a_removal_is_sent_until_it_is_acknowledged() -> None:
+    wire = Wire()
+    wire.retained.put("a", b"1")
+    wire.retained.remove("a")
+    assert "a" not in wire.retained
+    wire.retained.open()
+    wire.retained.pause()
+    wire.retained.open()
+    assert wire.payloads() == [("a", b""), ("a", b"")]
+    wire.retained.acknowledge(2)
+    wire.retained.pause()
+    wire.retained.open()
+    assert len(wire.sent) == 2
+
+
+def test_what_comes_back_before_its_removal_is_acknowledged_stays() -> None:
+    wire = Wire()
+    wire.retained.open()
+    wire.retained.put("a", b"1")
+    wire.retained.remove("a")
+    wire.retained.put("a", b"2")
+    wire.retained.acknowledge(2)
+    assert "a" in wire.retained
+
+
+def _found(*topics: str, payload: bytes = b"old") -> tuple[Wire, Leftovers]:
+    wire = Wire()
+    wire.retained.put("e/pi/models/birds", b"{}")
+    leftovers = Leftovers(base="e/pi", cameras=["front"], discovery_topic="ha/pi", retained=wire.retained)
+    for topic in topics:
+        leftovers.take(
+            Incoming(topic, payload, retained=True, response_topic=None, correlation=None, receipt=(0, 0, 0))
+        )
+    wire.retained.open()
+    return wire, leftovers
+
+
+def test_cameras_and_models_that_are_gone_leave_nothing_and_the_others_stay() -> None:
+    wire, _ = _found(
+        "e/pi/cameras/front/state", "e/pi/cameras/back/state", "e/pi/cameras/back/classification/x",
+        "e/pi/models/birds", "e/pi/models/cats",
+    )  # fmt: skip
+    removed = {topic for topic, payload in wire.payloads() if not payload}
+    assert removed == {"e/pi/cameras/back/state", "e/pi/cameras/back/classification/x", "e/pi/models/cats"}
+
+
+def test_a_label_of_another_model_goes_once_there_is_one_of_the_new_model() -> None:
+    wire, leftovers = _found("e/pi/cameras/front/classification/old", "e/pi/cameras/front/classification/new")
+    assert [payload for _, payload in wire.payloads()] == [b"{}"]
+    leftovers.classified("front", "e/pi/cameras/front/classification/new")
+    assert wire.payloads()[1:] == [("e/pi/cameras/front/classification/old", b"")]
+    leftovers.classified("front", "e/pi/cameras/front/classification/newer")
+    assert wire.payloads()[2:] == [("e/pi/cameras/front/classification/new", b"")]
+
+
+def test_topics_of_others_are_left_alone() -> None:
+    wire, _ = _found("homeassistant/status", "e/piano/models/x", "other")
+    assert [topic for topic, payload in wire.payloads() if not payload] == []
+
+
+def test_what_home_assistant_was_told_is_kept_for_the_next_telling() -> None:
+    _, leftovers = _found("ha/pi", payload=b"{...}")
+    assert leftovers.discovery == b"{...}"

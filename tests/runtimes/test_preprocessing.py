@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+from runtimes.pillow_resize import pillow_resize
+
+from agent.image import Color, Image, decode
+from agent.model_file.metadata import Tensor
+from agent.runtimes.preprocessing import Preprocessor, resize_antialiased
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from agent.model_file.settings import Resize
+
+RNG = np.random.default_rng(0)
+
+
+def preprocessor(
+    *,
+    dtype: str = "uint8",
+    height: int = 4,
+    width: int = 4,
+    channels: int = 3,
+    scale: float = 0.0,
+    zero_point: int = 0,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    color: Color = "rgb",
+    resize: Resize = "stretch",
+) -> Preprocessor:
+    tensor = Tensor("image", (1, height, width, channels), dtype, scale, zero_point)
+    return Preprocessor(tensor, mean=mean, std=std, color=color, resize=resize)
+
+
+def noise(height: int, width: int, channels: int = 3) -> npt.NDArray[np.uint8]:
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+def gray_steps(height: int, width: int) -> Image:
+    """Brightness grows by 10 from column to column."""
+    return Image(np.tile((np.arange(width) * 10).astype(np.uint8), (height, 1)), "gray")
+
+
+def test_uint8_input_takes_raw_pixels_whatever_mean_and_std_say() -> None:
+    pixels = noise(4, 4)
+    tensor = preprocessor(mean=(0.0,), std=(1.0,), scale=1 / 127, zero_point=128)(Image(pixels))
+    assert tensor.dtype == np.uint8
+    assert tensor.shape == (1, 4, 4, 3)
+    assert np.array_equal(tensor[0], pixels)
+
+
+def test_int8_input_takes_pixel_minus_128_where_no_range_is_stated() -> None:
+    pixels = noise(4, 4)
+    tensor = preprocessor(dtype="int8", scale=0.5, zero_point=3)(Image(pixels))
+    assert tensor.dtype == np.int8
+    assert np.array_equal(tensor[0], pixels.astype(int) - 128)
+
+
+@pytest.mark.parametrize(("scale", "zero_point"), [(2 / 255, -1), (1 / 127, 0), (0.02, 5)])
+def test_int8_input_takes_the_normalised_pixel_by_scale_and_zero_point(scale: float, zero_point: int) -> None:
+    pixels = noise(8, 8)
+    tensor = preprocessor(
+        dtype="int8", height=8, width=8, scale=scale, zero_point=zero_point, mean=(127.5,), std=(127.5,)
+    )(Image(pixels))
+    wanted = np.clip(np.round((pixels - 127.5) / 127.5 / scale + zero_point), -128, 127)
+    assert (
+        np.abs(tensor[0] - wanted).max() <= 1
+    )  # with 2 / 255 every value is a half, which float32 may round either way
+
+
+@pytest.mark.parametrize(("mean", "std"), [(127.5, 127.5), (0, 255), (0, 1), (120, 58)])
+def test_float_input_takes_pixel_minus_mean_by_std(mean: float, std: float) -> None:
+    pixels = noise(4, 4)
+    tensor = preprocessor(dtype="float32", mean=(mean,), std=(std,))(Image(pixels))
+    assert tensor.dtype == np.float32
+    assert tensor[0] == pytest.approx((pixels.astype(float) - mean) / std, abs=1e-5)
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_mean_and_std_of_each_channel_follow_the_order_of_the_model(color: Color) -> None:
+    pixels, mean, std = noise(4, 4), (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+    tensor = preprocessor(dtype="float32", mean=mean, std=std, color=color)(Image(pixels, "rgb"))
+    ordered = pixels if color == "rgb" else pixels[..., ::-1]
+    assert tensor[0] == pytest.approx((ordered - np.array(mean)) / np.array(std), abs=1e-5)
+
+
+def test_one_std_goes_with_three_means() -> None:
+    pixels, mean = noise(4, 4), (10.0, 20.0, 30.0)
+    tensor = preprocessor(dtype="float32", mean=mean, std=(2.0,))(Image(pixels))
+    assert tensor[0] == pytest.approx((pixels - np.array(mean)) / 2, abs=1e-5)
+
+
+def test_colour_order_of_the_image_does_not_matter() -> None:
+    pixels = noise(9, 7)
+    rgb, bgr = Image(pixels, "rgb"), Image(np.ascontiguousarray(pixels[..., ::-1]), "bgr")
+    assert np.array_equal(preprocessor()(rgb), preprocessor()(bgr))
+
+
+def test_gray_model_takes_colour_and_gray_images() -> None:
+    gray = noise(4, 4, 1)
+    for image in (Image(gray, "gray"), Image(np.dstack([gray] * 3), "bgr"), Image(np.dstack([gray] * 3), "rgb")):
+        tensor = preprocessor(channels=1, color="gray")(image)
+        assert tensor.shape == (1, 4, 4, 1)
+        assert np.array_equal(tensor[0, ..., 0], gray)
+
+
+def test_colour_model_takes_gray_images() -> None:
+    gray = noise(4, 4, 1)
+    tensor = preprocessor(dtype="float32", mean=(1, 2, 3), std=(1, 1, 1))(Image(gray, "gray"))
+    assert np.array_equal(tensor[0], np.dstack([gray] * 3) - np.array([1, 2, 3], np.float32))
+
+
+def test_gray_float_model_has_one_channel() -> None:
+    gray = noise(4, 4, 1)
+    tensor = preprocessor(dtype="float32", channels=1, color="gray", mean=(0,), std=(255,))(Image(gray, "gray"))
+    assert tensor.shape == (1, 4, 4, 1)
+    assert tensor[0, ..., 0] == pytest.approx(gray / 255, abs=1e-6)
+
+
+def test_crop_keeps_the_middle() -> None:
+    tensor = preprocessor(channels=1, color="gray", resize="crop", height=4, width=4)(gray_steps(4, 12))
+    assert tensor[0, 0, :, 0].tolist() == [40, 50, 60, 70]
+    tall = Image(np.ascontiguousarray(gray_steps(4, 12).pixels.T), "gray")
+    tensor = preprocessor(channels=1, color="gray", resize="crop", height=4, width=4)(tall)
+    assert tensor[0, :, 0, 0].tolist() == [40, 50, 60, 70]
+
+
+def test_pad_keeps_everything_between_black_bars() -> None:
+    white = Image(np.full((10, 20, 3), 255, np.uint8))
+    tensor = preprocessor(resize="pad", height=8, width=8)(white)
+    rows = tensor[0, :, :, 0]
+    assert rows[:2].max() == rows[6:].max() == 0
+    assert rows[2:6].min() == 255
+    tensor = preprocessor(resize="pad", height=8, width=8)(white.rotate(90))
+    assert np.array_equal(tensor[0, :, :, 0], rows.T)
+
+
+def test_pad_of_a_hair_keeps_a_pixel() -> None:
+    tensor = preprocessor(resize="pad", height=8, width=8)(Image(np.full((1, 1000, 3), 255, np.uint8)))
+    assert tensor[0].max(axis=(1, 2)).tolist().count(255) == 1
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize(("height", "width"), [(6, 10), (10, 6), (1, 16), (160, 120)])
+@pytest.mark.parametrize(("image_height", "image_width"), [(1, 1), (480, 640), (37, 5), (6, 10)])
+def test_oblong_inputs_are_filled(resize: Resize, height: int, width: int, image_height: int, image_width: int) -> None:
+    white = Image(np.full((image_height, image_width, 3), 200, np.uint8))
+    tensor = preprocessor(resize=resize, height=height, width=width)(white)
+    assert tensor.shape == (1, height, width, 3)
+    assert tensor.max() == 200
+    if resize != "pad":
+        assert tensor.min() == 200
+
+
+def test_part_of_a_larger_array_is_taken_without_its_surroundings() -> None:
+    pixels = noise(40, 40)
+    part = Image(pixels).crop((0.25, 0.5, 0.75, 1.0))
+    tensor = preprocessor(height=20, width=20)(part)
+    assert np.array_equal(tensor[0], pixels[20:40, 10:30])
+
+
+def test_enlarging_is_plain_bilinear() -> None:
+    image = Image(noise(20, 30))
+    enlarged = resize_antialiased(image, 96, 96).pixels
+    assert np.array_equal(enlarged, cv2.resize(image.pixels, (96, 96)))
+    assert error(enlarged, pillow_resize(image, 96, 96)) < 0.6
+
+
+def test_same_size_is_the_same_pixels() -> None:
+    image = Image(noise(20, 30))
+    assert resize_antialiased(image, 30, 20).pixels is image.pixels
+
+
+def test_stripes_finer_than_the_input_become_their_mean() -> None:
+    stripes = Image(np.tile(np.array([0, 255], np.uint8), (512, 256)), "gray")
+    assert np.abs(resize_antialiased(stripes, 96, 96).pixels.astype(int) - 127).max() <= 8
+    plain: Any = cv2.resize(stripes.pixels, (96, 96))
+    assert np.abs(plain.astype(int) - 127).max() >= 60
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("size", [64, 96, 128, 160, 192, 224, 299, 384])
+@pytest.mark.parametrize("photo", ["grace_hopper.bmp", "parrot.jpg", "cat_720p.jpg"])
+def test_resize_is_close_to_the_exact_one_where_plain_bilinear_is_far(assets: Path, photo: str, size: int) -> None:
+    """Mean error of a pixel, of 255."""
+    image = decode((assets / "photos" / photo).read_bytes())
+    exact = pillow_resize(image, size, size)
+    ours = error(resize_antialiased(image, size, size).pixels, exact)
+    plain = error(cv2.resize(image.pixels, (size, size)), exact)
+    assert ours < 1.5
+    if size <= 224:
+        assert plain > 3.5 * ours
+
+
+def error(pixels: npt.NDArray[Any], exact: Image) -> float:
+    return float(np.abs(pixels.astype(int) - exact.pixels).mean())

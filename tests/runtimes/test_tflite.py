@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from agents.models_on_disk import (
+    BARE_DIGITS,
+    CONV_2D,
+    DIGIT_LABELS,
+    DIGITS,
+    photo_of_3,
+    with_free_height,
+    with_input_shape,
+    with_operator_version,
+    with_output_shape,
+    with_tensor_type,
+)
+from runtimes.pillow_resize import pillow_resize
+
+from agent.errors import ModelError
+from agent.image import Image, decode
+from agent.model_file.metadata import Tensor, read_model_file
+from agent.model_file.settings import ModelSettings, parse_labels
+from agent.runtimes.tflite import TFLiteClassifier
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from agent.classification import Category
+    from agent.model_file.metadata import ModelFile
+
+PUBLISHED = (
+    "mlperf_vww_96_float",
+    "mlperf_vww_96_int8",
+    "mobilenet_v1_025_128_uint8",
+    "mobilenet_v1_025_224_float",
+    "mobilenet_v1_025_224_float_metadata",
+    "mobilenet_v1_025_224_quant_broken_metadata",
+    "mobilenet_v2_224_quant_nometadata",
+    "mobilenet_v2_224_uint8",
+)
+# Nothing in these two files says what range they want.
+RANGES = {
+    "mlperf_vww_96_float": ModelSettings(mean=(0.0,), std=(255.0,)),
+    "mobilenet_v1_025_224_float": ModelSettings(mean=(127.5,), std=(127.5,)),
+}
+
+
+def classifier(content: bytes = DIGITS, **settings: Any) -> TFLiteClassifier:
+    model = read_model_file(content)
+    return TFLiteClassifier(model, model.settings.overridden_by(ModelSettings(**settings)), threads=1)
+
+
+def published(assets: Path, name: str, settings: ModelSettings | None = None) -> TFLiteClassifier:
+    path = next((assets / "models" / name).glob("*.tflite"))
+    model = read_model_file(path.read_bytes())
+    wanted = model.settings.overridden_by(RANGES.get(name, ModelSettings()))
+    if wanted.labels is None:
+        labels = parse_labels(path.with_name("labels.txt").read_bytes(), where="labels.txt")
+        wanted = wanted.overridden_by(ModelSettings(labels=labels))
+    return TFLiteClassifier(model, wanted.overridden_by(settings or ModelSettings()), threads=1)
+
+
+def best(taught: TFLiteClassifier, image: Image) -> Category:
+    (category,), _ = taught.classify(image, max_results=1, score_threshold=-100)
+    return category
+
+
+def answers(assets: Path, name: str) -> dict[str, Any]:
+    """The stored top-1 of each photo whose answer is strong."""
+    expected = json.loads((assets / "expected.json").read_text())
+    top: dict[str, Any] = next(model["top1"] for path, model in expected.items() if path.startswith(f"{name}/"))
+    return top
+
+
+@pytest.mark.assets
+def test_every_published_answer_is_checked(assets: Path) -> None:
+    expected = json.loads((assets / "expected.json").read_text())
+    assert sorted(path.split("/")[0] for path in expected) == sorted(PUBLISHED)
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_photos_are_recognised_as_published(assets: Path, name: str) -> None:
+    taught = published(assets, name)
+    for photo, wanted in answers(assets, name).items():
+        image = decode((assets / "photos" / photo).read_bytes(), smallest_side=taught.longest_side)
+        category = best(taught, image)
+        assert (category.index, category.label) == (wanted["index"], wanted["label"]), photo
+        if wanted["score"] <= 1:
+            assert category.score == pytest.approx(wanted["score"], abs=0.09), photo
+        else:
+            assert 0.3 < category.score <= 1  # these end in logits, so ours is a softmax of them
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_scores_are_the_published_ones_for_the_very_same_pixels(assets: Path, name: str) -> None:
+    taught = published(assets, name, ModelSettings(score="probability"))
+    _, height, width, _ = taught.input.shape
+    for photo, wanted in answers(assets, name).items():
+        image = pillow_resize(decode((assets / "photos" / photo).read_bytes()), width, height)
+        category = best(taught, image)
+        assert category.index == wanted["index"], photo
+        # 0.09 between kernels where quantised; tflite-runtime's logits differ from LiteRT's by up to three steps.
+        tolerance = 1e-3 if taught.input.dtype == "float32" else max(0.09, 3.1 * taught.output.scale)
+        assert category.score == pytest.approx(wanted["score"], abs=tolerance), photo
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("refuse_detector_ssd", "not an image classifier: it has 4 outputs, so it is a detector, which finds boxes"),
+        ("refuse_custom_op_edgetpu", "compiled for the Coral Edge TPU.*without _edgetpu"),
+        ("refuse_flex_op", "needs TensorFlow's own operators .*builtin operators only"),
+        ("refuse_non_image_lstm", "not an image classifier: its input is 1 x 28 x 28"),
+    ],
+)
+def test_published_models_of_other_kinds_are_refused(assets: Path, folder: str, words: str) -> None:
+    path = next((assets / "refuse" / folder).glob("*.tflite"))
+    labels = tuple(str(n) for n in range(1001))
+    with pytest.raises(ModelError, match=words):
+        classifier(path.read_bytes(), labels=labels)
+
+
+@pytest.mark.assets
+def test_thousand_labels_for_1001_outputs_are_refused(assets: Path) -> None:
+    taught = published(assets, "mobilenet_v2_224_quant_nometadata")
+    with pytest.raises(ModelError, match=r"1000 labels for 1001 outputs.*lacks a first line `background`"):
+        published(assets, "mobilenet_v2_224_quant_nometadata", ModelSettings(labels=taught.labels[1:]))
+
+
+@pytest.mark.assets
+def test_float_model_without_a_range_is_refused_with_the_three_usual_ones(assets: Path) -> None:
+    content = next((assets / "models" / "mlperf_vww_96_float").glob("*.tflite")).read_bytes()
+    for settings in ({}, {"mean": (0.0,)}, {"std": (255.0,)}):
+        with pytest.raises(ModelError, match=r"float32 and nothing says which range.*127\.5 and 127\.5.*0 and 255"):
+            classifier(content, labels=("a", "b"), **settings)
+    assert classifier(content, labels=("a", "b"), mean=(0.0,), std=(255.0,)).longest_side == 96
+
+
+@pytest.mark.assets
+def test_logits_become_probabilities_unless_taken_as_they_are(assets: Path) -> None:
+    image = decode((assets / "photos" / "parrot.jpg").read_bytes())
+    name = "mobilenet_v2_224_quant_nometadata"
+    as_they_are, _ = published(assets, name, ModelSettings(score="probability")).classify(
+        image, max_results=1001, score_threshold=-1000
+    )
+    softened, _ = published(assets, name).classify(image, max_results=1001, score_threshold=0)
+    assert as_they_are[0].score > 10
+    assert sum(category.score for category in softened) == pytest.approx(1, abs=1e-4)
+    ratio = np.exp(as_they_are[0].score - as_they_are[1].score)
+    assert softened[0].score / softened[1].score == pytest.approx(ratio, rel=1e-3)
+
+
+@pytest.mark.assets
+def test_probabilities_can_be_called_logits(assets: Path) -> None:
+    """For a model whose last operator does not tell."""
+    image = decode((assets / "photos" / "parrot.jpg").read_bytes())
+    flat = best(published(assets, "mobilenet_v2_224_uint8", ModelSettings(score="logits")), image)
+    assert flat.index == 89
+    assert flat.score < 0.01
+
+
+@pytest.mark.assets
+def test_hot_dog_is_one_only_in_the_right_colour_order(assets: Path) -> None:
+    image = decode((assets / "photos" / "hot_dog.jpg").read_bytes())
+    assert best(published(assets, "mobilenet_v2_224_uint8"), image).label.startswith("hotdog")
+    swapped = published(assets, "mobilenet_v2_224_uint8", ModelSettings(color="bgr"))
+    assert not best(swapped, image).label.startswith("hotdog")
+
+
+def test_digit_is_read_by_a_gray_model() -> None:
+    category = best(classifier(), photo_of_3())
+    assert category.label == "3"
+    assert category.score > 0.8
+
+
+def test_categories_are_the_best_first_and_none_below_the_threshold() -> None:
+    taught, image = classifier(), photo_of_3()
+    categories, spent = taught.classify(image, max_results=10, score_threshold=0)
+    scores = [category.score for category in categories]
+    assert len(scores) == 10
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) == pytest.approx(1, abs=0.03)
+    assert min(spent) > 0
+    assert taught.classify(image, max_results=10, score_threshold=scores[0])[0] == categories[:1]
+    assert taught.classify(image, max_results=10, score_threshold=1.01)[0] == ()
+    assert taught.classify(image, max_results=99, score_threshold=0)[0] == categories
+
+
+def test_lower_index_is_first_among_equals_however_few_are_asked_for() -> None:
+    taught = classifier()
+    everything, _ = taught.classify(photo_of_3(), max_results=10, score_threshold=0)
+    indices = [category.index for category in everything]
+    assert everything[-1].score == everything[-2].score  # quantised scores often are
+    for count in range(1, 10):
+        few, _ = taught.classify(photo_of_3(), max_results=count, score_threshold=0)
+        assert [category.index for category in few] == indices[:count]
+
+
+def test_warm_up_changes_no_answer() -> None:
+    cold, warm = classifier(), classifier()
+    warm.warm_up()
+    assert best(cold, photo_of_3()) == best(warm, photo_of_3())
+
+
+def test_model_that_contradicts_itself_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"refuses the model: .*failed to prepare.* Convert it again"):
+        classifier(with_tensor_type(2, 0))  # a float32 output behind an operator that quantises
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError])
+def test_runtime_that_fails_only_when_it_runs_is_a_model_error(error: type[Exception]) -> None:
+    class Failing:
+        def set_tensor(self, _index: int, _value: object) -> None:
+            raise error("node 7 failed to invoke.")
+
+    taught = classifier()
+    taught.warm_up()
+    taught._interpreter = Failing()  # type: ignore[assignment]  # it does not come further
+    with pytest.raises(ModelError, match="node 7 failed to invoke"):
+        taught.warm_up()
+    with pytest.raises(ModelError, match="node 7 failed to invoke"):
+        taught.classify(photo_of_3(), max_results=1, score_threshold=0)
+
+
+def test_input_larger_than_the_memory_is_refused() -> None:
+    taught = classifier()
+    for side in (1 << 22, 1 << 31):  # NumPy's two complaints: no memory, and no such size
+        taught.input = dataclasses.replace(taught.input, shape=(1, side, side, 3))
+        with pytest.raises(ModelError, match=r"more memory than is free|refuses the model"):
+            taught.warm_up()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (with_operator_version(CONV_2D, 99), "CONV_2D version 99 is newer than this runtime"),
+        (with_free_height(), "leaves its input size open.*--input-size HxW"),
+        (with_input_shape([1, 0, 32, 1]), "leaves its input size open"),
+        (with_input_shape([8, 32, 32, 1]), "its input is 8 x 32 x 32 x 1, not 1 x height x width x channels"),
+        (with_input_shape([1, 32, 32, 4]), "its input has 4 channels, not 3"),
+        (with_input_shape([1, 3, 32, 32]), "channels first"),
+        (with_output_shape([5, 2]), "its output is 5 x 2, a map or a list of points"),
+        (with_output_shape([1, 1]), "its output is 1 x 1, not one score for each of several labels"),
+        (with_tensor_type(1, 7), "The input is int16. Convert the model with a uint8, int8 or float32 input"),
+        (with_tensor_type(1, 5), "not an image classifier: its input is text"),
+        (with_tensor_type(1, 99), "The input is an unknown type"),
+        (with_tensor_type(2, 2), "The output is int32 without one scale"),
+        (BARE_DIGITS, r"names no labels for its 10 outputs.*the ending \.txt"),
+    ],
+)
+def test_models_that_cannot_be_served_are_refused_with_the_cause(content: bytes, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        classifier(content)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"labels": DIGIT_LABELS[1:]}, "There are 9 labels for 10 outputs"),
+        ({"labels": (*DIGIT_LABELS, "x")}, "There are 11 labels for 10 outputs"),
+        ({"labels": ()}, "names no labels"),
+        ({"mean": (1, 2, 3)}, "mean and std have three values and the input has 1 channel"),
+        ({"std": (1, 2, 3)}, "mean and std have three values and the input has 1 channel"),
+    ],
+)
+def test_settings_that_do_not_fit_the_model_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        classifier(DIGITS, **settings)
+
+
+def test_colour_order_of_the_settings_does_not_turn_a_gray_model_into_another() -> None:
+    assert best(classifier(color="bgr"), photo_of_3()).label == "3"
+
+
+COLOR = Tensor("image", (1, 32, 32, 3), "uint8", 1 / 255)
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "words"),
+    [
+        ({"inputs": (COLOR, COLOR)}, {}, "it has 2 inputs instead of one image"),
+        ({"inputs": ()}, {}, "it has 0 inputs"),
+        ({"outputs": (COLOR, COLOR)}, {}, "it has 2 outputs, so it is something else"),
+        ({"outputs": (Tensor("o", (), "float32"),)}, {}, "its output is of no fixed shape"),
+        ({"outputs": (Tensor("o", (1, 10), "int8"),)}, {}, "The output is int8 without one scale"),
+        ({"inputs": (Tensor("i", (1, 32, 32, 3), "int8"),)}, {}, "The int8 input states no scale"),
+        ({"inputs": (COLOR,)}, {"color": "gray"}, "color: gray and the input has 3 channels. Say rgb or bgr"),
+    ],
+)
+def test_files_that_state_another_kind_of_model_are_refused(
+    changes: dict[str, Any], settings: dict[str, Any], words: str
+) -> None:
+    model: ModelFile = dataclasses.replace(read_model_file(DIGITS), **changes)
+    with pytest.raises(ModelError, match=words):
+        TFLiteClassifier(model, model.settings.overridden_by(ModelSettings(**settings)), threads=1)
+
+
+class OtherSizes(TFLiteClassifier):
+    """As of a graph that decides on its output's shape while it runs."""
+
+    def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        return np.resize(super()._invoke(tensor), 7)
+
+
+def test_scores_that_are_not_one_a_label_are_refused() -> None:
+    file = read_model_file(DIGITS)
+    with pytest.raises(ModelError, match="computes 7 scores for 10 labels"):
+        OtherSizes(file, file.settings, threads=1).classify(photo_of_3(), max_results=1, score_threshold=0)
