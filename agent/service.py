@@ -383,7 +383,7 @@ class Service:
     def _labels(self, model: str | None) -> tuple[str, ...]:
         """Of the version that serves; none while none does."""
         try:
-            return self._models.get(model).loaded.classifiers[0].labels
+            return self._models.get(model).labels
         except ModelNotFoundError:
             return ()
 

@@ -34,3 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def assets() -> Path:
     """The folder of published models and photos; tests that use it are marked `assets`."""
     return ASSETS
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Tests marked `anyio` run on asyncio, as the agent does."""
+    return "asyncio"

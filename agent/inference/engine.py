@@ -106,7 +106,7 @@ class InferenceEngine:
         self._uploads += 1
         try:
             served = self._models.for_upload(view.model, view.version)
-            side = served.loaded.classifiers[0].longest_side
+            side = served.longest_side
             return await self._in_worker(served, lambda: _timed_decode(content, self._max_pixels, side), view)
         finally:
             self._uploads -= 1
@@ -144,7 +144,7 @@ class InferenceEngine:
                 image = image.crop(view.region)
             image = image.rotate(view.rotate)
             turn_ms = (time.perf_counter() - prepared) * 1e3
-            categories, spent = served.loaded.classifiers[number].classify(
+            categories, spent = served.classifier(number).classify(
                 image, max_results=view.max_results, score_threshold=view.score_threshold
             )
         finally:

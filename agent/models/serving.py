@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from agent.classification import Classification
+    from agent.model_file.metadata import Tensor
     from agent.models.history import History, Version
     from agent.models.loader import LoadedModel, Loader
     from agent.models.store import Store
+    from agent.runtimes.classifier import Classifier
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,27 @@ class ServedModel:
 
     identity: ModelIdentity
     loaded: LoadedModel
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.loaded.classifiers[0].labels
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        return self.loaded.file.inputs
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return self.loaded.file.outputs
+
+    @property
+    def longest_side(self) -> int:
+        """Pixels; an image whose shorter side is at least this loses nothing by the resize."""
+        return self.loaded.classifiers[0].longest_side
+
+    def classifier(self, worker: int) -> Classifier:
+        """That of the worker with this number: an interpreter takes one thread at a time."""
+        return self.loaded.classifiers[worker]
 
 
 @dataclass(slots=True)

@@ -114,10 +114,9 @@ def _version(version: str, state: str, code: str, message: str) -> dict[str, Any
 
 
 def _metadata(model: ServedModel) -> dict[str, Any]:
-    file = model.loaded.file
     signature = {
-        "inputs": {tensor.name: _tensor_info(tensor) for tensor in file.inputs},
-        "outputs": {tensor.name: _tensor_info(tensor) for tensor in file.outputs},
+        "inputs": {tensor.name: _tensor_info(tensor) for tensor in model.inputs},
+        "outputs": {tensor.name: _tensor_info(tensor) for tensor in model.outputs},
         "method_name": "tensorflow/serving/predict",
     }
     return {

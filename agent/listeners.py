@@ -1,0 +1,92 @@
+"""Listeners: what the parts of the agent announce to whoever wants to know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.classification import ModelIdentity, Result, StableState
+    from agent.errors import AgentError
+    from agent.status import CameraStatus, ModelStatus
+
+    TrialOutcome = Literal["admitted", "rejected"]
+    WithdrawalCause = Literal["crash", "failures", "nan", "slow", "operator"]
+
+
+class Listener:
+    """Override the events you need. Each is called on the event loop's thread and must not block or raise."""
+
+    def classified(self, result: Result) -> None:
+        """An upload or a frame was classified and recorded."""
+
+    def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:
+        """An image was not classified; `model` is the name that was asked for, `by` the version that failed on it."""
+
+    def state_changed(self, camera: str, state: StableState) -> None:
+        """A camera's label held for its `stable_frames`."""
+
+    def snapshot(self, camera: str, jpeg: bytes) -> None:
+        """The picture that goes with a new state."""
+
+    def camera_changed(self, camera: str, status: CameraStatus) -> None:
+        """A camera's status changed; also called when only the reason changed."""
+
+    def model_changed(self, status: ModelStatus) -> None:
+        """A model's status changed. The last one of a forgotten name holds nothing but the name."""
+
+    def model_tried(self, model: str, outcome: TrialOutcome) -> None:
+        """A dropped file was examined."""
+
+    def version_withdrawn(self, model: str, cause: WithdrawalCause) -> None:
+        """A version may not serve any more."""
+
+    def swap_gap(self, model: str, seconds: float) -> None:
+        """A swap left the model without a version for `seconds`, because memory was too short for two."""
+
+
+class Listeners(Listener):
+    """Passes every event on to each listener, in the order in which they were added."""
+
+    def __init__(self, listeners: Iterable[Listener] = ()) -> None:
+        self._listeners = list(listeners)
+
+    def add(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    def classified(self, result: Result) -> None:
+        for listener in self._listeners:
+            listener.classified(result)
+
+    def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:
+        for listener in self._listeners:
+            listener.refused(source, model, error, by=by)
+
+    def state_changed(self, camera: str, state: StableState) -> None:
+        for listener in self._listeners:
+            listener.state_changed(camera, state)
+
+    def snapshot(self, camera: str, jpeg: bytes) -> None:
+        for listener in self._listeners:
+            listener.snapshot(camera, jpeg)
+
+    def camera_changed(self, camera: str, status: CameraStatus) -> None:
+        for listener in self._listeners:
+            listener.camera_changed(camera, status)
+
+    def model_changed(self, status: ModelStatus) -> None:
+        for listener in self._listeners:
+            listener.model_changed(status)
+
+    def model_tried(self, model: str, outcome: TrialOutcome) -> None:
+        for listener in self._listeners:
+            listener.model_tried(model, outcome)
+
+    def version_withdrawn(self, model: str, cause: WithdrawalCause) -> None:
+        for listener in self._listeners:
+            listener.version_withdrawn(model, cause)
+
+    def swap_gap(self, model: str, seconds: float) -> None:
+        for listener in self._listeners:
+            listener.swap_gap(model, seconds)
