@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import random
-import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +64,7 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A classification with its place in the world: who made it, of what, when, and as the how-manieth.
+    """A classification with its origin: device, source, capture time and sequence number.
 
     `seq` counts from 1 in each run of the agent, which `boot` names.
     """
@@ -116,40 +109,7 @@ class StableState:
         }
 
 
-class ResultLog:
-    """Numbers the results of this run in the order of their making, without holes. One thread only.
-
-    `on_result` gets every one.
-    """
-
-    def __init__(self, *, device: str, on_result: Callable[[Result], None] = lambda _: None) -> None:
-        self.boot = _ulid(time.time_ns())
-        self._device = device
-        self._on_result = on_result
-        self._seq = 0
-
-    def record(self, classification: Classification, *, source: str, captured_ns: int) -> Result:
-        self._seq += 1
-        result = Result(
-            id=_ulid(captured_ns),
-            seq=self._seq,
-            boot=self.boot,
-            device=self._device,
-            source=source,
-            captured_ns=captured_ns,
-            classification=classification,
-        )
-        self._on_result(result)
-        return result
-
-
 def iso_time(unix_ns: int) -> str:
     """UTC with milliseconds and a Z, as JavaScript and Home Assistant write it."""
     moment = datetime.fromtimestamp(unix_ns // 1_000_000 / 1000, tz=timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _ulid(unix_ns: int) -> str:
-    """26 characters that sort by time: 48 bits of milliseconds, 80 random bits (github.com/ulid/spec)."""
-    number = (unix_ns // 1_000_000) << 80 | random.getrandbits(80)
-    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

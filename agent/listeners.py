@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from agent.errors import AgentError
     from agent.status import CameraStatus, ModelStatus
 
-    TrialOutcome = Literal["admitted", "rejected"]
-    WithdrawalCause = Literal["crash", "failures", "nan", "slow", "operator"]
+TrialOutcome = Literal["admitted", "rejected"]
+WithdrawalCause = Literal["crash", "failures", "nan", "slow", "operator"]
 
 
 class Listener:

@@ -1,13 +1,19 @@
-"""Logs: a line a record, readable for people or JSON for machines."""
+"""Logs: one line per record, readable for people or JSON for machines; and the events that are logged."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import logging
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from agent.classification import iso_time
+from agent.listeners import Listener
+
+if TYPE_CHECKING:
+    from agent.status import CameraStatus
+
+log = logging.getLogger(__name__)
 
 
 def set_up(*, form: Literal["text", "json"], level: str, device: str) -> None:
@@ -56,3 +62,11 @@ class JsonFormatter(logging.Formatter):
             fields["error.message"] = str(error)
             fields["error.stack_trace"] = self.formatException(record.exc_info)
         return json.dumps(fields)
+
+
+class EventLog(Listener):
+    """Logs the events that no other part logs."""
+
+    def camera_changed(self, camera: str, status: CameraStatus) -> None:
+        level = logging.WARNING if status.state in ("lost", "frozen") else logging.INFO
+        log.log(level, "Camera %s is %s. %s", camera, status.state, status.reason or "", extra={"camera": camera})

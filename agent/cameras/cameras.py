@@ -6,13 +6,13 @@ import asyncio
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 
 from agent.cameras.pipeline import Pipeline
 from agent.config.sections import is_file_source
-from agent.inference.engine import View
+from agent.inference.options import Options
 from agent.sources.camera import Camera
 from agent.sources.files import ImageFolder, VideoFile
 from agent.status import CameraStatus
@@ -22,19 +22,11 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from agent.cameras.pipeline import Engine, Publisher
-    from agent.classification import ResultLog
+    from agent.cameras.pipeline import DataPlane
     from agent.config.sections import Camera as CameraConfig
+    from agent.listeners import Listener
 
 _STOP_S = 0.5
-
-
-class Listener(Protocol):
-    """Hears on the loop's thread what becomes of a camera."""
-
-    def camera_changed(self, name: str, status: CameraStatus) -> None: ...
-    def camera_lost(self, name: str) -> None: ...
-    def camera_opened(self, name: str, pipeline: Pipeline) -> None: ...
 
 
 class Cameras:
@@ -44,20 +36,17 @@ class Cameras:
         self,
         configured: Mapping[str, CameraConfig],
         *,
-        engine: Engine,
-        publisher: Publisher,
-        results: ResultLog,
+        data_plane: DataPlane,
         listener: Listener,
         tasks: TaskGroup,
     ) -> None:
         self._configured = configured
-        self._engine = engine
-        self._publisher = publisher
-        self._results = results
+        self._data_plane = data_plane
         self._listener = listener
         self._tasks = tasks
         self._enabled = {name for name, camera in configured.items() if camera.enabled}
         self._pipelines: dict[str, Pipeline] = {}
+        self._opened: dict[str, Pipeline] = {}  # the last one of each camera, switched off since or not
         self._sources: dict[str, Camera | VideoFile | ImageFolder] = {}
         self._closing: dict[str, Camera | VideoFile | ImageFolder] = {}
         self._switching: set[str] = set()
@@ -65,6 +54,11 @@ class Cameras:
         self.statuses = {
             name: CameraStatus("starting" if camera.enabled else "disabled") for name, camera in configured.items()
         }
+
+    def announce(self) -> None:
+        """Announces the status of each as it is now."""
+        for name, status in self.statuses.items():
+            self._listener.camera_changed(name, status)
 
     def start(self) -> None:
         """Opens those that are enabled. Returns at once; the listener hears what becomes of them."""
@@ -86,7 +80,7 @@ class Cameras:
             self._enabled.add(name)
             if name not in self._sources and name not in self._switching:
                 self._switching.add(name)
-                self._tasks.start_soon(self._open_again, name)
+                self._tasks.start_soon(self._open_again, name, name=f"open-{name}")
             return
         self._enabled.discard(name)
         if (source := self._sources.pop(name, None)) is not None:
@@ -114,6 +108,10 @@ class Cameras:
                 return f"Camera {name} is online and has given no frame for {silent_s:.0f} s."
         return None
 
+    def last_frames_s(self) -> dict[str, float]:
+        """Unix time of the last frame of each camera that was opened; 0 if none came yet."""
+        return {name: (pipeline.last_frame_ns or 0) / 1e9 for name, pipeline in self._opened.items()}
+
     def _open(self, name: str) -> None:
         camera = self._configured[name]
         source = _source(camera, lambda status: self._changed(name, status))
@@ -121,17 +119,16 @@ class Cameras:
         self._pipelines[name] = pipeline = Pipeline(
             camera=name,
             source=source,
-            engine=self._engine,
-            publisher=self._publisher,
-            results=self._results,
-            view=View(camera.model, camera.max_results, camera.score_threshold, camera.region, camera.rotate),
+            data_plane=self._data_plane,
+            listener=self._listener,
+            options=Options(camera.model, camera.max_results, camera.score_threshold, camera.region, camera.rotate),
             max_fps=None if isinstance(source, VideoFile) else camera.max_fps,  # a video has its own pace
             stable_frames=camera.stable_frames,
             snapshots=camera.snapshots,
         )
-        self._listener.camera_opened(name, pipeline)
+        self._opened[name] = pipeline
         self._ended[name] = asyncio.Event()
-        self._tasks.start_soon(self._follow, pipeline, self._ended[name])
+        self._tasks.start_soon(self._follow, pipeline, self._ended[name], name=f"camera-{name}")
 
     async def _follow(self, pipeline: Pipeline, ended: asyncio.Event) -> None:
         try:
@@ -149,9 +146,7 @@ class Cameras:
             self._open(name)
 
     def _changed(self, name: str, status: CameraStatus) -> None:
-        before, self.statuses[name] = self.statuses[name], status
-        if status.state == "lost" != before.state:  # and not with every reason that it cannot be had again
-            self._listener.camera_lost(name)
+        self.statuses[name] = status
         self._listener.camera_changed(name, status)
 
 

@@ -1,4 +1,4 @@
-"""Pipeline: one camera's loop: read a frame, classify it, publish the result."""
+"""Pipeline: one camera's loop: read a frame, classify it, announce what it shows."""
 
 from __future__ import annotations
 
@@ -6,35 +6,30 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from agent.classification import Category, StableState
+from agent.cameras.state import StableLabel
 from agent.errors import ModelError, ModelNotFoundError
 
 if TYPE_CHECKING:
-    from agent.classification import Classification, ModelIdentity, Result, ResultLog
+    from agent.classification import Result
     from agent.image import Frame
-    from agent.inference.engine import View
+    from agent.inference.options import Options
+    from agent.listeners import Listener
 
-_SNAPSHOT_SIDE = 1280
+_SNAPSHOT_SIDE = 1280  # pixels
 
 
 class Source(Protocol):
     async def read(self) -> Frame | None: ...
 
 
-class Engine(Protocol):
-    async def classify_frame(self, frame: Frame, view: View, *, source: str) -> Classification: ...
-
-
-class Publisher(Protocol):
-    def publish_result(self, result: Result, *, camera: bool) -> None: ...
-    def publish_state(self, camera: str, state: StableState) -> None: ...
-    def publish_snapshot(self, camera: str, jpeg: bytes) -> None: ...
+class DataPlane(Protocol):
+    async def classify_frame(self, frame: Frame, options: Options, *, source: str) -> Result: ...
 
 
 class Pipeline:
     """At most one frame in flight, so no queue can grow; a camera whose model is missing waits for it.
 
-    `max_fps` None leaves the pace to the source. `snapshots`: a picture is published with each new state.
+    With `max_fps` None the source sets the pace. `snapshots`: a picture is announced with each new state.
     """
 
     def __init__(
@@ -42,20 +37,18 @@ class Pipeline:
         *,
         camera: str,
         source: Source,
-        engine: Engine,
-        publisher: Publisher,
-        results: ResultLog,
-        view: View,
+        data_plane: DataPlane,
+        listener: Listener,
+        options: Options,
         max_fps: float | None,
         stable_frames: int,
         snapshots: bool = False,
     ) -> None:
         self.camera = camera
         self._source = source
-        self._engine = engine
-        self._publisher = publisher
-        self._results = results
-        self._view = view
+        self._data_plane = data_plane
+        self._listener = listener
+        self._options = options
         self._period_s = 1 / max_fps if max_fps else 0.0
         self._stable = StableLabel(frames=stable_frames)
         self._snapshots = snapshots
@@ -76,46 +69,17 @@ class Pipeline:
 
     async def _classify(self, frame: Frame) -> None:
         try:
-            classification = await self._engine.classify_frame(frame, self._view, source=self.camera)
+            result = await self._data_plane.classify_frame(frame, self._options, source=self.camera)
         except (ModelNotFoundError, ModelError) as error:
             self.trouble = str(error)
             return
         self.trouble = None
-        result = self._results.record(classification, source=self.camera, captured_ns=frame.captured_ns)
-        self._publisher.publish_result(result, camera=True)
-        state = self._stable.observe(classification, frame.captured_ns)
+        state = self._stable.observe(result.classification, frame.captured_ns)
         if state is not None:
-            self._publisher.publish_state(self.camera, state)
+            self._listener.state_changed(self.camera, state)
             if self._snapshots:
-                self._publisher.publish_snapshot(self.camera, await asyncio.to_thread(self._snapshot, frame))
+                self._listener.snapshot(self.camera, await asyncio.to_thread(self._snapshot, frame))
 
     def _snapshot(self, frame: Frame) -> bytes:
         """What the model saw, before it was made smaller for it."""
-        return frame.image.crop(self._view.region).rotate(self._view.rotate).to_jpeg(max_side=_SNAPSHOT_SIDE)
-
-
-class StableLabel:
-    """Tells a label that holds from one that flickers: a change counts once it held for `frames` in a row.
-
-    The same label from another version is a new state, too: the state names its model.
-    """
-
-    def __init__(self, *, frames: int) -> None:
-        self._frames = frames
-        self._published: tuple[str | None, ModelIdentity] | None = None
-        self._label: str | None = None
-        self._since_ns = 0
-        self._count = 0
-
-    def observe(self, classification: Classification, captured_ns: int) -> StableState | None:
-        """The new state when this frame makes it stable, else None; no category counts as the label None."""
-        best: Category | None = next(iter(classification.categories), None)
-        label = best.label if best else None
-        if self._count == 0 or label != self._label:
-            self._label, self._since_ns, self._count = label, captured_ns, 0
-        self._count += 1
-        state = label, classification.model
-        if self._count < self._frames or self._published == state:
-            return None
-        self._published = state
-        return StableState(label, best.score if best else None, self._since_ns, classification.model)
+        return frame.image.crop(self._options.region).rotate(self._options.rotate).to_jpeg(max_side=_SNAPSHOT_SIDE)

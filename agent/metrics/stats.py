@@ -1,4 +1,4 @@
-"""Stats: what was done since they were told last, for MQTT's `<base>/stats`."""
+"""Stats: what was done since the last report, for MQTT's `<base>/stats`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import psutil
 
 from agent.classification import iso_time
 from agent.host.board import is_throttled, temperature_celsius
+from agent.listeners import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,24 +20,24 @@ if TYPE_CHECKING:
 _PERCENTILES = (50, 95, 99)
 
 
-class Stats:
+class Stats(Listener):
     """One thread only."""
 
     def __init__(self, *, cameras: Iterable[str]) -> None:
         self._cameras = tuple(cameras)
         self._process = psutil.Process()
-        self._started_s = self._told_s = time.monotonic()
+        self._started_s = self._reported_s = time.monotonic()
         self._results: Counter[str] = Counter()
         self._took_ms: deque[float] = deque(maxlen=2000)
 
-    def observe(self, result: Result) -> None:
+    def classified(self, result: Result) -> None:
         self._results[result.source] += 1
         self._took_ms.append(result.classification.timing.total)
 
-    def tell(self) -> dict[str, Any]:
-        """Rates and latencies are of the time since the last call; None where nothing was classified in it."""
+    def report(self) -> dict[str, Any]:
+        """Rates and latencies cover the time since the last call; they are None if nothing was classified in it."""
         now_s = time.monotonic()
-        passed_s, self._told_s = max(now_s - self._told_s, 1e-3), now_s
+        passed_s, self._reported_s = max(now_s - self._reported_s, 1e-3), now_s
         results, took_ms = self._results, sorted(self._took_ms)
         self._results = Counter()
         self._took_ms.clear()

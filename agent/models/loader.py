@@ -13,6 +13,7 @@ from agent.runtimes.tflite import TFLiteClassifier
 if TYPE_CHECKING:
     from agent.models.history import Version
     from agent.models.store import Store
+    from agent.runtimes.classifier import Classifier
     from agent.security.minisign import TrustedKeys
 
 
@@ -22,7 +23,7 @@ class LoadedModel:
 
     file: ModelFile
     settings: ModelSettings
-    classifiers: tuple[TFLiteClassifier, ...]
+    classifiers: tuple[Classifier, ...]
 
 
 class Loader:

@@ -26,7 +26,7 @@ from agent.status import ModelStatus, Rejection, VersionStatus
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.classification import Classification
+    from agent.classification import Timing
     from agent.models.admission import Admission, Candidate
     from agent.models.history import History
     from agent.models.store import Store
@@ -155,7 +155,7 @@ class ModelManager:
         served = self.get(name, version)
         return served if version is not None else self._serving.for_upload(served.identity.name) or served
 
-    def observe(self, served: ServedModel, outcome: Classification | ModelError) -> None:
+    def observe(self, served: ServedModel, outcome: Timing | ModelError) -> None:
         self._serving.observe(served, outcome)
 
     async def start(self) -> None:

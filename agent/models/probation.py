@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from agent.classification import Classification
+from agent.classification import Timing
 from agent.errors import NotFiniteError
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ class Probation:
         """Of what came since the last twenty; to be asked once it is over."""
         return self._too_slow(least=_LEAST_AT_THE_END) if self._left > 0 else None
 
-    def observe(self, outcome: Classification | ModelError) -> Failed | None:
+    def observe(self, outcome: Timing | ModelError) -> Failed | None:
         """Takes what one call came to; tells when the version has failed."""
         self._left -= 1
         self._answered += 1
-        if isinstance(outcome, Classification):
+        if isinstance(outcome, Timing):
             self._failures = 0
-            self._took_ms.append(outcome.timing.processor)
+            self._took_ms.append(outcome.processor)
             return self._too_slow()
         if isinstance(outcome, NotFiniteError):
             return Failed("nan", "it answered an image with NaN or infinity")

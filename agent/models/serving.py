@@ -21,7 +21,7 @@ from agent.status import Rejection
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from agent.classification import Classification
+    from agent.classification import Timing
     from agent.model_file.metadata import Tensor
     from agent.models.history import History, Version
     from agent.models.loader import LoadedModel, Loader
@@ -99,7 +99,6 @@ class Serving:
         store: Store,
         loader: Loader,
         on_change: Callable[[str], None],
-        on_version: Callable[[ModelIdentity, Label, Classification | ModelError], None],
         on_rollback: Callable[[str, RollbackCause], None],
         on_gap: Callable[[str, float], None],
         canary_shares: Mapping[str, float] | None = None,
@@ -113,7 +112,6 @@ class Serving:
         self._store = store
         self._loader = loader
         self._on_change = on_change
-        self._on_version = on_version
         self._on_rollback = on_rollback
         self._on_gap = on_gap
         self._canary_shares = canary_shares or {}
@@ -173,13 +171,12 @@ class Serving:
         version = model.versions.get("stable") if model else None
         return version.bytes_each * self._loader.workers if version and not self._canary_shares.get(name) else 0
 
-    def observe(self, served: ServedModel, outcome: Classification | ModelError) -> None:
+    def observe(self, served: ServedModel, outcome: Timing | ModelError) -> None:
         """Takes what an inference came to; on probation it may be the one too many."""
         identity = served.identity
         label = next((label for label in self._served if self._served[label].get(identity.name) is served), None)
         if label is None:
             return  # the last call of a version that is gone
-        self._on_version(identity, label, outcome)
         model = self._models[identity.name]
         probation = model.probations.get(identity.version)
         if probation is None:

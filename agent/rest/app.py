@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import FastAPI
@@ -26,18 +27,17 @@ from agent.errors import (
 )
 from agent.rest.models import Models as OperatedModels, models_router
 from agent.rest.predict import predict_router
-from agent.rest.status import status_router
+from agent.rest.status import Metrics as RenderedMetrics, status_router
 from agent.rest.tf_serving import Models as ServedModels, tf_serving_router
 from agent.rest.upload import UploadReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from agent.classification import Result, ResultLog
-    from agent.rest.predict import Engine
+    from agent.rest.predict import DataPlane
+    from agent.rest.status import Health
 
 log = logging.getLogger(__name__)
 
@@ -52,82 +52,71 @@ _CODES: tuple[tuple[type[AgentError], int], ...] = (
 _CODES_OF_API = ((ModelNotFoundError, 404), (ModelError, 409), (VersionError, 409), (StoreError, 503), *_CODES)
 
 
+class Requests(Protocol):
+    """Counts requests: those in progress, and each answer by its route and code."""
+
+    def answered(self, route: str, code: int) -> None: ...
+    def in_flight(self) -> AbstractContextManager[object]: ...
+
+
+class Metrics(RenderedMetrics, Protocol):
+    @property
+    def http(self) -> Requests: ...
+
+
 class Models(OperatedModels, ServedModels, Protocol):
     """What both kinds of routes need."""
 
 
-def create_app(
-    *,
-    version: str,
-    engine: Engine,
-    models: Models,
-    results: ResultLog,
-    publish: Callable[[Result], None],
-    stuck: Callable[[], str | None],
-    why_not_ready: Callable[[], Sequence[str]],
-    warnings: Callable[[], Sequence[str]],
-    mqtt: Callable[[], dict[str, Any] | None],
-    metrics: Callable[[], bytes],
-    on_request: Callable[[str, int], None],
-    in_flight: Callable[[], AbstractContextManager[object]],
-    max_upload_bytes: int,
-    upload_timeout_s: float = 30.0,
-) -> ASGIApp:
-    """All callbacks come on the loop's thread.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one upload: its bytes, and the seconds in which its body must arrive."""
 
-    `stuck` says what only a new start will mend, None where nothing is; `mqtt` gives the state of that connection,
-    None where it is off; `on_request` gets the route and the code of every answer; `in_flight` is entered for each
-    request and left when it is over.
-    """
+    max_upload_bytes: int
+    upload_timeout_s: float = 30.0
+
+
+def create_app(
+    *, version: str, data_plane: DataPlane, models: Models, health: Health, metrics: Metrics, limits: Limits
+) -> ASGIApp:
+    """The ASGI application; it calls everything on the event loop's thread."""
     app = FastAPI(
         title="edge-agent",
         version=version,
         description="Classifies uploaded images; see also MQTT.",
         redoc_url=None,
     )
-    app.include_router(
-        predict_router(
-            engine=engine,
-            results=results,
-            publish=publish,
-            uploads=UploadReader(
-                max_bytes=max_upload_bytes, max_bytes_together=8 * max_upload_bytes, timeout_s=upload_timeout_s
-            ),
-        )
+    uploads = UploadReader(
+        max_bytes=limits.max_upload_bytes,
+        max_bytes_together=8 * limits.max_upload_bytes,
+        timeout_s=limits.upload_timeout_s,
     )
-    app.include_router(models_router(models, timeout_s=upload_timeout_s))
+    app.include_router(predict_router(data_plane=data_plane, uploads=uploads))
+    app.include_router(models_router(models, timeout_s=limits.upload_timeout_s))
     app.include_router(tf_serving_router(models))
-    app.include_router(
-        status_router(stuck=stuck, why_not_ready=why_not_ready, warnings=warnings, mqtt=mqtt, metrics=metrics)
-    )
+    app.include_router(status_router(health=health, metrics=metrics))
     app.add_exception_handler(AgentError, _agent_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(500, _bug)
-    return _Counted(_Interruptible(app), on_request, in_flight)
+    return _Counted(_Interruptible(app), metrics.http)
 
 
 class _Counted:
     """Counts answers by route, not by path: a stranger's paths must not become series."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        on_request: Callable[[str, int], None],
-        in_flight: Callable[[], AbstractContextManager[object]],
-    ) -> None:
+    def __init__(self, app: ASGIApp, requests: Requests) -> None:
         self._app = app
-        self._on_request = on_request
-        self._in_flight = in_flight
+        self._requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._on_request(getattr(scope.get("route"), "path", "other"), message["status"])
+                self._requests.answered(getattr(scope.get("route"), "path", "other"), message["status"])
             await send(message)
 
         # A scrape would always find itself.
-        with nullcontext() if scope["path"] == "/metrics" else self._in_flight():
+        with nullcontext() if scope["path"] == "/metrics" else self._requests.in_flight():
             await self._app(scope, receive, counted)
 
 

@@ -13,14 +13,11 @@ from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annota
 from starlette.responses import JSONResponse
 
 from agent.errors import BusyError, ImageError, ModelError
-from agent.inference.engine import UPLOAD, View
+from agent.inference.options import Options
 from agent.rest.upload import UploadReader, too_large
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from agent.classification import Classification, Result, ResultLog
-
+    from agent.classification import Result
 
 _MAX_FILES = 64
 _PARAMETERS = {
@@ -46,51 +43,38 @@ _MANY = {
 }
 
 
-class Engine(Protocol):
+class DataPlane(Protocol):
     @property
     def workers(self) -> int: ...
-    async def classify_upload(self, content: bytes, view: View) -> Classification: ...
+    async def classify(self, image: bytes, options: Options, *, arrived_ns: int) -> Result: ...
 
 
-def predict_router(
-    *,
-    engine: Engine,
-    results: ResultLog,
-    publish: Callable[[Result], None],
-    uploads: UploadReader,
-) -> APIRouter:
-    """`publish` gets every Result on the event loop's thread."""
+def predict_router(*, data_plane: DataPlane, uploads: UploadReader) -> APIRouter:
     router = APIRouter(tags=["predict"])
-
-    async def classify(content: bytes, view: View, arrived_ns: int) -> dict[str, Any]:
-        classification = await engine.classify_upload(content, view)
-        result = results.record(classification, source=UPLOAD, captured_ns=arrived_ns)
-        publish(result)
-        return with_best(result)
 
     @router.post("/predict", openapi_extra=_documented(_ONE))
     @router.post("/predict_async", openapi_extra=_documented(_ONE))
     async def predict(request: Request) -> JSONResponse:
         """Classifies one JPEG, PNG, WebP or BMP: the form field `file`, or the image as the body."""
-        arrived_ns, view = time.time_ns(), _view(request)
+        arrived_ns, options = time.time_ns(), _options(request)
         content = await uploads.read_image(request)
-        return JSONResponse(await classify(content, view, arrived_ns))
+        return JSONResponse(with_best(await data_plane.classify(content, options, arrived_ns=arrived_ns)))
 
     @router.post("/batch_predict", openapi_extra=_documented(_MANY))
     async def batch_predict(request: Request) -> JSONResponse:
         """Classifies the form's `files`, in order; a bad one gives `{"error": ...}` in its place."""
-        arrived_ns, view = time.time_ns(), _view(request)
+        arrived_ns, options = time.time_ns(), _options(request)
         files = await uploads.read_images(request)
         if not 1 <= len(files) <= _MAX_FILES:
             raise HTTPException(400, f"The form has {len(files)} fields `files`; send 1 to {_MAX_FILES}.")
-        places = asyncio.Semaphore(engine.workers)  # a batch must not fill the line for everybody else
+        places = asyncio.Semaphore(data_plane.workers)  # a batch must not fill the line for everybody else
 
         async def one(content: bytes) -> dict[str, Any]:
             async with places:
                 if len(content) > uploads.max_bytes:
                     return {"error": too_large(uploads.max_bytes)}
                 try:
-                    return await classify(content, view, arrived_ns)
+                    return with_best(await data_plane.classify(content, options, arrived_ns=arrived_ns))
                 except (ImageError, ModelError, BusyError) as error:
                     return {"error": str(error)}
 
@@ -99,11 +83,11 @@ def predict_router(
     return router
 
 
-def _view(request: Request) -> View:
+def _options(request: Request) -> Options:
     """The query parameters, read by hand: FastAPI's way takes a tenth of the time of a small model."""
     query = request.query_params
     if not query:
-        return View()
+        return Options()
     unknown = sorted(query.keys() - _PARAMETERS.keys())
     if unknown:
         raise HTTPException(400, f"There is no parameter {unknown[0]}; there are {', '.join(_PARAMETERS)}.")
@@ -116,7 +100,7 @@ def _view(request: Request) -> View:
     version = query.get("version")
     if version is not None and not re.fullmatch("stable|canary|[0-9]{1,18}", version):
         raise HTTPException(400, "version must be stable, canary or a number. GET /api/models lists the versions.")
-    return View(query.get("model"), max_results, score_threshold, version=version)
+    return Options(query.get("model"), max_results, score_threshold, version=version)
 
 
 def _documented(content: dict[str, Any]) -> dict[str, Any]:

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from agent.classification import Category, Classification, ModelIdentity, ResultLog, Timing
+from agents.models_on_disk import DIGITS
+
+from agent.classification import Category, Classification, ModelIdentity, Timing
 from agent.errors import ModelNotFoundError
+from agent.inference.results import Results
 from agent.model_file.metadata import read_model_file
 from agent.models.loader import LoadedModel
 from agent.models.serving import ServedModel
-from agent.rest.app import create_app
+from agent.rest.app import Limits, create_app
 from agent.runtimes.tflite import TFLiteClassifier
 from agent.status import ModelStatus, VersionStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
     from starlette.types import ASGIApp
 
+    from agent.classification import Result
     from agent.errors import AgentError, ModelError
-    from agent.inference.engine import View
+    from agent.inference.options import Options
+    from agent.runtimes.classifier import Classifier
     from agent.status import VersionState
 
 
@@ -50,6 +59,39 @@ def served(content: bytes, version: int, *, name: str = "digits", workers: int =
     return ServedModel(identity(version, name), LoadedModel(file, file.settings, classifiers))
 
 
+class FailingClassifier(TFLiteClassifier):
+    """The digits, whose runtime fails on every image."""
+
+    def __init__(self, error: ModelError) -> None:
+        file = read_model_file(DIGITS)
+        super().__init__(file, file.settings, threads=1)
+        self._error = error
+
+    def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        raise self._error
+
+
+class StandingClassifier(TFLiteClassifier):
+    """The digits; each image sets `arrived` and waits for `leave`, ten seconds at most."""
+
+    def __init__(self, arrived: threading.Event, leave: threading.Event) -> None:
+        file = read_model_file(DIGITS)
+        super().__init__(file, file.settings, threads=1)
+        self._arrived = arrived
+        self._leave = leave
+
+    def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        self._arrived.set()
+        self._leave.wait(10)
+        return super()._invoke(tensor)
+
+
+def serving(classifiers: Sequence[Classifier], version: int = 1) -> ServedModel:
+    """The digits that serve as `version`, computed by `classifiers`, one per worker."""
+    file = read_model_file(DIGITS)
+    return ServedModel(identity(version, "digits"), LoadedModel(file, file.settings, tuple(classifiers)))
+
+
 class FakeModels:
     """Does what is asked to the status, or raises `refusal`; `asked` keeps it.
 
@@ -62,7 +104,7 @@ class FakeModels:
         self.canaries: dict[str, ServedModel] = {}
         self.refusal: AgentError | None = None
         self.asked: list[tuple[str | int, ...]] = []
-        self.observed: list[tuple[int, Classification | ModelError]] = []
+        self.observed: list[tuple[int, Timing | ModelError]] = []
         self.observing_threads: set[threading.Thread] = set()
 
     def get(self, name: str | None, version: str | None = None) -> ServedModel:
@@ -75,7 +117,7 @@ class FakeModels:
     def for_upload(self, name: str | None, version: str | None = None) -> ServedModel:
         return self.get(name, "canary" if version is None and self.canaries else version)
 
-    def observe(self, served: ServedModel, outcome: Classification | ModelError) -> None:
+    def observe(self, served: ServedModel, outcome: Timing | ModelError) -> None:
         self.observed.append((served.identity.version, outcome))
         self.observing_threads.add(threading.current_thread())
 
@@ -109,36 +151,72 @@ class FakeModels:
         ]
 
 
-class FakeEngine:
-    """Answers every upload with a robin, or raises `refusal`; `views` keeps what was asked for."""
+class FakeDataPlane:
+    """Answers every upload with a robin, or raises `refusal`; `options` keeps what was asked for."""
 
     workers = 1
 
     def __init__(self) -> None:
-        self.refusal: AgentError | None = None
-        self.views: list[View] = []
+        self.refusal: Exception | None = None
+        self.options: list[Options] = []
+        self._results = Results(device="test")
 
-    async def classify_upload(self, content: bytes, view: View) -> Classification:
-        self.views.append(view)
+    async def classify(self, image: bytes, options: Options, *, arrived_ns: int) -> Result:
+        self.options.append(options)
         if self.refusal is not None:
             raise self.refusal
-        return Classification(identity(2), (Category(0, "robin", 0.9),), Timing(1, 1, 1, 3))
+        answer = Classification(identity(2), (Category(0, "robin", 0.9),), Timing(1, 1, 1, 3))
+        return self._results.record(answer, source="upload", captured_ns=arrived_ns)
 
 
-def rest_app(models: FakeModels, engine: FakeEngine | None = None, *, upload_timeout_s: float = 30) -> ASGIApp:
+class FakeHealth:
+    """Says what the test sets."""
+
+    def __init__(self) -> None:
+        self.hangs: str | None = None
+        self.not_ready: list[str] = []
+
+    def stuck(self) -> str | None:
+        return self.hangs
+
+    def why_not_ready(self) -> list[str]:
+        return self.not_ready
+
+    def warnings(self) -> list[str]:
+        return ["Model x: bad."]
+
+    def mqtt(self) -> dict[str, Any] | None:
+        return {"state": "connected"}
+
+
+class FakeMetrics:
+    """Renders one line, and keeps what it is told of requests."""
+
+    def __init__(self) -> None:
+        self.http = self
+        self.requests: list[tuple[str, int]] = []
+        self.now_in_flight, self.most_in_flight = 0, 0
+
+    def render(self) -> bytes:
+        return b"a_metric 1\n"
+
+    def answered(self, route: str, code: int) -> None:
+        self.requests.append((route, code))
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        self.now_in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.now_in_flight)
+        yield
+        self.now_in_flight -= 1
+
+
+def rest_app(models: FakeModels, data_plane: FakeDataPlane | None = None, *, upload_timeout_s: float = 30) -> ASGIApp:
     return create_app(
         version="1.2.3",
-        engine=engine or FakeEngine(),
+        data_plane=data_plane or FakeDataPlane(),
         models=models,
-        results=ResultLog(device="test"),
-        publish=lambda _: None,
-        stuck=lambda: None,
-        why_not_ready=list,
-        warnings=list,
-        mqtt=lambda: None,
-        metrics=bytes,
-        on_request=lambda *_: None,
-        in_flight=nullcontext,
-        max_upload_bytes=1000,
-        upload_timeout_s=upload_timeout_s,
+        health=FakeHealth(),
+        metrics=FakeMetrics(),
+        limits=Limits(max_upload_bytes=1000, upload_timeout_s=upload_timeout_s),
     )

@@ -72,7 +72,6 @@ class Managed:
         self.loads: list[tuple[str, str]] = []
         self.rollbacks: list[tuple[str, str]] = []
         self.gaps: list[tuple[str, float]] = []
-        self.observed: list[tuple[int, str, str]] = []
         self._changed = asyncio.Event()
         state = folder.parent / "state"
         self.store = Store(state / "copies", max_bytes=max_bytes)
@@ -99,9 +98,6 @@ class Managed:
             store=self.store,
             loader=self.loader,
             on_change=lambda name: self.manager.refresh(name),  # noqa: PLW0108  (which is made of this)
-            on_version=lambda identity, label, outcome: self.observed.append(
-                (identity.version, label, type(outcome).__name__)
-            ),
             on_rollback=lambda name, cause: self.rollbacks.append((name, cause)),
             on_gap=lambda name, seconds: self.gaps.append((name, seconds)),
             canary_shares=canary_shares,

@@ -10,11 +10,14 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import cli
-from agent.classification import Result, ResultLog
+from agent.inference.results import Results
 from agent.runtimes.tflite import TFLiteClassifier
+
+if TYPE_CHECKING:
+    from agent.classification import Result
 
 
 def main() -> None:
@@ -24,7 +27,7 @@ def main() -> None:
 
 
 def _stamp(path: Path) -> None:
-    invoke, record = TFLiteClassifier._invoke, ResultLog.record
+    invoke, record = TFLiteClassifier._invoke, Results.record
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     ended_ns = [0]
 
@@ -33,13 +36,13 @@ def _stamp(path: Path) -> None:
         ended_ns[0] = time.time_ns()
         return raw
 
-    def stamped_record(self: ResultLog, *arguments: Any, **options: Any) -> Result:
+    def stamped_record(self: Results, *arguments: Any, **options: Any) -> Result:
         result = record(self, *arguments, **options)
         os.write(descriptor, f"{result.seq} {ended_ns[0]}\n".encode())
         return result
 
     TFLiteClassifier._invoke = stamped_invoke  # type: ignore[method-assign]
-    ResultLog.record = stamped_record  # type: ignore[method-assign]
+    Results.record = stamped_record  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

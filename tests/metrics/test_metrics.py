@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
+
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.classification import Category, Classification, ModelIdentity, Timing
+from agent.classification import Category, Classification, ModelIdentity, Result, Timing
 from agent.errors import BusyError, ImageDamagedError, ModelError, ModelNotFoundError
+from agent.inference.results import Results
+from agent.listeners import Listeners
 from agent.metrics.registry import Metrics
 from agent.mqtt.outbox.outbox import OutboxStatus
 from agent.mqtt.session import MqttStatus
+from agent.status import CameraStatus, ModelStatus, Rejection
 
 MODEL = ModelIdentity("birds", 2, "ab" * 32)
 CANARY = ModelIdentity("birds", 3, "cd" * 32)
@@ -22,12 +27,25 @@ def some_metrics() -> Metrics:
     return Metrics(version="1", runtime="litert", cameras=["front"])
 
 
+def heard_by(metrics: Metrics) -> Listeners:
+    return Listeners(metrics.listeners)
+
+
+def result(classification: Classification, source: str = "upload") -> Result:
+    return Results(device="d").record(classification, source=source, captured_ns=0)
+
+
+def birds(serving: ModelIdentity | None = None, canary: ModelIdentity | None = None) -> ModelStatus:
+    return ModelStatus("birds", serving=serving, since_ns=1, canary=canary)
+
+
 def test_a_classification_counts_with_its_stages_label_and_score() -> None:
     metrics = some_metrics()
     answer = Classification(MODEL, (Category(0, "robin", 0.9),), Timing(1, 2, 3, 6))
-    metrics.observe_inference("front", None, answer)
-    metrics.observe_inference("upload", "birds", answer)
-    metrics.observe_inference("front", "birds", Classification(MODEL, (), Timing(0, 0, 0, 0)))
+    heard = heard_by(metrics)
+    heard.classified(result(answer, "front"))
+    heard.classified(result(answer))
+    heard.classified(result(Classification(MODEL, (), Timing(0, 0, 0, 0)), "front"))
     assert value(metrics, "edge_agent_inferences_total", model="birds", source="front", outcome="ok") == 2
     assert value(metrics, "edge_agent_inferences_total", model="birds", source="upload", outcome="ok") == 1
     assert value(metrics, "edge_agent_camera_frames_total", camera="front", result="classified") == 2
@@ -38,10 +56,11 @@ def test_a_classification_counts_with_its_stages_label_and_score() -> None:
 
 def test_failures_count_by_their_kind_and_a_strangers_model_name_makes_no_series() -> None:
     metrics = some_metrics()
-    metrics.observe_inference("upload", "x" * 99, ModelNotFoundError("no"))
-    metrics.observe_inference("upload", None, BusyError("busy", retry_after_s=1))
-    metrics.observe_inference("upload", None, ImageDamagedError("bad"))
-    metrics.observe_inference("front", "birds", ModelNotFoundError("no"))
+    heard = heard_by(metrics)
+    heard.refused("upload", "x" * 99, ModelNotFoundError("no"), by=None)
+    heard.refused("upload", None, BusyError("busy", retry_after_s=1), by=None)
+    heard.refused("upload", None, ImageDamagedError("bad"), by=None)
+    heard.refused("front", "birds", ModelNotFoundError("no"), by=None)
     assert value(metrics, "edge_agent_inferences_total", model="", source="upload", outcome="no_model") == 1
     assert value(metrics, "edge_agent_inferences_total", model="", source="upload", outcome="busy") == 1
     assert value(metrics, "edge_agent_inferences_total", model="", source="upload", outcome="bad_image") == 1
@@ -50,8 +69,8 @@ def test_failures_count_by_their_kind_and_a_strangers_model_name_makes_no_series
 
 def test_only_the_serving_versions_are_shown() -> None:
     metrics = some_metrics()
-    metrics.set_served([MODEL])
-    metrics.set_served([CANARY])
+    heard_by(metrics).model_changed(birds(MODEL))
+    heard_by(metrics).model_changed(birds(CANARY))
     assert value(metrics, "edge_agent_model_info", model="birds", version="3", sha256="cd" * 32) == 1
     assert value(metrics, "edge_agent_model_info", model="birds", version="2", sha256="ab" * 32) is None
 
@@ -62,11 +81,12 @@ def classification(model: ModelIdentity, *scores: float) -> Classification:
 
 def test_a_canary_is_compared_with_the_stable_version() -> None:
     metrics = some_metrics()
-    metrics.set_served(identity for identity in (MODEL, CANARY))
-    metrics.observe_version(MODEL, "stable", classification(MODEL, 0.9, 0.1))
-    metrics.observe_version(MODEL, "stable", classification(MODEL, 0.5))
-    metrics.observe_version(MODEL, "stable", classification(MODEL))
-    metrics.observe_version(CANARY, "canary", ModelError("The runtime fails."))
+    heard = heard_by(metrics)
+    heard.model_changed(birds(MODEL, CANARY))
+    heard.classified(result(classification(MODEL, 0.9, 0.1)))
+    heard.classified(result(classification(MODEL, 0.5)))
+    heard.classified(result(classification(MODEL)))
+    heard.refused("upload", "birds", ModelError("The runtime fails."), by=CANARY)
     stable, canary = version_labels("2", "stable"), version_labels("3", "canary")
     inferences = "edge_agent_version_inferences_total"
     assert value(metrics, inferences, **stable, outcome="ok") == 3
@@ -81,16 +101,17 @@ def test_a_canary_is_compared_with_the_stable_version() -> None:
 
 def test_a_version_that_serves_no_longer_leaves_no_series() -> None:
     metrics = some_metrics()
-    metrics.set_served([MODEL, CANARY])
-    metrics.observe_version(MODEL, "stable", classification(MODEL, 0.9))
-    metrics.observe_version(CANARY, "canary", classification(CANARY, 0.9))
-    metrics.observe_version(CANARY, "canary", ModelError("The runtime fails."))
-    metrics.set_served([MODEL])
-    metrics.observe_version(CANARY, "canary", classification(CANARY, 0.9))  # was in a worker meanwhile
+    heard = heard_by(metrics)
+    heard.model_changed(birds(MODEL, CANARY))
+    heard.classified(result(classification(MODEL, 0.9)))
+    heard.classified(result(classification(CANARY, 0.9)))
+    heard.refused("upload", "birds", ModelError("The runtime fails."), by=CANARY)
+    heard.model_changed(birds(MODEL))
+    heard.classified(result(classification(CANARY, 0.9)))  # was in a worker meanwhile
     shown = metrics.render().decode()
     assert 'edge_agent_version_inferences_total{label="stable",model="birds",outcome="ok",version="2"} 1.0' in shown
     assert 'label="canary"' not in shown
-    metrics.set_served([])
+    heard.model_changed(birds())
     assert 'label="stable"' not in metrics.render().decode()
 
 
@@ -100,45 +121,60 @@ def version_labels(version: str, label: str) -> dict[str, str]:
 
 def test_what_becomes_of_versions_is_counted() -> None:
     metrics = some_metrics()
-    metrics.observe_rollback("birds", "nan")
-    metrics.observe_gap("birds", 0.25)
-    metrics.observe_gap("birds", 0.5)
+    heard = heard_by(metrics)
+    heard.version_withdrawn("birds", "nan")
+    heard.swap_gap("birds", 0.25)
+    heard.swap_gap("birds", 0.5)
     assert value(metrics, "edge_agent_model_rollbacks_total", model="birds", cause="nan") == 1
     assert value(metrics, "edge_agent_model_swap_gap_seconds_total", model="birds") == 0.75
 
 
 def test_a_rejection_shows_as_long_as_it_stands() -> None:
     metrics = some_metrics()
-    metrics.set_rejected("birds", rejected=True)
+    heard = heard_by(metrics)
+    heard.model_changed(dataclasses.replace(birds(), rejection=Rejection("birds.tflite", "It is bad.", 1)))
     assert value(metrics, "edge_agent_model_rejected", model="birds") == 1
-    metrics.set_rejected("birds", rejected=False)
+    heard.model_changed(birds(MODEL))
     assert value(metrics, "edge_agent_model_rejected", model="birds") == 0
-    metrics.forget_model("birds")
-    metrics.forget_model("birds")
+    heard.model_changed(ModelStatus("birds"))
+    heard.model_changed(ModelStatus("birds"))
     assert value(metrics, "edge_agent_model_rejected", model="birds") is None
 
 
+class Parts:
+    """What the metrics ask at a scrape."""
+
+    def __init__(self) -> None:
+        self.not_ready = ["No model is served yet."]
+        self.store_trouble: str | None = None
+
+    def why_not_ready(self) -> list[str]:
+        return self.not_ready
+
+    def last_frames_s(self) -> dict[str, float]:
+        return {"front": 12.5}
+
+
 def test_states_are_read_when_prometheus_asks() -> None:
-    metrics, connected = some_metrics(), [0.0]
-    metrics.watch_last_frame("front", lambda: 12.5)
-    metrics.watch_store(lambda: connected[0])
+    metrics, parts = some_metrics(), Parts()
+    metrics.watch(health=parts, models=parts, cameras=parts)
     assert value(metrics, "edge_agent_store_trouble") == 0
-    connected[0] = 1.0
+    parts.store_trouble = "The disk is full."
     assert value(metrics, "edge_agent_store_trouble") == 1
     assert value(metrics, "edge_agent_camera_last_frame_timestamp_seconds", camera="front") == 12.5
 
 
 def test_requests_count_while_they_are_in_flight() -> None:
     metrics = some_metrics()
-    with metrics.request_in_flight(), metrics.request_in_flight():
+    with metrics.http.in_flight(), metrics.http.in_flight():
         assert value(metrics, "edge_agent_http_requests_in_flight") == 2
     assert value(metrics, "edge_agent_http_requests_in_flight") == 0
 
 
 def test_a_camera_is_in_one_state() -> None:
     metrics = some_metrics()
-    metrics.set_camera_state("front", "starting")
-    metrics.set_camera_state("front", "lost")
+    heard_by(metrics).camera_changed("front", CameraStatus("starting"))
+    heard_by(metrics).camera_changed("front", CameraStatus("lost"))
     families = text_string_to_metric_families(metrics.render().decode())
     samples = [s for family in families for s in family.samples if s.name == "edge_agent_camera_state"]
     assert {s.labels["state"] for s in samples if s.value} == {"lost"}
@@ -146,10 +182,10 @@ def test_a_camera_is_in_one_state() -> None:
 
 
 def test_readiness_is_asked_when_prometheus_asks() -> None:
-    metrics, ready = some_metrics(), [0.0]
-    metrics.watch_ready(lambda: ready[0])
+    metrics, parts = some_metrics(), Parts()
+    metrics.watch(health=parts, models=parts, cameras=parts)
     assert value(metrics, "edge_agent_ready") == 0
-    ready[0] = 1.0
+    parts.not_ready.clear()
     assert value(metrics, "edge_agent_ready") == 1
 
 
@@ -169,9 +205,11 @@ def test_a_cameras_losses_count_from_0() -> None:
 
 def test_loads_requests_and_lost_cameras_are_counted() -> None:
     metrics = some_metrics()
-    metrics.observe_load("birds", "rejected")
-    metrics.observe_request("/predict", 200)
-    metrics.observe_lost_camera("front")
+    heard = heard_by(metrics)
+    heard.model_tried("birds", "rejected")
+    metrics.http.answered("/predict", 200)
+    heard.camera_changed("front", CameraStatus("lost", "It is unplugged."))
+    heard.camera_changed("front", CameraStatus("lost", "It is still unplugged."))
     assert value(metrics, "edge_agent_model_loads_total", model="birds", result="rejected") == 1
     assert value(metrics, "edge_agent_http_requests_total", route="/predict", code="200") == 1
     assert value(metrics, "edge_agent_camera_reconnects_total", camera="front") == 1

@@ -5,39 +5,39 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.classification import Classification, ModelIdentity, ResultLog, Timing
+from agent.classification import Classification, ModelIdentity, Result, Timing
 from agent.host import board
+from agent.inference.results import Results
 from agent.metrics.stats import Stats
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def _log(stats: Stats) -> ResultLog:
-    return ResultLog(device="pi", on_result=stats.observe)
+RESULTS = Results(device="pi")
 
 
-def _taking(total_ms: float) -> Classification:
-    return Classification(ModelIdentity("m", 1, "0" * 64), (), Timing(0, 0, 0, total_ms))
+def taking(total_ms: float, *, source: str) -> Result:
+    answer = Classification(ModelIdentity("m", 1, "0" * 64), (), Timing(0, 0, 0, total_ms))
+    return RESULTS.record(answer, source=source, captured_ns=0)
 
 
 def test_rates_and_latencies_are_of_the_time_since_they_were_told_last(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now_s[0])
     stats = Stats(cameras=["front", "back"])
-    log = _log(stats)
     for total_ms in range(1, 101):
-        log.record(_taking(float(total_ms)), source="front", captured_ns=0)
+        stats.classified(taking(float(total_ms), source="front"))
     for _ in range(5):
-        log.record(_taking(1000.0), source="upload", captured_ns=0)
+        stats.classified(taking(1000.0, source="upload"))
     now_s[0] = 110.0
-    told = stats.tell()
+    told = stats.report()
     assert told["frames_per_s"] == {"front": 10.0, "back": 0.0}
     assert (told["uploads_per_s"], told["uptime_s"]) == (0.5, 10.0)
     assert told["latency_ms"] == {"p50": 53.0, "p95": 99.0, "p99": 1000.0}
     assert told["rss_bytes"] > 1_000_000
     now_s[0] = 111.0
-    again = stats.tell()
+    again = stats.report()
     assert again["latency_ms"] == {"p50": None, "p95": None, "p99": None}
     assert again["frames_per_s"] == {"front": 0.0, "back": 0.0}
     assert json.loads(json.dumps(again)) == again

@@ -20,10 +20,13 @@ from agents.models_on_disk import (
     write_whole,
 )
 
-from agent.classification import ResultLog
 from agent.errors import ModelNotFoundError
 from agent.image import Frame
-from agent.inference.engine import InferenceEngine, View
+from agent.inference.data_plane import DataPlane
+from agent.inference.engine import InferenceEngine
+from agent.inference.options import Options
+from agent.inference.results import Results
+from agent.listeners import Listener
 from agent.models.folder import FolderWatch
 from agent.status import ModelStatus
 
@@ -608,20 +611,17 @@ def test_every_result_names_the_version_that_made_it_while_models_are_swapped(
     results: list[Result] = []
 
     async def scenario() -> None:
-        managed, log = Managed(folder, settle_s=0.02, workers=2), ResultLog(device="d")
-        engine = InferenceEngine(
-            models=managed.manager, workers=2, max_waiting=2, max_pixels=1 << 26, on_outcome=lambda *_: None
-        )
+        managed = Managed(folder, settle_s=0.02, workers=2)
+        engine = InferenceEngine(workers=2, max_waiting=2, max_pixels=1 << 26)
+        data_plane = DataPlane(engine=engine, models=managed.manager, results=Results(device="d"), listener=Listener())
 
         async def upload() -> None:
             while True:
-                classification = await engine.classify_upload(jpeg, View("m", max_results=1))
-                results.append(log.record(classification, source="upload", captured_ns=0))
+                results.append(await data_plane.classify(jpeg, Options("m", max_results=1), arrived_ns=0))
 
         async def watch() -> None:
             while True:
-                classification = await engine.classify_frame(frame, View("m", max_results=1), source="camera")
-                results.append(log.record(classification, source="camera", captured_ns=frame.captured_ns))
+                results.append(await data_plane.classify_frame(frame, Options("m", max_results=1), source="camera"))
 
         replace(folder / "m.tflite", versions[1])
         async with following(managed):

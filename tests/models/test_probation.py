@@ -2,20 +2,20 @@ from __future__ import annotations
 
 import pytest
 
-from agent.classification import Classification, ModelIdentity, Timing
+from agent.classification import Timing
 from agent.errors import ModelError, NotFiniteError
 from agent.models.probation import Probation
 
 FAILURE = ModelError("The runtime fails.")
 
 
-def answer(ms: float = 1.0) -> Classification:
-    return Classification(ModelIdentity("m", 1, "0" * 64), (), Timing(5.0, 500.0, 10 * ms, 600.0, ms))
+def answer(ms: float = 1.0) -> Timing:
+    return Timing(5.0, 500.0, 10 * ms, 600.0, ms)
 
 
 def test_three_failures_in_a_row_are_one_too_many() -> None:
     probation = Probation(trial_ms=1)
-    outcomes: list[Classification | ModelError] = [FAILURE, FAILURE, answer(), FAILURE, FAILURE]
+    outcomes: list[Timing | ModelError] = [FAILURE, FAILURE, answer(), FAILURE, FAILURE]
     assert [probation.observe(outcome) for outcome in outcomes] == [None] * 5
     failed = probation.observe(FAILURE)
     assert failed is not None

@@ -22,10 +22,10 @@ from agent.classification import (
     Classification,
     ModelIdentity,
     Result,
-    ResultLog,
     StableState,
     Timing,
 )
+from agent.inference.results import Results
 from agent.mqtt.link.endpoint import Patience
 from agent.mqtt.outbox.outbox import OutboxStatus
 from agent.mqtt.session import MqttStatus, Storage
@@ -46,7 +46,7 @@ class Camera:
 
     def __init__(self, name: str = "front") -> None:
         self._name = name
-        self._log = ResultLog(device="pi-1")
+        self._log = Results(device="pi-1")
         self.boot = self._log.boot
 
     def result(self, label: str | None = "robin") -> Result:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import httpx
 import numpy as np
 import pytest
-from agents.fake_agent import FakeModels, served
+from agents.fake_agent import FailingClassifier, FakeDataPlane, FakeHealth, FakeMetrics, FakeModels, served, serving
+from agents.heard import Heard
 from agents.models_on_disk import DIGITS
 
-from agent.classification import Result, ResultLog
 from agent.errors import ModelError
+from agent.inference.data_plane import DataPlane
 from agent.inference.engine import InferenceEngine
-from agent.rest.app import create_app
+from agent.inference.results import Results
+from agent.rest.app import Limits, create_app
 from agent.status import ModelStatus
 
 if TYPE_CHECKING:
@@ -30,39 +31,19 @@ PICTURE = cv2.imencode(".png", np.full((32, 32), 200, np.uint8))[1].tobytes()
 class Rest:
     """The application with what it was given; `get` and `post` answer as a server would."""
 
-    def __init__(self, *, upload_timeout_s: float = 30) -> None:
-        self.published: list[Result] = []
-        self.requests: list[tuple[str, int]] = []
-        self.in_flight, self.most_in_flight = 0, 0
-        self.stuck: str | None = None
-        self.not_ready: list[str] = []
+    def __init__(self, data_plane: FakeDataPlane | None = None, *, upload_timeout_s: float = 30) -> None:
+        self.heard, self.health, self.metrics = Heard(), FakeHealth(), FakeMetrics()
         self.models = FakeModels()
-        self.engine = InferenceEngine(
-            models=self.models, workers=2, max_waiting=2, max_pixels=10_000, on_outcome=lambda *_: None
-        )
+        self.engine = InferenceEngine(workers=2, max_waiting=2, max_pixels=10_000)
         self.app = create_app(
             version="1.2.3",
-            engine=self.engine,
+            data_plane=data_plane
+            or DataPlane(engine=self.engine, models=self.models, results=Results(device="test"), listener=self.heard),
             models=self.models,
-            results=ResultLog(device="test"),
-            publish=self.published.append,
-            stuck=lambda: self.stuck,
-            why_not_ready=lambda: self.not_ready,
-            warnings=lambda: ["Model x: bad."],
-            mqtt=lambda: {"state": "connected"},
-            metrics=lambda: b"a_metric 1\n",
-            on_request=lambda route, code: self.requests.append((route, code)),
-            in_flight=self._in_flight,
-            max_upload_bytes=MAX_BYTES,
-            upload_timeout_s=upload_timeout_s,
+            health=self.health,
+            metrics=self.metrics,
+            limits=Limits(max_upload_bytes=MAX_BYTES, upload_timeout_s=upload_timeout_s),
         )
-
-    @contextmanager
-    def _in_flight(self) -> Iterator[None]:
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        yield
-        self.in_flight -= 1
 
     def serve(self, use: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
         async def run() -> Any:
@@ -116,7 +97,7 @@ def test_an_answer_is_a_result_with_its_best_category_on_top(rest: Rest) -> None
         *("id", "seq", "boot", "device", "source", "captured_at", "model", "categories", "timing_ms"),
         *("class_id", "label", "confidence"),
     }
-    assert [result.id for result in rest.published] == [answer["id"]]
+    assert [result.id for result in rest.heard.results] == [answer["id"]]
 
 
 def test_a_threshold_above_every_score_leaves_no_category(rest: Rest) -> None:
@@ -172,7 +153,7 @@ def test_a_bad_request_is_refused_in_a_sentence(rest: Rest, path: str, what: Any
     got, sentence = refusal(rest.post(path, **what))
     assert got == code
     assert said in sentence
-    assert rest.published == []
+    assert rest.heard.results == []
 
 
 def test_too_many_pixels_are_refused_by_the_header(rest: Rest) -> None:
@@ -239,13 +220,8 @@ def test_a_batch_holds_each_file_to_the_limit(rest: Rest) -> None:
     assert second["categories"]
 
 
-def test_a_model_that_fails_on_one_image_is_no_fault_of_the_service(
-    rest: Rest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise ModelError("The runtime fails on this image.")
-
-    monkeypatch.setattr("agent.runtimes.tflite.TFLiteClassifier.classify", fail)
+def test_a_model_that_fails_on_one_image_is_no_fault_of_the_service(rest: Rest) -> None:
+    rest.models.served["digits"] = serving([FailingClassifier(ModelError("The runtime fails on this image."))] * 2)
     assert refusal(rest.post("/predict", content=PICTURE)) == (503, "The runtime fails on this image.")
 
 
@@ -273,7 +249,7 @@ def test_health_readiness_and_metrics(rest: Rest) -> None:
         "warnings": ["Model x: bad."],
         "mqtt": {"state": "connected"},
     }
-    rest.not_ready = ["Camera front is lost."]
+    rest.health.not_ready = ["Camera front is lost."]
     answer = rest.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["reasons"] == ["Camera front is lost."]
@@ -282,15 +258,15 @@ def test_health_readiness_and_metrics(rest: Rest) -> None:
 
 
 def test_who_is_stuck_is_not_healthy(rest: Rest) -> None:
-    rest.stuck = "An inference has been running for 61 s."
-    assert refusal(rest.get("/healthz")) == (503, rest.stuck)
+    rest.health.hangs = "An inference has been running for 61 s."
+    assert refusal(rest.get("/healthz")) == (503, rest.health.hangs)
 
 
 def test_requests_are_counted_by_route_and_not_by_path(rest: Rest) -> None:
     rest.get("/v1/models/digits")
     rest.get("/no/such/path")
     rest.post("/predict", content=b"")
-    assert rest.requests == [("/v1/models/{name}", 200), ("other", 404), ("/predict", 415)]
+    assert rest.metrics.requests == [("/v1/models/{name}", 200), ("other", 404), ("/predict", 415)]
 
 
 def test_requests_are_in_flight_until_they_are_answered_and_a_scrape_does_not_see_itself(rest: Rest) -> None:
@@ -298,14 +274,15 @@ def test_requests_are_in_flight_until_they_are_answered_and_a_scrape_does_not_se
         await asyncio.gather(*(client.post("/predict", content=PICTURE) for _ in range(3)))
 
     rest.get("/metrics")
-    assert rest.most_in_flight == 0
+    assert rest.metrics.most_in_flight == 0
     rest.serve(three_at_once)
-    assert (rest.most_in_flight, rest.in_flight) == (3, 0)
+    assert (rest.metrics.most_in_flight, rest.metrics.now_in_flight) == (3, 0)
 
 
-def test_a_fault_of_ours_is_logged_and_says_no_more(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ResultLog, "record", lambda *_, **__: 1 / 0)
-    assert refusal(rest.post("/predict", content=PICTURE)) == (
+def test_a_fault_of_ours_is_logged_and_says_no_more() -> None:
+    data_plane = FakeDataPlane()
+    data_plane.refusal = ZeroDivisionError()
+    assert refusal(Rest(data_plane).post("/predict", content=PICTURE)) == (
         500,
         "The agent has a fault; its log has the details.",
     )

@@ -1,4 +1,4 @@
-"""What /predict hands to the engine, and the codes of what the engine says against it."""
+"""What /predict hands to the data plane, and the codes of its refusals."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
-from agents.fake_agent import FakeEngine, FakeModels, rest_app
+from agents.fake_agent import FakeDataPlane, FakeModels, rest_app
 
 from agent.errors import ModelError, ModelNotFoundError
-from agent.inference.engine import View
+from agent.inference.options import Options
 
 
-def predict(engine: FakeEngine, query: str, **what: Any) -> httpx.Response:
+def predict(data_plane: FakeDataPlane, query: str, **what: Any) -> httpx.Response:
     async def run() -> httpx.Response:
-        transport = httpx.ASGITransport(rest_app(FakeModels(), engine))
+        transport = httpx.ASGITransport(rest_app(FakeModels(), data_plane))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.post(query, **what or {"content": b"image"})
 
@@ -24,22 +24,22 @@ def predict(engine: FakeEngine, query: str, **what: Any) -> httpx.Response:
 
 @pytest.mark.parametrize("version", ["stable", "canary", "12"])
 def test_a_version_is_asked_for_by_label_or_number(version: str) -> None:
-    engine = FakeEngine()
-    assert predict(engine, f"/predict?model=birds&version={version}").status_code == 200
-    assert predict(engine, f"/batch_predict?version={version}", files={"files": b"x"}).status_code == 200
-    assert engine.views == [View("birds", version=version), View(version=version)]
+    data_plane = FakeDataPlane()
+    assert predict(data_plane, f"/predict?model=birds&version={version}").status_code == 200
+    assert predict(data_plane, f"/batch_predict?version={version}", files={"files": b"x"}).status_code == 200
+    assert data_plane.options == [Options("birds", version=version), Options(version=version)]
 
 
 def test_without_a_version_the_models_choose() -> None:
-    engine = FakeEngine()
-    predict(engine, "/predict")
-    predict(engine, "/predict?model=birds")
-    assert engine.views == [View(), View("birds")]
+    data_plane = FakeDataPlane()
+    predict(data_plane, "/predict")
+    predict(data_plane, "/predict?model=birds")
+    assert data_plane.options == [Options(), Options("birds")]
 
 
 @pytest.mark.parametrize("version", ["", "latest", "-1", "1.0", "1%0A", "1" * 19])
 def test_another_version_is_malformed(version: str) -> None:
-    answer = predict(FakeEngine(), f"/predict?version={version}")
+    answer = predict(FakeDataPlane(), f"/predict?version={version}")
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("version must be stable, canary or a number.")
 
@@ -58,9 +58,9 @@ def test_another_version_is_malformed(version: str) -> None:
 def test_what_does_not_serve_is_not_found_once_it_is_named(
     query: str, error: ModelNotFoundError | ModelError, code: int
 ) -> None:
-    engine = FakeEngine()
-    engine.refusal = error
-    answer = predict(engine, f"/predict{query}")
+    data_plane = FakeDataPlane()
+    data_plane.refusal = error
+    answer = predict(data_plane, f"/predict{query}")
     assert (answer.status_code, answer.json()) == (code, {"error": str(error)})
 
 

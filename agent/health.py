@@ -1,0 +1,68 @@
+"""Health: is the process alive, is the device ready for its work, and what should a person look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.mqtt.session import MqttStatus
+    from agent.status import ModelStatus
+
+_STUCK_AFTER_S = 60.0
+
+
+class Engine(Protocol):
+    @property
+    def oldest_call_s(self) -> float: ...
+
+
+class Models(Protocol):
+    @property
+    def served(self) -> Mapping[str, object]: ...
+    @property
+    def statuses(self) -> Sequence[ModelStatus]: ...
+    @property
+    def troubles(self) -> Sequence[str]: ...
+
+
+class Cameras(Protocol):
+    def troubles(self) -> Sequence[str]: ...
+    def stuck(self, *, after_s: float) -> str | None: ...
+
+
+class Mqtt(Protocol):
+    @property
+    def status(self) -> MqttStatus: ...
+
+
+class Health:
+    """Asked by HTTP, by systemd's watchdog and by the metrics. Every answer is made of sentences."""
+
+    def __init__(self, *, engine: Engine, models: Models, cameras: Cameras, mqtt: Mqtt | None) -> None:
+        """`mqtt` is None if it is switched off."""
+        self._engine = engine
+        self._models = models
+        self._cameras = cameras
+        self._mqtt = mqtt
+
+    def stuck(self) -> str | None:
+        """What only a restart of the process can fix; None if everything advances or has said why not."""
+        if self._engine.oldest_call_s > _STUCK_AFTER_S:
+            return f"An inference has been running for {self._engine.oldest_call_s:.0f} s."
+        return self._cameras.stuck(after_s=_STUCK_AFTER_S)
+
+    def why_not_ready(self) -> list[str]:
+        """What keeps the device from its work: no model at all, or a camera without frames or without its model."""
+        reasons = [] if self._models.served else ["No model is served yet.", *self.warnings()]
+        return [*reasons, *self._cameras.troubles()]
+
+    def warnings(self) -> list[str]:
+        """What a person should fix while the device works on: an unreadable folder, rejected files."""
+        rejections = [(status.name, status.rejection) for status in self._models.statuses if status.rejection]
+        return [*self._models.troubles, *(f"Model {name}: {why.reason}" for name, why in rejections)]
+
+    def mqtt(self) -> dict[str, Any] | None:
+        """The state of the connection to the broker."""
+        return None if self._mqtt is None else self._mqtt.status.to_json()

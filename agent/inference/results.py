@@ -1,0 +1,41 @@
+"""Results: numbers the results of this run."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+from agent.classification import Result
+
+if TYPE_CHECKING:
+    from agent.classification import Classification
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class Results:
+    """Counts without holes, in the order of recording; `boot` names this run. One thread only."""
+
+    def __init__(self, *, device: str) -> None:
+        self.boot = _ulid(time.time_ns())
+        self._device = device
+        self._seq = 0
+
+    def record(self, classification: Classification, *, source: str, captured_ns: int) -> Result:
+        self._seq += 1
+        return Result(
+            id=_ulid(captured_ns),
+            seq=self._seq,
+            boot=self.boot,
+            device=self._device,
+            source=source,
+            captured_ns=captured_ns,
+            classification=classification,
+        )
+
+
+def _ulid(unix_ns: int) -> str:
+    """26 characters that sort by time: 48 bits of milliseconds, 80 random bits (github.com/ulid/spec)."""
+    number = (unix_ns // 1_000_000) << 80 | random.getrandbits(80)
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

@@ -1,0 +1,50 @@
+"""Cameras: the state of each, its losses and its last frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from agent.listeners import Listener
+from agent.status import CameraState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from agent.status import CameraStatus
+
+
+class CameraMetrics(Listener):
+    def __init__(self, registry: CollectorRegistry, *, cameras: Iterable[str]) -> None:
+        self._states: dict[str, CameraState] = {}
+        self._reconnects = Counter(
+            "edge_agent_camera_reconnects", "Times a camera was lost.", ("camera",), registry=registry
+        )
+        for camera in cameras:
+            self._reconnects.labels(camera)  # Prometheus sees no increase in a count that begins at 1
+        self._state = Gauge(
+            "edge_agent_camera_state", "1 for the state it is in.", ("camera", "state"), registry=registry
+        )
+
+    def camera_changed(self, camera: str, status: CameraStatus) -> None:
+        if status.state == "lost" != self._states.get(camera):  # while it is lost, each retry may give another reason
+            self._reconnects.labels(camera).inc()
+        self._states[camera] = status.state
+        for state in get_args(CameraState):
+            self._state.labels(camera, state).set(state == status.state)
+
+
+class LastFrames(Collector):
+    """Asks for the time of each camera's last frame at every scrape."""
+
+    def __init__(self, last_frames_s: Callable[[], Mapping[str, float]]) -> None:
+        self._last_frames_s = last_frames_s
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily("edge_agent_camera_last_frame_timestamp_seconds", "Unix time.", labels=("camera",))
+        for camera, unix_s in self._last_frames_s().items():
+            family.add_metric((camera,), unix_s)
+        yield family

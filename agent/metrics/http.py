@@ -1,0 +1,25 @@
+"""Http: requests answered and in progress."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+
+class HttpMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter("edge_agent_http_requests", "Requests answered.", ("route", "code"), registry=registry)
+        self._in_flight = Gauge(
+            "edge_agent_http_requests_in_flight", "Requests in progress, excluding this scrape.", registry=registry
+        )
+
+    def answered(self, route: str, code: int) -> None:
+        self._requests.labels(route, str(code)).inc()
+
+    def in_flight(self) -> AbstractContextManager[object]:
+        """Counts a request while it is open."""
+        return self._in_flight.track_inprogress()

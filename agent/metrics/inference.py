@@ -1,0 +1,67 @@
+"""Inference: images asked for, their labels and how long they took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from agent.errors import BusyError, ImageError, ModelNotFoundError
+from agent.listeners import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from agent.classification import ModelIdentity, Result
+    from agent.errors import AgentError
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
+_OUTCOMES = ((BusyError, "busy"), (ImageError, "bad_image"), (ModelNotFoundError, "no_model"))
+
+
+class InferenceMetrics(Listener):
+    def __init__(self, registry: CollectorRegistry, *, cameras: Collection[str]) -> None:
+        self._cameras = frozenset(cameras)
+        self._duration = Histogram(
+            "edge_agent_inference_duration_seconds",
+            "Time in a worker.",
+            ("model", "stage"),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._inferences = Counter(
+            "edge_agent_inferences", "Images asked for.", ("model", "source", "outcome"), registry=registry
+        )
+        self._predictions = Counter("edge_agent_predictions", "Best labels.", ("model", "label"), registry=registry)
+        self._score = Histogram(
+            "edge_agent_prediction_score",
+            "Scores of the best labels.",
+            ("model",),
+            buckets=_SCORES,
+            registry=registry,
+        )
+        self._frames = Counter(
+            "edge_agent_camera_frames", "Frames, by outcome.", ("camera", "result"), registry=registry
+        )
+
+    def classified(self, result: Result) -> None:
+        classification = result.classification
+        name, timing = classification.model.name, classification.timing
+        self._inferences.labels(name, result.source, "ok").inc()
+        for stage in ("decode", "preprocess", "invoke", "total"):
+            self._duration.labels(name, stage).observe(getattr(timing, stage) / 1e3)
+        if classification.categories:
+            best = classification.categories[0]
+            self._predictions.labels(name, best.label).inc()
+            self._score.labels(name).observe(best.score)
+        if result.source in self._cameras:
+            self._frames.labels(result.source, "classified").inc()
+
+    def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:  # noqa: ARG002
+        outcome = next((word for kind, word in _OUTCOMES if isinstance(error, kind)), "error")
+        if source in self._cameras:
+            self._inferences.labels(model or "", source, outcome).inc()
+            self._frames.labels(source, outcome).inc()
+        else:  # a name that a client made up must not become a series
+            self._inferences.labels("", source, outcome).inc()

@@ -1,0 +1,131 @@
+"""Models: which versions serve, what they answer, and what became of dropped files."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Summary
+
+from agent.listeners import Listener, WithdrawalCause
+from agent.status import ModelStatus
+
+if TYPE_CHECKING:
+    from agent.classification import ModelIdentity, Result
+    from agent.errors import AgentError
+    from agent.listeners import TrialOutcome
+
+
+class ModelMetrics(Listener):
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._served: dict[str, set[ModelIdentity]] = {}
+        self._info = Gauge(
+            "edge_agent_model_info", "1 for each served version.", ("model", "version", "sha256"), registry=registry
+        )
+        self._loads = Counter(
+            "edge_agent_model_loads", "Model files tried, by outcome.", ("model", "result"), registry=registry
+        )
+        self._rejected = Gauge(
+            "edge_agent_model_rejected", "1 while a rejection stands.", ("model",), registry=registry
+        )
+        self._rollbacks = Counter(
+            "edge_agent_model_rollbacks", "Versions withdrawn, by cause.", ("model", "cause"), registry=registry
+        )
+        self._gaps = Counter(
+            "edge_agent_model_swap_gap_seconds",
+            "Time in which a swap left the model without a version.",
+            ("model",),
+            registry=registry,
+        )
+
+    def model_changed(self, status: ModelStatus) -> None:
+        self._show_served(status)
+        if status == ModelStatus(status.name):  # forgotten: the names of bad files would pile up
+            _remove(self._rejected, status.name)
+            _remove(self._loads, status.name, "rejected")
+        else:
+            self._rejected.labels(status.name).set(status.rejection is not None)
+
+    def model_tried(self, model: str, outcome: TrialOutcome) -> None:
+        self._loads.labels(model, outcome).inc()
+
+    def version_withdrawn(self, model: str, cause: WithdrawalCause) -> None:
+        self._rollbacks.labels(model, cause).inc()
+
+    def swap_gap(self, model: str, seconds: float) -> None:
+        self._gaps.labels(model).inc(seconds)
+
+    def _show_served(self, status: ModelStatus) -> None:
+        served = {identity for identity in (status.serving, status.canary) if identity is not None}
+        for gone in self._served.pop(status.name, set()) - served:
+            _remove(self._info, *_info_labels(gone))
+        if not served:
+            return
+        self._served[status.name] = served
+        for identity in served:
+            self._info.labels(*_info_labels(identity)).set(1)
+        for cause in get_args(WithdrawalCause):  # Prometheus sees no increase in a count that begins at 1
+            self._rollbacks.labels(status.name, cause)
+
+
+class VersionMetrics(Listener):
+    """What each serving version answers, so that a canary can be compared with the stable version."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ("model", "version", "label")
+        self._labels: dict[ModelIdentity, str] = {}  # stable or canary, of each version that serves
+        self._seen: set[tuple[ModelIdentity, str]] = set()
+        self._inferences = Counter(
+            "edge_agent_version_inferences", "Images classified.", (*labels, "outcome"), registry=registry
+        )
+        self._invoke = Summary(
+            "edge_agent_version_inference_seconds", "Time in the runtime.", labels, registry=registry
+        )
+        self._score = Summary(
+            "edge_agent_version_prediction_score", "Scores of the best labels.", labels, registry=registry
+        )
+
+    def classified(self, result: Result) -> None:
+        classification = result.classification
+        if (key := self._key(classification.model)) is None:
+            return
+        self._inferences.labels(*key, "ok").inc()
+        self._invoke.labels(*key).observe(classification.timing.invoke / 1e3)
+        if classification.categories:
+            self._score.labels(*key).observe(classification.categories[0].score)
+
+    def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:  # noqa: ARG002
+        if by is not None and (key := self._key(by)) is not None:
+            self._inferences.labels(*key, "error").inc()
+
+    def model_changed(self, status: ModelStatus) -> None:
+        """A version that is gone takes its series along, or each drop would leave some behind."""
+        self._labels = {identity: label for identity, label in self._labels.items() if identity.name != status.name}
+        if status.canary is not None:
+            self._labels[status.canary] = "canary"
+        if status.serving is not None:
+            self._labels[status.serving] = "stable"
+        for identity, label in {seen for seen in self._seen if seen[0] not in self._labels}:
+            self._seen.remove((identity, label))
+            key = (identity.name, str(identity.version), label)
+            for outcome in ("ok", "error"):
+                _remove(self._inferences, *key, outcome)
+            _remove(self._invoke, *key)
+            _remove(self._score, *key)
+
+    def _key(self, identity: ModelIdentity) -> tuple[str, str, str] | None:
+        """None for the last calls of a version that is gone."""
+        label = self._labels.get(identity)
+        if label is None:
+            return None
+        self._seen.add((identity, label))
+        return identity.name, str(identity.version), label
+
+
+def _info_labels(identity: ModelIdentity) -> tuple[str, str, str]:
+    return identity.name, str(identity.version), identity.sha256
+
+
+def _remove(metric: Counter | Gauge | Summary, *labels: str) -> None:
+    with contextlib.suppress(KeyError):  # old versions of prometheus_client raise it if there is nothing
+        metric.remove(*labels)

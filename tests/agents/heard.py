@@ -1,0 +1,31 @@
+"""Heard: a listener that keeps what it heard, event by event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.listeners import Listener
+
+if TYPE_CHECKING:
+    from agent.classification import ModelIdentity, Result, StableState
+    from agent.errors import AgentError
+
+
+class Heard(Listener):
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+        self.refusals: list[tuple[str, str | None, AgentError, ModelIdentity | None]] = []
+        self.states: list[tuple[str, StableState]] = []
+        self.snapshots: list[bytes] = []
+
+    def classified(self, result: Result) -> None:
+        self.results.append(result)
+
+    def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:
+        self.refusals.append((source, model, error, by))
+
+    def state_changed(self, camera: str, state: StableState) -> None:
+        self.states.append((camera, state))
+
+    def snapshot(self, camera: str, jpeg: bytes) -> None:
+        self.snapshots.append(jpeg)
