@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from agents.models_on_disk import DIGIT_LABELS, DIGITS, photo_of_3
-from converter.conversions import QUIET, contents, converted, finished_classifier, write_labels
+from conversions import QUIET, contents, converted, finished_classifier, write_labels
 
 from agent.errors import ModelError
 from agent.image import decode, image_size

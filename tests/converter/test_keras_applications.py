@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from converter.conversions import (
+from conversions import (
     QUANTIZED,
     QUIET,
     SCHEMES,

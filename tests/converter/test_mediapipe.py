@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pytest
-from converter.conversions import (
+from conversions import (
     QUANTIZED,
     QUIET,
     contents,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from converter.conversions import Floats
+    from conversions import Floats
 
     from agent.runtimes.tflite import TFLiteClassifier
     from converter.quantization import Scheme

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from converter.conversions import converted
+from conversions import converted
 
 from agent.image import Image
 from agent.model_file.metadata import read_model_file
