@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.doctor.finding import Finding
     from agent.model_file.metadata import ModelFile
     from agent.model_file.settings import ModelSettings
-    from agent.runtimes.tflite import TFLiteClassifier
+    from agent.runtimes.classifier import Classifier
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Classifies images on this device."
@@ -128,7 +128,8 @@ def classify(
             failed = True
             answers.append({"image": str(path), "error": str(error)})
             continue
-        categories, _ = classifier.classify(image, max_results=max_results, score_threshold=score_threshold)
+        scores, _ = classifier.scores(image)
+        categories = scores.best(max_results, threshold=score_threshold)
         answers.append({"image": str(path), "categories": [category.to_json() for category in categories]})
     if as_json:
         print_json(answers)
@@ -186,7 +187,8 @@ def bench(
         started = time.perf_counter()
         decoded = decode(content, smallest_side=classifier.longest_side)
         decode_ms = (time.perf_counter() - started) * 1e3
-        _, spent = classifier.classify(decoded, max_results=5, score_threshold=0)
+        scores, spent = classifier.scores(decoded)
+        scores.best(5)
         total_ms = (time.perf_counter() - started) * 1e3
         for stage, value in zip(stages, (decode_ms, spent.preprocess, spent.invoke, total_ms), strict=True):
             stages[stage].append(value)
@@ -197,9 +199,10 @@ def bench(
         print_table(("stage", "median ms"), ((stage, str(value)) for stage, value in medians.items()))
 
 
-def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, threads: int = 1) -> TFLiteClassifier:
+def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, threads: int = 1) -> Classifier:
     from agent.model_file.metadata import read_model_file
     from agent.model_file.settings import ModelSettings, final_settings, parse_labels
+    from agent.runtimes.runtime import open_classifiers
 
     file = read_model_file(_read(path))
     given = ModelSettings(
@@ -207,13 +210,9 @@ def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, th
         mean=_numbers("--mean", mean),
         std=_numbers("--std", std),
     )
-    return _classifier(file, final_settings(path, own=file.settings, given=given), threads)
-
-
-def _classifier(file: ModelFile, settings: ModelSettings, threads: int = 1) -> TFLiteClassifier:
-    from agent.runtimes.tflite import TFLiteClassifier
-
-    return TFLiteClassifier(file, settings, threads=threads)
+    settings = final_settings(path, own=file.settings, given=given)
+    (classifier,) = open_classifiers(file, settings, workers=1, threads=threads)
+    return classifier
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -11,7 +11,7 @@ from agent.errors import AgentError
 from agent.image import Image, decode
 from agent.model_file.metadata import read_model_file
 from agent.model_file.settings import ModelSettings
-from agent.runtimes.tflite import TFLiteClassifier
+from agent.runtimes.runtime import open_classifiers
 from converter.conversion import convert
 from converter.progress import untracked
 from converter.request import Request
@@ -57,9 +57,10 @@ def contents(conversion: Conversion) -> dict[Scheme, bytes]:
     return {model.scheme: model.path.read_bytes() for model in conversion.models if model.refusal is None}
 
 
-def finished_classifier(content: bytes) -> TFLiteClassifier:
+def finished_classifier(content: bytes) -> Classifier:
     file = read_model_file(content)
-    return TFLiteClassifier(file, file.settings, threads=1)
+    (classifier,) = open_classifiers(file, file.settings, workers=1, threads=1)
+    return classifier
 
 
 def source_classifier(source: Path, labels: Iterable[str], **settings: Any) -> SourceClassifier:
@@ -72,14 +73,7 @@ def source_classifier(source: Path, labels: Iterable[str], **settings: Any) -> S
 
 def scores(classifier: Classifier, images: Iterable[Image]) -> Floats:
     """Images x labels."""
-    return np.stack([_scores(classifier, image) for image in images])
-
-
-def _scores(classifier: Classifier, image: Image) -> Floats:
-    row = np.zeros(len(classifier.labels), np.float32)
-    for category in classifier.classify(image, max_results=len(row), score_threshold=-1)[0]:
-        row[category.index] = category.score
-    return row
+    return np.stack([classifier.scores(image)[0].probabilities for image in images])
 
 
 def readable_images(folder: Path) -> dict[str, Image]:

@@ -46,7 +46,8 @@ def classify(assets: Path, content: bytes) -> Category:
     model = read_model_file(next((assets / "models" / "mobilenet_v2_224_uint8").glob("*.tflite")).read_bytes())
     classifier = TFLiteClassifier(model, model.settings, threads=1)
     image = decode(content, smallest_side=classifier.longest_side)
-    (category,), _ = classifier.classify(image, max_results=1, score_threshold=0)
+    scores, _ = classifier.scores(image)
+    (category,) = scores.best(1)
     return category
 
 

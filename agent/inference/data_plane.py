@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from agent.classification import Classification
 from agent.errors import AgentError, BusyError, ModelError, ModelNotFoundError
 from agent.inference.options import UPLOAD
 
 if TYPE_CHECKING:
-    from agent.classification import Result, Timing
+    from agent.classification import Category, Result, Timing
     from agent.image import Frame, Image
     from agent.inference.engine import InferenceEngine
     from agent.inference.options import Options
     from agent.inference.results import Results
     from agent.listeners import Listener
     from agent.models.serving import ServedModel
+    from agent.runtimes.scores import Scores
 
 
 class Models(Protocol):
@@ -64,8 +66,11 @@ class DataPlane:
     async def _result(
         self, served: ServedModel, image: bytes | Image, options: Options, *, source: str, captured_ns: int
     ) -> Result:
+        def best(scores: Scores) -> tuple[Category, ...]:
+            return scores.best(options.max_results, threshold=options.score_threshold)
+
         try:
-            classification = await self._engine.classify(served, image, options)
+            categories, timing = await self._engine.compute(served, image, options, best)
         except ModelError as error:
             self._models.observe(served, error)
             self._listener.refused(source, options.model, error, by=served.identity)
@@ -73,7 +78,8 @@ class DataPlane:
         except AgentError as error:
             self._listener.refused(source, options.model, error, by=None)
             raise
-        self._models.observe(served, classification.timing)
+        self._models.observe(served, timing)
+        classification = Classification(served.identity, categories, timing)
         result = self._results.record(classification, source=source, captured_ns=captured_ns)
         self._listener.classified(result)
         return result

@@ -8,20 +8,23 @@ import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 
-from agent.classification import Classification, Timing
+from agent.classification import Timing
 from agent.errors import BusyError
 from agent.image import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from agent.image import Image
     from agent.inference.options import Options
     from agent.models.serving import ServedModel
+    from agent.runtimes.scores import Scores
+
+T = TypeVar("T")
 
 
 class InferenceEngine:
@@ -54,13 +57,16 @@ class InferenceEngine:
         finally:
             self._uploads -= 1
 
-    async def classify(self, served: ServedModel, image: bytes | Image, options: Options) -> Classification:
-        """Answers with `served`: one version's labels, preprocessing and interpreters from beginning to end.
+    async def compute(
+        self, served: ServedModel, image: bytes | Image, options: Options, take: Callable[[Scores], T]
+    ) -> tuple[T, Timing]:
+        """What `take` makes of the scores, in the worker, and how long all of it took.
 
-        Raises ImageError for bytes that do not decode, ModelError if the runtime fails on this image.
+        `served` answers from beginning to end: labels, preprocessing and interpreters of one version. Raises
+        ImageError for bytes that do not decode, ModelError if the runtime fails on this image.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._in_worker, served, image, options)
+        return await loop.run_in_executor(self._pool, self._in_worker, served, image, options, take)
 
     @property
     def oldest_call_s(self) -> float:
@@ -72,7 +78,9 @@ class InferenceEngine:
         """Takes no more calls; does not wait for one that hangs."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _in_worker(self, served: ServedModel, image: bytes | Image, options: Options) -> Classification:
+    def _in_worker(
+        self, served: ServedModel, image: bytes | Image, options: Options, take: Callable[[Scores], T]
+    ) -> tuple[T, Timing]:
         number: int = self._worker.number
         self._started_s[number] = time.monotonic()
         started = time.perf_counter()
@@ -86,12 +94,10 @@ class InferenceEngine:
                 image = image.crop(options.region)
             image = image.rotate(options.rotate)
             framed = time.perf_counter()
-            categories, spent = served.classifier(number).classify(
-                image, max_results=options.max_results, score_threshold=options.score_threshold
-            )
+            scores, spent = served.classifier(number).scores(image)
+            taken = take(scores)
         finally:
             del self._started_s[number]
         decode_ms, frame_ms = (decoded - started) * 1e3, (framed - decoded) * 1e3
         total_ms = (time.perf_counter() - started) * 1e3
-        timing = Timing(decode_ms, frame_ms + spent.preprocess, spent.invoke, total_ms, spent.processor)
-        return Classification(served.identity, categories, timing)
+        return taken, Timing(decode_ms, frame_ms + spent.preprocess, spent.invoke, total_ms, spent.processor)

@@ -6,7 +6,6 @@ image is packed under the name of its `file`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +91,7 @@ def check_golden(golden: GoldenSamples, classifier: Classifier) -> tuple[int, in
 
 
 def ask_golden(golden: GoldenSamples, classifier: Classifier) -> GoldenAnswers:
-    """Classifies each as the engine does an upload. ModelError as classify(), and when an image does not decode."""
+    """Classifies each as the engine does an upload. ModelError as scores(), and when an image does not decode."""
     said = (_said_otherwise(sample, classifier) for sample in golden.samples)
     return GoldenAnswers(golden, tuple(words for words in said if words is not None))
 
@@ -102,7 +101,8 @@ def _said_otherwise(sample: GoldenSample, classifier: Classifier) -> str | None:
         image = decode(sample.content, max_pixels=_MAX_PIXELS, smallest_side=classifier.longest_side)
     except ImageError as error:
         raise ModelError(f"The golden sample {_shown(sample.file)} cannot be used: {error} {_AGAIN}") from error
-    (best,), _ = classifier.classify(image, max_results=1, score_threshold=-math.inf)
+    scores, _ = classifier.scores(image)
+    (best,) = scores.best(1)
     if best.label == sample.label:
         return None
     return f"{_shown(sample.file)} gave {_shown(best.label)} ({best.score:.2f}) instead of {_shown(sample.label)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.errors import ModelError
 from agent.model_file.metadata import ModelFile, read_model_file
 from agent.model_file.settings import ModelSettings
-from agent.runtimes.tflite import TFLiteClassifier
+from agent.runtimes.runtime import open_classifiers
 
 if TYPE_CHECKING:
     from agent.models.history import Version
@@ -59,7 +59,7 @@ class Loader:
         file = read_model_file(self._store.read(version.sha256))
         given = self._settings.get(name, ModelSettings())
         settings = file.settings.overridden_by(version.sidecar).overridden_by(given)
-        classifiers = tuple(TFLiteClassifier(file, settings, threads=self._threads) for _ in range(self.workers))
+        classifiers = open_classifiers(file, settings, workers=self.workers, threads=self._threads)
         for classifier in classifiers:
             classifier.warm_up()
         return LoadedModel(file, settings, classifiers)

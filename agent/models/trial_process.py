@@ -68,14 +68,14 @@ def _tried(order: dict[str, Any]) -> dict[str, Any]:
     from agent.model_file.metadata import read_model_file  # noqa: PLC0415
     from agent.model_file.settings import check_settings  # noqa: PLC0415
     from agent.runtimes.interpreter import import_runtime  # noqa: PLC0415
-    from agent.runtimes.tflite import TFLiteClassifier  # noqa: PLC0415
+    from agent.runtimes.runtime import open_classifiers  # noqa: PLC0415
 
     content = Path(order["path"]).read_bytes()
     file = read_model_file(content)
     settings = file.settings.overridden_by(check_settings(order["overrides"], where="the trial's order"))
     import_runtime()  # which every interpreter of a process shares: not the candidate's memory, nor its time
     before, started = _peak_bytes(), time.perf_counter()
-    classifier = TFLiteClassifier(file, settings, threads=order["threads"])
+    (classifier,) = open_classifiers(file, settings, workers=1, threads=order["threads"])
     load_ms = (time.perf_counter() - started) * 1e3
     classifier.warm_up(_WARM_UPS)
     _, height, width, _ = classifier.input.shape
@@ -99,7 +99,7 @@ def _timed(classifier: Any, images: list[Any]) -> list[Any]:
     took: list[Any] = []
     until = time.perf_counter() + _SAMPLING_S
     while len(took) < len(images) or (len(took) < _SAMPLES and time.perf_counter() < until):
-        took.append(classifier.classify(images[len(took) % len(images)], max_results=1, score_threshold=0)[1])
+        took.append(classifier.scores(images[len(took) % len(images)])[1])
     return took
 
 

@@ -1,4 +1,4 @@
-"""Classifier: preprocess, invoke, dequantise, best categories, over whatever computes the model."""
+"""Classifier: preprocess an image, invoke the model, over whatever computes it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from agent.classification import Category
 from agent.errors import ModelError, NotFiniteError
 from agent.runtimes.preprocessing import Preprocessor
+from agent.runtimes.scores import Scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Spent(NamedTuple):
 
 
 class Classifier(ABC):
-    """One thread at a time may call classify()."""
+    """One thread at a time may call scores()."""
 
     def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], settings: ModelSettings) -> None:
         """`settings` are the final ones: the file's own overridden by sidecars and configuration.
@@ -42,7 +42,7 @@ class Classifier(ABC):
         self.input, self.output = _check_input(inputs), _check_output(outputs)
         self.labels = _check_labels(settings, self.output)
         _check_range(settings, self.input)
-        self._is_probability = settings.score == "probability"
+        self._are_logits = settings.score != "probability"
         _check_color(settings, self.input)
         self._preprocess = Preprocessor.of(self.input, settings)
 
@@ -51,8 +51,13 @@ class Classifier(ABC):
         """Pixels; an image whose shorter side is at least this loses nothing by the resize."""
         return max(self.input.shape[1:3])
 
-    def classify(self, image: Image, *, max_results: int, score_threshold: float) -> tuple[tuple[Category, ...], Spent]:
-        """Categories with at least `score_threshold`, best first, and what they took.
+    @property
+    @abstractmethod
+    def ran_on(self) -> str:
+        """The runtime, and what it runs on, for people."""
+
+    def scores(self, image: Image) -> tuple[Scores, Spent]:
+        """The whole answer, and how long it took.
 
         Raises ModelError when the runtime fails though the model was warmed up, NotFiniteError for NaN and infinity.
         """
@@ -65,35 +70,23 @@ class Classifier(ABC):
             raise ModelError(f"The model computes {raw.size} scores for {len(self.labels)} labels. Convert it again.")
         if raw.dtype == np.float32 and not np.isfinite(raw).all():
             raise NotFiniteError("The model answers this image with NaN or infinity. Train or convert it again.")
-        best = _best(raw, max_results)
-        categories = tuple(
-            Category(index, self.labels[index], score)
-            for index, score in zip(best.tolist(), self._scores(raw)[best].tolist(), strict=True)
-            if score >= score_threshold
-        )
-        return categories, Spent((invoked - started) * 1e3, (done - invoked) * 1e3, processor * 1e3)
+        scores = Scores(raw, self.labels, self.output.scale, self.output.zero_point, self._are_logits)
+        return scores, Spent((invoked - started) * 1e3, (done - invoked) * 1e3, processor * 1e3)
+
+    def warm_up(self, invokes: int = 3) -> None:
+        """Runs the model on black so that the first real image does not pay for packing weights. ModelError."""
+        try:
+            tensor = np.zeros(self.input.shape, self.input.dtype)
+        except (MemoryError, ValueError) as error:  # NumPy's two complaints: too little memory, and no such size
+            raise ModelError(
+                f"An input of {_shape(self.input)} needs more memory than is free on this device. Drop a smaller model."
+            ) from error
+        for _ in range(invokes):
+            self._invoke(tensor)
 
     @abstractmethod
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Takes a tensor of the input's shape and dtype; gives the raw outputs, one a label."""
-
-    def _scores(self, raw: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        """Real values by scale x (raw - zero point), then probabilities by softmax where they are logits."""
-        scores = raw.astype(np.float32)
-        if self.output.scale:
-            scores = (scores - np.float32(self.output.zero_point)) * np.float32(self.output.scale)
-        if self._is_probability:
-            return scores
-        powers = np.exp(scores - scores.max())
-        return np.asarray(powers / powers.sum(), np.float32)
-
-
-def _best(raw: npt.NDArray[np.generic], count: int) -> npt.NDArray[np.intp]:
-    """Indices of the `count` highest outputs, highest first, the lower index first among equals."""
-    # ~ turns the order of integers round, signed or not, and NumPy sorts these by radix; dequantising keeps it.
-    falling = np.negative(raw) if raw.dtype == np.float32 else np.invert(raw)
-    order: npt.NDArray[np.intp] = falling.argsort(kind="stable")
-    return order[:count]
 
 
 def _check_input(inputs: Sequence[Tensor]) -> Tensor:

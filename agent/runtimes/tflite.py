@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from agent.errors import ModelError
 from agent.runtimes.classifier import Classifier
-from agent.runtimes.interpreter import complaints_translated, open_interpreter, unknown_operator
+from agent.runtimes.interpreter import complaints_translated, open_interpreter, runtime, unknown_operator
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from agent.model_file.metadata import ModelFile
@@ -26,17 +25,15 @@ class TFLiteClassifier(Classifier):
             if operator.custom and (operator.custom.startswith("Flex") or operator.custom == "edgetpu-custom-op"):
                 raise ModelError(unknown_operator(operator.custom))
         super().__init__(model.inputs, model.outputs, settings)
+        self._threads = threads
         self._interpreter = open_interpreter(model.content, threads=threads)
         with complaints_translated():
             self._input_index = self._interpreter.get_input_details()[0]["index"]
             self._output_index = self._interpreter.get_output_details()[0]["index"]
 
-    def warm_up(self, invokes: int = 3) -> None:
-        """Runs the model on black so that the first real image does not pay for packing weights. ModelError."""
-        with complaints_translated():
-            tensor = np.zeros(self.input.shape, self.input.dtype)
-        for _ in range(invokes):
-            self._invoke(tensor)
+    @property
+    def ran_on(self) -> str:
+        return f"{runtime()}, {self._threads} thread{'' if self._threads == 1 else 's'}"
 
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         with complaints_translated():

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from agent.model_file.metadata import ADDITIONS, read_model_file
 from agent.model_file.settings import ModelSettings, check_settings, final_settings
-from agent.runtimes.interpreter import runtime
-from agent.runtimes.tflite import TFLiteClassifier
+from agent.runtimes.runtime import open_classifiers
 from converter.errors import ConversionError, SourceError
 from converter.evaluation.evaluation import Subject, evaluate, percent
-from converter.host import device_name
 from converter.images.image_folder import left_out_note, list_images
 from converter.source.source import SourceClassifier, image_function, open_source
 
@@ -33,7 +31,7 @@ def finished_subject(content: bytes, name: str) -> Subject:
 def source_subject(function: ImageFunction, settings: ModelSettings) -> Subject:
     """`settings` are what the source was trained with, `score` what its finished file ends in."""
     classifier = SourceClassifier(function, settings)
-    return Subject(function.source.path.name, device_name(), function.source.size_bytes, classifier)
+    return Subject(function.source.path.name, function.source.size_bytes, classifier)
 
 
 def compare(
@@ -91,6 +89,6 @@ def _read(path: Path) -> ModelFile:
 
 
 def _subject(file: ModelFile, settings: ModelSettings, name: str) -> Subject:
-    classifier = TFLiteClassifier(file, settings, threads=1)
+    (classifier,) = open_classifiers(file, settings, workers=1, threads=1)
     classifier.warm_up()
-    return Subject(name, f"{runtime()}, 1 thread", len(file.content), classifier)
+    return Subject(name, len(file.content), classifier)

@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model to evaluate: `name` for people, `ran_on` the runtime or device, `size_bytes` on disk."""
+    """A model to evaluate: `name` for people, `size_bytes` on disk."""
 
     name: str
-    ran_on: str
     size_bytes: int
     classifier: Classifier
 
@@ -342,21 +341,17 @@ def _points(drop: float) -> str:
 
 def _all_scores(classifier: Classifier, image: Image) -> tuple[Floats, float]:
     """Every score, each NaN where the model gives one that is no number; and the time of the invoke."""
-    count = len(classifier.labels)
-    scores = np.full(count, np.nan, np.float32)
     try:
-        categories, spent = classifier.classify(image, max_results=count, score_threshold=-np.inf)
+        scores, spent = classifier.scores(image)
     except NotFiniteError:
-        return scores, np.nan
-    for category in categories:
-        scores[category.index] = category.score
-    return scores, spent.invoke
+        return np.full(len(classifier.labels), np.nan, np.float32), np.nan
+    return scores.probabilities, spent.invoke
 
 
 def _answers(subject: Subject, row: Sequence[tuple[Floats, float]]) -> Answers:
     return Answers(
         name=subject.name,
-        ran_on=subject.ran_on,
+        ran_on=subject.classifier.ran_on,
         size_bytes=subject.size_bytes,
         scores=np.stack([scores for scores, _ in row]),
         invoke_ms=np.asarray([invoke_ms for _, invoke_ms in row], np.float32),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +121,8 @@ def _encoded(image: Image) -> bytes:
 def _answer(content: bytes, source: Classifier) -> str:
     """Of the bytes as they are packed, decoded as the agent decodes them."""
     image = decode(content, smallest_side=source.longest_side)
-    (best,), _ = source.classify(image, max_results=1, score_threshold=-math.inf)
+    scores, _ = source.scores(image)
+    (best,) = scores.best(1)
     return best.label
 
 

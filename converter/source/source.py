@@ -16,7 +16,7 @@ from agent.model_file.metadata import Tensor
 from agent.runtimes.classifier import Classifier
 from agent.runtimes.preprocessing import Preprocessor
 from converter.errors import SourceError
-from converter.host import import_keras_2, import_tensorflow
+from converter.host import device_name, import_keras_2, import_tensorflow
 from converter.signature import Signature, choose_signature
 
 if TYPE_CHECKING:
@@ -82,6 +82,10 @@ class SourceClassifier(Classifier):
     def __init__(self, function: ImageFunction, settings: ModelSettings) -> None:
         super().__init__((function.input,), (function.output,), settings)
         self._concrete = function.concrete
+
+    @property
+    def ran_on(self) -> str:
+        return device_name()
 
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         scores: npt.NDArray[np.generic] = self._concrete(tensor).numpy().reshape(-1)

@@ -16,6 +16,7 @@ from agent.model_file.metadata import read_model_file
 from agent.models.loader import LoadedModel
 from agent.models.serving import ServedModel
 from agent.rest.app import Limits, create_app
+from agent.runtimes.runtime import open_classifiers
 from agent.runtimes.tflite import TFLiteClassifier
 from agent.status import ModelStatus, VersionStatus
 
@@ -55,7 +56,7 @@ def birds(**changes: object) -> ModelStatus:
 def served(content: bytes, version: int, *, name: str = "digits", workers: int = 1) -> ServedModel:
     """A real model that serves as `version`."""
     file = read_model_file(content)
-    classifiers = tuple(TFLiteClassifier(file, file.settings, threads=1) for _ in range(workers))
+    classifiers = open_classifiers(file, file.settings, workers=workers, threads=1)
     return ServedModel(identity(version, name), LoadedModel(file, file.settings, classifiers))
 
 

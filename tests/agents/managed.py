@@ -158,7 +158,8 @@ class Managed:
 
     def label(self, name: str = "m") -> str:
         classifier = self.manager.get(name).loaded.classifiers[0]
-        (category,), _ = classifier.classify(photo_of_3(), max_results=1, score_threshold=0)
+        scores, _ = classifier.scores(photo_of_3())
+        (category,) = scores.best(1)
         return category.label
 
     def states(self, name: str = "m") -> dict[int, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 from agents.fake_agent import FakeModels, StandingClassifier, served, serving
@@ -21,7 +21,10 @@ from agent.inference.results import Results
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from agent.classification import Classification
+    from agent.classification import Classification, Timing
+    from agent.runtimes.scores import Scores
+
+    Standing: TypeAlias = asyncio.Task[tuple[str, Timing]]
 
 FRAME = Frame(photo_of_3(), captured_ns=0)
 JPEG = cv2.imencode(".jpg", photo_of_3().pixels)[1].tobytes()
@@ -43,6 +46,10 @@ class Served(FakeModels):
         self.canaries["digits"] = served(digits(str(version), labels=labels), version, workers=self._workers)
 
 
+def best_label(scores: Scores) -> str:
+    return scores.best(1)[0].label
+
+
 class Running:
     def __init__(self, engine: InferenceEngine, models: Served) -> None:
         self.engine = engine
@@ -50,13 +57,13 @@ class Running:
         self.heard = Heard()
         self.data_plane = DataPlane(engine=engine, models=models, results=Results(device="test"), listener=self.heard)
         self._release = threading.Event()
-        self._standing: list[asyncio.Task[Classification]] = []
+        self._standing: list[Standing] = []
 
-    async def stand(self) -> asyncio.Task[Classification]:
+    async def stand(self) -> Standing:
         """A call that stands still in its worker until release()."""
         arrived = threading.Event()
         classifiers = [StandingClassifier(arrived, self._release) for _ in range(self.engine.workers)]
-        call = asyncio.create_task(self.engine.classify(serving(classifiers), FRAME.image, DIGIT))
+        call = asyncio.create_task(self.engine.compute(serving(classifiers), FRAME.image, DIGIT, best_label))
         self._standing.append(call)
         await asyncio.to_thread(arrived.wait, 10)
         return call

@@ -1,4 +1,4 @@
-"""What classify() costs beyond the bare invoke() of the same model, in one thread."""
+"""What a classification costs beyond the bare invoke() of the same model, in one thread."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def figures() -> Iterator[Figure]:
 
 def _classify(classifier: TFLiteClassifier, pixels: Pixels) -> Callable[[], object]:
     image = Image(pixels)
-    return lambda: classifier.classify(image, max_results=5, score_threshold=0)
+    return lambda: classifier.scores(image)[0].best(5)
 
 
 def _mediapipe(path: Path, pixels: Pixels) -> Callable[[], object]:

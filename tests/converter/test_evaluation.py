@@ -240,13 +240,17 @@ class Fixed(Classifier):
         )
         self._raw = np.asarray(raw, np.float32)
 
+    @property
+    def ran_on(self) -> str:
+        return "here"
+
     def _invoke(self, tensor: Any) -> Any:
         return self._raw
 
 
 def test_answers_that_are_no_numbers_are_told(color_images: Path) -> None:
-    broken = Subject("broken.tflite", "here", 1, Fixed(np.nan, 1, 2, 3))
-    whole = Subject("whole", "here", 1, Fixed(0, 1, 2, 3))
+    broken = Subject("broken.tflite", 1, Fixed(np.nan, 1, 2, 3))
+    whole = Subject("whole", 1, Fixed(0, 1, 2, 3))
     (result,) = evaluate([broken], list_images(color_images / "red"), source=whole, track=untracked)
     assert result.broken is not None
     assert result.broken.startswith("broken.tflite answers 20 images, ")
@@ -256,9 +260,7 @@ def test_a_scheme_that_answers_no_numbers_is_refused_and_the_others_are_written(
     small_saved_model: Path, color_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def subject(content: bytes, name: str) -> Subject:
-        return (
-            Subject(name, "here", 1, Fixed(np.nan, 0, 0, 1)) if "float16" in name else finished_subject(content, name)
-        )
+        return Subject(name, 1, Fixed(np.nan, 0, 0, 1)) if "float16" in name else finished_subject(content, name)
 
     monkeypatch.setattr(conversion, "finished_subject", subject)
     done = converted(small_saved_model, tmp_path / "m.tflite", "none", "float16", evaluation=color_images)
@@ -270,6 +272,6 @@ def test_a_scheme_that_answers_no_numbers_is_refused_and_the_others_are_written(
 
 
 def test_negative_scores_are_scores(color_images: Path) -> None:
-    below = Subject("below.tflite", "here", 1, Fixed(-4, -3, -1, -2))
+    below = Subject("below.tflite", 1, Fixed(-4, -3, -1, -2))
     (result,) = evaluate([below], list_images(color_images / "red"), source=below, track=untracked)
     assert set(result.model.best.tolist()) == {2}

@@ -188,6 +188,10 @@ class BrightestChannel(Classifier):
         settings = ModelSettings(labels=("red", "green", "blue"), mean=(0.0,), std=(255.0,), score="probability")
         super().__init__([Tensor("i", (1, side, side, 3), "float32")], [Tensor("o", (1, 3), "float32")], settings)
 
+    @property
+    def ran_on(self) -> str:
+        return "here"
+
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         return np.asarray(tensor.astype(np.float32).mean(axis=(0, 1, 2)))
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from conversions import Floats
 
-    from agent.runtimes.tflite import TFLiteClassifier
+    from agent.runtimes.classifier import Classifier
     from converter.quantization import Scheme
 
 pytestmark = pytest.mark.filterwarnings(*QUIET)
@@ -55,7 +55,7 @@ def _categories(classifier: Any, image: Image) -> Any:
     return classifier.classify(picture).classifications[0].categories
 
 
-def as_taken(classifier: TFLiteClassifier, images: Sequence[Image]) -> list[Image]:
+def as_taken(classifier: Classifier, images: Sequence[Image]) -> list[Image]:
     """Resized as the agent does it, so that nothing is left to resize."""
     _, height, width, _ = classifier.input.shape
     return [resize_antialiased(image, width, height) for image in images]

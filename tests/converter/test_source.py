@@ -215,7 +215,8 @@ def test_a_step_is_put_before_the_model(small_saved_model: Path, gradient: Any) 
 def test_the_source_classifies_as_the_agent_does(small_function: ImageFunction) -> None:
     settings = ModelSettings(("blue", "gray", "green", "red"), mean=(0.0,), std=(255.0,), score="probability")
     red = Image(np.full((50, 70, 3), (190, 50, 50), np.uint8), "rgb")
-    categories, _ = SourceClassifier(small_function, settings).classify(red, max_results=1, score_threshold=0.5)
+    scores, _ = SourceClassifier(small_function, settings).scores(red)
+    categories = scores.best(1, threshold=0.5)
     assert [category.label for category in categories] == ["red"]
 
 

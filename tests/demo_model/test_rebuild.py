@@ -20,19 +20,19 @@ sys.path.insert(0, str(DEMO))
 from digits import draw, load_splits, random_view  # type: ignore[import-not-found]  # noqa: E402  (of demo/)
 
 
-def answers(model: Path) -> list[int]:
+def best_indices(model: Path) -> list[int]:
     file = read_model_file(model.read_bytes())
     classifier = TFLiteClassifier(file, file.settings, threads=1)
     rng = np.random.default_rng(99)
     pictures = [draw(scan, random_view(rng), side=96, rng=rng) for scan in load_splits()[1].scans]
-    results = [classifier.classify(Image(picture, "gray"), max_results=1, score_threshold=0) for picture in pictures]
-    return [categories[0].index for categories, _ in results]
+    answers = [classifier.scores(Image(picture, "gray"))[0] for picture in pictures]
+    return [scores.best(1)[0].index for scores in answers]
 
 
 @pytest.mark.timeout(900)
 def test_a_model_made_anew_behaves_as_the_committed_one(tmp_path: Path) -> None:
     subprocess.run([sys.executable, DEMO / "train.py", tmp_path], check=True)
-    same = np.equal(answers(tmp_path / "digits.tflite"), answers(DEMO / "digits.tflite"))
+    same = np.equal(best_indices(tmp_path / "digits.tflite"), best_indices(DEMO / "digits.tflite"))
     assert same.mean() >= 0.98
     made, stated = (json.loads((folder / "digits.json").read_text()) for folder in (tmp_path, DEMO))
     for pictures in ("clean", "camera_like"):

@@ -86,7 +86,7 @@ def test_a_stop_while_it_starts_is_obeyed(tmp_path: Path) -> None:
     [
         "agent.models.trial.Trial.run",
         "agent.models.loader.Loader.load",
-        "agent.runtimes.tflite.TFLiteClassifier.classify",
+        "agent.runtimes.tflite.TFLiteClassifier.scores",
     ],
 )
 def test_a_stop_does_not_wait_for_a_thread_that_hangs(tmp_path: Path, stuck: str) -> None:

@@ -21,6 +21,7 @@ from agent.models.admission import Admission
 from agent.models.history import History
 from agent.models.serving import Serving
 from agent.models.trial import Trial
+from agent.runtimes import runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +109,7 @@ def _between_two_interpreters(sha256: str) -> None:
         made.extend([model] if hashlib.sha256(model.content).hexdigest() == sha256 else [])
         return len(made) == 2
 
-    _die_before(loader, "TFLiteClassifier", is_second)
+    _die_before(runtime, "TFLiteClassifier", is_second)
 
 
 def _before_the_swap(sha256: str) -> None:

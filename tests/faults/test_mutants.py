@@ -136,7 +136,7 @@ def _with_golden(
     )
     file = read_model_file(pack())
     classifier = TFLiteClassifier(file, file.settings, threads=1)
-    said = [classifier.classify(Image(image, "bgr"), max_results=1, score_threshold=0)[0][0].label for image in images]
+    said = [classifier.scores(Image(image, "bgr"))[0].best(1)[0].label for image in images]
     files = {f"golden/{number:04}.png": cv2.imencode(".png", image)[1].tobytes() for number, image in enumerate(images)}
     golden = Golden(tolerance=0, files=files, labels=tuple(said), notes=())
     return Original(pack(additions={"golden": golden.to_json()}, files=golden.files))

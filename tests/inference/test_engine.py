@@ -179,4 +179,4 @@ async def test_close_drops_who_waits_and_does_not_wait_for_the_call_in_flight() 
             await waiting  # still in line: never begun
         assert not call.done()
         run.release()
-        assert label(await call) == "3"
+        assert (await call)[0] == "3"

@@ -104,7 +104,8 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def label_of(loaded: LoadedModel) -> str:
-    (category,), _ = loaded.classifiers[0].classify(photo_of_3(), max_results=1, score_threshold=0)
+    scores, _ = loaded.classifiers[0].scores(photo_of_3())
+    (category,) = scores.best(1)
     return category.label
 
 
@@ -116,7 +117,8 @@ def test_loaded_model_has_a_classifier_for_each_worker(tmp_path: Path) -> None:
     loaded = Desk(tmp_path, workers=3).load(DIGITS)
     assert len(set(loaded.classifiers)) == 3
     for classifier in loaded.classifiers:
-        (category,), _ = classifier.classify(photo_of_3(), max_results=1, score_threshold=0)
+        scores, _ = classifier.scores(photo_of_3())
+        (category,) = scores.best(1)
         assert category.label == "3"
 
 

@@ -67,8 +67,14 @@ def published(assets: Path, name: str, settings: ModelSettings | None = None) ->
 
 
 def best(taught: TFLiteClassifier, image: Image) -> Category:
-    (category,), _ = taught.classify(image, max_results=1, score_threshold=-100)
+    scores, _ = taught.scores(image)
+    (category,) = scores.best(1)
     return category
+
+
+def every(taught: TFLiteClassifier, image: Image) -> tuple[Category, ...]:
+    scores, _ = taught.scores(image)
+    return scores.best(len(taught.labels))
 
 
 def answers(assets: Path, name: str) -> dict[str, Any]:
@@ -149,10 +155,8 @@ def test_float_model_without_a_range_is_refused_with_the_three_usual_ones(assets
 def test_logits_become_probabilities_unless_taken_as_they_are(assets: Path) -> None:
     image = decode((assets / "photos" / "parrot.jpg").read_bytes())
     name = "mobilenet_v2_224_quant_nometadata"
-    as_they_are, _ = published(assets, name, ModelSettings(score="probability")).classify(
-        image, max_results=1001, score_threshold=-1000
-    )
-    softened, _ = published(assets, name).classify(image, max_results=1001, score_threshold=0)
+    as_they_are = every(published(assets, name, ModelSettings(score="probability")), image)
+    softened = every(published(assets, name), image)
     assert as_they_are[0].score > 10
     assert sum(category.score for category in softened) == pytest.approx(1, abs=1e-4)
     ratio = np.exp(as_they_are[0].score - as_they_are[1].score)
@@ -183,26 +187,25 @@ def test_digit_is_read_by_a_gray_model() -> None:
 
 
 def test_categories_are_the_best_first_and_none_below_the_threshold() -> None:
-    taught, image = classifier(), photo_of_3()
-    categories, spent = taught.classify(image, max_results=10, score_threshold=0)
+    answer, spent = classifier().scores(photo_of_3())
+    categories = answer.best(10, threshold=0)
     scores = [category.score for category in categories]
     assert len(scores) == 10
     assert scores == sorted(scores, reverse=True)
     assert sum(scores) == pytest.approx(1, abs=0.03)
     assert min(spent) > 0
-    assert taught.classify(image, max_results=10, score_threshold=scores[0])[0] == categories[:1]
-    assert taught.classify(image, max_results=10, score_threshold=1.01)[0] == ()
-    assert taught.classify(image, max_results=99, score_threshold=0)[0] == categories
+    assert answer.best(10, threshold=scores[0]) == categories[:1]
+    assert answer.best(10, threshold=1.01) == ()
+    assert answer.best(99, threshold=0) == categories
 
 
 def test_lower_index_is_first_among_equals_however_few_are_asked_for() -> None:
-    taught = classifier()
-    everything, _ = taught.classify(photo_of_3(), max_results=10, score_threshold=0)
+    scores, _ = classifier().scores(photo_of_3())
+    everything = scores.best(10)
     indices = [category.index for category in everything]
     assert everything[-1].score == everything[-2].score  # quantised scores often are
     for count in range(1, 10):
-        few, _ = taught.classify(photo_of_3(), max_results=count, score_threshold=0)
-        assert [category.index for category in few] == indices[:count]
+        assert [category.index for category in scores.best(count)] == indices[:count]
 
 
 def test_warm_up_changes_no_answer() -> None:
@@ -228,7 +231,7 @@ def test_runtime_that_fails_only_when_it_runs_is_a_model_error(error: type[Excep
     with pytest.raises(ModelError, match="node 7 failed to invoke"):
         taught.warm_up()
     with pytest.raises(ModelError, match="node 7 failed to invoke"):
-        taught.classify(photo_of_3(), max_results=1, score_threshold=0)
+        taught.scores(photo_of_3())
 
 
 def test_input_larger_than_the_memory_is_refused() -> None:
@@ -314,4 +317,4 @@ class OtherSizes(TFLiteClassifier):
 def test_scores_that_are_not_one_a_label_are_refused() -> None:
     file = read_model_file(DIGITS)
     with pytest.raises(ModelError, match="computes 7 scores for 10 labels"):
-        OtherSizes(file, file.settings, threads=1).classify(photo_of_3(), max_results=1, score_threshold=0)
+        OtherSizes(file, file.settings, threads=1).scores(photo_of_3())

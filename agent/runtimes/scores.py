@@ -1,0 +1,61 @@
+"""Scores: what a model answers about one image, a value for each of its labels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agent.classification import Category
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """The model's own numbers, which become probabilities only when somebody asks.
+
+    `raw` is one-dimensional, one number per label. Its real values are scale x (raw - zero_point), or `raw` itself if
+    `scale` is 0. If `are_logits`, a softmax makes them probabilities.
+    """
+
+    raw: npt.NDArray[np.generic]
+    labels: tuple[str, ...]
+    scale: float
+    zero_point: int
+    are_logits: bool
+
+    def best(self, count: int, *, threshold: float = -math.inf) -> tuple[Category, ...]:
+        """At most `count` categories of at least `threshold`: the best first, the lower index first among equals."""
+        order = _falling(self.raw)[:count]
+        # A softmax needs every value; otherwise only those of the best are computed.
+        values = self.probabilities[order] if self.are_logits else self._dequantized(self.raw[order])
+        return tuple(
+            Category(index, self.labels[index], score)
+            for index, score in zip(order.tolist(), values.tolist(), strict=True)
+            if score >= threshold
+        )
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """One per label, in the order of `labels`; computed at each call."""
+        values = self._dequantized(self.raw)
+        if not self.are_logits:
+            return values
+        powers = np.exp(values - values.max())
+        return np.asarray(powers / powers.sum(), np.float32)
+
+    def _dequantized(self, raw: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        values = raw.astype(np.float32)
+        return (values - np.float32(self.zero_point)) * np.float32(self.scale) if self.scale else values
+
+
+def _falling(raw: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
+    """Indices, the highest value first, the lower index first among equals."""
+    # ~ reverses the order of integers, signed or not, and NumPy sorts these by radix; dequantizing keeps the order.
+    reversed_order = np.negative(raw) if raw.dtype == np.float32 else np.invert(raw)
+    order: npt.NDArray[np.intp] = reversed_order.argsort(kind="stable")
+    return order
