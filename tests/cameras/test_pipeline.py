@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import time
 
 import numpy as np
@@ -54,7 +53,7 @@ class Script:
         return result
 
 
-def run(
+async def run(
     script: Script, *, max_fps: float = 1000, frames: Frames | None = None, snapshots: bool = False
 ) -> tuple[Heard, Pipeline]:
     heard = script.heard
@@ -68,12 +67,13 @@ def run(
         stable_frames=2,
         snapshots=snapshots,
     )
-    asyncio.run(pipeline.run())
+    await pipeline.run()
     return heard, pipeline
 
 
-def test_every_frame_becomes_a_result_of_its_camera() -> None:
-    heard, pipeline = run(Script(*[saying("a")] * 3))
+@pytest.mark.anyio
+async def test_every_frame_becomes_a_result_of_its_camera() -> None:
+    heard, pipeline = await run(Script(*[saying("a")] * 3))
     assert [(r.seq, r.source, r.captured_ns) for r in heard.results] == [
         (1, "front", 2),
         (2, "front", 1),
@@ -82,38 +82,46 @@ def test_every_frame_becomes_a_result_of_its_camera() -> None:
     assert pipeline.last_frame_ns == 0
 
 
-def test_a_label_that_holds_becomes_the_state_once() -> None:
-    heard, _ = run(Script(*map(saying, ["a", "a", "a", "b", "a", "b", "b", "b"])))
+@pytest.mark.anyio
+async def test_a_label_that_holds_becomes_the_state_once() -> None:
+    heard, _ = await run(Script(*map(saying, ["a", "a", "a", "b", "a", "b", "b", "b"])))
     assert [(camera, state.label) for camera, state in heard.states] == [("front", "a"), ("front", "b")]
 
 
-def test_a_camera_without_a_model_waits_and_says_so() -> None:
-    heard, pipeline = run(Script(ModelNotFoundError("No model is served."), ModelNotFoundError("No model is served.")))
+@pytest.mark.anyio
+async def test_a_camera_without_a_model_waits_and_says_so() -> None:
+    heard, pipeline = await run(
+        Script(ModelNotFoundError("No model is served."), ModelNotFoundError("No model is served."))
+    )
     assert pipeline.trouble == "No model is served."
     assert heard.results == []
-    heard, pipeline = run(Script(ModelNotFoundError("No model is served."), saying("a")))
+    heard, pipeline = await run(Script(ModelNotFoundError("No model is served."), saying("a")))
     assert pipeline.trouble is None
     assert len(heard.results) == 1
 
 
-def test_a_frame_that_the_model_fails_on_is_trouble_and_not_the_end() -> None:
-    heard, pipeline = run(Script(ModelError("It fails."), saying("a")))
+@pytest.mark.anyio
+async def test_a_frame_that_the_model_fails_on_is_trouble_and_not_the_end() -> None:
+    heard, pipeline = await run(Script(ModelError("It fails."), saying("a")))
     assert (pipeline.trouble, len(heard.results)) == (None, 1)
 
 
-def test_a_bug_ends_the_pipeline_instead_of_hiding() -> None:
+@pytest.mark.anyio
+async def test_a_bug_ends_the_pipeline_instead_of_hiding() -> None:
     with pytest.raises(ZeroDivisionError):
-        run(Script(ZeroDivisionError()))
+        await run(Script(ZeroDivisionError()))
 
 
-def test_frames_are_read_no_faster_than_max_fps() -> None:
+@pytest.mark.anyio
+async def test_frames_are_read_no_faster_than_max_fps() -> None:
     frames = Frames(6)
-    run(Script(*[saying("a")] * 6), max_fps=100, frames=frames)
+    await run(Script(*[saying("a")] * 6), max_fps=100, frames=frames)
     assert frames.read_at_s[-1] - frames.read_at_s[0] >= 5 * 0.01 * 0.99
 
 
-def test_each_new_state_has_a_picture_of_what_the_model_saw_where_that_is_asked_for() -> None:
+@pytest.mark.anyio
+async def test_each_new_state_has_a_picture_of_what_the_model_saw_where_that_is_asked_for() -> None:
     labels = ["a", "a", "a", "b", "b"]
-    assert run(Script(*map(saying, labels)))[0].snapshots == []
-    heard, _ = run(Script(*map(saying, labels)), snapshots=True)
+    assert (await run(Script(*map(saying, labels))))[0].snapshots == []
+    heard, _ = await run(Script(*map(saying, labels)), snapshots=True)
     assert [image_size(jpeg) for jpeg in heard.snapshots] == [(40, 30)] * 2

@@ -45,20 +45,17 @@ class Rest:
             limits=Limits(max_upload_bytes=MAX_BYTES, upload_timeout_s=upload_timeout_s),
         )
 
-    def serve(self, use: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
-        async def run() -> Any:
-            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-                return await use(client)
+    async def serve(self, use: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await use(client)
 
-        return asyncio.run(run())
-
-    def get(self, path: str) -> httpx.Response:
-        answer: httpx.Response = self.serve(lambda client: client.get(path))
+    async def get(self, path: str) -> httpx.Response:
+        answer: httpx.Response = await self.serve(lambda client: client.get(path))
         return answer
 
-    def post(self, path: str, **what: Any) -> httpx.Response:
-        answer: httpx.Response = self.serve(lambda client: client.post(path, **what))
+    async def post(self, path: str, **what: Any) -> httpx.Response:
+        answer: httpx.Response = await self.serve(lambda client: client.post(path, **what))
         return answer
 
 
@@ -78,16 +75,18 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, document["error"]
 
 
-def test_a_form_and_a_raw_body_give_the_same_result(rest: Rest) -> None:
-    form = rest.post("/predict", files={"file": PICTURE})
-    raw = rest.post("/predict_async", content=PICTURE)
+@pytest.mark.anyio
+async def test_a_form_and_a_raw_body_give_the_same_result(rest: Rest) -> None:
+    form = await rest.post("/predict", files={"file": PICTURE})
+    raw = await rest.post("/predict_async", content=PICTURE)
     assert form.status_code == raw.status_code == 200
     assert form.json()["categories"] == raw.json()["categories"]
     assert len(form.json()["categories"]) == 5
 
 
-def test_an_answer_is_a_result_with_its_best_category_on_top(rest: Rest) -> None:
-    answer = rest.post("/predict?max_results=2", content=PICTURE).json()
+@pytest.mark.anyio
+async def test_an_answer_is_a_result_with_its_best_category_on_top(rest: Rest) -> None:
+    answer = (await rest.post("/predict?max_results=2", content=PICTURE)).json()
     best = answer["categories"][0]
     assert (answer["class_id"], answer["label"], answer["confidence"]) == (best["index"], best["label"], best["score"])
     assert len(answer["categories"]) == 2
@@ -100,15 +99,17 @@ def test_an_answer_is_a_result_with_its_best_category_on_top(rest: Rest) -> None
     assert [result.id for result in rest.heard.results] == [answer["id"]]
 
 
-def test_a_threshold_above_every_score_leaves_no_category(rest: Rest) -> None:
-    answer = rest.post("/predict?score_threshold=1", content=PICTURE).json()
+@pytest.mark.anyio
+async def test_a_threshold_above_every_score_leaves_no_category(rest: Rest) -> None:
+    answer = (await rest.post("/predict?score_threshold=1", content=PICTURE)).json()
     assert answer["categories"] == []
     assert answer["class_id"] is answer["label"] is answer["confidence"] is None
 
 
-def test_a_batch_keeps_its_order_and_a_bad_file_spoils_none(rest: Rest) -> None:
+@pytest.mark.anyio
+async def test_a_batch_keeps_its_order_and_a_bad_file_spoils_none(rest: Rest) -> None:
     files = [("files", PICTURE), ("files", b"no image"), ("files", PICTURE)]
-    answer = rest.post("/batch_predict", files=files)
+    answer = await rest.post("/batch_predict", files=files)
     assert answer.status_code == 200
     first, second, third = answer.json()
     assert first["categories"] == third["categories"]
@@ -116,11 +117,13 @@ def test_a_batch_keeps_its_order_and_a_bad_file_spoils_none(rest: Rest) -> None:
     assert first["seq"] != third["seq"]
 
 
-def test_a_batch_larger_than_the_line_is_still_answered(rest: Rest) -> None:
-    answers = rest.post("/batch_predict", files=[("files", PICTURE)] * 20).json()
+@pytest.mark.anyio
+async def test_a_batch_larger_than_the_line_is_still_answered(rest: Rest) -> None:
+    answers = (await rest.post("/batch_predict", files=[("files", PICTURE)] * 20)).json()
     assert len([answer for answer in answers if "label" in answer]) == 20
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("path", "what", "code", "said"),
     [
@@ -149,21 +152,23 @@ def test_a_batch_larger_than_the_line_is_still_answered(rest: Rest) -> None:
         ("/healthz", {"content": PICTURE}, 405, "POST does not fit /healthz"),
     ],
 )
-def test_a_bad_request_is_refused_in_a_sentence(rest: Rest, path: str, what: Any, code: int, said: str) -> None:
-    got, sentence = refusal(rest.post(path, **what))
+async def test_a_bad_request_is_refused_in_a_sentence(rest: Rest, path: str, what: Any, code: int, said: str) -> None:
+    got, sentence = refusal(await rest.post(path, **what))
     assert got == code
     assert said in sentence
     assert rest.heard.results == []
 
 
-def test_too_many_pixels_are_refused_by_the_header(rest: Rest) -> None:
+@pytest.mark.anyio
+async def test_too_many_pixels_are_refused_by_the_header(rest: Rest) -> None:
     large = cv2.imencode(".png", np.zeros((101, 100), np.uint8))[1].tobytes()
-    code, sentence = refusal(rest.post("/predict", content=large))
+    code, sentence = refusal(await rest.post("/predict", content=large))
     assert code == 413
     assert "100 x 101 pixels" in sentence
 
 
-def test_a_body_without_a_length_is_cut_off_at_the_limit(rest: Rest) -> None:
+@pytest.mark.anyio
+async def test_a_body_without_a_length_is_cut_off_at_the_limit(rest: Rest) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -172,60 +177,67 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(rest: Rest) -> None:
             sent += 10_000
             yield bytes(10_000)
 
-    assert refusal(rest.post("/predict", content=endless()))[0] == 413
+    assert refusal(await rest.post("/predict", content=endless()))[0] == 413
     assert sent <= MAX_BYTES + 10_000
 
 
-def test_a_body_that_does_not_come_is_given_up() -> None:
+@pytest.mark.anyio
+async def test_a_body_that_does_not_come_is_given_up() -> None:
     rest = Rest(upload_timeout_s=0.05)
 
     async def stalled() -> AsyncIterator[bytes]:
         yield b"\xff\xd8\xff"
         await asyncio.Event().wait()
 
-    code, sentence = refusal(rest.post("/predict", content=stalled()))
+    code, sentence = refusal(await rest.post("/predict", content=stalled()))
     rest.engine.close()
     assert (code, sentence) == (408, "The body did not arrive within 0 s. Send it again.")
 
 
-def test_without_a_model_uploads_are_told_when_to_come_back() -> None:
+@pytest.mark.anyio
+async def test_without_a_model_uploads_are_told_when_to_come_back() -> None:
     rest = Rest()
-    answer = rest.post("/predict", content=PICTURE)
+    answer = await rest.post("/predict", content=PICTURE)
     rest.engine.close()
     assert refusal(answer) == (503, "No model is served.")
     assert answer.headers["retry-after"] == "5"
 
 
-def test_a_full_line_is_busy_at_once(rest: Rest) -> None:
+@pytest.mark.anyio
+async def test_a_full_line_is_busy_at_once(rest: Rest) -> None:
     async def crowd(client: httpx.AsyncClient) -> list[httpx.Response]:
         return await asyncio.gather(*(client.post("/predict", content=PICTURE) for _ in range(12)))
 
-    answers = rest.serve(crowd)
+    answers = await rest.serve(crowd)
     busy = [answer for answer in answers if answer.status_code == 503]
     assert len(busy) == 8  # two in the workers, two waiting
     assert all(answer.headers["retry-after"] == "1" for answer in busy)
     assert "places in line are taken" in busy[0].json()["error"]
 
 
-def test_a_form_of_countless_empty_parts_is_refused_before_it_is_parsed(rest: Rest) -> None:
-    code, sentence = refusal(rest.post("/predict", content=b"--a\r\n\r\n\r\n" * 8_000, headers=BAD_FORM))
+@pytest.mark.anyio
+async def test_a_form_of_countless_empty_parts_is_refused_before_it_is_parsed(rest: Rest) -> None:
+    code, sentence = refusal(await rest.post("/predict", content=b"--a\r\n\r\n\r\n" * 8_000, headers=BAD_FORM))
     assert code == 400
     assert "more than 100 fields" in sentence
 
 
-def test_a_batch_holds_each_file_to_the_limit(rest: Rest) -> None:
+@pytest.mark.anyio
+async def test_a_batch_holds_each_file_to_the_limit(rest: Rest) -> None:
     files = [("files", bytes(MAX_BYTES + 1)), ("files", PICTURE)]
-    first, second = rest.post("/batch_predict", files=files).json()
+    first, second = (await rest.post("/batch_predict", files=files)).json()
     assert f"more than {MAX_BYTES} bytes" in first["error"]
     assert second["categories"]
 
 
-def test_a_model_that_fails_on_one_image_is_no_fault_of_the_service(rest: Rest) -> None:
+@pytest.mark.anyio
+async def test_a_model_that_fails_on_one_image_is_no_fault_of_the_service(rest: Rest) -> None:
     rest.models.served["digits"] = serving([FailingClassifier(ModelError("The runtime fails on this image."))] * 2)
-    assert refusal(rest.post("/predict", content=PICTURE)) == (503, "The runtime fails on this image.")
+    assert refusal(await rest.post("/predict", content=PICTURE)) == (503, "The runtime fails on this image.")
 
 
-def test_more_bodies_than_memory_allows_are_turned_away_and_the_next_is_taken() -> None:
+@pytest.mark.anyio
+async def test_more_bodies_than_memory_allows_are_turned_away_and_the_next_is_taken() -> None:
     rest = Rest(upload_timeout_s=0.2)
 
     async def stalled() -> AsyncIterator[bytes]:
@@ -236,60 +248,66 @@ def test_more_bodies_than_memory_allows_are_turned_away_and_the_next_is_taken() 
         answers = await asyncio.gather(*(client.post("/predict", content=stalled()) for _ in range(10)))
         return [answer.status_code for answer in [*answers, await client.post("/predict", content=PICTURE)]]
 
-    codes = rest.serve(crowd)
+    codes = await rest.serve(crowd)
     rest.engine.close()
     assert codes == [408] * 8 + [503] * 2 + [503]  # the last one only for want of a model
 
 
-def test_health_readiness_and_metrics(rest: Rest) -> None:
-    assert rest.get("/healthz").json() == {"status": "ok"}
-    assert rest.get("/readyz").json() == {
+@pytest.mark.anyio
+async def test_health_readiness_and_metrics(rest: Rest) -> None:
+    assert (await rest.get("/healthz")).json() == {"status": "ok"}
+    assert (await rest.get("/readyz")).json() == {
         "ready": True,
         "reasons": [],
         "warnings": ["Model x: bad."],
         "mqtt": {"state": "connected"},
     }
     rest.health.not_ready = ["Camera front is lost."]
-    answer = rest.get("/readyz")
+    answer = await rest.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["reasons"] == ["Camera front is lost."]
     assert answer.json()["ready"] is False
-    assert rest.get("/metrics").text == "a_metric 1\n"
+    assert (await rest.get("/metrics")).text == "a_metric 1\n"
 
 
-def test_who_is_stuck_is_not_healthy(rest: Rest) -> None:
+@pytest.mark.anyio
+async def test_who_is_stuck_is_not_healthy(rest: Rest) -> None:
     rest.health.hangs = "An inference has been running for 61 s."
-    assert refusal(rest.get("/healthz")) == (503, rest.health.hangs)
+    assert refusal(await rest.get("/healthz")) == (503, rest.health.hangs)
 
 
-def test_requests_are_counted_by_route_and_not_by_path(rest: Rest) -> None:
-    rest.get("/v1/models/digits")
-    rest.get("/no/such/path")
-    rest.post("/predict", content=b"")
+@pytest.mark.anyio
+async def test_requests_are_counted_by_route_and_not_by_path(rest: Rest) -> None:
+    await rest.get("/v1/models/digits")
+    await rest.get("/no/such/path")
+    await rest.post("/predict", content=b"")
     assert rest.metrics.requests == [("/v1/models/{name}", 200), ("other", 404), ("/predict", 415)]
 
 
-def test_requests_are_in_flight_until_they_are_answered_and_a_scrape_does_not_see_itself(rest: Rest) -> None:
+@pytest.mark.anyio
+async def test_requests_are_in_flight_until_they_are_answered_and_a_scrape_does_not_see_itself(rest: Rest) -> None:
     async def three_at_once(client: httpx.AsyncClient) -> None:
         await asyncio.gather(*(client.post("/predict", content=PICTURE) for _ in range(3)))
 
-    rest.get("/metrics")
+    await rest.get("/metrics")
     assert rest.metrics.most_in_flight == 0
-    rest.serve(three_at_once)
+    await rest.serve(three_at_once)
     assert (rest.metrics.most_in_flight, rest.metrics.now_in_flight) == (3, 0)
 
 
-def test_a_fault_of_ours_is_logged_and_says_no_more() -> None:
+@pytest.mark.anyio
+async def test_a_fault_of_ours_is_logged_and_says_no_more() -> None:
     data_plane = FakeDataPlane()
     data_plane.refusal = ZeroDivisionError()
-    assert refusal(Rest(data_plane).post("/predict", content=PICTURE)) == (
+    assert refusal(await Rest(data_plane).post("/predict", content=PICTURE)) == (
         500,
         "The agent has a fault; its log has the details.",
     )
 
 
-def test_the_documentation_offers_a_file_to_choose(rest: Rest) -> None:
-    paths = rest.get("/openapi.json").json()["paths"]
+@pytest.mark.anyio
+async def test_the_documentation_offers_a_file_to_choose(rest: Rest) -> None:
+    paths = (await rest.get("/openapi.json")).json()["paths"]
     form = paths["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert form["schema"]["properties"]["file"]["format"] == "binary"
-    assert rest.get("/docs").status_code == 200
+    assert (await rest.get("/docs")).status_code == 200

@@ -21,13 +21,10 @@ def models() -> FakeModels:
     return FakeModels(birds(), ModelStatus("fish", rejection=Rejection("fish.tflite", "It is empty.", 0)))
 
 
-def ask(models: FakeModels, method: str, path: str, *, timeout_s: float = 30, **what: Any) -> httpx.Response:
-    async def run() -> httpx.Response:
-        transport = httpx.ASGITransport(rest_app(models, upload_timeout_s=timeout_s), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **what)
-
-    return asyncio.run(run())
+async def ask(models: FakeModels, method: str, path: str, *, timeout_s: float = 30, **what: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(rest_app(models, upload_timeout_s=timeout_s), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        return await client.request(method, path, **what)
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str]:
@@ -36,40 +33,48 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, document["error"]
 
 
-def test_models_are_shown_with_their_versions(models: FakeModels) -> None:
-    assert ask(models, "GET", "/api/models").json() == {"models": [each.to_json() for each in models.statuses]}
-    assert ask(models, "GET", "/api/models/birds").json() == birds().to_json()
+@pytest.mark.anyio
+async def test_models_are_shown_with_their_versions(models: FakeModels) -> None:
+    assert (await ask(models, "GET", "/api/models")).json() == {"models": [each.to_json() for each in models.statuses]}
+    assert (await ask(models, "GET", "/api/models/birds")).json() == birds().to_json()
 
 
-def test_every_operation_answers_with_the_new_status(models: FakeModels) -> None:
-    assert ask(models, "POST", "/api/models/birds/pin", json={"version": 2}).json()["pinned"] == "2"
-    assert ask(models, "POST", "/api/models/birds/unpin", json={}).json()["pinned"] is None
-    assert ask(models, "POST", "/api/models/birds/promote", json={}).json()["canary"] is None
-    assert ask(models, "POST", "/api/models/birds/rollback", json={}).json()["serving"] == identity(1).to_json()
+@pytest.mark.anyio
+async def test_every_operation_answers_with_the_new_status(models: FakeModels) -> None:
+    assert (await ask(models, "POST", "/api/models/birds/pin", json={"version": 2})).json()["pinned"] == "2"
+    assert (await ask(models, "POST", "/api/models/birds/unpin", json={})).json()["pinned"] is None
+    assert (await ask(models, "POST", "/api/models/birds/promote", json={})).json()["canary"] is None
+    assert (await ask(models, "POST", "/api/models/birds/rollback", json={})).json()["serving"] == identity(1).to_json()
     assert models.asked == [("pin", "birds", 2), ("unpin", "birds"), ("promote", "birds"), ("rollback", "birds")]
 
 
-def test_a_version_is_taken_as_number_or_text(models: FakeModels) -> None:
+@pytest.mark.anyio
+async def test_a_version_is_taken_as_number_or_text(models: FakeModels) -> None:
     for version in (3, "3", "03"):
-        assert ask(models, "POST", "/api/models/birds/pin", json={"version": version}).status_code == 200
+        assert (await ask(models, "POST", "/api/models/birds/pin", json={"version": version})).status_code == 200
     assert models.asked == [("pin", "birds", 3)] * 3
 
 
-def test_no_body_is_as_good_as_an_empty_object(models: FakeModels) -> None:
+@pytest.mark.anyio
+async def test_no_body_is_as_good_as_an_empty_object(models: FakeModels) -> None:
     header = {"Content-Type": "application/json; charset=utf-8"}
-    assert ask(models, "POST", "/api/models/birds/rollback", headers=header).status_code == 200
+    assert (await ask(models, "POST", "/api/models/birds/rollback", headers=header)).status_code == 200
 
 
-def test_a_name_may_have_any_letter_of_a_file_name() -> None:
+@pytest.mark.anyio
+async def test_a_name_may_have_any_letter_of_a_file_name() -> None:
     name = "a b?#%&ü[1]"
     models = FakeModels(ModelStatus(name))
-    assert ask(models, "POST", "/api/models/a%20b%3F%23%25%26%C3%BC%5B1%5D/unpin", json={}).json()["name"] == name
+    assert (await ask(models, "POST", "/api/models/a%20b%3F%23%25%26%C3%BC%5B1%5D/unpin", json={})).json()[
+        "name"
+    ] == name
     assert models.asked == [("unpin", name)]
 
 
 JSON = {"Content-Type": "application/json"}
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("path", "what", "code", "said"),
     [
@@ -97,24 +102,26 @@ JSON = {"Content-Type": "application/json"}
         ("unpin", {"content": b" " * 4097, "headers": JSON}, 413, "The body has more than 4096 bytes."),
     ],
 )
-def test_a_bad_request_is_refused_in_a_sentence_and_changes_nothing(
+async def test_a_bad_request_is_refused_in_a_sentence_and_changes_nothing(
     models: FakeModels, path: str, what: Any, code: int, said: str
 ) -> None:
-    got, sentence = refusal(ask(models, "POST", f"/api/models/birds/{path}", **what))
+    got, sentence = refusal(await ask(models, "POST", f"/api/models/birds/{path}", **what))
     assert got == code
     assert said in sentence
     assert models.asked == []
 
 
-def test_a_body_that_does_not_come_is_given_up(models: FakeModels) -> None:
+@pytest.mark.anyio
+async def test_a_body_that_does_not_come_is_given_up(models: FakeModels) -> None:
     async def stalled() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
 
-    answer = ask(models, "POST", "/api/models/birds/pin", content=stalled(), headers=JSON, timeout_s=0.05)
+    answer = await ask(models, "POST", "/api/models/birds/pin", content=stalled(), headers=JSON, timeout_s=0.05)
     assert refusal(answer) == (408, "The body did not arrive within 0 s. Send it again.")
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -124,19 +131,21 @@ def test_a_body_that_does_not_come_is_given_up(models: FakeModels) -> None:
         (StoreError("The disk is full."), 503),
     ],
 )
-def test_every_refusal_has_its_code_and_its_sentence(models: FakeModels, error: AgentError, code: int) -> None:
+async def test_every_refusal_has_its_code_and_its_sentence(models: FakeModels, error: AgentError, code: int) -> None:
     models.refusal = error
-    answer = ask(models, "POST", "/api/models/birds/pin", json={"version": 3})
+    answer = await ask(models, "POST", "/api/models/birds/pin", json={"version": 3})
     assert refusal(answer) == (code, str(error))
     assert answer.headers.get("retry-after") == ("5" if code == 503 else None)
 
 
-def test_an_unknown_model_is_not_found(models: FakeModels) -> None:
-    assert refusal(ask(models, "GET", "/api/models/cats"))[0] == 404
-    assert refusal(ask(models, "POST", "/api/models/cats/unpin", json={})) == (404, "There is no model cats.")
+@pytest.mark.anyio
+async def test_an_unknown_model_is_not_found(models: FakeModels) -> None:
+    assert refusal(await ask(models, "GET", "/api/models/cats"))[0] == 404
+    assert refusal(await ask(models, "POST", "/api/models/cats/unpin", json={})) == (404, "There is no model cats.")
 
 
-def test_the_documentation_says_what_a_pin_takes(models: FakeModels) -> None:
-    paths = ask(models, "GET", "/openapi.json").json()["paths"]
+@pytest.mark.anyio
+async def test_the_documentation_says_what_a_pin_takes(models: FakeModels) -> None:
+    paths = (await ask(models, "GET", "/openapi.json")).json()["paths"]
     body = paths["/api/models/{name}/pin"]["post"]["requestBody"]["content"]["application/json"]
     assert body["schema"]["required"] == ["version"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import httpx
@@ -13,37 +12,38 @@ from agent.errors import ModelError, ModelNotFoundError
 from agent.inference.options import Options
 
 
-def predict(data_plane: FakeDataPlane, query: str, **what: Any) -> httpx.Response:
-    async def run() -> httpx.Response:
-        transport = httpx.ASGITransport(rest_app(FakeModels(), data_plane))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.post(query, **what or {"content": b"image"})
-
-    return asyncio.run(run())
+async def predict(data_plane: FakeDataPlane, query: str, **what: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(rest_app(FakeModels(), data_plane))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        return await client.post(query, **what or {"content": b"image"})
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("version", ["stable", "canary", "12"])
-def test_a_version_is_asked_for_by_label_or_number(version: str) -> None:
+async def test_a_version_is_asked_for_by_label_or_number(version: str) -> None:
     data_plane = FakeDataPlane()
-    assert predict(data_plane, f"/predict?model=birds&version={version}").status_code == 200
-    assert predict(data_plane, f"/batch_predict?version={version}", files={"files": b"x"}).status_code == 200
+    assert (await predict(data_plane, f"/predict?model=birds&version={version}")).status_code == 200
+    assert (await predict(data_plane, f"/batch_predict?version={version}", files={"files": b"x"})).status_code == 200
     assert data_plane.options == [Options("birds", version=version), Options(version=version)]
 
 
-def test_without_a_version_the_models_choose() -> None:
+@pytest.mark.anyio
+async def test_without_a_version_the_models_choose() -> None:
     data_plane = FakeDataPlane()
-    predict(data_plane, "/predict")
-    predict(data_plane, "/predict?model=birds")
+    await predict(data_plane, "/predict")
+    await predict(data_plane, "/predict?model=birds")
     assert data_plane.options == [Options(), Options("birds")]
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("version", ["", "latest", "-1", "1.0", "1%0A", "1" * 19])
-def test_another_version_is_malformed(version: str) -> None:
-    answer = predict(FakeDataPlane(), f"/predict?version={version}")
+async def test_another_version_is_malformed(version: str) -> None:
+    answer = await predict(FakeDataPlane(), f"/predict?version={version}")
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("version must be stable, canary or a number.")
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("query", "error", "code"),
     [
@@ -55,21 +55,20 @@ def test_another_version_is_malformed(version: str) -> None:
         ("?version=canary", ModelError("The runtime fails on this image."), 503),
     ],
 )
-def test_what_does_not_serve_is_not_found_once_it_is_named(
+async def test_what_does_not_serve_is_not_found_once_it_is_named(
     query: str, error: ModelNotFoundError | ModelError, code: int
 ) -> None:
     data_plane = FakeDataPlane()
     data_plane.refusal = error
-    answer = predict(data_plane, f"/predict{query}")
+    answer = await predict(data_plane, f"/predict{query}")
     assert (answer.status_code, answer.json()) == (code, {"error": str(error)})
 
 
-def test_the_documentation_names_the_version() -> None:
+@pytest.mark.anyio
+async def test_the_documentation_names_the_version() -> None:
     app = rest_app(FakeModels())
 
-    async def run() -> Any:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            return (await client.get("/openapi.json")).json()
-
-    parameters = asyncio.run(run())["paths"]["/predict"]["post"]["parameters"]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        document = (await client.get("/openapi.json")).json()
+    parameters = document["paths"]["/predict"]["post"]["parameters"]
     assert [each["name"] for each in parameters] == ["model", "version", "max_results", "score_threshold"]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import httpx
@@ -30,17 +29,14 @@ def models() -> FakeModels:
     return models
 
 
-def get(models: FakeModels, path: str) -> httpx.Response:
-    async def run() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(rest_app(models)), base_url="http://test") as client:
-            return await client.get(path)
-
-    return asyncio.run(run())
+async def get(models: FakeModels, path: str) -> httpx.Response:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(rest_app(models)), base_url="http://test") as client:
+        return await client.get(path)
 
 
-def versions(models: FakeModels, path: str = "") -> list[tuple[str, ...]]:
+async def versions(models: FakeModels, path: str = "") -> list[tuple[str, ...]]:
     """Number, state, code and message of each."""
-    document: dict[str, Any] = get(models, f"/v1/models/birds{path}").json()
+    document: dict[str, Any] = (await get(models, f"/v1/models/birds{path}")).json()
     return [
         (each["version"], each["state"], each["status"]["error_code"], each["status"]["error_message"])
         for each in document["model_version_status"]
@@ -52,31 +48,37 @@ WITHDRAWN = ("3", "END", "FAILED_PRECONDITION", "It answered with NaN.")
 REFUSED = ("0", "END", "FAILED_PRECONDITION", "The file is empty.")
 
 
-def test_models_are_listed(models: FakeModels) -> None:
-    assert get(models, "/v1/models").json() == {"models": [models.statuses[0].to_json()]}
+@pytest.mark.anyio
+async def test_models_are_listed(models: FakeModels) -> None:
+    assert (await get(models, "/v1/models")).json() == {"models": [models.statuses[0].to_json()]}
 
 
-def test_every_version_is_told_with_its_state(models: FakeModels) -> None:
-    assert versions(models) == [STABLE, CANARY, WITHDRAWN, GOOD, REFUSED]
+@pytest.mark.anyio
+async def test_every_version_is_told_with_its_state(models: FakeModels) -> None:
+    assert await versions(models) == [STABLE, CANARY, WITHDRAWN, GOOD, REFUSED]
 
 
-def test_each_version_is_found_by_its_number(models: FakeModels) -> None:
+@pytest.mark.anyio
+async def test_each_version_is_found_by_its_number(models: FakeModels) -> None:
     for each in (STABLE, CANARY, WITHDRAWN, GOOD, REFUSED):
-        assert versions(models, f"/versions/{each[0]}") == [each]
+        assert await versions(models, f"/versions/{each[0]}") == [each]
 
 
-def test_labels_name_the_stable_version_and_the_canary(models: FakeModels) -> None:
-    assert versions(models, "/labels/stable") == [STABLE]
-    assert versions(models, "/labels/canary") == [CANARY]
+@pytest.mark.anyio
+async def test_labels_name_the_stable_version_and_the_canary(models: FakeModels) -> None:
+    assert await versions(models, "/labels/stable") == [STABLE]
+    assert await versions(models, "/labels/canary") == [CANARY]
 
 
-def test_metadata_state_the_tensors(models: FakeModels) -> None:
-    signature = get(models, "/v1/models/birds/metadata").json()["metadata"]["signature_def"]["signature_def"]
+@pytest.mark.anyio
+async def test_metadata_state_the_tensors(models: FakeModels) -> None:
+    signature = (await get(models, "/v1/models/birds/metadata")).json()["metadata"]["signature_def"]["signature_def"]
     (tensor,) = signature["serving_default"]["inputs"].values()
     assert tensor["dtype"] == "DT_UINT8"
     assert [side["size"] for side in tensor["tensor_shape"]["dim"]] == ["1", "32", "32", "1"]
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("path", "number"),
     [
@@ -87,11 +89,12 @@ def test_metadata_state_the_tensors(models: FakeModels) -> None:
         ("/labels/canary/metadata", "4"),
     ],
 )
-def test_metadata_are_of_the_version_that_was_asked_for(models: FakeModels, path: str, number: str) -> None:
-    document = get(models, f"/v1/models/birds{path}").json()
+async def test_metadata_are_of_the_version_that_was_asked_for(models: FakeModels, path: str, number: str) -> None:
+    document = (await get(models, f"/v1/models/birds{path}")).json()
     assert document["model_spec"] == {"name": "birds", "signature_name": "", "version": number}
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
@@ -102,14 +105,17 @@ def test_metadata_are_of_the_version_that_was_asked_for(models: FakeModels, path
         ("/labels/latest", "There is no label latest of model birds; there are stable and canary."),
     ],
 )
-def test_what_does_not_serve_is_not_found(models: FakeModels, path: str, sentence: str) -> None:
+async def test_what_does_not_serve_is_not_found(models: FakeModels, path: str, sentence: str) -> None:
     models.canaries.clear()
-    answer = get(models, f"/v1/models/birds{path}")
+    answer = await get(models, f"/v1/models/birds{path}")
     assert (answer.status_code, answer.json()) == (404, {"error": sentence})
 
 
-def test_a_model_that_does_not_serve_has_no_metadata(models: FakeModels) -> None:
+@pytest.mark.anyio
+async def test_a_model_that_does_not_serve_has_no_metadata(models: FakeModels) -> None:
     models.served.clear()
-    assert get(models, "/v1/models/birds/metadata").json() == {"error": "Model birds has no stable version now."}
+    assert (await get(models, "/v1/models/birds/metadata")).json() == {
+        "error": "Model birds has no stable version now."
+    }
     for path in ("", "/metadata", "/versions/1", "/versions/1/metadata", "/labels/stable"):
-        assert get(models, f"/v1/models/cats{path}").json()["error"].startswith("There is no model cats.")
+        assert (await get(models, f"/v1/models/cats{path}")).json()["error"].startswith("There is no model cats.")
