@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
 from agent.cameras.pipeline import Pipeline
-from agent.config.sections import is_file_source
 from agent.inference.options import Options
-from agent.sources.camera import Camera
-from agent.sources.files import ImageFolder, VideoFile
+from agent.sources.source import open_source
 from agent.status import CameraStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from anyio.abc import TaskGroup
 
     from agent.cameras.pipeline import DataPlane
     from agent.config.sections import Camera as CameraConfig
     from agent.listeners import Listener
+    from agent.sources.source import Source
 
 _STOP_S = 0.5
 
@@ -47,8 +44,8 @@ class Cameras:
         self._enabled = {name for name, camera in configured.items() if camera.enabled}
         self._pipelines: dict[str, Pipeline] = {}
         self._opened: dict[str, Pipeline] = {}  # the last one of each camera, switched off since or not
-        self._sources: dict[str, Camera | VideoFile | ImageFolder] = {}
-        self._closing: dict[str, Camera | VideoFile | ImageFolder] = {}
+        self._sources: dict[str, Source] = {}
+        self._closing: dict[str, Source] = {}
         self._switching: set[str] = set()
         self._ended: dict[str, asyncio.Event] = {}
         self.statuses = {
@@ -114,7 +111,7 @@ class Cameras:
 
     def _open(self, name: str) -> None:
         camera = self._configured[name]
-        source = _source(camera, lambda status: self._changed(name, status))
+        source = open_source(camera.source, loop=camera.loop, on_status=lambda status: self._changed(name, status))
         self._sources[name] = source
         self._pipelines[name] = pipeline = Pipeline(
             camera=name,
@@ -122,7 +119,7 @@ class Cameras:
             data_plane=self._data_plane,
             listener=self._listener,
             options=Options(camera.model, camera.max_results, camera.score_threshold, camera.region, camera.rotate),
-            max_fps=None if isinstance(source, VideoFile) else camera.max_fps,  # a video has its own pace
+            max_fps=None if source.has_own_pace else camera.max_fps,
             stable_frames=camera.stable_frames,
             snapshots=camera.snapshots,
         )
@@ -139,7 +136,7 @@ class Cameras:
     async def _open_again(self, name: str) -> None:
         """Once the one before has let go: a device opens once, and streams that hang would each hold a thread."""
         self._changed(name, CameraStatus("starting"))
-        if isinstance(closing := self._closing.pop(name, None), Camera):
+        if (closing := self._closing.pop(name, None)) is not None:
             await closing.wait_closed()
         self._switching.discard(name)
         if name in self._enabled:
@@ -148,10 +145,3 @@ class Cameras:
     def _changed(self, name: str, status: CameraStatus) -> None:
         self.statuses[name] = status
         self._listener.camera_changed(name, status)
-
-
-def _source(camera: CameraConfig, on_status: Callable[[CameraStatus], None]) -> Camera | VideoFile | ImageFolder:
-    if not is_file_source(camera.source):
-        return Camera(camera.source, on_status=on_status)
-    kind = ImageFolder if os.path.isdir(camera.source) else VideoFile  # noqa: PTH112  (Path raises for a closed folder)
-    return kind(Path(camera.source), loop=camera.loop, on_status=on_status)

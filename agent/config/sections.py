@@ -24,6 +24,7 @@ from agent.config.faults import line_of, parse, sentence, unknown_key_sentence, 
 from agent.errors import ConfigError, ModelError
 from agent.image import MAX_PIXELS
 from agent.model_file.settings import ModelSettings, checked_numbers, parse_labels
+from agent.sources.source import is_file_source
 
 if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
@@ -340,11 +341,6 @@ def _anchored(config: Config, base: Path) -> Config:
         for name, camera in config.cameras.items()
     }
     return config.model_copy(update={"device": device, "models": models, "mqtt": mqtt, "cameras": cameras})
-
-
-def is_file_source(source: str) -> bool:
-    """Whether `source` is a video file or a folder rather than a V4L2 index, a device or a URL."""
-    return not (source.isdecimal() or "://" in source or source.startswith("/dev/"))
 
 
 def _overrides(name: str, said: ModelOverrides) -> ModelSettings:

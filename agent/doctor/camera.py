@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from agent.doctor.finding import Finding, fault, ok
-from agent.sources.camera import redact, why_unreachable
+from agent.sources.stream import redact, why_unreachable
 
 _PATIENCE_S = 5.0
 

@@ -1,15 +1,11 @@
-"""Camera: the newest frame of a V4L2 device, an RTSP or an HTTP stream, which it reconnects until closed."""
+"""Capture: the newest frame of a live camera, which it reconnects until closed."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 
@@ -21,29 +17,40 @@ from agent.status import CameraStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+
+class Input(Protocol):
+    """What the capture thread opens: a device or a stream."""
+
+    @property
+    def name(self) -> str:
+        """For people: without a password."""
+
+    def open(self) -> Any:
+        """OpenCV's capture. Blocks for as long as OpenCV does; raises SourceError."""
+
+    def explain(self, *, opened: bool) -> str:
+        """Why it did not open or, if it was `opened`, why it gives no more frames; in a sentence. Blocks."""
 
 
-class Camera:
+class Capture:
     """A live source: one capture thread, from construction to close(), keeps only the newest frame.
 
-    `source` is a V4L2 index ("0"), a device's path or a URL. To be constructed, read and closed on the event
-    loop's thread, where `on_status` is called too, on a change only. A URL is lost when it is silent for
-    `timeout_s` (a V4L2 device after OpenCV's 10 s); any source is frozen when it is open and silent for
-    `stall_s`.
+    Construct, read and close it on the event loop's thread; `on_status` is called there, only on a change.
+    The source is frozen when it is open and silent for `stall_s`.
     """
+
+    has_own_pace = False
 
     def __init__(
         self,
-        source: str,
+        camera: Input,
         *,
         on_status: Callable[[CameraStatus], None],
-        timeout_s: float = 4.0,
         stall_s: float = 5.0,
         backoff: Backoff | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._input = _Stream(source, timeout_s=timeout_s) if "://" in source else _Device(source)
+        self._input = camera
         self._on_status = on_status
         self._stall_s = stall_s
         self._backoff = backoff or Backoff()
@@ -166,34 +173,6 @@ class Camera:
             self._on_status(status)
 
 
-def why_unreachable(url: str, *, timeout_s: float) -> str | None:
-    """A sentence without the password; None where somebody listens there."""
-    name = redact(url)
-    try:
-        where = urlsplit(url)
-        port = where.port or _PORTS.get(where.scheme)
-        if not where.hostname or port is None:
-            return _no_url(name)
-        socket.create_connection((where.hostname, port), timeout_s).close()
-    except ValueError:  # UnicodeError is one: of a name that no host can have
-        return _no_url(name)
-    except socket.gaierror:
-        return f"{name} is not found: correct the host name, or write its IP address instead."
-    except OSError as error:
-        return f"{name} does not answer ({error.strerror or error}): check its power, network and port."
-    return None
-
-
-def _no_url(name: str) -> str:
-    return f"{name} is not a URL: write it as rtsp://user:password@host:port/path."
-
-
-def redact(url: str) -> str:
-    """The URL without user name, password and query (cameras take passwords there too), fit to be shown."""
-    # Up to the last @, as a password may hold @, / and ? unescaped.
-    return re.sub(r"\?.*", "?***", re.sub(r"://.*@", "://***@", url, flags=re.DOTALL), flags=re.DOTALL)
-
-
 def _grab(capture: Any) -> bool:
     try:
         return bool(capture.grab())
@@ -209,58 +188,3 @@ def _retrieve(capture: Any) -> Image | None:
     if not decoded:
         return None
     return Image(pixels, "bgr" if pixels.ndim == 3 else "gray")
-
-
-class _Device:
-    """A V4L2 device: an index or a path, also a lasting one as under /dev/v4l/by-id."""
-
-    def __init__(self, source: str) -> None:
-        self.name = f"/dev/video{source}" if source.isdecimal() else source
-
-    def open(self) -> Any:
-        """Raises SourceError; blocks for as long as the driver does."""
-        capture = cv2.VideoCapture(self.name, cv2.CAP_V4L2)
-        if not capture.isOpened():
-            raise SourceError(self.explain(opened=False))
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        return capture
-
-    def explain(self, *, opened: bool) -> str:
-        if not os.path.exists(self.name):  # noqa: PTH110  (Path raises where a folder is closed to us)
-            return f"{self.name} is not found: plug the camera in, or choose another from `ls /dev/video*`."
-        if not os.access(self.name, os.R_OK | os.W_OK):
-            return f"{self.name} may not be used: add the user of this program to the group video, and restart."
-        if opened:
-            return f"{self.name} stopped giving frames: plug it in again, or try another cable or port."
-        return (
-            f"{self.name} gives no video: stop the program that uses it (`fuser -v {self.name}` names it), "
-            "or choose a capture device from `v4l2-ctl --list-devices`."
-        )
-
-
-class _Stream:
-    """An RTSP or HTTP stream, read by FFmpeg."""
-
-    def __init__(self, url: str, *, timeout_s: float) -> None:
-        self.name = redact(url)
-        self._url = url
-        self._timeout_s = timeout_s
-        # OpenCV reads it at every open. Over UDP, lost packets tear frames, and firewalls drop the stream.
-        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
-
-    def open(self) -> Any:
-        """Raises SourceError; blocks for up to twice the timeout, plus what DNS takes."""
-        timeout_ms = int(self._timeout_s * 1000)
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-        capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, limits)
-        if not capture.isOpened():
-            raise SourceError(self.explain(opened=False))
-        return capture
-
-    def explain(self, *, opened: bool) -> str:
-        """Tries a connection of its own, as OpenCV gives no reason."""
-        if why := why_unreachable(self._url, timeout_s=self._timeout_s):
-            return why
-        if opened:
-            return f"{self.name} stopped sending frames: if this lasts, restart the camera."
-        return f"{self.name} answers but gives no video: check the path, user name and password in its URL."

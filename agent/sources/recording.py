@@ -1,0 +1,154 @@
+"""Recording: plays a video or a folder of images as a camera, shot by shot."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import anyio
+
+from agent.errors import SourceError
+from agent.image import Frame
+from agent.sources.backoff import Backoff
+from agent.status import CameraStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from agent.image import Image
+
+
+class Shot(NamedTuple):
+    image: Image
+    lasts_s: float  # until the next one is due
+
+
+class Footage(Protocol):
+    """What a recording plays: a video file or a folder of images."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def has_own_pace(self) -> bool:
+        """Whether its shots last, so that the next one must wait."""
+
+    def open(self) -> Iterator[Shot]:
+        """From the first shot on, of which there is at least one. Blocks; raises SourceError."""
+
+
+class Recording:
+    """Decodes each shot in a thread; tries again for as long as there are none.
+
+    Construct, read and close it on the event loop's thread; `on_status` is called there, only on a change.
+    """
+
+    def __init__(
+        self,
+        footage: Footage,
+        *,
+        loop: bool,
+        on_status: Callable[[CameraStatus], None],
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._footage = footage
+        self._again = loop
+        self._on_status = on_status
+        self._backoff = backoff or Backoff()
+        self._status = CameraStatus("starting")
+        self._timetable = Timetable()
+        self._closed = asyncio.Event()
+        self._shots: Iterator[Shot] | None = None
+        # One thread, so that a cancelled read(), the next one and close() take turns at the open file.
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=footage.path.name)
+        self.has_own_pace = footage.has_own_pace
+
+    async def read(self) -> Frame | None:
+        """The next frame once it is due; None at the end and once closed. One reader."""
+        while not self._closed.is_set():
+            try:
+                shot = await asyncio.get_running_loop().run_in_executor(self._worker, self._next_shot)
+            except SourceError as trouble:
+                self._report(CameraStatus("lost", str(trouble)))
+                await self._wait(self._backoff.next_s())
+                continue
+            if shot is None:
+                self._report(CameraStatus("ended"))
+                return None
+            self._backoff.reset()
+            self._report(CameraStatus("online"))
+            await self._wait(self._timetable.lead_s(shot.lasts_s))
+            if not self._closed.is_set():
+                return Frame(shot.image, time.time_ns())
+        return None
+
+    def close(self) -> None:
+        """Wakes read(); the file is closed after the decoding in progress."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self._worker.submit(self._let_go)
+            self._worker.shutdown(wait=False)
+
+    async def wait_closed(self) -> None:
+        """After close(), until the thread has closed the file."""
+        await asyncio.to_thread(self._worker.shutdown)
+
+    def _next_shot(self) -> Shot | None:
+        if self._shots is None:
+            self._shots = self._footage.open()
+        try:
+            shot = next(self._shots, None)
+            if shot is None and self._again:
+                self._shots = self._footage.open()
+                shot = next(self._shots)
+        except SourceError:
+            self._shots = None
+            raise
+        return shot
+
+    def _let_go(self) -> None:
+        self._shots = None  # the generator's `finally` runs
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            with anyio.move_on_after(seconds):
+                await self._closed.wait()
+
+    def _report(self, status: CameraStatus) -> None:
+        if status != self._status and not self._closed.is_set():
+            self._status = status
+            self._on_status(status)
+
+
+class Timetable:
+    """When each shot is due.
+
+    Counted from the time when the last one was due, so that nothing drifts. A reader that is more than one shot
+    late moves the whole timetable instead of being flooded with what it missed.
+    """
+
+    def __init__(self) -> None:
+        self._due_s = -math.inf
+
+    def lead_s(self, lasts_s: float) -> float:
+        """Seconds until the current shot is due, which then lasts `lasts_s`."""
+        now_s = time.monotonic()
+        if now_s - self._due_s > lasts_s:
+            self._due_s = now_s
+        lead_s = self._due_s - now_s
+        self._due_s += lasts_s
+        return lead_s
+
+
+def why_unreadable(path: Path, wanted: str) -> str:
+    """In a sentence, for a path that is not a readable `wanted`: "file" or "folder"."""
+    if not os.path.exists(path):  # noqa: PTH110  (Path raises where a folder is closed to us)
+        return f"{path} is not found: put it there, or correct the camera's source."
+    if not os.access(path, os.R_OK):
+        return f"{path} may not be read by this user: change its owner or its permissions."
+    return f"{path} is not a {wanted}: correct the camera's source."

@@ -1,0 +1,62 @@
+"""Source: where the frames of one camera come from, whatever kind of source its configuration names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.image import Frame
+    from agent.status import CameraStatus
+
+
+class Source(Protocol):
+    """Opened, read and closed on the event loop's thread; reports its status there, only on a change."""
+
+    @property
+    def has_own_pace(self) -> bool:
+        """Whether read() gives a frame no sooner than its time, as a video does."""
+
+    async def read(self) -> Frame | None:
+        """The next frame, however long that takes; None at the end and once closed. One reader."""
+
+    def close(self) -> None:
+        """Wakes read(). Returns at once; what was open is released soon after."""
+
+    async def wait_closed(self) -> None:
+        """After close(), until nothing is open any more."""
+
+
+def open_source(source: str, *, loop: bool, on_status: Callable[[CameraStatus], None]) -> Source:
+    """The source of the kind that `source` names; `loop` starts a video or a folder again at its end.
+
+    Returns at once: the source opens and, after a loss, reopens by itself.
+    """
+    if is_file_source(source):
+        return _recorded(Path(source), loop=loop, on_status=on_status)
+    return _live(source, on_status=on_status)
+
+
+def is_file_source(source: str) -> bool:
+    """Whether `source` is a video file or a folder rather than a V4L2 index, a device or a URL."""
+    return not (source.isdecimal() or "://" in source or source.startswith("/dev/"))
+
+
+def _live(source: str, *, on_status: Callable[[CameraStatus], None]) -> Source:
+    from agent.sources.capture import Capture
+    from agent.sources.stream import Stream
+    from agent.sources.v4l2 import V4l2Device
+
+    return Capture(Stream(source) if "://" in source else V4l2Device(source), on_status=on_status)
+
+
+def _recorded(path: Path, *, loop: bool, on_status: Callable[[CameraStatus], None]) -> Source:
+    from agent.sources.images import ImageFolder
+    from agent.sources.recording import Recording
+    from agent.sources.video import VideoFile
+
+    footage = ImageFolder(path) if os.path.isdir(path) else VideoFile(path)  # noqa: PTH112  (Path raises for a closed folder)
+    return Recording(footage, loop=loop, on_status=on_status)

@@ -1,0 +1,71 @@
+"""FakeCapture: OpenCV's capture without a device, and the input that opens it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+class FakeCapture:
+    """Each grab waits until it is `free`; grabs and retrieves answer what the test listed, then a black frame."""
+
+    def __init__(self) -> None:
+        self.opened_with: tuple[object, ...] = ()
+        self.settings: dict[int, float] = {}
+        self.grabs: list[bool | Exception] = []
+        self.retrieves: list[npt.NDArray[np.uint8] | Exception | None] = []
+        self.retrieved = 0
+        self.grabbed = 0
+        self.released = threading.Event()
+        self.free = threading.Event()
+        self.free.set()
+
+    def __call__(self, *arguments: object) -> FakeCapture:
+        self.opened_with = arguments
+        return self
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def set(self, setting: int, value: float) -> bool:
+        self.settings[setting] = value
+        return True
+
+    def grab(self) -> bool:
+        self.free.wait()
+        self.released.wait(0.001)
+        self.grabbed += 1
+        answer = self.grabs.pop(0) if self.grabs else True
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def retrieve(self) -> tuple[bool, npt.NDArray[np.uint8] | None]:
+        self.retrieved += 1
+        answer = self.retrieves.pop(0) if self.retrieves else np.zeros((4, 6, 3), np.uint8)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer is not None, answer
+
+    def release(self) -> None:
+        self.released.set()
+
+
+class FakeInput:
+    """Opens the fake capture; its loss has the reason "unplugged"."""
+
+    name = "fake"
+
+    def __init__(self, capture: FakeCapture) -> None:
+        self._capture = capture
+
+    def open(self) -> FakeCapture:
+        return self._capture
+
+    def explain(self, *, opened: bool) -> str:
+        return "unplugged" if opened else "not found"

@@ -1,0 +1,50 @@
+"""What tests of sources share: who hears a status, and waiting for what another thread does."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+from agent.sources.backoff import Backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.status import CameraState, CameraStatus
+
+PATIENCE_S = 20  # far longer than anything here takes
+
+
+class Seen:
+    """Every status reported, and the threads on which."""
+
+    def __init__(self) -> None:
+        self.statuses: list[CameraStatus] = []
+        self.threads: set[threading.Thread] = set()
+        self._changed = asyncio.Event()
+
+    def __call__(self, status: CameraStatus) -> None:
+        self.statuses.append(status)
+        self.threads.add(threading.current_thread())
+        self._changed.set()
+
+    async def until(self, *states: CameraState) -> CameraStatus:
+        """Waits until these states, and no others, were reported; returns the last status."""
+        while len(self.statuses) < len(states):
+            self._changed.clear()
+            await asyncio.wait_for(self._changed.wait(), PATIENCE_S)
+        assert tuple(status.state for status in self.statuses) == states, self.statuses
+        return self.statuses[-1]
+
+
+def soon() -> Backoff:
+    return Backoff(first_s=0.01, longest_s=0.02)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async def look() -> None:
+        while not condition():  # noqa: ASYNC110  (it comes true in another thread)
+            await asyncio.sleep(0.002)
+
+    await asyncio.wait_for(look(), PATIENCE_S)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from sources.footage import write_video
+from sources.observing import Seen
+
+from agent.sources.backoff import Backoff
+from agent.sources.images import ImageFolder
+from agent.sources.recording import Recording, Timetable
+from agent.sources.video import VideoFile
+from agent.status import CameraStatus
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.sources.recording import Footage
+
+pytestmark = pytest.mark.anyio
+
+ONLINE, ENDED = CameraStatus("online"), CameraStatus("ended")
+
+
+def test_timetable_does_not_drift_while_the_reader_keeps_up() -> None:
+    timetable, begun_s = Timetable(), time.monotonic()
+    leads_s = [timetable.lead_s(10.0) for _ in range(4)]
+    assert leads_s == pytest.approx([0, 10, 20, 30], abs=time.monotonic() - begun_s + 0.001)
+
+
+async def test_close_wakes_the_reader_before_a_frame_is_due(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.avi", frames=3, fps=0.01)
+    source = Recording(VideoFile(path), loop=True, on_status=lambda _: None)
+    await source.read()
+    reading = asyncio.create_task(source.read())
+    await asyncio.wait({reading}, timeout=0.05)
+    assert not reading.done()
+    source.close()
+    source.close()
+    assert await reading is None
+    assert await source.read() is None
+    await source.wait_closed()
+
+
+async def test_close_wakes_the_reader_while_the_folder_is_missing(tmp_path: Path) -> None:
+    seen, hours = Seen(), Backoff(first_s=3600, longest_s=3600)
+    source = Recording(ImageFolder(tmp_path / "none"), loop=True, on_status=seen, backoff=hours)
+    reading = asyncio.create_task(source.read())
+    await seen.until("lost")
+    source.close()
+    assert await asyncio.wait_for(reading, 5) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (VideoFile, "is not a file: correct the camera's source."),
+        (ImageFolder, "is not a folder: correct the camera's source."),
+    ],
+)
+async def test_recording_is_lost_when_its_file_is_a_folder_or_the_reverse(
+    tmp_path: Path, kind: type[VideoFile | ImageFolder], sentence: str
+) -> None:
+    path = tmp_path / "source"
+    if kind is VideoFile:
+        path.mkdir()
+    else:
+        path.write_bytes(b"")
+    assert (await first_reason(kind(path))).endswith(sentence)
+
+
+async def test_recording_is_lost_when_this_user_may_not_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "v.avi", frames=1)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root, who may run this, may read everything
+    assert "may not be read by this user" in await first_reason(VideoFile(path))
+
+
+async def first_reason(footage: Footage) -> str:
+    seen = Seen()
+    source = Recording(footage, loop=False, on_status=seen)
+    reading = asyncio.create_task(source.read())
+    lost = await seen.until("lost")
+    source.close()
+    assert await reading is None
+    return str(lost.reason)

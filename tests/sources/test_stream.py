@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from peers.rtsp_server import rtsp_server
+from sources.observing import PATIENCE_S, Seen, soon, until
+
+from agent.sources.capture import Capture
+from agent.sources.stream import Stream, redact
+from agent.status import CameraStatus
+
+if TYPE_CHECKING:
+    from peers.mjpeg_server import MjpegServer
+
+    from agent.image import Frame
+
+pytestmark = pytest.mark.anyio
+
+ONLINE = CameraStatus("online")
+REPOSITORY = Path(__file__).parents[2]
+LAST_STEPS_OF_A_PROCESS = """
+import asyncio, sys
+from agent.sources.capture import Capture
+from agent.sources.stream import Stream
+
+async def main():
+    camera = Capture(Stream(sys.argv[1], timeout_s=0.5), on_status=lambda _: None)
+    await camera.read()
+    camera.close()
+
+asyncio.run(main())
+"""
+
+
+def blue(frame: Frame | None) -> int:
+    assert frame is not None
+    return round(float(frame.image.pixels[..., 0].mean()))
+
+
+async def test_frame_has_bgr_pixels_and_the_time_of_its_capture(mjpeg: MjpegServer) -> None:
+    before_ns, seen = time.time_ns(), Seen()
+    with closing(Capture(Stream(mjpeg.url), on_status=seen)) as camera:
+        frame = await camera.read()
+        assert frame is not None
+        assert before_ns < frame.captured_ns <= time.time_ns()
+        assert frame.image.color == "bgr"
+        assert frame.image.pixels.shape == (48, 64, 3)
+        assert frame.image.pixels[0, 0, 1:].tolist() == pytest.approx([0, 200], abs=4)
+        assert seen.statuses == [ONLINE]
+        assert seen.threads == {threading.current_thread()}
+
+
+async def test_read_gives_the_newest_frame_when_several_were_sent_meanwhile(mjpeg: MjpegServer) -> None:
+    with closing(Capture(Stream(mjpeg.url), on_status=lambda _: None)) as camera:
+        first = blue(await camera.read())
+        sent = first + 40
+        await until(lambda: mjpeg.sent >= sent)
+        assert blue(await camera.read()) >= sent - 4
+
+
+async def test_stream_is_lost_and_found_again_when_its_server_restarts(mjpeg: MjpegServer) -> None:
+    seen = Seen()
+    with closing(Capture(Stream(mjpeg.url), on_status=seen, backoff=soon())) as camera:
+        await camera.read()
+        await asyncio.to_thread(mjpeg.stop)
+        reading = asyncio.create_task(camera.read())
+        await seen.until("online", "lost")
+        mjpeg.start()
+        assert await reading is not None
+        assert seen.statuses[-1] == ONLINE
+
+
+async def test_stream_is_found_later_when_its_server_is_off_at_the_start(
+    mjpeg: MjpegServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mjpeg.stop()
+    seen = Seen()
+    with closing(Capture(Stream(mjpeg.url), on_status=seen, backoff=soon())) as camera:
+        reason = str((await seen.until("lost")).reason)
+        where = redact(mjpeg.url)
+        assert reason == (f"{where} does not answer (Connection refused): check its power, network and port.")
+        mjpeg.start()
+        assert await camera.read() is not None
+        await seen.until("lost", "online")
+    assert "secret" not in "".join(capfd.readouterr())
+
+
+async def test_stream_is_frozen_until_it_flows_again_when_it_stalls(mjpeg: MjpegServer) -> None:
+    seen = Seen()
+    with closing(Capture(Stream(mjpeg.url), on_status=seen, stall_s=0.5)) as camera:
+        await camera.read()
+        mjpeg.flowing.clear()
+        frozen = await seen.until("online", "frozen")
+        assert "is open but gives no frames" in str(frozen.reason)
+        mjpeg.flowing.set()
+        await seen.until("online", "frozen", "online")
+        assert await camera.read() is not None
+
+
+async def test_stream_is_lost_and_opened_again_when_it_stays_silent(mjpeg: MjpegServer) -> None:
+    seen = Seen()
+    with closing(Capture(Stream(mjpeg.url, timeout_s=0.5), on_status=seen, backoff=soon())) as camera:
+        await camera.read()
+        mjpeg.flowing.clear()
+        lost = await seen.until("online", "lost")
+        assert "stopped sending frames" in str(lost.reason)
+        mjpeg.flowing.set()
+        assert await camera.read() is not None
+        assert seen.statuses[-1] == ONLINE
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("rtsp://", "rtsp:// is not a URL: write it as"),
+        ("http://[half", "http://[half is not a URL"),
+        ("rtsp://u:p@camera.invalid/x", "rtsp://***@camera.invalid/x is not found: correct the host name"),
+    ],
+)
+async def test_stream_says_what_to_do_when_it_cannot_be_opened(url: str, sentence: str) -> None:
+    seen = Seen()
+    with closing(Capture(Stream(url), on_status=seen)):
+        assert str((await seen.until("lost")).reason).startswith(sentence)
+
+
+async def test_stream_names_its_path_as_the_fault_when_its_server_answers(mjpeg: MjpegServer) -> None:
+    seen = Seen()
+    with closing(Capture(Stream(f"{mjpeg.url}/typo"), on_status=seen)):
+        lost = await seen.until("lost")
+        assert "answers but gives no video: check the path, user name and password" in str(lost.reason)
+
+
+def test_process_ends_cleanly_while_opencv_holds_the_thread(mjpeg: MjpegServer) -> None:
+    mjpeg.period_s = 0.02
+    command = [sys.executable, "-c", LAST_STEPS_OF_A_PROCESS, mjpeg.url]
+    ended = subprocess.run(command, cwd=REPOSITORY, timeout=PATIENCE_S, check=False)
+    assert ended.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://10.0.0.9:554/live", "rtsp://10.0.0.9:554/live"),
+        ("rtsp://admin:secret@cam/live", "rtsp://***@cam/live"),
+        ("rtsp://admin:s/e?c@ret@cam/live", "rtsp://***@cam/live"),
+        ("http://cam/video?user=admin&pwd=secret", "http://cam/video?***"),
+    ],
+)
+def test_redact_hides_user_password_and_query(url: str, shown: str) -> None:
+    assert redact(url) == shown
+
+
+async def test_rtsp_stream_is_read_and_lost_when_its_server_dies() -> None:
+    seen = Seen()
+    with rtsp_server() as (url, server), closing(Capture(Stream(url), on_status=seen)) as camera:
+        frame = await camera.read()
+        assert frame is not None
+        b, g, r = frame.image.pixels.mean(axis=(0, 1))
+        assert r > 200
+        assert max(b, g) < 60
+        server.kill()
+        lost = await seen.until("online", "lost")
+        # Which one depends on how soon the kernel lets go of the killed server's port.
+        assert re.search("does not answer|stopped sending frames", str(lost.reason))
+        assert "secret" not in str(lost.reason)
