@@ -52,7 +52,7 @@ def run(config: ConfigFile = None) -> None:
     # Before anything imports it: its warning at each try to open a camera that is away helps nobody.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     from agent import logs
-    from agent.config.sections import load_config
+    from agent.config.load import load_config
 
     settings = load_config(config)
     logs.set_up(form=settings.logging.format, level=settings.logging.level, device=settings.device.id)
@@ -68,7 +68,8 @@ def check_config(
     as_json: Json = False,
 ) -> None:
     """Check a configuration file without starting anything."""
-    from agent.config.sections import Config, load_config, model_settings
+    from agent.config.load import load_config, model_settings
+    from agent.config.sections import Config
     from agent.doctor.examination import stand_in_for_the_unit
     from agent.wiring.broker import broker_endpoint
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.config.sections import load_config
+from agent.config.load import load_config
 from agent.errors import ConfigError
 from agent.wiring.broker import broker_endpoint
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agent.config.sections import Config, Engine, load_config, model_settings
+from agent.config.load import load_config, model_settings
+from agent.config.sections import Config, EngineSection
 from agent.errors import ConfigError
 from agent.model_file.settings import ModelSettings
 
@@ -259,8 +260,8 @@ def test_a_missing_label_file_is_named(write: Path) -> None:
 def test_auto_takes_two_workers_and_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, sizes in ((1, (1, 1)), (2, (2, 1)), (4, (2, 2))):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)))
-        assert Engine().sizes() == sizes
-    assert Engine(workers=3, threads=2).sizes() == (3, 2)
+        assert EngineSection().sizes() == sizes
+    assert EngineSection(workers=3, threads=2).sizes() == (3, 2)
 
 
 def test_bare_off_of_yaml_is_the_word(write: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from agent.cameras.pipeline import DataPlane
-    from agent.config.sections import Camera as CameraConfig
+    from agent.config.sections import CameraSection
     from agent.listeners import Listener
     from agent.sources.source import Source
 
@@ -31,7 +31,7 @@ class Cameras:
 
     def __init__(
         self,
-        configured: Mapping[str, CameraConfig],
+        configured: Mapping[str, CameraSection],
         *,
         data_plane: DataPlane,
         listener: Listener,

@@ -91,7 +91,7 @@ def _agent(config: Path | None, url: str | None) -> RemoteAgent:
 
 
 def _configured_url(config: Path | None) -> str:
-    from agent.config.sections import load_config
+    from agent.config.load import load_config
 
     http = load_config(config).http
     if http.port == 0:

@@ -1,4 +1,4 @@
-"""Configuration: one YAML file, checked in full before anything starts; environment variables beat it."""
+"""Sections: every key of the configuration, its type and its default; environment variables beat the file."""
 
 from __future__ import annotations
 
@@ -14,22 +14,18 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from agent.config.faults import line_of, parse, sentence, unknown_key_sentence, variable_sentence
-from agent.errors import ConfigError, ModelError
 from agent.image import MAX_PIXELS
-from agent.model_file.settings import ModelSettings, checked_numbers, parse_labels
-from agent.sources.source import is_file_source
+from agent.model_file.settings import checked_numbers
 
 if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
 
-_PREFIX = "EDGE_AGENT_"
+ENV_PREFIX = "EDGE_AGENT_"
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (to listen there; to ask, it is no address)
 
 
@@ -96,7 +92,7 @@ def _channels(key: str) -> AfterValidator:
 Name = Annotated[str, AfterValidator(_topic_level)]
 Mean = Annotated[float | list[float], _channels("mean")]
 Std = Annotated[float | list[float], _channels("std")]
-Source = Annotated[
+CameraSource = Annotated[
     str, BeforeValidator(_number_as_text), AfterValidator(_source), WithJsonSchema({"type": ["string", "integer"]})
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -124,7 +120,7 @@ def _default_state_folder() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state", "edge-agent")
 
 
-class Device(_Section):
+class DeviceSection(_Section):
     id: Name = Field(default_factory=lambda: re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "device")
     state_folder: Path = Field(default_factory=_default_state_folder)
 
@@ -140,7 +136,7 @@ class ModelOverrides(_Section):
     score: Literal["probability", "logits"] | None = None
 
 
-class Models(_Section):
+class ModelsSection(_Section):
     folder: Path = Path("/var/lib/edge-agent/models")
     keep_versions: int = Field(default=3, ge=2)
     retire_after_s: float = Field(default=10, ge=0)
@@ -152,7 +148,7 @@ class Models(_Section):
     settings: dict[str, ModelOverrides] = {}
 
 
-class Engine(_Section):
+class EngineSection(_Section):
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
     max_waiting: int = Field(default=16, ge=0)
@@ -168,8 +164,8 @@ class Engine(_Section):
         return workers, self.threads if self.threads != "auto" else max(1, cores // workers)
 
 
-class Camera(_Section):
-    source: Source
+class CameraSection(_Section):
+    source: CameraSource
     model: str | None = None
     max_fps: float = Field(default=5, gt=0)
     region: Annotated[tuple[float, float, float, float], AfterValidator(_region)] = (0.0, 0.0, 1.0, 1.0)
@@ -182,12 +178,12 @@ class Camera(_Section):
     enabled: bool = True
 
 
-class Outbox(_Section):
+class OutboxSection(_Section):
     max_bytes: int = Field(default=64 << 20, ge=1 << 20)
     max_age_s: float = Field(default=7 * 24 * 3600, gt=0)
 
 
-class Mqtt(_Section):
+class MqttSection(_Section):
     enabled: bool = True
     host: Annotated[str, AfterValidator(_host)] = "localhost"
     port: Port = 1883
@@ -203,13 +199,13 @@ class Mqtt(_Section):
     protocol: Literal[5, 311] = 5
     results: Annotated[Literal["all", "changes", "off"], BeforeValidator(_off_as_text)] = "all"
     durability: Literal["spill", "group", "none"] = "spill"
-    outbox: Outbox = Outbox()
+    outbox: OutboxSection = OutboxSection()
     discovery: bool = True
     shared_classify: Annotated[str, AfterValidator(_shared_subscription)] | None = None
     embedded_broker: bool = False
 
 
-class Http(_Section):
+class HttpSection(_Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8501
     max_upload_bytes: int = Field(default=8 << 20, ge=1)
@@ -221,7 +217,7 @@ class Http(_Section):
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
-class Logging(_Section):
+class LoggingSection(_Section):
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -230,16 +226,16 @@ class Config(BaseSettings):
     """Every section has working defaults; docs are the comments of configs/agent.yaml."""
 
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix=_PREFIX, env_nested_delimiter="__", env_ignore_empty=True
+        extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_ignore_empty=True
     )
 
-    device: Device = Field(default_factory=Device)
-    models: Models = Models()
-    engine: Engine = Engine()
-    cameras: dict[Name, Camera] = {}
-    mqtt: Mqtt = Mqtt()
-    http: Http = Http()
-    logging: Logging = Logging()
+    device: DeviceSection = Field(default_factory=DeviceSection)
+    models: ModelsSection = ModelsSection()
+    engine: EngineSection = EngineSection()
+    cameras: dict[Name, CameraSection] = {}
+    mqtt: MqttSection = MqttSection()
+    http: HttpSection = HttpSection()
+    logging: LoggingSection = LoggingSection()
 
     @model_validator(mode="before")
     @classmethod
@@ -277,84 +273,3 @@ class Config(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (pydantic-settings passes it)
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return env_settings, init_settings
-
-
-def load_config(path: Path | None) -> Config:
-    """Reads `path`, or only the environment and the defaults where it is None; ConfigError in one sentence.
-
-    Relative paths in the file are relative to its folder.
-    """
-    where = str(path) if path else "the environment"
-    document, node = parse("" if path is None else _read(path), where)
-    # Not left to pydantic: BaseSettings takes keys such as `_env_file` for arguments of its own.
-    for key in document.keys() - Config.model_fields.keys():
-        place = f"{where}, line {line_of([key], node)}"
-        raise ConfigError(unknown_key_sentence([key], place, list(Config.model_fields)))
-    try:
-        config = Config(**document)
-    except ValidationError as error:
-        raise ConfigError(sentence(error, root=Config, where=where, node=node, prefix=_PREFIX)) from None
-    except SettingsError as error:
-        raise ConfigError(variable_sentence(error, _PREFIX)) from None
-    return _anchored(config, (path.parent if path else Path()).absolute())
-
-
-def model_settings(config: Config) -> dict[str, ModelSettings]:
-    """The `models.settings` of each model; reads the label files that they name; raises ConfigError."""
-    return {name: _overrides(name, said) for name, said in config.models.settings.items()}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"There is no configuration file {path}. Give the right one with --config.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"The configuration file {path} cannot be read: {reason}.") from None
-
-
-def _anchored(config: Config, base: Path) -> Config:
-    def anchor(key: str, path: Path) -> Path:
-        try:
-            return Path(os.path.normpath(base / path.expanduser()))
-        except RuntimeError:
-            raise ConfigError(f"{key}: no home folder is known for {path}; write the path in full.") from None
-
-    settings = {
-        name: said.model_copy(update={"labels": anchor(f"models.settings.{name}.labels", said.labels)})
-        if isinstance(said.labels, Path)
-        else said
-        for name, said in config.models.settings.items()
-    }
-    folder = anchor("models.folder", config.models.folder)
-    keys = config.models.trusted_keys and anchor("models.trusted_keys", config.models.trusted_keys)
-    models = config.models.model_copy(update={"folder": folder, "settings": settings, "trusted_keys": keys})
-    state_folder = anchor("device.state_folder", config.device.state_folder)
-    device = config.device.model_copy(update={"state_folder": state_folder})
-    files = {key: getattr(config.mqtt, key) for key in ("password_file", "ca_file", "cert_file", "key_file")}
-    mqtt = config.mqtt.model_copy(update={key: path and anchor(f"mqtt.{key}", path) for key, path in files.items()})
-    cameras = {
-        name: camera.model_copy(update={"source": str(anchor(f"cameras.{name}.source", Path(camera.source)))})
-        if is_file_source(camera.source)
-        else camera
-        for name, camera in config.cameras.items()
-    }
-    return config.model_copy(update={"device": device, "models": models, "mqtt": mqtt, "cameras": cameras})
-
-
-def _overrides(name: str, said: ModelOverrides) -> ModelSettings:
-    labels = said.labels
-    names: tuple[str, ...] | None = None
-    if isinstance(labels, Path):
-        try:
-            names = parse_labels(labels.read_bytes(), where=str(labels))
-        except (OSError, ModelError) as error:
-            raise ConfigError(f"models.settings.{name}.labels: {error}") from None
-    elif labels is not None:
-        names = tuple(labels)
-    return ModelSettings(names, _numbers(said.mean), _numbers(said.std), said.color, said.resize, said.score)
-
-
-def _numbers(value: float | list[float] | None) -> tuple[float, ...] | None:
-    return None if value is None else tuple(value) if isinstance(value, list) else (value,)

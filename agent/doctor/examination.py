@@ -65,7 +65,7 @@ def examine(path: Path | None) -> Iterator[Finding]:
 
 def _examine_service(path: Path | None) -> Iterator[Finding]:
     # What they need may be what does not load.
-    from agent.config.sections import load_config  # noqa: PLC0415
+    from agent.config.load import load_config  # noqa: PLC0415
     from agent.doctor.broker import check_broker  # noqa: PLC0415
     from agent.doctor.camera import check_camera  # noqa: PLC0415
     from agent.doctor.delegate import check_delegate  # noqa: PLC0415

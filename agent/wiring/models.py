@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from agent.config.sections import model_settings
+from agent.config.load import model_settings
 from agent.errors import StartError
 from agent.models.admission import Admission
 from agent.models.folder import ModelFolder
