@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
 from agent.config.faults import line_of, parse, sentence, unknown_key_sentence, variable_sentence
-from agent.config.sections import ENV_PREFIX, Config, ModelOverrides
+from agent.config.sections import ENV_PREFIX, Config, FileSource, ModelOverrides
 from agent.errors import ConfigError, ModelError
 from agent.model_file.settings import ModelSettings, parse_labels
-from agent.sources.source import is_file_source
 
 
 def load_config(path: Path | None) -> Config:
@@ -32,7 +32,8 @@ def load_config(path: Path | None) -> Config:
         raise ConfigError(sentence(error, root=Config, where=where, node=node, prefix=ENV_PREFIX)) from None
     except SettingsError as error:
         raise ConfigError(variable_sentence(error, ENV_PREFIX)) from None
-    return _anchored(config, (path.parent if path else Path()).absolute())
+    anchored: Config = _anchored(config, (path.parent if path else Path()).absolute())
+    return anchored
 
 
 def model_settings(config: Config) -> dict[str, ModelSettings]:
@@ -50,33 +51,19 @@ def _read(path: Path) -> str:
         raise ConfigError(f"The configuration file {path} cannot be read: {reason}.") from None
 
 
-def _anchored(config: Config, base: Path) -> Config:
-    def anchor(key: str, path: Path) -> Path:
+def _anchored(value: Any, folder: Path, key: str = "") -> Any:
+    """The same, with every path in it relative to `folder`; `key` leads to `value` and is named in an error."""
+    if isinstance(value, BaseModel):
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        return value.model_copy(update=_anchored(fields, folder, key))
+    if isinstance(value, dict):
+        return {name: _anchored(entry, folder, f"{key}.{name}" if key else name) for name, entry in value.items()}
+    if isinstance(value, Path | FileSource):
         try:
-            return Path(os.path.normpath(base / path.expanduser()))
+            return type(value)(os.path.normpath(folder / Path(value).expanduser()))
         except RuntimeError:
-            raise ConfigError(f"{key}: no home folder is known for {path}; write the path in full.") from None
-
-    settings = {
-        name: said.model_copy(update={"labels": anchor(f"models.settings.{name}.labels", said.labels)})
-        if isinstance(said.labels, Path)
-        else said
-        for name, said in config.models.settings.items()
-    }
-    folder = anchor("models.folder", config.models.folder)
-    keys = config.models.trusted_keys and anchor("models.trusted_keys", config.models.trusted_keys)
-    models = config.models.model_copy(update={"folder": folder, "settings": settings, "trusted_keys": keys})
-    state_folder = anchor("device.state_folder", config.device.state_folder)
-    device = config.device.model_copy(update={"state_folder": state_folder})
-    files = {key: getattr(config.mqtt, key) for key in ("password_file", "ca_file", "cert_file", "key_file")}
-    mqtt = config.mqtt.model_copy(update={key: path and anchor(f"mqtt.{key}", path) for key, path in files.items()})
-    cameras = {
-        name: camera.model_copy(update={"source": str(anchor(f"cameras.{name}.source", Path(camera.source)))})
-        if is_file_source(camera.source)
-        else camera
-        for name, camera in config.cameras.items()
-    }
-    return config.model_copy(update={"device": device, "models": models, "mqtt": mqtt, "cameras": cameras})
+            raise ConfigError(f"{key}: no home folder is known for {value}; write the path in full.") from None
+    return value
 
 
 def _overrides(name: str, said: ModelOverrides) -> ModelSettings:

@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent.image import MAX_PIXELS
 from agent.model_file.settings import checked_numbers
+from agent.sources.source import is_file_source
 
 if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
@@ -75,10 +76,16 @@ def _off_as_text(said: Any) -> Any:
     return "off" if said is False else said
 
 
+class FileSource(str):
+    """The source of a camera that is a file or a folder; like every Path, relative to the configuration's folder."""
+
+    __slots__ = ()
+
+
 def _source(source: str) -> str:
     if not source.strip():
         raise ValueError("must be a camera's number, a device, a URL, a file or a folder")
-    return source
+    return FileSource(source) if is_file_source(source) else source
 
 
 def _channels(key: str) -> AfterValidator:
