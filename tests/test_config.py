@@ -27,7 +27,7 @@ def refusal(path: Path, text: str) -> str:
     return sentence
 
 
-def test_the_commented_example_holds_exactly_the_defaults() -> None:
+def test_commented_example_holds_exactly_the_defaults() -> None:
     example = load_config(REPOSITORY / "configs/agent.yaml").model_dump(exclude={"device"})
     assert example == Config().model_dump(exclude={"device"})
     named = yaml.safe_load((REPOSITORY / "configs/agent.yaml").read_text())
@@ -36,13 +36,13 @@ def test_the_commented_example_holds_exactly_the_defaults() -> None:
     }
 
 
-def test_the_demo_configuration_is_right() -> None:
+def test_demo_configuration_is_valid() -> None:
     config = load_config(REPOSITORY / "configs/demo.yaml")
     assert config.cameras["digits"].source == str(REPOSITORY / "demo/digits.mp4")
     assert config.models.folder == REPOSITORY / ".demo/models"
 
 
-def test_an_unknown_key_names_file_line_and_nearest_key(write: Path) -> None:
+def test_unknown_key_is_refused_with_file_line_and_nearest_key(write: Path) -> None:
     assert refusal(write, "http:\n  port: 1\n  prot: 2\n") == (
         f"{write}, line 3: unknown key http.prot; did you mean port?"
     )
@@ -54,7 +54,7 @@ def test_an_unknown_key_names_file_line_and_nearest_key(write: Path) -> None:
     )
 
 
-def test_an_unknown_key_like_no_other_lists_what_may_stand_there(write: Path) -> None:
+def test_unknown_section_or_key_is_refused_with_the_known_ones(write: Path) -> None:
     assert "known here: format, level" in refusal(write, "logging:\n  zzz: 1\n")
     assert "line 1: unknown key modles; did you mean models?" in refusal(write, "modles: {}\n")
 
@@ -99,7 +99,7 @@ def test_an_unknown_key_like_no_other_lists_what_may_stand_there(write: Path) ->
         ("a: [", "is not valid YAML"),
     ],
 )
-def test_a_wrong_value_is_one_sentence_that_names_it(write: Path, text: str, said: str) -> None:
+def test_wrong_value_is_refused_in_one_sentence_that_names_it(write: Path, text: str, said: str) -> None:
     sentence = refusal(write, text)
     assert said in sentence
     assert str(write) in sentence
@@ -113,7 +113,7 @@ def test_a_wrong_value_is_one_sentence_that_names_it(write: Path, text: str, sai
         ("http: 3", "http must be a section with keys such as `host:`, not 3."),
     ],
 )
-def test_a_value_in_the_place_of_a_section_tells_that_keys_belong_there(write: Path, text: str, said: str) -> None:
+def test_value_in_place_of_a_section_is_refused_with_an_example_key(write: Path, text: str, said: str) -> None:
     assert refusal(write, text).startswith(f"{write}, line 1: {said}")
 
 
@@ -127,7 +127,7 @@ def test_a_value_in_the_place_of_a_section_tells_that_keys_belong_there(write: P
         ("http: \x00", "special characters are not allowed"),
     ],
 )
-def test_what_is_not_yaml_names_its_place_and_a_remedy(write: Path, text: str, said: str) -> None:
+def test_invalid_yaml_is_refused_with_its_place_and_a_remedy(write: Path, text: str, said: str) -> None:
     sentence = refusal(write, text)
     assert sentence.startswith(str(write))
     assert said in sentence
@@ -135,31 +135,31 @@ def test_what_is_not_yaml_names_its_place_and_a_remedy(write: Path, text: str, s
     assert any(remedy in sentence for remedy in ("; check ", "; remove ", "; save "))
 
 
-def test_a_key_that_is_no_text_is_refused_at_any_depth(write: Path) -> None:
+def test_key_that_is_not_a_string_is_refused_at_any_depth(write: Path) -> None:
     assert refusal(write, "1: 2\n") == f"{write}, line 1: the key 1 is no text; put it into quotes."
     assert "line 2: the key on is no text" in refusal(write, "cameras:\n  on: {source: 0}\n")
     assert "line 1: the key in brackets is no text" in refusal(write, "[a, b]: 2\n")
 
 
-def test_a_key_that_stands_twice_is_refused_with_its_line(write: Path) -> None:
+def test_duplicate_key_is_refused_with_both_lines(write: Path) -> None:
     assert refusal(write, "http: {port: 1}\nmqtt: {}\nhttp: {host: a}\n") == (
         f"{write}, line 3: the key http stands in line 1 too; join the two."
     )
     assert "line 2: the key port stands" in refusal(write, "http: {port: 1,\n  port: 2}\n")
 
 
-def test_a_camera_may_take_the_keys_of_another_and_change_some(write: Path) -> None:
+def test_camera_may_merge_the_keys_of_another_and_change_some(write: Path) -> None:
     write.write_text("cameras:\n  a: &a {source: 0, max_fps: 1}\n  b: {<<: *a, source: 1}\n")
     cameras = load_config(write).cameras
     assert (cameras["b"].source, cameras["b"].max_fps) == ("1", 1)
 
 
-def test_an_argument_of_pydantic_is_an_unknown_key(write: Path) -> None:
+def test_argument_of_pydantic_is_an_unknown_key(write: Path) -> None:
     for key in ("_env_file", "_env_prefix", "_cli_parse_args"):
         assert f"line 1: unknown key {key}; known here: device" in refusal(write, f"{key}: a\n")
 
 
-def test_a_key_far_from_all_gets_no_suggestion(write: Path) -> None:
+def test_unknown_key_gets_no_suggestion_when_none_is_near(write: Path) -> None:
     assert "unknown key foo; known here:" in refusal(write, "foo: 1\n")
     assert "unknown key cameras.a.foo; known here:" in refusal(write, "cameras: {a: {source: 0, foo: 1}}\n")
 
@@ -173,17 +173,17 @@ def test_a_key_far_from_all_gets_no_suggestion(write: Path) -> None:
         ("cameras: {a: {source: ~nosuchuser/x}}", "cameras.a.source"),
     ],
 )
-def test_the_home_of_nobody_is_refused_with_its_key(write: Path, text: str, key: str) -> None:
+def test_path_in_an_unknown_home_is_refused_with_its_key(write: Path, text: str, key: str) -> None:
     assert refusal(write, text) == f"{key}: no home folder is known for ~nosuchuser/x; write the path in full."
 
 
-def test_a_camera_is_a_number_without_quotes_too(write: Path) -> None:
+def test_camera_source_may_be_a_number_without_quotes(write: Path) -> None:
     write.write_text("cameras: {a: {source: 0}}\n")
     assert load_config(write).cameras["a"].source == "0"
     assert "cameras.a.source must be text" in refusal(write, "cameras: {a: {source: -1}}\n")
 
 
-def test_null_and_an_empty_section_mean_the_default(write: Path) -> None:
+def test_null_and_empty_sections_mean_the_default(write: Path) -> None:
     write.write_text("device: {id: null}\ncameras:\nmqtt:\nhttp: {port: }\nmodels:\n  settings:\n    a:\n")
     config = load_config(write)
     assert config.device.id == Config().device.id
@@ -192,14 +192,14 @@ def test_null_and_an_empty_section_mean_the_default(write: Path) -> None:
     assert "unknown key http.prot" in refusal(write, "http: {prot: }\n")
 
 
-def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+def test_load_config_names_the_file_when_it_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="There is no configuration file"):
         load_config(tmp_path / "absent.yaml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load_config(tmp_path)
 
 
-def test_the_environment_beats_the_file(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_beats_the_file(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write.write_text("http: {port: 1000, host: '::1'}\n")
     monkeypatch.setenv("EDGE_AGENT_HTTP__PORT", "2000")
     monkeypatch.setenv("EDGE_AGENT_CAMERAS__FRONT__SOURCE", "0")
@@ -207,7 +207,7 @@ def test_the_environment_beats_the_file(write: Path, monkeypatch: pytest.MonkeyP
     assert (config.http.port, config.http.host, config.cameras["front"].source) == (2000, "::1", "0")
 
 
-def test_a_wrong_variable_is_named(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_variable_is_refused_by_name(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_AGENT_HTTP__PORT", "high")
     assert refusal(write, "http: {port: 1}") == (
         "The variable EDGE_AGENT_HTTP__PORT: http.port must be a whole number, not 'high'."
@@ -218,14 +218,14 @@ def test_a_wrong_variable_is_named(write: Path, monkeypatch: pytest.MonkeyPatch)
     ("variable", "value"),
     [("EDGE_AGENT_CAMERAS", "notjson"), ("EDGE_AGENT_HTTP", "abc"), ("EDGE_AGENT_MODELS__SETTINGS", "abc")],
 )
-def test_a_variable_for_several_keys_must_be_json(
+def test_variable_for_several_keys_must_be_json(
     write: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
     assert refusal(write, "").startswith(f"The variable {variable} must be JSON, such as ")
 
 
-def test_relative_paths_are_relative_to_the_file(write: Path) -> None:
+def test_paths_are_relative_to_the_file(write: Path) -> None:
     write.write_text(
         "models: {folder: m, settings: {a: {labels: a.txt}}}\n"
         "mqtt: {password_file: secret, tls: true, ca_file: ca.pem, cert_file: c.pem, key_file: k.pem}\n"
@@ -251,20 +251,20 @@ def test_model_settings_read_their_label_files(write: Path) -> None:
     }
 
 
-def test_a_missing_label_file_is_named(write: Path) -> None:
+def test_missing_label_file_is_refused_with_its_key(write: Path) -> None:
     write.write_text("models: {settings: {a: {labels: a.txt}}}\n")
     with pytest.raises(ConfigError, match=r"models\.settings\.a\.labels"):
         model_settings(load_config(write))
 
 
-def test_auto_takes_two_workers_and_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_two_workers_and_shares_the_cores() -> None:
     for cores, sizes in ((1, (1, 1)), (2, (2, 1)), (4, (2, 2))):
-        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)))
-        assert EngineSection().sizes() == sizes
+        assert EngineSection().sizes(cores=cores) == sizes
     assert EngineSection(workers=3, threads=2).sizes() == (3, 2)
+    assert EngineSection().sizes()[0] in (1, 2)
 
 
-def test_bare_off_of_yaml_is_the_word(write: Path) -> None:
+def test_bare_off_is_read_as_the_word(write: Path) -> None:
     write.write_text("models: {signatures: off}\nmqtt: {results: off}\n")
     assert load_config(write).models.signatures == "off"
     assert load_config(write).mqtt.results == "off"

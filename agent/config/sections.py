@@ -160,15 +160,19 @@ class EngineSection(_Section):
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
     max_waiting: int = Field(default=16, ge=0)
 
-    def sizes(self) -> tuple[int, int]:
-        """Worker threads, and threads of each one's interpreter, for the cores that this process may use.
+    def sizes(self, *, cores: int | None = None) -> tuple[int, int]:
+        """Worker threads and threads of each worker's interpreter, for `cores` or those that this process may use.
 
         Two workers with half of the cores each: two 1-thread interpreters do 879 inferences a second on two
         cores where one 2-thread interpreter does 628, and each further worker costs an interpreter's memory.
         """
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = cores or _usable_cores()
         workers = self.workers if self.workers != "auto" else min(2, cores)
         return workers, self.threads if self.threads != "auto" else max(1, cores // workers)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class CameraSection(_Section):
