@@ -1,0 +1,35 @@
+"""The command `edge-agent check-config`: whether a configuration file is valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.commands.options import Json
+from agent.commands.terminal import print_json
+
+
+def check_config(
+    config: Annotated[Path, typer.Argument(help="YAML file.")],
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema for editors instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check a configuration file without starting anything."""
+    from agent.config.load import load_config, model_settings
+    from agent.config.sections import Config
+    from agent.doctor.examination import stand_in_for_the_unit
+    from agent.wiring.broker import broker_endpoint
+
+    if schema:
+        print_json(Config.model_json_schema())
+        return
+    stand_in_for_the_unit(config)
+    settings = load_config(config)
+    model_settings(settings)
+    broker_endpoint(settings).check()
+    if as_json:
+        print_json(settings.model_dump(mode="json"))
+    else:
+        print(f"{config} is right: {len(settings.cameras)} camera(s), models in {settings.models.folder}.")

@@ -1,0 +1,124 @@
+"""The commands `edge-agent classify` and `bench`: a model file on images, as the service would, and how fast."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.commands.options import Json, ModelPath, read_file
+from agent.commands.terminal import print_json, print_table
+from agent.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.runtimes.classifier import Classifier
+
+Numbers = Annotated[str | None, typer.Option(help="One number, or three separated by commas (one per channel).")]
+Labels = Annotated[Path | None, typer.Option(help="Label file, one per line, instead of the model's own.")]
+
+
+def classify(
+    model: ModelPath,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG, PNG, WebP or BMP files.")],
+    max_results: Annotated[int, typer.Option(min=1, help="How many categories at most.")] = 5,
+    score_threshold: Annotated[float, typer.Option(min=0, max=1, help="The least score of a category.")] = 0.0,
+    mean: Numbers = None,
+    std: Numbers = None,
+    labels: Labels = None,
+    as_json: Json = False,
+) -> None:
+    """Classify image files with a model file, as the service would."""
+    from agent.image import decode
+
+    classifier = _open(model, mean, std, labels)
+    failed = False
+    answers: list[dict[str, Any]] = []
+    for path in images:
+        try:
+            image = decode(read_file(path), smallest_side=classifier.longest_side)
+        except AgentError as error:
+            failed = True
+            answers.append({"image": str(path), "error": str(error)})
+            continue
+        scores, _ = classifier.scores(image)
+        categories = scores.best(max_results, threshold=score_threshold)
+        answers.append({"image": str(path), "categories": [category.to_json() for category in categories]})
+    if as_json:
+        print_json(answers)
+    else:
+        print_table(("image", "label", "score"), _answer_rows(answers))
+    if failed:
+        raise typer.Exit(1)
+
+
+def bench(
+    model: ModelPath,
+    image: Annotated[Path, typer.Argument(help="JPEG, PNG, WebP or BMP file.")],
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="How often.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Measure decode, preprocess and invoke of one image, in milliseconds."""
+    from agent.image import decode
+    from agent.runtimes.interpreter import runtime
+
+    classifier = _open(model, None, None, None, threads)
+    content = read_file(image)
+    classifier.warm_up()
+    stages: dict[str, list[float]] = {"decode": [], "preprocess": [], "invoke": [], "total": []}
+    for _ in range(rounds):
+        started = time.perf_counter()
+        decoded = decode(content, smallest_side=classifier.longest_side)
+        decode_ms = (time.perf_counter() - started) * 1e3
+        scores, spent = classifier.scores(decoded)
+        scores.best(5)
+        total_ms = (time.perf_counter() - started) * 1e3
+        for stage, value in zip(stages, (decode_ms, spent.preprocess, spent.invoke, total_ms), strict=True):
+            stages[stage].append(value)
+    medians = {stage: round(statistics.median(values), 3) for stage, values in stages.items()}
+    if as_json:
+        print_json({"runtime": runtime(), "threads": threads, "rounds": rounds, "median_ms": medians})
+    else:
+        print_table(("stage", "median ms"), ((stage, str(value)) for stage, value in medians.items()))
+
+
+def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, threads: int = 1) -> Classifier:
+    from agent.model_file.metadata import read_model_file
+    from agent.model_file.settings import ModelSettings, final_settings, parse_labels
+    from agent.runtimes.runtime import open_classifiers
+
+    file = read_model_file(read_file(path))
+    given = ModelSettings(
+        labels=parse_labels(read_file(labels), where=str(labels)) if labels else None,
+        mean=_numbers("--mean", mean),
+        std=_numbers("--std", std),
+    )
+    settings = final_settings(path, own=file.settings, given=given)
+    (classifier,) = open_classifiers(file, settings, workers=1, threads=threads)
+    return classifier
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    from agent.model_file.settings import checked_numbers
+
+    if text is None:
+        return None
+    try:
+        return checked_numbers(option.strip("-"), [float(number) for number in text.split(",")])
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not one number or three with commas, and std cannot be 0.", param_hint=option
+        ) from None
+
+
+def _answer_rows(answers: list[dict[str, Any]]) -> Iterable[tuple[str, ...]]:
+    for answer in answers:
+        if "error" in answer:
+            yield answer["image"], answer["error"], ""
+        for category in answer.get("categories", ()):
+            yield answer["image"], category["label"], f"{category['score']:.3f}"

@@ -1,0 +1,31 @@
+"""The command `edge-agent doctor`: what is wrong with this device, and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from agent.commands.options import ConfigFile, Json
+from agent.commands.terminal import print_finding, print_json
+
+if TYPE_CHECKING:
+    from agent.doctor.finding import Finding
+
+
+def doctor(config: ConfigFile = None, as_json: Json = False) -> None:
+    """Examine this device from the runtime to the broker; each finding is ok, a warning or a fault with its remedy.
+
+    Without --config the installed configuration counts, where there is one. Exits with 1 where there is a fault.
+    """
+    from agent.doctor.examination import examine, stand_in_for_the_unit
+
+    findings: list[Finding] = []
+    for finding in examine(stand_in_for_the_unit(config)):
+        findings.append(finding)
+        if not as_json:  # each as it comes: one may wait for a broker
+            print_finding(finding.level, finding.about, finding.fact, finding.remedy)
+    if as_json:
+        print_json([finding.to_json() for finding in findings])
+    if any(finding.level == "fault" for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,83 @@
+"""The command `edge-agent inspect`: what a model file says, and whether it can serve here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from agent.commands.options import Json, ModelPath, read_file
+from agent.commands.terminal import print_json, print_table
+
+if TYPE_CHECKING:
+    from agent.model_file.metadata import ModelFile
+    from agent.model_file.settings import ModelSettings
+
+
+def inspect(model: ModelPath, as_json: Json = False) -> None:
+    """Show what a model file says of itself, and whether and why not it can serve here, by the agent's own trial."""
+    from agent.errors import ModelError
+    from agent.model_file.metadata import read_model_file
+    from agent.model_file.settings import read_sidecars
+    from agent.models.trial import Trial
+
+    file, sidecar = read_model_file(read_file(model)), read_sidecars(model)
+    trial, reason = None, None
+    try:
+        trial = asdict(Trial(threads=1).run(model, sidecar))
+    except ModelError as error:
+        reason = str(error)
+    document = {
+        **_describe(file, file.settings.overridden_by(sidecar)),
+        "serves_here": reason is None,
+        "trial": trial,
+        "reason": reason,
+    }
+    if as_json:
+        print_json(document)
+    else:
+        print_table(("", ""), ((key, _in_words(value)) for key, value in document.items()))
+    if reason:
+        raise typer.Exit(1)
+
+
+def _describe(file: ModelFile, settings: ModelSettings) -> dict[str, Any]:
+    from agent.runtimes.interpreter import operator_name, runtime
+
+    def tensors(these: Any) -> list[dict[str, Any]]:
+        return [
+            {"name": t.name, "shape": t.shape, "dtype": t.dtype, "scale": t.scale, "zero_point": t.zero_point}
+            for t in these
+        ]
+
+    return {
+        "name": file.name,
+        "version": file.version,
+        "description": file.description,
+        "author": file.author,
+        "license": file.license,
+        "bytes": len(file.content),
+        "inputs": tensors(file.inputs),
+        "outputs": tensors(file.outputs),
+        "labels": list(settings.labels or ()),
+        "mean": settings.mean,
+        "std": settings.std,
+        "color": settings.color,
+        "resize": settings.resize or "stretch",
+        "score": settings.score,
+        "operators": [f"{operator_name(op)} v{op.version}" for op in file.operators],
+        "packed_files": [name for name in file.packed_files if not name.startswith("golden/")],
+        "provenance": file.provenance,
+        "min_runtime_version": file.min_runtime_version,
+        "runtime": runtime(),
+    }
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_in_words(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        shown = [_in_words(part) for part in value]
+        return ", ".join(shown[:12]) + (f", ... ({len(shown)} in all)" if len(shown) > 12 else "")
+    return "" if value is None else str(value)
