@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,9 +15,31 @@ from agent.commands.models import models_app
 from agent.commands.run import run
 from agent.errors import AgentError, ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Classifies images on this device."
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import importlib.metadata
+
+        print(f"edge-agent {importlib.metadata.version('edge-agent')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
 app.command()(run)
 app.command("check-config")(check_config)
 app.command()(doctor)
@@ -26,10 +49,13 @@ app.command()(bench)
 app.add_typer(models_app, name="models")
 
 
-def main() -> None:
-    """The entry point: errors that a person can act on are one sentence, never a traceback."""
+def main(words: Sequence[str] | None = None) -> None:
+    """The entry point; `words` default to those of the process.
+
+    Errors that a person can act on are one sentence, never a traceback.
+    """
     try:
-        app()
+        app(words, prog_name="edge-agent")
     except AgentError as error:
         print(f"edge-agent: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)

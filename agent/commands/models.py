@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.commands.options import Json
 from agent.commands.terminal import print_json, print_table
 from agent.errors import ConfigError
 
@@ -27,7 +28,6 @@ def _not_empty(name: str) -> str:
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.", callback=_not_empty)]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of that agent: says where it listens.")]
 Url = Annotated[str | None, typer.Option("--url", help="Where it listens: http://192.168.1.20:8501. Beats --config.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @models_app.command("list")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 from agent import cli
@@ -19,11 +18,10 @@ class Shell:
         self.out = self.err = ""
 
     def run(self, *words: object) -> int:
-        self._monkeypatch.setattr(sys, "argv", ["edge-agent", *map(str, words)])
         self._monkeypatch.setenv("COLUMNS", "200")
         code = 0
         try:
-            cli.main()
+            cli.main([str(word) for word in words])
         except SystemExit as stop:
             code = int(stop.code or 0)
         self.out, self.err = self._capfd.readouterr()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -36,6 +37,11 @@ def test_every_command_has_help(shell: Shell) -> None:
         assert command in shell.out
     for command in ("list", "show", "rollback", "pin", "unpin", "promote"):
         assert shell.run("models", command, "--help") == 0
+
+
+def test_version_is_that_of_the_package(shell: Shell) -> None:
+    assert shell.run("--version") == 0
+    assert shell.out == f"edge-agent {importlib.metadata.version('edge-agent')}\n"
 
 
 def test_classify_prints_labels_and_scores(shell: Shell, picture: Path) -> None:
