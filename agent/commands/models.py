@@ -14,7 +14,7 @@ from agent.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.commands.remote import RemoteAgent
+    from agent.remote import RemoteAgent
 
 models_app = typer.Typer(no_args_is_help=True, help="Show and choose the versions that the running agent serves.")
 
@@ -85,7 +85,7 @@ def promote(name: Name, config: ConfigFile = None, url: Url = None, as_json: Jso
 
 
 def _agent(config: Path | None, url: str | None) -> RemoteAgent:
-    from agent.commands.remote import RemoteAgent
+    from agent.remote import RemoteAgent
 
     return RemoteAgent(url if url is not None else _configured_url(config))
 

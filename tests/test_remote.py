@@ -8,8 +8,8 @@ import pytest
 from agents.fake_agent import FakeModels, birds, identity, rest_app
 from peers.web_server import answering, free_port, serving
 
-from agent.commands.remote import RemoteAgent
 from agent.errors import AgentError, ConfigError, StoreError, VersionError
+from agent.remote import RemoteAgent
 from agent.status import ModelStatus
 
 if TYPE_CHECKING:
