@@ -19,13 +19,13 @@ def check_config(
     """Check a configuration file without starting anything."""
     from agent.config.load import load_config, model_settings
     from agent.config.sections import Config
-    from agent.doctor.examination import stand_in_for_the_unit
+    from agent.doctor.unit import INSTALLED
     from agent.wiring.broker import broker_endpoint
 
     if schema:
         print_json(Config.model_json_schema())
         return
-    stand_in_for_the_unit(config)
+    INSTALLED.stand_in(config)
     settings = load_config(config)
     model_settings(settings)
     broker_endpoint(settings).check()

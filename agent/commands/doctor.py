@@ -18,10 +18,11 @@ def doctor(config: ConfigFile = None, as_json: Json = False) -> None:
 
     Without --config the installed configuration counts, where there is one. Exits with 1 where there is a fault.
     """
-    from agent.doctor.examination import examine, stand_in_for_the_unit
+    from agent.doctor.examination import examine
+    from agent.doctor.unit import INSTALLED
 
     findings: list[Finding] = []
-    for finding in examine(stand_in_for_the_unit(config)):
+    for finding in examine(INSTALLED.stand_in(config)):
         findings.append(finding)
         if not as_json:  # each as it comes: one may wait for a broker
             print_finding(finding.level, finding.about, finding.fact, finding.remedy)

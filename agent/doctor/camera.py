@@ -32,5 +32,5 @@ def check_camera(name: str, source: str) -> Finding:
 
 def _check_stream(about: str, url: str) -> Finding:
     if why := why_unreachable(url, timeout_s=_PATIENCE_S):
-        return fault(about, why, "Mend that; the agent tries again by itself.")
+        return fault(about, why, "Fix that; the agent retries automatically.")
     return ok(about, f"{redact(url)} answers")

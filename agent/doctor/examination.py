@@ -1,52 +1,25 @@
-"""Doctor: every check, in the order in which a person should mend what they find."""
+"""Examination: every check, in the order in which a person should fix what they find."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.doctor import device, software
 from agent.doctor.finding import fault, ok
+from agent.doctor.unit import INSTALLED, check_hidden
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from agent.config.sections import CameraSection
     from agent.doctor.finding import Finding
-
-_INSTALLED = Path("/etc/edge-agent/agent.yaml")
-# What the unit gives the service: its StateDirectory= and, where they come from, its LoadCredential=.
-_OF_THE_UNIT = {"STATE_DIRECTORY": "/var/lib/edge-agent/state", "CREDENTIALS_DIRECTORY": "/etc/edge-agent"}
+    from agent.doctor.unit import Unit
 
 
-def stand_in_for_the_unit(path: Path | None) -> Path | None:
-    """Gives this process what the service has around it, where `path` is its configuration or nothing else is said.
-
-    Returns `path`, or the service's own where there is one.
-    """
-    if path not in (None, _INSTALLED) or not _INSTALLED.exists():
-        return path
-    for name, value in {**_OF_THE_UNIT, **_environment_of_the_unit()}.items():
-        os.environ.setdefault(name, value)
-    return _INSTALLED
-
-
-def _environment_of_the_unit() -> dict[str, str]:
-    """What its drop-ins set; nothing where systemd does not tell."""
-    command = ["systemctl", "show", "--property=Environment", "--value", "edge-agent.service"]
-    try:
-        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout  # noqa: S603  (systemd's)
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    settings = (word.partition("=") for word in shlex.split(said))
-    return {name: value for name, _, value in settings if name.startswith("EDGE_AGENT_")}
-
-
-def examine(path: Path | None) -> Iterator[Finding]:
-    """One after another, as they are found; without a `path` the defaults are what is examined."""
+def examine(path: Path | None, unit: Unit = INSTALLED) -> Iterator[Finding]:
+    """One after another, as they are found, of the configuration `path` or, without one, of the defaults."""
     installed = [
         software.check_runtime(),
         software.check_packages(),
@@ -60,18 +33,15 @@ def examine(path: Path | None) -> Iterator[Finding]:
     yield device.check_clock()
     yield device.check_wear()
     if not any(finding.level == "fault" for finding in installed):
-        yield from _examine_service(path)
+        yield from _examine_service(path, unit)
 
 
-def _examine_service(path: Path | None) -> Iterator[Finding]:
+def _examine_service(path: Path | None, unit: Unit) -> Iterator[Finding]:
     # What they need may be what does not load.
     from agent.config.load import load_config  # noqa: PLC0415
     from agent.doctor.broker import check_broker  # noqa: PLC0415
-    from agent.doctor.camera import check_camera  # noqa: PLC0415
     from agent.doctor.delegate import check_delegate  # noqa: PLC0415
-    from agent.doctor.hidden import check_hidden  # noqa: PLC0415
     from agent.doctor.running import check_running  # noqa: PLC0415
-    from agent.doctor.secret import check_secret  # noqa: PLC0415
     from agent.models.store import copies_of  # noqa: PLC0415
     from agent.wiring.broker import broker_endpoint  # noqa: PLC0415
 
@@ -79,22 +49,28 @@ def _examine_service(path: Path | None) -> Iterator[Finding]:
         config = load_config(path)
         endpoint = broker_endpoint(config)
     except ConfigError as error:
-        mend = "Say: sudo edge-agent doctor" if "Permission denied" in str(error) else "Mend it; the service needs it."
-        yield fault("configuration", str(error), mend)
+        remedy = "Run: sudo edge-agent doctor" if "Permission denied" in str(error) else "Fix it; the service needs it."
+        yield fault("configuration", str(error), remedy)
         return
     yield ok("configuration", f"{path or 'none, so the defaults'}")
     yield device.check_disk(config.device.state_folder)
     yield device.check_drop_folder(config.models.folder)
     yield check_delegate(copies_of(config.device.state_folder))
-    is_of_the_unit = path == _INSTALLED
+    is_of_the_unit = path == unit.config
     if is_of_the_unit:
-        secrets = (check_secret(_INSTALLED.with_name(name)) for name in ("mqtt_password", "mqtt_key"))
-        yield from filter(None, (*secrets, check_hidden("models", config.models.folder)))
-    for name, camera in config.cameras.items():
-        if camera.enabled:
-            hidden = is_of_the_unit and check_hidden(f"camera {name}", Path(camera.source))
-            yield hidden or check_camera(name, camera.source)
+        yield from unit.check_secrets()
+        yield from filter(None, [check_hidden("models", config.models.folder)])
+    yield from _examine_cameras(config.cameras, may_be_hidden=is_of_the_unit)
     if config.mqtt.enabled and not config.mqtt.embedded_broker:
         yield check_broker(endpoint, config.mqtt.protocol)
-    if config.http.port != 0:  # which only the agent's log tells
+    if config.http.port != 0:  # otherwise only the agent's log says which port it has
         yield from check_running(config.http.own_url())
+
+
+def _examine_cameras(cameras: Mapping[str, CameraSection], *, may_be_hidden: bool) -> Iterator[Finding]:
+    from agent.doctor.camera import check_camera  # noqa: PLC0415
+
+    for name, camera in cameras.items():
+        if camera.enabled:
+            hidden = may_be_hidden and check_hidden(f"camera {name}", Path(camera.source))
+            yield hidden or check_camera(name, camera.source)

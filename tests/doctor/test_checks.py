@@ -10,7 +10,7 @@ from peers.mosquitto import free_port
 
 from agent.doctor import device, running, software
 from agent.doctor.camera import check_camera
-from agent.doctor.secret import check_secret
+from agent.doctor.unit import check_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

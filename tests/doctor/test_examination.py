@@ -11,7 +11,8 @@ from agents.shell import Shell
 from end_to_end.material import model_file
 from peers.mosquitto import Mosquitto
 
-from agent.doctor import examination as doctor
+from agent.doctor.examination import examine
+from agent.doctor.unit import Unit
 
 
 @pytest.fixture
@@ -49,17 +50,17 @@ def test_a_bad_configuration_is_one_fault(tmp_path: Path, shell: Shell) -> None:
     assert "did you mean http?" in shell.out
 
 
-def test_without_words_it_examines_the_service_that_is_installed(
-    tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+def test_examination_is_of_the_installed_service_without_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "agent.yaml").write_text("models: {folder: models}\nmqtt: {enabled: false}\nhttp: {port: 9}\n")
     (tmp_path / "state").mkdir()
-    monkeypatch.setattr(doctor, "_INSTALLED", tmp_path / "agent.yaml")
-    monkeypatch.setattr(doctor, "_OF_THE_UNIT", {"STATE_DIRECTORY": str(tmp_path / "state")})
-    monkeypatch.setenv("STATE_DIRECTORY", "")
-    monkeypatch.delenv("STATE_DIRECTORY")  # and after this test
-    shell.run("doctor")
-    assert f"free for {tmp_path / 'state'}" in shell.out
+    unit = Unit(config=tmp_path / "agent.yaml", state_folder=tmp_path / "state")
+    for variable in ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)  # and after this test
+    facts = [finding.fact for finding in examine(unit.stand_in(None), unit)]
+    assert any(f"free for {tmp_path / 'state'}" in fact for fact in facts)
 
 
 def test_packages_that_do_not_load_are_a_finding_and_no_traceback(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""Unit: what systemd gives the service, what it hides from it, and who can read the service's secrets."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.doctor.finding import Finding, fault, ok, warning
+
+# ProtectHome= and PrivateTmp= of deploy/systemd/edge-agent.service
+_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108  (nothing is written there)
+_VISIBLE = "Move it, for example to /srv, or change ProtectHome= or PrivateTmp= by systemctl edit edge-agent."
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The installed service: its configuration, its StateDirectory= and where its LoadCredential= come from."""
+
+    config: Path = Path("/etc/edge-agent/agent.yaml")
+    state_folder: Path = Path("/var/lib/edge-agent/state")
+
+    def stand_in(self, path: Path | None) -> Path | None:
+        """Gives this process the environment of the service if `path` is the service's configuration or None.
+
+        Returns `path`, or the service's own configuration if there is one.
+        """
+        if path not in (None, self.config) or not self.config.exists():
+            return path
+        given = {"STATE_DIRECTORY": str(self.state_folder), "CREDENTIALS_DIRECTORY": str(self.config.parent)}
+        for name, value in {**given, **_drop_in_variables()}.items():
+            os.environ.setdefault(name, value)
+        return self.config
+
+    def check_secrets(self) -> list[Finding]:
+        """One for each secret that was given to the service."""
+        secrets = (check_secret(self.config.with_name(name)) for name in ("mqtt_password", "mqtt_key"))
+        return [finding for finding in secrets if finding is not None]
+
+
+INSTALLED = Unit()
+
+
+def check_hidden(about: str, path: Path) -> Finding | None:
+    """None if the service sees it. Root, who asks, sees everything."""
+    if any(path.is_relative_to(folder) for folder in _HIDDEN):
+        return fault(about, f"{path} is hidden from the service by its unit.", _VISIBLE)
+    return None
+
+
+def check_secret(path: Path) -> Finding | None:
+    """None if there is none."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    if mode & 0o077:
+        return warning(path.name, f"Others than root can read {path}.", f"sudo chmod 600 {path}")
+    return ok(path.name, f"{path}, for root alone")
+
+
+def _drop_in_variables() -> dict[str, str]:
+    """The agent's variables that drop-ins of the unit set; none if systemd does not answer."""
+    command = ["systemctl", "show", "--property=Environment", "--value", "edge-agent.service"]
+    try:
+        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout  # noqa: S603  (systemd's)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    settings = (word.partition("=") for word in shlex.split(said))
+    return {name: value for name, _, value in settings if name.startswith("EDGE_AGENT_")}
