@@ -1,14 +1,14 @@
-"""Running: what the agent that runs says of its models, its broker and its cameras."""
+"""Running: what the running agent says of its models, its broker and its cameras."""
 
 from __future__ import annotations
 
 import http.client
-import urllib.error
-import urllib.request
 
 from pydantic import BaseModel
 
 from agent.doctor.finding import Finding, fault, ok, warning
+from agent.errors import ConfigError
+from agent.remote import RemoteAgent
 
 _PATIENCE_S = 5.0
 
@@ -28,11 +28,10 @@ class _Readiness(BaseModel):
 def check_running(url: str) -> list[Finding]:
     """Its own word for what is wrong, from /readyz."""
     try:
-        said = _Readiness.model_validate_json(_read(f"{url}/readyz"))
-    except (OSError, http.client.HTTPException) as error:
+        said = _Readiness.model_validate_json(RemoteAgent(url, timeout_s=_PATIENCE_S).get("/readyz"))
+    except (OSError, http.client.HTTPException, ConfigError) as error:
         remedy = "sudo systemctl start edge-agent; sudo journalctl -u edge-agent says why it has ended."
-        cause = getattr(error, "reason", error)  # urllib wraps what the socket says
-        return [fault("agent", f"None answers at {url}: {getattr(cause, 'strerror', None) or cause}.", remedy)]
+        return [fault("agent", f"None answers at {url}: {getattr(error, 'strerror', None) or error}.", remedy)]
     except ValueError:
         remedy = "Stop it, or correct http.port: ss -tlnp tells what it is."
         return [fault("agent", f"What answers at {url} is no agent.", remedy)]
@@ -41,18 +40,6 @@ def check_running(url: str) -> list[Finding]:
     ]
     remarks = [warning("agent", remark, "edge-agent models list has more.") for remark in said.warnings]
     return [*(reasons or [ok("agent", f"It is ready at {url}")]), *remarks, *_of_mqtt(said.mqtt)]
-
-
-def _read(url: str) -> bytes:
-    """Also when the answer is no."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
-    try:
-        answer = opener.open(url, timeout=_PATIENCE_S)
-    except urllib.error.HTTPError as error:
-        answer = error
-    with answer:
-        content: bytes = answer.read()
-    return content
 
 
 def _of_mqtt(said: _Mqtt | None) -> list[Finding]:
