@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from agent.classification import iso_time
 from agent.listeners import Listener
+from agent.text import printable
 
 if TYPE_CHECKING:
     from agent.status import CameraStatus
@@ -31,7 +32,7 @@ class TextFormatter(logging.Formatter):
     """A line a record: what a message quotes, a file's name for one, must not look like a record of its own."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
-        record.message = "".join(letter if letter.isprintable() else " " for letter in record.message)
+        record.message = printable(record.message)
         return super().formatMessage(record)
 
 

@@ -6,6 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from agent.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -36,4 +38,4 @@ def print_finding(level: str, about: str, fact: str, remedy: str | None) -> None
 
 def _harmless(cell: str) -> str:
     """What a model file says of itself may hold codes that a terminal obeys."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in cell)
+    return "\n".join(printable(line, instead="?") for line in cell.split("\n"))

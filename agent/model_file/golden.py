@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from agent.errors import ImageError, ModelError
 from agent.image import decode
 from agent.model_file.flatbuffer import DamagedError
-from agent.model_file.metadata import damage_reported, harmless, read_additions
+from agent.model_file.metadata import damage_reported, read_additions
 from agent.model_file.packed_files import PackedFiles
+from agent.text import printable
 
 if TYPE_CHECKING:
     from agent.runtimes.classifier import Classifier
@@ -144,5 +145,4 @@ def _unpacked(names: list[tuple[str, str]], packed: PackedFiles) -> tuple[Golden
 
 def _shown(text: str) -> str:
     """Of a file that anybody may have written: short, and without what would steer a terminal."""
-    shown: str = harmless(text[:100])
-    return shown
+    return printable(text[:100])

@@ -16,6 +16,7 @@ from agent.errors import IncompleteModelError, ModelError
 from agent.model_file.flatbuffer import FLOAT32, INT8, INT32, INT64, UINT8, UINT32, DamagedError, Table
 from agent.model_file.packed_files import PackedFiles
 from agent.model_file.settings import ModelSettings, check_settings
+from agent.text import printable_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -149,7 +150,7 @@ def _read(content: bytes) -> ModelFile:
         license=stated.license,
         min_runtime_version=runtime.rstrip(b"\0").decode("ascii", "replace") if runtime else None,
         packed_files=packed.names,
-        provenance=harmless(provenance) if isinstance(provenance, dict) else None,
+        provenance=printable_json(provenance) if isinstance(provenance, dict) else None,
     )
 
 
@@ -242,17 +243,6 @@ def read_additions(packed: PackedFiles) -> dict[str, Any]:
     if not isinstance(additions, dict):
         raise DamagedError(f"its {ADDITIONS} is no JSON object")
     return additions
-
-
-def harmless(value: Any, depth: int = 4) -> Any:
-    """JSON of a file that anybody may have written, without what would break or steer a terminal that shows it."""
-    if isinstance(value, str):
-        return "".join(letter if letter.isprintable() else " " for letter in value)
-    if isinstance(value, dict | list) and not depth:
-        return None
-    if isinstance(value, dict):
-        return {harmless(key): harmless(part, depth - 1) for key, part in value.items()}
-    return [harmless(part, depth - 1) for part in value] if isinstance(value, list) else value
 
 
 def _labels(tensor: Table, packed: PackedFiles) -> tuple[str, ...] | None:
