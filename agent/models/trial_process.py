@@ -64,9 +64,10 @@ def _tried(order: dict[str, Any]) -> dict[str, Any]:
     import numpy as np  # noqa: PLC0415
 
     from agent.image import Image  # noqa: PLC0415
-    from agent.model_file.golden import check_golden, read_golden  # noqa: PLC0415
+    from agent.model_file.golden import read_golden  # noqa: PLC0415
     from agent.model_file.metadata import read_model_file  # noqa: PLC0415
     from agent.model_file.settings import check_settings  # noqa: PLC0415
+    from agent.runtimes.golden import check_golden  # noqa: PLC0415
     from agent.runtimes.interpreter import import_runtime  # noqa: PLC0415
     from agent.runtimes.runtime import open_classifiers  # noqa: PLC0415
 

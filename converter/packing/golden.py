@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from agent.image import Image, decode
-from agent.model_file.golden import ask_golden, read_golden
+from agent.model_file.golden import read_golden
+from agent.runtimes.golden import ask_golden
 from converter.errors import ConversionError, ImagesError, UsageError
 from converter.images.image_folder import left_out_note, list_images
 
