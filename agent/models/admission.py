@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from agent.errors import IncompleteModelError, ModelError, NoRoomError
+from agent.host.digest import sha256_of
 from agent.host.memory import free_bytes
 from agent.host.plain_file import open_plain_file, read_plain_file
 from agent.model_file.settings import ModelSettings, read_sidecars, sidecar_paths
@@ -167,11 +167,8 @@ def _read_proof(path: Path | None) -> bytes | None:
 
 
 def _sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
     with source_errors(path), open_plain_file(path) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return sha256_of(file)
 
 
 def _stated_sha256(text: str, name: str) -> str | None:

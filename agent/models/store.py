@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from agent.errors import ModelError, StoreError
+from agent.host.digest import sha256_of
 from agent.host.durable import flush_folder, replace_file
 from agent.host.plain_file import open_plain_file
 
@@ -98,7 +99,7 @@ class Store:
         """Whether the copy is there, and still what it was: a disk forgets."""
         try:
             with self.path(sha256).open("rb") as file:
-                return _sha256_of(file) == sha256
+                return sha256_of(file) == sha256
         except OSError:
             return False
 
@@ -128,13 +129,6 @@ class Store:
 
 class _SourceError(Exception):
     """Carries an OSError of the source through the handling of those of the store."""
-
-
-def _sha256_of(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _copied(source: BinaryIO, target: BinaryIO, max_bytes: int) -> Copy:

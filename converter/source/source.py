@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import zipfile
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agent.host.digest import sha256_of, sha256_of_folder
 from agent.image import Image
 from agent.model_file.metadata import Tensor
 from agent.runtimes.classifier import Classifier
@@ -289,15 +289,10 @@ def _keras_version(path: Path) -> str:
 
 
 def _sha256(path: Path) -> str:
-    """Of a file its own; of a folder that of every file's name and content, in order."""
-    digest = hashlib.sha256()
-    for file in _files(path):
-        if path.is_dir():
-            digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+    if path.is_dir():
+        return sha256_of_folder(path)
+    with path.open("rb") as file:
+        return sha256_of(file)
 
 
 def _files(path: Path) -> list[Path]:
