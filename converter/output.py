@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
+from agent.host.durable import write_and_rename
 from converter.errors import ConverterError, UsageError
 
 if TYPE_CHECKING:
@@ -31,29 +30,7 @@ def write_whole(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     `mode` holds its permissions, less the umask. Raises ConverterError when the disk is full or the folder does not
     let us.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(part, "xb", opener=partial(_open_no_link, mode=mode)) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        _sync_folder(path.parent)
+        write_and_rename(path.with_name(f".{path.name}.{os.getpid()}.part"), path, content, mode=mode)
     except OSError as error:
         raise ConverterError(f"{path} cannot be written: {error.strerror}.") from error
-    finally:
-        with suppress(OSError):  # on what cannot be written there is nothing to remove
-            part.unlink()
-
-
-def _open_no_link(path: str, flags: int, *, mode: int) -> int:
-    """In a folder that others may write to, a link in the file's place could lead anywhere."""
-    return os.open(path, flags | os.O_NOFOLLOW, mode)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,15 +13,31 @@ if TYPE_CHECKING:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """At once or not at all, and on the disk when it returns. Makes the folder. Raises OSError."""
-    aside = path.with_name(f".{path.name}.new")
+    """At once or not at all, and on the disk when it returns. Makes the folder. Raises OSError.
+
+    One writer at a time.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    flush_folder(path.parent)
+    aside = path.with_name(f".{path.name}.new")
+    aside.unlink(missing_ok=True)  # a power cut may have left it
+    write_and_rename(aside, path, content)
+
+
+def write_and_rename(aside: Path, path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """As replace_file(), by way of a new file `aside` in the folder of `path`. Raises OSError, also if that exists.
+
+    `mode` holds the permissions, less the umask.
+    """
+    try:
+        with open(aside, "xb", opener=partial(_open_no_link, mode=mode)) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        flush_folder(path.parent)
+    finally:
+        with suppress(OSError):  # on a disk that cannot be written there is nothing to remove
+            aside.unlink()
 
 
 def set_aside(path: Path) -> None:
@@ -37,3 +55,8 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _open_no_link(path: str, flags: int, *, mode: int) -> int:
+    """In a folder that others may write to, a link in the file's place could lead anywhere."""
+    return os.open(path, flags | os.O_NOFOLLOW, mode)

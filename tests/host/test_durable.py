@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.host.durable import replace_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_replace_writes_a_file_in_a_new_folder_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "history.json"
+    replace_file(path, b"first")
+    replace_file(path, b"second, longer")
+    assert path.read_bytes() == b"second, longer"
+    assert [file.name for file in path.parent.iterdir()] == ["history.json"]
+
+
+def test_replace_survives_what_a_power_cut_left(tmp_path: Path) -> None:
+    (tmp_path / ".history.json.new").write_bytes(b"half of an earlier atte")
+    replace_file(tmp_path / "history.json", b"whole")
+    assert [file.name for file in tmp_path.iterdir()] == ["history.json"]
+    assert (tmp_path / "history.json").read_bytes() == b"whole"
+
+
+def test_replace_leaves_the_earlier_file_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_file(tmp_path / "history.json", b"earlier")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        replace_file(tmp_path / "history.json", b"later")
+    assert [file.name for file in tmp_path.iterdir()] == ["history.json"]
+    assert (tmp_path / "history.json").read_bytes() == b"earlier"
