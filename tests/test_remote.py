@@ -42,32 +42,32 @@ def test_every_operation_reaches_the_models(agent: RemoteAgent, models: FakeMode
     assert models.asked == [("pin", "birds", 1), ("unpin", "birds"), ("promote", "birds"), ("rollback", "birds")]
 
 
-def test_a_name_may_have_any_letter_of_a_file_name(agent: RemoteAgent, models: FakeModels) -> None:
+def test_name_may_have_any_letter_of_a_file_name(agent: RemoteAgent, models: FakeModels) -> None:
     assert agent.model(ANY_NAME)["name"] == ANY_NAME
     agent.unpin(ANY_NAME)
     assert models.asked == [("unpin", ANY_NAME)]
 
 
-def test_a_name_that_is_no_unicode_is_not_found(agent: RemoteAgent) -> None:
+def test_name_that_is_not_unicode_is_not_found(agent: RemoteAgent) -> None:
     with pytest.raises(AgentError, match="There is no model"):
         agent.model("\udcff")
 
 
 @pytest.mark.parametrize("error", [VersionError("birds has no version 9."), StoreError("The disk is full.")])
-def test_a_refusal_is_told_as_the_agent_words_it(agent: RemoteAgent, models: FakeModels, error: AgentError) -> None:
+def test_refusal_has_the_words_of_the_agent(agent: RemoteAgent, models: FakeModels, error: AgentError) -> None:
     models.refusal = error
     with pytest.raises(AgentError) as caught:
         agent.pin("birds", 9)
     assert str(caught.value) == str(error)
 
 
-def test_no_proxy_stands_between(agent: RemoteAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_of_the_environment_is_not_used(agent: RemoteAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")
     assert agent.models()
 
 
-def test_nothing_listens() -> None:
+def test_error_names_the_url_when_nothing_listens() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(AgentError) as caught:
         RemoteAgent(url).models()
@@ -76,17 +76,17 @@ def test_nothing_listens() -> None:
     )
 
 
-def test_an_address_that_leads_nowhere_is_told() -> None:
+def test_error_names_the_url_when_there_is_no_route() -> None:
     with pytest.raises(AgentError, match=r"No agent answers at http://\[fe80::1\]:8501 \(.+\): start it, or say"):
         RemoteAgent("http://[fe80::1]:8501").models()
 
 
-def test_an_agent_that_takes_too_long_is_given_up() -> None:
+def test_request_times_out_when_the_agent_does_not_answer() -> None:
     with answering(None) as port, pytest.raises(AgentError, match="did not answer within 0 s"):
         RemoteAgent(f"http://127.0.0.1:{port}", timeout_s=0.1).pin("birds", 1)
 
 
-def test_an_agent_that_ends_meanwhile_is_told() -> None:
+def test_error_says_that_the_agent_hung_up() -> None:
     with answering(b"") as port, pytest.raises(AgentError, match=rf"The agent at http://127.0.0.1:{port} broke off"):
         RemoteAgent(f"http://127.0.0.1:{port}").pin("birds", 1)
 
@@ -108,7 +108,7 @@ def ok(body: bytes) -> bytes:
         (ok(b'{"models": 1}'), "its answer is no list of models"),
     ],
 )
-def test_another_server_is_told_from_an_agent(answer: bytes, why: str) -> None:
+def test_server_that_is_not_an_agent_is_recognized(answer: bytes, why: str) -> None:
     with answering(answer) as port, pytest.raises(AgentError) as caught:
         RemoteAgent(f"http://127.0.0.1:{port}").models()
     assert str(caught.value) == (
@@ -116,17 +116,17 @@ def test_another_server_is_told_from_an_agent(answer: bytes, why: str) -> None:
     )
 
 
-def test_an_answer_without_versions_is_no_status() -> None:
+def test_answer_without_versions_is_not_a_status() -> None:
     with answering(ok(b"{}")) as port, pytest.raises(AgentError, match="its answer is no model's status"):
         RemoteAgent(f"http://127.0.0.1:{port}").model("birds")
 
 
-def test_a_tls_client_is_not_understood_by_a_plain_server(models: FakeModels) -> None:
+def test_https_url_of_a_plain_server_is_an_error(models: FakeModels) -> None:
     with serving(rest_app(models)) as port, pytest.raises(AgentError, match="No agent answers at https://"):
         RemoteAgent(f"https://127.0.0.1:{port}").models()
 
 
-def test_the_scheme_may_be_left_out_and_a_path_may_follow(models: FakeModels) -> None:
+def test_url_may_lack_the_scheme_and_have_a_path(models: FakeModels) -> None:
     with serving(rest_app(models)) as port:
         assert len(RemoteAgent(f"127.0.0.1:{port}/").models()) == 2
         with pytest.raises(AgentError, match="There is no /behind a/proxy/api/models here"):
@@ -137,7 +137,7 @@ def test_the_scheme_may_be_left_out_and_a_path_may_follow(models: FakeModels) ->
     "url",
     ["", "http://", "ftp://host", "http://host:99999", "http://host:port", "http://[::1", "http://a b", "http://a..b"],
 )
-def test_what_is_no_url_is_refused(url: str) -> None:
+def test_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         RemoteAgent(url)
     assert str(caught.value) == f"{url} is no URL of an agent. Write it like http://192.168.1.20:8501."

@@ -62,7 +62,7 @@ def test_classify_takes_labels_from_a_file(shell: Shell, picture: Path, tmp_path
     assert shell.err.startswith("edge-agent: There are 2 labels for 10 outputs.")
 
 
-def test_classify_goes_on_after_a_bad_image_and_fails_in_the_end(shell: Shell, picture: Path, tmp_path: Path) -> None:
+def test_classify_continues_after_a_bad_image_and_exits_with_1(shell: Shell, picture: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no image")
     assert shell.run("classify", DIGITS, bad, picture, "--json") == 1
@@ -76,7 +76,7 @@ def test_classify_refuses_a_wrong_mean_as_usage(shell: Shell, picture: Path) -> 
     assert "is not one number or three" in shell.err
 
 
-def test_inspect_tells_what_the_file_says_and_that_it_serves(shell: Shell) -> None:
+def test_inspect_shows_what_the_file_says_and_that_it_serves(shell: Shell) -> None:
     document = shell.json("inspect", DIGITS)
     assert document["serves_here"] is True
     assert document["labels"] == list("0123456789")
@@ -101,7 +101,7 @@ def test_inspect_says_why_a_model_cannot_serve(shell: Shell, tmp_path: Path) -> 
     ("content", "said"),
     [(None, "cannot be read: No such file"), (b"", "The file is empty"), (b"PK\3\4abcdefgh", "zip archive")],
 )
-def test_a_file_that_is_no_model_is_one_sentence(
+def test_commands_print_one_sentence_when_the_file_is_not_a_model(
     shell: Shell, tmp_path: Path, content: bytes | None, said: str
 ) -> None:
     path = tmp_path / "x.tflite"
@@ -121,7 +121,7 @@ def test_bench_measures_each_stage(shell: Shell, picture: Path) -> None:
     assert "median ms" in shell.out
 
 
-def test_check_config_says_right_or_wrong(shell: Shell, tmp_path: Path) -> None:
+def test_check_config_reports_a_valid_and_an_invalid_file(shell: Shell, tmp_path: Path) -> None:
     assert shell.run("check-config", REPOSITORY / "configs/demo.yaml") == 0
     assert "is right: 1 camera" in shell.out
     assert shell.json("check-config", REPOSITORY / "configs/agent.yaml")["http"]["port"] == 8501

@@ -60,12 +60,12 @@ def test_show_lists_the_versions(shell: Shell, models: FakeModels, url: str) -> 
     assert shell.json("models", "show", "birds", "--url", url) == models.statuses[0].to_json()
 
 
-def test_show_tells_why_a_model_has_no_version(shell: Shell, models: FakeModels, url: str) -> None:
+def test_show_says_why_a_model_has_no_version(shell: Shell, models: FakeModels, url: str) -> None:
     assert shell.run("models", "show", "fish", "--url", url) == 0
     assert rows(shell)[-1] == "fish.tflite: The file is empty."
 
 
-def test_a_version_is_pinned_and_unpinned(shell: Shell, models: FakeModels, url: str) -> None:
+def test_pin_and_unpin_choose_the_version(shell: Shell, models: FakeModels, url: str) -> None:
     models.statuses = [birds()]
     assert shell.run("models", "pin", "birds", 1, "--url", url) == 0
     assert shell.out == "Model birds serves version 1 (pinned to 1).\n"
@@ -74,19 +74,19 @@ def test_a_version_is_pinned_and_unpinned(shell: Shell, models: FakeModels, url:
     assert models.asked == [("pin", "birds", 1), ("unpin", "birds")]
 
 
-def test_a_version_is_withdrawn_and_a_canary_promoted(shell: Shell, models: FakeModels, url: str) -> None:
+def test_rollback_and_promote_reach_the_agent(shell: Shell, models: FakeModels, url: str) -> None:
     models.statuses = [birds()]
     assert shell.json("models", "rollback", "birds", "--url", url)["serving"] == identity(1).to_json()
     assert shell.run("models", "promote", "birds", "--url", url) == 0
     assert models.asked == [("rollback", "birds"), ("promote", "birds")]
 
 
-def test_a_model_that_serves_nothing_says_so(shell: Shell, models: FakeModels, url: str) -> None:
+def test_unpin_says_so_when_the_model_serves_nothing(shell: Shell, models: FakeModels, url: str) -> None:
     assert shell.run("models", "unpin", "fish", "--url", url) == 0
     assert shell.out == "Model fish serves no version.\n"
 
 
-def test_a_refusal_is_one_sentence(shell: Shell, models: FakeModels, url: str) -> None:
+def test_models_prints_a_refusal_in_one_sentence(shell: Shell, models: FakeModels, url: str) -> None:
     models.refusal = VersionError("Model birds has no version 9.")
     assert shell.run("models", "pin", "birds", 9, "--url", url) == 1
     assert (shell.out, shell.err) == ("", "edge-agent: Model birds has no version 9.\n")
@@ -105,34 +105,34 @@ def test_a_refusal_is_one_sentence(shell: Shell, models: FakeModels, url: str) -
         ("show", "birds", "--config", "/no/such.yaml"),
     ],
 )
-def test_wrong_usage_exits_with_2(shell: Shell, words: tuple[str, ...]) -> None:
+def test_models_exits_with_2_on_wrong_usage(shell: Shell, words: tuple[str, ...]) -> None:
     assert shell.run("models", *words) == 2
     assert shell.err
 
 
 @pytest.mark.parametrize("listens", ["127.0.0.1", "0.0.0.0"])
-def test_the_configuration_says_where_the_agent_is(shell: Shell, url: str, tmp_path: Path, listens: str) -> None:
+def test_models_takes_the_address_from_the_configuration(shell: Shell, url: str, tmp_path: Path, listens: str) -> None:
     config = tmp_path / "agent.yaml"
     config.write_text(f"http: {{host: {listens}, port: {url.rpartition(':')[2]}}}\n")
     assert [each["name"] for each in shell.json("models", "list", "--config", config)] == ["birds", "fish"]
 
 
 @pytest.mark.parametrize("listens", ["::1", "::"])
-def test_an_address_of_ipv6_is_asked_there(shell: Shell, tmp_path: Path, listens: str) -> None:
+def test_models_asks_an_ipv6_address(shell: Shell, tmp_path: Path, listens: str) -> None:
     config, port = tmp_path / "agent.yaml", free_port()
     config.write_text(f"http: {{host: '{listens}', port: {port}}}\n")
     assert shell.run("models", "list", "--config", config) == 1
     assert shell.err.startswith(f"edge-agent: No agent answers at http://[::1]:{port} (")
 
 
-def test_the_environment_says_it_without_a_configuration(
+def test_models_takes_the_address_from_the_environment_without_a_configuration(
     shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGE_AGENT_HTTP__PORT", url.rpartition(":")[2])
     assert shell.run("models", "list") == 0
 
 
-def test_a_url_beats_the_configuration(shell: Shell, url: str, tmp_path: Path) -> None:
+def test_url_beats_the_configuration(shell: Shell, url: str, tmp_path: Path) -> None:
     config = tmp_path / "agent.yaml"
     config.write_text(f"http: {{port: {free_port()}}}\n")
     assert shell.run("models", "list", "--config", config, "--url", url) == 0
@@ -140,14 +140,14 @@ def test_a_url_beats_the_configuration(shell: Shell, url: str, tmp_path: Path) -
     assert shell.err.startswith("edge-agent: No agent answers at http://127.0.0.1:")
 
 
-def test_a_port_that_the_kernel_chooses_must_be_said(shell: Shell, tmp_path: Path) -> None:
+def test_models_needs_a_url_when_the_kernel_chooses_the_port(shell: Shell, tmp_path: Path) -> None:
     config = tmp_path / "agent.yaml"
     config.write_text("http: {port: 0}\n")
     assert shell.run("models", "list", "--config", config) == 2
     assert "Say which: --url http://127.0.0.1:PORT" in shell.err
 
 
-def test_what_a_terminal_would_obey_is_not_printed(shell: Shell, models: FakeModels, url: str) -> None:
+def test_models_prints_no_control_characters(shell: Shell, models: FakeModels, url: str) -> None:
     models.statuses = [ModelStatus("a\x1b[31m[red]", rejection=Rejection("x", "It says \x07.\nMore.", 0))]
     assert shell.run("models", "list", "--url", url) == 0
     assert "a?[31m[red]" in shell.out

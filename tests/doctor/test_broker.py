@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.mosquitto
 
 
-def test_it_lets_this_device_in(tmp_path: Path) -> None:
+def test_broker_is_ok_when_it_accepts_this_device(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, users={"pi": "secret"}) as broker:
         finding = check_broker(_endpoint(broker.port, username="pi", password="secret"), 5)
         log = broker.log
@@ -24,7 +24,7 @@ def test_it_lets_this_device_in(tmp_path: Path) -> None:
     assert "as edge-agent-pi-doctor" in log
 
 
-def test_a_wrong_password_is_a_fault_with_its_remedy(tmp_path: Path) -> None:
+def test_broker_is_a_fault_when_the_password_is_wrong(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, users={"pi": "secret"}) as broker:
         finding = check_broker(_endpoint(broker.port, username="pi", password="other"), 5)
     assert finding.level == "fault"
@@ -32,21 +32,21 @@ def test_a_wrong_password_is_a_fault_with_its_remedy(tmp_path: Path) -> None:
     assert "mqtt.password_file" in str(finding.remedy)
 
 
-def test_a_broker_that_is_away_or_not_known_is_a_fault() -> None:
+def test_broker_is_a_fault_when_it_is_unreachable_or_unknown() -> None:
     port = free_port()
     away = check_broker(_endpoint(port), 5)
     assert (away.level, away.remedy) == ("fault", "Start it, or correct mqtt.host and mqtt.port.")
     assert check_broker(_endpoint(1883, host="nowhere.invalid"), 5).level == "fault"
 
 
-def test_a_broker_of_another_authority_is_a_fault(tmp_path: Path) -> None:
+def test_broker_is_a_fault_when_another_authority_signed_it(tmp_path: Path) -> None:
     ours, other = Authority(tmp_path, "ours"), Authority(tmp_path, "other")
     with Mosquitto(tmp_path, config=ours.sign("broker").listener()) as broker:
         assert check_broker(_endpoint(broker.port, tls=Tls(ours.ca_file)), 5).fact.endswith("(MQTT 5 over TLS)")
         assert "mqtt.ca_file" in str(check_broker(_endpoint(broker.port, tls=Tls(other.ca_file)), 5).remedy)
 
 
-def test_a_key_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+def test_broker_is_a_fault_when_the_key_is_missing(tmp_path: Path) -> None:
     finding = check_broker(_endpoint(1883, tls=Tls(None, tmp_path / "cert", tmp_path / "key")), 5)
     assert finding.level == "fault"
     assert "mqtt.cert_file" in finding.fact

@@ -17,7 +17,7 @@ _NOBODY = 65534
 _NOTHING_YET = "not tried: no model was admitted yet"
 
 
-def test_it_is_the_one_that_computes_the_newest_model(tmp_path: Path) -> None:
+def test_delegate_computes_the_newest_model(tmp_path: Path) -> None:
     os.utime(_admitted(tmp_path / "old.tflite", b"no model"), (0, 0))
     _admitted(tmp_path / "new.tflite", DIGITS.read_bytes())
     finding = check_delegate(tmp_path)
@@ -27,17 +27,17 @@ def test_it_is_the_one_that_computes_the_newest_model(tmp_path: Path) -> None:
         assert finding.fact == "XNNPACK computes the newest model"
 
 
-def test_without_a_model_nothing_is_tried(tmp_path: Path) -> None:
+def test_delegate_is_not_tried_without_a_model(tmp_path: Path) -> None:
     assert check_delegate(tmp_path / "none").fact == _NOTHING_YET
     assert check_delegate(tmp_path).fact == _NOTHING_YET
 
 
-def test_a_model_that_does_not_load_is_a_warning(tmp_path: Path) -> None:
+def test_delegate_is_a_warning_when_the_model_does_not_load(tmp_path: Path) -> None:
     _admitted(tmp_path / "bad.tflite", b"no model")
     assert check_delegate(tmp_path).fact == "The runtime does not load the newest model here."
 
 
-def test_a_pipe_and_a_link_in_the_place_of_a_model_are_not_opened(tmp_path: Path) -> None:
+def test_delegate_opens_no_pipe_and_no_link(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.tflite")
     assert "it is not a plain file" in check_delegate(tmp_path).fact
     (tmp_path / "a.tflite").unlink()
@@ -46,7 +46,7 @@ def test_a_pipe_and_a_link_in_the_place_of_a_model_are_not_opened(tmp_path: Path
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="this is about root")
-def test_root_does_not_load_as_root_what_another_has_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delegate_loads_a_model_as_its_owner_when_root_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.chown(_admitted(tmp_path / "a.tflite", DIGITS.read_bytes()), _NOBODY, _NOBODY)
     told: dict[str, Any] = {}
     run = subprocess.run

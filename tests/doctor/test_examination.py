@@ -10,6 +10,7 @@ from agents.running_agent import RunningAgent, wait_until
 from agents.shell import Shell
 from end_to_end.material import model_file
 from peers.mosquitto import Mosquitto
+from peers.web_server import free_port
 
 from agent.doctor.examination import examine
 from agent.doctor.unit import Unit
@@ -20,8 +21,13 @@ def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
     return Shell(monkeypatch, capfd)
 
 
+def write_config(path: Path) -> None:
+    """Of an agent that does not run."""
+    path.write_text(f"models: {{folder: models}}\nmqtt: {{enabled: false}}\nhttp: {{port: {free_port()}}}\n")
+
+
 @pytest.mark.mosquitto
-def test_a_device_in_order_has_no_fault(tmp_path: Path, shell: Shell) -> None:
+def test_examination_finds_no_fault_on_a_device_in_order(tmp_path: Path, shell: Shell) -> None:
     with Mosquitto(tmp_path) as broker:
         mqtt = {"enabled": True, "host": "127.0.0.1", "port": broker.port}
         with RunningAgent(tmp_path, mqtt=mqtt) as agent:
@@ -38,13 +44,13 @@ def test_a_device_in_order_has_no_fault(tmp_path: Path, shell: Shell) -> None:
     assert all(finding["remedy"] for finding in findings if finding["level"] == "warning")
 
 
-def test_a_fault_ends_with_1_and_its_remedy(tmp_path: Path, shell: Shell) -> None:
-    (tmp_path / "agent.yaml").write_text("models: {folder: models}\nmqtt: {enabled: false}\nhttp: {port: 9}\n")
+def test_doctor_exits_with_1_and_a_remedy_when_there_is_a_fault(tmp_path: Path, shell: Shell) -> None:
+    write_config(tmp_path / "agent.yaml")
     assert shell.run("doctor", "--config", tmp_path / "agent.yaml") == 1
     assert "sudo systemctl start edge-agent" in shell.out
 
 
-def test_a_bad_configuration_is_one_fault(tmp_path: Path, shell: Shell) -> None:
+def test_examination_reports_a_bad_configuration_as_one_fault(tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "agent.yaml").write_text("htp: {}\n")
     assert shell.run("doctor", "--config", tmp_path / "agent.yaml") == 1
     assert "did you mean http?" in shell.out
@@ -53,7 +59,7 @@ def test_a_bad_configuration_is_one_fault(tmp_path: Path, shell: Shell) -> None:
 def test_examination_is_of_the_installed_service_without_a_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "agent.yaml").write_text("models: {folder: models}\nmqtt: {enabled: false}\nhttp: {port: 9}\n")
+    write_config(tmp_path / "agent.yaml")
     (tmp_path / "state").mkdir()
     unit = Unit(config=tmp_path / "agent.yaml", state_folder=tmp_path / "state")
     for variable in ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY"):
@@ -63,7 +69,7 @@ def test_examination_is_of_the_installed_service_without_a_path(
     assert any(f"free for {tmp_path / 'state'}" in fact for fact in facts)
 
 
-def test_packages_that_do_not_load_are_a_finding_and_no_traceback(tmp_path: Path) -> None:
+def test_doctor_reports_packages_that_do_not_load_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1 is missing')\n")
     answer = subprocess.run(
         [Path(sys.executable).parent / "edge-agent", "doctor"],

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_a_notice_arrives_as_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notify_sends_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(address)
@@ -21,7 +21,7 @@ def test_a_notice_arrives_as_one_datagram(tmp_path: Path, monkeypatch: pytest.Mo
         assert receiver.recv(100) == b"READY=1\nSTATUS=fine MAINPID=1"
 
 
-def test_an_abstract_address_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notify_understands_an_abstract_address(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"edge-agent-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind("\0" + name)
@@ -30,14 +30,14 @@ def test_an_abstract_address_is_understood(monkeypatch: pytest.MonkeyPatch) -> N
         assert receiver.recv(100) == b"STOPPING=1"
 
 
-def test_without_a_service_manager_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notify_does_nothing_without_a_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     systemd.notify("READY=1")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody listens"))
     systemd.notify("READY=1")
 
 
-def test_the_watchdog_is_fed_twice_as_often_as_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watchdog_period_is_half_of_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "10000000")
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
     assert systemd.watchdog_period_s() == 5

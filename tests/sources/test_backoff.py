@@ -1,13 +1,13 @@
 from agent.sources.backoff import Backoff
 
 
-def test_waits_double_up_to_the_longest_and_are_shortened_by_at_most_half() -> None:
+def test_backoff_doubles_up_to_the_longest_and_shortens_by_at_most_half() -> None:
     backoff = Backoff(first_s=1, longest_s=4)
     for full_s in (1, 2, 4, 4):
         assert full_s / 2 <= backoff.next_s() <= full_s
 
 
-def test_success_brings_back_the_first_wait() -> None:
+def test_reset_brings_back_the_first_wait() -> None:
     backoff = Backoff(first_s=1, longest_s=64)
     for _ in range(5):
         backoff.next_s()
@@ -15,6 +15,6 @@ def test_success_brings_back_the_first_wait() -> None:
     assert backoff.next_s() <= 1
 
 
-def test_two_that_fail_together_do_not_wait_alike() -> None:
+def test_two_backoffs_wait_differently() -> None:
     one, other = Backoff(), Backoff()
     assert [one.next_s() for _ in range(4)] != [other.next_s() for _ in range(4)]
