@@ -8,23 +8,27 @@ from pathlib import Path
 import psutil
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
 
 
 def free_bytes() -> int:
-    """What the kernel can give without swapping, or what systemd's MemoryMax= leaves where that is less."""
+    """What the kernel can give without swapping or, if that is less, what systemd's MemoryMax= leaves."""
     free = int(psutil.virtual_memory().available)
-    left = _left_in_cgroup()
+    left = left_in_cgroup()
     return free if left is None else min(free, left)
 
 
-def _left_in_cgroup() -> int | None:
-    """None where nothing limits us, or where cgroups are not of version 2 (docs.kernel.org/admin-guide/cgroup-v2)."""
+def left_in_cgroup(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int | None:
+    """What `own`, the file that names this process' cgroup, and the groups above it leave.
+
+    None if nothing limits it, or if cgroups are not of version 2 (docs.kernel.org/admin-guide/cgroup-v2).
+    """
     try:
-        own = _CGROUPS / _own_cgroup().strip().rpartition("::")[2].lstrip("/")
+        group = cgroups / own.read_text().strip().rpartition("::")[2].lstrip("/")
     except OSError:
         return None
-    groups = [group for group in (own, *own.parents) if group.is_relative_to(_CGROUPS)]
-    return min((left for group in groups if (left := _left_in(group)) is not None), default=None)
+    groups = [each for each in (group, *group.parents) if each.is_relative_to(cgroups)]
+    return min((left for each in groups if (left := _left_in(each)) is not None), default=None)
 
 
 def _left_in(group: Path) -> int | None:
@@ -37,7 +41,3 @@ def _left_in(group: Path) -> int | None:
         return int(limit) - int((group / "memory.current").read_text()) + int(cached[1] if cached else 0)
     except (OSError, ValueError):
         return None
-
-
-def _own_cgroup() -> str:
-    return Path("/proc/self/cgroup").read_text()

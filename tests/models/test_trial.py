@@ -11,7 +11,6 @@ import pytest
 from agents.models_on_disk import BARE_DIGITS, DIGIT_LABELS, DIGITS
 
 from agent.errors import IncompleteModelError, ModelError
-from agent.host import memory
 from agent.model_file.settings import ModelSettings
 from agent.models.trial import Trial
 
@@ -111,32 +110,6 @@ def test_child_may_take_what_such_a_file_can_need_and_no_more(model: Path, monke
     assert _memory_bound(model) == 300 << 20
     monkeypatch.setattr("agent.models.trial.free_bytes", lambda: 10 << 20)
     assert _memory_bound(model) == 192 << 20
-
-
-def test_memory_that_is_free_ends_at_the_bound_of_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = memory.free_bytes()
-    assert 0 < free < 1 << 50
-    group = tmp_path / "system.slice" / "edge-agent.service"
-    group.mkdir(parents=True)
-    (group / "memory.current").write_text("1000\n")
-    (group / "memory.stat").write_text("anon 700\ninactive_file 200\nactive_file 100\n")
-    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
-    monkeypatch.setattr("agent.host.memory._own_cgroup", lambda: "0::/system.slice/edge-agent.service\n")
-    for limit, left in (("max\n", None), ("5000\n", 4200), ("damaged", None)):
-        (group / "memory.max").write_text(limit)
-        assert memory._left_in_cgroup() == left
-
-
-def test_bound_of_a_group_above_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    group = tmp_path / "system.slice" / "edge-agent.service"
-    group.mkdir(parents=True)
-    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
-    monkeypatch.setattr("agent.host.memory._own_cgroup", lambda: "0::/system.slice/edge-agent.service\n")
-    for folder, limit in ((group, "9000"), (group.parent, "6000")):
-        (folder / "memory.max").write_text(limit)
-        (folder / "memory.current").write_text("1000")
-        (folder / "memory.stat").write_text("")
-    assert memory._left_in_cgroup() == 5000
 
 
 def test_module_in_the_folder_where_the_agent_was_started_is_not_run(
