@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agent.doctor.finding import Finding, fault, ok
 from agent.errors import ConfigError
 from agent.mqtt.link.connection import Connection
-from agent.mqtt.link.endpoint import Patience
+from agent.mqtt.link.endpoint import Timeouts
 from agent.mqtt.message import Message
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def _log_in(endpoint: Endpoint, version: MqttVersion) -> Finding:
         on_disconnected=lambda: None,
         on_acknowledged=lambda *_: None,
         on_received=lambda _: None,
-        patience=Patience(answer_s=_PATIENCE_S, network_s=_PATIENCE_S),
+        timeouts=Timeouts(answer_s=_PATIENCE_S, network_s=_PATIENCE_S),
     )
     connection.open()
     while connection.state == "connecting":  # noqa: ASYNC110  (a loss that nobody else waits for is only a state)

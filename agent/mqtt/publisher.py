@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent.classification import Result, StableState
     from agent.mqtt.commands import Actions
     from agent.mqtt.link.attempt import MqttVersion
-    from agent.mqtt.link.endpoint import Endpoint, Patience
+    from agent.mqtt.link.endpoint import Endpoint, Timeouts
     from agent.mqtt.message import Incoming
     from agent.mqtt.session import MqttStatus, Storage
     from agent.status import CameraStatus, ModelStatus
@@ -55,7 +55,7 @@ class MqttPublisher:
         discovery: Callable[[bytes | None], Message] | None = None,
         protocol: MqttVersion = 5,
         results: Literal["all", "changes", "off"] = "all",
-        patience: Patience | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self._base = f"{base_topic}/{device}"
         self._boot = boot
@@ -76,7 +76,7 @@ class MqttPublisher:
             encode_gap=lambda gap: Message(f"{self._base}/gaps", _json(gap.to_json())),
             on_connected=self._connected,
             on_received=self._received,
-            patience=patience,
+            timeouts=timeouts,
         )
         self._retained = self._session.retained
         self._leftovers = Leftovers(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from agent.mqtt.link.attempt import MqttVersion
     from agent.mqtt.link.connection import ConnectionState
-    from agent.mqtt.link.endpoint import Endpoint, Patience
+    from agent.mqtt.link.endpoint import Endpoint, Timeouts
     from agent.mqtt.message import Incoming
     from agent.mqtt.outbox.blocks import Entry
     from agent.mqtt.outbox.disk_writer import Durability
@@ -78,7 +78,7 @@ class Session:
         encode_gap: Callable[[Gap], Message],
         on_connected: Callable[[], None],
         on_received: Callable[[Incoming], None],
-        patience: Patience | None,
+        timeouts: Timeouts | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._base = base
@@ -97,7 +97,7 @@ class Session:
             on_disconnected=self._disconnected,
             on_acknowledged=self._acknowledged,
             on_received=on_received,
-            patience=patience,
+            timeouts=timeouts,
         )
         self.retained = Retained(send=self._send, room=self._room)
         self.outbox = Outbox(

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from agent.mqtt.commands import Actions
-from agent.mqtt.link.endpoint import Endpoint, Patience
+from agent.mqtt.link.endpoint import Endpoint, Timeouts
 from agent.mqtt.publisher import MqttPublisher
 from agent.mqtt.session import Storage, presence
 
-_QUICK = Patience(first_retry_s=0.05, max_retry_s=0.1)
+_QUICK = Timeouts(first_retry_s=0.05, max_retry_s=0.1)
 
 
-def mqtt_publisher(port: int, *, patience: Patience = _QUICK, **options: Any) -> MqttPublisher:
+def mqtt_publisher(port: int, *, timeouts: Timeouts = _QUICK, **options: Any) -> MqttPublisher:
     """With its outbox in memory only, unless `storage` says otherwise."""
     endpoint = Endpoint(
         host="127.0.0.1",
@@ -33,7 +33,7 @@ def mqtt_publisher(port: int, *, patience: Patience = _QUICK, **options: Any) ->
         "info": lambda: {"version": "0.1.0"},
         "stats": lambda: {"uptime_s": 1.0},
         "actions": _NO_ACTIONS,
-        "patience": patience,
+        "timeouts": timeouts,
     }
     return MqttPublisher(**(settings | options))
 

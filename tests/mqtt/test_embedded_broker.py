@@ -12,7 +12,7 @@ from peers.subscriber import Subscriber, until
 
 from agent.errors import AgentError
 from agent.mqtt.embedded_broker import EmbeddedBroker
-from agent.mqtt.link.endpoint import Patience
+from agent.mqtt.link.endpoint import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -33,7 +33,7 @@ def test_mqtt_5_falls_back_to_3_1_1_which_the_embedded_broker_speaks() -> None:
     async def scenario() -> None:
         broker = EmbeddedBroker(host="127.0.0.1", port=free_port())
         await broker.start()
-        publisher = mqtt_publisher(broker.port, patience=Patience(answer_s=0.3))
+        publisher = mqtt_publisher(broker.port, timeouts=Timeouts(answer_s=0.3))
         publisher.start()
         await until(lambda: publisher.status.state == "connected")
         assert publisher.status.protocol == "3.1.1"

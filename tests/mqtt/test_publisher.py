@@ -26,7 +26,7 @@ from agent.classification import (
     Timing,
 )
 from agent.inference.results import Results
-from agent.mqtt.link.endpoint import Patience
+from agent.mqtt.link.endpoint import Timeouts
 from agent.mqtt.outbox.outbox import OutboxStatus
 from agent.mqtt.session import MqttStatus, Storage
 from agent.status import CameraStatus, ModelStatus, Rejection
@@ -449,7 +449,7 @@ def test_close_does_not_wait_for_a_broker_that_goes_meanwhile() -> None:
 def test_status_is_shown_as_json() -> None:
     async def scenario() -> None:
         async with ScriptedBroker() as broker:
-            publisher = mqtt_publisher(broker.port, patience=Patience(first_retry_s=30))
+            publisher = mqtt_publisher(broker.port, timeouts=Timeouts(first_retry_s=30))
             assert publisher.status == MqttStatus("connecting", None, None, OutboxStatus(0, 0, 0, None))
             publisher.start()
             await _until_connected(publisher)

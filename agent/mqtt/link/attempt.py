@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
     from paho.mqtt.reasoncodes import ReasonCode
 
-    from agent.mqtt.link.endpoint import Endpoint, Patience
+    from agent.mqtt.link.endpoint import Endpoint, Timeouts
     from agent.mqtt.message import Message
 
 __all__ = ["Attempt", "Listener", "MqttVersion"]
@@ -63,12 +63,12 @@ class Attempt:
     """One network connection with what is under way on it; made and used on the loop's thread."""
 
     def __init__(
-        self, endpoint: Endpoint, *, number: int, version: MqttVersion, patience: Patience, listener: Listener
+        self, endpoint: Endpoint, *, number: int, version: MqttVersion, timeouts: Timeouts, listener: Listener
     ) -> None:
         self.number = number
         self._loop = asyncio.get_running_loop()
         self._version = version
-        self._patience = patience
+        self._timeouts = timeouts
         self._keepalive_s = endpoint.keepalive_s
         self._listener = listener
         self._over = self._opened = self._answered = False
@@ -81,7 +81,7 @@ class Attempt:
         self._network = Network(endpoint, version=version)
         self._client = self._network.client
         self._listen()
-        self._timer = self._loop.call_later(patience.network_s, self._no_network)
+        self._timer = self._loop.call_later(timeouts.network_s, self._no_network)
         self._network.run(
             on_open=lambda: self._hop(self._await_answer), on_end=lambda end: self._hop(self._finish, end)
         )
@@ -153,7 +153,7 @@ class Attempt:
         if not self._over:
             self._opened = True
             self._timer.cancel()
-            self._timer = self._loop.call_later(self._patience.answer_s, self._unanswered)
+            self._timer = self._loop.call_later(self._timeouts.answer_s, self._unanswered)
 
     def _no_network(self) -> None:
         self._give_up()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from agent.errors import ConfigError
 from agent.mqtt.link.attempt import Attempt, MqttVersion
-from agent.mqtt.link.endpoint import Endpoint, Patience
+from agent.mqtt.link.endpoint import Endpoint, Timeouts
 from agent.mqtt.link.failure import trouble_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Connection:
         on_disconnected: Callable[[], None],
         on_acknowledged: Callable[[int, str | None], None],
         on_received: Callable[[Incoming], None],
-        patience: Patience | None = None,
+        timeouts: Timeouts | None = None,
         fraction: Callable[[], float] = random.random,
     ) -> None:
         endpoint.check()
@@ -73,14 +73,14 @@ class Connection:
         self._on_disconnected = on_disconnected
         self._on_acknowledged = on_acknowledged
         self._on_received = on_received
-        self._patience = patience or Patience()
+        self._timeouts = timeouts or Timeouts()
         self._fraction = fraction
         self._state: ConnectionState = "connecting"
         self._reason: str | None = None
         self._attempt: Attempt | None = None
         self._attempts = 0
         self._retry: asyncio.TimerHandle | None = None
-        self._retry_s = self._patience.first_retry_s
+        self._retry_s = self._timeouts.first_retry_s
         self._refusal: str | None = None
         self._proven: MqttVersion | None = None
         self._fell_back = False
@@ -117,7 +117,7 @@ class Connection:
             self._endpoint,
             number=self._attempts,
             version=self._version,
-            patience=self._patience,
+            timeouts=self._timeouts,
             listener=self,
         )
 
@@ -224,15 +224,15 @@ class Connection:
 
     def _lost(self, reason: str | None) -> None:
         """Of a takeover MQTT 3.1.1 tells nothing, but it repeats: each of the two throws the other one out."""
-        is_short = self._loop.time() - self._accepted_s < self._patience.proven_s
+        is_short = self._loop.time() - self._accepted_s < self._timeouts.proven_s
         self._short_lives = self._short_lives + 1 if is_short and reason is None else 0
         taken_over = self._short_lives >= _TAKEN_OVER_AFTER
         remedy = _TAKEN_OVER if taken_over else _REMEDIES.get(reason or "", _REPEATED_LOSS)
         self._lose(self._sentence("ended the connection", reason, remedy))
 
     def _lose(self, sentence: str) -> None:
-        if self._loop.time() - self._accepted_s >= self._patience.proven_s:
-            self._retry_s = self._patience.first_retry_s
+        if self._loop.time() - self._accepted_s >= self._timeouts.proven_s:
+            self._retry_s = self._timeouts.first_retry_s
         self._change("unreachable", sentence)
         self._on_disconnected()
         self._retry_later(sentence)
@@ -255,12 +255,12 @@ class Connection:
 
     def _refuse(self, sentence: str) -> None:
         self._change("refused", sentence)
-        self._retry_in(self._patience.refused_retry_s)
+        self._retry_in(self._timeouts.refused_retry_s)
 
     def _retry_later(self, sentence: str) -> None:
         self._change("unreachable", sentence)
         self._retry_in(self._retry_s)
-        self._retry_s = min(2 * self._retry_s, self._patience.max_retry_s)
+        self._retry_s = min(2 * self._retry_s, self._timeouts.max_retry_s)
 
     def _retry_in(self, pause_s: float) -> None:
         self._retry = self._loop.call_later(pause_s * (0.5 + 0.5 * self._fraction()), self.open)

@@ -1,4 +1,4 @@
-"""Endpoint: which MQTT broker, how it is reached, and how patiently."""
+"""Endpoint: which MQTT broker, how it is reached, and how long the agent waits for it."""
 
 from __future__ import annotations
 
@@ -112,12 +112,13 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long to wait for the network and the answer to a CONNECT, and before the next try.
 
-    The pauses double from `first_retry_s` to `max_retry_s`, and begin anew after a connection that lasted `proven_s`;
-    a broker that said no is left alone for `refused_retry_s`. Each pause is cut by up to a half, so that many devices
-    do not come at once. amqtt, asked for MQTT 5 with a last will, neither answers nor hangs up.
+    The pauses double from `first_retry_s` to `max_retry_s`, and start at `first_retry_s` again after a connection that
+    lasted `proven_s`. After a refusal the pause is `refused_retry_s`. Each pause is shortened by up to a half at
+    random, so that many devices do not connect at the same moment. amqtt needs `answer_s`: asked for MQTT 5 with a
+    last will, it neither answers nor hangs up.
     """
 
     answer_s: float = 10.0

@@ -15,7 +15,7 @@ from peers.subscriber import until
 
 from agent.errors import ConfigError
 from agent.mqtt.link.connection import Connection
-from agent.mqtt.link.endpoint import Endpoint, Patience
+from agent.mqtt.link.endpoint import Endpoint, Timeouts
 from agent.mqtt.message import Incoming, Message
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from agent.mqtt.link.attempt import MqttVersion
 
-_QUICK = Patience(answer_s=0.3, first_retry_s=0.02, max_retry_s=0.05, refused_retry_s=0.2)
+_QUICK = Timeouts(answer_s=0.3, first_retry_s=0.02, max_retry_s=0.05, refused_retry_s=0.2)
 
 # paho forgets a plain socket on which WebSockets do not come about; it is closed with the last reference.
 _LEAKS = pytest.mark.filterwarnings(
@@ -43,7 +43,7 @@ class Device:
         username: str | None = None,
         password: str | None = None,
         version: MqttVersion = 5,
-        patience: Patience = _QUICK,
+        timeouts: Timeouts = _QUICK,
         fraction: float = 1.0,
         **endpoint: Any,
     ) -> None:
@@ -58,7 +58,7 @@ class Device:
             on_disconnected=lambda: self.told.append("off"),
             on_acknowledged=lambda number, _: self.acknowledged.append(number),
             on_received=self.received.append,
-            patience=patience,
+            timeouts=timeouts,
             fraction=lambda: fraction,
         )
 
@@ -177,7 +177,7 @@ def test_broker_that_throws_messages_away_is_told_of(tmp_path: Path) -> None:
 def test_lost_connection_is_told_with_what_the_broker_said(code: int | None, words: str) -> None:
     async def scenario() -> None:
         async with ScriptedBroker() as broker:
-            device = Device(broker.port, patience=Patience(first_retry_s=30))
+            device = Device(broker.port, timeouts=Timeouts(first_retry_s=30))
             async with _opened(device) as connection:
                 await until(device.is_connected)
                 broker.hang_up(reason=code)
@@ -469,7 +469,7 @@ def test_broker_tells_how_much_it_takes_at_once(tmp_path: Path) -> None:
 def test_link_that_swallows_is_found_out_within_one_and_a_half_keep_alives(idle: bool) -> None:  # noqa: FBT001
     async def scenario() -> None:
         async with ScriptedBroker() as broker:
-            device = Device(broker.port, patience=Patience(first_retry_s=30), keepalive_s=2)
+            device = Device(broker.port, timeouts=Timeouts(first_retry_s=30), keepalive_s=2)
             async with _opened(device) as connection:
                 await until(device.is_connected)
                 broker.swallows = True
@@ -528,7 +528,7 @@ def test_pauses_double_and_are_cut_by_up_to_a_half(fraction: float, monkeypatch:
     async def scenario() -> None:
         async with ScriptedBroker() as broker:
             device = Device(
-                broker.port, patience=Patience(first_retry_s=0.02, max_retry_s=0.1, proven_s=60), fraction=fraction
+                broker.port, timeouts=Timeouts(first_retry_s=0.02, max_retry_s=0.1, proven_s=60), fraction=fraction
             )
             pauses = _record_pauses(monkeypatch)
             async with _opened(device):
@@ -545,7 +545,7 @@ def test_pauses_double_and_are_cut_by_up_to_a_half(fraction: float, monkeypatch:
 def test_pauses_begin_anew_after_a_connection_that_lasted(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with ScriptedBroker() as broker:
-            device = Device(broker.port, patience=Patience(first_retry_s=0.02, max_retry_s=1, proven_s=0.2))
+            device = Device(broker.port, timeouts=Timeouts(first_retry_s=0.02, max_retry_s=1, proven_s=0.2))
             pauses = _record_pauses(monkeypatch)
             async with _opened(device):
                 for lasts_s in (0.0, 0.0, 0.25, 0.0):

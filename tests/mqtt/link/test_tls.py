@@ -16,14 +16,14 @@ from peers.subscriber import until
 
 from agent.errors import ConfigError
 from agent.mqtt.link.connection import Connection
-from agent.mqtt.link.endpoint import Endpoint, Patience, Tls
+from agent.mqtt.link.endpoint import Endpoint, Timeouts, Tls
 from agent.mqtt.message import Message
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-_QUICK = Patience(answer_s=2, first_retry_s=0.05, max_retry_s=0.1, refused_retry_s=0.2)
+_QUICK = Timeouts(answer_s=2, first_retry_s=0.05, max_retry_s=0.1, refused_retry_s=0.2)
 _SIGNER = "Set mqtt.ca_file to the certificate of the authority that signed the broker's."
 _NAME = "Set mqtt.host to a name that is in the broker's certificate, or have it made for this one."
 _UNKNOWN = "is not trusted: unable to get local issuer certificate"
@@ -37,7 +37,7 @@ _LEAKS = pytest.mark.filterwarnings(
 class Device:
     """A connection with a record of the states in which it was seen."""
 
-    def __init__(self, port: int, tls: Tls | None, *, patience: Patience = _QUICK, **endpoint: Any) -> None:
+    def __init__(self, port: int, tls: Tls | None, *, timeouts: Timeouts = _QUICK, **endpoint: Any) -> None:
         self.connected = 0
         self.acknowledged: list[int] = []
         will = Message("edge-agent/pi-1/status", b"offline")
@@ -49,7 +49,7 @@ class Device:
             on_disconnected=lambda: None,
             on_acknowledged=lambda number, _: self.acknowledged.append(number),
             on_received=lambda _: None,
-            patience=patience,
+            timeouts=timeouts,
         )
 
     def _count(self) -> None:
@@ -275,7 +275,7 @@ def test_tls_at_a_port_without_it_is_told_and_tried_with_one_version(authority: 
 
 def test_handshake_that_nobody_answers_is_given_up(authority: Authority) -> None:
     async def scenario(port: int) -> None:
-        device = Device(port, _own(authority), patience=replace(_QUICK, network_s=0.2))
+        device = Device(port, _own(authority), timeouts=replace(_QUICK, network_s=0.2))
         async with device as connection:
             words = "the network connection does not come about. Start it, or correct mqtt.host and mqtt.port."
             await _sees(connection, "unreachable", f"cannot be reached: {words}")
