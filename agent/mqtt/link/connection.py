@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from agent.errors import ConfigError
 from agent.mqtt.link.attempt import Attempt, MqttVersion
 from agent.mqtt.link.endpoint import Endpoint, Timeouts
-from agent.mqtt.link.failure import trouble_of
+from agent.mqtt.link.failure import connect_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,9 +160,9 @@ class Connection:
         if isinstance(error, ConfigError):
             self._refuse(str(error))
             return
-        trouble = trouble_of(error, self._endpoint)
-        sentence = self._sentence(trouble.what, trouble.why, trouble.remedy)
-        if trouble.refused:
+        failure = connect_failure(error, self._endpoint)
+        sentence = self._sentence(failure.what, failure.why, failure.remedy)
+        if failure.refused:
             self._refuse(sentence)
         else:
             self._retry_later(sentence)

@@ -1,4 +1,4 @@
-"""Trouble: why no connection to the broker came about, and what to do."""
+"""ConnectFailure: why no connection to the broker came about, and what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OTHER_PATH = "Correct mqtt.websocket_path and mqtt.port, or leave mqtt.websocke
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class ConnectFailure:
     """`what` the broker does and `why`; it is `refused` if it does so until somebody changes a certificate."""
 
     what: str
@@ -28,28 +28,28 @@ class Trouble:
     refused: bool = False
 
 
-def trouble_of(error: BaseException, endpoint: Endpoint) -> Trouble:
+def connect_failure(error: BaseException, endpoint: Endpoint) -> ConnectFailure:
     if isinstance(error, WebsocketConnectionError):
-        return Trouble("speaks no WebSockets there", str(error), _OTHER_PATH)
+        return ConnectFailure("speaks no WebSockets there", str(error), _OTHER_PATH)
     if not isinstance(error, OSError):
-        return Trouble("does not speak MQTT", repr(error), "Correct mqtt.host and mqtt.port.")
-    if endpoint.tls is not None and (found := _trouble_with_tls(error, endpoint.tls)) is not None:
+        return ConnectFailure("does not speak MQTT", repr(error), "Correct mqtt.host and mqtt.port.")
+    if endpoint.tls is not None and (found := _tls_failure(error, endpoint.tls)) is not None:
         return found
     cause = error.strerror or str(error)
-    return Trouble("cannot be reached", cause, "Start it, or correct mqtt.host and mqtt.port.")
+    return ConnectFailure("cannot be reached", cause, "Start it, or correct mqtt.host and mqtt.port.")
 
 
-def _trouble_with_tls(error: OSError, tls: Tls) -> Trouble | None:
+def _tls_failure(error: OSError, tls: Tls) -> ConnectFailure | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         remedy = _remedy_for(error.verify_code)
-        return Trouble("is not trusted", error.verify_message.rstrip("."), remedy, refused=True)
+        return ConnectFailure("is not trusted", error.verify_message.rstrip("."), remedy, refused=True)
     reason = (error.reason if isinstance(error, ssl.SSLError) else None) or ""
     if "ALERT_" in reason:
         return _refusal(reason.partition("ALERT_")[2].replace("_", " ").lower(), tls)
     if reason == "UNSUPPORTED_PROTOCOL":
         return _refusal("protocol version", tls)
     if isinstance(error, ssl.SSLError | ConnectionResetError) or "handshake" in str(error):
-        return Trouble("does not speak TLS there", None, _OTHER_PORT)
+        return ConnectFailure("does not speak TLS there", None, _OTHER_PORT)
     return None
 
 
@@ -63,15 +63,17 @@ def _remedy_for(code: int) -> str:
     return "Set mqtt.ca_file to the certificate of the authority that signed the broker's."
 
 
-def _refusal(alert: str, tls: Tls) -> Trouble:
+def _refusal(alert: str, tls: Tls) -> ConnectFailure:
     """`alert` is what RFC 8446 calls it in section 6."""
     what = "refuses this agent"
     if alert == "protocol version":
-        return Trouble(what, "it has no TLS 1.2 or newer", "Update it, or change its configuration.", refused=True)
+        return ConnectFailure(
+            what, "it has no TLS 1.2 or newer", "Update it, or change its configuration.", refused=True
+        )
     if tls.cert_file is None:
         remedy = "It wants a certificate: give mqtt.cert_file and mqtt.key_file."
     elif alert == "certificate expired":
         remedy = "Renew mqtt.cert_file, or correct the broker's clock."
     else:
         remedy = "Give a certificate as mqtt.cert_file that is signed by an authority which the broker trusts."
-    return Trouble(what, alert, remedy, refused=True)
+    return ConnectFailure(what, alert, remedy, refused=True)
