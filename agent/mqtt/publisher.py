@@ -13,7 +13,7 @@ from agent.mqtt.home_assistant import discovery as home_assistant
 from agent.mqtt.message import Message, topic_level
 from agent.mqtt.outbox.blocks import Entry
 from agent.mqtt.session import Session
-from agent.mqtt.stale_topics import Leftovers
+from agent.mqtt.stale_topics import StaleTopics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -79,7 +79,7 @@ class MqttPublisher:
             timeouts=timeouts,
         )
         self._retained = self._session.retained
-        self._leftovers = Leftovers(
+        self._stale = StaleTopics(
             base=self._base,
             cameras=cameras,
             discovery_topic=home_assistant.topic_of(device),
@@ -119,7 +119,7 @@ class MqttPublisher:
         topic = f"{self._base}/cameras/{camera}/classification/{topic_level(state.model.name)}"
         self._retain(f"cameras/{camera}/state", _json(state.to_json()))
         self._retained.put(topic, label.encode(errors="replace"))
-        self._leftovers.classified(camera, topic)
+        self._stale.classified(camera, topic)
 
     def publish_snapshot(self, camera: str, jpeg: bytes) -> None:
         self._session.pass_on(Message(f"{self._base}/cameras/{camera}/snapshot", jpeg), newest_only=True)
@@ -145,11 +145,11 @@ class MqttPublisher:
         if not self._swept:  # which will publish it
             return
         if self._discovery is not None:
-            message = self._discovery(self._leftovers.discovery)
-            self._leftovers.discovery = message.payload
+            message = self._discovery(self._stale.discovery)
+            self._stale.discovery = message.payload
             self._retained.put(message.topic, message.payload)
-        elif self._leftovers.discovery:
-            self._retained.remove(self._leftovers.discovery_topic)
+        elif self._stale.discovery:
+            self._retained.remove(self._stale.discovery_topic)
 
     async def close(self, timeout_s: float) -> None:
         """Says offline and disconnects, in `timeout_s` at most; then what was not acknowledged goes to the disk."""
@@ -166,7 +166,7 @@ class MqttPublisher:
         self._retained.put(f"{self._base}/{topic}", payload)
 
     def _connected(self) -> None:
-        self._session.subscribe(*self._filters(), *(() if self._swept else self._leftovers.filters))
+        self._session.subscribe(*self._filters(), *(() if self._swept else self._stale.filters))
         self._shares = False
         self._share_in()
         self.publish_info()
@@ -189,7 +189,7 @@ class MqttPublisher:
     def _end_sweep(self) -> None:
         """The broker has sent what it keeps: it does so right after it has taken a subscription."""
         self._swept = True
-        self._session.unsubscribe(*self._leftovers.filters)
+        self._session.unsubscribe(*self._stale.filters)
         self.publish_discovery()
 
     def _tell_stats(self) -> None:
@@ -204,7 +204,7 @@ class MqttPublisher:
         if time.monotonic() - self._welcomed_s < _WELCOME_AGAIN_S:
             return
         self._welcomed_s = time.monotonic()
-        self._retained.repeat(self._leftovers.discovery_topic)
+        self._retained.repeat(self._stale.discovery_topic)
         if self._last_stats is not None:
             self._session.pass_on(self._last_stats)
 
@@ -214,7 +214,7 @@ class MqttPublisher:
         if home_assistant.is_birth(incoming.topic, incoming.payload):
             self._welcome()
         elif incoming.retained:
-            self._leftovers.take(incoming)
+            self._stale.take(incoming)
         self._session.acknowledge(incoming)
 
 

@@ -1,4 +1,4 @@
-"""Leftovers: what the broker still keeps of earlier runs, of cameras and models that are gone."""
+"""StaleTopics: topics that the broker still retains from earlier runs, of removed cameras and models."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from agent.mqtt.retained import Retained
 
 
-class Leftovers:
-    """Looked for once a run, by subscribing for a moment to the topics that the agent retains.
+class StaleTopics:
+    """Finds them once per run: subscribes for a moment to the topics that the agent retains.
 
-    So nothing has to be stored about them. `discovery_topic` is Home Assistant's, where it is of this device.
+    So the agent stores nothing about removed cameras and models. `discovery_topic` is this device's topic for Home
+    Assistant.
     """
 
     def __init__(self, *, base: str, cameras: Collection[str], discovery_topic: str, retained: Retained) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from agent.mqtt.message import Incoming, Message
 from agent.mqtt.retained import Retained
-from agent.mqtt.stale_topics import Leftovers
+from agent.mqtt.stale_topics import StaleTopics
 
 
 class Wire:
@@ -86,16 +86,14 @@ def test_what_comes_back_before_its_removal_is_acknowledged_stays() -> None:
     assert "a" in wire.retained
 
 
-def _found(*topics: str, payload: bytes = b"old") -> tuple[Wire, Leftovers]:
+def _found(*topics: str, payload: bytes = b"old") -> tuple[Wire, StaleTopics]:
     wire = Wire()
     wire.retained.put("e/pi/models/birds", b"{}")
-    leftovers = Leftovers(base="e/pi", cameras=["front"], discovery_topic="ha/pi", retained=wire.retained)
+    stale = StaleTopics(base="e/pi", cameras=["front"], discovery_topic="ha/pi", retained=wire.retained)
     for topic in topics:
-        leftovers.take(
-            Incoming(topic, payload, retained=True, response_topic=None, correlation=None, receipt=(0, 0, 0))
-        )
+        stale.take(Incoming(topic, payload, retained=True, response_topic=None, correlation=None, receipt=(0, 0, 0)))
     wire.retained.open()
-    return wire, leftovers
+    return wire, stale
 
 
 def test_cameras_and_models_that_are_gone_leave_nothing_and_the_others_stay() -> None:
@@ -108,11 +106,11 @@ def test_cameras_and_models_that_are_gone_leave_nothing_and_the_others_stay() ->
 
 
 def test_a_label_of_another_model_goes_once_there_is_one_of_the_new_model() -> None:
-    wire, leftovers = _found("e/pi/cameras/front/classification/old", "e/pi/cameras/front/classification/new")
+    wire, stale = _found("e/pi/cameras/front/classification/old", "e/pi/cameras/front/classification/new")
     assert [payload for _, payload in wire.payloads()] == [b"{}"]
-    leftovers.classified("front", "e/pi/cameras/front/classification/new")
+    stale.classified("front", "e/pi/cameras/front/classification/new")
     assert wire.payloads()[1:] == [("e/pi/cameras/front/classification/old", b"")]
-    leftovers.classified("front", "e/pi/cameras/front/classification/newer")
+    stale.classified("front", "e/pi/cameras/front/classification/newer")
     assert wire.payloads()[2:] == [("e/pi/cameras/front/classification/new", b"")]
 
 
@@ -122,5 +120,5 @@ def test_topics_of_others_are_left_alone() -> None:
 
 
 def test_what_home_assistant_was_told_is_kept_for_the_next_telling() -> None:
-    _, leftovers = _found("ha/pi", payload=b"{...}")
-    assert leftovers.discovery == b"{...}"
+    _, stale = _found("ha/pi", payload=b"{...}")
+    assert stale.discovery == b"{...}"
