@@ -11,7 +11,7 @@ import anyio
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from agent.mqtt.link.in_flight import Unacknowledged
+from agent.mqtt.link.in_flight import InFlight
 from agent.mqtt.link.paho_client import End, MqttVersion, Network
 from agent.mqtt.message import Incoming
 
@@ -74,7 +74,7 @@ class Attempt:
         self._over = self._opened = self._answered = False
         self._gone = asyncio.Event()
         self._filters: dict[int, tuple[str, ...]] = {}
-        self._unacknowledged = Unacknowledged(patience_s=endpoint.keepalive_s / 2)
+        self._in_flight = InFlight(timeout_s=endpoint.keepalive_s / 2)
         # Two counters with one writer each need no lock: the network's thread takes, the loop's delivers.
         self._taken = self._delivered = 0  # messages
         self._taken_bytes = self._delivered_bytes = 0
@@ -181,11 +181,11 @@ class Attempt:
             self._listener.refused(refusal)
 
     def _expect_answer(self, number: int, *, size: int = 0) -> None:
-        self._unacknowledged.add(number, size=size, now_s=self._loop.time())
+        self._in_flight.add(number, size=size, now_s=self._loop.time())
 
     def _watch(self, *, was_overdue: bool = False) -> None:
         """Overdue twice in a row: this process may have been stopped, and the answers wait to be read."""
-        is_overdue = self._unacknowledged.is_overdue(self._loop.time())
+        is_overdue = self._in_flight.is_overdue(self._loop.time())
         if is_overdue and was_overdue:
             self._fall_silent()
         else:
@@ -193,13 +193,13 @@ class Attempt:
 
     def _acknowledge(self, number: int, failure: str | None) -> None:
         if not self._over:
-            self._unacknowledged.discard(number, now_s=self._loop.time())
+            self._in_flight.discard(number, now_s=self._loop.time())
             self._listener.acknowledged(number, failure)
 
     def _subscribe(self, number: int, failures: list[str | None]) -> None:
         if self._over:
             return
-        self._unacknowledged.discard(number, now_s=self._loop.time())
+        self._in_flight.discard(number, now_s=self._loop.time())
         for topic_filter, failure in zip(self._filters.pop(number, ()), failures, strict=False):
             self._listener.subscribed(topic_filter, failure)
 

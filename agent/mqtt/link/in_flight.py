@@ -1,21 +1,21 @@
-"""Unacknowledged: what the broker has yet to acknowledge, and whether it is too late."""
+"""InFlight: what the broker has not acknowledged yet, and whether that is overdue."""
 
 from __future__ import annotations
 
 _SLOWEST_BYTES_PER_S = 4096
-_LONGEST_S = 200.0  # in which 250 a second use up less than the 65,535 numbers that there are
+_LONGEST_S = 200.0  # 250 messages a second use fewer than the 65,535 numbers in this time
 
 
-class Unacknowledged:
-    """A link that is half open takes everything and gives nothing, not even an end: only missing answers show it.
+class InFlight:
+    """A half-open link takes everything and gives nothing, not even an end: only missing acknowledgements show it.
 
-    They are overdue when none at all has come for `patience_s`; while much is under way, up to twice as late: a
-    snapshot may take a slow uplink longer, and must not be cut off again and again. One alone is overdue after minutes:
-    a broker that forgets it would have its number used again.
+    They are overdue if none at all has come for `timeout_s`, or up to twice as long while much is in flight: a snapshot
+    may take longer over a slow uplink and must not be cut off again and again. A single one is overdue after minutes,
+    because its number would soon be used again.
     """
 
-    def __init__(self, *, patience_s: float) -> None:
-        self._patience_s = patience_s
+    def __init__(self, *, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
         self._sizes: dict[int, int] = {}
         self._sent_s: dict[int, float] = {}
         self._since_s = 0.0
@@ -35,5 +35,5 @@ class Unacknowledged:
         oldest_s = next(iter(self._sent_s.values()), now_s)
         if now_s - oldest_s > _LONGEST_S:
             return True
-        under_way_s = sum(self._sizes.values()) / _SLOWEST_BYTES_PER_S
-        return bool(self._sizes) and now_s - self._since_s > self._patience_s + min(under_way_s, self._patience_s)
+        transfer_s = sum(self._sizes.values()) / _SLOWEST_BYTES_PER_S
+        return bool(self._sizes) and now_s - self._since_s > self._timeout_s + min(transfer_s, self._timeout_s)

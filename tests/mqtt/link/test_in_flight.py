@@ -1,46 +1,46 @@
 from __future__ import annotations
 
-from agent.mqtt.link.in_flight import Unacknowledged
+from agent.mqtt.link.in_flight import InFlight
 
 
 def test_nothing_is_overdue_while_nothing_is_under_way() -> None:
-    assert not Unacknowledged(patience_s=15).is_overdue(1e6)
+    assert not InFlight(timeout_s=15).is_overdue(1e6)
 
 
 def test_any_acknowledgement_is_a_sign_of_life_for_all() -> None:
-    unacknowledged = Unacknowledged(patience_s=15)
+    in_flight = InFlight(timeout_s=15)
     for number in (1, 2):
-        unacknowledged.add(number, size=0, now_s=100)
-    unacknowledged.discard(1, now_s=110)
-    assert not unacknowledged.is_overdue(125)
-    assert unacknowledged.is_overdue(125.1)
-    unacknowledged.discard(2, now_s=126)
-    assert not unacknowledged.is_overdue(1000)
+        in_flight.add(number, size=0, now_s=100)
+    in_flight.discard(1, now_s=110)
+    assert not in_flight.is_overdue(125)
+    assert in_flight.is_overdue(125.1)
+    in_flight.discard(2, now_s=126)
+    assert not in_flight.is_overdue(1000)
 
 
 def test_waiting_begins_with_the_message_and_not_with_the_one_before() -> None:
-    unacknowledged = Unacknowledged(patience_s=15)
-    unacknowledged.add(1, size=0, now_s=0)
-    unacknowledged.discard(1, now_s=1)
-    unacknowledged.add(2, size=0, now_s=100)
-    assert not unacknowledged.is_overdue(101)
+    in_flight = InFlight(timeout_s=15)
+    in_flight.add(1, size=0, now_s=0)
+    in_flight.discard(1, now_s=1)
+    in_flight.add(2, size=0, now_s=100)
+    assert not in_flight.is_overdue(101)
 
 
 def test_much_under_way_is_given_up_to_twice_the_time() -> None:
-    unacknowledged = Unacknowledged(patience_s=15)
-    unacknowledged.add(1, size=20480, now_s=0)
-    assert not unacknowledged.is_overdue(20)
-    assert unacknowledged.is_overdue(20.1)
-    unacknowledged.add(2, size=10 << 20, now_s=1)
-    assert not unacknowledged.is_overdue(30)
-    assert unacknowledged.is_overdue(30.1)
+    in_flight = InFlight(timeout_s=15)
+    in_flight.add(1, size=20480, now_s=0)
+    assert not in_flight.is_overdue(20)
+    assert in_flight.is_overdue(20.1)
+    in_flight.add(2, size=10 << 20, now_s=1)
+    assert not in_flight.is_overdue(30)
+    assert in_flight.is_overdue(30.1)
 
 
 def test_one_that_is_forgotten_is_overdue_before_its_number_is_used_again() -> None:
-    unacknowledged = Unacknowledged(patience_s=15)
-    unacknowledged.add(1, size=0, now_s=0)
+    in_flight = InFlight(timeout_s=15)
+    in_flight.add(1, size=0, now_s=0)
     for now_s in range(1, 200):
-        unacknowledged.add(2, size=0, now_s=now_s)
-        unacknowledged.discard(2, now_s=now_s)
-    assert not unacknowledged.is_overdue(200)
-    assert unacknowledged.is_overdue(201)
+        in_flight.add(2, size=0, now_s=now_s)
+        in_flight.discard(2, now_s=now_s)
+    assert not in_flight.is_overdue(200)
+    assert in_flight.is_overdue(201)
