@@ -12,7 +12,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from agent.mqtt.link.in_flight import InFlight
-from agent.mqtt.link.paho_client import End, MqttVersion, Network
+from agent.mqtt.link.paho_client import End, MqttVersion, PahoClient
 from agent.mqtt.message import Incoming
 
 if TYPE_CHECKING:
@@ -78,13 +78,11 @@ class Attempt:
         # Two counters with one writer each need no lock: the network's thread takes, the loop's delivers.
         self._taken = self._delivered = 0  # messages
         self._taken_bytes = self._delivered_bytes = 0
-        self._network = Network(endpoint, version=version)
-        self._client = self._network.client
+        self._paho = PahoClient(endpoint, version=version)
+        self._client = self._paho.client
         self._listen()
         self._timer = self._loop.call_later(timeouts.network_s, self._no_network)
-        self._network.run(
-            on_open=lambda: self._hop(self._await_answer), on_end=lambda end: self._hop(self._finish, end)
-        )
+        self._paho.run(on_open=lambda: self._hop(self._await_answer), on_end=lambda end: self._hop(self._finish, end))
 
     def publish(self, message: Message) -> int:
         """Hands a message to paho with QoS 1 and returns the number that `acknowledged` will tell."""
@@ -114,10 +112,10 @@ class Attempt:
     async def close(self, *, timeout_s: float) -> None:
         """Disconnects cleanly, so that no last will follows, and tells the listener nothing more."""
         self._end()
-        self._network.disconnect()
+        self._paho.disconnect()
         with anyio.move_on_after(timeout_s):
             await self._gone.wait()
-        self._network.abandon()
+        self._paho.abandon()
 
     def _listen(self) -> None:
         """Paho calls these in the network's thread, partly under its locks: they only hand over to the loop."""
@@ -161,7 +159,7 @@ class Attempt:
 
     def _unanswered(self) -> None:
         self._give_up()
-        self._network.disconnect()
+        self._paho.disconnect()
         self._listener.silent()
 
     def _fall_silent(self) -> None:
@@ -238,12 +236,12 @@ class Attempt:
 
     def _give_up(self) -> None:
         self._end()
-        self._network.abandon()
+        self._paho.abandon()
 
     def _end(self) -> None:
         self._over = True
         self._timer.cancel()
-        self._network.forget_callbacks()
+        self._paho.forget_callbacks()
 
 
 def _failure(reason: ReasonCode) -> str | None:

@@ -1,4 +1,4 @@
-"""Network: a paho client and the thread that runs it, for one network connection."""
+"""PahoClient: a paho client and the thread that runs it, for one network connection."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class End:
     silent: bool
 
 
-class Network:
+class PahoClient:
     """Connects once run() is called; paho's callbacks come in its thread. All else is for other threads.
 
     paho's own reconnecting can neither change the MQTT version nor wait longer after a refusal, and it would
