@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from agent.classification import Result, StableState
     from agent.mqtt.commands import Actions
-    from agent.mqtt.link.attempt import MqttVersion
     from agent.mqtt.link.endpoint import Endpoint, Timeouts
+    from agent.mqtt.link.paho_client import MqttVersion
     from agent.mqtt.message import Incoming
     from agent.mqtt.session import MqttStatus, Storage
     from agent.status import CameraStatus, ModelStatus

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from agent.mqtt.link.attempt import MqttVersion
     from agent.mqtt.link.connection import ConnectionState
     from agent.mqtt.link.endpoint import Endpoint, Timeouts
+    from agent.mqtt.link.paho_client import MqttVersion
     from agent.mqtt.message import Incoming
     from agent.mqtt.outbox.blocks import Entry
     from agent.mqtt.outbox.disk_writer import Durability

@@ -8,13 +8,14 @@ import random
 from typing import TYPE_CHECKING, Literal
 
 from agent.errors import ConfigError
-from agent.mqtt.link.attempt import Attempt, MqttVersion
 from agent.mqtt.link.endpoint import Endpoint, Timeouts
 from agent.mqtt.link.failure import connect_failure
+from agent.mqtt.link.link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.mqtt.link.paho_client import MqttVersion
     from agent.mqtt.message import Incoming, Message
 
 ConnectionState = Literal["connecting", "connected", "refused", "unreachable"]
@@ -77,8 +78,8 @@ class Connection:
         self._fraction = fraction
         self._state: ConnectionState = "connecting"
         self._reason: str | None = None
-        self._attempt: Attempt | None = None
-        self._attempts = 0
+        self._link: Link | None = None
+        self._links = 0
         self._retry: asyncio.TimerHandle | None = None
         self._retry_s = self._timeouts.first_retry_s
         self._refusal: str | None = None
@@ -112,10 +113,10 @@ class Connection:
 
     def open(self) -> None:
         """Connects, and connects again for ever, until close(). Returns at once."""
-        self._attempts += 1
-        self._attempt = Attempt(
+        self._links += 1
+        self._link = Link(
             self._endpoint,
-            number=self._attempts,
+            number=self._links,
             version=self._version,
             timeouts=self._timeouts,
             listener=self,
@@ -123,38 +124,38 @@ class Connection:
 
     def publish(self, message: Message) -> int:
         """Sends with QoS 1 and returns the message's number. Only while the state is connected."""
-        assert self._attempt is not None
-        number = self._attempt.publish(message)
+        assert self._link is not None
+        number = self._link.publish(message)
         if not (message.retain or message.topic.startswith(f"{self._base}/")):
             self._foreign.add(number)
         return number
 
     def subscribe(self, *filters: str) -> None:
         """With QoS 1. Only while the state is connected, and for this connection."""
-        assert self._attempt is not None
-        self._attempt.subscribe(filters)
+        assert self._link is not None
+        self._link.subscribe(filters)
 
     def unsubscribe(self, *filters: str) -> None:
         """Only while the state is connected."""
-        assert self._attempt is not None
-        self._attempt.unsubscribe(filters)
+        assert self._link is not None
+        self._link.unsubscribe(filters)
 
     def acknowledge(self, incoming: Incoming) -> None:
         """Nothing for QoS 0, nor where the connection that brought it has ended."""
-        attempt, number, qos = incoming.receipt
-        if qos > 0 and self._attempt is not None and self._attempt.number == attempt:
-            self._attempt.acknowledge(number, qos)
+        link, number, qos = incoming.receipt
+        if qos > 0 and self._link is not None and self._link.number == link:
+            self._link.acknowledge(number, qos)
 
     async def close(self, *, timeout_s: float) -> None:
         """Disconnects cleanly and tries no more. Takes no longer, whatever the broker does."""
         self._state, self._reason = "unreachable", "The agent is stopping."
         if self._retry is not None:
             self._retry.cancel()
-        if self._attempt is not None:
-            await self._attempt.close(timeout_s=timeout_s)
+        if self._link is not None:
+            await self._link.close(timeout_s=timeout_s)
 
     def failed(self, error: BaseException) -> None:
-        self._attempt = None
+        self._link = None
         if self._fell_back:  # which has taught nothing about the version
             self._version, self._fell_back = _OTHER[self._version], False
         if isinstance(error, ConfigError):
@@ -199,7 +200,7 @@ class Connection:
         self._on_received(incoming)
 
     def silent(self) -> None:
-        self._attempt = None
+        self._link = None
         if self._state == "connected":
             self._short_lives = 0
             self._lose(self._sentence("does not answer any more", None, _REPEATED_LOSS))
@@ -209,7 +210,7 @@ class Connection:
             self._retry_later(self._unanswered("does not answer"))
 
     def ended(self, reason: str | None) -> None:
-        self._attempt = None
+        self._link = None
         refusal, self._refusal = self._refusal, None
         if self._state == "connected":
             self._lost(reason)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from agent.mqtt.link.attempt import MqttVersion
+    from agent.mqtt.link.paho_client import MqttVersion
 
 _QUICK = Timeouts(answer_s=0.3, first_retry_s=0.02, max_retry_s=0.05, refused_retry_s=0.2)
 

@@ -234,7 +234,7 @@ def test_refusal_is_retried_slowly_with_one_version_until_the_certificate_is_ren
             device = Device(broker.port, _own(authority))
             async with device as connection:
                 await until(lambda: connection.state == "refused")
-                assert connection._attempts <= 2, "MQTT 3.1.1 would meet the same certificate"
+                assert connection._links <= 2, "MQTT 3.1.1 would meet the same certificate"
                 authority.sign("broker")
                 broker.kill()
                 broker.start()

@@ -1,4 +1,4 @@
-"""Attempt: one try to reach the MQTT broker, and the connection if it succeeds."""
+"""Link: one try to reach the MQTT broker, and the network connection if it succeeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from agent.mqtt.link.in_flight import InFlight
-from agent.mqtt.link.paho_client import End, MqttVersion, PahoClient
+from agent.mqtt.link.paho_client import PahoClient
 from agent.mqtt.message import Incoming
 
 if TYPE_CHECKING:
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
     from agent.mqtt.link.endpoint import Endpoint, Timeouts
+    from agent.mqtt.link.paho_client import End, MqttVersion
     from agent.mqtt.message import Message
-
-__all__ = ["Attempt", "Listener", "MqttVersion"]
 
 _MAX_UNDELIVERED = 64  # messages of QoS 0, whose flood nothing else stops
 _MAX_UNDELIVERED_BYTES = 32 << 20
@@ -32,7 +31,7 @@ _NO_LIMIT = 65535  # of messages that an MQTT 5 broker takes at once, unless it 
 
 
 class Listener(Protocol):
-    """Hears of an attempt on the loop's thread. One of `failed`, `silent` and `ended` comes, once and last of all."""
+    """Hears of a link on the loop's thread. Exactly one of `failed`, `silent` and `ended` comes, as the last call."""
 
     def failed(self, error: BaseException) -> None:
         """No connection came about over which MQTT could be spoken."""
@@ -59,7 +58,7 @@ class Listener(Protocol):
         """`reason` is what an MQTT 5 broker said before it hung up."""
 
 
-class Attempt:
+class Link:
     """One network connection with what is under way on it; made and used on the loop's thread."""
 
     def __init__(
