@@ -52,7 +52,7 @@ class MqttStatus:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Where and how results wait; told in Saver."""
+    """Where and how results wait for the broker; DiskWriter explains `durability`."""
 
     folder: Path
     durability: Durability = "spill"

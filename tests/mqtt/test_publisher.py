@@ -422,7 +422,7 @@ def test_nothing_follows_offline_but_what_was_sent_before_may_be_acknowledged(
                 publisher.publish_result(camera.result(), camera=True)
             await until(lambda: len(broker.results()) == 20)
             closing = asyncio.create_task(publisher.close(30))
-            await until(lambda: not publisher._session.outbox._saver.connected)
+            await until(lambda: not publisher._session.outbox._writer.connected)
             broker.acknowledge(broker.results()[0])  # offline is one more, and waits for its place
             await until(lambda: broker.published[-1].payload == "offline")
             for message in broker.published[3:]:

@@ -1,4 +1,4 @@
-"""Saver: brings results to the disk before they can be lost, and back when there is a broker to have them."""
+"""DiskWriter: writes results to the disk before they can be lost, and reads them back once the broker is there."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _RETRY_S = 2.0
 _logger = logging.getLogger(__name__)
 
 
-class Saver:
+class DiskWriter:
     """Belongs to one event loop. `on_change` comes when there may be something to send.
 
     spill: on the disk what is not acknowledged within 2 s; group: all within 0.1 s; none: nothing.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from agent.mqtt.outbox.disk_writer import MAX_MEMORY_BYTES, Saver
+from agent.mqtt.outbox.disk_writer import MAX_MEMORY_BYTES, DiskWriter
 from agent.mqtt.outbox.gaps import gaps_of
 from agent.mqtt.outbox.queue import Memory, Record
 
@@ -41,8 +41,8 @@ class Outbox:
 
     `send` publishes an entry, `late` or not, and `announce` a gap; both return the number under which the
     acknowledgement will come. `room` says how many messages may still be sent without one, and `backlog_room` how many
-    that are not made just now. run() must run for as long as anything shall reach the disk or come from it. Where it
-    does, and when, is the saver's.
+    that are not made just now. run() must run as long as results are to reach the disk or to come from it.
+    DiskWriter decides when and where.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Outbox:
         self._backlog_room = backlog_room
         self._max_age_s = max_age_s
         self._memory = Memory()
-        self._saver = Saver(
+        self._writer = DiskWriter(
             folder=folder,
             boot=boot,
             memory=self._memory,
@@ -81,9 +81,9 @@ class Outbox:
 
     @property
     def status(self) -> OutboxStatus:
-        saver = self._saver
-        messages = len(self._memory.unsaved()) + len(saver.backlog)
-        return OutboxStatus(messages, saver.backlog.size, saver.evicted, saver.trouble)
+        writer = self._writer
+        messages = len(self._memory.unsaved()) + len(writer.backlog)
+        return OutboxStatus(messages, writer.backlog.size, writer.evicted, writer.trouble)
 
     def put(self, entry: Entry) -> None:
         self._memory.put(Record(entry))
@@ -93,34 +93,34 @@ class Outbox:
 
     def open(self) -> None:
         """The broker is there. What waits is sent, at a bounded rate, and what is made now beside it."""
-        self._saver.reconnected()
+        self._writer.reconnected()
         self._may_announce = True
         self.pump()
 
     def pause(self) -> None:
         """The broker is gone. What it did not acknowledge is sent again; it may get it twice."""
-        self._saver.connected = self._may_announce = False
+        self._writer.connected = self._may_announce = False
         for record in self._memory.window.values():
-            if self._saver.is_given_up(record):
+            if self._writer.is_given_up(record):
                 self._lose(record, "max_bytes")
-        self._memory.give_back(self._saver.is_on_disk)
+        self._memory.give_back(self._writer.is_on_disk)
         self._announced.clear()
-        self._saver.gaps.reset()
-        self._saver.rewind()
+        self._writer.gaps.reset()
+        self._writer.rewind()
         self.pump()
 
     def acknowledge(self, number: int, failure: str | None = None) -> None:
         """Ignores numbers that are not of this outbox. What the broker refuses for good is a gap."""
         if (gap := self._announced.pop(number, None)) is not None:
             if failure is None:
-                self._saver.gaps.done(gap)
+                self._writer.gaps.done(gap)
             else:  # it is told again at the next connect, with what comes to it until then
-                self._saver.gaps.reset()
+                self._writer.gaps.reset()
                 self._may_announce = False
         elif (record := self._memory.window.pop(number, None)) is not None:
             record.acknowledged = True
             if record.place is not None:
-                self._saver.backlog.mark(record.place)
+                self._writer.backlog.mark(record.place)
             if failure is not None:
                 self._lose(record, "rejected")
         else:
@@ -129,54 +129,54 @@ class Outbox:
 
     async def run(self) -> None:
         """For ever."""
-        await self._saver.run()
+        await self._writer.run()
 
     async def settle(self, timeout_s: float) -> None:
         """Waits until the broker has what was made last."""
-        with anyio.move_on_after(timeout_s if self._saver.connected else 0):
+        with anyio.move_on_after(timeout_s if self._writer.connected else 0):
             await self._settled.wait()
 
     def stop(self) -> None:
         """Sends no more; what is sent may still be acknowledged."""
-        self._saver.connected = self._may_announce = False
+        self._writer.connected = self._may_announce = False
         if self._tick is not None:
             self._tick.cancel()
 
     async def close(self) -> None:
         """Leaves on the disk what was not acknowledged."""
-        await self._saver.save_all()
+        await self._writer.save_all()
         if lost := self._memory.unsaved():
             _logger.warning("%d results were never acknowledged by the MQTT broker, and are on no disk.", len(lost))
 
     def pump(self) -> None:
         """Sends what may be sent now."""
-        memory, saver = self._memory, self._saver
+        memory, writer = self._memory, self._writer
         memory.age()
         while memory.oldest_age_s() > self._max_age_s:
             self._lose(memory.take_oldest(), "max_age")
-        while saver.connected and self._room() > 0 and (record := self._next()) is not None:
+        while writer.connected and self._room() > 0 and (record := self._next()) is not None:
             memory.window[self._send(record.entry, record.late)] = record
-        if self._may_announce and not self._announced and self._room() > 0 and (gap := saver.gaps.begin()) is not None:
+        if self._may_announce and not self._announced and self._room() > 0 and (gap := writer.gaps.begin()) is not None:
             self._announced[self._announce(gap)] = gap
-        if saver.connected and self._tick is None and (memory.read or memory.late):
+        if writer.connected and self._tick is None and (memory.read or memory.late):
             self._tick = asyncio.get_running_loop().call_later(_TICK_S, self._allow_more)
         if memory:
             self._settled.clear()
         else:
             self._settled.set()
-        saver.wake()
+        writer.wake()
 
     def _next(self) -> Record | None:
         """Live results first; then, where they leave room, the backlog, of which the disk has the oldest."""
-        memory, saver = self._memory, self._saver
-        if memory.fresh and saver.may_be_sent(memory.fresh[0]):
+        memory, writer = self._memory, self._writer
+        if memory.fresh and writer.may_be_sent(memory.fresh[0]):
             return memory.take(memory.fresh)
         if self._backlog_room() <= 0 or not self._allowance:
             return None
         if memory.read:
             self._allowance -= 1
             return memory.read.popleft()
-        if memory.late and saver.may_be_sent(memory.late[0]) and (saver.exhausted or saver.trouble):
+        if memory.late and writer.may_be_sent(memory.late[0]) and (writer.exhausted or writer.trouble):
             self._allowance -= 1
             return memory.take(memory.late)
         return None
@@ -189,4 +189,4 @@ class Outbox:
     def _lose(self, record: Record, cause: Cause) -> None:
         """It may be on its way to the disk, from where nobody shall read it then."""
         record.acknowledged = True
-        self._saver.lose(gaps_of(record.entry.boot, [record.entry.seq], cause))
+        self._writer.lose(gaps_of(record.entry.boot, [record.entry.seq], cause))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from peers.subscriber import until
 
-from agent.mqtt.outbox import disk_writer as saver, outbox as outbox_module
+from agent.mqtt.outbox import disk_writer, outbox as outbox_module
 from agent.mqtt.outbox.blocks import Entry
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.outbox.segments import Segments
@@ -87,8 +87,8 @@ class Wire:
         await asyncio.wait_for(acknowledge(), 20)
 
     def _is_done(self) -> bool:
-        gaps = self.outbox._saver.gaps
-        return self.outbox._saver.opened and not (self.outbox.status.messages or gaps._waiting or gaps._under_way)
+        gaps = self.outbox._writer.gaps
+        return self.outbox._writer.opened and not (self.outbox.status.messages or gaps._waiting or gaps._under_way)
 
     def seqs(self) -> list[int]:
         return [entry.seq for _, entry, _ in self.sent]
@@ -145,9 +145,9 @@ def _segments(folder: Path) -> list[Path]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seconds become a tenth, and the backlog drains as fast as it is acknowledged."""
-    monkeypatch.setattr(saver, "_SPILL_AFTER_S", 0.06)
-    monkeypatch.setattr(saver, "_LOOK_EVERY_S", {"spill": 0.02, "group": 0.02, "none": 0.02})
-    monkeypatch.setattr(saver, "_RETRY_S", 0.02)
+    monkeypatch.setattr(disk_writer, "_SPILL_AFTER_S", 0.06)
+    monkeypatch.setattr(disk_writer, "_LOOK_EVERY_S", {"spill": 0.02, "group": 0.02, "none": 0.02})
+    monkeypatch.setattr(disk_writer, "_RETRY_S", 0.02)
     monkeypatch.setattr(outbox_module, "_TICK_S", 0.001)
     monkeypatch.setattr("agent.mqtt.outbox.queue.LATE_AFTER_S", 0.1)
 
@@ -499,7 +499,7 @@ def test_progress_outlasts_a_kill_in_the_middle_of_the_backlog(
             while len(killed.sent) < 60:
                 await asyncio.sleep(0.001)
                 killed.acknowledge_all()
-            await until(lambda: killed.outbox._saver.backlog._noted[1].entry > 20)
+            await until(lambda: killed.outbox._writer.backlog._noted[1].entry > 20)
         async with _running(Wire(tmp_path, boot="01M8CCCCCCCCCCCCCCCCCCCCCC")) as last:
             last.connect()
             await last.until_delivered()
@@ -676,7 +676,7 @@ def test_on_a_full_disk_the_oldest_goes_once_memory_is_half_full(
         return append(segments, *arguments)
 
     monkeypatch.setattr(Segments, "append", refuse)
-    monkeypatch.setattr(saver, "MAX_MEMORY_BYTES", 20_000)
+    monkeypatch.setattr(disk_writer, "MAX_MEMORY_BYTES", 20_000)
 
     async def scenario() -> None:
         async with _running(Wire(tmp_path, max_bytes=1 << 16)) as wire:
