@@ -13,7 +13,7 @@ import anyio
 
 from agent.mqtt.outbox.backlog import Backlog
 from agent.mqtt.outbox.gaps import Gap, Gaps
-from agent.mqtt.outbox.queue import Memory, Record
+from agent.mqtt.outbox.queue import Queue, Record
 from agent.mqtt.outbox.segments import DamagedError, Segments
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class DiskWriter:
         *,
         folder: Path,
         boot: str,
-        memory: Memory,
+        queue: Queue,
         durability: Durability,
         max_bytes: int,
         max_age_s: float,
@@ -56,7 +56,7 @@ class DiskWriter:
         self._group_bytes = segment_bytes = min(1 << 20, max_bytes // 16)
         self._folder = folder
         self._boot = boot
-        self._memory = memory
+        self._queue = queue
         self._durability = durability
         self._max_age_s = max_age_s
         self._on_change = on_change
@@ -90,7 +90,7 @@ class DiskWriter:
         """Something in memory has changed."""
         if self._has_work():
             self._changed.set()
-        if self.connected and len(self._memory.read) < _READ_AHEAD and not self.exhausted:
+        if self.connected and len(self._queue.read) < _READ_AHEAD and not self.exhausted:
             self._hungry.set()
 
     def may_be_sent(self, record: Record) -> bool:
@@ -143,7 +143,7 @@ class DiskWriter:
             await asyncio.sleep(_LOOK_EVERY_S[self._durability])
 
     def _has_work(self) -> bool:
-        return bool(self._memory or self.backlog.size or self.gaps.unsaved is not None or not self.opened)
+        return bool(self._queue or self.backlog.size or self.gaps.unsaved is not None or not self.opened)
 
     async def _save(self, *, entirely: bool = False) -> None:
         """Brings the disk up to date; when it refuses, memory has to do, and it is tried again."""
@@ -197,7 +197,7 @@ class DiskWriter:
 
     async def _save_records(self, *, entirely: bool) -> None:
         at_once = entirely or self._durability == "group" or not self.connected
-        due = self._memory.unsaved(older_than_s=0.0 if at_once else _SPILL_AFTER_S)
+        due = self._queue.unsaved(older_than_s=0.0 if at_once else _SPILL_AFTER_S)
         # What an earlier run made, and the disk then lost, is not put among this run's.
         own = [record for record in due if record.entry.boot == self._boot and self._durability != "none"]
         for group in _groups(own, self._group_bytes):
@@ -211,7 +211,7 @@ class DiskWriter:
             await self._append(records)
         except OSError as error:
             oldest = self.backlog.oldest
-            if error.errno != errno.ENOSPC or oldest is None or self._memory.size < MAX_MEMORY_BYTES // 2:
+            if error.errno != errno.ENOSPC or oldest is None or self._queue.size < MAX_MEMORY_BYTES // 2:
                 raise
         else:
             return
@@ -225,7 +225,7 @@ class DiskWriter:
             if record.acknowledged:
                 self.backlog.mark(place)
         stays = self._durability == "group" and self.connected
-        if self._memory.forget(lambda record: record.place is not None and (record.late or not stays)):
+        if self._queue.forget(lambda record: record.place is not None and (record.late or not stays)):
             self.rewind()
 
     async def _keep_bounds(self) -> None:
@@ -234,11 +234,11 @@ class DiskWriter:
 
     async def _give_up(self, segment: Segment, cause: Cause) -> None:
         """The announcement is on the disk before the results are gone from it."""
-        memory = self._memory
+        queue = self._queue
         self.lose(
-            await self.backlog.give_up(segment, cause, sent=lambda: [record.place for record in memory.window.values()])
+            await self.backlog.give_up(segment, cause, sent=lambda: [record.place for record in queue.window.values()])
         )
-        memory.read = deque(record for record in memory.read if record.place and record.place[0] != segment.number)
+        queue.read = deque(record for record in queue.read if record.place and record.place[0] != segment.number)
         self._doomed.append((segment, cause == "damaged"))
         try:
             await self._save_gaps()
@@ -260,7 +260,7 @@ class DiskWriter:
         while True:
             await self._hungry.wait()
             self._hungry.clear()
-            if self.opened and self.connected and not self.exhausted and len(self._memory.read) < _READ_AHEAD:
+            if self.opened and self.connected and not self.exhausted and len(self._queue.read) < _READ_AHEAD:
                 await self._read_ahead()
                 self._on_change()
 
@@ -272,8 +272,8 @@ class DiskWriter:
             await asyncio.sleep(_RETRY_S)
             return
         self._recover("reading")
-        known = self._memory.places()
-        self._memory.read.extend(Record(entry, place=place, late=True) for place, entry in found if place not in known)
+        known = self._queue.places()
+        self._queue.read.extend(Record(entry, place=place, late=True) for place, entry in found if place not in known)
         self.exhausted = not found
 
     async def _read(self) -> list[tuple[Place, Entry]]:

@@ -11,7 +11,7 @@ import anyio
 
 from agent.mqtt.outbox.disk_writer import MAX_MEMORY_BYTES, DiskWriter
 from agent.mqtt.outbox.gaps import gaps_of
-from agent.mqtt.outbox.queue import Memory, Record
+from agent.mqtt.outbox.queue import Queue, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,11 +63,11 @@ class Outbox:
         self._room = room
         self._backlog_room = backlog_room
         self._max_age_s = max_age_s
-        self._memory = Memory()
+        self._queue = Queue()
         self._writer = DiskWriter(
             folder=folder,
             boot=boot,
-            memory=self._memory,
+            queue=self._queue,
             durability=durability,
             max_bytes=max_bytes,
             max_age_s=max_age_s,
@@ -82,13 +82,13 @@ class Outbox:
     @property
     def status(self) -> OutboxStatus:
         writer = self._writer
-        messages = len(self._memory.unsaved()) + len(writer.backlog)
+        messages = len(self._queue.unsaved()) + len(writer.backlog)
         return OutboxStatus(messages, writer.backlog.size, writer.evicted, writer.trouble)
 
     def put(self, entry: Entry) -> None:
-        self._memory.put(Record(entry))
-        while self._memory.size > MAX_MEMORY_BYTES:
-            self._lose(self._memory.take_oldest(), "memory")
+        self._queue.put(Record(entry))
+        while self._queue.size > MAX_MEMORY_BYTES:
+            self._lose(self._queue.take_oldest(), "memory")
         self.pump()
 
     def open(self) -> None:
@@ -100,10 +100,10 @@ class Outbox:
     def pause(self) -> None:
         """The broker is gone. What it did not acknowledge is sent again; it may get it twice."""
         self._writer.connected = self._may_announce = False
-        for record in self._memory.window.values():
+        for record in self._queue.window.values():
             if self._writer.is_given_up(record):
                 self._lose(record, "max_bytes")
-        self._memory.give_back(self._writer.is_on_disk)
+        self._queue.give_back(self._writer.is_on_disk)
         self._announced.clear()
         self._writer.gaps.reset()
         self._writer.rewind()
@@ -117,7 +117,7 @@ class Outbox:
             else:  # it is told again at the next connect, with what comes to it until then
                 self._writer.gaps.reset()
                 self._may_announce = False
-        elif (record := self._memory.window.pop(number, None)) is not None:
+        elif (record := self._queue.window.pop(number, None)) is not None:
             record.acknowledged = True
             if record.place is not None:
                 self._writer.backlog.mark(record.place)
@@ -145,22 +145,22 @@ class Outbox:
     async def close(self) -> None:
         """Leaves on the disk what was not acknowledged."""
         await self._writer.save_all()
-        if lost := self._memory.unsaved():
+        if lost := self._queue.unsaved():
             _logger.warning("%d results were never acknowledged by the MQTT broker, and are on no disk.", len(lost))
 
     def pump(self) -> None:
         """Sends what may be sent now."""
-        memory, writer = self._memory, self._writer
-        memory.age()
-        while memory.oldest_age_s() > self._max_age_s:
-            self._lose(memory.take_oldest(), "max_age")
+        queue, writer = self._queue, self._writer
+        queue.age()
+        while queue.oldest_age_s() > self._max_age_s:
+            self._lose(queue.take_oldest(), "max_age")
         while writer.connected and self._room() > 0 and (record := self._next()) is not None:
-            memory.window[self._send(record.entry, record.late)] = record
+            queue.window[self._send(record.entry, record.late)] = record
         if self._may_announce and not self._announced and self._room() > 0 and (gap := writer.gaps.begin()) is not None:
             self._announced[self._announce(gap)] = gap
-        if writer.connected and self._tick is None and (memory.read or memory.late):
+        if writer.connected and self._tick is None and (queue.read or queue.late):
             self._tick = asyncio.get_running_loop().call_later(_TICK_S, self._allow_more)
-        if memory:
+        if queue:
             self._settled.clear()
         else:
             self._settled.set()
@@ -168,17 +168,17 @@ class Outbox:
 
     def _next(self) -> Record | None:
         """Live results first; then, where they leave room, the backlog, of which the disk has the oldest."""
-        memory, writer = self._memory, self._writer
-        if memory.fresh and writer.may_be_sent(memory.fresh[0]):
-            return memory.take(memory.fresh)
+        queue, writer = self._queue, self._writer
+        if queue.fresh and writer.may_be_sent(queue.fresh[0]):
+            return queue.take(queue.fresh)
         if self._backlog_room() <= 0 or not self._allowance:
             return None
-        if memory.read:
+        if queue.read:
             self._allowance -= 1
-            return memory.read.popleft()
-        if memory.late and writer.may_be_sent(memory.late[0]) and (writer.exhausted or writer.trouble):
+            return queue.read.popleft()
+        if queue.late and writer.may_be_sent(queue.late[0]) and (writer.exhausted or writer.trouble):
             self._allowance -= 1
-            return memory.take(memory.late)
+            return queue.take(queue.late)
         return None
 
     def _allow_more(self) -> None:

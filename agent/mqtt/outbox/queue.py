@@ -1,4 +1,4 @@
-"""Memory: the results that the process has at hand, on their way to the broker or to the disk."""
+"""Queue: results in memory, on their way to the broker or to the disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Record:
         return time.monotonic() - self.put_s
 
 
-class Memory:
+class Queue:
     """`fresh` was made just now, `late` has waited too long for that, both with the oldest first.
 
     `read` was read from the disk to be sent next; `window` is sent, by the number of its acknowledgement. `size` is

@@ -681,7 +681,7 @@ def test_on_a_full_disk_the_oldest_goes_once_memory_is_half_full(
     async def scenario() -> None:
         async with _running(Wire(tmp_path, max_bytes=1 << 16)) as wire:
             wire.put(20, size=1000)
-            await until(lambda: not wire.outbox._memory.unsaved())
+            await until(lambda: not wire.outbox._queue.unsaved())
             in_the_way.append(_segments(tmp_path)[0])
             wire.put(5, size=1000)
             await until(lambda: wire.outbox.status.trouble)
