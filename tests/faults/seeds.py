@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.classification import iso_time
-from agent.mqtt.outbox.blocks import Entry, Place, encode
+from agent.mqtt.outbox.blocks import Entry, Position, encode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ def seed(
 def _group(boot: str, seqs: range, bulk: int) -> Group:
     topic = "edge-agent/test/cameras/camera0/result"
     entries = [Entry(boot, seq, topic, json.dumps(_result(boot, seq, bulk)).encode()) for seq in seqs]
-    return Group(seqs, encode(entries, Place(0, 0)))
+    return Group(seqs, encode(entries, Position(0, 0)))
 
 
 def _result(boot: str, seq: int, bulk: int) -> dict[str, Any]:

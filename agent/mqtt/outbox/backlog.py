@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from agent.mqtt.outbox.blocks import Entry, Place
+from agent.mqtt.outbox.blocks import Entry, Position
 from agent.mqtt.outbox.gaps import Gap, gaps_of
 from agent.mqtt.outbox.segments import DamagedError, Segment, Segments
 
@@ -59,7 +59,7 @@ class Backlog:
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
         self._waiting: deque[_Waiting] = deque()
-        self._cursor = Place(0, 0)
+        self._cursor = Position(0, 0)
         self._noted = (0.0, self._cursor)
         self._reader = (0, 0, 0)  # the segment's number, the offset of its next frame, the number of its first entry
         self._thread = ThreadPoolExecutor(1, "outbox")
@@ -90,29 +90,29 @@ class Backlog:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: call(*arguments, **named))
 
-    async def append(self, entries: Sequence[Entry]) -> list[Place]:
+    async def append(self, entries: Sequence[Entry]) -> list[Position]:
         """Where each of them is now. Without any, only how far everything was acknowledged is noted."""
         cursor = self._first_left()
         segment, first = await self.in_thread(self._segments.append, entries, cursor)
         self._noted = time.monotonic(), cursor
         if not self._waiting or self._waiting[-1].segment is not segment:
             self._waiting.append(_Waiting(segment))
-        return [Place(segment.number, first + index) for index in range(len(entries))]
+        return [Position(segment.number, first + index) for index in range(len(entries))]
 
-    def mark(self, place: Place) -> None:
+    def mark(self, position: Position) -> None:
         """Notes the acknowledgement."""
-        waiting = self._of(place.segment)
+        waiting = self._of(position.segment)
         if waiting is not None:
-            waiting.mark(place.entry)
+            waiting.mark(position.entry)
 
-    def holds(self, place: Place) -> bool:
-        return self._of(place.segment) is not None
+    def holds(self, position: Position) -> bool:
+        return self._of(position.segment) is not None
 
     def rewind(self) -> None:
         """The next read() begins at the oldest again."""
         self._reader = (0, 0, 0)
 
-    async def read(self, limit: int) -> list[tuple[Place, Entry]]:
+    async def read(self, limit: int) -> list[tuple[Position, Entry]]:
         """The next entries that are not acknowledged, about `limit`; empty when all were read.
 
         Raises DamagedError.
@@ -124,8 +124,8 @@ class Backlog:
             if self._reader != (number, offset, first):
                 continue  # rewound meanwhile
             self._reader = (number, end, first + len(entries))
-            places = [Place(number, entry) for entry in range(first, first + len(entries))]
-            left = [pair for pair in zip(places, entries, strict=True) if not waiting.is_done(pair[0].entry)]
+            positions = [Position(number, entry) for entry in range(first, first + len(entries))]
+            left = [pair for pair in zip(positions, entries, strict=True) if not waiting.is_done(pair[0].entry)]
             if left:
                 return left
         return []
@@ -140,7 +140,7 @@ class Backlog:
         return (oldest, "max_bytes") if self.size > self._max_bytes else None
 
     async def give_up(
-        self, segment: Segment, cause: Cause, *, sent: Callable[[], Collection[Place | None]]
+        self, segment: Segment, cause: Cause, *, sent: Callable[[], Collection[Position | None]]
     ) -> list[Gap]:
         """What is lost with it: neither acknowledged nor sent by then. Nothing more is read of it; remove() follows."""
         try:
@@ -153,7 +153,7 @@ class Backlog:
         self._waiting.remove(waiting)
         if entries is None:
             return [Gap(segment.boot, *segment.seqs, waiting.left, "damaged")]
-        kept = {place.entry for place in sent() if place is not None and place.segment == segment.number}
+        kept = {position.entry for position in sent() if position is not None and position.segment == segment.number}
         lost = [each.seq for index, each in enumerate(entries) if index not in kept and not waiting.is_done(index)]
         return gaps_of(segment.boot, lost, cause)
 
@@ -177,10 +177,10 @@ class Backlog:
         if self._waiting and due and self._first_left() != noted:
             await self.append([])
 
-    def _first_left(self) -> Place:
+    def _first_left(self) -> Position:
         if self._waiting:
             oldest = self._waiting[0]
-            self._cursor = max(self._cursor, Place(oldest.segment.number, oldest.done))
+            self._cursor = max(self._cursor, Position(oldest.segment.number, oldest.done))
         return self._cursor
 
     def _to_read(self) -> _Waiting | None:

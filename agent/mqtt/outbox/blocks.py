@@ -19,7 +19,7 @@ _HEADER = struct.Struct("<4sIIIQQQI")  # magic, CRC-32, bytes of the body, entri
 _ENTRY = struct.Struct("<QHI")  # seq, bytes of the topic, bytes of the payload
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """The number of a segment, and which of its entries, counted from 0."""
 
     segment: int
@@ -42,7 +42,7 @@ class Frame:
 
     count: int
     seqs: tuple[int, int]
-    cursor: Place
+    cursor: Position
     raw: bytes
 
     def entries(self, boot: str) -> list[Entry]:
@@ -57,7 +57,7 @@ class Frame:
         return entries
 
 
-def encode(entries: Sequence[Entry], cursor: Place) -> bytes:
+def encode(entries: Sequence[Entry], cursor: Position) -> bytes:
     """One frame; without entries it only tells the cursor."""
     topics = [entry.topic.encode() for entry in entries]
     body = b"".join(
@@ -86,4 +86,4 @@ def _frame_at(data: bytes, start: int) -> Frame | None:
     raw = data[start : start + _HEADER.size + body_bytes]
     if len(raw) < _HEADER.size + body_bytes or zlib.crc32(raw[8:]) != checksum:
         return None
-    return Frame(count, (first, last), Place(*cursor), raw)
+    return Frame(count, (first, last), Position(*cursor), raw)

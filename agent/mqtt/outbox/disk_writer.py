@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from agent.mqtt.outbox.blocks import Entry, Place
+    from agent.mqtt.outbox.blocks import Entry, Position
     from agent.mqtt.outbox.gaps import Cause
     from agent.mqtt.outbox.segments import Found, Segment
 
@@ -94,11 +94,11 @@ class DiskWriter:
             self._hungry.set()
 
     def may_be_sent(self, record: Record) -> bool:
-        ready = record.place is not None or record.entry.boot != self._boot
+        ready = record.position is not None or record.entry.boot != self._boot
         return self._durability != "group" or ready or self.trouble is not None
 
     def is_on_disk(self, record: Record) -> bool:
-        return record.place is not None and self.backlog.holds(record.place)
+        return record.position is not None and self.backlog.holds(record.position)
 
     def is_given_up(self, record: Record) -> bool:
         """Sent while its segment had to go, and made by an earlier run, among whose files it cannot be put again."""
@@ -219,13 +219,13 @@ class DiskWriter:
         await self._append_with_room(records)
 
     async def _append(self, records: list[Record]) -> None:
-        places = await self.backlog.append([record.entry for record in records])
-        for record, place in zip(records, places, strict=True):
-            record.place = place
+        positions = await self.backlog.append([record.entry for record in records])
+        for record, position in zip(records, positions, strict=True):
+            record.position = position
             if record.acknowledged:
-                self.backlog.mark(place)
+                self.backlog.mark(position)
         stays = self._durability == "group" and self.connected
-        if self._queue.forget(lambda record: record.place is not None and (record.late or not stays)):
+        if self._queue.forget(lambda record: record.position is not None and (record.late or not stays)):
             self.rewind()
 
     async def _keep_bounds(self) -> None:
@@ -236,9 +236,11 @@ class DiskWriter:
         """The announcement is on the disk before the results are gone from it."""
         queue = self._queue
         self.lose(
-            await self.backlog.give_up(segment, cause, sent=lambda: [record.place for record in queue.window.values()])
+            await self.backlog.give_up(
+                segment, cause, sent=lambda: [record.position for record in queue.window.values()]
+            )
         )
-        queue.read = deque(record for record in queue.read if record.place and record.place[0] != segment.number)
+        queue.read = deque(record for record in queue.read if record.position and record.position[0] != segment.number)
         self._doomed.append((segment, cause == "damaged"))
         try:
             await self._save_gaps()
@@ -272,11 +274,13 @@ class DiskWriter:
             await asyncio.sleep(_RETRY_S)
             return
         self._recover("reading")
-        known = self._queue.places()
-        self._queue.read.extend(Record(entry, place=place, late=True) for place, entry in found if place not in known)
+        known = self._queue.positions()
+        self._queue.read.extend(
+            Record(entry, position=position, late=True) for position, entry in found if position not in known
+        )
         self.exhausted = not found
 
-    async def _read(self) -> list[tuple[Place, Entry]]:
+    async def _read(self) -> list[tuple[Position, Entry]]:
         try:
             return await self.backlog.read(_READ_AHEAD)
         except DamagedError as error:

@@ -119,8 +119,8 @@ class Outbox:
                 self._may_announce = False
         elif (record := self._queue.window.pop(number, None)) is not None:
             record.acknowledged = True
-            if record.place is not None:
-                self._writer.backlog.mark(record.place)
+            if record.position is not None:
+                self._writer.backlog.mark(record.position)
             if failure is not None:
                 self._lose(record, "rejected")
         else:

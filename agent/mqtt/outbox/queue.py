@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from agent.mqtt.outbox.blocks import Entry, Place
+    from agent.mqtt.outbox.blocks import Entry, Position
 
 LATE_AFTER_S = 2.0
 
 
 @dataclass(eq=False, slots=True)
 class Record:
-    """`late` is told to the subscriber; `place` is where the disk has it, too."""
+    """`late` is told to the subscriber; `position` is where the disk has it, too."""
 
     entry: Entry
     put_s: float = field(default_factory=time.monotonic)
-    place: Place | None = None
+    position: Position | None = None
     late: bool = False
     acknowledged: bool = False
 
@@ -72,7 +72,7 @@ class Queue:
         """The connection ended: what was sent in vain waits again, in front, unless the disk has it."""
         unsent = [record for record in self.window.values() if not (record.acknowledged or is_on_disk(record))]
         for record in sorted(unsent, key=lambda record: record.put_s, reverse=True):
-            record.late, record.place = True, None
+            record.late, record.position = True, None
             self.late.appendleft(record)
             self.size += len(record.entry.payload)
         self.window.clear()
@@ -91,11 +91,11 @@ class Queue:
     def unsaved(self, *, older_than_s: float = 0.0) -> list[Record]:
         """What the disk does not have, in the order of its making."""
         records = (*self.window.values(), *self._waiting())
-        found = (record for record in records if record.place is None and record.age_s >= older_than_s)
+        found = (record for record in records if record.position is None and record.age_s >= older_than_s)
         return sorted(found, key=lambda record: record.put_s)
 
-    def places(self) -> set[Place | None]:
-        return {record.place for record in (*self.window.values(), *self.read, *self._waiting())}
+    def positions(self) -> set[Position | None]:
+        return {record.position for record in (*self.window.values(), *self.read, *self._waiting())}
 
     def _waiting(self) -> Iterator[Record]:
         yield from self.late

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.host.durable import flush_folder, replace_file, set_aside
-from agent.mqtt.outbox.blocks import Entry, Frame, Place, encode, walk
+from agent.mqtt.outbox.blocks import Entry, Frame, Position, encode, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +60,7 @@ class Found:
     """What a start finds. `killed` is the boot of a run that had no time to write down what it had in memory."""
 
     segments: tuple[Segment, ...]
-    cursor: Place
+    cursor: Position
     killed: str | None
     holes: tuple[Hole, ...]
 
@@ -103,7 +103,7 @@ class Segments:
         boots = {int(found[1]): found[2] for name in names if (found := _NAME.fullmatch(name))}
         killed = self._killed()
         torn = max((number for number, boot in boots.items() if boot == killed), default=None)
-        cursor, segments = Place(0, 0), []
+        cursor, segments = Position(0, 0), []
         unreadable = []
         for number, boot in boots.items():
             segment = Segment(number, boot)
@@ -114,7 +114,7 @@ class Segments:
             else:
                 segments.append(segment)
         if cursor.segment in {hole.segment for hole in self._holes}:
-            cursor = Place(cursor.segment, 0)  # what is gone from it may have been counted
+            cursor = Position(cursor.segment, 0)  # what is gone from it may have been counted
         self._next_number = max([*boots, cursor.segment], default=0) + 1
         for segment in unreadable:
             self._leave_for_later(segment)
@@ -145,7 +145,7 @@ class Segments:
         """Notes that there are none any more."""
         (self._folder / _RUNNING).unlink(missing_ok=True)
 
-    def append(self, entries: Sequence[Entry], cursor: Place) -> tuple[Segment, int]:
+    def append(self, entries: Sequence[Entry], cursor: Position) -> tuple[Segment, int]:
         """Puts `entries` on the disk, in the segment returned, from the index returned on."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self._folder).free < self._reserve_bytes:
@@ -220,7 +220,7 @@ class Segments:
             os.close(descriptor)
         segment.size += len(frames)
 
-    def _examine(self, segment: Segment, *, torn_end: bool) -> Place:
+    def _examine(self, segment: Segment, *, torn_end: bool) -> Position:
         """Returns the last cursor. What a killed run wrote last may be torn."""
         path = self._path(segment)
         try:
@@ -231,7 +231,7 @@ class Segments:
                 raise
             self._repairs.append(partial(self.set_aside, segment))
             self._holes.append(Hole(segment.number, segment.boot, None, None))
-            return Place(0, 0)
+            return Position(0, 0)
         frames = list(walk(data)) or [None]
         holes = _holes(segment, frames, torn_end=torn_end)
         whole = [frame for frame in frames if frame]
@@ -241,7 +241,7 @@ class Segments:
         _describe(segment, whole)
         if not segment.count:
             self._repairs.append(partial(path.unlink, missing_ok=True))
-        return max((frame.cursor for frame in whole), default=Place(0, 0))
+        return max((frame.cursor for frame in whole), default=Position(0, 0))
 
     def _repair(self, segment: Segment, whole: list[Frame], *, keep: bool) -> None:
         """Leaves whole frames only; with `keep` the damaged file stays beside it. If it fails, nothing has changed."""
@@ -283,7 +283,7 @@ def _write_all(descriptor: int, content: bytes, offset: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # which the kernel says of the next write
 
 
-def _is_acknowledged(segment: Segment, cursor: Place) -> bool:
+def _is_acknowledged(segment: Segment, cursor: Position) -> bool:
     return segment.number < cursor.segment or (segment.number == cursor.segment and cursor.entry >= segment.count)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.mqtt.outbox.blocks import Entry, Place
+from agent.mqtt.outbox.blocks import Entry, Position
 from agent.mqtt.outbox.segments import DamagedError, Found, Hole, Segments
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _BOOT = "01M8AAAAAAAAAAAAAAAAAAAAAA"
 _LATER = "01M8BBBBBBBBBBBBBBBBBBBBBB"
-_START = Place(0, 0)
+_START = Position(0, 0)
 
 
 def _entries(first: int, last: int, boot: str = _BOOT) -> list[Entry]:
@@ -78,7 +78,7 @@ def test_what_lies_before_the_newest_cursor_is_removed_by_the_next_run(tmp_path:
     segments = _segments(tmp_path, segment_bytes=1)
     for seq in (1, 2, 3):
         segments.append(_entries(seq, seq), _START)
-    segments.append([], Place(2, 1))
+    segments.append([], Position(2, 1))
     later = _segments(tmp_path, _LATER)
     assert _seqs(later, _opened(later)) == [3]
     assert [path.name[:12] for path in _files(tmp_path)] == ["000000000003"]
@@ -227,14 +227,14 @@ def test_damage_before_the_cursor_never_hides_what_is_behind_it(tmp_path: Path) 
     segments = _segments(tmp_path)
     for seq in (1, 11, 21):
         segments.append(_entries(seq, seq + 9), _START)
-    segments.append([], Place(1, 15))
+    segments.append([], Position(1, 15))
     (path,) = _files(tmp_path)
     content = bytearray(path.read_bytes())
     content[60] ^= 1
     path.write_bytes(content)
     later = _segments(tmp_path, _LATER)
     found = _opened(later)
-    assert (found.cursor, _seqs(later, found)) == (Place(1, 0), [*range(11, 31)])
+    assert (found.cursor, _seqs(later, found)) == (Position(1, 0), [*range(11, 31)])
 
 
 def test_a_repair_that_fails_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,6 +279,6 @@ def test_a_file_that_cannot_be_read_keeps_nothing_from_the_others(
     found = _opened(later)
     assert (found.holes, _seqs(later, found)) == ((Hole(2, _BOOT, None, None),), [3])
     assert "may not be read. Give it to the user of the agent, and its results are sent." in caplog.text
-    later.append([], Place(4, 0))
+    later.append([], Position(4, 0))
     monkeypatch.undo()
     assert _seqs(later, _opened(_segments(tmp_path, _LATER))) == [1], "what may be read again is delivered, though late"
