@@ -15,6 +15,7 @@ AgentError
 │   ├── ImageFormatError      it is not JPEG, PNG, WebP or BMP
 │   ├── ImageTooLargeError    it has more bytes or pixels than allowed
 │   └── ImageDamagedError     it claims a known format but does not decode
+├── SegmentError              a file of the outbox was damaged or removed while the agent runs
 ├── BusyError                 every place in line for inference is taken; try again later
 └── SourceError               a camera, video or folder gives no frames at present
 """
@@ -80,6 +81,14 @@ class ImageTooLargeError(ImageError):
 
 class ImageDamagedError(ImageError):
     """Raised when the decoder gives nothing for bytes that begin like an image."""
+
+
+class SegmentError(AgentError):
+    """Raised while the outbox reads a segment that was whole at the start; the outbox announces what is lost."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"Segment {number} of the outbox is damaged or missing.")
+        self.number = number
 
 
 class BusyError(AgentError):

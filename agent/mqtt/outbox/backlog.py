@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from agent.errors import SegmentError
 from agent.mqtt.outbox.blocks import Entry, Position
 from agent.mqtt.outbox.gaps import Gap, gaps_of
-from agent.mqtt.outbox.segments import DamagedError, Segment, Segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from agent.mqtt.outbox.gaps import Cause
-    from agent.mqtt.outbox.segments import Found
+    from agent.mqtt.outbox.segments import Found, Segment, Segments
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class Backlog:
         self._waiting: deque[_Waiting] = deque()
         self._cursor = Position(0, 0)
         self._noted = (0.0, self._cursor)
-        self._reader = (0, 0, 0)  # the segment's number, the offset of its next frame, the number of its first entry
+        self._reader = (0, 0, 0)  # the segment's number, the offset of its next block, the number of its first entry
         self._thread = ThreadPoolExecutor(1, "outbox")
 
     def __len__(self) -> int:
@@ -108,6 +108,11 @@ class Backlog:
     def holds(self, position: Position) -> bool:
         return self._of(position.segment) is not None
 
+    def segment(self, number: int) -> Segment | None:
+        """None if it is not on the disk any more."""
+        waiting = self._of(number)
+        return waiting.segment if waiting is not None else None
+
     def rewind(self) -> None:
         """The next read() begins at the oldest again."""
         self._reader = (0, 0, 0)
@@ -115,7 +120,7 @@ class Backlog:
     async def read(self, limit: int) -> list[tuple[Position, Entry]]:
         """The next entries that are not acknowledged, about `limit`; empty when all were read.
 
-        Raises DamagedError.
+        Raises SegmentError.
         """
         while (waiting := self._to_read()) is not None:
             number, offset, first = self._reader
@@ -145,7 +150,7 @@ class Backlog:
         """What is lost with it: neither acknowledged nor sent by then. Nothing more is read of it; remove() follows."""
         try:
             entries, _ = await self.in_thread(self._segments.read, segment, 0, segment.count)
-        except (DamagedError, OSError):
+        except (SegmentError, OSError):
             entries = None
         waiting = self._of(segment.number)
         if waiting is None:

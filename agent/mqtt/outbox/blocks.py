@@ -1,7 +1,7 @@
-"""Frames: how results lie in the outbox's files.
+"""Blocks: how results lie in the outbox's files.
 
-A frame is a group of entries that reached the disk together: a header, whose CRC-32 covers all that follows it, and the
-entries, compressed by zlib. Each frame also tells up to where everything was acknowledged when it was written.
+A block is a group of entries that reached the disk together: a header, whose CRC-32 covers all that follows it, and the
+entries, compressed by zlib. Each block also tells up to where everything was acknowledged when it was written.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class Block:
     """`seqs` are those of the first and the last entry; before `cursor` all was acknowledged."""
 
     count: int
@@ -58,7 +58,7 @@ class Frame:
 
 
 def encode(entries: Sequence[Entry], cursor: Position) -> bytes:
-    """One frame; without entries it only tells the cursor."""
+    """One block; without entries it only tells the cursor."""
     topics = [entry.topic.encode() for entry in entries]
     body = b"".join(
         _ENTRY.pack(entry.seq, len(topic), len(entry.payload)) + topic + entry.payload
@@ -70,20 +70,20 @@ def encode(entries: Sequence[Entry], cursor: Position) -> bytes:
     return _MAGIC + struct.pack("<I", zlib.crc32(rest)) + rest
 
 
-def walk(data: bytes) -> Iterator[Frame | None]:
-    """Every whole frame in `data`; None stands for bytes that are none, whatever their number."""
+def walk(data: bytes) -> Iterator[Block | None]:
+    """Every whole block in `data`; None stands for bytes that are none, whatever their number."""
     start = 0
     while 0 <= start < len(data):
-        frame = _frame_at(data, start)
-        yield frame
-        start = start + len(frame.raw) if frame else data.find(_MAGIC, start + 1)
+        block = _block_at(data, start)
+        yield block
+        start = start + len(block.raw) if block else data.find(_MAGIC, start + 1)
 
 
-def _frame_at(data: bytes, start: int) -> Frame | None:
+def _block_at(data: bytes, start: int) -> Block | None:
     if len(data) - start < _HEADER.size or not data.startswith(_MAGIC, start):
         return None
     _, checksum, body_bytes, count, first, last, *cursor = _HEADER.unpack_from(data, start)
     raw = data[start : start + _HEADER.size + body_bytes]
     if len(raw) < _HEADER.size + body_bytes or zlib.crc32(raw[8:]) != checksum:
         return None
-    return Frame(count, (first, last), Position(*cursor), raw)
+    return Block(count, (first, last), Position(*cursor), raw)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
+from agent.errors import SegmentError
 from agent.mqtt.outbox.backlog import Backlog
 from agent.mqtt.outbox.gaps import Gap, Gaps
 from agent.mqtt.outbox.queue import Queue, Record
-from agent.mqtt.outbox.segments import DamagedError, Segments
+from agent.mqtt.outbox.segments import Segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -283,10 +284,11 @@ class DiskWriter:
     async def _read(self) -> list[tuple[Position, Entry]]:
         try:
             return await self.backlog.read(_READ_AHEAD)
-        except DamagedError as error:
-            damaged = error.segment
+        except SegmentError as error:
+            number = error.number
         async with self._saving:
-            await self._give_up(damaged, "damaged")
+            if (damaged := self.backlog.segment(number)) is not None:
+                await self._give_up(damaged, "damaged")
         return await self._read()
 
     def _fail(self, doing: Literal["reading", "writing"], error: OSError) -> None:

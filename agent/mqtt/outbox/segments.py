@@ -1,6 +1,6 @@
 """Segments: the outbox's append-only files, the oldest first.
 
-A file `<number>-<boot>.segment` is written by one run of the agent and holds frames (frames.py). It is removed once
+A file `<number>-<boot>.segment` is written by one run of the agent and holds blocks (blocks.py). It is removed once
 all of it was acknowledged, or when it is the oldest and there is no room. docs/architecture.md says why this is not
 SQLite: what each writes to the disk for a result.
 """
@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from agent.errors import SegmentError
 from agent.host.durable import flush_folder, replace_file, set_aside
-from agent.mqtt.outbox.blocks import Entry, Frame, Position, encode, walk
+from agent.mqtt.outbox.blocks import Block, Entry, Position, encode, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ _NAME = re.compile(r"(\d{12})-([0-9A-Z]{26})\.segment")
 _RUNNING = "running"
 _GONE = (errno.ENOENT, errno.EIO)  # a file, or a sector of it
 _DAMAGED = (errno.EISDIR, errno.EIO)
-_FRAME_ENTRIES = 256
+_BLOCK_ENTRIES = 256
 
 
 @dataclass(slots=True)
@@ -66,14 +67,6 @@ class Found:
 
 
 _logger = logging.getLogger(__name__)
-
-
-class DamagedError(Exception):
-    """Raised when a segment that was whole at the start is so no more, or is gone."""
-
-    def __init__(self, segment: Segment) -> None:
-        super().__init__(segment.number)
-        self.segment = segment
 
 
 class Segments:
@@ -154,8 +147,8 @@ class Segments:
             self._active = Segment(self._next_number, self._boot)
             self._next_number += 1
         segment, self._active = self._active, None  # after an error nobody knows what of the file the disk has
-        starts = range(0, max(1, len(entries)), _FRAME_ENTRIES)
-        self._write(segment, b"".join(encode(entries[start : start + _FRAME_ENTRIES], cursor) for start in starts))
+        starts = range(0, max(1, len(entries)), _BLOCK_ENTRIES)
+        self._write(segment, b"".join(encode(entries[start : start + _BLOCK_ENTRIES], cursor) for start in starts))
         self._active = segment
         first = segment.count
         if entries:
@@ -165,9 +158,9 @@ class Segments:
         return segment, first
 
     def read(self, segment: Segment, offset: int, limit: int) -> tuple[list[Entry], int]:
-        """At least `limit` entries, or all there are, from the frame at `offset` on; and the next frame's offset.
+        """At least `limit` entries, or all there are, from the block at `offset` on; and the next block's offset.
 
-        Raises DamagedError.
+        Raises SegmentError.
         """
         try:
             with self._path(segment).open("rb") as file:
@@ -176,13 +169,13 @@ class Segments:
         except OSError as error:
             if error.errno not in _GONE:
                 raise
-            raise DamagedError(segment) from None
+            raise SegmentError(segment.number) from None
         entries: list[Entry] = []
-        for frame in walk(data) if data else [None]:
-            if frame is None:
-                raise DamagedError(segment)
-            entries += frame.entries(segment.boot)
-            offset += len(frame.raw)
+        for block in walk(data) if data else [None]:
+            if block is None:
+                raise SegmentError(segment.number)
+            entries += block.entries(segment.boot)
+            offset += len(block.raw)
             if len(entries) >= limit:
                 break
         return entries, offset
@@ -201,12 +194,12 @@ class Segments:
     def _is_full(self, segment: Segment) -> bool:
         return segment.size >= self._segment_bytes or time.monotonic() - segment.begun_s > self._segment_s
 
-    def _write(self, segment: Segment, frames: bytes) -> None:
-        """A failed write leaves nothing behind, as half a frame would look like damage."""
+    def _write(self, segment: Segment, blocks: bytes) -> None:
+        """A failed write leaves nothing behind, as half a block would look like damage."""
         new = os.O_CREAT | os.O_EXCL if segment.size == 0 else 0
         descriptor = os.open(self._path(segment), os.O_WRONLY | os.O_CLOEXEC | new, 0o600)
         try:
-            _write_all(descriptor, frames, segment.size)
+            _write_all(descriptor, blocks, segment.size)
             os.fdatasync(descriptor)
             if segment.size == 0:
                 flush_folder(self._folder)
@@ -218,7 +211,7 @@ class Segments:
             raise
         finally:
             os.close(descriptor)
-        segment.size += len(frames)
+        segment.size += len(blocks)
 
     def _examine(self, segment: Segment, *, torn_end: bool) -> Position:
         """Returns the last cursor. What a killed run wrote last may be torn."""
@@ -232,25 +225,25 @@ class Segments:
             self._repairs.append(partial(self.set_aside, segment))
             self._holes.append(Hole(segment.number, segment.boot, None, None))
             return Position(0, 0)
-        frames = list(walk(data)) or [None]
-        holes = _holes(segment, frames, torn_end=torn_end)
-        whole = [frame for frame in frames if frame]
-        if len(whole) < len(frames):
+        blocks = list(walk(data)) or [None]
+        holes = _holes(segment, blocks, torn_end=torn_end)
+        whole = [block for block in blocks if block]
+        if len(whole) < len(blocks):
             self._repairs.append(partial(self._repair, segment, whole, keep=bool(holes)))
         self._holes += holes
         _describe(segment, whole)
         if not segment.count:
             self._repairs.append(partial(path.unlink, missing_ok=True))
-        return max((frame.cursor for frame in whole), default=Position(0, 0))
+        return max((block.cursor for block in whole), default=Position(0, 0))
 
-    def _repair(self, segment: Segment, whole: list[Frame], *, keep: bool) -> None:
-        """Leaves whole frames only; with `keep` the damaged file stays beside it. If it fails, nothing has changed."""
+    def _repair(self, segment: Segment, whole: list[Block], *, keep: bool) -> None:
+        """Leaves whole blocks only; with `keep` the damaged file stays beside it. If it fails, nothing has changed."""
         path = self._path(segment)
         if keep:
             self._forget_damaged()
             with contextlib.suppress(OSError):  # there may be no room for both
                 shutil.copyfile(path, path.with_name(f"{path.name}.damaged"))
-        replace_file(path, b"".join(frame.raw for frame in whole))
+        replace_file(path, b"".join(block.raw for block in whole))
 
     def _leave_for_later(self, segment: Segment) -> None:
         """A file of another user goes behind all others, so that no cursor passes it before it can be read."""
@@ -287,23 +280,23 @@ def _is_acknowledged(segment: Segment, cursor: Position) -> bool:
     return segment.number < cursor.segment or (segment.number == cursor.segment and cursor.entry >= segment.count)
 
 
-def _describe(segment: Segment, frames: list[Frame]) -> None:
-    filled = [frame for frame in frames if frame.count]
-    segment.size = sum(len(frame.raw) for frame in frames)
-    segment.count = sum(frame.count for frame in filled)
+def _describe(segment: Segment, blocks: list[Block]) -> None:
+    filled = [block for block in blocks if block.count]
+    segment.size = sum(len(block.raw) for block in blocks)
+    segment.count = sum(block.count for block in filled)
     if filled:
         segment.seqs = filled[0].seqs[0], filled[-1].seqs[1]
 
 
-def _holes(segment: Segment, frames: list[Frame | None], *, torn_end: bool) -> list[Hole]:
+def _holes(segment: Segment, blocks: list[Block | None], *, torn_end: bool) -> list[Hole]:
     holes, before, open_hole = [], None, False
-    for frame in frames:
-        if frame is None:
+    for block in blocks:
+        if block is None:
             open_hole = True
-        elif frame.count:
+        elif block.count:
             if open_hole:
-                holes.append(Hole(segment.number, segment.boot, before, frame.seqs[0]))
-            before, open_hole = frame.seqs[1], False
+                holes.append(Hole(segment.number, segment.boot, before, block.seqs[0]))
+            before, open_hole = block.seqs[1], False
     if open_hole and not torn_end:
         holes.append(Hole(segment.number, segment.boot, before, None))
     return holes

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.errors import SegmentError
 from agent.mqtt.outbox.blocks import Entry, Position
-from agent.mqtt.outbox.segments import DamagedError, Found, Hole, Segments
+from agent.mqtt.outbox.segments import Found, Hole, Segments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,7 +173,7 @@ def test_random_flips_and_cuts_never_make_it_fail_nor_change_an_entry(tmp_path: 
         found = _opened(later)
         seqs = _seqs(later, found)
         assert set(seqs) <= set(range(1, 101))
-        assert len(seqs) == 100 or found.holes, "what is missing is told, unless the cut was between two frames"
+        assert len(seqs) == 100 or found.holes, "what is missing is told, unless the cut was between two blocks"
 
 
 def test_a_segment_that_vanishes_or_rots_later_is_damaged(tmp_path: Path) -> None:
@@ -180,10 +181,10 @@ def test_a_segment_that_vanishes_or_rots_later_is_damaged(tmp_path: Path) -> Non
     segment, _ = segments.append(_entries(1, 5), _START)
     (path,) = _files(tmp_path)
     path.write_bytes(bytes(segment.size))
-    with pytest.raises(DamagedError):
+    with pytest.raises(SegmentError):
         segments.read(segment, 0, 9)
     path.unlink()
-    with pytest.raises(DamagedError):
+    with pytest.raises(SegmentError):
         segments.read(segment, 0, 9)
     segments.set_aside(segment)
     with pytest.raises(OSError, match="No such file"):
