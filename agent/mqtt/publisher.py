@@ -89,7 +89,7 @@ class MqttPublisher:
             actions,
             base=self._base,
             cameras=cameras,
-            answer=self._session.pass_on,
+            answer=self._session.send_now,
             acknowledge=self._session.acknowledge,
         )
 
@@ -122,7 +122,7 @@ class MqttPublisher:
         self._stale.classified(camera, topic)
 
     def publish_snapshot(self, camera: str, jpeg: bytes) -> None:
-        self._session.pass_on(Message(f"{self._base}/cameras/{camera}/snapshot", jpeg), newest_only=True)
+        self._session.send_now(Message(f"{self._base}/cameras/{camera}/snapshot", jpeg), newest_only=True)
 
     def publish_camera_status(self, camera: str, status: CameraStatus) -> None:
         self._retain(f"cameras/{camera}/status", status.state.encode())
@@ -170,9 +170,9 @@ class MqttPublisher:
         self._shares = False
         self._share_in()
         self.publish_info()
-        self._session.later(_FIRST_STATS_AFTER_S, self._tell_stats)
+        self._session.call_later(_FIRST_STATS_AFTER_S, self._send_stats)
         if not self._swept:
-            self._session.later(_SWEEP_S, self._end_sweep)
+            self._session.call_later(_SWEEP_S, self._end_sweep)
 
     def _share_in(self) -> None:
         """Takes part in the shared queue for as long as there is a model: others can answer what this agent cannot."""
@@ -192,12 +192,17 @@ class MqttPublisher:
         self._session.unsubscribe(*self._stale.filters)
         self.publish_discovery()
 
-    def _tell_stats(self) -> None:
+    def _send_stats(self) -> None:
         outbox = self._session.outbox.status
-        told = {"messages": outbox.messages, "bytes": outbox.size, "evicted": outbox.evicted, "trouble": outbox.trouble}
-        self._last_stats = Message(f"{self._base}/stats", _json({**self._stats(), "outbox": told}))
-        self._session.pass_on(self._last_stats)
-        self._session.later(_STATS_EVERY_S, self._tell_stats)
+        waiting = {
+            "messages": outbox.messages,
+            "bytes": outbox.size,
+            "evicted": outbox.evicted,
+            "trouble": outbox.trouble,
+        }
+        self._last_stats = Message(f"{self._base}/stats", _json({**self._stats(), "outbox": waiting}))
+        self._session.send_now(self._last_stats)
+        self._session.call_later(_STATS_EVERY_S, self._send_stats)
 
     def _welcome(self) -> None:
         """Home Assistant has started; anybody may say so, and as often as they like."""
@@ -206,7 +211,7 @@ class MqttPublisher:
         self._welcomed_s = time.monotonic()
         self._retained.repeat(self._stale.discovery_topic)
         if self._last_stats is not None:
-            self._session.pass_on(self._last_stats)
+            self._session.send_now(self._last_stats)
 
     def _received(self, incoming: Incoming) -> None:
         if self._commands.take(incoming):

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from agent.mqtt.outbox.outbox import OutboxStatus
 
 _WINDOW = 20
-_PASSING = 64
-_SETTLE_S = 0.5
+_MAX_TRANSIENT = 64
+_DRAIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Session:
         self._encode_gap = encode_gap
         self._on_connected = on_connected
         self._unacknowledged: set[int] = set()
-        self._passing: deque[Message] = deque(maxlen=_PASSING)
+        self._transient: deque[Message] = deque(maxlen=_MAX_TRANSIENT)
         self._timers: list[asyncio.TimerHandle] = []
         self._farewell: int | None = None
         self._gone = asyncio.Event()
@@ -131,17 +131,17 @@ class Session:
     def acknowledge(self, incoming: Incoming) -> None:
         self._connection.acknowledge(incoming)
 
-    def pass_on(self, message: Message, *, newest_only: bool = False) -> None:
-        """What is of no use later is not kept for later; `newest_only` takes the place of what waits for its topic."""
+    def send_now(self, message: Message, *, newest_only: bool = False) -> None:
+        """Sends it only over this connection; `newest_only` replaces what waits for the same topic."""
         if self._connection.state == "connected":
             if newest_only:
-                waiting = (each for each in self._passing if each.topic != message.topic)
-                self._passing = deque(waiting, maxlen=_PASSING)
-            self._passing.append(message)
+                waiting = (each for each in self._transient if each.topic != message.topic)
+                self._transient = deque(waiting, maxlen=_MAX_TRANSIENT)
+            self._transient.append(message)
             self._pump()
 
-    def later(self, delay_s: float, call: Callable[[], None]) -> None:
-        """Unless the connection ends before."""
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Calls it only if this connection still exists then."""
         now_s = self._loop.time()
         self._timers = [timer for timer in self._timers if timer.when() > now_s]
         self._timers.append(self._loop.call_later(delay_s, call))
@@ -153,7 +153,7 @@ class Session:
         """
         deadline_s = anyio.current_time() + timeout_s
         if self._connection.state == "connected":
-            await self.outbox.settle(min(timeout_s / 3, _SETTLE_S))
+            await self.outbox.drain(min(timeout_s / 3, _DRAIN_S))
         self.outbox.stop()
         with anyio.move_on_after((deadline_s - anyio.current_time()) / 2):
             while self._connection.state == "connected" and self._room() <= 0:
@@ -190,10 +190,10 @@ class Session:
         return self._send(self._encode_gap(gap))
 
     def _pump(self) -> None:
-        """State first, then what passes, then results."""
+        """Retained state first, then transient messages, then results."""
         self.retained.pump()
-        while self._passing and self._room() > 0:
-            self._send(self._passing.popleft())
+        while self._transient and self._room() > 0:
+            self._send(self._transient.popleft())
         self.outbox.pump()
 
     def _connected(self) -> None:
@@ -207,7 +207,7 @@ class Session:
         for timer in self._timers:
             timer.cancel()
         self._unacknowledged.clear()
-        self._passing.clear()
+        self._transient.clear()
         self.retained.pause()
         self.outbox.pause()
         self._gone.set()

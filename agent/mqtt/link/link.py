@@ -81,7 +81,10 @@ class Link:
         self._client = self._paho.client
         self._listen()
         self._timer = self._loop.call_later(timeouts.network_s, self._no_network)
-        self._paho.run(on_open=lambda: self._hop(self._await_answer), on_end=lambda end: self._hop(self._finish, end))
+        self._paho.run(
+            on_open=lambda: self._call_in_loop(self._await_answer),
+            on_end=lambda end: self._call_in_loop(self._finish, end),
+        )
 
     def publish(self, message: Message) -> int:
         """Hands a message to paho with QoS 1 and returns the number that `acknowledged` will tell."""
@@ -120,29 +123,29 @@ class Link:
         """Paho calls these in the network's thread, partly under its locks: they only hand over to the loop."""
 
         def on_connect(_c: Client, _u: object, _f: ConnectFlags, reason: ReasonCode, told: Properties | None) -> None:
-            self._hop(self._answer, _failure(reason), getattr(told, "ReceiveMaximum", _NO_LIMIT))
+            self._call_in_loop(self._answer, _failure(reason), getattr(told, "ReceiveMaximum", _NO_LIMIT))
 
         def on_publish(_c: Client, _u: object, mid: int, reason: ReasonCode, _p: object) -> None:
-            self._hop(self._acknowledge, mid, _failure(reason))
+            self._call_in_loop(self._acknowledge, mid, _failure(reason))
 
         def on_subscribe(_c: Client, _u: object, mid: int, reasons: list[ReasonCode], _p: object) -> None:
-            self._hop(self._subscribe, mid, [_failure(reason) for reason in reasons])
+            self._call_in_loop(self._subscribe, mid, [_failure(reason) for reason in reasons])
 
         def on_unsubscribe(_c: Client, _u: object, mid: int, _r: object, _p: object) -> None:
-            self._hop(self._subscribe, mid, [])
+            self._call_in_loop(self._subscribe, mid, [])
 
         def on_message(_c: Client, _u: object, message: MQTTMessage) -> None:
             undelivered, size = self._taken - self._delivered, self._taken_bytes - self._delivered_bytes
             if message.qos > 0 or (undelivered < _MAX_UNDELIVERED and size < _MAX_UNDELIVERED_BYTES):
                 self._taken += 1
                 self._taken_bytes += len(message.payload)
-                self._hop(self._deliver, message)
+                self._call_in_loop(self._deliver, message)
 
         client = self._client
         client.on_connect, client.on_publish, client.on_message = on_connect, on_publish, on_message
         client.on_subscribe, client.on_unsubscribe = on_subscribe, on_unsubscribe
 
-    def _hop(self, call: Callable[..., object], *arguments: Any) -> None:
+    def _call_in_loop(self, call: Callable[..., object], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             self._loop.call_soon_threadsafe(call, *arguments)
 

@@ -77,7 +77,7 @@ class Outbox:
         self._may_announce = False
         self._allowance = 0
         self._tick: asyncio.TimerHandle | None = None
-        self._settled = asyncio.Event()
+        self._drained = asyncio.Event()
 
     @property
     def status(self) -> OutboxStatus:
@@ -131,10 +131,10 @@ class Outbox:
         """For ever."""
         await self._writer.run()
 
-    async def settle(self, timeout_s: float) -> None:
-        """Waits until the broker has what was made last."""
+    async def drain(self, timeout_s: float) -> None:
+        """Waits until the broker has acknowledged the newest results."""
         with anyio.move_on_after(timeout_s if self._writer.connected else 0):
-            await self._settled.wait()
+            await self._drained.wait()
 
     def stop(self) -> None:
         """Sends no more; what is sent may still be acknowledged."""
@@ -161,9 +161,9 @@ class Outbox:
         if writer.connected and self._tick is None and (queue.read or queue.late):
             self._tick = asyncio.get_running_loop().call_later(_TICK_S, self._allow_more)
         if queue:
-            self._settled.clear()
+            self._drained.clear()
         else:
-            self._settled.set()
+            self._drained.set()
         writer.wake()
 
     def _next(self) -> Record | None:
