@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
-from agent.mqtt.link.endpoint import Endpoint, Tls
+from agent.mqtt.link.endpoint import Endpoint
 from agent.mqtt.session import presence
+from agent.security.tls import Tls
 
 if TYPE_CHECKING:
     from agent.config.sections import Config
@@ -24,10 +25,17 @@ def broker_endpoint(config: Config) -> Endpoint:
         password=_password(mqtt.password_file),
         client_id=mqtt.client_id or f"edge-agent-{device.id}",
         will=presence(f"{mqtt.base_topic}/{device.id}", "offline"),
-        tls=Tls(mqtt.ca_file, mqtt.cert_file, mqtt.key_file or _credential("mqtt_key")) if mqtt.tls else None,
+        tls=_tls(config),
         websocket_path=mqtt.websocket_path,
         max_packet_bytes=2 * config.http.max_upload_bytes,
     )
+
+
+def _tls(config: Config) -> Tls | None:
+    mqtt = config.mqtt
+    if not mqtt.tls:
+        return None
+    return Tls(mqtt.ca_file, mqtt.cert_file, mqtt.key_file or _credential("mqtt_key"), section="mqtt")
 
 
 def _password(file: Path | None) -> str | None:

@@ -7,8 +7,9 @@ from peers.certificates import Authority
 from peers.mosquitto import Mosquitto, free_port
 
 from agent.doctor.broker import check_broker
-from agent.mqtt.link.endpoint import Endpoint, Tls
+from agent.mqtt.link.endpoint import Endpoint
 from agent.mqtt.message import Message
+from agent.security.tls import Tls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,12 +43,16 @@ def test_broker_is_a_fault_when_it_is_unreachable_or_unknown() -> None:
 def test_broker_is_a_fault_when_another_authority_signed_it(tmp_path: Path) -> None:
     ours, other = Authority(tmp_path, "ours"), Authority(tmp_path, "other")
     with Mosquitto(tmp_path, config=ours.sign("broker").listener()) as broker:
-        assert check_broker(_endpoint(broker.port, tls=Tls(ours.ca_file)), 5).fact.endswith("(MQTT 5 over TLS)")
-        assert "mqtt.ca_file" in str(check_broker(_endpoint(broker.port, tls=Tls(other.ca_file)), 5).remedy)
+        assert check_broker(_endpoint(broker.port, tls=Tls(ours.ca_file, section="mqtt")), 5).fact.endswith(
+            "(MQTT 5 over TLS)"
+        )
+        assert "mqtt.ca_file" in str(
+            check_broker(_endpoint(broker.port, tls=Tls(other.ca_file, section="mqtt")), 5).remedy
+        )
 
 
 def test_broker_is_a_fault_when_the_key_is_missing(tmp_path: Path) -> None:
-    finding = check_broker(_endpoint(1883, tls=Tls(None, tmp_path / "cert", tmp_path / "key")), 5)
+    finding = check_broker(_endpoint(1883, tls=Tls(None, tmp_path / "cert", tmp_path / "key", section="mqtt")), 5)
     assert finding.level == "fault"
     assert "mqtt.cert_file" in finding.fact
 

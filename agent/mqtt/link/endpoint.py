@@ -2,76 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from agent.mqtt.message import Message
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Without `ca_file` the system's authorities count. `cert_file` and `key_file` prove to the broker who we are."""
-
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """TLS 1.2 or later; the broker's certificate and its host name are checked. Raises ConfigError."""
-        # Not create_default_context(): from Python 3.13 on it refuses many authorities that people made themselves.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.sslsocket_class = _Socket
-        self._load_authorities(context)
-        self._load_own_certificate(context)
-        return context
-
-    def _load_authorities(self, context: ssl.SSLContext) -> None:
-        if self.ca_file is None:
-            context.load_default_certs()
-            return
-        _check_pem("mqtt.ca_file", self.ca_file, b"CERTIFICATE-----", "certificate")
-        try:
-            context.load_verify_locations(self.ca_file)
-        except ssl.SSLError:
-            raise ConfigError(f"mqtt.ca_file {self.ca_file} is damaged: copy it again.") from None
-
-    def _load_own_certificate(self, context: ssl.SSLContext) -> None:
-        if self.cert_file is None:
-            return
-        key_file = self.key_file or self.cert_file
-        _check_pem("mqtt.cert_file", self.cert_file, b"CERTIFICATE-----", "certificate")
-        _check_pem("mqtt.key_file", key_file, b"PRIVATE KEY-----", "private key")
-        try:
-            # Without any password OpenSSL would ask for that of an encrypted key on the terminal.
-            context.load_cert_chain(self.cert_file, key_file, password="")
-        except ssl.SSLError as error:
-            if error.reason == "KEY_VALUES_MISMATCH":
-                raise ConfigError(
-                    f"mqtt.key_file {key_file} is not the key of mqtt.cert_file {self.cert_file}: give the two that "
-                    "were made together."
-                ) from None
-            raise ConfigError(
-                f"mqtt.cert_file {self.cert_file} or mqtt.key_file {key_file} is damaged or encrypted: copy it again, "
-                "and give the key without a passphrase."
-            ) from None
-
-
-class _Socket(ssl.SSLSocket):
-    """paho forgets to close one whose handshake fails."""
-
-    def do_handshake(self, *arguments: Any) -> None:
-        try:
-            super().do_handshake(*arguments)
-        except OSError:
-            self.close()
-            raise
+    from agent.security.tls import Tls
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +65,3 @@ class Timeouts:
     refused_retry_s: float = 30.0
     proven_s: float = 30.0
     network_s: float = 60.0
-
-
-def _check_pem(setting: str, file: Path, mark: bytes, content: str) -> None:
-    """OpenSSL does not say which of two files it means."""
-    try:
-        there = mark in file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{setting} {file} cannot be read: {error.strerror}.") from None
-    if not there:
-        raise ConfigError(f"{setting} {file} holds no {content} in PEM format.")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from paho.mqtt.client import WebsocketConnectionError
 
 if TYPE_CHECKING:
-    from agent.mqtt.link.endpoint import Endpoint, Tls
+    from agent.mqtt.link.endpoint import Endpoint
+    from agent.security.tls import Tls
 
 # Of X509_V_ERR_… in OpenSSL's x509_vfy.h
 _NOT_YET_VALID, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64

@@ -16,8 +16,9 @@ from peers.subscriber import until
 
 from agent.errors import ConfigError
 from agent.mqtt.link.connection import Connection
-from agent.mqtt.link.endpoint import Endpoint, Timeouts, Tls
+from agent.mqtt.link.endpoint import Endpoint, Timeouts
 from agent.mqtt.message import Message
+from agent.security.tls import Tls
 
 if TYPE_CHECKING:
     import ssl
@@ -69,7 +70,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 def _own(authority: Authority, tls: Certificate | None = None) -> Tls:
-    return Tls(authority.ca_file, tls.cert_file if tls else None, tls.key_file if tls else None)
+    return Tls(authority.ca_file, tls.cert_file if tls else None, tls.key_file if tls else None, section="mqtt")
 
 
 @contextmanager
@@ -136,7 +137,7 @@ def test_broker_that_cannot_be_trusted_is_refused_with_the_reason(
 
     async def scenario() -> None:
         with Mosquitto(tmp_path, config=authority.sign("broker", **server).listener()) as broker:
-            device = Device(broker.port, Tls(tmp_path / f"{ca}.pem" if ca else None), host=host)
+            device = Device(broker.port, Tls(tmp_path / f"{ca}.pem" if ca else None, section="mqtt"), host=host)
             async with device as connection:
                 await _sees(connection, "refused", words)
                 assert device.connected == 0

@@ -1,0 +1,87 @@
+"""Tls: which certificates a TLS client trusts and shows."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Without `ca_file` the system's authorities are trusted. `cert_file` and `key_file` identify this client.
+
+    `section` is the section of the configuration that names the files; the errors name it.
+    """
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    section: str = field(kw_only=True)
+
+    def context(self) -> ssl.SSLContext:
+        """TLS 1.2 or later; checks the server's certificate and its host name. Raises ConfigError."""
+        # Not create_default_context(): from Python 3.13 on it refuses many authorities that people made themselves.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslsocket_class = _Socket
+        self._load_authorities(context)
+        if self.cert_file is not None:
+            load_certificate(context, self.cert_file, self.key_file or self.cert_file, section=self.section)
+        return context
+
+    def _load_authorities(self, context: ssl.SSLContext) -> None:
+        if self.ca_file is None:
+            context.load_default_certs()
+            return
+        setting = f"{self.section}.ca_file"
+        _check_pem(setting, self.ca_file, b"CERTIFICATE-----", "certificate")
+        try:
+            context.load_verify_locations(self.ca_file)
+        except ssl.SSLError:
+            raise ConfigError(f"{setting} {self.ca_file} is damaged: copy it again.") from None
+
+
+def load_certificate(context: ssl.SSLContext, cert_file: Path, key_file: Path, *, section: str) -> None:
+    """Raises ConfigError that names the setting and the file."""
+    _check_pem(f"{section}.cert_file", cert_file, b"CERTIFICATE-----", "certificate")
+    _check_pem(f"{section}.key_file", key_file, b"PRIVATE KEY-----", "private key")
+    try:
+        # Without any password OpenSSL would ask for that of an encrypted key on the terminal.
+        context.load_cert_chain(cert_file, key_file, password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ConfigError(
+                f"{section}.key_file {key_file} is not the key of {section}.cert_file {cert_file}: give the two that "
+                "were made together."
+            ) from None
+        raise ConfigError(
+            f"{section}.cert_file {cert_file} or {section}.key_file {key_file} is damaged or encrypted: copy it again, "
+            "and give the key without a passphrase."
+        ) from None
+
+
+class _Socket(ssl.SSLSocket):
+    """Closes itself when the handshake fails: not every client library does."""
+
+    def do_handshake(self, *arguments: Any) -> None:
+        try:
+            super().do_handshake(*arguments)
+        except OSError:
+            self.close()
+            raise
+
+
+def _check_pem(setting: str, file: Path, mark: bytes, content: str) -> None:
+    """OpenSSL does not say which of two files it means."""
+    try:
+        there = mark in file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{setting} {file} cannot be read: {error.strerror}.") from None
+    if not there:
+        raise ConfigError(f"{setting} {file} holds no {content} in PEM format.")
