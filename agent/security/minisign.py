@@ -47,7 +47,7 @@ class PublicKey:
     id: bytes
     point: bytes
 
-    def made(self, signature: bytes, message: bytes) -> bool:
+    def verifies(self, signature: bytes, message: bytes) -> bool:
         """Whether `signature` is this key's Ed25519 signature of `message`."""
         from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  (heavy, and unsigned models need none)
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
@@ -74,13 +74,13 @@ class TrustedKeys:
         parsed = _parse_signature(signature, name)
         signers = self._keys_of(parsed, name)
         message = hash_of(content) if parsed.algorithm == HASHED else content.read_bytes()
-        signer = next((key for key in signers if key.made(parsed.signature, message)), None)
+        signer = next((key for key in signers if key.verifies(parsed.signature, message)), None)
         if signer is None:
             raise ModelError(
                 f"{name} is not the file that was signed with the key {key_name(parsed.key_id)}: it was altered or "
                 f"damaged, or {name}.minisig belongs to another version of it. Copy both again, or sign the file again."
             )
-        if not signer.made(parsed.comment_signature, parsed.signature + parsed.trusted_comment):
+        if not signer.verifies(parsed.comment_signature, parsed.signature + parsed.trusted_comment):
             raise ModelError(
                 f"The trusted comment in {name}.minisig is not the one that was signed: it was altered or damaged. "
                 "Copy the .minisig again, or sign the file again."
