@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.models.folder import Drop
-    from agent.models.history import ModelHistory
     from agent.models.store import Store
     from agent.models.trial import Trial, TrialReport
+    from agent.models.versions import ModelHistory
     from agent.security.minisign import Signed, TrustedKeys
 
 Signatures = Literal["off", "if_present", "required"]

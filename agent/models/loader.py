@@ -11,8 +11,8 @@ from agent.model_file.settings import ModelSettings
 from agent.runtimes.runtime import open_classifiers
 
 if TYPE_CHECKING:
-    from agent.models.history import Version
     from agent.models.store import Store
+    from agent.models.versions import Version
     from agent.runtimes.classifier import Classifier
     from agent.security.minisign import TrustedKeys
 

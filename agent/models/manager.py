@@ -19,8 +19,8 @@ from agent.errors import (
     VersionError,
 )
 from agent.models.folder import Drop, Fingerprint, FolderWatch, ModelFolder
-from agent.models.history import Version
 from agent.models.serving import ServedModel, Serving, unforeseen
+from agent.models.versions import Version
 from agent.status import ModelStatus, Rejection, VersionStatus
 
 if TYPE_CHECKING:

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from agent.classification import Timing
     from agent.model_file.metadata import Tensor
-    from agent.models.history import History, Version
+    from agent.models.history import History
     from agent.models.loader import LoadedModel, Loader
     from agent.models.store import Store
+    from agent.models.versions import Version
     from agent.runtimes.classifier import Classifier
 
 log = logging.getLogger(__name__)

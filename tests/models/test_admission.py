@@ -14,9 +14,9 @@ from agent.errors import IncompleteModelError, ModelError
 from agent.model_file.settings import ModelSettings
 from agent.models.admission import Admission, Candidate
 from agent.models.folder import ModelFolder
-from agent.models.history import ModelHistory, Version
 from agent.models.loader import LoadedModel, Loader
 from agent.models.store import Store
+from agent.models.versions import ModelHistory, Version
 from agent.security.minisign import Signed
 
 if TYPE_CHECKING:

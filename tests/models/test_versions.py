@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from agent.models.history import Version
     from agent.models.loader import LoadedModel
     from agent.models.store import Copy
+    from agent.models.versions import Version
 
 ONE, TWO, THREE, FOUR = (digits(str(number)) for number in (1, 2, 3, 4))
 
