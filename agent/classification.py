@@ -35,14 +35,14 @@ class ModelIdentity:
 class Timing:
     """Milliseconds spent in the worker thread; `decode` is 0 for a frame that arrives as pixels.
 
-    `processor` is for how long that thread had one during invoke: what others take from it does not count.
+    `cpu` is the CPU time that this thread used during invoke, whatever else ran.
     """
 
     decode: float
     preprocess: float
     invoke: float
     total: float
-    processor: float = 0.0
+    cpu: float = 0.0
 
     def to_json(self) -> dict[str, float]:
         return {

@@ -125,7 +125,7 @@ class History:
                     self.survived(name, version.number)
 
     def _document(self) -> bytes:
-        return _CONTENT.dump_json(self._content, indent=1)
+        return _CONTENT.dump_json(self._content, by_alias=True, indent=1)
 
     def _set_aside(self, fault: str) -> None:
         aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns() // 10**9}")

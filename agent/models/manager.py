@@ -374,7 +374,7 @@ class ModelManager:
             fingerprint=drop.fingerprint,
             admitted_ns=time.time_ns(),
             bytes_each=report.bytes_each,
-            processor_ms=report.processor_ms,
+            cpu_ms=report.cpu_ms,
             key_id=candidate.signed.key_id if candidate.signed else None,
         )
         self._history[drop.name] = history.with_version(version).signed_as(candidate.signed)

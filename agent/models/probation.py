@@ -31,7 +31,7 @@ class Failed(NamedTuple):
 class Probation:
     """One version's; it is over after `inferences` calls, or after `for_s` and at least three. One thread only.
 
-    What is compared with the trial is processor time: on a busy board, latency says more of its neighbours.
+    Its CPU time is compared with the trial's: on a busy board, latency says more about other programs.
     """
 
     def __init__(self, *, trial_ms: float, inferences: int = 100, for_s: float = 60.0) -> None:
@@ -56,7 +56,7 @@ class Probation:
         self._answered += 1
         if isinstance(outcome, Timing):
             self._failures = 0
-            self._took_ms.append(outcome.processor)
+            self._took_ms.append(outcome.cpu)
             return self._too_slow()
         if isinstance(outcome, NotFiniteError):
             return Failed("nan", "it answered an image with NaN or infinity")

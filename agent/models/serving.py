@@ -406,7 +406,7 @@ class Serving:
             model.versions[label] = version
             model.loaded_s = time.monotonic()
             if not version.proven and version.number not in model.probations:
-                model.probations[version.number] = Probation(trial_ms=version.processor_ms)
+                model.probations[version.number] = Probation(trial_ms=version.cpu_ms)
             if model.gap_since_s is not None:
                 self._on_gap(name, time.monotonic() - model.gap_since_s)
                 model.gap_since_s = None

@@ -26,13 +26,13 @@ _BYTES_PER_FILE_BYTE = 16  # int8 weights, unpacked to float and packed again fo
 class TrialReport:
     """`bytes_each` is what one interpreter took at its peak, `invoke_ms` the median.
 
-    `processor_ms` is the 95th percentile of the time for which the thread that invokes had a processor.
+    `cpu_ms` is the 95th percentile of the CPU time that the invoking thread used for one call.
     `golden` counts the golden samples, each of which was answered as the file says or within its tolerance.
     """
 
     load_ms: float
     invoke_ms: float
-    processor_ms: float
+    cpu_ms: float
     bytes_each: int
     golden: int = 0
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from agent.errors import ModelError
 from agent.model_file.settings import ModelSettings  # noqa: TC001
@@ -23,7 +25,7 @@ class Version:
     """A candidate that was admitted.
 
     `sidecar` is what stood beside the file, `fingerprint` the file in the drop folder as it was then; `bytes_each`
-    and `processor_ms` are what its trial took for one interpreter and one invoke. `proven` once it has passed its
+    and `cpu_ms` are what its trial took for one interpreter and one invoke. `proven` once it has passed its
     probation; `starts` counts the starts of the agent that loaded it and may have ended because of it;
     `withdrawn` is why it may not serve any more. `key_id` names the key that signed it, None where nobody looked;
     `is_kept` says whether the store has its copy still.
@@ -36,7 +38,7 @@ class Version:
     fingerprint: Fingerprint
     admitted_ns: int
     bytes_each: int
-    processor_ms: float
+    cpu_ms: Annotated[float, Field(alias="processor_ms")]  # its name in history.json
     proven: bool = False
     starts: int = 0
     withdrawn: str | None = None

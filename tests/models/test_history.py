@@ -1,0 +1,74 @@
+"""History: the file in the state folder, whose format older and newer agents share."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.model_file.settings import ModelSettings
+from agent.models.history import History
+from agent.models.versions import ModelHistory, Version
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION_IN_FILE: dict[str, Any] = {
+    "number": 3,
+    "sha256": "ab" * 32,
+    "sidecar": {
+        "labels": ["a", "b"],
+        "mean": None,
+        "std": None,
+        "color": None,
+        "resize": None,
+        "score": None,
+    },
+    "file": "m.tflite",
+    "fingerprint": [[1, 2, 3]],
+    "admitted_ns": 4,
+    "bytes_each": 5,
+    "processor_ms": 6.5,
+    "proven": True,
+    "starts": 1,
+    "withdrawn": None,
+    "withdrawn_ns": 0,
+    "key_id": None,
+    "is_kept": True,
+}
+MODEL_IN_FILE: dict[str, Any] = {
+    "versions": [VERSION_IN_FILE],
+    "given": 3,
+    "signed": 7,
+    "stable": 3,
+    "pinned": None,
+}
+VERSION = Version(
+    number=3,
+    sha256="ab" * 32,
+    sidecar=ModelSettings(labels=("a", "b")),
+    file="m.tflite",
+    fingerprint=((1, 2, 3),),
+    admitted_ns=4,
+    bytes_each=5,
+    cpu_ms=6.5,
+    proven=True,
+    starts=1,
+)
+
+
+@pytest.mark.anyio
+async def test_history_writes_the_keys_that_every_agent_reads(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.json")
+    history["m"] = ModelHistory((VERSION,), given=3, signed=7, stable=3)
+    await history.save()
+    document = json.loads((tmp_path / "history.json").read_text())
+    assert document["models"] == {"m": MODEL_IN_FILE}
+    assert (document["loading"], document["format"]) == ({}, 1)
+
+
+def test_history_reads_what_an_earlier_agent_wrote(tmp_path: Path) -> None:
+    document = {"models": {"m": MODEL_IN_FILE}, "loading": {"m": 3}, "boot": "of that time", "format": 1}
+    (tmp_path / "history.json").write_text(json.dumps(document))
+    assert History(tmp_path / "history.json")["m"] == ModelHistory((VERSION,), given=3, signed=7, stable=3)
