@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from agent.models.policy import why_blamed
 from agent.models.store import write_durably
 from agent.models.versions import ModelHistory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.models.versions import Version
 
 log = logging.getLogger(__name__)
-
-_FAILED_STARTS = 3
 
 
 @dataclass(slots=True)
@@ -106,7 +104,7 @@ class History:
             for version in reversed(self[name].versions):
                 suspect = loading.get(name) == version.number if loading else not version.proven
                 if version.starts and not version.withdrawn and suspect:
-                    if reason := _why_blamed(name, version, crashed=same_boot, others=others > 0):
+                    if reason := why_blamed(name, version, crashed=same_boot, has_others=others > 0):
                         blamed.append((name, version.number, reason))
                         others -= 1
                 elif version.starts:
@@ -134,15 +132,6 @@ class History:
             self._path.replace(aside)
         except OSError as trouble:
             log.warning("It cannot be renamed: %s.", trouble.strerror)
-
-
-def _why_blamed(name: str, version: Version, *, crashed: bool, others: bool) -> str | None:
-    take_back = f"If the model is not to blame, pin it: edge-agent models pin {name} {version.number}."
-    if version.starts >= _FAILED_STARTS:
-        return f"The agent died in {version.starts} starts in a row with this version. Drop another one. {take_back}"
-    if crashed and others and not version.proven:
-        return f"The agent died while this version was on probation. Drop a mended one. {take_back}"
-    return None
 
 
 def _boot_id() -> str:

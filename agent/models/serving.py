@@ -15,6 +15,7 @@ import anyio
 from agent.classification import ModelIdentity
 from agent.errors import ModelError, StoreError, VersionError
 from agent.host.memory import free_bytes
+from agent.models.policy import aspired
 from agent.models.probation import Cause, Failed, Probation
 from agent.status import Rejection
 
@@ -202,7 +203,7 @@ class Serving:
         loaded_s = model.loaded_s
         async with model.aligning:
             while True:
-                stable, canary = self._wanted(name, model)
+                stable, canary = self._aspired(name, model)
                 if await self._bring(name, model, "stable", stable) and await self._bring(
                     name, model, "canary", canary
                 ):
@@ -315,19 +316,10 @@ class Serving:
         self._history.end_well()
         await self.save()
 
-    def _wanted(self, name: str, model: _Model) -> tuple[Version | None, Version | None]:
-        """The stable version and the canary, as the history, the folder and a person say."""
+    def _aspired(self, name: str, model: _Model) -> tuple[Version | None, Version | None]:
         history = self._history[name]
-        good = {version.number: version for version in history.good if not model.why_unloadable(version)}
-        if history.pinned is not None and history.pinned in good:
-            return good[history.pinned], None
-        proven = [number for number, version in good.items() if version.proven]
-        order = (model.best, history.stable, *proven[::-1], *list(good)[::-1])
-        best = next((good[number] for number in order if number in good), None)
-        stable = good.get(history.stable) if history.stable is not None else None
-        if best is not None and stable is not None and best != stable and self._canary_shares.get(name):
-            return stable, best
-        return best, None
+        unloadable = {version.number for version in history.good if model.why_unloadable(version)}
+        return aspired(history, best=model.best, unloadable=unloadable, has_canary=bool(self._canary_shares.get(name)))
 
     async def _bring(self, name: str, model: _Model, label: Label, version: Version | None) -> bool:
         """Whether `version` is under `label` now; where it cannot be loaded, the history has changed."""
