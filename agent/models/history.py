@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from agent.errors import StoreError
 from agent.models.policy import why_blamed
 from agent.models.store import write_durably
 from agent.models.versions import ModelHistory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 log = logging.getLogger(__name__)
@@ -39,13 +40,18 @@ class History:
     `loading` has the version of each model that is being loaded: when the process dies of that, the next start knows.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Reads `path`. What cannot be read is set aside: the drop folder has the models still."""
+    def __init__(self, path: Path, *, write: Callable[[Path, bytes], None] = write_durably) -> None:
+        """Reads `path`. What cannot be read is set aside: the drop folder has the models still.
+
+        `write` replaces the file, or raises StoreError; it may block.
+        """
         self._path = path
+        self._write = write
         self._boot = _boot_id()
         # Each document is newer than the one before, and the newest must be the last that is written.
         self._writing = asyncio.Lock()
         self._saved: bytes | None = None
+        self.trouble: str | None = None  # why the file on the disk is an older one
         self._content = _Content()
         try:
             self._content = _CONTENT.validate_json(path.read_bytes())
@@ -71,14 +77,24 @@ class History:
         return {each.sha256 for model in self._content.models.values() for each in model.versions if each.is_kept}
 
     async def save(self) -> None:
-        """Returns once it is on the disk; nothing is written where nothing has changed. Raises StoreError."""
+        """Returns once it is on the disk; writes nothing if nothing has changed.
+
+        If it cannot be written, `trouble` says so: inference continues, and the next call tries again.
+        """
         async with self._writing:
             document = self._document()
-            if document != self._saved:
-                await asyncio.to_thread(write_durably, self._path, document)
-                self._saved = document
+            try:
+                if document != self._saved:
+                    await asyncio.to_thread(self._write, self._path, document)
+            except StoreError as error:
+                if self.trouble is None:
+                    log.warning("%s", error)
+                self.trouble = str(error)
+            else:
+                self._saved, self.trouble = document, None
 
     async def begin_loading(self, name: str, number: int) -> None:
+        """Written down before it is done, so that a crash has a suspect."""
         version = self[name].find(number)
         if version is not None:
             self[name] = self[name].changed(number, starts=version.starts + 1)
@@ -89,8 +105,8 @@ class History:
         """The next save() makes it known; until then a crash would be this version's still."""
         self._content.loading.pop(name, None)
 
-    def settle_starts(self) -> list[tuple[str, int, str]]:
-        """At the start: who ended the run before, if anybody: name, number and the reason to withdraw it.
+    def blame_last_run(self) -> list[tuple[str, int, str]]:
+        """At the start: the versions that ended the last run, as name, number and the reason to withdraw it.
 
         Only a version that was being loaded, or that was on probation, can be the cause; a proven one that was
         loaded well is not blamed for what else may crash. A power cut shows by the boot's id, and counts as one

@@ -133,7 +133,7 @@ class ModelManager:
 
     @property
     def store_trouble(self) -> str | None:
-        return self._store_trouble or self._serving.trouble
+        return self._store_trouble or self._history.trouble
 
     @property
     def troubles(self) -> list[str]:
@@ -449,7 +449,7 @@ class ModelManager:
             present = model.present if model else frozenset()
             self._history[name] = self._history[name].trimmed(self._keep_versions, present)
             self._report_served(name)
-        await self._serving.save()
+        await self._history.save()
         await asyncio.to_thread(self._folder.write_notes, reasons)
         await self._sweep()
 
@@ -459,7 +459,7 @@ class ModelManager:
 
     async def _sweep(self) -> None:
         """Not while the history on the disk is an older one: what that one names is still wanted."""
-        if self._serving.trouble is None:
+        if self._history.trouble is None:
             async with self._store_turn:
                 await asyncio.to_thread(self._store.keep_only, self._history.copies)
 

@@ -121,7 +121,6 @@ class Serving:
         self._models: dict[str, _Model] = {}
         self._served: dict[Label, dict[str, ServedModel]] = {"stable": {}, "canary": {}}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.trouble: str | None = None
 
     @property
     def stable(self) -> Mapping[str, ServedModel]:
@@ -189,12 +188,12 @@ class Serving:
 
     async def restore(self) -> None:
         """At the start: withdraws what ended the last run, and loads what served."""
-        for name, number, reason in self._history.settle_starts():
+        for name, number, reason in self._history.blame_last_run():
             self._withdraw(name, number, reason, "crash")
         for name in self._history:
             if self._history[name].good:
                 await self.align(name)
-        await self.save()
+        await self._history.save()
 
     async def align(self, name: str, *, best: int | None = None) -> None:
         """Brings what is in memory in line with the history and with `best`, which the drop folder asks for."""
@@ -209,7 +208,7 @@ class Serving:
                 ):
                     break
         if model.loaded_s != loaded_s:  # and so nothing is being loaded any more
-            await self.save()
+            await self._history.save()
 
     async def retire(self, name: str) -> None:
         """Forgets all but the numbers that were given."""
@@ -283,17 +282,6 @@ class Serving:
         log.info("Model %s version %d is promoted by hand.", name, canary.identity.version, extra={"model": name})
         await self._decided(name)
 
-    async def save(self) -> None:
-        """Inference goes on where it cannot be written: it is said in `trouble`, and tried again at the next call."""
-        try:
-            await self._history.save()
-        except StoreError as error:
-            if self.trouble is None:
-                log.warning("%s", error)
-            self.trouble = str(error)
-        else:
-            self.trouble = None
-
     def look_again(self) -> None:
         """To be called now and then: time ends probations, proves starts, and mends disks, without any image."""
         now_s = time.monotonic()
@@ -314,7 +302,7 @@ class Serving:
         for task in self._tasks:
             task.cancel()
         self._history.end_well()
-        await self.save()
+        await self._history.save()
 
     def _aspired(self, name: str, model: _Model) -> tuple[Version | None, Version | None]:
         history = self._history[name]
@@ -342,10 +330,7 @@ class Serving:
 
     async def _loaded(self, name: str, model: _Model, version: Version) -> LoadedModel | None:
         """None where it cannot be: then it is noted as such, or forgotten because its copy is gone."""
-        try:
-            await self._history.begin_loading(name, version.number)
-        except StoreError as error:  # better served than noted
-            self.trouble = str(error)
+        await self._history.begin_loading(name, version.number)
         try:
             return await asyncio.to_thread(self._loader.load, name, version)
         except StoreError as error:
@@ -430,7 +415,7 @@ class Serving:
     def _conclude(self, identity: ModelIdentity, failed: Failed | None) -> None:
         if failed is None:
             self._prove(identity.name, identity.version)
-            self._start(self.save())
+            self._start(self._history.save())
         else:
             del self._models[identity.name].probations[identity.version]
             self._start(self._fail(identity, failed))
@@ -457,7 +442,7 @@ class Serving:
     async def _decided(self, name: str) -> None:
         await self.align(name)
         self._on_change(name)
-        await self.save()
+        await self._history.save()
 
     def _prove(self, name: str, number: int) -> None:
         self._models[name].probations.pop(number, None)

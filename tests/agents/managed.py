@@ -15,7 +15,7 @@ from agent.models.history import History
 from agent.models.loader import Loader
 from agent.models.manager import ModelManager
 from agent.models.serving import Serving
-from agent.models.store import Store
+from agent.models.store import Store, write_durably
 from agent.models.trial import Trial, TrialReport
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Managed:
         unloads_first: bool = False,
         signatures: Signatures = "off",
         keys: TrustedKeys | None = None,
+        write: Callable[[Path, bytes], None] = write_durably,
     ) -> None:
         self.folder = folder
         self.statuses: list[ModelStatus] = []
@@ -75,7 +76,7 @@ class Managed:
         self._changed = asyncio.Event()
         state = folder.parent / "state"
         self.store = Store(state / "copies", max_bytes=max_bytes)
-        self.history = History(state / "history.json")
+        self.history = History(state / "history.json", write=write)
         self.trial = trial or TrialHere()
         self.admission = Admission(
             store=self.store,

@@ -15,6 +15,7 @@ from agents.models_on_disk import DIGITS, digits, write_whole
 from agent.classification import Classification, ModelIdentity, Timing
 from agent.errors import ModelError, ModelNotFoundError, NotFiniteError, StoreError, VersionError
 from agent.model_file.settings import ModelSettings
+from agent.models.store import write_durably
 from agent.security.minisign import Signed
 
 if TYPE_CHECKING:
@@ -820,17 +821,24 @@ async def test_pin_that_fails_leaves_the_version_withdrawn(folder: Path) -> None
 
 @scenario
 async def test_nothing_is_swept_while_the_history_on_the_disk_is_an_older_one(folder: Path) -> None:
-    managed = await dropped(folder, ONE, keep_versions=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agent.models.history.write_durably", die(StoreError("The disk is full.")))
-        for content in (TWO, THREE, FOUR):
-            drop(folder, content)
-            await managed.reconcile()
-            prove(managed)
-        assert managed.version() == 4
-        assert managed.manager.troubles == ["The disk is full."]
-        again = await start_after_crash(managed)
-        assert again.version() == 1
+    is_full = False
+
+    def write(path: Path, content: bytes) -> None:
+        if is_full:
+            raise StoreError("The disk is full.")
+        write_durably(path, content)
+
+    managed = await dropped(folder, ONE, keep_versions=2, write=write)
+    is_full = True
+    for content in (TWO, THREE, FOUR):
+        drop(folder, content)
+        await managed.reconcile()
+        prove(managed)
+    assert managed.version() == 4
+    assert managed.manager.troubles == ["The disk is full."]
+    again = await start_after_crash(managed, write=write)
+    assert again.version() == 1
+    is_full = False
     await managed.reconcile()
     assert managed.manager.troubles == []
 
@@ -846,7 +854,7 @@ async def test_two_models_that_load_at_once_are_told_apart_after_a_crash(folder:
     for _ in range(2):
         another_boot(folder)
         again = Managed(folder)
-        assert again.history.settle_starts() == []
+        assert again.history.blame_last_run() == []
         await again.history.begin_loading("m", 2)
     again = await start_after_crash(managed)
     assert (again.version(), again.rollbacks) == (1, [("m", "crash")])
