@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from agent.mqtt.link.endpoint import Endpoint, Timeouts
     from agent.mqtt.link.paho_client import MqttVersion
     from agent.mqtt.message import Incoming
-    from agent.mqtt.session import MqttStatus, Storage
+    from agent.mqtt.outbox.storage import Storage
+    from agent.mqtt.session import MqttStatus
     from agent.status import CameraStatus, ModelStatus
 
 _STATS_EVERY_S, _FIRST_STATS_AFTER_S = 30.0, 5.0

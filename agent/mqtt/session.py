@@ -16,16 +16,15 @@ from agent.mqtt.retained import Retained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from agent.mqtt.link.connection import ConnectionState
     from agent.mqtt.link.endpoint import Endpoint, Timeouts
     from agent.mqtt.link.paho_client import MqttVersion
     from agent.mqtt.message import Incoming
     from agent.mqtt.outbox.blocks import Entry
-    from agent.mqtt.outbox.disk_writer import Durability
     from agent.mqtt.outbox.gaps import Gap
     from agent.mqtt.outbox.outbox import OutboxStatus
+    from agent.mqtt.outbox.storage import Storage
 
 _WINDOW = 20
 _MAX_TRANSIENT = 64
@@ -48,16 +47,6 @@ class MqttStatus:
             "dropped": self.outbox.evicted,
             "outbox_trouble": self.outbox.trouble,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """Where and how results wait for the broker; DiskWriter explains `durability`."""
-
-    folder: Path
-    durability: Durability = "spill"
-    max_bytes: int = 64 << 20
-    max_age_s: float = 7 * 24 * 3600.0
 
 
 class Session:
@@ -101,15 +90,12 @@ class Session:
         )
         self.retained = Retained(send=self._send, room=self._room)
         self.outbox = Outbox(
-            folder=storage.folder,
+            storage,
             boot=boot,
             send=self._send_result,
             announce=self._announce,
             room=self._room,
             backlog_room=self._backlog_room,
-            durability=storage.durability,
-            max_bytes=storage.max_bytes,
-            max_age_s=storage.max_age_s,
         )
 
     @property

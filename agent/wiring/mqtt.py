@@ -11,8 +11,8 @@ from agent.inference.options import Options
 from agent.listeners import Listener
 from agent.mqtt.commands import Actions
 from agent.mqtt.home_assistant import discovery as home_assistant
+from agent.mqtt.outbox.storage import Storage
 from agent.mqtt.publisher import MqttPublisher
-from agent.mqtt.session import Storage
 from agent.runtimes.interpreter import runtime
 from agent.wiring.broker import broker_endpoint
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from agent.mqtt.commands import Actions
 from agent.mqtt.link.endpoint import Endpoint, Timeouts
+from agent.mqtt.outbox.storage import Storage
 from agent.mqtt.publisher import MqttPublisher
-from agent.mqtt.session import Storage, presence
+from agent.mqtt.session import presence
 
 _QUICK = Timeouts(first_retry_s=0.05, max_retry_s=0.1)
 

@@ -28,7 +28,8 @@ from agent.classification import (
 from agent.inference.results import Results
 from agent.mqtt.link.endpoint import Timeouts
 from agent.mqtt.outbox.outbox import OutboxStatus
-from agent.mqtt.session import MqttStatus, Storage
+from agent.mqtt.outbox.storage import Storage
+from agent.mqtt.session import MqttStatus
 from agent.status import CameraStatus, ModelStatus, Rejection
 
 if TYPE_CHECKING:

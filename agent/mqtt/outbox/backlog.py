@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from agent.mqtt.outbox.gaps import Cause
     from agent.mqtt.outbox.segments import Found, Segment, Segments
+    from agent.mqtt.outbox.storage import Storage
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_NOTE_CURSOR_EVERY_S = 5.0
 _KEEP_ACTIVE_S = 10.0  # of a segment that is written now and all acknowledged: the next group goes there too
 
 
@@ -51,13 +51,14 @@ class _Waiting:
 class Backlog:
     """Belongs to one event loop; the disk is touched in a thread of its own, one call after the other.
 
-    What awaits may raise OSError. Over `max_bytes` or `max_age_s` the oldest segment goes.
+    What awaits may raise OSError. Over the bounds of `storage` the oldest segment goes.
     """
 
-    def __init__(self, segments: Segments, *, max_bytes: int, max_age_s: float) -> None:
+    def __init__(self, segments: Segments, storage: Storage, *, note_cursor_every_s: float) -> None:
         self._segments = segments
-        self._max_bytes = max_bytes
-        self._max_age_s = max_age_s
+        self._max_bytes = storage.max_bytes - 2 * storage.segment_bytes  # for what is being written, and its copy
+        self._max_age_s = storage.max_age_s
+        self._note_cursor_every_s = note_cursor_every_s
         self._waiting: deque[_Waiting] = deque()
         self._cursor = Position(0, 0)
         self._noted = (0.0, self._cursor)
@@ -178,7 +179,7 @@ class Backlog:
             await self.in_thread(self._segments.remove, oldest.segment)
             self._waiting.popleft()
         noted_s, noted = self._noted
-        due = entirely or time.monotonic() - noted_s > _NOTE_CURSOR_EVERY_S
+        due = entirely or time.monotonic() - noted_s > self._note_cursor_every_s
         if self._waiting and due and self._first_left() != noted:
             await self.append([])
 

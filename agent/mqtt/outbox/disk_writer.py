@@ -15,55 +15,42 @@ from agent.errors import SegmentError
 from agent.mqtt.outbox.backlog import Backlog
 from agent.mqtt.outbox.gaps import Gap, Gaps
 from agent.mqtt.outbox.queue import Queue, Record
-from agent.mqtt.outbox.segments import Segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from agent.mqtt.outbox.blocks import Entry, Position
     from agent.mqtt.outbox.gaps import Cause
-    from agent.mqtt.outbox.segments import Found, Segment
-
-Durability = Literal["spill", "group", "none"]
-
-MAX_MEMORY_BYTES = 4 << 20
+    from agent.mqtt.outbox.segments import Found, Segment, Segments
+    from agent.mqtt.outbox.storage import Pace, Storage
 
 _READ_AHEAD = 200
-_SPILL_AFTER_S = 1.2  # looked for every 0.4 s, so that it is on the disk within 2 s
-_LOOK_EVERY_S = {"spill": 0.4, "group": 0.08, "none": 0.4}
-_RETRY_S = 2.0
 
 _logger = logging.getLogger(__name__)
 
 
 class DiskWriter:
-    """Belongs to one event loop. `on_change` comes when there may be something to send.
-
-    spill: on the disk what is not acknowledged within 2 s; group: all within 0.1 s; none: nothing.
-    """
+    """Belongs to one event loop. `on_change` comes when there may be something to send."""
 
     def __init__(
         self,
+        storage: Storage,
+        segments: Segments,
         *,
-        folder: Path,
         boot: str,
         queue: Queue,
-        durability: Durability,
-        max_bytes: int,
-        max_age_s: float,
+        pace: Pace,
         on_change: Callable[[], None],
     ) -> None:
-        self._group_bytes = segment_bytes = min(1 << 20, max_bytes // 16)
-        self._folder = folder
+        self._storage = storage
+        self._durability = storage.durability
         self._boot = boot
         self._queue = queue
-        self._durability = durability
-        self._max_age_s = max_age_s
+        self._pace = pace
         self._on_change = on_change
-        self._segments = Segments(folder, boot=boot, segment_bytes=segment_bytes, segment_s=max_age_s / 16)
-        self.backlog = Backlog(self._segments, max_bytes=max_bytes - 2 * segment_bytes, max_age_s=max_age_s)
-        self.gaps = Gaps(folder / "gaps.json")
+        self._segments = segments
+        self.backlog = Backlog(segments, storage, note_cursor_every_s=pace.note_cursor_every_s)
+        self.gaps = Gaps(storage.folder / "gaps.json")
         self._logged: set[Cause] = set()
         self._troubles: dict[Literal["reading", "writing"], str] = {}
         self.evicted = 0
@@ -141,7 +128,7 @@ class DiskWriter:
             if self._has_work():
                 self._changed.set()
             await self._changed.wait()
-            await asyncio.sleep(_LOOK_EVERY_S[self._durability])
+            await asyncio.sleep(self._pace.group_every_s if self._durability == "group" else self._pace.look_every_s)
 
     def _has_work(self) -> bool:
         return bool(self._queue or self.backlog.size or self.gaps.unsaved is not None or not self.opened)
@@ -163,14 +150,14 @@ class DiskWriter:
             if entirely and self._durability != "none":
                 await self.backlog.in_thread(self._segments.end)
         except OSError as error:
-            self._retry_at_s = time.monotonic() + _RETRY_S
+            self._retry_at_s = time.monotonic() + self._pace.retry_after_s
             self._fail("writing", error)
         else:
             self._recover("writing")
         self._on_change()
 
     async def _open(self) -> None:
-        if self._durability == "none" and not self._folder.is_dir():
+        if self._durability == "none" and not self._storage.folder.is_dir():
             self.opened = self.exhausted = self._begun = True
             return
         if not self._taken_over:
@@ -198,10 +185,10 @@ class DiskWriter:
 
     async def _save_records(self, *, entirely: bool) -> None:
         at_once = entirely or self._durability == "group" or not self.connected
-        due = self._queue.unsaved(older_than_s=0.0 if at_once else _SPILL_AFTER_S)
+        due = self._queue.unsaved(older_than_s=0.0 if at_once else self._pace.spill_after_s)
         # What an earlier run made, and the disk then lost, is not put among this run's.
         own = [record for record in due if record.entry.boot == self._boot and self._durability != "none"]
-        for group in _groups(own, self._group_bytes):
+        for group in _groups(own, self._storage.segment_bytes):
             await self._append_with_room(group)
             await self._keep_bounds()
         await self._keep_bounds()
@@ -212,7 +199,7 @@ class DiskWriter:
             await self._append(records)
         except OSError as error:
             oldest = self.backlog.oldest
-            if error.errno != errno.ENOSPC or oldest is None or self._queue.size < MAX_MEMORY_BYTES // 2:
+            if error.errno != errno.ENOSPC or oldest is None or self._queue.size < self._storage.max_memory_bytes // 2:
                 raise
         else:
             return
@@ -256,7 +243,7 @@ class DiskWriter:
             self._doomed.pop(0)
 
     async def _save_gaps(self) -> None:
-        if (gaps := self.gaps.unsaved) is not None and (self._durability != "none" or self._folder.is_dir()):
+        if (gaps := self.gaps.unsaved) is not None and (self._durability != "none" or self._storage.folder.is_dir()):
             await self.backlog.in_thread(self.gaps.save, gaps)
 
     async def _keep_reading(self) -> None:
@@ -272,7 +259,7 @@ class DiskWriter:
             found = await self._read()
         except OSError as error:
             self._fail("reading", error)
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(self._pace.retry_after_s)
             return
         self._recover("reading")
         known = self._queue.positions()
@@ -293,8 +280,8 @@ class DiskWriter:
 
     def _fail(self, doing: Literal["reading", "writing"], error: OSError) -> None:
         trouble = (
-            f"The outbox {self._folder} cannot be used: {error.strerror}. Make room there, or let this user write "
-            f"there; until then at most {MAX_MEMORY_BYTES >> 20} MB of results wait in memory."
+            f"The outbox {self._storage.folder} cannot be used: {error.strerror}. Make room there, or let this user "
+            f"write there; until then at most {self._storage.max_memory_bytes >> 20} MB of results wait in memory."
         )
         if trouble != self._troubles.get(doing):
             _logger.warning("%s", trouble)
@@ -302,7 +289,7 @@ class DiskWriter:
 
     def _recover(self, doing: Literal["reading", "writing"]) -> None:
         if self._troubles.pop(doing, None) is not None:
-            _logger.info("The outbox %s can be used again.", self._folder)
+            _logger.info("The outbox %s can be used again.", self._storage.folder)
 
 
 def _groups(records: list[Record], max_bytes: int) -> Iterator[list[Record]]:

@@ -81,6 +81,10 @@ class Gaps:
         self._waiting[:0] = self._under_way
         self._under_way.clear()
 
+    def __bool__(self) -> bool:
+        """Whether any is not acknowledged yet."""
+        return bool(self._waiting or self._under_way)
+
     @property
     def unsaved(self) -> list[Gap] | None:
         """What save() shall write; None while the file tells the same."""

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from agent.mqtt.outbox.disk_writer import MAX_MEMORY_BYTES, DiskWriter
+from agent.mqtt.outbox.disk_writer import DiskWriter
 from agent.mqtt.outbox.gaps import gaps_of
 from agent.mqtt.outbox.queue import Queue, Record
+from agent.mqtt.outbox.segments import Segments
+from agent.mqtt.outbox.storage import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from agent.mqtt.outbox.blocks import Entry
-    from agent.mqtt.outbox.disk_writer import Durability
     from agent.mqtt.outbox.gaps import Cause, Gap
+    from agent.mqtt.outbox.storage import Storage
 
-_BACKLOG_PER_TICK, _TICK_S = 5, 0.02  # 250 results a second
+_BACKLOG_PER_TICK = 5
 
 _logger = logging.getLogger(__name__)
 
@@ -42,35 +43,35 @@ class Outbox:
     `send` publishes an entry, `late` or not, and `announce` a gap; both return the number under which the
     acknowledgement will come. `room` says how many messages may still be sent without one, and `backlog_room` how many
     that are not made just now. run() must run as long as results are to reach the disk or to come from it.
-    DiskWriter decides when and where.
+    DiskWriter decides when and where, and `segments` is the disk that it uses.
     """
 
     def __init__(
         self,
+        storage: Storage,
         *,
-        folder: Path,
         boot: str,
         send: Callable[[Entry, bool], int],
         announce: Callable[[Gap], int],
         room: Callable[[], int],
         backlog_room: Callable[[], int],
-        durability: Durability,
-        max_bytes: int,
-        max_age_s: float,
+        pace: Pace | None = None,
+        segments: type[Segments] = Segments,
     ) -> None:
+        pace = pace or Pace()
         self._send = send
         self._announce = announce
         self._room = room
         self._backlog_room = backlog_room
-        self._max_age_s = max_age_s
-        self._queue = Queue()
+        self._storage = storage
+        self._tick_s = pace.backlog_tick_s
+        self._queue = Queue(late_after_s=pace.late_after_s)
         self._writer = DiskWriter(
-            folder=folder,
+            storage,
+            segments(storage.folder, boot=boot, segment_bytes=storage.segment_bytes, segment_s=storage.max_age_s / 16),
             boot=boot,
             queue=self._queue,
-            durability=durability,
-            max_bytes=max_bytes,
-            max_age_s=max_age_s,
+            pace=pace,
             on_change=self.pump,
         )
         self._announced: dict[int, Gap] = {}
@@ -85,9 +86,14 @@ class Outbox:
         messages = len(self._queue.unsaved()) + len(writer.backlog)
         return OutboxStatus(messages, writer.backlog.size, writer.evicted, writer.trouble)
 
+    @property
+    def is_idle(self) -> bool:
+        """The disk was read, and neither a result nor a gap waits for the broker."""
+        return self._writer.opened and not (self.status.messages or self._writer.gaps)
+
     def put(self, entry: Entry) -> None:
         self._queue.put(Record(entry))
-        while self._queue.size > MAX_MEMORY_BYTES:
+        while self._queue.size > self._storage.max_memory_bytes:
             self._lose(self._queue.take_oldest(), "memory")
         self.pump()
 
@@ -152,14 +158,14 @@ class Outbox:
         """Sends what may be sent now."""
         queue, writer = self._queue, self._writer
         queue.age()
-        while queue.oldest_age_s() > self._max_age_s:
+        while queue.oldest_age_s() > self._storage.max_age_s:
             self._lose(queue.take_oldest(), "max_age")
         while writer.connected and self._room() > 0 and (record := self._next()) is not None:
             queue.window[self._send(record.entry, record.late)] = record
         if self._may_announce and not self._announced and self._room() > 0 and (gap := writer.gaps.begin()) is not None:
             self._announced[self._announce(gap)] = gap
         if writer.connected and self._tick is None and (queue.read or queue.late):
-            self._tick = asyncio.get_running_loop().call_later(_TICK_S, self._allow_more)
+            self._tick = asyncio.get_running_loop().call_later(self._tick_s, self._allow_more)
         if queue:
             self._drained.clear()
         else:

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from agent.mqtt.outbox.blocks import Entry, Position
 
-LATE_AFTER_S = 2.0
-
 
 @dataclass(eq=False, slots=True)
 class Record:
@@ -37,7 +35,8 @@ class Queue:
     that of what waits in `fresh` and `late`, in bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, late_after_s: float) -> None:
+        self._late_after_s = late_after_s
         self.fresh: deque[Record] = deque()
         self.late: deque[Record] = deque()
         self.read: deque[Record] = deque()
@@ -53,7 +52,7 @@ class Queue:
         self.size += len(record.entry.payload)
 
     def age(self) -> None:
-        while self.fresh and self.fresh[0].age_s > LATE_AFTER_S:
+        while self.fresh and self.fresh[0].age_s > self._late_after_s:
             self.late.append(self.fresh.popleft())
             self.late[-1].late = True
 
