@@ -13,15 +13,16 @@ import anyio
 
 from agent.errors import SegmentError
 from agent.mqtt.outbox.backlog import Backlog
-from agent.mqtt.outbox.gaps import Gap, Gaps
+from agent.mqtt.outbox.gaps import Gaps
 from agent.mqtt.outbox.queue import Queue, Record
+from agent.mqtt.outbox.recovery import Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from agent.mqtt.outbox.blocks import Entry, Position
-    from agent.mqtt.outbox.gaps import Cause
-    from agent.mqtt.outbox.segments import Found, Segment, Segments
+    from agent.mqtt.outbox.gaps import Cause, Gap
+    from agent.mqtt.outbox.segments import Segment, Segments
     from agent.mqtt.outbox.storage import Pace, Storage
 
 _READ_AHEAD = 200
@@ -51,18 +52,24 @@ class DiskWriter:
         self._segments = segments
         self.backlog = Backlog(segments, storage, note_cursor_every_s=pace.note_cursor_every_s)
         self.gaps = Gaps(storage.folder / "gaps.json")
+        self._recovery = Recovery(
+            storage, segments, backlog=self.backlog, gaps=self.gaps, lose=self.lose, save_gaps=self._save_gaps
+        )
         self._logged: set[Cause] = set()
         self._troubles: dict[Literal["reading", "writing"], str] = {}
         self.evicted = 0
         self.connected = False
-        self.opened = False
         self.exhausted = False  # the disk has nothing that is not in memory too
-        self._begun = self._taken_over = self._damaged = False
         self._doomed: list[tuple[Segment, bool]] = []
         self._retry_at_s = 0.0
         self._changed = asyncio.Event()
         self._hungry = asyncio.Event()
         self._saving = asyncio.Lock()  # a group may be on its way to the disk when the rest is to follow
+
+    @property
+    def opened(self) -> bool:
+        """Whether the backlog holds what earlier runs left."""
+        return self._recovery.opened
 
     @property
     def trouble(self) -> str | None:
@@ -139,11 +146,12 @@ class DiskWriter:
             return
         try:
             if not self.opened:
-                await self._open()
+                await self._recovery.open()
+                self._hungry.set()
             await self._remove_doomed()
             await self.backlog.tidy(entirely=False)
-            if not self._begun:
-                await self._begin()
+            if not self._recovery.begun:
+                await self._recovery.begin()
             await self._save_records(entirely=entirely)
             await self.backlog.tidy(entirely=entirely)
             await self._save_gaps()
@@ -155,33 +163,6 @@ class DiskWriter:
         else:
             self._recover("writing")
         self._on_change()
-
-    async def _open(self) -> None:
-        if self._durability == "none" and not self._storage.folder.is_dir():
-            self.opened = self.exhausted = self._begun = True
-            return
-        if not self._taken_over:
-            await self._take_over()
-            self._taken_over = True
-        if self._damaged:
-            await self._save_gaps()
-        await self.backlog.in_thread(self._segments.repair)
-        self.opened = True
-        self._hungry.set()
-
-    async def _take_over(self) -> None:
-        """What an earlier run left, and what it lost. What is damaged is told before it is gone from the disk."""
-        gaps = await self.backlog.in_thread(self.gaps.load)
-        found = await self.backlog.open()
-        self.gaps.add(gaps)
-        self.lose(_losses(found))
-        self._damaged = bool(found.holes)
-
-    async def _begin(self) -> None:
-        """From now on a kill may cost something, and the next start shall know. What this one knows is told first."""
-        await self._save_gaps()
-        await self.backlog.in_thread(self._segments.end if self._durability == "none" else self._segments.begin)
-        self._begun = True
 
     async def _save_records(self, *, entirely: bool) -> None:
         at_once = entirely or self._durability == "group" or not self.connected
@@ -304,16 +285,3 @@ def _groups(records: list[Record], max_bytes: int) -> Iterator[list[Record]]:
         size += len(record.entry.payload)
     if group:
         yield group
-
-
-def _losses(found: Found) -> list[Gap]:
-    """What an earlier run had in memory when it was killed, and what cannot be read of its files."""
-    gaps = []
-    if found.killed is not None:
-        known = [segment.seqs[1] for segment in found.segments if segment.boot == found.killed]
-        gaps.append(Gap(found.killed, max(known) + 1 if known else None, None, None, "killed"))
-    for hole in found.holes:
-        first = None if hole.before is None else hole.before + 1
-        last = None if hole.after is None else hole.after - 1
-        gaps.append(Gap(hole.boot, first, last, None, "damaged"))
-    return gaps
