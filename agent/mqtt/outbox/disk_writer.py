@@ -1,4 +1,4 @@
-"""DiskWriter: writes results to the disk before they can be lost, and reads them back once the broker is there."""
+"""DiskWriter: writes results to the disk before they can be lost, and drops the oldest over the bounds."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ import errno
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import anyio
 
-from agent.errors import SegmentError
 from agent.mqtt.outbox.backlog import Backlog
+from agent.mqtt.outbox.disk_faults import DiskFaults
 from agent.mqtt.outbox.gaps import Gaps
-from agent.mqtt.outbox.queue import Queue, Record
+from agent.mqtt.outbox.read_ahead import ReadAhead
 from agent.mqtt.outbox.recovery import Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from agent.mqtt.outbox.blocks import Entry, Position
     from agent.mqtt.outbox.gaps import Cause, Gap
+    from agent.mqtt.outbox.queue import Queue, Record
     from agent.mqtt.outbox.segments import Segment, Segments
     from agent.mqtt.outbox.storage import Pace, Storage
-
-_READ_AHEAD = 200
 
 _logger = logging.getLogger(__name__)
 
@@ -55,15 +53,22 @@ class DiskWriter:
         self._recovery = Recovery(
             storage, segments, backlog=self.backlog, gaps=self.gaps, lose=self.lose, save_gaps=self._save_gaps
         )
+        self.faults = DiskFaults(storage)
+        self.read_ahead = ReadAhead(
+            queue,
+            self.backlog,
+            faults=self.faults,
+            retry_after_s=pace.retry_after_s,
+            may_read=lambda: self.opened and self.connected,
+            give_up=self._give_up_damaged,
+            on_read=on_change,
+        )
         self._logged: set[Cause] = set()
-        self._troubles: dict[Literal["reading", "writing"], str] = {}
         self.evicted = 0
         self.connected = False
-        self.exhausted = False  # the disk has nothing that is not in memory too
         self._doomed: list[tuple[Segment, bool]] = []
         self._retry_at_s = 0.0
         self._changed = asyncio.Event()
-        self._hungry = asyncio.Event()
         self._saving = asyncio.Lock()  # a group may be on its way to the disk when the rest is to follow
 
     @property
@@ -71,26 +76,21 @@ class DiskWriter:
         """Whether the backlog holds what earlier runs left."""
         return self._recovery.opened
 
-    @property
-    def trouble(self) -> str | None:
-        return next(iter(self._troubles.values()), None)
-
     async def run(self) -> None:
-        """For ever."""
+        """Never returns."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_saving)
-            tasks.start_soon(self._keep_reading)
+            tasks.start_soon(self.read_ahead.run)
 
     def wake(self) -> None:
         """Something in memory has changed."""
         if self._has_work():
             self._changed.set()
-        if self.connected and len(self._queue.read) < _READ_AHEAD and not self.exhausted:
-            self._hungry.set()
+        self.read_ahead.wake()
 
     def may_be_sent(self, record: Record) -> bool:
         ready = record.position is not None or record.entry.boot != self._boot
-        return self._durability != "group" or ready or self.trouble is not None
+        return self._durability != "group" or ready or self.faults.sentence is not None
 
     def is_on_disk(self, record: Record) -> bool:
         return record.position is not None and self.backlog.holds(record.position)
@@ -103,13 +103,8 @@ class DiskWriter:
         self.connected = True
         self._logged.clear()
 
-    def rewind(self) -> None:
-        """The disk has something that is in memory no more."""
-        self.backlog.rewind()
-        self.exhausted = False
-
     def lose(self, gaps: list[Gap]) -> None:
-        """Results that will not be delivered; the broker is told of them."""
+        """Counts results that will not be delivered, and has them announced."""
         self.gaps.add(gaps)
         self.evicted += sum(gap.count or 0 for gap in gaps)
         for gap in gaps:
@@ -141,13 +136,13 @@ class DiskWriter:
         return bool(self._queue or self.backlog.size or self.gaps.unsaved is not None or not self.opened)
 
     async def _save(self, *, entirely: bool = False) -> None:
-        """Brings the disk up to date; when it refuses, memory has to do, and it is tried again."""
+        """Brings the disk up to date; if it refuses, results wait in memory, and a later call tries again."""
         if time.monotonic() < self._retry_at_s and not entirely:
             return
         try:
             if not self.opened:
                 await self._recovery.open()
-                self._hungry.set()
+                self.read_ahead.wake()
             await self._remove_doomed()
             await self.backlog.tidy(entirely=False)
             if not self._recovery.begun:
@@ -159,9 +154,9 @@ class DiskWriter:
                 await self.backlog.in_thread(self._segments.end)
         except OSError as error:
             self._retry_at_s = time.monotonic() + self._pace.retry_after_s
-            self._fail("writing", error)
+            self.faults.add("writing", error)
         else:
-            self._recover("writing")
+            self.faults.clear("writing")
         self._on_change()
 
     async def _save_records(self, *, entirely: bool) -> None:
@@ -195,7 +190,7 @@ class DiskWriter:
                 self.backlog.mark(position)
         stays = self._durability == "group" and self.connected
         if self._queue.forget(lambda record: record.position is not None and (record.late or not stays)):
-            self.rewind()
+            self.read_ahead.rewind()
 
     async def _keep_bounds(self) -> None:
         while (over := self.backlog.over_bounds()) is not None:
@@ -217,7 +212,7 @@ class DiskWriter:
             await self._remove_doomed()
 
     async def _remove_doomed(self) -> None:
-        """Their loss is told: no later run may find them."""
+        """Their loss is announced, so no later run may find them."""
         while self._doomed:
             segment, damaged = self._doomed[0]
             await self.backlog.remove(segment, damaged=damaged)
@@ -227,50 +222,10 @@ class DiskWriter:
         if (gaps := self.gaps.unsaved) is not None and (self._durability != "none" or self._storage.folder.is_dir()):
             await self.backlog.in_thread(self.gaps.save, gaps)
 
-    async def _keep_reading(self) -> None:
-        while True:
-            await self._hungry.wait()
-            self._hungry.clear()
-            if self.opened and self.connected and not self.exhausted and len(self._queue.read) < _READ_AHEAD:
-                await self._read_ahead()
-                self._on_change()
-
-    async def _read_ahead(self) -> None:
-        try:
-            found = await self._read()
-        except OSError as error:
-            self._fail("reading", error)
-            await asyncio.sleep(self._pace.retry_after_s)
-            return
-        self._recover("reading")
-        known = self._queue.positions()
-        self._queue.read.extend(
-            Record(entry, position=position, late=True) for position, entry in found if position not in known
-        )
-        self.exhausted = not found
-
-    async def _read(self) -> list[tuple[Position, Entry]]:
-        try:
-            return await self.backlog.read(_READ_AHEAD)
-        except SegmentError as error:
-            number = error.number
+    async def _give_up_damaged(self, number: int) -> None:
         async with self._saving:
-            if (damaged := self.backlog.segment(number)) is not None:
-                await self._give_up(damaged, "damaged")
-        return await self._read()
-
-    def _fail(self, doing: Literal["reading", "writing"], error: OSError) -> None:
-        trouble = (
-            f"The outbox {self._storage.folder} cannot be used: {error.strerror}. Make room there, or let this user "
-            f"write there; until then at most {self._storage.max_memory_bytes >> 20} MB of results wait in memory."
-        )
-        if trouble != self._troubles.get(doing):
-            _logger.warning("%s", trouble)
-        self._troubles[doing] = trouble
-
-    def _recover(self, doing: Literal["reading", "writing"]) -> None:
-        if self._troubles.pop(doing, None) is not None:
-            _logger.info("The outbox %s can be used again.", self._storage.folder)
+            if (segment := self.backlog.segment(number)) is not None:
+                await self._give_up(segment, "damaged")
 
 
 def _groups(records: list[Record], max_bytes: int) -> Iterator[list[Record]]:

@@ -84,7 +84,7 @@ class Outbox:
     def status(self) -> OutboxStatus:
         writer = self._writer
         messages = len(self._queue.unsaved()) + len(writer.backlog)
-        return OutboxStatus(messages, writer.backlog.size, writer.evicted, writer.trouble)
+        return OutboxStatus(messages, writer.backlog.size, writer.evicted, writer.faults.sentence)
 
     @property
     def is_idle(self) -> bool:
@@ -112,7 +112,7 @@ class Outbox:
         self._queue.give_back(self._writer.is_on_disk)
         self._announced.clear()
         self._writer.gaps.reset()
-        self._writer.rewind()
+        self._writer.read_ahead.rewind()
         self.pump()
 
     def acknowledge(self, number: int, failure: str | None = None) -> None:
@@ -182,7 +182,7 @@ class Outbox:
         if queue.read:
             self._allowance -= 1
             return queue.read.popleft()
-        if queue.late and writer.may_be_sent(queue.late[0]) and (writer.exhausted or writer.trouble):
+        if queue.late and writer.may_be_sent(queue.late[0]) and (writer.read_ahead.exhausted or writer.faults.sentence):
             self._allowance -= 1
             return queue.take(queue.late)
         return None

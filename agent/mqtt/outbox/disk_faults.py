@@ -1,0 +1,39 @@
+"""DiskFaults: whether the outbox's folder can be read and written now."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from agent.mqtt.outbox.storage import Storage
+
+    Access = Literal["reading", "writing"]
+
+_logger = logging.getLogger(__name__)
+
+
+class DiskFaults:
+    """Logs when a fault comes, changes or ends."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._sentences: dict[Access, str] = {}
+
+    @property
+    def sentence(self) -> str | None:
+        """What fails and what to do; None while nothing does."""
+        return next(iter(self._sentences.values()), None)
+
+    def add(self, access: Access, error: OSError) -> None:
+        sentence = (
+            f"The outbox {self._storage.folder} cannot be used: {error.strerror}. Make room there, or let this user "
+            f"write there; until then at most {self._storage.max_memory_bytes >> 20} MB of results wait in memory."
+        )
+        if sentence != self._sentences.get(access):
+            _logger.warning("%s", sentence)
+        self._sentences[access] = sentence
+
+    def clear(self, access: Access) -> None:
+        if self._sentences.pop(access, None) is not None:
+            _logger.info("The outbox %s can be used again.", self._storage.folder)
