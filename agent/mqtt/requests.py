@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _MAX_WAITING = 64  # which only requests of QoS 0 reach: the broker holds back what is to be acknowledged
 _MAX_WAITING_IMAGES = 10  # of the largest size
 _MAX_JSON_PARTS = 1000
-_BUSY_S = 0.2
 _logger = logging.getLogger(__name__)
 _FORM = (
     'A request must be the bytes of an image, or JSON such as {"image": "<base64>", "reply_to": "<topic>"}, with '
@@ -59,6 +58,7 @@ class Requests:
         own_topics: str,
         max_bytes: int,
         workers: int,
+        retry_busy_s: float = 0.2,
     ) -> None:
         self._classify = classify
         self._answer = answer
@@ -66,6 +66,7 @@ class Requests:
         self._own_topics = own_topics
         self._max_bytes = max_bytes
         self._workers = workers
+        self._retry_busy_s = retry_busy_s
         self._waiting: asyncio.Queue[Incoming] = asyncio.Queue(_MAX_WAITING)
         self._waiting_bytes = 0
 
@@ -108,7 +109,7 @@ class Requests:
         while True:
             with contextlib.suppress(BusyError):
                 return await self._classify(request.image, request.model)
-            await asyncio.sleep(_BUSY_S)
+            await asyncio.sleep(self._retry_busy_s)
 
     def _reply(self, request: _Request, document: dict[str, Any]) -> None:
         if request.reply_to is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from home_assistant.home import Home, home
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
@@ -23,8 +23,6 @@ from agent.status import ModelStatus, Rejection, VersionStatus
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    import pytest
 
 
 _BASE = "edge-agent/pi-1"
@@ -141,138 +139,129 @@ def _complaints(log: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
-def test_a_device_shows_up_with_everything_it_has(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        async with _house(tmp_path) as (there, device, _):
-            device.show("robin")
-            device.discover(hardware="Raspberry Pi 4 Model B")
-            await _until_state(there, _LABEL, "robin")
-            device.tell("stats", _STATS, retain=False)
-            device.tell("cameras/front/snapshot", b"\xff\xd8\x00\xff\xd9", retain=False)
-            await _until_state(there, "sensor.pi_1_temperature", "51.2")
-            await until(lambda: there.image("image.pi_1_front_snapshot") == b"\xff\xd8\x00\xff\xd9")
+@pytest.mark.anyio
+async def test_a_device_shows_up_with_everything_it_has(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with _house(tmp_path) as (there, device, _):
+        device.show("robin")
+        device.discover(hardware="Raspberry Pi 4 Model B")
+        await _until_state(there, _LABEL, "robin")
+        device.tell("stats", _STATS, retain=False)
+        device.tell("cameras/front/snapshot", b"\xff\xd8\x00\xff\xd9", retain=False)
+        await _until_state(there, "sensor.pi_1_temperature", "51.2")
+        await until(lambda: there.image("image.pi_1_front_snapshot") == b"\xff\xd8\x00\xff\xd9")
 
-            states = there.entities()
-            assert states.keys() == _OF_THE_CAMERA | _OF_THE_DEVICE | {_UPDATE}
-            assert states[_SCORE] == "93.0"
-            assert states["switch.pi_1_front_enabled"] == "on"
-            assert states["binary_sensor.pi_1_front_connectivity"] == "on"
-            assert states["binary_sensor.pi_1_throttling"] == "off"
-            assert states["sensor.pi_1_front_frame_rate"] == "4.9"
-            assert states["sensor.pi_1_inference_latency_p95"] == "2.5"
-            assert states["sensor.pi_1_outbox_messages"] == "3"
-            assert states["sensor.pi_1_memory"] == "90.0"
-            label = there.attributes(_LABEL)
-            assert label["options"] == ["robin", "wren", "none"]
-            assert label["friendly_name"] == "pi-1 Front label"
-            assert label["model"]["version"] == "7"
-            assert there.attributes("sensor.pi_1_outbox_messages")["trouble"] is None
-            categories = there.categories()
-            assert {entity for entity, category in categories.items() if category is None} == {
-                _LABEL,
-                _SCORE,
-                "image.pi_1_front_snapshot",
-            }
-            assert categories["switch.pi_1_front_enabled"] == "config"
-            (found,) = there.devices()
-            assert (found.name, found.manufacturer, found.model) == ("pi-1", "edge-agent", "Raspberry Pi 4 Model B")
-            assert (found.sw_version, found.configuration_url) == ("0.1.0", "http://192.168.1.7:8501")
-
-    asyncio.run(scenario())
+        states = there.entities()
+        assert states.keys() == _OF_THE_CAMERA | _OF_THE_DEVICE | {_UPDATE}
+        assert states[_SCORE] == "93.0"
+        assert states["switch.pi_1_front_enabled"] == "on"
+        assert states["binary_sensor.pi_1_front_connectivity"] == "on"
+        assert states["binary_sensor.pi_1_throttling"] == "off"
+        assert states["sensor.pi_1_front_frame_rate"] == "4.9"
+        assert states["sensor.pi_1_inference_latency_p95"] == "2.5"
+        assert states["sensor.pi_1_outbox_messages"] == "3"
+        assert states["sensor.pi_1_memory"] == "90.0"
+        label = there.attributes(_LABEL)
+        assert label["options"] == ["robin", "wren", "none"]
+        assert label["friendly_name"] == "pi-1 Front label"
+        assert label["model"]["version"] == "7"
+        assert there.attributes("sensor.pi_1_outbox_messages")["trouble"] is None
+        categories = there.categories()
+        assert {entity for entity, category in categories.items() if category is None} == {
+            _LABEL,
+            _SCORE,
+            "image.pi_1_front_snapshot",
+        }
+        assert categories["switch.pi_1_front_enabled"] == "config"
+        (found,) = there.devices()
+        assert (found.name, found.manufacturer, found.model) == ("pi-1", "edge-agent", "Raspberry Pi 4 Model B")
+        assert (found.sw_version, found.configuration_url) == ("0.1.0", "http://192.168.1.7:8501")
     assert not _complaints(caplog)
 
 
-def test_nothing_known_is_none_and_unknown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        async with _house(tmp_path) as (there, device, _):
-            device.discover()
-            device.show("robin")
-            await _until_state(there, _SCORE, "93.0")
-            device.show(None)
-            nothing = {"p50": None, "p95": None, "p99": None}
-            silent = {"latency_ms": nothing, "temperature_celsius": None, "throttled": None, "frames_per_s": {}}
-            device.tell("stats", _STATS | silent, retain=False)
-            await _until_state(there, _LABEL, "none")
-            await _until_state(there, _SCORE, "unknown")
-            for entity in (
-                "sensor.pi_1_inference_latency_p95",
-                "sensor.pi_1_temperature",
-                "sensor.pi_1_front_frame_rate",
-                "binary_sensor.pi_1_throttling",
-            ):
-                await _until_state(there, entity, "unknown")
-            await _until_state(there, "sensor.pi_1_memory", "90.0")
-
-    asyncio.run(scenario())
+@pytest.mark.anyio
+async def test_nothing_known_is_none_and_unknown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with _house(tmp_path) as (there, device, _):
+        device.discover()
+        device.show("robin")
+        await _until_state(there, _SCORE, "93.0")
+        device.show(None)
+        nothing = {"p50": None, "p95": None, "p99": None}
+        silent = {"latency_ms": nothing, "temperature_celsius": None, "throttled": None, "frames_per_s": {}}
+        device.tell("stats", _STATS | silent, retain=False)
+        await _until_state(there, _LABEL, "none")
+        await _until_state(there, _SCORE, "unknown")
+        for entity in (
+            "sensor.pi_1_inference_latency_p95",
+            "sensor.pi_1_temperature",
+            "sensor.pi_1_front_frame_rate",
+            "binary_sensor.pi_1_throttling",
+        ):
+            await _until_state(there, entity, "unknown")
+        await _until_state(there, "sensor.pi_1_memory", "90.0")
     assert not _complaints(caplog)
 
 
-def test_a_lost_camera_has_no_label_but_a_switch_and_a_lost_device_has_nothing(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with _house(tmp_path) as (there, device, _):
-            device.show("robin")
-            device.discover()
-            await _until_state(there, _LABEL, "robin")
-            for state in ("lost", "frozen", "disabled", "starting"):
-                device.tell("cameras/front/status", state)
-                await _until_state(there, _LABEL, "unavailable")
-                await _until_state(there, _SCORE, "unavailable")
-                await _until_state(there, "image.pi_1_front_snapshot", "unavailable")
-                await _until_state(there, "binary_sensor.pi_1_front_connectivity", "off")
-                assert there.state("switch.pi_1_front_enabled") == "on"
-                device.tell("cameras/front/status", "online")
-                await _until_state(there, _LABEL, "robin")
-            device.tell("cameras/front/status", "ended")
+@pytest.mark.anyio
+async def test_a_lost_camera_has_no_label_but_a_switch_and_a_lost_device_has_nothing(tmp_path: Path) -> None:
+    async with _house(tmp_path) as (there, device, _):
+        device.show("robin")
+        device.discover()
+        await _until_state(there, _LABEL, "robin")
+        for state in ("lost", "frozen", "disabled", "starting"):
+            device.tell("cameras/front/status", state)
+            await _until_state(there, _LABEL, "unavailable")
+            await _until_state(there, _SCORE, "unavailable")
+            await _until_state(there, "image.pi_1_front_snapshot", "unavailable")
             await _until_state(there, "binary_sensor.pi_1_front_connectivity", "off")
-            assert there.state(_LABEL) == "robin"
-            device.tell("status", "offline")
-            for entity in there.entities():
-                await _until_state(there, entity, "unavailable")
-
-    asyncio.run(scenario())
-
-
-def test_the_switch_sends_its_command_and_follows_what_the_device_says(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with _house(tmp_path) as (there, device, broker):
-            device.discover()
-            await _until_state(there, "switch.pi_1_front_enabled", "on")
-            with Subscriber(broker.port, topics=f"{_BASE}/cameras/front/enabled/set") as agent:
-                await there.call("switch.turn_off", "switch.pi_1_front_enabled")
-                await until(lambda: agent.payloads("/set") == ["OFF"])
-                assert there.state("switch.pi_1_front_enabled") == "on"
-                device.tell("cameras/front/enabled", "OFF")
-                await _until_state(there, "switch.pi_1_front_enabled", "off")
-                await there.call("switch.turn_on", "switch.pi_1_front_enabled")
-                await until(lambda: agent.payloads("/set") == ["OFF", "ON"])
-
-    asyncio.run(scenario())
-
-
-def test_a_swapped_model_renews_the_options(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        async with _house(tmp_path) as (there, device, _):
-            device.show("robin")
-            device.discover()
+            assert there.state("switch.pi_1_front_enabled") == "on"
+            device.tell("cameras/front/status", "online")
             await _until_state(there, _LABEL, "robin")
-            device.discover(cameras=[CameraEntities("front", ("cat", "dog"), snapshots=True, shown="robin")])
-            await until(lambda: there.attributes(_LABEL)["options"] == ["cat", "dog", "robin", "none"])
-            assert there.state(_LABEL) == "robin"
-            device.show("dog")
-            await _until_state(there, _LABEL, "dog")
-            device.discover(cameras=[CameraEntities("front", ("cat", "dog"), snapshots=True, shown="dog")])
-            await until(lambda: there.attributes(_LABEL)["options"] == ["cat", "dog", "none"])
-            # The model is gone: any text may come.
-            device.discover(cameras=[CameraEntities("front", (), snapshots=True, shown="dog")])
-            await until(lambda: "options" not in there.attributes(_LABEL))
-            device.show("anything")
-            await _until_state(there, _LABEL, "anything")
+        device.tell("cameras/front/status", "ended")
+        await _until_state(there, "binary_sensor.pi_1_front_connectivity", "off")
+        assert there.state(_LABEL) == "robin"
+        device.tell("status", "offline")
+        for entity in there.entities():
+            await _until_state(there, entity, "unavailable")
 
-    asyncio.run(scenario())
+
+@pytest.mark.anyio
+async def test_the_switch_sends_its_command_and_follows_what_the_device_says(tmp_path: Path) -> None:
+    async with _house(tmp_path) as (there, device, broker):
+        device.discover()
+        await _until_state(there, "switch.pi_1_front_enabled", "on")
+        with Subscriber(broker.port, topics=f"{_BASE}/cameras/front/enabled/set") as agent:
+            await there.call("switch.turn_off", "switch.pi_1_front_enabled")
+            await until(lambda: agent.payloads("/set") == ["OFF"])
+            assert there.state("switch.pi_1_front_enabled") == "on"
+            device.tell("cameras/front/enabled", "OFF")
+            await _until_state(there, "switch.pi_1_front_enabled", "off")
+            await there.call("switch.turn_on", "switch.pi_1_front_enabled")
+            await until(lambda: agent.payloads("/set") == ["OFF", "ON"])
+
+
+@pytest.mark.anyio
+async def test_a_swapped_model_renews_the_options(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with _house(tmp_path) as (there, device, _):
+        device.show("robin")
+        device.discover()
+        await _until_state(there, _LABEL, "robin")
+        device.discover(cameras=[CameraEntities("front", ("cat", "dog"), snapshots=True, shown="robin")])
+        await until(lambda: there.attributes(_LABEL)["options"] == ["cat", "dog", "robin", "none"])
+        assert there.state(_LABEL) == "robin"
+        device.show("dog")
+        await _until_state(there, _LABEL, "dog")
+        device.discover(cameras=[CameraEntities("front", ("cat", "dog"), snapshots=True, shown="dog")])
+        await until(lambda: there.attributes(_LABEL)["options"] == ["cat", "dog", "none"])
+        # The model is gone: any text may come.
+        device.discover(cameras=[CameraEntities("front", (), snapshots=True, shown="dog")])
+        await until(lambda: "options" not in there.attributes(_LABEL))
+        device.show("anything")
+        await _until_state(there, _LABEL, "anything")
     assert not _complaints(caplog)
 
 
-def test_labels_of_every_kind_are_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.anyio
+async def test_labels_of_every_kind_are_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     long = "ä" * 300
     shown = {
         long: "ä" * 255,
@@ -283,100 +272,88 @@ def test_labels_of_every_kind_are_shown(tmp_path: Path, caplog: pytest.LogCaptur
         "嘴鸟": None,
     }
     labels = (*shown, *(f"bird {number}" for number in range(1001)))
-
-    async def scenario() -> None:
-        async with _house(tmp_path) as (there, device, _):
-            device.discover(cameras=[CameraEntities("front", labels, snapshots=False)])
-            for label, state in shown.items():
-                device.show(label)
-                await _until_state(there, _LABEL, label if state is None else state)
-                await until(partial(lambda label: there.attributes(_LABEL)["label"] == label, label))
-                device.show("bird 1000")
-                await _until_state(there, _LABEL, "bird 1000")
-            assert len(there.attributes(_LABEL)["options"]) == len(labels) - 1
-
-    asyncio.run(scenario())
+    async with _house(tmp_path) as (there, device, _):
+        device.discover(cameras=[CameraEntities("front", labels, snapshots=False)])
+        for label, state in shown.items():
+            device.show(label)
+            await _until_state(there, _LABEL, label if state is None else state)
+            await until(partial(lambda label: there.attributes(_LABEL)["label"] == label, label))
+            device.show("bird 1000")
+            await _until_state(there, _LABEL, "bird 1000")
+        assert len(there.attributes(_LABEL)["options"]) == len(labels) - 1
     assert not _complaints(caplog)
 
 
-def test_what_is_gone_vanishes_and_the_rest_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.anyio
+async def test_what_is_gone_vanishes_and_the_rest_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     back = CameraEntities("back.yard", ("robin",), snapshots=True)
-
-    async def scenario() -> None:
-        async with _house(tmp_path) as (there, device, broker):
-            device.show("robin")
-            both = _message(cameras=[_FRONT, back], models=["birds", "cars"])
-            device.send(both)
-            await until(lambda: "update.pi_1_model_cars" in there.entities())
-            await until(lambda: len(there.entities()) == 2 * len(_OF_THE_CAMERA) + len(_OF_THE_DEVICE) + 2)
-            smaller = _message(former=both.payload)
-            device.send(smaller)
-            await until(lambda: there.entities().keys() == _OF_THE_CAMERA | _OF_THE_DEVICE | {_UPDATE})
-            assert len(there.unique_ids()) == len(there.entities())
-            await _until_state(there, _LABEL, "robin")
-            device.send(_message(former=smaller.payload))  # of which nothing more comes
-            device.send(_message(cameras=[_FRONT, back], former=smaller.payload))
-            await until(lambda: "sensor.pi_1_back_yard_label" in there.entities())
-            with Subscriber(broker.port, topics="homeassistant/#") as late:
-                await until(lambda: topic_of("pi-1") in late.retained())
-            device.send(Message(topic_of("pi-1"), b"", retain=True))
-            await until(lambda: not there.entities() and not there.devices())
-
-    asyncio.run(scenario())
+    async with _house(tmp_path) as (there, device, broker):
+        device.show("robin")
+        both = _message(cameras=[_FRONT, back], models=["birds", "cars"])
+        device.send(both)
+        await until(lambda: "update.pi_1_model_cars" in there.entities())
+        await until(lambda: len(there.entities()) == 2 * len(_OF_THE_CAMERA) + len(_OF_THE_DEVICE) + 2)
+        smaller = _message(former=both.payload)
+        device.send(smaller)
+        await until(lambda: there.entities().keys() == _OF_THE_CAMERA | _OF_THE_DEVICE | {_UPDATE})
+        assert len(there.unique_ids()) == len(there.entities())
+        await _until_state(there, _LABEL, "robin")
+        device.send(_message(former=smaller.payload))  # of which nothing more comes
+        device.send(_message(cameras=[_FRONT, back], former=smaller.payload))
+        await until(lambda: "sensor.pi_1_back_yard_label" in there.entities())
+        with Subscriber(broker.port, topics="homeassistant/#") as late:
+            await until(lambda: topic_of("pi-1") in late.retained())
+        device.send(Message(topic_of("pi-1"), b"", retain=True))
+        await until(lambda: not there.entities() and not there.devices())
     assert not _complaints(caplog)
 
 
-def test_models_have_an_update_entity(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.anyio
+async def test_models_have_an_update_entity(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     seven = VersionStatus(7, "0" * 64, "serving", "birds.tflite", admitted_ns=0)
     eight = VersionStatus(8, "1" * 64, "rejected", "birds.tflite", admitted_ns=0, reason="It was too slow.")
     ten = VersionStatus(10, "2" * 64, "admitted", "birds.tflite", admitted_ns=0)
     rejection = Rejection("birds.tflite", "it has 1000 labels for 1001 outputs. " * 10, at_ns=0)
-
-    async def scenario() -> None:
-        async with _house(tmp_path) as (there, device, _):
-            device.discover()
-            device.tell("models/birds", ModelStatus("birds", candidate="birds.tflite", trying=True).to_json())
-            await until(lambda: there.attributes(_UPDATE).get("in_progress") is True)
-            device.tell(
-                "models/birds", ModelStatus("birds", _BIRDS, rejection=rejection, versions=(eight, seven)).to_json()
-            )
-            await until(lambda: there.attributes(_UPDATE)["installed_version"] == "7")
-            assert there.state(_UPDATE) == "off"
-            shown = there.attributes(_UPDATE)
-            assert (shown["installed_version"], shown["latest_version"], shown["in_progress"]) == ("7", "7", False)
-            assert shown["release_summary"] == f"birds.tflite: {rejection.reason}"[:255]
-            assert shown["title"] == "birds"
-            device.tell("models/birds", ModelStatus("birds", _BIRDS, pinned=7, versions=(ten, eight, seven)).to_json())
-            await _until_state(there, _UPDATE, "on")
-            shown = there.attributes(_UPDATE)
-            assert (shown["installed_version"], shown["latest_version"]) == ("7", "10")
-            assert not shown["release_summary"]
-            device.tell("models/birds", ModelStatus("birds").to_json())
-            await until(lambda: there.attributes(_UPDATE)["installed_version"] == "none")
-
-    asyncio.run(scenario())
+    async with _house(tmp_path) as (there, device, _):
+        device.discover()
+        device.tell("models/birds", ModelStatus("birds", candidate="birds.tflite", trying=True).to_json())
+        await until(lambda: there.attributes(_UPDATE).get("in_progress") is True)
+        device.tell(
+            "models/birds", ModelStatus("birds", _BIRDS, rejection=rejection, versions=(eight, seven)).to_json()
+        )
+        await until(lambda: there.attributes(_UPDATE)["installed_version"] == "7")
+        assert there.state(_UPDATE) == "off"
+        shown = there.attributes(_UPDATE)
+        assert (shown["installed_version"], shown["latest_version"], shown["in_progress"]) == ("7", "7", False)
+        assert shown["release_summary"] == f"birds.tflite: {rejection.reason}"[:255]
+        assert shown["title"] == "birds"
+        device.tell("models/birds", ModelStatus("birds", _BIRDS, pinned=7, versions=(ten, eight, seven)).to_json())
+        await _until_state(there, _UPDATE, "on")
+        shown = there.attributes(_UPDATE)
+        assert (shown["installed_version"], shown["latest_version"]) == ("7", "10")
+        assert not shown["release_summary"]
+        device.tell("models/birds", ModelStatus("birds").to_json())
+        await until(lambda: there.attributes(_UPDATE)["installed_version"] == "none")
     assert not _complaints(caplog)
 
 
-def test_a_broker_that_forgot_is_told_again_at_the_birth(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with _house(tmp_path) as (there, device, broker):
-            device.show("robin")
-            device.discover()
-            await _until_state(there, _LABEL, "robin")
-            device.close()
-            broker.kill()
-            await _until_state(there, _LABEL, "unavailable")
-            broker.start()
-            with Subscriber(broker.port, topics="homeassistant/status") as agent:
-                await until(lambda: agent.of("/status"), timeout_s=30)
-                birth = agent.of("/status")[-1]
-                assert is_birth(birth.topic, birth.payload.encode())
-            again = Device(broker.port)
-            again.come_online()
-            again.show("wren")
-            again.discover()
-            await _until_state(there, _LABEL, "wren")
-            again.close()
-
-    asyncio.run(scenario())
+@pytest.mark.anyio
+async def test_a_broker_that_forgot_is_told_again_at_the_birth(tmp_path: Path) -> None:
+    async with _house(tmp_path) as (there, device, broker):
+        device.show("robin")
+        device.discover()
+        await _until_state(there, _LABEL, "robin")
+        device.close()
+        broker.kill()
+        await _until_state(there, _LABEL, "unavailable")
+        broker.start()
+        with Subscriber(broker.port, topics="homeassistant/status") as agent:
+            await until(lambda: agent.of("/status"), timeout_s=30)
+            birth = agent.of("/status")[-1]
+            assert is_birth(birth.topic, birth.payload.encode())
+        again = Device(broker.port)
+        again.come_online()
+        again.show("wren")
+        again.discover()
+        await _until_state(there, _LABEL, "wren")
+        again.close()

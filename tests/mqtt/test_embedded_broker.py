@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 from agents.mqtt_publisher import mqtt_publisher
@@ -14,9 +13,6 @@ from agent.errors import AgentError
 from agent.mqtt.embedded_broker import EmbeddedBroker
 from agent.mqtt.link.endpoint import Timeouts
 
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
 pytest.importorskip("amqtt", reason="amqtt is not installed: pip install 'edge-agent[demo]'")
 
 
@@ -25,62 +21,53 @@ async def _subscriber(port: int) -> Subscriber:
     return await asyncio.to_thread(Subscriber(port).__enter__)
 
 
-def _run(test: Coroutine[None, None, None]) -> None:
-    asyncio.run(test)
+@pytest.mark.anyio
+async def test_mqtt_5_falls_back_to_3_1_1_which_the_embedded_broker_speaks() -> None:
+    broker = EmbeddedBroker(host="127.0.0.1", port=free_port())
+    await broker.start()
+    publisher = mqtt_publisher(broker.port, timeouts=Timeouts(answer_s=0.3))
+    publisher.start()
+    await until(lambda: publisher.status.state == "connected")
+    assert publisher.status.protocol == "3.1.1"
+    subscriber = await _subscriber(broker.port)
+    await until(lambda: subscriber.of("/info"))
+    assert subscriber.payloads("/status")[-1] == "online"
+    assert subscriber.of("/info")[0].json == {"version": "0.1.0"}
+    await publisher.close(5)
+    await until(lambda: subscriber.payloads("/status")[-1] == "offline")
+    await asyncio.to_thread(subscriber.__exit__, None, None, None)
+    await broker.stop()
 
 
-def test_mqtt_5_falls_back_to_3_1_1_which_the_embedded_broker_speaks() -> None:
-    async def scenario() -> None:
-        broker = EmbeddedBroker(host="127.0.0.1", port=free_port())
+@pytest.mark.anyio
+async def test_broker_stops_while_clients_are_connected_and_starts_again() -> None:
+    broker = EmbeddedBroker(host="127.0.0.1", port=free_port())
+    await broker.stop()
+    for _ in range(2):
         await broker.start()
-        publisher = mqtt_publisher(broker.port, timeouts=Timeouts(answer_s=0.3))
-        publisher.start()
-        await until(lambda: publisher.status.state == "connected")
-        assert publisher.status.protocol == "3.1.1"
         subscriber = await _subscriber(broker.port)
-        await until(lambda: subscriber.of("/info"))
-        assert subscriber.payloads("/status")[-1] == "online"
-        assert subscriber.of("/info")[0].json == {"version": "0.1.0"}
-        await publisher.close(5)
-        await until(lambda: subscriber.payloads("/status")[-1] == "offline")
+        await asyncio.wait_for(broker.stop(), 5)
         await asyncio.to_thread(subscriber.__exit__, None, None, None)
-        await broker.stop()
-
-    _run(scenario())
 
 
-def test_broker_stops_while_clients_are_connected_and_starts_again() -> None:
-    async def scenario() -> None:
-        broker = EmbeddedBroker(host="127.0.0.1", port=free_port())
-        await broker.stop()
-        for _ in range(2):
-            await broker.start()
-            subscriber = await _subscriber(broker.port)
-            await asyncio.wait_for(broker.stop(), 5)
-            await asyncio.to_thread(subscriber.__exit__, None, None, None)
-
-    _run(scenario())
-
-
-def test_taken_port_is_told_in_a_sentence_and_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        port = free_port()
-        first, second = (
-            EmbeddedBroker(host="127.0.0.1", port=port),
-            EmbeddedBroker(host="127.0.0.1", port=port),
-        )
-        await first.start()
-        with pytest.raises(AgentError, match=f"cannot listen on 127.0.0.1:{port}.*choose another mqtt.port"):
-            await second.start()
-        await second.stop()
-        await first.stop()
-
+@pytest.mark.anyio
+async def test_taken_port_is_told_in_a_sentence_and_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    _run(scenario())
+    port = free_port()
+    first, second = (
+        EmbeddedBroker(host="127.0.0.1", port=port),
+        EmbeddedBroker(host="127.0.0.1", port=port),
+    )
+    await first.start()
+    with pytest.raises(AgentError, match=f"cannot listen on 127.0.0.1:{port}.*choose another mqtt.port"):
+        await second.start()
+    await second.stop()
+    await first.stop()
     assert [record for record in caplog.records if record.name.startswith("amqtt")] == []
 
 
-def test_missing_package_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.anyio
+async def test_missing_package_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "amqtt.broker", None)
     with pytest.raises(AgentError, match=r"pip install 'edge-agent\[demo\]'"):
-        _run(EmbeddedBroker(host="127.0.0.1", port=1883).start())
+        await EmbeddedBroker(host="127.0.0.1", port=1883).start()

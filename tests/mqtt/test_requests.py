@@ -71,37 +71,37 @@ def _incoming(
     return Incoming("edge-agent/pi-1/classify", content, retained, response_topic, correlation, (1, 1, 1))
 
 
-def _ask(*incoming: Incoming, **options: Any) -> Desk:
+async def _ask(*incoming: Incoming) -> Desk:
     """Until every one is acknowledged."""
-
-    async def scenario() -> Desk:
-        async with _open(**options) as desk:
-            for each in incoming:
-                desk.requests.put(each)
-            await until(lambda: len(desk.acknowledged) == len(incoming))
-        return desk
-
-    return asyncio.run(scenario())
+    async with _open() as desk:
+        for each in incoming:
+            desk.requests.put(each)
+        await until(lambda: len(desk.acknowledged) == len(incoming))
+    return desk
 
 
 def _b64(image: bytes = _PNG) -> str:
     return base64.b64encode(image).decode()
 
 
-def test_bytes_are_answered_on_the_response_topic_with_their_correlation() -> None:
-    assert _ask(_incoming(_PNG)).only_answer() == ("me/answers", {"image": len(_PNG), "model": None}, b"7")
+@pytest.mark.anyio
+async def test_bytes_are_answered_on_the_response_topic_with_their_correlation() -> None:
+    assert (await _ask(_incoming(_PNG))).only_answer() == ("me/answers", {"image": len(_PNG), "model": None}, b"7")
 
 
-def test_json_names_the_topic_the_model_and_a_correlation_of_its_own() -> None:
+@pytest.mark.anyio
+async def test_json_names_the_topic_the_model_and_a_correlation_of_its_own() -> None:
     request = {"image": _b64(), "reply_to": "me/here", "model": "birds", "correlation": [1]}
-    desk = _ask(_incoming(request, response_topic=None, correlation=None))
+    desk = await _ask(_incoming(request, response_topic=None, correlation=None))
     assert desk.only_answer() == ("me/here", {"image": len(_PNG), "model": "birds", "correlation": [1]}, None)
 
 
-def test_json_over_mqtt_5_may_leave_the_topic_to_the_response_topic() -> None:
-    assert _ask(_incoming({"image": _b64()})).only_answer()[0] == "me/answers"
+@pytest.mark.anyio
+async def test_json_over_mqtt_5_may_leave_the_topic_to_the_response_topic() -> None:
+    assert (await _ask(_incoming({"image": _b64()}))).only_answer()[0] == "me/answers"
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("payload", "error"),
     [
@@ -128,62 +128,57 @@ def test_json_over_mqtt_5_may_leave_the_topic_to_the_response_topic() -> None:
         ({"image": _b64(), "reply_to": "$SYS/x"}, "must not be one of"),
     ],
 )
-def test_what_cannot_be_answered_gets_an_error(payload: bytes | dict[str, Any], error: str) -> None:
-    topic, document, correlation = _ask(_incoming(payload)).only_answer()
+async def test_what_cannot_be_answered_gets_an_error(payload: bytes | dict[str, Any], error: str) -> None:
+    topic, document, correlation = (await _ask(_incoming(payload))).only_answer()
     assert (topic, correlation) == ("me/answers", b"7")
     assert error in document["error"]
 
 
-def test_a_response_topic_that_would_speak_in_the_agents_name_gets_nothing() -> None:
-    assert _ask(_incoming(_PNG, response_topic="edge-agent/pi-1/cameras/front/enabled/set")).answers == []
+@pytest.mark.anyio
+async def test_a_response_topic_that_would_speak_in_the_agents_name_gets_nothing() -> None:
+    assert (await _ask(_incoming(_PNG, response_topic="edge-agent/pi-1/cameras/front/enabled/set"))).answers == []
 
 
-def test_without_a_topic_for_the_answer_nothing_is_answered_and_a_failure_is_logged(
+@pytest.mark.anyio
+async def test_without_a_topic_for_the_answer_nothing_is_answered_and_a_failure_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    desk = _ask(_incoming(_PNG, response_topic=None), _incoming(b"junk", response_topic=None))
+    desk = await _ask(_incoming(_PNG, response_topic=None), _incoming(b"junk", response_topic=None))
     assert desk.answers == []
     assert "there is no topic for the answer: The body is not an image." in caplog.text
 
 
-def test_a_retained_request_is_not_answered_at_every_connect() -> None:
-    assert _ask(_incoming(_PNG, retained=True)).answers == []
+@pytest.mark.anyio
+async def test_a_retained_request_is_not_answered_at_every_connect() -> None:
+    assert (await _ask(_incoming(_PNG, retained=True))).answers == []
 
 
-def test_while_the_line_is_full_a_request_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.mqtt.requests._BUSY_S", 0.001)
+@pytest.mark.anyio
+async def test_while_the_line_is_full_a_request_waits() -> None:
+    async with _open(retry_busy_s=0.001) as desk:
+        desk.busy_times = 5
+        desk.requests.put(_incoming(_PNG))
+        await until(lambda: desk.acknowledged)
+        assert desk.only_answer()[1]["image"] == len(_PNG)
 
-    async def scenario() -> None:
-        async with _open() as desk:
-            desk.busy_times = 5
+
+@pytest.mark.anyio
+async def test_no_more_than_the_workers_are_busy_and_what_is_too_much_is_told() -> None:
+    async with _open() as desk:
+        for _ in range(70):
             desk.requests.put(_incoming(_PNG))
-            await until(lambda: desk.acknowledged)
-            assert desk.only_answer()[1]["image"] == len(_PNG)
-
-    asyncio.run(scenario())
-
-
-def test_no_more_than_the_workers_are_busy_and_what_is_too_much_is_told() -> None:
-    async def scenario() -> None:
-        async with _open() as desk:
-            for _ in range(70):
-                desk.requests.put(_incoming(_PNG))
-            refused = [json.loads(answer.payload) for answer in desk.answers]
-            assert refused == [{"error": "Too many requests wait already. Try again later."}] * 6
-            await until(lambda: len(desk.answers) == 70)
-            assert desk.most_working == 2
-
-    asyncio.run(scenario())
+        refused = [json.loads(answer.payload) for answer in desk.answers]
+        assert refused == [{"error": "Too many requests wait already. Try again later."}] * 6
+        await until(lambda: len(desk.answers) == 70)
+        assert desk.most_working == 2
 
 
-def test_large_requests_wait_only_as_far_as_memory_allows() -> None:
-    async def scenario() -> None:
-        async with _open() as desk:
-            for _ in range(20):
-                desk.requests.put(_incoming(_PNG + bytes(980)))
-            assert len(desk.answers) == 9, "ten times the largest size, and what came when there was room"
-            await until(lambda: len(desk.answers) == 20)
-            desk.requests.put(_incoming(_PNG))
-            await until(lambda: len(desk.answers) == 21)
-
-    asyncio.run(scenario())
+@pytest.mark.anyio
+async def test_large_requests_wait_only_as_far_as_memory_allows() -> None:
+    async with _open() as desk:
+        for _ in range(20):
+            desk.requests.put(_incoming(_PNG + bytes(980)))
+        assert len(desk.answers) == 9, "ten times the largest size, and what came when there was room"
+        await until(lambda: len(desk.answers) == 20)
+        desk.requests.put(_incoming(_PNG))
+        await until(lambda: len(desk.answers) == 21)

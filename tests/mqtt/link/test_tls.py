@@ -1,16 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from peers.certificates import Authority, Certificate, encrypt_key
+from peers.certificates import Authority, Certificate
 from peers.mosquitto import Mosquitto, free_port
 from peers.subscriber import until
 
@@ -23,6 +21,7 @@ from agent.security.tls import Tls
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
+    from pathlib import Path
 
 _QUICK = Timeouts(answer_s=2, first_retry_s=0.05, max_retry_s=0.1, refused_retry_s=0.2)
 _SIGNER = "Set mqtt.ca_file to the certificate of the authority that signed the broker's."
@@ -98,6 +97,7 @@ async def _sees(connection: Connection, state: str, words: str) -> None:
     assert [connection.state, connection.reason] == [state, f"The MQTT broker at {address} {words}"]
 
 
+@pytest.mark.anyio
 @pytest.mark.mosquitto
 @pytest.mark.parametrize(
     ("server", "host", "ca", "words"),
@@ -130,22 +130,19 @@ async def _sees(connection: Connection, state: str, words: str) -> None:
         ),
     ],
 )
-def test_broker_that_cannot_be_trusted_is_refused_with_the_reason(
+async def test_broker_that_cannot_be_trusted_is_refused_with_the_reason(
     server: dict[str, Any], host: str, ca: str | None, words: str, tmp_path: Path
 ) -> None:
     authority, _ = Authority(tmp_path), Authority(tmp_path, "other")
-
-    async def scenario() -> None:
-        with Mosquitto(tmp_path, config=authority.sign("broker", **server).listener()) as broker:
-            device = Device(broker.port, Tls(tmp_path / f"{ca}.pem" if ca else None, section="mqtt"), host=host)
-            async with device as connection:
-                await _sees(connection, "refused", words)
-                assert device.connected == 0
-            assert "New client connected" not in broker.log
-
-    asyncio.run(scenario())
+    with Mosquitto(tmp_path, config=authority.sign("broker", **server).listener()) as broker:
+        device = Device(broker.port, Tls(tmp_path / f"{ca}.pem" if ca else None, section="mqtt"), host=host)
+        async with device as connection:
+            await _sees(connection, "refused", words)
+            assert device.connected == 0
+        assert "New client connected" not in broker.log
 
 
+@pytest.mark.anyio
 @pytest.mark.mosquitto
 @pytest.mark.parametrize(
     ("kind", "words"),
@@ -161,7 +158,7 @@ def test_broker_that_cannot_be_trusted_is_refused_with_the_reason(
         ("expired", "certificate expired. Renew mqtt.cert_file, or correct the broker's clock."),
     ],
 )
-def test_device_without_a_certificate_that_the_broker_wants_is_refused_with_its_reason(
+async def test_device_without_a_certificate_that_the_broker_wants_is_refused_with_its_reason(
     kind: str, words: str, authority: Authority, tmp_path: Path
 ) -> None:
     given = {
@@ -169,222 +166,153 @@ def test_device_without_a_certificate_that_the_broker_wants_is_refused_with_its_
         "stranger": Authority(tmp_path, "other").sign("stranger"),
         "expired": authority.sign("old", age_days=2),
     }
-
-    async def scenario() -> None:
-        with Mosquitto(tmp_path, config=authority.sign("broker").listener(wants_certificate=True)) as broker:
-            device = Device(broker.port, _own(authority, given[kind]))
-            async with device as connection:
-                await _sees(connection, "refused", f"refuses this agent: {words}")
-                await until(lambda: broker.log.count("New connection from") >= 3)
-                assert [device.connected, connection.state] == [0, "refused"]
-            assert "New client connected" not in broker.log
-
-    asyncio.run(scenario())
+    with Mosquitto(tmp_path, config=authority.sign("broker").listener(wants_certificate=True)) as broker:
+        device = Device(broker.port, _own(authority, given[kind]))
+        async with device as connection:
+            await _sees(connection, "refused", f"refuses this agent: {words}")
+            await until(lambda: broker.log.count("New connection from") >= 3)
+            assert [device.connected, connection.state] == [0, "refused"]
+        assert "New client connected" not in broker.log
 
 
-def test_refused_certificate_is_told_with_tls_1_2_too(authority: Authority) -> None:
+@pytest.mark.anyio
+async def test_refused_certificate_is_told_with_tls_1_2_too(authority: Authority) -> None:
     server = authority.sign("broker").server()
     server.load_verify_locations(authority.ca_file)
     server.verify_mode = server.verify_mode.CERT_REQUIRED
     server.maximum_version = server.maximum_version.TLSv1_2
-
-    async def scenario() -> None:
-        with _handshakes(server) as port:
-            async with Device(port, _own(authority)) as connection:
-                words = "handshake failure. It wants a certificate: give mqtt.cert_file and mqtt.key_file."
-                await _sees(connection, "refused", f"refuses this agent: {words}")
-
-    asyncio.run(scenario())
+    with _handshakes(server) as port:
+        async with Device(port, _own(authority)) as connection:
+            words = "handshake failure. It wants a certificate: give mqtt.cert_file and mqtt.key_file."
+            await _sees(connection, "refused", f"refuses this agent: {words}")
 
 
+@pytest.mark.anyio
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
-def test_broker_without_tls_1_2_is_refused(authority: Authority) -> None:
+async def test_broker_without_tls_1_2_is_refused(authority: Authority) -> None:
     server = authority.sign("broker").server()
     server.set_ciphers("ALL:@SECLEVEL=0")
     server.minimum_version = server.minimum_version.TLSv1_1
     server.maximum_version = server.maximum_version.TLSv1_1
-
-    async def scenario() -> None:
-        with _handshakes(server) as port:
-            async with Device(port, _own(authority)) as connection:
-                words = "it has no TLS 1.2 or newer. Update it, or change its configuration."
-                await _sees(connection, "refused", f"refuses this agent: {words}")
-
-    asyncio.run(scenario())
+    with _handshakes(server) as port:
+        async with Device(port, _own(authority)) as connection:
+            words = "it has no TLS 1.2 or newer. Update it, or change its configuration."
+            await _sees(connection, "refused", f"refuses this agent: {words}")
 
 
+@pytest.mark.anyio
 @pytest.mark.mosquitto
-def test_device_with_a_certificate_of_the_authority_is_let_in(authority: Authority, tmp_path: Path) -> None:
-    async def scenario() -> None:
-        with Mosquitto(tmp_path, config=authority.sign("broker").listener(wants_certificate=True)) as broker:
-            device = Device(broker.port, _own(authority, authority.sign("pi-1")))
-            async with device as connection:
-                await until(lambda: connection.state == "connected")
-                number = connection.publish(Message("a", b"b"))
-                await until(lambda: device.acknowledged == [number])
-
-    asyncio.run(scenario())
+async def test_device_with_a_certificate_of_the_authority_is_let_in(authority: Authority, tmp_path: Path) -> None:
+    with Mosquitto(tmp_path, config=authority.sign("broker").listener(wants_certificate=True)) as broker:
+        device = Device(broker.port, _own(authority, authority.sign("pi-1")))
+        async with device as connection:
+            await until(lambda: connection.state == "connected")
+            number = connection.publish(Message("a", b"b"))
+            await until(lambda: device.acknowledged == [number])
 
 
+@pytest.mark.anyio
 @pytest.mark.mosquitto
-def test_refusal_is_retried_slowly_with_one_version_until_the_certificate_is_renewed(
+async def test_refusal_is_retried_slowly_with_one_version_until_the_certificate_is_renewed(
     authority: Authority, tmp_path: Path
 ) -> None:
-    async def scenario() -> None:
-        with Mosquitto(tmp_path, config=authority.sign("broker", age_days=2).listener()) as broker:
-            device = Device(broker.port, _own(authority))
-            async with device as connection:
-                await until(lambda: connection.state == "refused")
-                assert connection._links <= 2, "MQTT 3.1.1 would meet the same certificate"
-                authority.sign("broker")
-                broker.kill()
-                broker.start()
-                await until(lambda: connection.state == "connected")
-                assert [connection.protocol, connection.reason] == ["5", None]
-
-    asyncio.run(scenario())
+    with Mosquitto(tmp_path, config=authority.sign("broker", age_days=2).listener()) as broker:
+        device = Device(broker.port, _own(authority))
+        async with device as connection:
+            await until(lambda: connection.state == "refused")
+            assert connection._links <= 2, "MQTT 3.1.1 would meet the same certificate"
+            authority.sign("broker")
+            broker.kill()
+            broker.start()
+            await until(lambda: connection.state == "connected")
+            assert [connection.protocol, connection.reason] == ["5", None]
 
 
+@pytest.mark.anyio
 @pytest.mark.mosquitto
-def test_renewed_certificate_of_the_device_counts_without_a_restart(authority: Authority, tmp_path: Path) -> None:
+async def test_renewed_certificate_of_the_device_counts_without_a_restart(authority: Authority, tmp_path: Path) -> None:
     own = authority.sign("pi-1", age_days=2)
-
-    async def scenario() -> None:
-        with Mosquitto(tmp_path, config=authority.sign("broker").listener(wants_certificate=True)) as broker:
-            async with Device(broker.port, _own(authority, own)) as connection:
-                await until(lambda: connection.state == "refused")
-                own.cert_file.unlink()
-                await until(lambda: f"mqtt.cert_file {own.cert_file} cannot be read" in str(connection.reason))
-                assert connection.state == "refused"
-                authority.sign("pi-1")
-                await until(lambda: connection.state == "connected")
-
-    asyncio.run(scenario())
+    with Mosquitto(tmp_path, config=authority.sign("broker").listener(wants_certificate=True)) as broker:
+        async with Device(broker.port, _own(authority, own)) as connection:
+            await until(lambda: connection.state == "refused")
+            own.cert_file.unlink()
+            await until(lambda: f"mqtt.cert_file {own.cert_file} cannot be read" in str(connection.reason))
+            assert connection.state == "refused"
+            authority.sign("pi-1")
+            await until(lambda: connection.state == "connected")
 
 
+@pytest.mark.anyio
 @pytest.mark.mosquitto
-def test_tls_at_a_port_without_it_is_told_and_tried_with_one_version(authority: Authority, tmp_path: Path) -> None:
-    async def scenario() -> None:
-        with Mosquitto(tmp_path) as broker:
-            async with Device(broker.port, _own(authority)) as connection:
-                words = "Correct mqtt.port, which is mostly 8883 for TLS, or set mqtt.tls to false."
-                await _sees(connection, "unreachable", f"does not speak TLS there. {words}")
-                assert connection._version == 5
+async def test_tls_at_a_port_without_it_is_told_and_tried_with_one_version(
+    authority: Authority, tmp_path: Path
+) -> None:
+    with Mosquitto(tmp_path) as broker:
+        async with Device(broker.port, _own(authority)) as connection:
+            words = "Correct mqtt.port, which is mostly 8883 for TLS, or set mqtt.tls to false."
+            await _sees(connection, "unreachable", f"does not speak TLS there. {words}")
+            assert connection._version == 5
 
-    asyncio.run(scenario())
 
-
-def test_handshake_that_nobody_answers_is_given_up(authority: Authority) -> None:
-    async def scenario(port: int) -> None:
-        device = Device(port, _own(authority), timeouts=replace(_QUICK, network_s=0.2))
+@pytest.mark.anyio
+async def test_handshake_that_nobody_answers_is_given_up(authority: Authority) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        device = Device(listener.getsockname()[1], _own(authority), timeouts=replace(_QUICK, network_s=0.2))
         async with device as connection:
             words = "the network connection does not come about. Start it, or correct mqtt.host and mqtt.port."
             await _sees(connection, "unreachable", f"cannot be reached: {words}")
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        asyncio.run(scenario(listener.getsockname()[1]))
 
-
+@pytest.mark.anyio
 @pytest.mark.mosquitto
-def test_plain_mqtt_at_a_port_with_tls_is_told(authority: Authority, tmp_path: Path) -> None:
-    async def scenario() -> None:
-        with Mosquitto(tmp_path, config=authority.sign("broker").listener()) as broker:
-            async with Device(broker.port, None) as connection:
-                words = "Check that it is running and that mqtt.port is its port for MQTT without TLS."
-                await _sees(connection, "unreachable", f"hangs up without an answer. {words}")
-
-    asyncio.run(scenario())
+async def test_plain_mqtt_at_a_port_with_tls_is_told(authority: Authority, tmp_path: Path) -> None:
+    with Mosquitto(tmp_path, config=authority.sign("broker").listener()) as broker:
+        async with Device(broker.port, None) as connection:
+            words = "Check that it is running and that mqtt.port is its port for MQTT without TLS."
+            await _sees(connection, "unreachable", f"hangs up without an answer. {words}")
 
 
+@pytest.mark.anyio
 @pytest.mark.mosquitto
 @pytest.mark.parametrize("tls", [False, True])
-def test_websockets_carry_mqtt_with_and_without_tls(tls: bool, authority: Authority, tmp_path: Path) -> None:  # noqa: FBT001
+async def test_websockets_carry_mqtt_with_and_without_tls(tls: bool, authority: Authority, tmp_path: Path) -> None:  # noqa: FBT001
     port = free_port()
     options = authority.sign("broker").listener() if tls else ""
-
-    async def scenario() -> None:
-        with Mosquitto(tmp_path, config=f"listener {port} 127.0.0.1\nprotocol websockets\n{options}"):
-            device = Device(port, _own(authority) if tls else None, websocket_path="/mqtt")
-            async with device as connection:
-                await until(lambda: connection.state == "connected")
-                assert connection.protocol == "5"
-                number = connection.publish(Message("a", b"b" * 100_000))
-                await until(lambda: device.acknowledged == [number])
-
-    asyncio.run(scenario())
+    with Mosquitto(tmp_path, config=f"listener {port} 127.0.0.1\nprotocol websockets\n{options}"):
+        device = Device(port, _own(authority) if tls else None, websocket_path="/mqtt")
+        async with device as connection:
+            await until(lambda: connection.state == "connected")
+            assert connection.protocol == "5"
+            number = connection.publish(Message("a", b"b" * 100_000))
+            await until(lambda: device.acknowledged == [number])
 
 
+@pytest.mark.anyio
 @pytest.mark.mosquitto
-def test_websockets_lose_nothing_when_the_network_takes_it_in_pieces(tmp_path: Path) -> None:
+async def test_websockets_lose_nothing_when_the_network_takes_it_in_pieces(tmp_path: Path) -> None:
     port = free_port()
-
-    async def scenario() -> None:
-        with Mosquitto(tmp_path, config=f"listener {port} 127.0.0.1\nprotocol websockets") as broker:
-            device = Device(port, None, websocket_path="/mqtt")
-            async with device as connection:
-                await until(lambda: connection.state == "connected")
-                broker.pause()
-                numbers = [connection.publish(Message("a", bytes(size))) for size in (3 << 20, 10, 1 << 20, 10)]
-                await asyncio.sleep(0.5)  # it fills what the kernel keeps for a broker that does not read
-                broker.resume()
-                await until(lambda: device.acknowledged == numbers)
-
-    asyncio.run(scenario())
+    with Mosquitto(tmp_path, config=f"listener {port} 127.0.0.1\nprotocol websockets") as broker:
+        device = Device(port, None, websocket_path="/mqtt")
+        async with device as connection:
+            await until(lambda: connection.state == "connected")
+            broker.pause()
+            numbers = [connection.publish(Message("a", bytes(size))) for size in (3 << 20, 10, 1 << 20, 10)]
+            await asyncio.sleep(0.5)  # it fills what the kernel keeps for a broker that does not read
+            broker.resume()
+            await until(lambda: device.acknowledged == numbers)
 
 
+@pytest.mark.anyio
 @_LEAKS
 @pytest.mark.mosquitto
-def test_websockets_at_a_port_without_them_are_told(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        with Mosquitto(tmp_path) as broker:
-            async with Device(broker.port, None, websocket_path="/mqtt") as connection:
-                words = "Correct mqtt.websocket_path and mqtt.port, or leave mqtt.websocket_path out."
-                await _sees(
-                    connection, "unreachable", f"speaks no WebSockets there: WebSocket handshake error. {words}"
-                )
-
-    asyncio.run(scenario())
+async def test_websockets_at_a_port_without_them_are_told(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker:
+        async with Device(broker.port, None, websocket_path="/mqtt") as connection:
+            words = "Correct mqtt.websocket_path and mqtt.port, or leave mqtt.websocket_path out."
+            await _sees(connection, "unreachable", f"speaks no WebSockets there: WebSocket handshake error. {words}")
 
 
-@pytest.mark.parametrize(
-    ("setting", "damage", "words"),
-    [
-        ("ca_file", Path.unlink, "mqtt.ca_file {ca_file} cannot be read: No such file or directory."),
-        ("cert_file", Path.unlink, "mqtt.cert_file {cert_file} cannot be read: No such file or directory."),
-        ("key_file", Path.unlink, "mqtt.key_file {key_file} cannot be read: No such file or directory."),
-        ("ca_file", "empty", "mqtt.ca_file {ca_file} holds no certificate in PEM format."),
-        ("cert_file", "empty", "mqtt.cert_file {cert_file} holds no certificate in PEM format."),
-        ("key_file", "empty", "mqtt.key_file {key_file} holds no private key in PEM format."),
-        ("ca_file", "cut", "mqtt.ca_file {ca_file} is damaged: copy it again."),
-        ("cert_file", "cut", "{cert_file} or mqtt.key_file {key_file} is damaged or encrypted"),
-        ("key_file", encrypt_key, "is damaged or encrypted: copy it again, and give the key without a passphrase."),
-        ("key_file", "other", "mqtt.key_file {key_file} is not the key of mqtt.cert_file {cert_file}: give the two"),
-    ],
-)
-def test_unusable_file_is_a_configuration_error_that_names_it(
-    setting: str, damage: Any, words: str, authority: Authority
-) -> None:
-    certificate = authority.sign("pi-1")
-    file: Path = getattr(certificate, setting)
-    if damage == "empty":
-        file.write_bytes(b"")
-    elif damage == "cut":
-        file.write_bytes(file.read_bytes()[:200])
-    elif damage == "other":
-        shutil.copy(authority.sign("other").key_file, file)
-    else:
-        damage(file)
-
-    async def scenario() -> None:
-        with pytest.raises(ConfigError) as raised:
-            Device(1883, _own(authority, certificate))
-        names = {name: getattr(certificate, name) for name in ("ca_file", "cert_file", "key_file")}
-        assert words.format(**names) in str(raised.value)
-
-    asyncio.run(scenario())
-
-
-def test_one_file_may_hold_certificate_and_key(authority: Authority) -> None:
-    certificate = authority.sign("pi-1")
-    certificate.cert_file.write_bytes(certificate.cert_file.read_bytes() + certificate.key_file.read_bytes())
-    replace(_own(authority, certificate), key_file=None).context()
+@pytest.mark.anyio
+async def test_unusable_certificate_is_a_configuration_error(authority: Authority, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"mqtt\.ca_file .* cannot be read: No such file or directory\."):
+        Device(1883, Tls(tmp_path / "missing.pem", section="mqtt"))
