@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
+from agent.host.terminal import print_table
+from agent.text import printable
 from converter.evaluation.evaluation import percent
 from converter.host import native_noise_hidden
 
@@ -50,9 +50,9 @@ def print_conversion(conversion: Conversion) -> None:
         print_table(("file", "scheme", "kB", ""), [(*_row(model)[:3], _row(model)[-1]) for model in conversion.models])
     several = len(conversion.models) > 1
     if evaluations and not several and conversion.accepted:
-        print(evaluations[0].verdict)  # a refusal says it too
+        print(printable(evaluations[0].verdict))  # a refusal says it too
     for model in conversion.accepted:
-        print(f"{model.path.name}: {model.checked}" if several else model.checked)
+        print(printable(f"{model.path.name}: {model.checked}" if several else model.checked))
     if conversion.golden and conversion.accepted:
         print(f"{conversion.golden} golden samples are in {'each' if several else 'it'}.")
 
@@ -89,7 +89,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         for model in evaluation.figures
     ]
     print_table(("model", "ran on", "kB", "top-1", "top-5", "macro F1", "ms"), rows)
-    print(evaluation.verdict)
+    print(printable(evaluation.verdict))
 
 
 def print_inspection(document: dict[str, Any]) -> None:
@@ -113,21 +113,8 @@ def _tensor(tensor: dict[str, Any]) -> str:
 
 def print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        print(f"edge-convert: {note}", file=sys.stderr)
+        print(f"edge-convert: {printable(note)}", file=sys.stderr)
 
 
 def in_words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
-
-
-def print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2))
-
-
-def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    table = Table(box=None, show_header=any(head))
-    for name in head:
-        table.add_column(name, overflow="fold")  # a name that is cut off cannot be copied
-    for row in rows:
-        table.add_row(*(cell.replace("[", "\\[") for cell in row))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)

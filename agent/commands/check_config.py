@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from agent.commands.options import Json
-from agent.commands.terminal import print_json
+from agent.host.terminal import print_json
 
 
 def check_config(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from agent.commands.options import ConfigFile, Json
-from agent.commands.terminal import print_finding, print_json
+from agent.host.terminal import print_finding, print_json
 
 if TYPE_CHECKING:
     from agent.doctor.finding import Finding

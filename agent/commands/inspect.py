@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from agent.commands.options import Json, ModelPath, read_file
-from agent.commands.terminal import print_json, print_table
+from agent.host.terminal import print_json, print_table
 
 if TYPE_CHECKING:
     from agent.model_file.metadata import ModelFile

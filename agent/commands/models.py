@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.commands.options import Json
-from agent.commands.terminal import print_json, print_table
 from agent.errors import ConfigError
+from agent.host.terminal import print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

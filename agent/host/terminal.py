@@ -1,4 +1,4 @@
-"""Terminal: what the commands print."""
+"""Terminal: tables and JSON; nothing in them can steer the terminal."""
 
 from __future__ import annotations
 

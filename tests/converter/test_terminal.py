@@ -1,0 +1,50 @@
+"""What the tables and sentences of edge-convert show of names that anybody may have written."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from converter import cli
+from converter.terminal import print_inspection, print_notes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+RED, TITLE = "\x1b[31m", "\x1b]0;title\x07"
+
+
+def test_table_shows_names_of_signatures_and_tensors_without_escape_sequences(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    signature = {
+        "signature": f"serve{TITLE}",
+        "inputs": [{"name": f"{RED}image[red]", "shape": [-1, 8, 8, 3], "dtype": "float32"}],
+        "outputs": [{"name": "scores", "shape": [-1, 2], "dtype": "float32"}],
+        "image_classifier": True,
+        "lacks_in_tflite": [f"Sinh{RED}"],
+    }
+    print_inspection({"path": f"birds{RED}", "signatures": [signature]})
+    shown = capsys.readouterr().out
+    assert "?[31mimage[red]: float32 ? x 8 x 8 x 3" in shown
+    assert "serve?]0;title?" in shown
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+
+
+def test_note_is_one_line_without_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
+    print_notes([f"red/{RED}\n1.png was left out."])
+    assert capsys.readouterr().err == "edge-convert: red/ [31m 1.png was left out.\n"
+
+
+def test_error_is_one_line_without_escape_sequences(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["edge-convert", "inspect", str(tmp_path / f"absent{RED}")])
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert end.code == 1  # noqa: PT017  (main() never returns)
+    assert capsys.readouterr().err == f"edge-convert: {tmp_path}/absent [31m does not exist.\n"
