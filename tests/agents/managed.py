@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from agents.models_on_disk import photo_of_3
+from agents.models_on_disk import digits, photo_of_3, write_whole
 
+from agent.classification import Timing
 from agent.models import trial_process
 from agent.models.admission import Admission
 from agent.models.folder import ModelFolder
@@ -23,12 +25,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.classification import ModelIdentity
+    from agent.errors import ModelError
     from agent.model_file.settings import ModelSettings
     from agent.models.admission import Signatures
+    from agent.models.loader import LoadedModel
     from agent.security.minisign import TrustedKeys
     from agent.status import ModelStatus
 
 LONG_S = 60.0
+ONE, TWO, THREE, FOUR = (digits(str(number)) for number in (1, 2, 3, 4))
 
 
 class TrialHere(Trial):
@@ -61,7 +66,7 @@ class Managed:
         keep_versions: int = 3,
         max_bytes: int = 1 << 24,
         settings: dict[str, ModelSettings] | None = None,
-        trial: Trial | None = None,
+        trial: TrialHere | None = None,
         canary_shares: Mapping[str, float] | None = None,
         unloads_first: bool = False,
         signatures: Signatures = "off",
@@ -181,3 +186,73 @@ async def following(managed: Managed) -> AsyncIterator[None]:
         task.cancel()
         await asyncio.wait({task})
         assert task.cancelled(), task.exception()
+
+
+def drop(folder: Path, content: bytes, name: str = "m") -> None:
+    write_whole(folder / f"{name}.tflite", content)
+
+
+def put(folder: Path, version: int, content: bytes) -> None:
+    """In the layout of TensorFlow Serving."""
+    (folder / "m" / str(version)).mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "m" / str(version) / "model.tflite", content)
+
+
+async def dropped(folder: Path, *contents: bytes, **options: Any) -> Managed:
+    """A manager that saw one after the other, and for which each has passed its probation."""
+    managed = Managed(folder, **options)
+    await managed.start()
+    for content in contents:
+        drop(folder, content)
+        await managed.reconcile()
+        await prove(managed)
+    return managed
+
+
+async def prove(managed: Managed) -> None:
+    """Every version in memory gets through its probation."""
+    for served in (*managed.manager.served.values(), *managed.manager.canaries.values()):
+        for _ in range(100):
+            managed.serving.observe(served, answer(managed))
+    await decided()
+
+
+async def next_start(managed: Managed, **options: Any) -> Managed:
+    """After a clean stop."""
+    await managed.manager.close()
+    return await start_after_crash(managed, **options)
+
+
+async def start_after_crash(managed: Managed, **options: Any) -> Managed:
+    again = Managed(managed.folder, **options)
+    await again.start()
+    return again
+
+
+def another_boot(managed: Managed) -> None:
+    """What ended the last run was a power cut."""
+    path = managed.folder.parent / "state" / "history.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "boot": "of another time"}))
+
+
+def answer(managed: Managed, ms: float = 1.0) -> Timing:
+    return Timing(0, 0, ms, ms, ms)
+
+
+def observe(managed: Managed, *outcomes: Timing | ModelError) -> None:
+    for outcome in outcomes:
+        managed.manager.observe(managed.manager.get("m"), outcome)
+
+
+async def decided() -> None:
+    """What an observed inference set off has come to its end."""
+    while tasks := {task for task in asyncio.all_tasks() if task.get_name() == "models-decision"}:
+        await asyncio.wait(tasks)
+
+
+def die(error: BaseException | type[BaseException]) -> Callable[..., LoadedModel]:
+    def load(*_: object) -> LoadedModel:
+        raise error
+
+    return load

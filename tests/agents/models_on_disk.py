@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 DEMO = Path(__file__).parents[2] / "demo"
 DIGITS = (DEMO / "digits.tflite").read_bytes()
 DIGIT_LABELS = tuple("0123456789")
+LETTERS = tuple("abcdefghij")
 DIGIT = DEMO / "digits.mp4"  # its first frame shows a 3
 
 # Behind the model's own name for it, the metadata is there but nobody finds it.
@@ -31,6 +33,10 @@ CONV_2D = 3
 def digits(version: str = "1", *, labels: Sequence[str] = DIGIT_LABELS) -> bytes:
     """Other bytes for each `version` and `labels`, the same answers."""
     return pack_metadata(DIGITS, labels=labels, mean=[0.0], std=[255.0], color="gray", name="digits", version=version)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def photo_of_3() -> Image:

@@ -1,0 +1,229 @@
+"""Candidates: how long a file rests, and when it is rejected, tried again or left to wait."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from agents.managed import (
+    LONG_S,
+    ONE,
+    TWO,
+    Managed,
+    TrialHere,
+    drop,
+    dropped,
+)
+from agents.models_on_disk import (
+    DIGITS,
+    digits,
+    sha256,
+    write_whole,
+)
+
+from agent.errors import StoreError
+from agent.status import ModelStatus
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.model_file.settings import ModelSettings
+    from agent.models.store import Copy
+    from agent.models.trial import TrialReport
+
+
+@pytest.mark.anyio
+async def test_file_is_forgotten_when_it_goes_before_it_has_rested(folder: Path) -> None:
+    managed = Managed(folder, settle_s=30)
+    (folder / "m.tflite").write_bytes(DIGITS)
+    await managed.reconcile()
+    (folder / "m.tflite").unlink()
+    await managed.reconcile()
+    assert managed.statuses == [ModelStatus("m", candidate="m.tflite"), ModelStatus("m")]
+    assert managed.manager.statuses == []
+
+
+@pytest.mark.anyio
+async def test_model_serves_on_when_a_candidate_goes_before_it_has_rested(folder: Path) -> None:
+    managed = Managed(folder)
+    write_whole(folder / "m.tflite", DIGITS)
+    await managed.reconcile()
+    managed.manager._settle_s = 30
+    (folder / "m" / "7").mkdir(parents=True)
+    (folder / "m" / "7" / "model.tflite").write_bytes(DIGITS)
+    await managed.reconcile()
+    assert (managed.status().candidate, managed.version()) == ("m/7/model.tflite", 1)
+    shutil.rmtree(folder / "m")
+    await managed.reconcile()
+    assert (managed.status().candidate, managed.version()) == (None, 1)
+    write_whole(folder / "m.tflite", digits("2"))
+    await managed.reconcile()
+    assert managed.status().candidate == "m.tflite"
+    (folder / "m.tflite").unlink()
+    await managed.reconcile()
+    assert (managed.status().candidate, managed.version()) == (None, 1)
+
+
+@pytest.mark.anyio
+async def test_file_is_not_read_before_it_has_rested(folder: Path) -> None:
+    managed = Managed(folder, settle_s=30)
+    (folder / "m.tflite").write_bytes(DIGITS)
+    assert 25 < await managed.reconcile() <= 30
+    assert managed.loads == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("first", [DIGITS, b"half a model"])
+async def test_file_that_changes_while_it_is_read_is_read_again(folder: Path, first: bytes) -> None:
+    managed = Managed(folder)
+    put = managed.store.put
+
+    def overtaken(source: Path) -> Copy:
+        copy = put(source)
+        if source.read_bytes() == first:
+            write_whole(source, digits("2"))
+        return copy
+
+    managed.store.put = overtaken  # type: ignore[method-assign]
+    write_whole(folder / "m.tflite", first)
+    assert await managed.reconcile() == 0
+    assert (managed.version(), managed.status().rejection, managed.status().candidate) == (None, None, "m.tflite")
+    assert managed.loads == []
+    await managed.reconcile()
+    assert managed.identity().sha256 == sha256(digits("2"))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "error", [MemoryError(), ValueError("Exceeds the limit\udcff"), KeyError("x"), OSError(5, "I/O")]
+)
+async def test_file_is_rejected_when_admission_fails_in_an_unforeseen_way(
+    folder: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stumbling(TrialHere):
+        def run(self, path: Path, overrides: ModelSettings) -> TrialReport:
+            if self.runs:
+                return super().run(path, overrides)
+            self.runs.append(path)
+            raise error
+
+    managed = Managed(folder, trial=Stumbling())
+    for name in ("m", "n"):
+        write_whole(folder / f"{name}.tflite", DIGITS)
+    await managed.reconcile()
+    assert managed.reason().encode().startswith(f"The file cannot be loaded ({type(error).__name__}".encode())
+    assert managed.version("n") == 1
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_labels_numbered_in_thousands_of_digits_reject_only_their_model(folder: Path) -> None:
+    managed = Managed(folder)
+    (folder / "m.txt").write_text("9" * 5000 + " cat\n")
+    write_whole(folder / "m.tflite", DIGITS)
+    await managed.reconcile()
+    assert "There are 1 labels for 10 outputs" in managed.reason()
+
+
+@pytest.mark.anyio
+async def test_cut_off_file_waits_for_the_rest_and_is_rejected_when_it_does_not_come(folder: Path) -> None:
+    managed = await dropped(folder, patience_s=LONG_S)
+    drop(folder, ONE[:-100])
+    assert 50 < await managed.reconcile() <= LONG_S
+    assert 50 < await managed.reconcile() <= LONG_S
+    assert (managed.status().candidate, managed.reason(), len(managed.trial.runs)) == ("m.tflite", "", 1)
+    managed.manager._patience_s = 0
+    await managed.reconcile()
+    assert (managed.status().candidate, managed.loads) == (None, [("m", "rejected")])
+    assert "not wholly copied" in managed.reason()
+    assert len(managed.trial.runs) == 1
+
+
+@pytest.mark.anyio
+async def test_cut_off_file_is_rejected_at_once_when_its_checksum_matches(folder: Path) -> None:
+    managed = await dropped(folder, patience_s=LONG_S)
+    managed.manager._settle_s = LONG_S
+    content = ONE[:-100]
+    (folder / "m.tflite.sha256").write_text(hashlib.sha256(content).hexdigest())
+    drop(folder, content)
+    assert 0 < await managed.reconcile() <= 0.1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.models.manager._AT_ONCE_S", 0.0)
+        await managed.reconcile()
+    assert managed.loads == [("m", "rejected")]
+
+
+@pytest.mark.anyio
+async def test_reason_is_short_and_printable_whatever_the_file_holds(folder: Path) -> None:
+    managed = await dropped(folder)
+    (folder / "m.yaml").write_text(f"? {'x' * 50_000}\n: 1\n")
+    drop(folder, ONE)
+    await managed.reconcile()
+    assert len(managed.reason()) == 1000
+    (folder / "m.yaml").write_text('"a\\e[31m\\nb": 1\n')
+    await managed.reconcile()
+    assert managed.reason().isprintable()
+
+
+@pytest.mark.anyio
+async def test_copies_of_rejected_files_do_not_gather_in_the_store(folder: Path) -> None:
+    managed = Managed(folder)
+    put_real, most = managed.store.put, 0
+
+    def counting(source: Path) -> Copy:
+        nonlocal most
+        copy = put_real(source)
+        most = max(most, len(managed.copies()))
+        return copy
+
+    managed.store.put = counting  # type: ignore[method-assign]
+    for number in range(6):
+        drop(folder, b"no model %d" % number, f"bad{number}")
+    await managed.reconcile()
+    assert (most, managed.copies()) == (1, set())
+
+
+@pytest.mark.anyio
+async def test_candidate_is_rejected_when_memory_is_too_short(folder: Path) -> None:
+    for unloads_first in (False, True):
+        managed = await dropped(folder, ONE, trial=TrialHere(bytes_each=1 << 50), unloads_first=unloads_first)
+        assert "for 1 workers and" in managed.reason()
+        assert ("models.swap: resource" in managed.reason()) is not unloads_first
+        drop(folder, b"")
+
+
+@pytest.mark.anyio
+async def test_file_is_tried_again_a_minute_after_memory_was_too_short(folder: Path) -> None:
+    managed = await dropped(folder, ONE, trial=TrialHere(bytes_each=1000))
+    drop(folder, TWO)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.models.admission.free_bytes", lambda: 0)
+        await managed.reconcile()
+        assert "tried again in a minute" in managed.reason()
+    await managed.reconcile()
+    assert managed.version() == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.models.manager.time.monotonic", lambda: 1e12)
+        await managed.reconcile()
+    assert managed.version() == 2
+
+
+@pytest.mark.anyio
+async def test_candidate_waits_while_the_store_cannot_be_written(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    real = managed.store.put
+
+    def full(source: Path) -> Copy:
+        raise StoreError("The disk is full.")
+
+    managed.store.put = full  # type: ignore[method-assign]
+    drop(folder, TWO)
+    for _ in range(2):
+        await managed.reconcile()
+        assert (managed.version(), managed.status().candidate, managed.reason()) == (1, "m.tflite", "")
+        assert managed.manager.troubles == ["The disk is full."]
+    managed.store.put = real  # type: ignore[method-assign]
+    await managed.reconcile()
+    assert (managed.version(), managed.manager.troubles) == (2, [])

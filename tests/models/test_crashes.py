@@ -1,0 +1,148 @@
+"""Which version is blamed when the agent died."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from agents.managed import (
+    ONE,
+    TWO,
+    Managed,
+    another_boot,
+    die,
+    drop,
+    dropped,
+    next_start,
+    prove,
+    start_after_crash,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.anyio
+async def test_crash_on_probation_is_followed_by_the_version_before(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    drop(folder, TWO)
+    await managed.reconcile()
+    again = await start_after_crash(managed)
+    assert (again.version(), again.rollbacks) == (1, [("m", "crash")])
+    await again.reconcile()
+    assert again.version() == 1
+    assert "The agent died while this version was on probation" in again.reason()
+    third = await start_after_crash(again)
+    await third.reconcile()
+    assert (third.version(), third.rollbacks) == (1, [])
+
+
+@pytest.mark.anyio
+async def test_proven_version_is_not_blamed_for_a_crash_or_a_clean_stop(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    drop(folder, TWO)
+    await managed.reconcile()
+    managed = await next_start(managed)
+    assert (managed.version(), managed.status().probation) == (2, True)
+    await prove(managed)
+    await managed.reconcile()
+    for _ in range(4):
+        managed = await start_after_crash(managed)
+        assert (managed.version(), managed.rollbacks) == (2, [])
+
+
+@pytest.mark.anyio
+async def test_power_cuts_on_probation_count_as_crashes_only_at_the_third(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    drop(folder, TWO)
+    await managed.reconcile()
+    for start in (2, 3):
+        another_boot(managed)
+        managed = await start_after_crash(managed)
+        assert managed.version() == 2, f"start {start}"
+    another_boot(managed)
+    managed = await start_after_crash(managed)
+    assert managed.version() == 1
+    await managed.reconcile()
+    assert "died in 3 starts in a row" in managed.reason()
+
+
+@pytest.mark.anyio
+async def test_only_version_is_given_up_after_three_crashes(folder: Path) -> None:
+    managed = await dropped(folder)
+    drop(folder, ONE)
+    await managed.reconcile()
+    for _ in (2, 3):
+        managed = await start_after_crash(managed)
+        assert managed.version() == 1
+    managed = await start_after_crash(managed)
+    await managed.reconcile()
+    assert managed.version() is None
+    assert "died in 3 starts in a row" in managed.reason()
+    drop(folder, TWO)
+    await managed.reconcile()
+    assert managed.version() == 2
+
+
+@pytest.mark.anyio
+async def test_proven_version_is_given_up_once_its_load_kills_three_starts(folder: Path) -> None:
+    class PowerOff(BaseException):
+        """Ends the load as a crash would: nothing after it runs."""
+
+    managed = await dropped(folder, ONE, TWO)
+    await managed.manager.close()
+    for _ in range(3):
+        dying = Managed(folder)
+        dying.loader.load = die(PowerOff)  # type: ignore[method-assign]
+        dying.history.end_loading = lambda name: None  # type: ignore[method-assign]
+        with pytest.raises(PowerOff):
+            await dying.start()
+    managed = await start_after_crash(managed)
+    assert (managed.version(), managed.rollbacks) == (1, [("m", "crash")])
+
+
+@pytest.mark.anyio
+async def test_promoted_version_is_still_the_one_to_blame(folder: Path) -> None:
+    managed = await dropped(folder, ONE, canary_shares={"m": 0.5})
+    drop(folder, TWO)
+    await managed.reconcile()
+    await managed.manager.promote("m")
+    again = await start_after_crash(managed, canary_shares={"m": 0.5})
+    assert (again.version(), again.rollbacks) == (1, [("m", "crash")])
+
+
+@pytest.mark.anyio
+async def test_one_crash_never_takes_the_last_good_version(folder: Path) -> None:
+    managed = await dropped(folder, canary_shares={"m": 0.5})
+    for content in (ONE, TWO):
+        drop(folder, content)
+        await managed.reconcile()
+    assert (managed.version(), len(managed.manager.canaries)) == (1, 1)
+    again = await start_after_crash(managed, canary_shares={"m": 0.5})
+    assert (again.version(), again.rollbacks) == (1, [("m", "crash")])
+
+
+@pytest.mark.anyio
+async def test_only_the_model_that_was_still_loading_is_blamed_for_a_crash(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    await managed.history.begin_loading("m", 2)
+    await managed.history.begin_loading("n", 1)
+    managed.history.end_loading("n")
+    await managed.history.save()
+    again = Managed(folder)
+    for _ in range(2):
+        another_boot(managed)
+        again = Managed(folder)
+        assert again.history.blame_last_run() == []
+        await again.history.begin_loading("m", 2)
+    again = await start_after_crash(managed)
+    assert (again.version(), again.rollbacks) == (1, [("m", "crash")])
+
+
+@pytest.mark.anyio
+async def test_version_is_no_longer_noted_as_loading_once_it_has_loaded(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    managed = await next_start(managed)
+    document = json.loads((folder.parent / "state/history.json").read_text())
+    assert document["loading"] == {}

@@ -1,0 +1,196 @@
+"""What a person decides: rollback, pin, unpin."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from agents.managed import (
+    FOUR,
+    LONG_S,
+    ONE,
+    THREE,
+    TWO,
+    die,
+    drop,
+    dropped,
+    next_start,
+    put,
+)
+
+from agent.errors import ModelError, ModelNotFoundError, VersionError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.models.loader import LoadedModel
+    from agent.models.versions import Version
+
+
+@pytest.mark.anyio
+async def test_rollback_withdraws_the_version_and_its_file_does_not_come_again(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO, THREE)
+    await managed.manager.rollback("m")
+    assert managed.version() == 2
+    await managed.reconcile()
+    assert managed.version() == 2
+    assert "Version 3 was rolled back by hand" in managed.reason()
+    assert (folder / "m.tflite.rejected.txt").read_text().startswith("Version 3 was rolled back")
+    assert managed.states() == {3: "rejected", 2: "serving", 1: "admitted"}
+    assert managed.rollbacks == [("m", "operator")]
+    await managed.manager.rollback("m")
+    assert managed.version() == 1
+    with pytest.raises(VersionError, match="no other good version"):
+        await managed.manager.rollback("m")
+    again = await next_start(managed)
+    await again.reconcile()
+    assert again.version() == 1
+    drop(folder, THREE)  # copied again: the same bytes
+    await again.reconcile()
+    assert again.version() == 1
+    drop(folder, FOUR)
+    await again.reconcile()
+    assert (again.version(), again.reason(), (folder / "m.tflite.rejected.txt").exists()) == (4, "", False)
+
+
+@pytest.mark.anyio
+async def test_rollback_goes_to_the_next_lower_number_in_the_layout_of_tensorflow_serving(folder: Path) -> None:
+    put(folder, 9, ONE)
+    put(folder, 10, TWO)
+    managed = await dropped(folder)
+    assert managed.version() == 10
+    with pytest.raises(VersionError, match="no other good version"):
+        await managed.manager.rollback("m")  # 9 was never looked at
+    await managed.manager.pin("m", 9)
+    assert managed.version() == 9
+    await managed.manager.unpin("m")
+    assert managed.version() == 10
+    await managed.manager.rollback("m")
+    assert managed.version() == 9
+    await managed.reconcile()
+    assert managed.version() == 9
+
+
+@pytest.mark.anyio
+async def test_rollback_to_a_copy_that_is_gone_leaves_what_serves(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    shutil.rmtree(managed.store.folder)
+    with pytest.raises(VersionError, match="no other good version in the store"):
+        await managed.manager.rollback("m")
+    assert managed.version() == 2
+
+
+@pytest.mark.anyio
+async def test_pinned_version_serves_whatever_is_dropped_and_across_a_restart(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    await managed.manager.pin("m", 1)
+    drop(folder, THREE)
+    await managed.reconcile()
+    assert (managed.version(), managed.status().pinned) == (1, 1)
+    assert managed.states() == {3: "admitted", 2: "admitted", 1: "serving"}
+    with pytest.raises(VersionError, match="is pinned to version 1"):
+        await managed.manager.rollback("m")
+    again = await next_start(managed)
+    await again.reconcile()
+    assert again.version() == 1
+    await again.manager.unpin("m")
+    assert (again.version(), again.status().pinned) == (3, None)
+
+
+@pytest.mark.anyio
+async def test_pin_takes_a_version_that_was_withdrawn_on_probation_again(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    await managed.manager.rollback("m")
+    await managed.manager.pin("m", 2)
+    assert (managed.version(), managed.status().probation) == (2, True)
+    await managed.reconcile()
+    assert managed.reason() == ""
+
+
+@pytest.mark.anyio
+async def test_commands_are_refused_when_the_version_or_model_is_not_there(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    with pytest.raises(VersionError, match=r"no version 7 in the store\. There are: 1\."):
+        await managed.manager.pin("m", 7)
+    with pytest.raises(VersionError, match="no canary"):
+        await managed.manager.promote("m")
+    for act in (managed.manager.rollback, managed.manager.unpin, managed.manager.promote):
+        with pytest.raises(ModelNotFoundError, match=r"Drop x\.tflite"):
+            await act("x")
+    put(folder, 8, b"no model")
+    with pytest.raises(VersionError, match=r"Version 8 cannot serve: This is not a \.tflite model"):
+        await managed.manager.pin("m", 8)
+    managed.manager._settle_s = LONG_S
+    put(folder, 9, TWO)
+    with pytest.raises(VersionError, match="still being copied"):
+        await managed.manager.pin("m", 9)
+
+
+@pytest.mark.anyio
+async def test_pinned_version_that_does_not_load_leaves_what_served(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    load = managed.loader.load
+
+    def refuse(name: str, version: Version) -> LoadedModel:
+        if version.number == 1:
+            raise ModelError("The runtime refuses it.")
+        return load(name, version)
+
+    managed.loader.load = refuse  # type: ignore[method-assign]
+    with pytest.raises(VersionError, match=r"Version 1 of model m cannot serve: The runtime refuses it\."):
+        await managed.manager.pin("m", 1)
+    assert (managed.version(), managed.status().pinned) == (2, None)
+
+
+@pytest.mark.anyio
+async def test_pin_that_fails_leaves_the_version_withdrawn(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    await managed.manager.rollback("m")
+    load = managed.loader.load
+    managed.loader.load = die(ModelError("No memory now."))  # type: ignore[method-assign]
+    with pytest.raises(VersionError, match=r"cannot serve: No memory now\."):
+        await managed.manager.pin("m", 2)
+    managed.loader.load = load  # type: ignore[method-assign]
+    assert managed.states() == {2: "rejected", 1: "serving"}
+    assert (await next_start(managed)).version() == 1
+
+
+@pytest.mark.anyio
+async def test_pin_says_why_a_version_in_the_folder_cannot_serve_and_leaves_no_candidate(folder: Path) -> None:
+    put(folder, 9, ONE)
+    managed = await dropped(folder)
+    put(folder, 8, b"no model")
+    with pytest.raises(VersionError, match="Version 8 cannot serve"):
+        await managed.manager.pin("m", 8)
+    assert (managed.status().candidate, managed.status().trying) == (None, False)
+    shutil.rmtree(folder)
+    with pytest.raises(VersionError, match="cannot be listed"):
+        await managed.manager.pin("m", 7)
+
+
+@pytest.mark.anyio
+async def test_pin_of_a_version_whose_copy_is_damaged_is_refused(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    (one,) = (version for version in managed.status().versions if version.version == 1)
+    path = managed.store.path(one.sha256)
+    path.chmod(0o644)
+    path.write_bytes(b"garbage")
+    with pytest.raises(VersionError, match="Its copy in the store is damaged"):
+        await managed.manager.pin("m", 1)
+    assert (managed.version(), managed.status().pinned) == (2, None)
+
+
+@pytest.mark.anyio
+async def test_withdrawn_version_can_be_pinned_as_its_note_says_however_old_it_is(folder: Path) -> None:
+    managed = await dropped(folder, ONE, keep_versions=2)
+    for content in (TWO, THREE, FOUR):
+        drop(folder, content)
+        await managed.reconcile()
+        await managed.manager.rollback("m")
+    await managed.reconcile()
+    drop(folder, TWO)
+    await managed.reconcile()
+    assert "pin m 2" in managed.reason()
+    await managed.manager.pin("m", 2)
+    assert managed.version() == 2

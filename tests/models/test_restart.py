@@ -1,0 +1,224 @@
+"""What outlasts a restart, and which versions are kept for it."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from agents.managed import (
+    FOUR,
+    ONE,
+    THREE,
+    TWO,
+    Managed,
+    decided,
+    drop,
+    dropped,
+    next_start,
+    observe,
+    prove,
+    start_after_crash,
+)
+from agents.models_on_disk import (
+    digits,
+)
+
+from agent.errors import NotFiniteError, StoreError
+from agent.model_file.settings import ModelSettings
+from agent.models.store import write_durably
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.anyio
+async def test_versions_are_counted_on_after_a_restart(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    again = await next_start(managed)
+    assert (again.version(), again.trial.runs) == (2, [])
+    await again.reconcile()
+    assert (again.version(), again.trial.runs, again.loads) == (2, [], [])
+    drop(folder, THREE)
+    await again.reconcile()
+    assert again.version() == 3
+
+
+@pytest.mark.anyio
+async def test_what_serves_is_loaded_from_the_store_and_not_from_the_folder(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    (folder / "m.tflite").write_bytes(b"half a co")
+    again = await next_start(managed)
+    assert (again.version(), again.label()) == (1, "3")
+    await again.reconcile()
+    assert again.version() == 1
+    assert "not a .tflite" in again.reason()
+
+
+@pytest.mark.anyio
+async def test_settings_beside_the_file_are_kept_with_the_version(folder: Path) -> None:
+    (folder / "m.txt").write_text("\n".join("abcdefghij"))
+    managed = await dropped(folder, ONE)
+    (folder / "m.txt").write_text("\n".join("ABCDEFGHIJ"))
+    again = await next_start(managed)
+    assert again.label() == "d"
+    await again.reconcile()
+    assert (again.version(), again.label()) == (2, "D")
+
+
+@pytest.mark.anyio
+async def test_configuration_beats_what_is_kept(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    again = await next_start(managed, settings={"m": ModelSettings(labels=tuple("abcdefghij"))})
+    assert (again.version(), again.label()) == (1, "d")
+
+
+@pytest.mark.anyio
+async def test_the_same_file_copied_again_while_the_agent_was_off_is_no_new_version(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    drop(folder, ONE)
+    again = await next_start(managed)
+    await again.reconcile()
+    assert (again.version(), again.loads) == (1, [])
+
+
+@pytest.mark.anyio
+async def test_file_that_was_removed_while_the_agent_was_off_is_retired(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    (folder / "m.tflite").unlink()
+    again = await next_start(managed, retire_after_s=0)
+    assert again.version() == 1
+    await again.reconcile()
+    assert again.version() is None
+    assert again.copies() == set()
+    drop(folder, ONE)
+    await again.reconcile()
+    assert again.version() == 2
+
+
+@pytest.mark.anyio
+async def test_store_keeps_the_newest_versions_and_what_serves(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO, keep_versions=2)
+    await managed.manager.pin("m", 1)
+    for content in (THREE, FOUR):
+        drop(folder, content)
+        await managed.reconcile()
+    assert managed.version() == 1
+    assert managed.states() == {4: "admitted", 3: "admitted", 2: "admitted", 1: "serving"}  # 2 is the newest proven one
+    assert len(managed.copies()) == 4
+    await managed.manager.unpin("m")
+    await prove(managed)
+    await managed.reconcile()
+    assert managed.states() == {4: "serving", 3: "admitted"}
+    assert managed.copies() == {version.sha256 for version in managed.status().versions}
+
+
+@pytest.mark.anyio
+async def test_copies_are_removed_when_they_may_never_serve_again(folder: Path) -> None:
+    managed = await dropped(folder, *(digits(str(number)) for number in range(10, 16)), keep_versions=2)
+    for number in range(20, 24):
+        drop(folder, digits(str(number)))
+        await managed.reconcile()
+        observe(managed, NotFiniteError("NaN."))
+        await decided()
+    await managed.reconcile()
+    assert len(managed.history["m"].versions) > 4
+    assert len(managed.copies()) <= 4
+    managed.manager._retire_after_s = 0
+    (folder / "m.tflite").unlink()
+    await managed.reconcile()
+    await managed.reconcile()
+    assert managed.copies() == set()
+    drop(folder, digits("23"))
+    await managed.reconcile()
+    assert managed.version() is None
+    assert "withdrawn while on probation" in managed.reason()
+
+
+@pytest.mark.anyio
+async def test_nothing_is_swept_while_the_history_on_the_disk_is_an_older_one(folder: Path) -> None:
+    is_full = False
+
+    def write(path: Path, content: bytes) -> None:
+        if is_full:
+            raise StoreError("The disk is full.")
+        write_durably(path, content)
+
+    managed = await dropped(folder, ONE, keep_versions=2, write=write)
+    is_full = True
+    for content in (TWO, THREE, FOUR):
+        drop(folder, content)
+        await managed.reconcile()
+        await prove(managed)
+    assert managed.version() == 4
+    assert managed.manager.troubles == ["The disk is full."]
+    again = await start_after_crash(managed, write=write)
+    assert again.version() == 1
+    is_full = False
+    await managed.reconcile()
+    assert managed.manager.troubles == []
+
+
+@pytest.mark.anyio
+async def test_store_that_lost_its_copy_takes_the_file_from_the_folder_again(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    shutil.rmtree(managed.store.folder)
+    again = await next_start(managed)
+    assert again.label() == "3"
+    assert again.version() == 2
+
+
+@pytest.mark.anyio
+async def test_damaged_copy_gives_way_to_the_version_before(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    path = managed.store.path(managed.identity().sha256)
+    path.chmod(0o644)
+    path.write_bytes(b"garbage")
+    again = await next_start(managed)
+    assert again.version() == 1
+    await again.reconcile()
+    assert (again.version(), again.identity().sha256) == (3, managed.identity().sha256)
+
+
+@pytest.mark.anyio
+async def test_no_version_is_lost_when_the_disk_is_unreadable_for_a_while(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    await managed.manager.close()
+    again = Managed(folder)
+    read = again.store.read
+
+    def nothing(sha256: str) -> bytes:
+        raise StoreError("The stored model cannot be read: Input/output error.")
+
+    again.store.read = nothing  # type: ignore[method-assign]
+    await again.start()
+    assert (again.version(), len(again.history["m"].good)) == (None, 2)
+    again.store.read = read  # type: ignore[method-assign]
+    await again.reconcile()
+    assert again.version() == 2
+
+
+@pytest.mark.anyio
+async def test_damaged_history_is_set_aside_and_the_folder_is_read_again(folder: Path) -> None:
+    managed = await dropped(folder, ONE, TWO)
+    await managed.manager.close()
+    path = folder.parent / "state" / "history.json"
+    for damage in (
+        b"",
+        b"{",
+        path.read_bytes()[:-40],
+        path.read_bytes().replace(b'"number": 2', b'"number": "x"'),
+        b"\0" * 99,
+    ):
+        path.write_bytes(damage)
+        again = await start_after_crash(managed)
+        assert (again.version(), again.identity().sha256) == (1, managed.identity().sha256)
+    assert list(path.parent.glob("history.json.damaged-*"))
+
+
+@pytest.mark.anyio
+async def test_agent_starts_when_the_history_cannot_be_read_at_all(folder: Path) -> None:
+    (folder.parent / "state" / "history.json").mkdir(parents=True)
+    managed = await dropped(folder, ONE)
+    assert (managed.version(), managed.manager.troubles) == (1, [])
+    assert list((folder.parent / "state").glob("history.json.damaged-*"))

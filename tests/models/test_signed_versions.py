@@ -1,0 +1,122 @@
+"""Versions whose files must be signed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from agents.managed import (
+    ONE,
+    TWO,
+    Managed,
+    decided,
+    drop,
+    dropped,
+    next_start,
+    observe,
+    put,
+)
+
+from agent.errors import ModelError, NotFiniteError
+from agent.security.minisign import Signed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Keys:
+    """Trusts whoever `trusted` names; a signature is a name and a version."""
+
+    def __init__(self) -> None:
+        self.trusted: set[str] = set()
+
+    def fingerprint(self) -> tuple[object, ...]:
+        return tuple(sorted(self.trusted))
+
+    def names(self) -> set[str]:
+        return self.trusted
+
+    def verify(self, content: Path, signature: bytes, *, name: str) -> Signed:
+        signer, version = signature.decode().split()
+        if signer not in self.trusted:
+            raise ModelError(f"{name} is signed by a stranger.")
+        return Signed(signer, "", int(version))
+
+
+def sign(folder: Path, version: int) -> None:
+    (folder / "m.tflite.minisig").write_text(f"us {version}")
+
+
+@pytest.mark.anyio
+async def test_rejected_file_is_admitted_when_its_key_is_trusted_later(folder: Path) -> None:
+    keys = Keys()
+    managed = Managed(folder, signatures="required", keys=keys)  # type: ignore[arg-type]
+    sign(folder, 1)
+    drop(folder, ONE)
+    await managed.reconcile()
+    assert "signed by a stranger" in managed.reason()
+    keys.trusted.add("us")
+    await managed.reconcile()
+    assert (managed.version(), managed.reason()) == (1, "")
+
+
+@pytest.mark.anyio
+async def test_same_bytes_under_a_higher_signed_version_raise_the_lowest_version_allowed(folder: Path) -> None:
+    keys = Keys()
+    keys.trusted.add("us")
+    managed = Managed(folder, signatures="required", keys=keys)  # type: ignore[arg-type]
+    for version in (2, 5):
+        sign(folder, version)
+        drop(folder, ONE)
+        await managed.reconcile()
+    assert (managed.version(), managed.history["m"].signed) == (1, 5)
+    sign(folder, 3)
+    drop(folder, TWO)
+    await managed.reconcile()
+    assert (managed.version(), "states version 3, and version 5" in managed.reason()) == (1, True)
+
+
+@pytest.mark.anyio
+async def test_version_from_before_signatures_were_required_serves_once_it_is_signed(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    keys = Keys()
+    keys.trusted.add("us")
+    again = await next_start(managed, signatures="required", keys=keys)
+    assert again.version() is None
+    await again.reconcile()
+    assert "Version 1 is not signed" in again.reason()
+    sign(folder, 1)
+    await again.reconcile()
+    assert (again.version(), again.reason()) == (1, "")
+
+
+@pytest.mark.anyio
+async def test_signed_folder_with_a_lower_number_serves_when_the_higher_one_was_withdrawn(folder: Path) -> None:
+    keys = Keys()
+    keys.trusted.add("us")
+    for number, content in ((7, ONE), (8, TWO)):
+        put(folder, number, content)
+        (folder / "m" / str(number) / "model.tflite.minisig").write_text(f"us {number}")
+    managed = Managed(folder, signatures="required", keys=keys)  # type: ignore[arg-type]
+    await managed.start()
+    assert managed.version() == 8
+    observe(managed, NotFiniteError("NaN."))
+    await decided()
+    await managed.reconcile()
+    assert managed.version() == 7
+
+
+@pytest.mark.anyio
+async def test_version_does_not_serve_after_a_start_when_its_signer_is_no_longer_trusted(folder: Path) -> None:
+    keys = Keys()
+    keys.trusted.add("us")
+    managed = Managed(folder, signatures="required", keys=keys)  # type: ignore[arg-type]
+    sign(folder, 1)
+    drop(folder, ONE)
+    await managed.start()
+    assert managed.version() == 1
+    keys.trusted.clear()
+    again = await next_start(managed, signatures="required", keys=keys)
+    assert again.version() is None
+    await again.reconcile()
+    assert "which is not trusted" in again.reason()

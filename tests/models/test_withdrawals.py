@@ -1,0 +1,108 @@
+"""What probation decides about the version that serves."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from agents.managed import (
+    ONE,
+    TWO,
+    answer,
+    decided,
+    drop,
+    dropped,
+    next_start,
+    observe,
+)
+
+from agent.classification import Timing
+from agent.errors import ModelError, ModelNotFoundError, NotFiniteError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("outcomes", "cause"),
+    [
+        ([ModelError("It fails.")] * 3, "failures"),
+        ([NotFiniteError("NaN.")], "nan"),
+        ([Timing(0, 0, 500, 500, 500)] * 20, "slow"),
+    ],
+)
+async def test_version_that_fails_on_probation_gives_way_to_the_one_before(
+    folder: Path, outcomes: list[Timing | ModelError], cause: str
+) -> None:
+    managed = await dropped(folder, ONE)
+    drop(folder, TWO)
+    await managed.reconcile()
+    assert managed.status().probation
+    observe(managed, *outcomes)
+    await decided()
+    assert managed.version() == 1
+    assert managed.rollbacks == [("m", cause)]
+    await managed.reconcile()
+    assert "Version 2 was withdrawn while on probation" in managed.reason()
+    assert "take it again: edge-agent models pin m 2" in (folder / "m.tflite.rejected.txt").read_text()
+    again = await next_start(managed)
+    await again.reconcile()
+    assert (again.version(), again.reason() != "") == (1, True)
+
+
+@pytest.mark.anyio
+async def test_only_version_stays_when_it_is_slow_and_goes_when_it_fails(folder: Path) -> None:
+    managed = await dropped(folder)
+    drop(folder, ONE)
+    await managed.reconcile()
+    observe(managed, *[answer(managed, 500)] * 20)
+    await decided()
+    assert (managed.version(), managed.status().probation) == (1, False)
+    (folder / "m.tflite").unlink()
+    managed.manager._retire_after_s = 0
+    await managed.reconcile()
+    drop(folder, TWO)
+    await managed.reconcile()
+    observe(managed, NotFiniteError("NaN."))
+    await decided()
+    assert managed.version() is None
+    await managed.reconcile()
+    with pytest.raises(ModelNotFoundError, match="withdrawn while on probation"):
+        managed.manager.get("m")
+
+
+@pytest.mark.anyio
+async def test_version_is_proven_after_its_probation_and_later_failures_do_not_count(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    drop(folder, TWO)
+    await managed.reconcile()
+    observe(managed, *[answer(managed)] * 100)
+    await decided()
+    assert not managed.status().probation
+    observe(managed, *[ModelError("It fails.")] * 5)
+    await decided()
+    assert managed.version() == 2
+    assert json.loads((folder.parent / "state/history.json").read_text())["models"]["m"]["versions"][1]["proven"]
+
+
+@pytest.mark.anyio
+async def test_probation_ends_by_time_when_few_images_come(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    drop(folder, TWO)
+    await managed.reconcile()
+    observe(managed, *[answer(managed)] * 3)
+    managed.serving._models["m"].probations[2]._until_s = 0
+    await managed.reconcile()
+    assert not managed.status().probation
+
+
+@pytest.mark.anyio
+async def test_last_call_of_a_version_is_ignored_when_it_is_gone(folder: Path) -> None:
+    managed = await dropped(folder, ONE)
+    old = managed.manager.get("m")
+    drop(folder, TWO)
+    await managed.reconcile()
+    managed.manager.observe(old, NotFiniteError("NaN."))
+    assert managed.version() == 2
