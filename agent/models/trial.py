@@ -14,10 +14,12 @@ from agent.errors import IncompleteModelError, ModelError
 from agent.host.memory import free_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from agent.model_file.settings import ModelSettings
 
+_PROCESS = ("-m", "agent.models.trial_process")
 _RUNTIME_BYTES = 512 << 20  # Python, OpenCV and a runtime, with room for the activations of a large model
 _BYTES_PER_FILE_BYTE = 16  # int8 weights, unpacked to float and packed again for the kernels
 
@@ -40,10 +42,11 @@ class TrialReport:
 class Trial:
     """Starts a Python afresh for each candidate, with bounds on memory, CPU and wall time. Blocks; any thread."""
 
-    def __init__(self, *, threads: int, timeout_s: float = 60.0) -> None:
-        """`threads` as the interpreters of the service have."""
+    def __init__(self, *, threads: int, timeout_s: float = 60.0, process: Sequence[str] = _PROCESS) -> None:
+        """`threads` as the interpreters of the service have; `process` are the arguments of its Python."""
         self._threads = threads
         self._timeout_s = timeout_s
+        self._process = process
 
     def run(self, path: Path, overrides: ModelSettings) -> TrialReport:
         """Raises ModelError with the cause and the remedy, IncompleteModelError where the file is cut off.
@@ -56,12 +59,11 @@ class Trial:
             "overrides": overrides.to_json(),
             "threads": self._threads,
             "cpu_s": max(1, round(self._timeout_s * max(2, self._threads))),
-            "memory_bytes": _memory_bound(path),
+            "memory_bytes": memory_bound(path.stat().st_size, free_bytes()),
         }
-        command = [sys.executable, "-m", "agent.models.trial_process"]
         try:
             done = subprocess.run(  # noqa: S603  (our own module)
-                command,
+                [sys.executable, *self._process],
                 input=json.dumps(order).encode(),
                 capture_output=True,
                 timeout=self._timeout_s,
@@ -78,10 +80,10 @@ class Trial:
         return _report(done)
 
 
-def _memory_bound(path: Path) -> int:
-    """Bytes: what such a file can honestly need, at most three quarters of what is free, never too little to start."""
-    honest = _RUNTIME_BYTES + _BYTES_PER_FILE_BYTE * path.stat().st_size
-    return max(192 << 20, min(honest, free_bytes() * 3 // 4))
+def memory_bound(file_bytes: int, free_bytes: int) -> int:
+    """What such a file can honestly need, at most three quarters of what is free, but never too little to start."""
+    honest = _RUNTIME_BYTES + _BYTES_PER_FILE_BYTE * file_bytes
+    return max(192 << 20, min(honest, free_bytes * 3 // 4))
 
 
 def _report(done: subprocess.CompletedProcess[bytes]) -> TrialReport:

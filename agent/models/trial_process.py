@@ -12,7 +12,10 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _WARM_UPS = 5
 _SAMPLES = 20
@@ -21,14 +24,14 @@ _MAX_REASON = 1000  # characters: it may quote what the file holds
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
-def main() -> None:
+def main(try_out: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)  # what a runtime prints goes where the answer does not
         order = json.loads(sys.stdin.buffer.read())
         _bound(memory_bytes=order["memory_bytes"], cpu_s=order["cpu_s"])
         if os.getppid() != order["parent"]:
             return  # it died before this process was bound to it
-        answer.write(json.dumps(_outcome(order)))
+        answer.write(json.dumps(_outcome(try_out, order)))
     sys.stderr.flush()
     os._exit(0)  # a runtime that is at odds with the model may crash in its destructors
 
@@ -46,11 +49,11 @@ def _bound(*, memory_bytes: int, cpu_s: int) -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _outcome(order: dict[str, Any]) -> dict[str, Any]:
+def _outcome(try_out: Callable[[dict[str, Any]], dict[str, Any]], order: dict[str, Any]) -> dict[str, Any]:
     from agent.errors import IncompleteModelError, ModelError  # noqa: PLC0415  (nothing heavy before the bounds)
 
     try:
-        return _tried(order)
+        return try_out(order)
     except ModelError as error:
         return {"refused": str(error)[:_MAX_REASON], "incomplete": isinstance(error, IncompleteModelError)}
     except MemoryError:
@@ -60,7 +63,8 @@ def _outcome(order: dict[str, Any]) -> dict[str, Any]:
         }
 
 
-def _tried(order: dict[str, Any]) -> dict[str, Any]:
+def try_out(order: dict[str, Any]) -> dict[str, Any]:
+    """Loads and runs the model; returns the fields of a TrialReport. Raises ModelError."""
     import numpy as np  # noqa: PLC0415
 
     from agent.image import Image  # noqa: PLC0415
@@ -111,4 +115,4 @@ def _peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(try_out)

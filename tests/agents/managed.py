@@ -48,7 +48,7 @@ class TrialHere(Trial):
     def run(self, path: Path, overrides: ModelSettings) -> TrialReport:
         self.runs.append(path)
         order = {"path": str(path), "overrides": overrides.to_json(), "threads": 1}
-        return TrialReport(**{**trial_process._tried(order), **self._reported})
+        return TrialReport(**{**trial_process.try_out(order), **self._reported})
 
 
 class Managed:

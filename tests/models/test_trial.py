@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +10,7 @@ from agents.models_on_disk import BARE_DIGITS, DIGIT_LABELS, DIGITS
 
 from agent.errors import IncompleteModelError, ModelError
 from agent.model_file.settings import ModelSettings
-from agent.models.trial import Trial
+from agent.models.trial import Trial, memory_bound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +25,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def run(model: Path, overrides: ModelSettings | None = None) -> str:
+def refusal_of(model: Path, overrides: ModelSettings | None = None) -> str:
     """Why the trial refuses it."""
     with pytest.raises(ModelError) as refusal:
         Trial(threads=1).run(model, overrides or ModelSettings())
@@ -45,9 +43,9 @@ def test_good_model_comes_back_with_what_it_takes(model: Path) -> None:
 
 def test_settings_beside_the_file_and_of_the_configuration_count(model: Path) -> None:
     model.write_bytes(BARE_DIGITS)
-    assert "names no labels" in run(model)
+    assert "names no labels" in refusal_of(model)
     assert Trial(threads=1).run(model, LABELS).invoke_ms > 0
-    assert "There are 2 labels for 10 outputs" in run(model, ModelSettings(labels=("a", "b")))
+    assert "There are 2 labels for 10 outputs" in refusal_of(model, ModelSettings(labels=("a", "b")))
 
 
 def test_file_that_is_cut_off_is_told_from_one_that_is_wrong(model: Path) -> None:
@@ -55,7 +53,7 @@ def test_file_that_is_cut_off_is_told_from_one_that_is_wrong(model: Path) -> Non
     with pytest.raises(IncompleteModelError, match="not wholly copied"):
         Trial(threads=1).run(model, ModelSettings())
     model.write_bytes(b"GIF89a" + bytes(100))
-    assert "not a .tflite model" in run(model)
+    assert "not a .tflite model" in refusal_of(model)
 
 
 def test_candidate_that_does_not_end_is_stopped(model: Path) -> None:
@@ -63,15 +61,10 @@ def test_candidate_that_does_not_end_is_stopped(model: Path) -> None:
         Trial(threads=1, timeout_s=0.01).run(model, ModelSettings())
 
 
-def in_a_process_that(does: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs `does` where the trial would load the model."""
-    script = f"import sys; from agent.models import trial_process as p\ndef t(order):\n {does}\np._tried = t\np.main()"
-    real = subprocess.run
-
-    def start(_: list[str], **options: object) -> object:
-        return real([sys.executable, "-c", script], **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr("agent.models.trial.subprocess.run", start)
+def trial_that(does: str) -> Trial:
+    """One whose process runs `does` where it would load the model."""
+    script = f"import sys; from agent.models import trial_process as p\ndef t(order):\n {does}\np.main(t)"
+    return Trial(threads=1, process=("-c", script))
 
 
 @pytest.mark.parametrize(
@@ -87,29 +80,21 @@ def in_a_process_that(does: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("print('noise of a runtime'); import os; os._exit(0)", "trial failed"),
     ],
 )
-def test_whatever_kills_the_child_is_a_reason(
-    model: Path, monkeypatch: pytest.MonkeyPatch, does: str, words: str
-) -> None:
-    in_a_process_that(does, monkeypatch)
+def test_trial_gives_the_reason_whatever_kills_its_process(model: Path, does: str, words: str) -> None:
     with pytest.raises(ModelError, match=words):
-        Trial(threads=1).run(model, ModelSettings())
+        trial_that(does).run(model, ModelSettings())
 
 
-def test_what_a_runtime_prints_does_not_disturb_the_answer(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_is_not_disturbed_by_what_a_runtime_prints(model: Path) -> None:
     report = json.dumps({"load_ms": 1, "invoke_ms": 2, "cpu_ms": 3, "bytes_each": 4})
-    in_a_process_that(f"import os; os.write(1, b'INFO: noise'); return {report}", monkeypatch)
-    assert Trial(threads=1).run(model, ModelSettings()).cpu_ms == 3
+    trial = trial_that(f"import os; os.write(1, b'INFO: noise'); return {report}")
+    assert trial.run(model, ModelSettings()).cpu_ms == 3
 
 
-def test_child_may_take_what_such_a_file_can_need_and_no_more(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agent.models.trial import _memory_bound  # noqa: PLC0415
-
-    monkeypatch.setattr("agent.models.trial.free_bytes", lambda: 100 << 30)
-    assert 512 << 20 < _memory_bound(model) < 514 << 20
-    monkeypatch.setattr("agent.models.trial.free_bytes", lambda: 400 << 20)
-    assert _memory_bound(model) == 300 << 20
-    monkeypatch.setattr("agent.models.trial.free_bytes", lambda: 10 << 20)
-    assert _memory_bound(model) == 192 << 20
+def test_trial_may_take_what_such_a_file_can_need_and_no_more() -> None:
+    assert 512 << 20 < memory_bound(len(DIGITS), 100 << 30) < 514 << 20
+    assert memory_bound(len(DIGITS), 400 << 20) == 300 << 20
+    assert memory_bound(len(DIGITS), 10 << 20) == 192 << 20
 
 
 def test_module_in_the_folder_where_the_agent_was_started_is_not_run(
