@@ -19,7 +19,7 @@ from agent.host.plain_file import read_plain_file
 from agent.model_file.settings import is_unicode, sidecar_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from watchdog.observers.api import BaseObserver
 
@@ -105,6 +105,10 @@ class ModelFolder:
             log.warning("%s", trouble)
         self._note_trouble = trouble
 
+    def watch(self, changed: asyncio.Event) -> FolderWatch:
+        """Sets `changed` from now on whenever something in the folder changes, until it is closed."""
+        return FolderWatch(self.path, changed)
+
     def _warn_of_ill_named(self, names: set[str]) -> None:
         """Neither JSON nor MQTT can carry such a name; as long as it stays, it is told once."""
         for name in sorted(names - self._ill_named):
@@ -113,17 +117,20 @@ class ModelFolder:
 
 
 class FolderWatch:
-    """Wakes the event loop when something below `path` changes. Events are hints: re-listing decides.
+    """Sets an event when something below `path` changes. Events are hints: re-listing decides.
 
-    Where the file system sends no events (NFS, SMB, some bind mounts), or the folder is replaced, the time-out
+    On file systems that send no events (NFS, SMB, some bind mounts), or when the folder is replaced, the time-out
     of wait() takes their place.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Starts watching; needs the running loop."""
+    def __init__(
+        self, path: Path, changed: asyncio.Event, *, make_observer: Callable[[], BaseObserver] = Observer
+    ) -> None:
+        """Starts watching; needs the running loop. Whoever else sets `changed` wakes the one who waits, too."""
         self._path = path
         self._loop = asyncio.get_running_loop()
-        self._changed = asyncio.Event()
+        self._changed = changed
+        self._make_observer = make_observer
         self._closed = False
         self._observer: BaseObserver | None = None
         self._watched: int | None = None
@@ -137,10 +144,6 @@ class FolderWatch:
         with anyio.move_on_after(timeout_s):  # before Python 3.12, asyncio.wait_for() may swallow a cancellation
             await self._changed.wait()
             self._changed.clear()
-
-    def wake(self) -> None:
-        """As if something had changed; on the loop's thread."""
-        self._changed.set()
 
     def close(self) -> None:
         """A cancelled wait() may have left its thread at work: what that one starts now, it ends itself."""
@@ -173,7 +176,7 @@ class FolderWatch:
         """None where no inotify watches are left: the timed rescan remains."""
         observer = None
         try:
-            observer = Observer()
+            observer = self._make_observer()
             observer.daemon = True
             observer.schedule(_Waker(self._loop, self._changed), str(self._path), recursive=True)
             observer.start()

@@ -18,7 +18,6 @@ from agent.errors import (
     StoreError,
     VersionError,
 )
-from agent.models.folder import Drop, Fingerprint, FolderWatch, ModelFolder
 from agent.models.serving import ServedModel, Serving, unforeseen
 from agent.models.versions import Version
 from agent.status import ModelStatus, Rejection, VersionStatus
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from agent.classification import Timing
     from agent.models.admission import Admission, Candidate
+    from agent.models.folder import Drop, Fingerprint, ModelFolder
     from agent.models.history import History
     from agent.models.store import Store
     from agent.models.trial import TrialReport
@@ -110,7 +110,7 @@ class ModelManager:
         self._patience_s = patience_s
         self._rescan_s = rescan_s
         self._models: dict[str, _Model] = {}
-        self._watch: FolderWatch | None = None
+        self._look_again = asyncio.Event()
         self.has_looked = asyncio.Event()  # once run() has tried what lay in the folder
         self._folder_trouble: str | None = None
         self._trust: tuple[object, ...] = ()
@@ -164,16 +164,15 @@ class ModelManager:
 
     async def run(self) -> None:
         """Follows the folder until cancelled."""
-        self._watch = FolderWatch(self._folder.path)
+        watch = self._folder.watch(self._look_again)
         try:
             while True:
                 wait_s = await self.reconcile()
                 if self.served or wait_s > self._settle_s:  # no file was dropped this very moment and is settling
                     self.has_looked.set()
-                await self._watch.wait(wait_s)
+                await watch.wait(wait_s)
         finally:
-            self._watch.close()
-            self._watch = None
+            watch.close()
 
     async def close(self) -> None:
         """A clean stop, for which no version is to blame."""
@@ -218,7 +217,7 @@ class ModelManager:
         """Withdraws the canary, or what serves, and goes back. Raises ModelNotFoundError, VersionError."""
         self._known(name)
         await self._serving.rollback(name)
-        self._look_again()
+        self._look_again.set()
 
     async def pin(self, name: str, version: int) -> None:
         """Serves just this version until unpin(). Raises ModelNotFoundError, VersionError."""
@@ -229,12 +228,12 @@ class ModelManager:
                     await self._admit_for_pin(model, version)
             await self._serving.pin(name, version)
         finally:
-            self._look_again()
+            self._look_again.set()
 
     async def unpin(self, name: str) -> None:
         self._known(name)
         await self._serving.unpin(name)
-        self._look_again()
+        self._look_again.set()
 
     async def promote(self, name: str) -> None:
         self._known(name)
@@ -243,7 +242,7 @@ class ModelManager:
     def refresh(self, name: str) -> None:
         """Serving has changed."""
         self._report_served(name)
-        self._look_again()  # of a version that was withdrawn the file is a rejected one now
+        self._look_again.set()  # of a version that was withdrawn the file is a rejected one now
 
     async def _follow(self, model: _Model, drops: list[Drop]) -> float:
         """Finds the best good version among `drops` and has it served; seconds after which to look again."""
@@ -470,10 +469,6 @@ class ModelManager:
 
     def _model(self, name: str) -> _Model:
         return self._models.setdefault(name, _Model(ModelStatus(name)))
-
-    def _look_again(self) -> None:
-        if self._watch is not None:
-            self._watch.wake()
 
     def _expect(self, model: _Model, drop: Drop) -> None:
         if model.status.candidate != drop.file:

@@ -71,8 +71,10 @@ class Managed:
         unloads_first: bool = False,
         signatures: Signatures = "off",
         keys: TrustedKeys | None = None,
+        models: ModelFolder | None = None,
         write: Callable[[Path, bytes], None] = write_durably,
     ) -> None:
+        """`models` takes the place of the folder's own list and watch."""
         self.folder = folder
         self.statuses: list[ModelStatus] = []
         self.loads: list[tuple[str, str]] = []
@@ -110,7 +112,7 @@ class Managed:
             unloads_first=unloads_first,
         )
         self.manager = ModelManager(
-            folder=ModelFolder(folder),
+            folder=models or ModelFolder(folder),
             store=self.store,
             history=self.history,
             admission=self.admission,

@@ -1,21 +1,18 @@
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-import threading
 import time
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from agents.models_on_disk import write_whole
 
-from agent.models.folder import FolderWatch, ModelFolder
+from agent.models.folder import ModelFolder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
 LONG_S = 60.0
 
@@ -147,220 +144,6 @@ def test_newest_change_counts_though_the_modification_time_is_old(tmp_path: Path
     assert before_s - 1 < drop.changed_at_s < time.time() + 1
 
 
-@asynccontextmanager
-async def watching(folder: Path) -> AsyncIterator[FolderWatch]:
-    """A watch that has begun, with nothing waiting in it."""
-    watch = FolderWatch(folder)
-    try:
-        await watch.wait(0.001)
-        watch._changed.clear()
-        yield watch
-    finally:
-        watch.close()
-
-
-async def woken(watch: FolderWatch) -> bool:
-    """Whether wait() ends long before its time-out."""
-    begun_s = time.monotonic()
-    await asyncio.wait_for(watch.wait(LONG_S), 10)
-    return time.monotonic() - begun_s < 10
-
-
-CHANGES: dict[str, Callable[[Path], object]] = {
-    "write": lambda folder: put(folder / "m.tflite"),
-    "move": lambda folder: write_whole(folder / "m.tflite", b"model"),
-    "link": lambda folder: os.link(folder / "there.tflite", folder / "linked.tflite"),
-    "remove": lambda folder: (folder / "there.tflite").unlink(),
-    "deep": lambda folder: put(folder / "there" / "1" / "model.tflite"),
-    "chmod": lambda folder: (folder / "there.tflite").chmod(0o600),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_change_wakes_the_waiter(tmp_path: Path, change: str) -> None:
-    async def scenario() -> None:
-        put(tmp_path / "there.tflite")
-        (tmp_path / "there" / "1").mkdir(parents=True)
-        async with watching(tmp_path) as watch:
-            CHANGES[change](tmp_path)
-            assert await woken(watch)
-
-    asyncio.run(scenario())
-
-
-def test_wait_ends_after_its_time_without_a_change(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with watching(tmp_path) as watch:
-            begun_s = time.monotonic()
-            await watch.wait(0.05)
-            assert 0.04 < time.monotonic() - begun_s < 5
-
-    asyncio.run(scenario())
-
-
-def test_cancellation_in_the_moment_of_a_change_is_not_lost(tmp_path: Path) -> None:
-    """Or the service would not end."""
-
-    async def scenario() -> None:
-        async with watching(tmp_path) as watch:
-            waiting = asyncio.create_task(watch.wait(LONG_S))
-            while not watch._changed._waiters:  # noqa: ASYNC110  (nothing tells that somebody waits)
-                await asyncio.sleep(0)
-            watch._changed.set()
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-
-    asyncio.run(scenario())
-
-
-def test_reading_a_model_is_no_change(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        put(tmp_path / "m.tflite")
-        async with watching(tmp_path) as watch:
-            (tmp_path / "m.tflite").read_bytes()
-            ModelFolder(tmp_path).list()
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(watch._changed.wait(), 0.1)
-            put(tmp_path / "m.tflite")
-            assert await woken(watch)
-
-    asyncio.run(scenario())
-
-
-def test_folder_that_was_made_again_is_watched_again(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        folder = tmp_path / "models"
-        folder.mkdir()
-        async with watching(folder) as watch:
-            folder.rmdir()
-            assert await woken(watch)
-            await watch.wait(0.001)  # as the manager does when it cannot list the folder
-            folder.mkdir()  # often with the inode of the one before
-            await watch.wait(0.001)
-            watch._changed.clear()
-            put(folder / "m.tflite")
-            assert await woken(watch)
-
-    asyncio.run(scenario())
-
-
-def test_folder_that_was_made_again_before_anybody_looked_is_watched_again(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        folder = tmp_path / "models"
-        folder.mkdir()
-        async with watching(folder) as watch:
-            ended = watch._observer
-            folder.rmdir()
-            folder.mkdir()  # ext4 gives it the inode of the one before
-
-            async def begin_anew() -> None:
-                while watch._observer is ended:
-                    await watch.wait(0.01)
-
-            await asyncio.wait_for(begin_anew(), 10)
-            watch._changed.clear()
-            put(folder / "m.tflite")
-            assert await woken(watch)
-
-    asyncio.run(scenario())
-
-
-def test_folder_that_was_swapped_at_once_is_watched_again(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        folder = tmp_path / "models"
-        folder.mkdir()
-        async with watching(folder) as watch:
-            folder.rename(tmp_path / "old")
-            folder.mkdir()
-            await watch.wait(0.001)
-            watch._changed.clear()
-            put(folder / "m.tflite")
-            assert await woken(watch)
-
-    asyncio.run(scenario())
-
-
-def test_folder_that_appears_later_is_watched_from_then_on(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        folder = tmp_path / "models"
-        async with watching(folder) as watch:
-            folder.mkdir()
-            await watch.wait(0.001)
-            watch._changed.clear()
-            put(folder / "m.tflite")
-            assert await woken(watch)
-
-    asyncio.run(scenario())
-
-
-def test_time_takes_the_place_of_events_where_no_watch_is_to_be_had(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scenario() -> None:
-        async with watching(tmp_path) as watch:
-            put(tmp_path / "m.tflite")
-            await watch.wait(0.01)
-            assert not watch._changed.is_set()
-
-    monkeypatch.setattr("agent.models.folder.Observer.start", no_watches_left)
-    asyncio.run(scenario())
-
-
-def no_watches_left(_: object) -> None:
-    raise OSError(28, "inotify watch limit reached")
-
-
-def test_no_watch_left_costs_one_attempt_a_folder_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def held() -> tuple[int, int]:
-        own = [thread for thread in threading.enumerate() if not thread.name.startswith("asyncio")]  # of its pool
-        return len([*Path("/proc/self/fd").iterdir()]), len(own)
-
-    async def scenario() -> None:
-        await asyncio.to_thread(held)  # the loop's own thread is there before
-        before = held()
-        watch = FolderWatch(tmp_path)
-        for _ in range(5):
-            await watch.wait(0.001)
-        assert held() == before
-        assert caplog.text.count("sends no events (inotify watch limit reached)") == 1
-        watch.close()
-
-    monkeypatch.setattr("agent.models.folder.Observer.start", no_watches_left)
-    asyncio.run(scenario())
-
-
-def test_no_inotify_instance_left_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario() -> None:
-        watch = FolderWatch(tmp_path)
-        await watch.wait(0.001)
-        watch.close()
-
-    monkeypatch.setattr("agent.models.folder.Observer", lambda: no_watches_left(None))
-    asyncio.run(scenario())
-
-
-def test_folder_that_takes_the_place_of_one_without_events_is_tried_again(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        folder = tmp_path / "models"
-        folder.mkdir()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("agent.models.folder.Observer.start", no_watches_left)
-            watch = FolderWatch(folder)
-        folder.rmdir()
-        await watch.wait(0.001)
-        folder.mkdir()
-        await watch.wait(0.001)
-        watch._changed.clear()
-        put(folder / "m.tflite")
-        assert await woken(watch)
-        watch.close()
-
-    asyncio.run(scenario())
-
-
 def test_name_that_is_no_unicode_is_ignored_and_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     put(tmp_path / "m.tflite")
     put(tmp_path / os.fsdecode(b"caf\xe9.tflite"))
@@ -371,23 +154,6 @@ def test_name_that_is_no_unicode_is_ignored_and_told_once(tmp_path: Path, caplog
     assert [record.getMessage() for record in caplog.records] == [
         rf"The model 'caf\udc{byte}' is ignored: its name is not valid UTF-8. Rename it." for byte in ("e8", "e9")
     ]
-
-
-def test_look_that_outlives_its_watch_leaves_no_observer_behind(tmp_path: Path) -> None:
-    """A cancelled wait() cannot stop its thread, which may be about to watch a folder made anew."""
-
-    async def scenario() -> None:
-        folder = tmp_path / "models"
-        folder.mkdir()
-        watch = FolderWatch(folder)
-        watch.close()
-        watch._watched = None  # as the thread sees it that looked before the end
-        assert await asyncio.to_thread(watch._watch_current_folder)
-        assert watch._observer is None
-
-    before = threading.active_count()
-    asyncio.run(scenario())
-    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("proof", ["m.tflite.sha256", "m.tflite.minisig"])

@@ -32,14 +32,17 @@ from agent.inference.engine import InferenceEngine
 from agent.inference.options import Options
 from agent.inference.results import Results
 from agent.listeners import Listener
-from agent.models.folder import FolderWatch
+from agent.models.folder import FolderWatch, ModelFolder
 from agent.status import ModelStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from watchdog.observers.api import BaseObserver
+
     from agent.classification import Result
+    from agent.models.folder import Drop
 
 
 def arrive_by_write(path: Path, content: bytes) -> None:
@@ -99,18 +102,16 @@ async def test_dropped_and_replaced_models_serve_without_waiting_for_a_rescan(
 
 
 @pytest.mark.anyio
-async def test_folder_is_left_alone_while_nothing_happens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_folder_is_left_alone_while_nothing_happens(folder: Path) -> None:
     looks = []
 
+    class Counted(ModelFolder):
+        def list(self) -> dict[str, list[Drop]]:
+            looks.append(1)
+            return super().list()
+
     (folder / "m.tflite").write_bytes(DIGITS)
-    managed = Managed(folder)
-    reconcile = managed.manager.reconcile
-
-    async def counted() -> float:
-        looks.append(1)
-        return await reconcile()
-
-    monkeypatch.setattr(managed.manager, "reconcile", counted)
+    managed = Managed(folder, models=Counted(folder))
     async with following(managed):
         await managed.until(lambda: managed.version() == 1 and managed.status().candidate is None)
         await asyncio.sleep(0.2)
@@ -199,10 +200,17 @@ async def test_folder_that_is_deleted_and_made_again_is_followed_again(folder: P
 
 
 @pytest.mark.anyio
-async def test_rescan_finds_changes_when_no_events_come(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rescan_finds_changes_when_no_events_come(folder: Path) -> None:
     """As on NFS, SMB and some bind mounts."""
-    monkeypatch.setattr(FolderWatch, "_watch_current_folder", lambda _: False)
-    managed = Managed(folder, rescan_s=0.05)
+
+    def none_left() -> BaseObserver:
+        raise OSError(28, "inotify watch limit reached")
+
+    class Silent(ModelFolder):
+        def watch(self, changed: asyncio.Event) -> FolderWatch:
+            return FolderWatch(self.path, changed, make_observer=none_left)
+
+    managed = Managed(folder, models=Silent(folder), rescan_s=0.05)
     async with following(managed):
         (folder / "m.tflite").write_bytes(DIGITS)
         await managed.until(lambda: managed.version() == 1)

@@ -1,0 +1,280 @@
+"""What wakes the one who waits for a change in the drop folder."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+import time
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from agents.managed import LONG_S
+from agents.models_on_disk import write_whole
+from watchdog.observers import Observer
+
+from agent.models.folder import FolderWatch, ModelFolder
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from watchdog.observers.api import BaseObserver
+
+
+class Awaited(asyncio.Event):
+    """An event that knows whether somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_awaited = asyncio.Event()
+
+    async def wait(self) -> bool:  # type: ignore[override]  # typeshed says Literal[True]
+        self.is_awaited.set()
+        return await super().wait()
+
+
+class Watching:
+    """A watch of `folder`, and the event that it sets."""
+
+    def __init__(self, folder: Path, make_observer: Callable[[], BaseObserver] = Observer) -> None:
+        self.changed = Awaited()
+        self.watch = FolderWatch(folder, self.changed, make_observer=make_observer)
+
+    async def look(self) -> None:
+        """As the manager does again and again; what has happened before does not count any more."""
+        await self.watch.wait(0.001)
+        self.changed.clear()
+
+    async def is_woken(self) -> bool:
+        """Whether wait() ends long before its time-out."""
+        begun_s = time.monotonic()
+        await asyncio.wait_for(self.watch.wait(LONG_S), 10)
+        return time.monotonic() - begun_s < 10
+
+
+@asynccontextmanager
+async def watching(folder: Path) -> AsyncIterator[Watching]:
+    """A watch that has begun, with nothing waiting in it."""
+    watching = Watching(folder)
+    try:
+        await watching.look()
+        yield watching
+    finally:
+        watching.watch.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "models"
+    path.mkdir()
+    return path
+
+
+def make(folder: Path) -> None:
+    folder.mkdir()
+
+
+def remove(folder: Path) -> None:
+    folder.rmdir()
+
+
+def put(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"model")
+
+
+def none_left() -> BaseObserver:
+    """As a machine whose inotify instances are all taken."""
+    raise OSError(28, "inotify watch limit reached")
+
+
+class Limited(Observer):  # type: ignore[misc, valid-type]  # it is chosen by the platform
+    """As on a machine whose inotify watches are all taken."""
+
+    def start(self) -> None:
+        raise OSError(28, "inotify watch limit reached")
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "write": lambda folder: put(folder / "m.tflite"),
+    "move": lambda folder: write_whole(folder / "m.tflite", b"model"),
+    "link": lambda folder: (folder / "linked.tflite").hardlink_to(folder / "there.tflite"),
+    "remove": lambda folder: (folder / "there.tflite").unlink(),
+    "deep": lambda folder: put(folder / "there" / "1" / "model.tflite"),
+    "chmod": lambda folder: (folder / "there.tflite").chmod(0o600),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("change", CHANGES)
+async def test_watch_wakes_the_waiter_at_a_change(folder: Path, change: str) -> None:
+    put(folder / "there.tflite")
+    (folder / "there" / "1").mkdir(parents=True)
+    async with watching(folder) as watched:
+        CHANGES[change](folder)
+        assert await watched.is_woken()
+
+
+@pytest.mark.anyio
+async def test_wait_ends_after_its_time_without_a_change(folder: Path) -> None:
+    async with watching(folder) as watched:
+        begun_s = time.monotonic()
+        await watched.watch.wait(0.05)
+        assert 0.04 < time.monotonic() - begun_s < 5
+
+
+@pytest.mark.anyio
+async def test_cancellation_is_not_lost_in_the_moment_of_a_change(folder: Path) -> None:
+    """Or the service would not end."""
+    async with watching(folder) as watched:
+        watched.changed.is_awaited.clear()
+        waiting = asyncio.create_task(watched.watch.wait(LONG_S))
+        await watched.changed.is_awaited.wait()
+        watched.changed.set()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+@pytest.mark.anyio
+async def test_reading_a_model_is_no_change(folder: Path) -> None:
+    put(folder / "m.tflite")
+    async with watching(folder) as watched:
+        (folder / "m.tflite").read_bytes()
+        ModelFolder(folder).list()
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(watched.changed.wait(), 0.1)
+        put(folder / "m.tflite")
+        assert await watched.is_woken()
+
+
+@pytest.mark.anyio
+async def test_folder_is_watched_again_when_it_was_made_again(folder: Path) -> None:
+    async with watching(folder) as watched:
+        remove(folder)
+        assert await watched.is_woken()
+        await watched.watch.wait(0.001)  # as the manager does when it cannot list the folder
+        make(folder)  # often with the inode of the one before
+        await watched.look()
+        put(folder / "m.tflite")
+        assert await watched.is_woken()
+
+
+@pytest.mark.anyio
+async def test_folder_is_watched_again_when_it_was_made_again_before_anybody_looked(folder: Path) -> None:
+    async with watching(folder) as watched:
+        remove(folder)
+        make(folder)  # ext4 gives it the inode of the one before
+
+        async def wake() -> None:
+            while True:  # the old watch ends in a thread of its own
+                await watched.look()
+                put(folder / "m.tflite")
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(watched.changed.wait(), 0.1)
+                    return
+
+        await asyncio.wait_for(wake(), 10)
+
+
+@pytest.mark.anyio
+async def test_folder_is_watched_again_when_it_was_swapped_at_once(folder: Path) -> None:
+    async with watching(folder) as watched:
+        shutil.move(folder, folder.with_name("old"))
+        make(folder)
+        await watched.look()
+        put(folder / "m.tflite")
+        assert await watched.is_woken()
+
+
+@pytest.mark.anyio
+async def test_folder_that_appears_later_is_watched_from_then_on(folder: Path) -> None:
+    remove(folder)
+    async with watching(folder) as watched:
+        make(folder)
+        await watched.look()
+        put(folder / "m.tflite")
+        assert await watched.is_woken()
+
+
+@pytest.mark.anyio
+async def test_wait_ends_by_time_when_there_is_no_watch_left(folder: Path) -> None:
+    watched = Watching(folder, Limited)
+    put(folder / "m.tflite")
+    await watched.watch.wait(0.01)
+    assert not watched.changed.is_set()
+    watched.watch.close()
+
+
+@pytest.mark.anyio
+async def test_lack_of_watches_costs_one_attempt_for_each_folder_and_leaves_nothing_behind(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def held() -> tuple[int, int]:
+        own = [thread for thread in threading.enumerate() if not thread.name.startswith("asyncio")]  # of its pool
+        return len([*Path("/proc/self/fd").iterdir()]), len(own)
+
+    await asyncio.to_thread(held)  # the loop's own thread is there before
+    before = held()
+    watched = Watching(folder, Limited)
+    for _ in range(5):
+        await watched.watch.wait(0.001)
+    assert held() == before
+    assert caplog.text.count("sends no events (inotify watch limit reached)") == 1
+    watched.watch.close()
+
+
+@pytest.mark.anyio
+async def test_wait_ends_by_time_when_there_is_no_inotify_instance_left(folder: Path) -> None:
+    watched = Watching(folder, none_left)
+    await watched.watch.wait(0.001)
+    watched.watch.close()
+
+
+@pytest.mark.anyio
+async def test_next_folder_is_watched_when_the_one_before_sent_no_events(folder: Path) -> None:
+    kinds = [Observer, Limited]
+
+    def make_observer() -> BaseObserver:
+        return kinds.pop()()
+
+    watched = Watching(folder, make_observer)
+    remove(folder)
+    await watched.watch.wait(0.001)
+    make(folder)
+    await watched.look()
+    put(folder / "m.tflite")
+    assert await watched.is_woken()
+    watched.watch.close()
+
+
+@pytest.mark.anyio
+async def test_look_leaves_no_observer_behind_when_it_outlives_its_watch(folder: Path) -> None:
+    """A cancelled wait() cannot stop its thread, which may be about to watch a folder that was made again."""
+    is_starting, may_start, has_started = threading.Event(), threading.Event(), threading.Event()
+    observers: list[BaseObserver] = []
+
+    class Slow(Observer):  # type: ignore[misc, valid-type]
+        def start(self) -> None:
+            observers.append(self)
+            if len(observers) == 2:
+                is_starting.set()
+                may_start.wait(10)
+            super().start()
+            if len(observers) == 2:
+                has_started.set()
+
+    watched = Watching(folder, Slow)
+    shutil.move(folder, folder.with_name("old"))
+    make(folder)
+    waiting = asyncio.create_task(watched.watch.wait(LONG_S))
+    assert await asyncio.to_thread(is_starting.wait, 10)
+    waiting.cancel()
+    watched.watch.close()
+    may_start.set()
+    assert await asyncio.to_thread(has_started.wait, 10)
+    for observer in observers:
+        await asyncio.to_thread(observer.join, 10)
+    assert not any(observer.is_alive() for observer in observers)
