@@ -14,6 +14,7 @@ from agent.model_file.settings import ModelSettings, read_sidecars, sidecar_path
 from agent.models.store import source_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from agent.models.folder import Drop
@@ -55,6 +56,7 @@ class Admission:
         settings: dict[str, ModelSettings] | None = None,
         signatures: Signatures = "off",
         keys: TrustedKeys | None = None,
+        free_bytes: Callable[[], int] = free_bytes,
     ) -> None:
         """`unloads_first`: the serving version makes room where memory is short, so only one must fit.
 
@@ -67,6 +69,7 @@ class Admission:
         self._settings = settings or {}
         self._signatures = signatures
         self._keys = keys
+        self._free_bytes = free_bytes
 
     def take(self, drop: Drop, history: ModelHistory) -> Candidate | None:
         """None when the file changed meanwhile: what was read may be half of this one and half of the next.
@@ -102,7 +105,7 @@ class Admission:
         overrides = candidate.sidecar.overridden_by(self._settings.get(candidate.drop.name, ModelSettings()))
         report = self._trial.run(self._store.path(candidate.sha256), overrides)
         needed = candidate.size + report.bytes_each * self._workers
-        free = free_bytes() + (serving_bytes if self._unloads_first else 0)
+        free = self._free_bytes() + (serving_bytes if self._unloads_first else 0)
         if needed > free:
             remedy = "" if self._unloads_first else ", say models.swap: resource, which stops the old version first"
             raise NoRoomError(
@@ -112,13 +115,13 @@ class Admission:
         return report
 
     def trust(self) -> tuple[object, ...]:
-        """Another one when keys come or go, and with them what was rejected. Blocks."""
+        """Changes whenever a trusted key is added or removed, so that rejected files can be tried again. Blocks."""
         return self._keys.fingerprint() if self._keys is not None else ()
 
     def _matches_checksum(self, drop: Drop) -> bool:
         """Whether a .sha256 beside the file says the same; False where there is none.
 
-        Told before the copy: of a file that is still written, each piece would wear the disk.
+        Checked before copying: copying a file that is still being written would wear the disk.
         """
         content = _read_proof(drop.proof(".sha256"))
         if content is None:

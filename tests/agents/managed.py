@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agents.models_on_disk import digits, photo_of_3, write_whole
 
 from agent.classification import Timing
+from agent.host.memory import free_bytes
 from agent.models import trial_process
 from agent.models.admission import Admission
 from agent.models.folder import ModelFolder
@@ -73,8 +74,9 @@ class Managed:
         keys: TrustedKeys | None = None,
         models: ModelFolder | None = None,
         write: Callable[[Path, bytes], None] = write_durably,
+        memory: Callable[[], int] = free_bytes,
     ) -> None:
-        """`models` takes the place of the folder's own list and watch."""
+        """`models` takes the place of the folder's own list and watch, `memory` tells the free bytes."""
         self.folder = folder
         self.statuses: list[ModelStatus] = []
         self.loads: list[tuple[str, str]] = []
@@ -93,6 +95,7 @@ class Managed:
             settings=settings,
             signatures=signatures,
             keys=keys,
+            free_bytes=memory,
         )
         self.loader = Loader(
             store=self.store,

@@ -11,13 +11,14 @@ from agents.managed import TrialHere
 from agents.models_on_disk import BARE_DIGITS, DIGITS, digits, photo_of_3, write_whole
 
 from agent.errors import IncompleteModelError, ModelError
+from agent.host.memory import free_bytes
 from agent.model_file.settings import ModelSettings
 from agent.models.admission import Admission, Candidate
 from agent.models.folder import ModelFolder
 from agent.models.loader import LoadedModel, Loader
 from agent.models.store import Store
 from agent.models.versions import ModelHistory, Version
-from agent.security.minisign import Signed
+from agent.security.minisign import Signed, TrustedKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,19 +44,23 @@ class Desk:
         signatures: Signatures = "off",
         keys: Keys | None = None,
         workers: int = 1,
+        unloads_first: bool = False,
+        trial: TrialHere | None = None,
+        memory: Callable[[], int] = free_bytes,
     ) -> None:
         self.folder = folder / "models"
         self.folder.mkdir(exist_ok=True)
         self.store = Store(folder / "copies", max_bytes=max_bytes)
         self.loader = Loader(store=self.store, workers=workers, threads=1, settings=settings)
-        self.trial = TrialHere()
         self.admission = Admission(
             store=self.store,
-            trial=self.trial,
+            trial=trial or TrialHere(),
             workers=workers,
+            unloads_first=unloads_first,
             settings=settings,
             signatures=signatures,
-            keys=keys,  # type: ignore[arg-type]  # a fake
+            keys=keys,
+            free_bytes=memory,
         )
 
     def drop(self, content: bytes, **beside: str) -> Drop:
@@ -84,8 +89,11 @@ class Desk:
         return self.loader.load("m", version(candidate.sha256, candidate.sidecar))
 
 
-class Keys:
+class Keys(TrustedKeys):
     """Knows the text `good` for a signature; what follows it is the version."""
+
+    def __init__(self) -> None:
+        """Needs no folder."""
 
     def verify(self, content: Path, signature: bytes, *, name: str) -> Signed:
         word, _, number = signature.decode().partition(" ")
@@ -261,17 +269,24 @@ def test_signed_version_never_goes_backwards(tmp_path: Path, signature: str, wor
         desk.take_after(history, DIGITS, minisig=signature)
 
 
-def test_what_is_too_large_for_all_workers_together_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk(tmp_path, workers=2)
-    desk.admission._trial = TrialHere(bytes_each=100 << 20)
+@pytest.mark.parametrize("unloads_first", [False, True])
+def test_model_is_refused_when_it_is_too_large_for_all_workers_together(tmp_path: Path, *, unloads_first: bool) -> None:
+    free = 201 << 20
+    desk = Desk(
+        tmp_path,
+        workers=2,
+        unloads_first=unloads_first,
+        trial=TrialHere(bytes_each=100 << 20),
+        memory=lambda: free,
+    )
     candidate = desk.take(DIGITS)
-    monkeypatch.setattr("agent.models.admission.free_bytes", lambda: 201 << 20)
     desk.admission.try_out(candidate, serving_bytes=0)
-    monkeypatch.setattr("agent.models.admission.free_bytes", lambda: 200 << 20)
-    with pytest.raises(ModelError, match=r"needs 200 MB for 2 workers and 200 MB are free.*models\.swap: resource"):
+    free = 200 << 20
+    if unloads_first:
         desk.admission.try_out(candidate, serving_bytes=1 << 20)
-    desk.admission._unloads_first = True
-    desk.admission.try_out(candidate, serving_bytes=1 << 20)
+    else:
+        with pytest.raises(ModelError, match=r"needs 200 MB for 2 workers and 200 MB are free.*models\.swap: resource"):
+            desk.admission.try_out(candidate, serving_bytes=1 << 20)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()])

@@ -196,12 +196,13 @@ async def test_candidate_is_rejected_when_memory_is_too_short(folder: Path) -> N
 
 @pytest.mark.anyio
 async def test_file_is_tried_again_a_minute_after_memory_was_too_short(folder: Path) -> None:
-    managed = await dropped(folder, ONE, trial=TrialHere(bytes_each=1000))
+    free = 1 << 30
+    managed = await dropped(folder, ONE, memory=lambda: free)
     drop(folder, TWO)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agent.models.admission.free_bytes", lambda: 0)
-        await managed.reconcile()
-        assert "tried again in a minute" in managed.reason()
+    free = 0
+    await managed.reconcile()
+    assert "tried again in a minute" in managed.reason()
+    free = 1 << 30
     await managed.reconcile()
     assert managed.version() == 1
     with pytest.MonkeyPatch.context() as patch:
