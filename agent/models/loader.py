@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.errors import ModelError
+from agent.host.memory import free_bytes
 from agent.model_file.metadata import ModelFile, read_model_file
 from agent.model_file.settings import ModelSettings
 from agent.runtimes.runtime import open_classifiers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.models.store import Store
     from agent.models.versions import Version
     from agent.runtimes.classifier import Classifier
@@ -37,16 +40,29 @@ class Loader:
         threads: int,
         settings: dict[str, ModelSettings] | None = None,
         signers: TrustedKeys | None = None,
+        free_bytes: Callable[[], int] = free_bytes,
     ) -> None:
         """`settings` are the configuration's, by model; they beat the sidecars, and these the file.
 
         With `signers` nothing is loaded that was admitted without a signature, or by one whose key is gone.
         """
         self._signers = signers
+        self._free_bytes = free_bytes
         self._store = store
         self._threads = threads
         self._settings = settings or {}
-        self.workers = workers
+        self._workers = workers
+
+    def bytes_of(self, version: Version) -> int:
+        """About what the version takes in memory."""
+        return version.bytes_each * self._workers
+
+    def has_room_for(self, version: Version) -> bool:
+        return self.bytes_of(version) <= self._free_bytes()
+
+    def has_copy_of(self, version: Version) -> bool:
+        """Also if the disk does not answer."""
+        return self._store.has(version.sha256)
 
     def load(self, name: str, version: Version) -> LoadedModel:
         """Blocks; any thread. Raises StoreError when the copy is gone or damaged, ModelError when it does not load."""
@@ -59,7 +75,13 @@ class Loader:
         file = read_model_file(self._store.read(version.sha256))
         given = self._settings.get(name, ModelSettings())
         settings = file.settings.overridden_by(version.sidecar).overridden_by(given)
-        classifiers = open_classifiers(file, settings, workers=self.workers, threads=self._threads)
+        classifiers = open_classifiers(file, settings, workers=self._workers, threads=self._threads)
         for classifier in classifiers:
             classifier.warm_up()
         return LoadedModel(file, settings, classifiers)
+
+
+def unforeseen(error: Exception) -> str:
+    """The reason for a file that makes the agent fail in a way that nobody thought of."""
+    words = " ".join(f"{type(error).__name__} {error}".split())[:300].encode(errors="replace").decode()
+    return f"The file cannot be loaded ({words}). Drop another one, and report this with the service's log."

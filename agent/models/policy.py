@@ -1,15 +1,46 @@
-"""Policy: which versions of a model should serve, and which one to blame for a crash; pure functions of its history."""
+"""Policy: the rules by which versions come and go, as values and as pure functions of a model's history."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from agent.models.versions import ModelHistory, Version
 
 _FAILED_STARTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Which versions are kept, and how the next one takes over.
+
+    `canary_shares` are the models whose new versions start with a share of the uploads, between 0 and 1. With
+    `unloads_first` the serving version is unloaded before the next one is loaded, if memory is too short for both.
+    """
+
+    keep_versions: int = 3
+    canary_shares: Mapping[str, float] = field(default_factory=dict)
+    unloads_first: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """How long a file may take, in seconds; `clock` is monotonic.
+
+    A file is read once it has not changed for `rest_s`. One that is shorter than it says may still be growing: it is
+    rejected after `patience_s` without a change. The folder is listed at least every `rescan_s`. A model is retired
+    `retire_after_s` after its last file has gone.
+    """
+
+    rest_s: float = 1.0
+    patience_s: float = 5.0
+    rescan_s: float = 5.0
+    retire_after_s: float = 10.0
+    clock: Callable[[], float] = time.monotonic
 
 
 def aspired(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from agent.classification import Timing
-from agent.errors import NotFiniteError
+from agent.errors import ModelError, NotFiniteError
 
 if TYPE_CHECKING:
-    from agent.errors import ModelError
+    from collections.abc import Callable
+
+    from agent.classification import Timing
 
 Cause = Literal["failures", "nan", "slow"]
 
@@ -34,27 +35,35 @@ class Probation:
     Its CPU time is compared with the trial's: on a busy board, latency says more about other programs.
     """
 
-    def __init__(self, *, trial_ms: float, inferences: int = 100, for_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        *,
+        trial_ms: float,
+        inferences: int = 100,
+        for_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._trial_ms = trial_ms
         self._left = inferences
         self._answered = 0
-        self._until_s = time.monotonic() + for_s
+        self._until_s = clock() + for_s
         self._failures = 0
         self._took_ms: list[float] = []
 
     @property
     def is_over(self) -> bool:
-        return self._left <= 0 or (time.monotonic() >= self._until_s and self._answered >= _LEAST_AT_THE_END)
+        return self._left <= 0 or (self._clock() >= self._until_s and self._answered >= _LEAST_AT_THE_END)
 
     def end(self) -> Failed | None:
         """Of what came since the last twenty; to be asked once it is over."""
         return self._too_slow(least=_LEAST_AT_THE_END) if self._left > 0 else None
 
     def observe(self, outcome: Timing | ModelError) -> Failed | None:
-        """Takes what one call came to; tells when the version has failed."""
+        """Takes the outcome of one call; returns what the version has failed by, if it has."""
         self._left -= 1
         self._answered += 1
-        if isinstance(outcome, Timing):
+        if not isinstance(outcome, ModelError):
             self._failures = 0
             self._took_ms.append(outcome.cpu)
             return self._too_slow()

@@ -1,4 +1,4 @@
-"""Serving: which version of each model answers, the swap to another one, and the way back."""
+"""Serving: which versions are in memory; brings them in line with the history, one swap at a time."""
 
 from __future__ import annotations
 
@@ -8,34 +8,32 @@ import logging
 import time
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 
 from agent.classification import ModelIdentity
-from agent.errors import ModelError, StoreError, VersionError
-from agent.host.memory import free_bytes
+from agent.errors import ModelError, StoreError
+from agent.models.loader import unforeseen
 from agent.models.policy import aspired
-from agent.models.probation import Cause, Failed, Probation
+from agent.models.probation import Probation
 from agent.status import Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
 
-    from agent.classification import Timing
+    from agent.listeners import Listener
     from agent.model_file.metadata import Tensor
     from agent.models.history import History
     from agent.models.loader import LoadedModel, Loader
-    from agent.models.store import Store
+    from agent.models.policy import Rules
     from agent.models.versions import Version
     from agent.runtimes.classifier import Classifier
 
 log = logging.getLogger(__name__)
 
 Label = Literal["stable", "canary"]
-RollbackCause: TypeAlias = Literal["crash", "operator"] | Cause
 
-_SURVIVED_S = 60.0
 _LAST_CALL_S = 10.0
 
 
@@ -68,281 +66,202 @@ class ServedModel:
         return self.loaded.classifiers[worker]
 
 
-@dataclass(slots=True)
-class _Model:
-    """One model's. `best` is the number of the version that the drop folder asks for, None where it asks for none."""
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A version that did not load. `is_passing` if the disk did not give it."""
 
-    # A load takes its time in a thread, and the folder, a person and a probation may each decide meanwhile: under
-    # the lock the last decision is the one that comes to serve.
-    aligning: asyncio.Lock = field(default_factory=asyncio.Lock)
-    best: int | None = None
+    version: Version
+    rejection: Rejection
+    is_passing: bool
+
+
+@dataclass(slots=True)
+class InMemory:
+    """One model's versions in memory.
+
+    `probations` are those of the versions that are not proven yet, by number; `since_ns` is the Unix time from which
+    the stable version serves, `loaded_s` the monotonic time of the last load. `best` is the number of the version
+    that the drop folder asks for; `gap_since_s` is set while nothing serves because memory was too short.
+    """
+
     versions: dict[Label, Version] = field(default_factory=dict)
     probations: dict[int, Probation] = field(default_factory=dict)
-    # What does not load, by number. Not for good: the configuration may be at fault, or the runtime.
-    unloadable: dict[int, tuple[Version, Rejection]] = field(default_factory=dict)
-    unreadable: set[int] = field(default_factory=set)  # of those, the ones that the disk did not give
-    loaded_s: float = 0.0
-    gap_since_s: float | None = None
     since_ns: int | None = None
+    loaded_s: float = 0.0
+    best: int | None = None
+    # Not for good: the configuration may be at fault, or the runtime.
+    failures: dict[int, _Failure] = field(default_factory=dict)
+    gap_since_s: float | None = None
     owed_to_canary: float = 0.0
+    # A load takes its time in a thread, and the folder, a person and a probation may each decide meanwhile: under
+    # the lock the last decision is the one that comes to serve.
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def why_unloadable(self, version: Version) -> Rejection | None:
-        failed, rejection = self.unloadable.get(version.number, (None, None))
-        return rejection if failed is not None and _same(failed, version) else None
+        """A file that was dropped again has another fingerprint, and is tried again."""
+        failure = self.failures.get(version.number)
+        if failure is None or not failure.version.loads_as(version):
+            return None
+        return failure.rejection if failure.version.fingerprint == version.fingerprint else None
 
 
-class Serving:
-    """Everything on the loop's thread, but loading. A decision changes the history; align() makes it real."""
+class Served:
+    """All that is in memory. Serving changes it and everybody else reads it, on the loop's thread."""
 
-    def __init__(
-        self,
-        *,
-        history: History,
-        store: Store,
-        loader: Loader,
-        on_change: Callable[[str], None],
-        on_rollback: Callable[[str, RollbackCause], None],
-        on_gap: Callable[[str, float], None],
-        canary_shares: Mapping[str, float] | None = None,
-        unloads_first: bool = False,
-    ) -> None:
-        """`on_change` gets the name of a model of which something else serves, or that is off probation.
-
-        `on_gap` gets the seconds without a version where memory was too short to load beside (`unloads_first`).
-        """
-        self._history = history
-        self._store = store
-        self._loader = loader
-        self._on_change = on_change
-        self._on_rollback = on_rollback
-        self._on_gap = on_gap
-        self._canary_shares = canary_shares or {}
-        self._unloads_first = unloads_first
-        self._models: dict[str, _Model] = {}
-        self._served: dict[Label, dict[str, ServedModel]] = {"stable": {}, "canary": {}}
-        self._tasks: set[asyncio.Task[None]] = set()
+    def __init__(self) -> None:
+        self.models: dict[str, InMemory] = {}
+        self.by_label: dict[Label, Mapping[str, ServedModel]] = {"stable": {}, "canary": {}}
 
     @property
     def stable(self) -> Mapping[str, ServedModel]:
-        return self._served["stable"]
+        return self.by_label["stable"]
 
     @property
     def canaries(self) -> Mapping[str, ServedModel]:
-        return self._served["canary"]
+        return self.by_label["canary"]
 
     def get(self, name: str, version: str | None) -> ServedModel | None:
         """`version` is a label or a number; None means stable."""
-        for label in ("stable", "canary"):
-            served = self._served[label].get(name)
+        for label, models in self.by_label.items():
+            served = models.get(name)
             if served is not None and version in (None, label, str(served.identity.version)):
                 return served
         return None
 
+    def probation_of(self, served: ServedModel) -> Probation | None:
+        """None for a version that is proven, and for the last call of one that is gone."""
+        identity = served.identity
+        if all(models.get(identity.name) is not served for models in self.by_label.values()):
+            return None
+        return self.models[identity.name].probations.get(identity.version)
+
+
+class Serving:
+    """Makes the history real. Everything happens on the loop's thread, except for loading."""
+
+    def __init__(
+        self,
+        *,
+        served: Served,
+        history: History,
+        loader: Loader,
+        rules: Rules,
+        clock: Callable[[], float],
+        listener: Listener,
+        announce: Callable[[str], None],
+    ) -> None:
+        """`announce` gets the name of a model after each swap."""
+        self.served = served
+        self._history = history
+        self._loader = loader
+        self._rules = rules
+        self._clock = clock
+        self._listener = listener
+        self._announce = announce
+
     def for_upload(self, name: str) -> ServedModel | None:
         """The stable version, or the canary as often as its share says, evenly."""
-        model, canary = self._models.get(name), self.canaries.get(name)
-        if model is not None and canary is not None:
-            model.owed_to_canary += self._canary_shares.get(name, 0.0)
+        canary = self.served.canaries.get(name)
+        if canary is not None:
+            model = self.served.models[name]
+            model.owed_to_canary += self._rules.canary_shares.get(name, 0.0)
             if model.owed_to_canary >= 1:
                 model.owed_to_canary -= 1
                 return canary
-        return self.stable.get(name)
-
-    def is_on_probation(self, name: str) -> bool:
-        model, served = self._models.get(name), self.stable.get(name)
-        return model is not None and served is not None and served.identity.version in model.probations
-
-    def since_ns(self, name: str) -> int | None:
-        model = self._models.get(name)
-        return model.since_ns if model else None
+        return self.served.stable.get(name)
 
     def why_unloadable(self, name: str, version: Version) -> Rejection | None:
-        """Why that version does not load, until the next start or until it is pinned."""
-        model = self._models.get(name)
+        """Why that version does not load; None until it was tried."""
+        model = self.served.models.get(name)
         return model.why_unloadable(version) if model else None
 
-    def retry_loading(self, name: str, number: int) -> None:
-        """After the same file was dropped again."""
-        if model := self._models.get(name):
-            model.unloadable.pop(number, None)
-
     def bytes_to_free(self, name: str) -> int:
-        """About what the serving version would give back to the next one: nothing where that is a canary beside it."""
-        model = self._models.get(name)
+        """About what the serving version would give back to the next one: nothing to a canary beside it."""
+        model = self.served.models.get(name)
         version = model.versions.get("stable") if model else None
-        return version.bytes_each * self._loader.workers if version and not self._canary_shares.get(name) else 0
+        return self._loader.bytes_of(version) if version and not self._rules.canary_shares.get(name) else 0
 
-    def observe(self, served: ServedModel, outcome: Timing | ModelError) -> None:
-        """Takes what an inference came to; on probation it may be the one too many."""
-        identity = served.identity
-        label = next((label for label in self._served if self._served[label].get(identity.name) is served), None)
-        if label is None:
-            return  # the last call of a version that is gone
-        model = self._models[identity.name]
-        probation = model.probations.get(identity.version)
-        if probation is None:
-            return
-        failed = probation.observe(outcome)
-        if failed or probation.is_over:
-            self._conclude(identity, failed or probation.end())
+    def retry(self, name: str, number: int) -> None:
+        """Lets the next reconcile() try a version that did not load."""
+        if model := self.served.models.get(name):
+            model.failures.pop(number, None)
 
-    async def restore(self) -> None:
-        """At the start: withdraws what ended the last run, and loads what served."""
-        for name, number, reason in self._history.blame_last_run():
-            self._withdraw(name, number, reason, "crash")
-        for name in self._history:
-            if self._history[name].good:
-                await self.align(name)
-        await self._history.save()
+    def retry_unreadable(self) -> None:
+        """As retry(), for all that the disk did not give: it may give them by now."""
+        for model in self.served.models.values():
+            model.failures = {number: each for number, each in model.failures.items() if not each.is_passing}
 
-    async def align(self, name: str, *, best: int | None = None) -> None:
-        """Brings what is in memory in line with the history and with `best`, which the drop folder asks for."""
-        model = self._models.setdefault(name, _Model())
+    async def reconcile(self, name: str, *, best: int | None = None) -> None:
+        """Brings memory in line with the history and with `best`, the number that the drop folder asks for."""
+        model = self.served.models.setdefault(name, InMemory())
         model.best = best if best is not None else model.best
         loaded_s = model.loaded_s
-        async with model.aligning:
+        async with model.turn:
             while True:
                 stable, canary = self._aspired(name, model)
-                if await self._bring(name, model, "stable", stable) and await self._bring(
-                    name, model, "canary", canary
-                ):
+                if await self._bring("stable", name, stable) and await self._bring("canary", name, canary):
                     break
-        if model.loaded_s != loaded_s:  # and so nothing is being loaded any more
+        if model.loaded_s != loaded_s:  # nothing is being loaded any more, and the next start should know
             await self._history.save()
 
     async def retire(self, name: str) -> None:
-        """Forgets all but the numbers that were given."""
-        model = self._models.get(name)
+        """Takes the model out of memory, and forgets all but the numbers that were given."""
+        model = self.served.models.get(name)
         if model is not None:
-            async with model.aligning:
-                self._put("stable", name, None)
-                self._put("canary", name, None)
-            del self._models[name]
+            async with model.turn:
+                self._swap("stable", name, None)
+                self._swap("canary", name, None)
+            del self.served.models[name]
         if name in list(self._history):
             self._history[name] = self._history[name].retired()
 
-    async def rollback(self, name: str) -> None:
-        """Withdraws the canary, or else what serves. Raises VersionError."""
+    def _aspired(self, name: str, model: InMemory) -> tuple[Version | None, Version | None]:
         history = self._history[name]
-        doomed = self.canaries.get(name) or self.stable.get(name)
-        if history.pinned is not None:
-            raise VersionError(f"Model {name} is pinned to version {history.pinned}. Unpin it, or pin another version.")
-        others = doomed and [
-            version
-            for version in history.good
-            if version.number != doomed.identity.version and self._store.has(version.sha256)
-        ]
-        if doomed is None or not others:
-            raise VersionError(
-                f"Model {name} has no other good version in the store to go back to. Drop one, or pin one that "
-                f"edge-agent models show {name} lists."
-            )
-        number = doomed.identity.version
-        reason = (
-            f"Version {number} was rolled back by hand. Drop another one, or take it again: "
-            f"edge-agent models pin {name} {number}."
+        return aspired(
+            history,
+            best=model.best,
+            unloadable={version.number for version in history.good if model.why_unloadable(version)},
+            has_canary=bool(self._rules.canary_shares.get(name)),
         )
-        self._withdraw(name, number, reason, "operator")
-        await self._decided(name)
 
-    async def pin(self, name: str, number: int) -> None:
-        """Raises VersionError where there is no such version, or where it does not load."""
-        history = self._history[name]
-        version = history.find(number)
-        if version is None or not (self._store.has(version.sha256) or version.number == history.stable):
-            known = ", ".join(str(each.number) for each in history.versions if each.is_kept) or "none"
-            raise VersionError(f"Model {name} has no version {number} in the store. There are: {known}.")
-        before = history.pinned
-        if version.withdrawn:
-            history = history.changed(number, withdrawn=None, proven=False, starts=0)
-        self._history[name] = dataclasses.replace(history, pinned=number)
-        log.info("Model %s is pinned to version %d by hand.", name, number, extra={"model": name})
-        self._models.setdefault(name, _Model()).unloadable.pop(number, None)
-        await self._decided(name)
-        served = self.stable.get(name)
-        if served is None or served.identity.version != number:
-            unloadable = self.why_unloadable(name, version)
-            reason = unloadable.reason if unloadable else "Its copy in the store is damaged. Drop it again."
-            history = self._history[name].changed(number, withdrawn=version.withdrawn, proven=version.proven)
-            self._history[name] = dataclasses.replace(history, pinned=before)
-            await self._decided(name)
-            raise VersionError(f"Version {number} of model {name} cannot serve: {reason}")
-
-    async def unpin(self, name: str) -> None:
-        self._history[name] = dataclasses.replace(self._history[name], pinned=None)
-        log.info("Model %s is unpinned by hand.", name, extra={"model": name})
-        await self._decided(name)
-
-    async def promote(self, name: str) -> None:
-        """The canary becomes what serves. Raises VersionError where there is none."""
-        canary = self.canaries.get(name)
-        if canary is None:
-            raise VersionError(f"Model {name} has no canary to promote. models.canary gives a new version a share.")
-        self._history[name] = dataclasses.replace(self._history[name], stable=canary.identity.version)
-        log.info("Model %s version %d is promoted by hand.", name, canary.identity.version, extra={"model": name})
-        await self._decided(name)
-
-    def look_again(self) -> None:
-        """To be called now and then: time ends probations, proves starts, and mends disks, without any image."""
-        now_s = time.monotonic()
-        for name, model in self._models.items():
-            while model.unreadable:  # the disk may give them by now
-                model.unloadable.pop(model.unreadable.pop(), None)
-            for version in list(model.versions.values()):
-                probation = model.probations.get(version.number)
-                if probation is not None and probation.is_over:
-                    self._conclude(ModelIdentity(name, version.number, version.sha256), probation.end())
-                current = self._history[name].find(version.number)
-                if current is not None and current.starts and now_s - model.loaded_s > _SURVIVED_S:
-                    # On probation it stays the suspect of a crash, but no start of it is one of three in a row.
-                    self._history.survived(name, version.number, starts=0 if current.proven else 1)
-
-    async def close(self) -> None:
-        """At a clean stop, for which nobody is to blame."""
-        for task in self._tasks:
-            task.cancel()
-        self._history.end_well()
-        await self._history.save()
-
-    def _aspired(self, name: str, model: _Model) -> tuple[Version | None, Version | None]:
-        history = self._history[name]
-        unloadable = {version.number for version in history.good if model.why_unloadable(version)}
-        return aspired(history, best=model.best, unloadable=unloadable, has_canary=bool(self._canary_shares.get(name)))
-
-    async def _bring(self, name: str, model: _Model, label: Label, version: Version | None) -> bool:
-        """Whether `version` is under `label` now; where it cannot be loaded, the history has changed."""
-        current = model.versions.get(label)
-        if version is None or (current is not None and _same(current, version)):
-            if version is None and current is not None:
-                self._put(label, name, None)
+    async def _bring(self, label: Label, name: str, version: Version | None) -> bool:
+        """Whether `version` is under `label` now; if it does not load, another one is aspired."""
+        current = self.served.models[name].versions.get(label)
+        if version is None:
+            if current is not None:
+                self._swap(label, name, None)
             return True
-        other: Label = "canary" if label == "stable" else "stable"
-        if other in model.versions and _same(model.versions[other], version):
-            loaded = self._served[other][name].loaded
-        else:
-            await self._make_room(name, model, label, version)
-            maybe = await self._loaded(name, model, version)
-            if maybe is None:
-                return False
-            loaded = maybe
-        self._put(label, name, version, loaded)
-        return True
+        if current is not None and current.loads_as(version):
+            return True
+        loaded = self._in_memory(name, version)
+        if loaded is None:
+            await self._make_room(label, name, version)
+            loaded = await self._loaded(name, version)
+        if loaded is not None:
+            self._swap(label, name, version, loaded)
+        return loaded is not None
 
-    async def _loaded(self, name: str, model: _Model, version: Version) -> LoadedModel | None:
-        """None where it cannot be: then it is noted as such, or forgotten because its copy is gone."""
+    def _in_memory(self, name: str, version: Version) -> LoadedModel | None:
+        """Under the other label, when a canary is promoted."""
+        for label, current in self.served.models[name].versions.items():
+            if current.loads_as(version):
+                return self.served.by_label[label][name].loaded
+        return None
+
+    async def _loaded(self, name: str, version: Version) -> LoadedModel | None:
+        """None if it does not load: that is noted, or the version is forgotten because its copy is gone."""
         await self._history.begin_loading(name, version.number)
         try:
             return await asyncio.to_thread(self._loader.load, name, version)
         except StoreError as error:
             log.warning("%s", error)
-            if self._store.has(version.sha256):
-                model.unloadable[version.number] = version, Rejection(version.file, str(error), time.time_ns())
-                model.unreadable.add(version.number)
+            if self._loader.has_copy_of(version):
+                self._note_failure(name, version, str(error), is_passing=True)
             else:
                 self._history[name] = self._history[name].without(version.number)
         except ModelError as error:
             log.warning("Model %s version %d does not load: %s", name, version.number, error, extra={"model": name})
-            model.unloadable[version.number] = version, Rejection(version.file, str(error), time.time_ns())
+            self._note_failure(name, version, str(error))
         except Exception as error:  # or one file would end the service at every start
             log.exception(
                 "Model %s version %d does not load, and that was not foreseen.",
@@ -350,116 +269,62 @@ class Serving:
                 version.number,
                 extra={"model": name},
             )
-            model.unloadable[version.number] = version, Rejection(version.file, unforeseen(error), time.time_ns())
+            self._note_failure(name, version, unforeseen(error))
         finally:
             self._history.end_loading(name)
         self._history.survived(name, version.number)
         return None
 
-    async def _make_room(self, name: str, model: _Model, label: Label, version: Version) -> None:
-        """Where it must and may, lets go of what serves first."""
-        served = self._served[label].get(name)
-        needed = version.bytes_each * self._loader.workers
-        if served is None or not self._unloads_first or needed <= free_bytes():
+    def _note_failure(self, name: str, version: Version, reason: str, *, is_passing: bool = False) -> None:
+        rejection = Rejection(version.file, reason, time.time_ns())
+        self.served.models[name].failures[version.number] = _Failure(version, rejection, is_passing)
+
+    async def _make_room(self, label: Label, name: str, version: Version) -> None:
+        """Lets go of what serves, if the rules say so and memory is too short for both."""
+        served = self.served.by_label[label].get(name)
+        if served is None or not self._rules.unloads_first or self._loader.has_room_for(version):
             return
-        model.gap_since_s, freed = time.monotonic(), asyncio.Event()
-        weakref.finalize(served.loaded, asyncio.get_running_loop().call_soon_threadsafe, freed.set).atexit = False
-        self._put(label, name, None)
-        del served  # or it would be held by the one who waits that nobody holds it
+        self.served.models[name].gap_since_s = self._clock()
+        freed, loop = asyncio.Event(), asyncio.get_running_loop()
+        finalizer = weakref.finalize(served.loaded, loop.call_soon_threadsafe, freed.set)
+        finalizer.atexit = False
+        self._swap(label, name, None)
+        del served  # our own reference would keep it alive, and the wait would never end
         with anyio.move_on_after(_LAST_CALL_S):
             await freed.wait()
 
-    def _put(self, label: Label, name: str, version: Version | None, loaded: LoadedModel | None = None) -> None:
-        """The swap: one assignment, and what follows from it."""
-        model, others = self._models[name], {n: s for n, s in self._served[label].items() if n != name}
+    def _swap(self, label: Label, name: str, version: Version | None, loaded: LoadedModel | None = None) -> None:
+        """One assignment: whoever asks gets the old version or the new one. Then what follows from it."""
+        model = self.served.models[name]
+        others = {other: served for other, served in self.served.by_label[label].items() if other != name}
         gone = model.versions.pop(label, None)
-        if gone is not None and all(gone.number != each.number for each in model.versions.values()):
+        if gone is not None and gone.number not in {each.number for each in model.versions.values()}:
             self._history.survived(name, gone.number)
         if version is None or loaded is None:
-            self._served[label] = others
+            self.served.by_label[label] = others
         else:
             identity = ModelIdentity(name, version.number, version.sha256)
-            self._served[label] = {**others, name: ServedModel(identity, loaded)}
+            self.served.by_label[label] = {**others, name: ServedModel(identity, loaded)}
             model.versions[label] = version
-            model.loaded_s = time.monotonic()
-            if not version.proven and version.number not in model.probations:
-                model.probations[version.number] = Probation(trial_ms=version.cpu_ms)
-            if model.gap_since_s is not None:
-                self._on_gap(name, time.monotonic() - model.gap_since_s)
-                model.gap_since_s = None
-            if label == "stable":
-                model.since_ns = time.time_ns()
-            if label == "stable" and self._history[name].pinned is None:  # what was pinned is not what was promoted
-                self._history[name] = dataclasses.replace(self._history[name], stable=version.number)
-            role = "serves" if label == "stable" else "takes a share of the uploads"
-            log.info(
-                "Model %s version %d %s (%s...).",
-                name,
-                version.number,
-                role,
-                version.sha256[:12],
-                extra={"model": name},
-            )
+            self._begin(label, name, version)
         numbers = {each.number for each in model.versions.values()}
         model.probations = {number: each for number, each in model.probations.items() if number in numbers}
-        self._on_change(name)
+        self._announce(name)
 
-    def _withdraw(self, name: str, number: int, reason: str, cause: RollbackCause) -> None:
-        history = self._history[name].changed(number, withdrawn=reason, withdrawn_ns=time.time_ns(), starts=0)
-        if history.pinned == number:
-            history = dataclasses.replace(history, pinned=None)
-        self._history[name] = history
-        self._on_rollback(name, cause)
-        log.warning("Model %s version %d is withdrawn: %s", name, number, reason, extra={"model": name})
-
-    def _conclude(self, identity: ModelIdentity, failed: Failed | None) -> None:
-        if failed is None:
-            self._prove(identity.name, identity.version)
-            self._start(self._history.save())
-        else:
-            del self._models[identity.name].probations[identity.version]
-            self._start(self._fail(identity, failed))
-
-    async def _fail(self, identity: ModelIdentity, failed: Failed) -> None:
-        others = any(version.number != identity.version for version in self._history[identity.name].good)
-        if failed.cause == "slow" and not others:  # a slow answer is better than none
-            log.warning(
-                "Model %s version %d is slow: %s.",
-                identity.name,
-                identity.version,
-                failed.reason,
-                extra={"model": identity.name},
-            )
-            self._prove(identity.name, identity.version)
-            return
-        reason = (
-            f"Version {identity.version} was withdrawn while on probation: {failed.reason}. Drop a mended one, or take "
-            f"it again: edge-agent models pin {identity.name} {identity.version}."
+    def _begin(self, label: Label, name: str, version: Version) -> None:
+        """What follows from a version that has come to serve."""
+        model, history = self.served.models[name], self._history[name]
+        model.loaded_s = self._clock()
+        if not version.proven and version.number not in model.probations:
+            model.probations[version.number] = Probation(trial_ms=version.cpu_ms, clock=self._clock)
+        if model.gap_since_s is not None:
+            self._listener.swap_gap(name, self._clock() - model.gap_since_s)
+            model.gap_since_s = None
+        if label == "stable":
+            model.since_ns = time.time_ns()
+            if history.pinned is None:  # a version that is pinned was not promoted
+                self._history[name] = dataclasses.replace(history, stable=version.number)
+        role = "serves" if label == "stable" else "takes a share of the uploads"
+        log.info(
+            "Model %s version %d %s (%s...).", name, version.number, role, version.sha256[:12], extra={"model": name}
         )
-        self._withdraw(identity.name, identity.version, reason, failed.cause)
-        await self._decided(identity.name)
-
-    async def _decided(self, name: str) -> None:
-        await self.align(name)
-        self._on_change(name)
-        await self._history.save()
-
-    def _prove(self, name: str, number: int) -> None:
-        self._models[name].probations.pop(number, None)
-        self._history.survived(name, number, proven=True)
-        self._on_change(name)
-
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work, name="models-decision")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-
-def _same(one: Version, other: Version) -> bool:
-    return one.number == other.number and one.is_same(other.sha256, other.sidecar)
-
-
-def unforeseen(error: Exception) -> str:
-    """The reason for a file that does what nobody thought of."""
-    words = " ".join(f"{type(error).__name__} {error}".split())[:300].encode(errors="replace").decode()
-    return f"The file cannot be loaded ({words}). Drop another one, and report this with the service's log."

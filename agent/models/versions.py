@@ -50,6 +50,10 @@ class Version:
         """Whether those bytes with those sidecars are this version."""
         return (self.sha256, self.sidecar) == (sha256, sidecar)
 
+    def loads_as(self, other: Version) -> bool:
+        """Whether both are the same once they are in memory."""
+        return self.number == other.number and self.is_same(other.sha256, other.sidecar)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelHistory:
@@ -115,6 +119,24 @@ class ModelHistory:
         if signed is None or signed.version is None:
             return self
         return dataclasses.replace(self, signed=max(signed.version, self.signed or 0))
+
+    def withdrawn(self, number: int, reason: str, at_ns: int) -> ModelHistory:
+        """With a version that may not serve any more; a pin to it ends."""
+        after = self.changed(number, withdrawn=reason, withdrawn_ns=at_ns, starts=0)
+        return dataclasses.replace(after, pinned=None) if after.pinned == number else after
+
+    def pinned_to(self, number: int) -> ModelHistory:
+        """With a version that a person asks for: if it was withdrawn, it is on probation again."""
+        version = self.find(number)
+        is_withdrawn = version is not None and version.withdrawn is not None
+        after = self.changed(number, withdrawn=None, proven=False, starts=0) if is_withdrawn else self
+        return dataclasses.replace(after, pinned=number)
+
+    def with_pin_undone(self, number: int, before: ModelHistory) -> ModelHistory:
+        """With the pin and the version `number` as they were `before`; what has come since stays."""
+        version = before.find(number)
+        after = self if version is None else self.changed(number, withdrawn=version.withdrawn, proven=version.proven)
+        return dataclasses.replace(after, pinned=before.pinned)
 
     def without(self, number: int) -> ModelHistory:
         return dataclasses.replace(self, versions=tuple(each for each in self.versions if each.number != number))

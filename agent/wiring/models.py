@@ -1,4 +1,4 @@
-"""Models: the model manager, built from the configuration."""
+"""Models: the manager with all that it needs, as the configuration says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.models.folder import ModelFolder
 from agent.models.history import History
 from agent.models.loader import Loader
 from agent.models.manager import ModelManager
-from agent.models.serving import Serving
+from agent.models.policy import Rules, Times
 from agent.models.store import Store, copies_of
 from agent.models.trial import Trial
 from agent.security.minisign import TrustedKeys
@@ -25,25 +25,27 @@ if TYPE_CHECKING:
 
 
 def build_models(config: Config, listener: Listener) -> ModelManager:
-    """Raises ConfigError for label files that cannot be read, StartError if the models folder is missing."""
+    """Nothing is loaded yet. Raises StartError if there is no models folder."""
+    models, settings, state_folder = config.models, model_settings(config), config.device.state_folder
     workers, threads = config.engine.sizes()
-    models, settings = config.models, model_settings(config)
-    store = Store(copies_of(config.device.state_folder), max_bytes=models.max_mb << 20)
-    history = History(config.device.state_folder / "models/history.json")
-    unloads_first = models.swap == "resource"
-    keys = TrustedKeys(models.trusted_keys) if models.trusted_keys else None
-    admission = Admission(
-        store=store,
-        trial=Trial(threads=threads),
-        workers=workers,
-        unloads_first=unloads_first,
-        settings=settings,
-        signatures=models.signatures,
-        keys=keys,
+    rules = Rules(
+        keep_versions=models.keep_versions, canary_shares=models.canary, unloads_first=models.swap == "resource"
     )
-    serving = Serving(
-        history=history,
+    keys = TrustedKeys(models.trusted_keys) if models.trusted_keys else None
+    store = Store(copies_of(state_folder), max_bytes=models.max_mb << 20)
+    return ModelManager(
+        folder=ModelFolder(_existing_folder(models.folder)),
         store=store,
+        history=History(state_folder / "models/history.json"),
+        admission=Admission(
+            store=store,
+            trial=Trial(threads=threads),
+            workers=workers,
+            unloads_first=rules.unloads_first,
+            settings=settings,
+            signatures=models.signatures,
+            keys=keys,
+        ),
         loader=Loader(
             store=store,
             workers=workers,
@@ -51,24 +53,10 @@ def build_models(config: Config, listener: Listener) -> ModelManager:
             settings=settings,
             signers=keys if models.signatures == "required" else None,
         ),
-        on_change=lambda name: manager.refresh(name),  # noqa: PLW0108  (which is made of this)
-        on_rollback=listener.version_withdrawn,
-        on_gap=listener.swap_gap,
-        canary_shares=models.canary,
-        unloads_first=unloads_first,
+        rules=rules,
+        listener=listener,
+        times=Times(retire_after_s=models.retire_after_s),
     )
-    manager = ModelManager(
-        folder=ModelFolder(_existing_folder(models.folder)),
-        store=store,
-        history=history,
-        admission=admission,
-        serving=serving,
-        retire_after_s=models.retire_after_s,
-        keep_versions=models.keep_versions,
-        on_change=listener.model_changed,
-        on_load=listener.model_tried,
-    )
-    return manager
 
 
 def _existing_folder(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,29 +12,35 @@ from agents.models_on_disk import digits, photo_of_3, write_whole
 
 from agent.classification import Timing
 from agent.host.memory import free_bytes
+from agent.listeners import Listener
 from agent.models import trial_process
 from agent.models.admission import Admission
 from agent.models.folder import ModelFolder
 from agent.models.history import History
 from agent.models.loader import Loader
 from agent.models.manager import ModelManager
-from agent.models.serving import Serving
+from agent.models.policy import Rules, Times
 from agent.models.store import Store, write_durably
 from agent.models.trial import Trial, TrialReport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from agent.classification import ModelIdentity
     from agent.errors import ModelError
+    from agent.listeners import TrialOutcome, WithdrawalCause
     from agent.model_file.settings import ModelSettings
     from agent.models.admission import Signatures
     from agent.models.loader import LoadedModel
+    from agent.models.store import Copy
+    from agent.models.versions import Version
     from agent.security.minisign import TrustedKeys
     from agent.status import ModelStatus
 
 LONG_S = 60.0
+AT_ONCE = Times(rest_s=0, patience_s=0, rescan_s=LONG_S, retire_after_s=LONG_S)
+AS_USUAL = Rules()
 ONE, TWO, THREE, FOUR = (digits(str(number)) for number in (1, 2, 3, 4))
 
 
@@ -52,24 +59,50 @@ class TrialHere(Trial):
         return TrialReport(**{**trial_process.try_out(order), **self._reported})
 
 
-class Managed:
-    """The manager, and everything that it reported. A second one over the same folders is the agent's next start."""
+class HookedStore(Store):
+    """The real one; what a test puts into its hooks is called with the path or the SHA-256, and may raise."""
+
+    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+        super().__init__(folder, max_bytes=max_bytes)
+        self.before_put: Callable[[Path], object] = nothing
+        self.after_put: Callable[[Path], object] = nothing
+        self.before_read: Callable[[str], object] = nothing
+
+    def put(self, source: Path) -> Copy:
+        self.before_put(source)
+        copy = super().put(source)
+        self.after_put(source)
+        return copy
+
+    def read(self, sha256: str) -> bytes:
+        self.before_read(sha256)
+        return super().read(sha256)
+
+
+class HookedLoader(Loader):
+    """The real one; what a test puts into its hook is called with the version, and may raise."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.before_load: Callable[[Version], object] = nothing
+
+    def load(self, name: str, version: Version) -> LoadedModel:
+        self.before_load(version)
+        return super().load(name, version)
+
+
+class Managed(Listener):
+    """The manager, and everything that it announced. A second one over the same folders is the agent's next start."""
 
     def __init__(
         self,
         folder: Path,
         *,
-        retire_after_s: float = LONG_S,
-        settle_s: float = 0,
-        patience_s: float = 0,
-        rescan_s: float = LONG_S,
-        workers: int = 1,
-        keep_versions: int = 3,
-        max_bytes: int = 1 << 24,
-        settings: dict[str, ModelSettings] | None = None,
+        times: Times = AT_ONCE,
+        rules: Rules = AS_USUAL,
         trial: TrialHere | None = None,
-        canary_shares: Mapping[str, float] | None = None,
-        unloads_first: bool = False,
+        workers: int = 1,
+        settings: dict[str, ModelSettings] | None = None,
         signatures: Signatures = "off",
         keys: TrustedKeys | None = None,
         models: ModelFolder | None = None,
@@ -77,61 +110,55 @@ class Managed:
         memory: Callable[[], int] = free_bytes,
     ) -> None:
         """`models` takes the place of the folder's own list and watch, `memory` tells the free bytes."""
-        self.folder = folder
+        self.folder, self.state = folder, folder.parent / "state"
         self.statuses: list[ModelStatus] = []
         self.loads: list[tuple[str, str]] = []
         self.rollbacks: list[tuple[str, str]] = []
         self.gaps: list[tuple[str, float]] = []
         self._changed = asyncio.Event()
-        state = folder.parent / "state"
-        self.store = Store(state / "copies", max_bytes=max_bytes)
-        self.history = History(state / "history.json", write=write)
+        self.store = HookedStore(self.state / "copies", max_bytes=1 << 24)
+        self.history = History(self.state / "history.json", write=write)
         self.trial = trial or TrialHere()
-        self.admission = Admission(
-            store=self.store,
-            trial=self.trial,
-            workers=workers,
-            unloads_first=unloads_first,
-            settings=settings,
-            signatures=signatures,
-            keys=keys,
-            free_bytes=memory,
-        )
-        self.loader = Loader(
+        self.loader = HookedLoader(
             store=self.store,
             workers=workers,
             threads=1,
             settings=settings,
             signers=keys if signatures == "required" else None,
-        )
-        self.serving = Serving(
-            history=self.history,
-            store=self.store,
-            loader=self.loader,
-            on_change=lambda name: self.manager.refresh(name),  # noqa: PLW0108  (which is made of this)
-            on_rollback=lambda name, cause: self.rollbacks.append((name, cause)),
-            on_gap=lambda name, seconds: self.gaps.append((name, seconds)),
-            canary_shares=canary_shares,
-            unloads_first=unloads_first,
+            free_bytes=memory,
         )
         self.manager = ModelManager(
             folder=models or ModelFolder(folder),
             store=self.store,
             history=self.history,
-            admission=self.admission,
-            serving=self.serving,
-            retire_after_s=retire_after_s,
-            keep_versions=keep_versions,
-            on_change=self._on_change,
-            on_load=lambda name, outcome: self.loads.append((name, outcome)),
-            settle_s=settle_s,
-            patience_s=patience_s,
-            rescan_s=rescan_s,
+            admission=Admission(
+                store=self.store,
+                trial=self.trial,
+                workers=workers,
+                unloads_first=rules.unloads_first,
+                settings=settings,
+                signatures=signatures,
+                keys=keys,
+                free_bytes=memory,
+            ),
+            loader=self.loader,
+            rules=rules,
+            listener=self,
+            times=times,
         )
 
-    def _on_change(self, status: ModelStatus) -> None:
+    def model_changed(self, status: ModelStatus) -> None:
         self.statuses.append(status)
         self._changed.set()
+
+    def model_tried(self, model: str, outcome: TrialOutcome) -> None:
+        self.loads.append((model, outcome))
+
+    def version_withdrawn(self, model: str, cause: WithdrawalCause) -> None:
+        self.rollbacks.append((model, cause))
+
+    def swap_gap(self, model: str, seconds: float) -> None:
+        self.gaps.append((model, seconds))
 
     async def start(self) -> None:
         """As the service does: what served before, or else what lies in the folder."""
@@ -163,6 +190,10 @@ class Managed:
         served = self.manager.served.get(name)
         return served.identity.version if served else None
 
+    def canary(self, name: str = "m") -> int | None:
+        served = self.manager.canaries.get(name)
+        return served.identity.version if served else None
+
     def reason(self, name: str = "m") -> str:
         rejection = self.status(name).rejection
         return rejection.reason if rejection else ""
@@ -170,8 +201,7 @@ class Managed:
     def label(self, name: str = "m") -> str:
         classifier = self.manager.get(name).loaded.classifiers[0]
         scores, _ = classifier.scores(photo_of_3())
-        (category,) = scores.best(1)
-        return category.label
+        return scores.best(1)[0].label
 
     def states(self, name: str = "m") -> dict[int, Any]:
         return {version.version: version.state for version in self.status(name).versions}
@@ -218,7 +248,7 @@ async def prove(managed: Managed) -> None:
     """Every version in memory gets through its probation."""
     for served in (*managed.manager.served.values(), *managed.manager.canaries.values()):
         for _ in range(100):
-            managed.serving.observe(served, answer(managed))
+            managed.manager.observe(served, answer())
     await decided()
 
 
@@ -236,13 +266,13 @@ async def start_after_crash(managed: Managed, **options: Any) -> Managed:
 
 def another_boot(managed: Managed) -> None:
     """What ended the last run was a power cut."""
-    path = managed.folder.parent / "state" / "history.json"
+    path = managed.state / "history.json"
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, "boot": "of another time"}))
 
 
-def answer(managed: Managed, ms: float = 1.0) -> Timing:
-    return Timing(0, 0, ms, ms, ms)
+def answer(ms: float = 1.0) -> Timing:
+    return Timing(0, 0, ms, ms, cpu=ms)
 
 
 def observe(managed: Managed, *outcomes: Timing | ModelError) -> None:
@@ -256,8 +286,19 @@ async def decided() -> None:
         await asyncio.wait(tasks)
 
 
-def die(error: BaseException | type[BaseException]) -> Callable[..., LoadedModel]:
-    def load(*_: object) -> LoadedModel:
-        raise error
+def nothing(_: object) -> None:
+    """For a hook that no longer has anything to do."""
 
-    return load
+
+def refuse(error: Exception, *, number: int | None = None) -> Callable[[Any], None]:
+    """For a hook: raises `error`, or only for the version with this number."""
+
+    def hook(what: Any) -> None:
+        if number is None or what.number == number:
+            raise error
+
+    return hook
+
+
+def times(**changes: Any) -> Times:
+    return dataclasses.replace(AT_ONCE, **changes)

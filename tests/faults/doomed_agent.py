@@ -87,7 +87,7 @@ def _once_the_trial_is_over(sha256: str) -> None:
 
 
 def _before_the_history(sha256: str) -> None:
-    _die_before(History, "save", lambda self: sha256.encode() in self._document())
+    _die_before(History, "save", lambda self: sha256 in self.copies)
 
 
 def _before_the_history_is_flushed(sha256: str) -> None:
@@ -113,11 +113,11 @@ def _between_two_interpreters(sha256: str) -> None:
 
 
 def _before_the_swap(sha256: str) -> None:
-    _die_before(Serving, "_put", lambda *arguments: _puts(sha256, *arguments))
+    _die_before(Serving, "_swap", lambda *arguments: _swaps_in(sha256, *arguments))
 
 
 def _after_the_swap(sha256: str) -> None:
-    _die_after(Serving, "_put", lambda *arguments: _puts(sha256, *arguments))
+    _die_after(Serving, "_swap", lambda *arguments: _swaps_in(sha256, *arguments))
 
 
 def _while_old_copies_are_swept(sha256: str) -> None:
@@ -202,7 +202,7 @@ def _has_numpy(process: Path) -> bool:
         return False
 
 
-def _puts(sha256: str, _self: Serving, _label: str, _name: str, version: Any, *_loaded: Any) -> bool:
+def _swaps_in(sha256: str, _self: Serving, _label: str, _name: str, version: Any, *_loaded: Any) -> bool:
     return version is not None and version.sha256 == sha256
 
 

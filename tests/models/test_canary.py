@@ -10,7 +10,6 @@ from agents.managed import (
     THREE,
     TWO,
     TrialHere,
-    answer,
     decided,
     drop,
     dropped,
@@ -18,6 +17,7 @@ from agents.managed import (
 )
 
 from agent.errors import ModelNotFoundError, NotFiniteError
+from agent.models.policy import Rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.anyio
 async def test_canary_takes_its_share_of_uploads_and_waits_to_be_promoted(folder: Path) -> None:
-    managed = await dropped(folder, ONE, canary_shares={"m": 0.25})
+    managed = await dropped(folder, ONE, rules=Rules(canary_shares={"m": 0.25}))
     drop(folder, TWO)
     await managed.reconcile()
     assert (managed.version(), managed.manager.canaries["m"].identity.version) == (1, 2)
@@ -37,8 +37,7 @@ async def test_canary_takes_its_share_of_uploads_and_waits_to_be_promoted(folder
     assert {managed.manager.for_upload("m", "stable").identity.version for _ in range(8)} == {1}
     with pytest.raises(ModelNotFoundError, match="does not serve 7 now; its stable version is 1"):
         managed.manager.get("m", "7")
-    managed.manager.observe(managed.manager.get("m", "canary"), answer(managed))
-    again = await next_start(managed, canary_shares={"m": 0.25})
+    again = await next_start(managed, rules=Rules(canary_shares={"m": 0.25}))
     await again.reconcile()
     assert (again.version(), again.manager.canaries["m"].identity.version) == (1, 2)
     loaded = again.manager.canaries["m"].loaded
@@ -49,7 +48,7 @@ async def test_canary_takes_its_share_of_uploads_and_waits_to_be_promoted(folder
 
 @pytest.mark.anyio
 async def test_canary_that_fails_or_is_rolled_back_leaves_the_stable_version_alone(folder: Path) -> None:
-    managed = await dropped(folder, ONE, canary_shares={"m": 0.5})
+    managed = await dropped(folder, ONE, rules=Rules(canary_shares={"m": 0.5}))
     for content, fails in ((TWO, True), (THREE, False)):
         drop(folder, content)
         await managed.reconcile()
@@ -67,14 +66,14 @@ async def test_canary_that_fails_or_is_rolled_back_leaves_the_stable_version_alo
 
 @pytest.mark.anyio
 async def test_version_serves_at_once_when_its_model_has_no_canary_share(folder: Path) -> None:
-    managed = await dropped(folder, ONE, TWO, canary_shares={"n": 0.5})
+    managed = await dropped(folder, ONE, TWO, rules=Rules(canary_shares={"n": 0.5}))
     assert (managed.version(), dict(managed.manager.canaries)) == (2, {})
     assert managed.manager.for_upload(None).identity.version == 2
 
 
 @pytest.mark.anyio
 async def test_pin_and_unpin_leave_what_was_promoted_and_what_was_not(folder: Path) -> None:
-    managed = await dropped(folder, ONE, canary_shares={"m": 0.5})
+    managed = await dropped(folder, ONE, rules=Rules(canary_shares={"m": 0.5}))
     drop(folder, TWO)
     await managed.reconcile()
     await managed.manager.pin("m", 2)
@@ -88,8 +87,17 @@ async def test_pin_and_unpin_leave_what_was_promoted_and_what_was_not(folder: Pa
 
 @pytest.mark.anyio
 async def test_memory_of_the_stable_version_does_not_count_as_room_for_a_canary(folder: Path) -> None:
-    sizes = {"trial": TrialHere(bytes_each=1000), "unloads_first": True}
-    managed = await dropped(folder, ONE, canary_shares={"m": 0.5}, **sizes)
-    assert managed.serving.bytes_to_free("m") == 0
-    other = await dropped(folder, TWO, **sizes)
-    assert other.serving.bytes_to_free("m") == 1000
+    for shares, version, canary in (({"m": 0.5}, 1, None), ({}, 2, None)):
+        free = 1 << 30
+        managed = await dropped(
+            folder,
+            ONE,
+            rules=Rules(canary_shares=shares, unloads_first=True),
+            trial=TrialHere(bytes_each=2 << 20),
+            memory=lambda: free,  # noqa: B023  (asked within this turn)
+        )
+        free = 1 << 20
+        drop(folder, TWO)
+        await managed.reconcile()
+        assert (managed.version(), managed.canary()) == (version, canary)
+        assert ("MB are free" in managed.reason()) == bool(shares)

@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.clock import Clock
 from agents.managed import (
     LONG_S,
     ONE,
@@ -15,6 +16,10 @@ from agents.managed import (
     TrialHere,
     drop,
     dropped,
+    next_start,
+    nothing,
+    refuse,
+    times,
 )
 from agents.models_on_disk import (
     DIGITS,
@@ -24,19 +29,19 @@ from agents.models_on_disk import (
 )
 
 from agent.errors import StoreError
+from agent.models.policy import Rules
 from agent.status import ModelStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model_file.settings import ModelSettings
-    from agent.models.store import Copy
     from agent.models.trial import TrialReport
 
 
 @pytest.mark.anyio
 async def test_file_is_forgotten_when_it_goes_before_it_has_rested(folder: Path) -> None:
-    managed = Managed(folder, settle_s=30)
+    managed = Managed(folder, times=times(rest_s=30))
     (folder / "m.tflite").write_bytes(DIGITS)
     await managed.reconcile()
     (folder / "m.tflite").unlink()
@@ -50,7 +55,7 @@ async def test_model_serves_on_when_a_candidate_goes_before_it_has_rested(folder
     managed = Managed(folder)
     write_whole(folder / "m.tflite", DIGITS)
     await managed.reconcile()
-    managed.manager._settle_s = 30
+    managed = await next_start(managed, times=times(rest_s=30))
     (folder / "m" / "7").mkdir(parents=True)
     (folder / "m" / "7" / "model.tflite").write_bytes(DIGITS)
     await managed.reconcile()
@@ -68,7 +73,7 @@ async def test_model_serves_on_when_a_candidate_goes_before_it_has_rested(folder
 
 @pytest.mark.anyio
 async def test_file_is_not_read_before_it_has_rested(folder: Path) -> None:
-    managed = Managed(folder, settle_s=30)
+    managed = Managed(folder, times=times(rest_s=30))
     (folder / "m.tflite").write_bytes(DIGITS)
     assert 25 < await managed.reconcile() <= 30
     assert managed.loads == []
@@ -78,15 +83,12 @@ async def test_file_is_not_read_before_it_has_rested(folder: Path) -> None:
 @pytest.mark.parametrize("first", [DIGITS, b"half a model"])
 async def test_file_that_changes_while_it_is_read_is_read_again(folder: Path, first: bytes) -> None:
     managed = Managed(folder)
-    put = managed.store.put
 
-    def overtaken(source: Path) -> Copy:
-        copy = put(source)
+    def overtake(source: Path) -> None:
         if source.read_bytes() == first:
             write_whole(source, digits("2"))
-        return copy
 
-    managed.store.put = overtaken  # type: ignore[method-assign]
+    managed.store.after_put = overtake
     write_whole(folder / "m.tflite", first)
     assert await managed.reconcile() == 0
     assert (managed.version(), managed.status().rejection, managed.status().candidate) == (None, None, "m.tflite")
@@ -129,12 +131,13 @@ async def test_labels_numbered_in_thousands_of_digits_reject_only_their_model(fo
 
 @pytest.mark.anyio
 async def test_cut_off_file_waits_for_the_rest_and_is_rejected_when_it_does_not_come(folder: Path) -> None:
-    managed = await dropped(folder, patience_s=LONG_S)
+    clock = Clock()
+    managed = await dropped(folder, times=times(patience_s=LONG_S, clock=clock))
     drop(folder, ONE[:-100])
     assert 50 < await managed.reconcile() <= LONG_S
     assert 50 < await managed.reconcile() <= LONG_S
     assert (managed.status().candidate, managed.reason(), len(managed.trial.runs)) == ("m.tflite", "", 1)
-    managed.manager._patience_s = 0
+    clock.now_s += LONG_S
     await managed.reconcile()
     assert (managed.status().candidate, managed.loads) == (None, [("m", "rejected")])
     assert "not wholly copied" in managed.reason()
@@ -143,15 +146,14 @@ async def test_cut_off_file_waits_for_the_rest_and_is_rejected_when_it_does_not_
 
 @pytest.mark.anyio
 async def test_cut_off_file_is_rejected_at_once_when_its_checksum_matches(folder: Path) -> None:
-    managed = await dropped(folder, patience_s=LONG_S)
-    managed.manager._settle_s = LONG_S
+    clock = Clock()
+    managed = await dropped(folder, times=times(rest_s=LONG_S, patience_s=LONG_S, clock=clock))
     content = ONE[:-100]
     (folder / "m.tflite.sha256").write_text(hashlib.sha256(content).hexdigest())
     drop(folder, content)
     assert 0 < await managed.reconcile() <= 0.1
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agent.models.manager._AT_ONCE_S", 0.0)
-        await managed.reconcile()
+    clock.now_s += 0.1
+    await managed.reconcile()
     assert managed.loads == [("m", "rejected")]
 
 
@@ -169,16 +171,13 @@ async def test_reason_is_short_and_printable_whatever_the_file_holds(folder: Pat
 
 @pytest.mark.anyio
 async def test_copies_of_rejected_files_do_not_gather_in_the_store(folder: Path) -> None:
-    managed = Managed(folder)
-    put_real, most = managed.store.put, 0
+    managed, most = Managed(folder), 0
 
-    def counting(source: Path) -> Copy:
+    def count(_: Path) -> None:
         nonlocal most
-        copy = put_real(source)
         most = max(most, len(managed.copies()))
-        return copy
 
-    managed.store.put = counting  # type: ignore[method-assign]
+    managed.store.after_put = count
     for number in range(6):
         drop(folder, b"no model %d" % number, f"bad{number}")
     await managed.reconcile()
@@ -188,7 +187,9 @@ async def test_copies_of_rejected_files_do_not_gather_in_the_store(folder: Path)
 @pytest.mark.anyio
 async def test_candidate_is_rejected_when_memory_is_too_short(folder: Path) -> None:
     for unloads_first in (False, True):
-        managed = await dropped(folder, ONE, trial=TrialHere(bytes_each=1 << 50), unloads_first=unloads_first)
+        managed = await dropped(
+            folder, ONE, trial=TrialHere(bytes_each=1 << 50), rules=Rules(unloads_first=unloads_first)
+        )
         assert "for 1 workers and" in managed.reason()
         assert ("models.swap: resource" in managed.reason()) is not unloads_first
         drop(folder, b"")
@@ -196,8 +197,8 @@ async def test_candidate_is_rejected_when_memory_is_too_short(folder: Path) -> N
 
 @pytest.mark.anyio
 async def test_file_is_tried_again_a_minute_after_memory_was_too_short(folder: Path) -> None:
-    free = 1 << 30
-    managed = await dropped(folder, ONE, memory=lambda: free)
+    clock, free = Clock(), 1 << 30
+    managed = await dropped(folder, ONE, times=times(clock=clock), memory=lambda: free)
     drop(folder, TWO)
     free = 0
     await managed.reconcile()
@@ -205,26 +206,20 @@ async def test_file_is_tried_again_a_minute_after_memory_was_too_short(folder: P
     free = 1 << 30
     await managed.reconcile()
     assert managed.version() == 1
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agent.models.manager.time.monotonic", lambda: 1e12)
-        await managed.reconcile()
+    clock.now_s += LONG_S
+    await managed.reconcile()
     assert managed.version() == 2
 
 
 @pytest.mark.anyio
 async def test_candidate_waits_while_the_store_cannot_be_written(folder: Path) -> None:
     managed = await dropped(folder, ONE)
-    real = managed.store.put
-
-    def full(source: Path) -> Copy:
-        raise StoreError("The disk is full.")
-
-    managed.store.put = full  # type: ignore[method-assign]
+    managed.store.before_put = refuse(StoreError("The disk is full."))
     drop(folder, TWO)
     for _ in range(2):
         await managed.reconcile()
         assert (managed.version(), managed.status().candidate, managed.reason()) == (1, "m.tflite", "")
         assert managed.manager.troubles == ["The disk is full."]
-    managed.store.put = real  # type: ignore[method-assign]
+    managed.store.before_put = nothing
     await managed.reconcile()
     assert (managed.version(), managed.manager.troubles) == (2, [])

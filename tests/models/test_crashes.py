@@ -11,13 +11,14 @@ from agents.managed import (
     TWO,
     Managed,
     another_boot,
-    die,
     drop,
     dropped,
     next_start,
     prove,
     start_after_crash,
 )
+
+from agent.models.policy import Rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,39 +88,34 @@ async def test_only_version_is_given_up_after_three_crashes(folder: Path) -> Non
 
 @pytest.mark.anyio
 async def test_proven_version_is_given_up_once_its_load_kills_three_starts(folder: Path) -> None:
-    class PowerOff(BaseException):
-        """Ends the load as a crash would: nothing after it runs."""
-
     managed = await dropped(folder, ONE, TWO)
     await managed.manager.close()
     for _ in range(3):
         dying = Managed(folder)
-        dying.loader.load = die(PowerOff)  # type: ignore[method-assign]
-        dying.history.end_loading = lambda name: None  # type: ignore[method-assign]
-        with pytest.raises(PowerOff):
-            await dying.start()
+        assert dying.history.blame_last_run() == []
+        await dying.history.begin_loading("m", 2)
     managed = await start_after_crash(managed)
     assert (managed.version(), managed.rollbacks) == (1, [("m", "crash")])
 
 
 @pytest.mark.anyio
 async def test_promoted_version_is_still_the_one_to_blame(folder: Path) -> None:
-    managed = await dropped(folder, ONE, canary_shares={"m": 0.5})
+    managed = await dropped(folder, ONE, rules=Rules(canary_shares={"m": 0.5}))
     drop(folder, TWO)
     await managed.reconcile()
     await managed.manager.promote("m")
-    again = await start_after_crash(managed, canary_shares={"m": 0.5})
+    again = await start_after_crash(managed, rules=Rules(canary_shares={"m": 0.5}))
     assert (again.version(), again.rollbacks) == (1, [("m", "crash")])
 
 
 @pytest.mark.anyio
 async def test_one_crash_never_takes_the_last_good_version(folder: Path) -> None:
-    managed = await dropped(folder, canary_shares={"m": 0.5})
+    managed = await dropped(folder, rules=Rules(canary_shares={"m": 0.5}))
     for content in (ONE, TWO):
         drop(folder, content)
         await managed.reconcile()
     assert (managed.version(), len(managed.manager.canaries)) == (1, 1)
-    again = await start_after_crash(managed, canary_shares={"m": 0.5})
+    again = await start_after_crash(managed, rules=Rules(canary_shares={"m": 0.5}))
     assert (again.version(), again.rollbacks) == (1, [("m", "crash")])
 
 

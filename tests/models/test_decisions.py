@@ -12,20 +12,20 @@ from agents.managed import (
     ONE,
     THREE,
     TWO,
-    die,
     drop,
     dropped,
     next_start,
+    nothing,
     put,
+    refuse,
+    times,
 )
 
 from agent.errors import ModelError, ModelNotFoundError, VersionError
+from agent.models.policy import Rules
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from agent.models.loader import LoadedModel
-    from agent.models.versions import Version
 
 
 @pytest.mark.anyio
@@ -121,7 +121,7 @@ async def test_commands_are_refused_when_the_version_or_model_is_not_there(folde
     put(folder, 8, b"no model")
     with pytest.raises(VersionError, match=r"Version 8 cannot serve: This is not a \.tflite model"):
         await managed.manager.pin("m", 8)
-    managed.manager._settle_s = LONG_S
+    managed = await next_start(managed, times=times(rest_s=LONG_S))
     put(folder, 9, TWO)
     with pytest.raises(VersionError, match="still being copied"):
         await managed.manager.pin("m", 9)
@@ -130,14 +130,7 @@ async def test_commands_are_refused_when_the_version_or_model_is_not_there(folde
 @pytest.mark.anyio
 async def test_pinned_version_that_does_not_load_leaves_what_served(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
-    load = managed.loader.load
-
-    def refuse(name: str, version: Version) -> LoadedModel:
-        if version.number == 1:
-            raise ModelError("The runtime refuses it.")
-        return load(name, version)
-
-    managed.loader.load = refuse  # type: ignore[method-assign]
+    managed.loader.before_load = refuse(ModelError("The runtime refuses it."), number=1)
     with pytest.raises(VersionError, match=r"Version 1 of model m cannot serve: The runtime refuses it\."):
         await managed.manager.pin("m", 1)
     assert (managed.version(), managed.status().pinned) == (2, None)
@@ -147,11 +140,10 @@ async def test_pinned_version_that_does_not_load_leaves_what_served(folder: Path
 async def test_pin_that_fails_leaves_the_version_withdrawn(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     await managed.manager.rollback("m")
-    load = managed.loader.load
-    managed.loader.load = die(ModelError("No memory now."))  # type: ignore[method-assign]
+    managed.loader.before_load = refuse(ModelError("No memory now."))
     with pytest.raises(VersionError, match=r"cannot serve: No memory now\."):
         await managed.manager.pin("m", 2)
-    managed.loader.load = load  # type: ignore[method-assign]
+    managed.loader.before_load = nothing
     assert managed.states() == {2: "rejected", 1: "serving"}
     assert (await next_start(managed)).version() == 1
 
@@ -183,7 +175,7 @@ async def test_pin_of_a_version_whose_copy_is_damaged_is_refused(folder: Path) -
 
 @pytest.mark.anyio
 async def test_withdrawn_version_can_be_pinned_as_its_note_says_however_old_it_is(folder: Path) -> None:
-    managed = await dropped(folder, ONE, keep_versions=2)
+    managed = await dropped(folder, ONE, rules=Rules(keep_versions=2))
     for content in (TWO, THREE, FOUR):
         drop(folder, content)
         await managed.reconcile()

@@ -13,6 +13,7 @@ import pytest
 from agents.managed import (
     Managed,
     following,
+    times,
 )
 from agents.models_on_disk import (
     BARE_DIGITS,
@@ -89,7 +90,7 @@ ARRIVALS = [
 async def test_dropped_and_replaced_models_serve_without_waiting_for_a_rescan(
     folder: Path, arrive: Callable[[Path, bytes], None]
 ) -> None:
-    managed = Managed(folder, settle_s=0.05)
+    managed = Managed(folder, times=times(rest_s=0.05))
     async with following(managed):
         arrive(folder / "m.tflite", digits("1"))
         await managed.until(lambda: managed.version() == 1)
@@ -140,7 +141,7 @@ async def test_model_that_is_there_at_the_start_serves(folder: Path) -> None:
 
 @pytest.mark.anyio
 async def test_sidecar_that_arrives_later_admits_the_model(folder: Path) -> None:
-    managed = Managed(folder, settle_s=0.05)
+    managed = Managed(folder, times=times(rest_s=0.05))
     async with following(managed):
         write_whole(folder / "m.tflite", BARE_DIGITS)
         await managed.until(lambda: managed.reason() != "" if managed.statuses else False)
@@ -153,7 +154,7 @@ async def test_sidecar_that_arrives_later_admits_the_model(folder: Path) -> None
 
 @pytest.mark.anyio
 async def test_removed_model_is_retired_after_its_time(folder: Path) -> None:
-    managed = Managed(folder, retire_after_s=0.2)
+    managed = Managed(folder, times=times(retire_after_s=0.2))
     (folder / "m.tflite").write_bytes(DIGITS)
     async with following(managed):
         await managed.until(lambda: managed.version() == 1)
@@ -170,13 +171,13 @@ async def test_removed_model_is_retired_after_its_time(folder: Path) -> None:
 
 @pytest.mark.anyio
 async def test_file_rests_again_when_more_is_written(folder: Path) -> None:
-    managed = Managed(folder, settle_s=0.2)
+    managed = Managed(folder, times=times(rest_s=0.2))
     async with following(managed):
         with (folder / "m.tflite").open("wb") as file:
             for start in range(0, len(DIGITS), len(DIGITS) // 8):
                 file.write(DIGITS[start : start + len(DIGITS) // 8])
                 file.flush()
-                await asyncio.sleep(0.05)  # a slow upload: longer than it takes to settle, in all
+                await asyncio.sleep(0.05)  # a slow upload: longer in all than a file has to rest
         await managed.until(lambda: managed.version() == 1)
         assert managed.loads == [("m", "admitted")]
 
@@ -187,7 +188,7 @@ def make_again(folder: Path) -> None:
 
 @pytest.mark.anyio
 async def test_folder_that_is_deleted_and_made_again_is_followed_again(folder: Path) -> None:
-    managed = Managed(folder, rescan_s=0.05)
+    managed = Managed(folder, times=times(rescan_s=0.05))
     (folder / "m.tflite").write_bytes(DIGITS)
     async with following(managed):
         await managed.until(lambda: managed.version() == 1)
@@ -210,7 +211,7 @@ async def test_rescan_finds_changes_when_no_events_come(folder: Path) -> None:
         def watch(self, changed: asyncio.Event) -> FolderWatch:
             return FolderWatch(self.path, changed, make_observer=none_left)
 
-    managed = Managed(folder, models=Silent(folder), rescan_s=0.05)
+    managed = Managed(folder, models=Silent(folder), times=times(rescan_s=0.05))
     async with following(managed):
         (folder / "m.tflite").write_bytes(DIGITS)
         await managed.until(lambda: managed.version() == 1)
@@ -230,7 +231,7 @@ async def test_every_result_names_the_version_that_made_it_while_models_are_swap
     jpeg = cv2.imencode(".jpg", frame.image.pixels)[1].tobytes()
     results: list[Result] = []
 
-    managed = Managed(folder, settle_s=0.02, workers=2)
+    managed = Managed(folder, times=times(rest_s=0.02), workers=2)
     engine = InferenceEngine(workers=2, max_waiting=2, max_pixels=1 << 26)
     data_plane = DataPlane(engine=engine, models=managed.manager, results=Results(device="d"), listener=Listener())
 

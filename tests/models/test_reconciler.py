@@ -15,7 +15,9 @@ from agents.managed import (
     Managed,
     drop,
     dropped,
+    next_start,
     put,
+    times,
 )
 from agents.models_on_disk import (
     BARE_DIGITS,
@@ -122,7 +124,7 @@ async def test_sidecar_that_changes_makes_another_version_of_the_same_bytes(fold
 
 @pytest.mark.anyio
 async def test_model_serves_on_when_its_file_is_removed_before_the_next_is_copied(folder: Path) -> None:
-    managed = Managed(folder, retire_after_s=LONG_S)
+    managed = Managed(folder, times=times(retire_after_s=LONG_S))
     (folder / "m.tflite").write_bytes(DIGITS)
     await managed.reconcile()
     (folder / "m.tflite").unlink()
@@ -211,7 +213,7 @@ def folder_again(folder: Path) -> None:
 
 @pytest.mark.anyio
 async def test_folder_that_is_no_folder_is_reported_and_what_serves_stays(folder: Path) -> None:
-    managed = Managed(folder, retire_after_s=0, rescan_s=7)
+    managed = Managed(folder, times=times(retire_after_s=0, rescan_s=7))
     (folder / "m.tflite").write_bytes(DIGITS)
     await managed.reconcile()
     assert managed.manager.troubles == []
@@ -241,7 +243,7 @@ async def test_one_bad_model_does_not_hold_up_another(folder: Path) -> None:
 @pytest.mark.anyio
 async def test_start_waits_for_a_file_that_was_dropped_a_moment_ago(folder: Path) -> None:
     drop(folder, ONE)
-    managed = Managed(folder, settle_s=0.2)
+    managed = Managed(folder, times=times(rest_s=0.2))
     await managed.start()
     assert managed.version() == 1
 
@@ -269,11 +271,11 @@ async def test_numbered_version_serves_on_when_its_file_is_touched_or_spoiled(fo
     managed = await dropped(folder)
     put(folder, 8, TWO)
     await managed.reconcile()
-    managed.manager._settle_s = LONG_S
+    managed = await next_start(managed, times=times(rest_s=LONG_S))
     put(folder, 8, TWO)
     await managed.reconcile()
     assert managed.version() == 8
-    managed.manager._settle_s = 0
+    managed = await next_start(managed)
     put(folder, 8, b"no model")
     await managed.reconcile()
     assert (managed.version(), "Version 8 was another file" in managed.reason()) == (8, True)

@@ -16,9 +16,12 @@ from agents.managed import (
     drop,
     dropped,
     next_start,
+    nothing,
     observe,
     prove,
+    refuse,
     start_after_crash,
+    times,
 )
 from agents.models_on_disk import (
     digits,
@@ -26,6 +29,7 @@ from agents.models_on_disk import (
 
 from agent.errors import NotFiniteError, StoreError
 from agent.model_file.settings import ModelSettings
+from agent.models.policy import Rules
 from agent.models.store import write_durably
 
 if TYPE_CHECKING:
@@ -86,7 +90,7 @@ async def test_the_same_file_copied_again_while_the_agent_was_off_is_no_new_vers
 async def test_file_that_was_removed_while_the_agent_was_off_is_retired(folder: Path) -> None:
     managed = await dropped(folder, ONE)
     (folder / "m.tflite").unlink()
-    again = await next_start(managed, retire_after_s=0)
+    again = await next_start(managed, times=times(retire_after_s=0))
     assert again.version() == 1
     await again.reconcile()
     assert again.version() is None
@@ -98,7 +102,7 @@ async def test_file_that_was_removed_while_the_agent_was_off_is_retired(folder: 
 
 @pytest.mark.anyio
 async def test_store_keeps_the_newest_versions_and_what_serves(folder: Path) -> None:
-    managed = await dropped(folder, ONE, TWO, keep_versions=2)
+    managed = await dropped(folder, ONE, TWO, rules=Rules(keep_versions=2))
     await managed.manager.pin("m", 1)
     for content in (THREE, FOUR):
         drop(folder, content)
@@ -115,7 +119,12 @@ async def test_store_keeps_the_newest_versions_and_what_serves(folder: Path) -> 
 
 @pytest.mark.anyio
 async def test_copies_are_removed_when_they_may_never_serve_again(folder: Path) -> None:
-    managed = await dropped(folder, *(digits(str(number)) for number in range(10, 16)), keep_versions=2)
+    managed = await dropped(
+        folder,
+        *(digits(str(number)) for number in range(10, 16)),
+        rules=Rules(keep_versions=2),
+        times=times(retire_after_s=0),
+    )
     for number in range(20, 24):
         drop(folder, digits(str(number)))
         await managed.reconcile()
@@ -124,7 +133,6 @@ async def test_copies_are_removed_when_they_may_never_serve_again(folder: Path) 
     await managed.reconcile()
     assert len(managed.history["m"].versions) > 4
     assert len(managed.copies()) <= 4
-    managed.manager._retire_after_s = 0
     (folder / "m.tflite").unlink()
     await managed.reconcile()
     await managed.reconcile()
@@ -144,7 +152,7 @@ async def test_nothing_is_swept_while_the_history_on_the_disk_is_an_older_one(fo
             raise StoreError("The disk is full.")
         write_durably(path, content)
 
-    managed = await dropped(folder, ONE, keep_versions=2, write=write)
+    managed = await dropped(folder, ONE, rules=Rules(keep_versions=2), write=write)
     is_full = True
     for content in (TWO, THREE, FOUR):
         drop(folder, content)
@@ -185,15 +193,10 @@ async def test_no_version_is_lost_when_the_disk_is_unreadable_for_a_while(folder
     managed = await dropped(folder, ONE, TWO)
     await managed.manager.close()
     again = Managed(folder)
-    read = again.store.read
-
-    def nothing(sha256: str) -> bytes:
-        raise StoreError("The stored model cannot be read: Input/output error.")
-
-    again.store.read = nothing  # type: ignore[method-assign]
+    again.store.before_read = refuse(StoreError("The stored model cannot be read: Input/output error."))
     await again.start()
     assert (again.version(), len(again.history["m"].good)) == (None, 2)
-    again.store.read = read  # type: ignore[method-assign]
+    again.store.before_read = nothing
     await again.reconcile()
     assert again.version() == 2
 

@@ -18,20 +18,20 @@ from agents.managed import (
 )
 
 from agent.errors import ModelError, NotFiniteError
-from agent.security.minisign import Signed
+from agent.security.minisign import Signed, TrustedKeys
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Keys:
+class Keys(TrustedKeys):
     """Trusts whoever `trusted` names; a signature is a name and a version."""
 
-    def __init__(self) -> None:
-        self.trusted: set[str] = set()
+    def __init__(self, *trusted: str) -> None:
+        self.trusted = set(trusted)
 
-    def fingerprint(self) -> tuple[object, ...]:
-        return tuple(sorted(self.trusted))
+    def fingerprint(self) -> tuple[tuple[str, int, int], ...]:
+        return tuple((name, 0, 0) for name in sorted(self.trusted))
 
     def names(self) -> set[str]:
         return self.trusted
@@ -50,7 +50,7 @@ def sign(folder: Path, version: int) -> None:
 @pytest.mark.anyio
 async def test_rejected_file_is_admitted_when_its_key_is_trusted_later(folder: Path) -> None:
     keys = Keys()
-    managed = Managed(folder, signatures="required", keys=keys)  # type: ignore[arg-type]
+    managed = Managed(folder, signatures="required", keys=keys)
     sign(folder, 1)
     drop(folder, ONE)
     await managed.reconcile()
@@ -62,9 +62,8 @@ async def test_rejected_file_is_admitted_when_its_key_is_trusted_later(folder: P
 
 @pytest.mark.anyio
 async def test_same_bytes_under_a_higher_signed_version_raise_the_lowest_version_allowed(folder: Path) -> None:
-    keys = Keys()
-    keys.trusted.add("us")
-    managed = Managed(folder, signatures="required", keys=keys)  # type: ignore[arg-type]
+    keys = Keys("us")
+    managed = Managed(folder, signatures="required", keys=keys)
     for version in (2, 5):
         sign(folder, version)
         drop(folder, ONE)
@@ -79,8 +78,7 @@ async def test_same_bytes_under_a_higher_signed_version_raise_the_lowest_version
 @pytest.mark.anyio
 async def test_version_from_before_signatures_were_required_serves_once_it_is_signed(folder: Path) -> None:
     managed = await dropped(folder, ONE)
-    keys = Keys()
-    keys.trusted.add("us")
+    keys = Keys("us")
     again = await next_start(managed, signatures="required", keys=keys)
     assert again.version() is None
     await again.reconcile()
@@ -92,12 +90,11 @@ async def test_version_from_before_signatures_were_required_serves_once_it_is_si
 
 @pytest.mark.anyio
 async def test_signed_folder_with_a_lower_number_serves_when_the_higher_one_was_withdrawn(folder: Path) -> None:
-    keys = Keys()
-    keys.trusted.add("us")
+    keys = Keys("us")
     for number, content in ((7, ONE), (8, TWO)):
         put(folder, number, content)
         (folder / "m" / str(number) / "model.tflite.minisig").write_text(f"us {number}")
-    managed = Managed(folder, signatures="required", keys=keys)  # type: ignore[arg-type]
+    managed = Managed(folder, signatures="required", keys=keys)
     await managed.start()
     assert managed.version() == 8
     observe(managed, NotFiniteError("NaN."))
@@ -108,9 +105,8 @@ async def test_signed_folder_with_a_lower_number_serves_when_the_higher_one_was_
 
 @pytest.mark.anyio
 async def test_version_does_not_serve_after_a_start_when_its_signer_is_no_longer_trusted(folder: Path) -> None:
-    keys = Keys()
-    keys.trusted.add("us")
-    managed = Managed(folder, signatures="required", keys=keys)  # type: ignore[arg-type]
+    keys = Keys("us")
+    managed = Managed(folder, signatures="required", keys=keys)
     sign(folder, 1)
     drop(folder, ONE)
     await managed.start()

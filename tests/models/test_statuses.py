@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from agents.managed import (
     Managed,
+    times,
 )
 from agents.models_on_disk import (
     DIGITS,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.anyio
 async def test_model_on_its_way_is_said_to_be_loading(folder: Path) -> None:
-    managed = Managed(folder, settle_s=30)
+    managed = Managed(folder, times=times(rest_s=30))
     for name in ("m", "n"):
         (folder / f"{name}.tflite").write_bytes(DIGITS)
     await managed.reconcile()

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.clock import Clock
 from agents.managed import (
     ONE,
     TWO,
@@ -15,13 +16,15 @@ from agents.managed import (
     dropped,
     next_start,
     observe,
+    times,
 )
 
-from agent.classification import Timing
 from agent.errors import ModelError, ModelNotFoundError, NotFiniteError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from agent.classification import Timing
 
 
 @pytest.mark.anyio
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     [
         ([ModelError("It fails.")] * 3, "failures"),
         ([NotFiniteError("NaN.")], "nan"),
-        ([Timing(0, 0, 500, 500, 500)] * 20, "slow"),
+        ([answer(500)] * 20, "slow"),
     ],
 )
 async def test_version_that_fails_on_probation_gives_way_to_the_one_before(
@@ -54,14 +57,13 @@ async def test_version_that_fails_on_probation_gives_way_to_the_one_before(
 
 @pytest.mark.anyio
 async def test_only_version_stays_when_it_is_slow_and_goes_when_it_fails(folder: Path) -> None:
-    managed = await dropped(folder)
+    managed = await dropped(folder, times=times(retire_after_s=0))
     drop(folder, ONE)
     await managed.reconcile()
-    observe(managed, *[answer(managed, 500)] * 20)
+    observe(managed, *[answer(500)] * 20)
     await decided()
     assert (managed.version(), managed.status().probation) == (1, False)
     (folder / "m.tflite").unlink()
-    managed.manager._retire_after_s = 0
     await managed.reconcile()
     drop(folder, TWO)
     await managed.reconcile()
@@ -78,7 +80,7 @@ async def test_version_is_proven_after_its_probation_and_later_failures_do_not_c
     managed = await dropped(folder, ONE)
     drop(folder, TWO)
     await managed.reconcile()
-    observe(managed, *[answer(managed)] * 100)
+    observe(managed, *[answer()] * 100)
     await decided()
     assert not managed.status().probation
     observe(managed, *[ModelError("It fails.")] * 5)
@@ -89,11 +91,13 @@ async def test_version_is_proven_after_its_probation_and_later_failures_do_not_c
 
 @pytest.mark.anyio
 async def test_probation_ends_by_time_when_few_images_come(folder: Path) -> None:
-    managed = await dropped(folder, ONE)
+    clock = Clock()
+    managed = await dropped(folder, ONE, times=times(clock=clock))
     drop(folder, TWO)
     await managed.reconcile()
-    observe(managed, *[answer(managed)] * 3)
-    managed.serving._models["m"].probations[2]._until_s = 0
+    observe(managed, *[answer()] * 3)
+    assert managed.status().probation
+    clock.now_s += 60
     await managed.reconcile()
     assert not managed.status().probation
 
@@ -105,4 +109,20 @@ async def test_last_call_of_a_version_is_ignored_when_it_is_gone(folder: Path) -
     drop(folder, TWO)
     await managed.reconcile()
     managed.manager.observe(old, NotFiniteError("NaN."))
-    assert managed.version() == 2
+    await decided()
+    assert (managed.version(), managed.rollbacks) == (2, [])
+
+
+@pytest.mark.anyio
+async def test_withdrawn_file_is_not_announced_as_a_candidate_at_every_pass(folder: Path) -> None:
+    managed = await dropped(folder)
+    drop(folder, ONE)
+    await managed.reconcile()
+    observe(managed, NotFiniteError("NaN."))
+    await decided()
+    again = await next_start(managed)
+    await again.reconcile()
+    announced = len(again.statuses)
+    await again.reconcile()
+    assert len(again.statuses) == announced
+    assert not any(status.candidate for status in again.statuses)

@@ -1,0 +1,256 @@
+"""Candidates: the files in the drop folder on their way to a version, and what was found out about each."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from agent.errors import IncompleteModelError, ModelError, NoRoomError, StoreError
+from agent.models.loader import unforeseen
+from agent.models.versions import Version
+from agent.status import Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from agent.listeners import Listener
+    from agent.models.admission import Admission, Candidate
+    from agent.models.folder import Drop, Fingerprint
+    from agent.models.history import History
+    from agent.models.policy import Times
+    from agent.models.store import Store
+    from agent.models.trial import TrialReport
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_NO_ROOM_S = 60.0
+_MAX_REASON = 1000  # characters
+_AT_ONCE_S = 0.1  # for what a checksum or a signature will prove whole: once the burst of writes is over
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A file cannot be judged yet: look again after `wait_s`. `store_trouble` says why it could not be copied."""
+
+    wait_s: float
+    store_trouble: str | None = None
+
+
+Found: TypeAlias = Version | Rejection | Later
+
+
+@dataclass(slots=True)
+class File:
+    """What was found out about a file as it lies in the folder: once it changes, it is another one.
+
+    `seen_s` and `retry_s` are monotonic; the rejection may be over by `retry_s`. `incomplete` says why the file
+    seems to be cut off.
+    """
+
+    seen_s: float
+    incomplete: str | None = None
+    rejection: Rejection | None = None
+    retry_s: float = math.inf
+
+    def forget_verdict(self) -> None:
+        self.incomplete, self.rejection, self.retry_s = None, None, math.inf
+
+
+@dataclass(slots=True)
+class Files:
+    """One model's files. Only the loop's thread touches it.
+
+    `candidate` is the path inside the folder of the one on its way, `trying` says that it has rested; `rejected` has
+    those that do not serve, by their path inside the folder, and `present` all that lie there.
+    """
+
+    name: str
+    candidate: str | None = None
+    trying: bool = False
+    rejected: Mapping[str, Rejection] = field(default_factory=dict)
+    present: frozenset[Fingerprint] = frozenset()
+    known: dict[Fingerprint, File] = field(default_factory=dict)
+    gone_since_s: float | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # the pass over the folder and a person's pin take turns
+
+    @property
+    def rejection(self) -> Rejection | None:
+        """The newest one."""
+        return max(self.rejected.values(), key=lambda each: each.at_ns, default=None)
+
+    def keep_only(self, drops: Sequence[Drop], now_s: float) -> None:
+        """Forgets what was found out about files that have changed since, and rejections that may be over."""
+        self.present = frozenset(drop.fingerprint for drop in drops)
+        self.known = {fingerprint: file for fingerprint, file in self.known.items() if fingerprint in self.present}
+        for file in self.known.values():
+            if now_s >= file.retry_s:
+                file.forget_verdict()
+
+
+class Candidates:
+    """Lets files rest, copies and tries them, and adds those that pass to the history."""
+
+    def __init__(
+        self, *, admission: Admission, history: History, store: Store, listener: Listener, times: Times
+    ) -> None:
+        self.files: dict[str, Files] = {}
+        self._admission = admission
+        self._history = history
+        self._store = store
+        self._listener = listener
+        self._times = times
+        self._trust: tuple[object, ...] = ()
+        # A sweep of the store would take away the copy of a candidate that is not in the history yet.
+        self._store_turn = asyncio.Lock()
+
+    def of(self, name: str) -> Files:
+        return self.files.setdefault(name, Files(name))
+
+    async def heed_keys(self) -> None:
+        """Once a trusted key was added or removed, every rejected file is tried again."""
+        trust = await asyncio.to_thread(self._admission.trust)
+        if trust != self._trust:
+            self._trust = trust
+            for files in self.files.values():
+                for file in files.known.values():
+                    file.forget_verdict()
+
+    def known(self, files: Files, drop: Drop) -> Version | Rejection | None:
+        """What the file is, if that is known without reading it."""
+        file = files.known.get(drop.fingerprint)
+        if file is not None and file.rejection is not None:
+            return file.rejection
+        version = self._history[files.name].of_drop(drop.fingerprint)
+        return None if version is None else _good_or_withdrawn(version, drop)
+
+    def rest_s(self, files: Files, drop: Drop) -> float:
+        """Seconds for which the file must not change before it may be examined; 0.0 when it may."""
+        now_s = self._times.clock()
+        file = files.known.setdefault(drop.fingerprint, File(seen_s=now_s))
+        unchanged_s = max(now_s - file.seen_s, min(time.time() - drop.changed_at_s, 3600))
+        rest_s = min(_AT_ONCE_S, self._times.rest_s) if drop.has_proof else self._times.rest_s
+        return max(0.0, (rest_s if file.incomplete is None else self._times.patience_s) - unchanged_s)
+
+    def is_cut_off(self, files: Files, drop: Drop) -> bool:
+        """Whether the file was examined, and seemed to end too early."""
+        return files.known[drop.fingerprint].incomplete is not None
+
+    async def examine(self, files: Files, drop: Drop, *, serving_bytes: int) -> Found:
+        """Copies and tries a file that has rested; `serving_bytes` is what the version takes that would make room."""
+        found: Found
+        async with self._store_turn:
+            if self.is_cut_off(files, drop):
+                found = await self._given_up(files, drop)
+            else:
+                found = await self._examined(files, drop, serving_bytes)
+            if isinstance(found, Rejection):
+                await self._swept()  # or a thousand bad files would fill the disk together
+            return found
+
+    async def sweep(self) -> None:
+        """Removes the copies that may never be loaded again."""
+        async with self._store_turn:
+            await self._swept()
+
+    async def _swept(self) -> None:
+        """Not while the history on the disk is an older one: what that one names is still wanted."""
+        if self._history.trouble is None:
+            await asyncio.to_thread(self._store.keep_only, self._history.copies)
+
+    async def _examined(self, files: Files, drop: Drop, serving_bytes: int) -> Found:
+        candidate, file, history = None, files.known[drop.fingerprint], self._history[drop.name]
+        try:
+            candidate = await _in_thread(lambda: self._admission.take(drop, history))
+            if candidate is None:
+                return Later(self._times.rest_s)
+            return _good_or_withdrawn(await self._tried(candidate, serving_bytes), drop)
+        except StoreError as error:
+            return Later(self._times.rescan_s, store_trouble=str(error))
+        except IncompleteModelError as error:
+            if candidate is None or not candidate.proven_whole:
+                file.incomplete = str(error)
+                if wait_s := self.rest_s(files, drop):
+                    return Later(wait_s)
+            return self._rejected(file, drop, str(error))
+        except ModelError as error:
+            if isinstance(error, NoRoomError):
+                file.retry_s = self._times.clock() + _NO_ROOM_S
+            return self._rejected(file, drop, str(error))
+
+    async def _given_up(self, files: Files, drop: Drop) -> Rejection | Later:
+        """The patience with a file that is cut off is at its end, unless more of it came this very moment."""
+        file = files.known[drop.fingerprint]
+        if file.incomplete is None or await asyncio.to_thread(drop.has_changed):
+            return Later(_AT_ONCE_S)
+        return self._rejected(file, drop, file.incomplete)
+
+    async def _tried(self, candidate: Candidate, serving_bytes: int) -> Version:
+        """The version that the candidate was before, or the new one that it becomes by its trial."""
+        drop = candidate.drop
+        history = self._history[drop.name]
+        known = history.recognised(candidate.sha256, candidate.sidecar, drop.version)
+        if known is not None:
+            key_id = candidate.signed.key_id if candidate.signed else known.key_id
+            again = dataclasses.replace(
+                known, fingerprint=drop.fingerprint, file=drop.file, key_id=key_id, is_kept=True
+            )
+            self._history[drop.name] = history.with_version(again).signed_as(candidate.signed)
+            return again
+        report = await _in_thread(lambda: self._admission.try_out(candidate, serving_bytes=serving_bytes))
+        self._listener.model_tried(drop.name, "admitted")
+        return self._admitted(candidate, report)
+
+    def _admitted(self, candidate: Candidate, report: TrialReport) -> Version:
+        drop = candidate.drop
+        history = self._history[drop.name]
+        version = Version(
+            number=drop.version if drop.version is not None else history.given + 1,
+            sha256=candidate.sha256,
+            sidecar=candidate.sidecar,
+            file=drop.file,
+            fingerprint=drop.fingerprint,
+            admitted_ns=time.time_ns(),
+            bytes_each=report.bytes_each,
+            cpu_ms=report.cpu_ms,
+            key_id=candidate.signed.key_id if candidate.signed else None,
+        )
+        self._history[drop.name] = history.with_version(version).signed_as(candidate.signed)
+        log.info(
+            "Model file %s is admitted as version %d: %.2f ms an image, %.1f MB a worker in its trial.",
+            drop.file,
+            version.number,
+            report.invoke_ms,
+            report.bytes_each / 1e6,
+            extra={"model": drop.name},
+        )
+        return version
+
+    def _rejected(self, file: File, drop: Drop, reason: str) -> Rejection:
+        """A reason may quote what somebody else has written: it must not fill a log or steer a terminal."""
+        reason = "".join(letter if letter.isprintable() else " " for letter in reason[:_MAX_REASON])
+        self._listener.model_tried(drop.name, "rejected")
+        file.rejection = Rejection(drop.file, reason, time.time_ns())
+        log.warning("Model file %s is rejected: %s", drop.file, reason, extra={"model": drop.name})
+        return file.rejection
+
+
+def _good_or_withdrawn(version: Version, drop: Drop) -> Version | Rejection:
+    return version if version.withdrawn is None else Rejection(drop.file, version.withdrawn, version.withdrawn_ns)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Turns what nobody thought of into a rejection, or one dropped file would end the service at every start."""
+    try:
+        return await asyncio.to_thread(work)
+    except (ModelError, StoreError):
+        raise
+    except Exception as error:
+        log.exception("A model file cannot be admitted for a reason that was not foreseen.")
+        raise ModelError(unforeseen(error)) from error

@@ -1,0 +1,202 @@
+"""Reconciler: passes over the drop folder, so that the best good version of each model comes to serve."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from agent.errors import VersionError
+from agent.models.candidates import Later
+from agent.models.versions import Version
+from agent.status import Rejection
+
+if TYPE_CHECKING:
+    from agent.models.candidates import Candidates, Files, Found
+    from agent.models.folder import Drop, ModelFolder
+    from agent.models.history import History
+    from agent.models.policy import Times
+    from agent.models.serving import Serving
+    from agent.models.statuses import Statuses
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """What hinders it is in `folder_trouble` and `store_trouble` while it lasts. On the loop's thread."""
+
+    def __init__(
+        self,
+        *,
+        folder: ModelFolder,
+        candidates: Candidates,
+        history: History,
+        serving: Serving,
+        statuses: Statuses,
+        keep_versions: int,
+        times: Times,
+    ) -> None:
+        self.folder_trouble: str | None = None
+        self.store_trouble: str | None = None
+        self._folder = folder
+        self._candidates = candidates
+        self._history = history
+        self._serving = serving
+        self._statuses = statuses
+        self._keep_versions = keep_versions
+        self._times = times
+
+    async def look(self) -> float:
+        """One pass over the folder; returns the seconds after which the next one is due."""
+        try:
+            drops = await asyncio.to_thread(self._folder.list)
+        except OSError as error:
+            self._report_folder(
+                f"The models folder {self._folder.path} cannot be listed: {error.strerror}. "
+                "What is served stays; put the folder back."
+            )
+            return min(1.0, self._times.rescan_s)
+        self._report_folder(None)
+        await self._candidates.heed_keys()
+        self._expect(drops)
+        waits = [Later(self._times.rescan_s)]
+        for _, files in sorted(self._candidates.files.items()):
+            async with files.turn:
+                waits += await self._follow(files, drops.get(files.name, []))
+        self._report_store(next((wait.store_trouble for wait in reversed(waits) if wait.store_trouble), None))
+        await self._tidy()
+        return min(wait.wait_s for wait in waits)
+
+    async def admit(self, name: str, number: int) -> None:
+        """Examines a version in the folder that no pass has looked at, as a higher one serves. Raises VersionError."""
+        files = self._candidates.of(name)
+        async with files.turn:
+            try:
+                drops = await asyncio.to_thread(self._folder.list)
+            except OSError as error:
+                raise VersionError(
+                    f"{self._folder.path} cannot be listed: {error.strerror}. Put the folder back."
+                ) from None
+            for drop in drops.get(name, []):
+                if drop.version == number:
+                    found = await self._judged(files, drop)
+                    self._set_candidate(files, None)
+                    if isinstance(found, Later):
+                        raise VersionError(f"Version {number} is still being copied. Try again in a second.")
+                    if isinstance(found, Rejection):
+                        raise VersionError(f"Version {number} cannot serve: {found.reason}")
+
+    def _expect(self, drops: dict[str, list[Drop]]) -> None:
+        """Announces every file that is on its way before the first one is tried, which may take a minute."""
+        served = self._serving.served.stable
+        for name in sorted(drops.keys() | served.keys()):
+            files = self._candidates.of(name)
+            if name in drops and name not in served and self._candidates.known(files, drops[name][0]) is None:
+                files.candidate = drops[name][0].file
+                self._statuses.announce(name)
+
+    async def _follow(self, files: Files, drops: list[Drop]) -> list[Later]:
+        """Has the best good version among `drops` served; returns what has to wait."""
+        files.keep_only(drops, self._times.clock())
+        if not drops:
+            return await self._retire(files)
+        files.gone_since_s = None
+        rejected: dict[str, Rejection] = {}
+        waits: dict[str, Later] = {}
+        for drop in drops:
+            found = await self._judged(files, drop)
+            if isinstance(found, Later):
+                waits[drop.file] = found
+            elif isinstance(found, Rejection):
+                rejected[drop.file] = found
+            version = found if isinstance(found, Version) else self._admitted_as(drop)
+            if version is None:
+                continue
+            await self._serving.reconcile(files.name, best=version.number)
+            unloadable = self._serving.why_unloadable(files.name, version)
+            if unloadable is None:
+                break
+            rejected[drop.file] = unloadable
+        else:
+            await self._serving.reconcile(files.name)
+        files.rejected = rejected
+        self._set_candidate(files, next(iter(waits), None))
+        return list(waits.values())
+
+    async def _judged(self, files: Files, drop: Drop) -> Found:
+        """The version that the file is, or why it is none; examines it if that is not known."""
+        known = self._candidates.known(files, drop)
+        if known is not None:
+            return known
+        files.candidate = drop.file
+        self._statuses.announce(files.name)
+        rest_s = self._candidates.rest_s(files, drop)
+        if rest_s > 0:
+            return Later(rest_s)
+        if not self._candidates.is_cut_off(files, drop):
+            files.trying = True
+            self._statuses.announce(files.name)
+        return await self._candidates.examine(files, drop, serving_bytes=self._serving.bytes_to_free(files.name))
+
+    def _admitted_as(self, drop: Drop) -> Version | None:
+        """The good version of a folder whose file has changed since: it is in the store, and goes on serving."""
+        version = self._history[drop.name].find(drop.version)
+        return version if version is not None and version.withdrawn is None else None
+
+    async def _retire(self, files: Files) -> list[Later]:
+        """A file that is gone may be on its way back: rm, then cp, has no gap."""
+        name = files.name
+        if name not in self._serving.served.stable:
+            await self._forget(name)
+            return []
+        now_s = self._times.clock()
+        if files.gone_since_s is None:
+            files.gone_since_s = now_s
+        files.rejected = {}
+        self._set_candidate(files, None)
+        left_s = files.gone_since_s + self._times.retire_after_s - now_s
+        if left_s > 0:
+            return [Later(left_s)]
+        await self._forget(name)
+        log.info("Model %s is retired: its file is gone.", name, extra={"model": name})
+        return []
+
+    async def _forget(self, name: str) -> None:
+        """Leaves nothing of the name but the count of its versions."""
+        del self._candidates.files[name]
+        await self._serving.retire(name)
+        self._statuses.forget(name)
+
+    async def _tidy(self) -> None:
+        """What the folder, the history and the store hold follows from what is known now."""
+        reasons = {
+            self._folder.path / file: rejection.reason
+            for files in self._candidates.files.values()
+            for file, rejection in files.rejected.items()
+        }
+        for name in self._history:
+            files = self._candidates.files.get(name)
+            present = files.present if files else frozenset()
+            self._history[name] = self._history[name].trimmed(self._keep_versions, present)
+            self._statuses.announce(name)
+        await self._history.save()
+        await asyncio.to_thread(self._folder.write_notes, reasons)
+        await self._candidates.sweep()
+
+    def _set_candidate(self, files: Files, candidate: str | None) -> None:
+        files.candidate, files.trying = candidate, False
+        self._statuses.announce(files.name)
+
+    def _report_folder(self, trouble: str | None) -> None:
+        if trouble != self.folder_trouble:
+            self.folder_trouble = trouble
+            if trouble:
+                log.error("%s", trouble)
+            else:
+                log.info("The models folder %s can be listed again.", self._folder.path)
+
+    def _report_store(self, trouble: str | None) -> None:
+        if trouble != self.store_trouble:
+            self.store_trouble = trouble
+            if trouble:
+                log.error("%s", trouble)
