@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING, BinaryIO
 
 from agent.errors import ModelError, StoreError
@@ -18,7 +18,7 @@ from agent.host.durable import flush_folder, replace_file
 from agent.host.plain_file import open_plain_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 _CHUNK = 1 << 20
 _RESERVE = 16 << 20  # bytes of the disk that a copy leaves free, for the history and everybody else
@@ -42,10 +42,13 @@ class Copy:
 class Store:
     """`<folder>/<sha256>.tflite`. Every method blocks on the disk; one thread at a time may put()."""
 
-    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, *, max_bytes: int, free_on_disk: Callable[[Path], int] = lambda path: disk_usage(path).free
+    ) -> None:
         """`folder` need not exist yet: a disk that is read-only now may be another one later."""
         self.folder = folder
         self._max_bytes = max_bytes
+        self._free_on_disk = free_on_disk
 
     def path(self, sha256: str) -> Path:
         return self.folder / f"{sha256}.tflite"
@@ -116,7 +119,7 @@ class Store:
         """A new file in the store, gone at the end unless it was renamed."""
         with _store_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(self.folder).free < size + _RESERVE:
+            if self._free_on_disk(self.folder) < size + _RESERVE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             descriptor, name = tempfile.mkstemp(prefix=_INCOMING, dir=self.folder)
             try:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,6 @@ from agent.errors import ModelError, StoreError
 from agent.models.store import Store, write_durably
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from typing_extensions import Self
 
 CONTENT = b"model" * 1000
@@ -59,7 +58,7 @@ def test_the_same_bytes_again_are_not_written_again(store: Store, source: Path) 
 
 
 @pytest.mark.parametrize("damage", [CONTENT[:-1], b"", b"MODEL" + CONTENT[5:]])
-def test_copy_that_was_damaged_is_told_and_put_again(store: Store, source: Path, damage: bytes) -> None:
+def test_copy_is_put_again_when_it_was_damaged(store: Store, source: Path, damage: bytes) -> None:
     store.put(source)
     store.path(SHA256).chmod(0o644)
     store.path(SHA256).write_bytes(damage)
@@ -70,12 +69,12 @@ def test_copy_that_was_damaged_is_told_and_put_again(store: Store, source: Path,
     assert store.read(SHA256) == CONTENT
 
 
-def test_copy_that_is_gone_is_told(store: Store) -> None:
+def test_read_fails_when_the_copy_is_gone(store: Store) -> None:
     with pytest.raises(StoreError, match="cannot be read: No such file"):
         store.read(SHA256)
 
 
-def test_only_what_is_wanted_is_kept_and_nothing_half_written(store: Store, source: Path) -> None:
+def test_sweep_keeps_what_is_wanted_and_nothing_half_written(store: Store, source: Path) -> None:
     store.put(source)
     source.write_bytes(b"other")
     other = store.put(source).sha256
@@ -94,24 +93,14 @@ def test_file_above_the_limit_is_refused_and_leaves_nothing(store: Store, source
     assert not store.folder.exists()
 
 
-def test_file_that_grows_beyond_the_limit_while_it_is_read_is_refused(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = Store(tmp_path / "copies", max_bytes=len(CONTENT) - 1)
-    fstat = os.fstat
-
-    def before_it_grew(descriptor: int) -> os.stat_result:
-        values = list(fstat(descriptor))
-        values[6] = 1
-        return os.stat_result(values)
-
-    monkeypatch.setattr("agent.models.store.os.fstat", before_it_grew)
+def test_file_is_refused_when_it_has_more_than_its_size_said(tmp_path: Path) -> None:
+    store = Store(tmp_path / "copies", max_bytes=10)
     with pytest.raises(ModelError, match="more than"):
-        store.put(source)
+        store.put(Path("/proc/version"))  # its size is 0, as that of a file that has grown since
     assert names(store) == []
 
 
-def test_what_takes_the_place_of_the_file_is_refused_without_waiting(store: Store, source: Path) -> None:
+def test_source_is_refused_at_once_when_it_is_not_a_plain_file(store: Store, source: Path) -> None:
     link, fifo, folder, nothing = (source.with_name(name) for name in ("link", "fifo", "folder", "nothing"))
     link.symlink_to(source)
     os.mkfifo(fifo)
@@ -122,7 +111,7 @@ def test_what_takes_the_place_of_the_file_is_refused_without_waiting(store: Stor
 
 
 @pytest.mark.parametrize(("number", "kind"), [(13, ModelError), (5, StoreError)])
-def test_source_that_fails_in_the_middle_is_refused_or_tried_again_and_leaves_nothing(
+def test_put_leaves_nothing_when_the_source_fails_in_the_middle(
     store: Store, source: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
 ) -> None:
     class Failing:
@@ -152,7 +141,7 @@ def full_disk(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("call", ["os.fsync", "Path.replace", "tempfile.mkstemp"])
-def test_disk_that_takes_no_more_is_the_stores_trouble_and_leaves_nothing(
+def test_put_raises_a_store_error_and_leaves_nothing_when_the_disk_is_full(
     store: Store, source: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     with monkeypatch.context() as patch:
@@ -163,37 +152,30 @@ def test_disk_that_takes_no_more_is_the_stores_trouble_and_leaves_nothing(
     assert store.put(source).sha256 == SHA256
 
 
-def test_copy_leaves_room_on_the_disk(store: Store, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Usage:
-        free = len(CONTENT) + (16 << 20) - 1
-
-    monkeypatch.setattr("agent.models.store.shutil.disk_usage", lambda _: Usage)
+def test_copy_leaves_room_on_the_disk(tmp_path: Path, source: Path) -> None:
+    free = len(CONTENT) + (16 << 20) - 1
+    store = Store(tmp_path / "copies", max_bytes=1 << 20, free_on_disk=lambda _: free)
     with pytest.raises(StoreError, match="No space left"):
         store.put(source)
-    Usage.free += 1
+    free += 1
     store.put(source)
 
 
-def test_document_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_document_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "document.json"
     write_durably(path, b"one")
-    with monkeypatch.context() as patch:
-        patch.setattr("agent.models.store.Path.replace", full_disk)
-        with pytest.raises(StoreError):
-            write_durably(path, b"two")
+    in_the_way = path.with_name(".document.json.new")
+    in_the_way.mkdir()
+    with pytest.raises(StoreError):
+        write_durably(path, b"two")
+    in_the_way.rmdir()
     assert path.read_bytes() == b"one"
     write_durably(path, b"three")
     assert path.read_bytes() == b"three"
     assert [each.name for each in path.parent.iterdir()] == ["document.json"]
 
 
-def test_disk_that_does_not_tell_is_not_taken_for_one_without_the_copy(
-    store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.put(source)
-
-    def refuse(*_: object, **__: object) -> os.stat_result:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("agent.models.store.Path.stat", refuse)
+def test_store_has_a_copy_when_the_disk_does_not_answer(store: Store) -> None:
+    store.folder.mkdir(parents=True)
+    store.path(SHA256).symlink_to(store.path(SHA256))  # a loop: stat() fails, and not because there is nothing
     assert store.has(SHA256)
