@@ -167,7 +167,7 @@ def test_labels_of_another_model_beside_it_refuse_it(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("percent", [99.9, 99, 97, 50, 0])
-def test_cut_off_file_is_told_before_the_runtime_sees_it(desk: Desk, percent: float) -> None:
+def test_cut_off_file_is_refused_before_the_runtime_sees_it(desk: Desk, percent: float) -> None:
     with pytest.raises(IncompleteModelError, match=r"damaged or not wholly copied|empty"):
         desk.admit(DIGITS[: int(len(DIGITS) * percent / 100)])
 
@@ -200,13 +200,13 @@ def test_file_at_the_limit_is_admitted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", [digits("2"), b"half a model"])
-def test_file_that_changes_while_it_is_taken_is_none(desk: Desk, other: bytes) -> None:
+def test_take_gives_none_when_the_file_changes_meanwhile(desk: Desk, other: bytes) -> None:
     drop = desk.drop(DIGITS)
     write_whole(drop.path, other)
     assert desk.admission.take(drop, NEVER_BEFORE) is None
 
 
-def test_sidecar_that_changes_while_it_is_taken_is_none(desk: Desk) -> None:
+def test_take_gives_none_when_a_sidecar_changes_meanwhile(desk: Desk) -> None:
     drop = desk.drop(DIGITS)
     (desk.folder / "m.yaml").write_text("maen: 1")
     assert desk.admission.take(drop, NEVER_BEFORE) is None
@@ -231,18 +231,20 @@ def test_checksum_beside_the_file_proves_it_whole(desk: Desk, line: str) -> None
         ("0" * 10_000, ModelError, "m.tflite.sha256 cannot be read: it has more than 8 kB"),
     ],
 )
-def test_checksum_that_does_not_fit_is_told(desk: Desk, text: str, kind: type[ModelError], words: str) -> None:
+def test_file_is_refused_when_its_checksum_does_not_match(
+    desk: Desk, text: str, kind: type[ModelError], words: str
+) -> None:
     with pytest.raises(ModelError, match=words) as refusal:
         desk.take(DIGITS, sha256=text)
     assert type(refusal.value) is kind
 
 
-def test_signatures_count_for_nothing_where_they_are_off(desk: Desk) -> None:
+def test_signature_is_ignored_when_signatures_are_off(desk: Desk) -> None:
     candidate = desk.take(DIGITS, minisig="bad")
     assert (candidate.proven_whole, candidate.signed) == (False, None)
 
 
-def test_signature_that_is_there_must_be_right(tmp_path: Path) -> None:
+def test_signature_is_checked_when_there_is_one(tmp_path: Path) -> None:
     desk = Desk(tmp_path, signatures="if_present", keys=Keys())
     assert not desk.take(DIGITS).proven_whole
     candidate = desk.take(DIGITS, minisig="good 4", txt="\n".join(WORDS))
@@ -251,7 +253,7 @@ def test_signature_that_is_there_must_be_right(tmp_path: Path) -> None:
         desk.take(DIGITS, minisig="bad")
 
 
-def test_signature_that_is_required_must_be_there_and_cover_everything(tmp_path: Path) -> None:
+def test_file_is_refused_without_a_signature_when_one_is_required(tmp_path: Path) -> None:
     desk = Desk(tmp_path, signatures="required", keys=Keys())
     with pytest.raises(ModelError, match=r"not signed, and models.signatures is required"):
         desk.take(DIGITS)
@@ -290,13 +292,13 @@ def test_model_is_refused_when_it_is_too_large_for_all_workers_together(tmp_path
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()])
-def test_what_is_no_plain_file_counts_for_no_sidecar(desk: Desk, make: Callable[[Path], object]) -> None:
+def test_sidecar_is_ignored_when_it_is_not_a_plain_file(desk: Desk, make: Callable[[Path], object]) -> None:
     make(desk.folder / "m.txt")
     make(desk.folder / "m.yaml")
     assert desk.take(DIGITS).sidecar == ModelSettings()
 
 
-def test_sidecars_too_large_to_be_any_are_refused(desk: Desk) -> None:
+def test_sidecar_is_refused_when_it_is_too_large(desk: Desk) -> None:
     with pytest.raises(ModelError, match=r"m.txt cannot be read: it has more than 1024 kB"):
         desk.take(DIGITS, txt="x" * ((1 << 20) + 1))
 

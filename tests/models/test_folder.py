@@ -47,7 +47,7 @@ def test_drop_names_its_file_inside_the_folder(tmp_path: Path) -> None:
     assert [drop.file for drop in ModelFolder(tmp_path).list()["a"]] == ["a/7/model.tflite", "a.tflite"]
 
 
-def test_what_is_unfinished_or_no_plain_file_is_ignored(tmp_path: Path) -> None:
+def test_file_is_not_listed_when_it_is_unfinished_or_not_a_plain_file(tmp_path: Path) -> None:
     for file in (
         ".hidden.tflite",
         "m.tflite~",
@@ -81,7 +81,7 @@ def test_folder_that_looks_like_a_file_can_still_hold_versions(tmp_path: Path) -
     assert listed(tmp_path) == {"m.tflite": [("m.tflite/1/model.tflite", 1)]}
 
 
-def test_folder_that_is_missing_or_no_folder_cannot_be_listed(tmp_path: Path) -> None:
+def test_list_fails_when_the_folder_is_missing_or_a_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ModelFolder(tmp_path / "none").list()
     put(tmp_path / "file")
@@ -89,7 +89,9 @@ def test_folder_that_is_missing_or_no_folder_cannot_be_listed(tmp_path: Path) ->
         ModelFolder(tmp_path / "file").list()
 
 
-def test_folder_inside_that_may_not_be_read_hides_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inner_folder_hides_only_itself_when_it_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Such as the lost+found of a disk of its own."""
     put(tmp_path / "m.tflite")
     put(tmp_path / "lost+found" / "1" / "model.tflite")
@@ -144,7 +146,9 @@ def test_newest_change_counts_though_the_modification_time_is_old(tmp_path: Path
     assert before_s - 1 < drop.changed_at_s < time.time() + 1
 
 
-def test_name_that_is_no_unicode_is_ignored_and_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_name_is_ignored_and_logged_once_when_it_is_not_unicode(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     put(tmp_path / "m.tflite")
     put(tmp_path / os.fsdecode(b"caf\xe9.tflite"))
     put(tmp_path / os.fsdecode(b"caf\xe8") / "1" / "model.tflite")
@@ -194,7 +198,7 @@ def test_note_is_never_written_through_a_link(tmp_path: Path) -> None:
     assert precious.read_text() == "precious"
 
 
-def test_folder_that_takes_no_notes_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_folder_is_logged_once_when_it_takes_no_notes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = ModelFolder(tmp_path)
     (tmp_path / "m.tflite.rejected.txt" / "in the way").mkdir(parents=True)
     for _ in range(2):

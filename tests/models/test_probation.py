@@ -14,7 +14,7 @@ def answer(ms: float = 1.0) -> Timing:
     return Timing(5.0, 500.0, 10 * ms, 600.0, cpu=ms)
 
 
-def test_three_failures_in_a_row_are_one_too_many() -> None:
+def test_version_fails_after_three_failures_in_a_row() -> None:
     probation = Probation(trial_ms=1)
     outcomes: list[Timing | ModelError] = [FAILURE, FAILURE, answer(), FAILURE, FAILURE]
     assert [probation.observe(outcome) for outcome in outcomes] == [None] * 5
@@ -24,7 +24,7 @@ def test_three_failures_in_a_row_are_one_too_many() -> None:
     assert "3 inferences in a row failed (The runtime fails.)" in failed.reason
 
 
-def test_one_answer_that_is_no_number_is_one_too_many() -> None:
+def test_version_fails_after_one_answer_that_is_not_a_number() -> None:
     failed = Probation(trial_ms=1).observe(NotFiniteError("NaN"))
     assert failed is not None
     assert failed.cause == "nan"
@@ -33,7 +33,9 @@ def test_one_answer_that_is_no_number_is_one_too_many() -> None:
 @pytest.mark.parametrize(
     ("trial_ms", "ms", "is_slow"), [(10, 29, False), (10, 31, True), (0.1, 15, False), (0.1, 21, True)]
 )
-def test_latency_far_above_that_of_the_trial_is_too_much(trial_ms: float, ms: float, *, is_slow: bool) -> None:
+def test_version_fails_when_its_cpu_time_is_far_above_that_of_the_trial(
+    trial_ms: float, ms: float, *, is_slow: bool
+) -> None:
     probation = Probation(trial_ms=trial_ms)
     failures = [probation.observe(answer(ms)) for _ in range(20)]
     assert failures[:-1] == [None] * 19
@@ -42,18 +44,18 @@ def test_latency_far_above_that_of_the_trial_is_too_much(trial_ms: float, ms: fl
         assert failures[-1].cause == "slow"
 
 
-def test_a_single_slow_answer_of_twenty_is_nothing() -> None:
+def test_version_passes_with_a_single_slow_answer_of_twenty() -> None:
     probation = Probation(trial_ms=1)
     assert [probation.observe(answer(500.0 if n == 7 else 1.0)) for n in range(20)] == [None] * 20
 
 
-def test_slowness_of_the_first_answers_is_not_held_against_the_later_ones() -> None:
+def test_version_passes_when_only_its_first_answers_are_slow() -> None:
     probation = Probation(trial_ms=10)
     took_ms = [29.0] * 20 + [1.0] * 18 + [100.0] + [1.0]
     assert [probation.observe(answer(ms)) for ms in took_ms] == [None] * 40
 
 
-def test_probation_is_over_after_so_many_inferences_failed_or_not() -> None:
+def test_probation_is_over_after_its_inferences_failed_or_not() -> None:
     probation = Probation(trial_ms=1, inferences=3)
     for outcome in (answer(), FAILURE):
         probation.observe(outcome)
@@ -74,7 +76,7 @@ def test_probation_is_over_after_its_time() -> None:
     assert probation.end() is None
 
 
-def test_time_alone_proves_nothing() -> None:
+def test_probation_is_not_over_by_time_alone() -> None:
     clock = Clock()
     probation, over = Probation(trial_ms=1, for_s=60, clock=clock), []
     clock.now_s += 900
@@ -84,7 +86,7 @@ def test_time_alone_proves_nothing() -> None:
     assert over == [False, False, False, True]
 
 
-def test_few_slow_answers_are_too_much_at_the_end() -> None:
+def test_version_fails_at_the_end_when_its_few_answers_were_slow() -> None:
     probation = Probation(trial_ms=1, for_s=0)
     assert [probation.observe(answer(10_000.0)) for _ in range(3)] == [None] * 3
     assert probation.is_over

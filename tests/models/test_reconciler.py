@@ -212,7 +212,7 @@ def folder_again(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_folder_that_is_no_folder_is_reported_and_what_serves_stays(folder: Path) -> None:
+async def test_folder_that_cannot_be_listed_is_reported_and_what_serves_stays(folder: Path) -> None:
     managed = Managed(folder, times=times(retire_after_s=0, rescan_s=7))
     (folder / "m.tflite").write_bytes(DIGITS)
     await managed.reconcile()

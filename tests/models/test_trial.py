@@ -32,7 +32,7 @@ def refusal_of(model: Path, overrides: ModelSettings | None = None) -> str:
     return str(refusal.value)
 
 
-def test_good_model_comes_back_with_what_it_takes(model: Path) -> None:
+def test_trial_reports_what_a_good_model_takes(model: Path) -> None:
     report = Trial(threads=2).run(model, ModelSettings())
     assert 0 < report.invoke_ms < 1000
     assert 0 < report.cpu_ms < 1000
@@ -48,7 +48,7 @@ def test_settings_beside_the_file_and_of_the_configuration_count(model: Path) ->
     assert "There are 2 labels for 10 outputs" in refusal_of(model, ModelSettings(labels=("a", "b")))
 
 
-def test_file_that_is_cut_off_is_told_from_one_that_is_wrong(model: Path) -> None:
+def test_trial_distinguishes_a_cut_off_file_from_a_wrong_one(model: Path) -> None:
     model.write_bytes(DIGITS[:-100])
     with pytest.raises(IncompleteModelError, match="not wholly copied"):
         Trial(threads=1).run(model, ModelSettings())
@@ -56,7 +56,7 @@ def test_file_that_is_cut_off_is_told_from_one_that_is_wrong(model: Path) -> Non
     assert "not a .tflite model" in refusal_of(model)
 
 
-def test_candidate_that_does_not_end_is_stopped(model: Path) -> None:
+def test_trial_ends_when_the_candidate_does_not(model: Path) -> None:
     with pytest.raises(ModelError, match=r"not through its trial after 0 s: it hangs"):
         Trial(threads=1, timeout_s=0.01).run(model, ModelSettings())
 
@@ -97,7 +97,7 @@ def test_trial_may_take_what_such_a_file_can_need_and_no_more() -> None:
     assert memory_bound(len(DIGITS), 10 << 20) == 192 << 20
 
 
-def test_module_in_the_folder_where_the_agent_was_started_is_not_run(
+def test_trial_runs_no_module_of_the_folder_where_the_agent_was_started(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('run from the models folder')")

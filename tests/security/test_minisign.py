@@ -170,7 +170,7 @@ def test_no_flipped_byte_of_a_key_of_minisign_passes(minisigns: Desk) -> None:
     minisigns.verify()
 
 
-def test_a_signature_tells_the_key_the_comment_and_the_version(desk: Desk) -> None:
+def test_verified_signature_has_the_key_the_comment_and_the_version(desk: Desk) -> None:
     said = "timestamp:1700000000\tfile:birds.tflite\thashed\tversion=7"
     assert desk.verify() == Signed(KEY_NAME, said, 7)
     assert key_name(KEY.id) == KEY_NAME
@@ -205,7 +205,7 @@ def test_an_unknown_key_is_named_with_what_to_do(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("folder_is_there", [True, False])
-def test_no_key_at_all_is_said(desk: Desk, *, folder_is_there: bool) -> None:
+def test_file_is_refused_when_there_is_no_key_at_all(desk: Desk, *, folder_is_there: bool) -> None:
     (desk.trusted / "ours.pub").rename(desk.file.parent / "ours.pub")
     if not folder_is_there:
         desk.trusted.rmdir()
@@ -245,7 +245,7 @@ def test_of_several_keys_with_one_id_each_is_tried(desk: Desk) -> None:
     desk.refuses("is not the file that was signed", signed(desk.file, key=SecretKey(KEY.id, bytes(32))))
 
 
-def test_what_is_no_key_is_logged_and_the_others_count(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_that_is_not_a_key_is_logged_and_the_others_count(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     good = (desk.trusted / "ours.pub").read_text()
     comment, key = good.splitlines()
     broken = {
@@ -289,7 +289,7 @@ GOOD = with_lines(HASHED + bytes(72), b"timestamp:1", bytes(64))
         (GOOD.replace(b"AAAA", b"A\xff\0A"), "a line that should be base64 is not"),
     ],
 )
-def test_what_is_no_signature_is_refused_with_what_to_do(signature: bytes, why: str, desk: Desk) -> None:
+def test_file_that_is_not_a_signature_is_refused_with_what_to_do(signature: bytes, why: str, desk: Desk) -> None:
     desk.refuses(
         f"^birds.tflite.minisig is no signature of minisign: {re.escape(why)}.*"
         "Copy it again, or make it again: edge-convert sign",
@@ -297,7 +297,7 @@ def test_what_is_no_signature_is_refused_with_what_to_do(signature: bytes, why: 
     )
 
 
-def test_line_ends_of_windows_are_taken(desk: Desk) -> None:
+def test_signature_is_accepted_with_line_ends_of_windows(desk: Desk) -> None:
     assert desk.verify(desk.signature.replace(b"\n", b"\r\n")).version == 7
 
 
@@ -324,14 +324,14 @@ def test_a_version_is_a_token_of_its_own(comment: str, version: int | None) -> N
     "comment",
     ["version=abc", "version=", "version=-1", "version=1.5", "version=٣", "version=1 version=2", "version=" + "9" * 19],
 )
-def test_a_malformed_version_is_refused_though_it_is_signed(comment: str, desk: Desk) -> None:
+def test_a_malformed_version_is_refused_even_if_it_is_signed(comment: str, desk: Desk) -> None:
     desk.refuses(
         "The trusted comment in birds.tflite.minisig cannot be used: .* is not one `version=` with a whole number",
         signed_saying(comment.encode(), desk.file),
     )
 
 
-def test_a_comment_that_is_no_text_is_refused_though_it_is_signed(desk: Desk) -> None:
+def test_a_comment_that_is_not_text_is_refused_even_if_it_is_signed(desk: Desk) -> None:
     desk.refuses("cannot be used: it is not UTF-8", signed_saying(b"caf\xe9", desk.file))
 
 
@@ -347,7 +347,7 @@ def test_a_large_file_is_not_taken_into_memory(desk: Desk) -> None:
         tracemalloc.stop()
 
 
-def test_a_file_that_went_away_is_an_error_of_the_disk(desk: Desk) -> None:
+def test_verify_raises_an_os_error_when_the_file_is_gone(desk: Desk) -> None:
     desk.file.unlink()
     with pytest.raises(FileNotFoundError):
         desk.verify()
