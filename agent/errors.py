@@ -6,7 +6,8 @@ AgentError
 ├── ModelError                a file is not a classifier that this agent can serve
 │   ├── IncompleteModelError  it ends before what it announces: a copy goes on, or was cut off
 │   ├── NoRoomError           the memory that is free now does not hold it
-│   └── NotFiniteError        it answered an image with NaN or infinity
+│   ├── NotFiniteError        it answered an image with NaN or infinity
+│   └── SignatureError        the caller must say which signature of a SavedModel to take, or which input size
 ├── ModelNotFoundError        no model of that name is being served
 │   └── ModelNotReadyError    the name is known, and no version of it serves at present
 ├── VersionError              a version cannot be pinned, promoted or gone back to
@@ -49,6 +50,10 @@ class NoRoomError(ModelError):
 
 class NotFiniteError(ModelError):
     """Raised when a model answers an image with NaN or infinity."""
+
+
+class SignatureError(ModelError):
+    """Raised when several signatures fit, or when the one that was asked for, or the input size, does not."""
 
 
 class ModelNotFoundError(AgentError):

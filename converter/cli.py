@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from agent.errors import AgentError
+from agent.errors import AgentError, SignatureError
 from agent.host.terminal import print_json
 from agent.text import printable
 from converter.errors import ConversionError, DropError, UsageError
@@ -65,7 +65,7 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         print(f"edge-convert: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        sys.exit(2 if isinstance(error, UsageError | SignatureError) else 1)
     except OSError as error:  # of a path that cannot even be looked at
         if debug:
             traceback.print_exc()
@@ -387,10 +387,10 @@ def _raise_refusals(conversion: Conversion) -> None:
 
 
 def _facts(conversion: Conversion, model: FinishedModel) -> dict[str, str]:
-    function, settings = conversion.source, conversion.settings
+    function, settings = conversion.function, conversion.settings
     return {
         "Outcome": "accepted" if model.refusal is None else f"Refused, not written: {model.refusal}",
-        "Source": f"{function.source.kind}, signature {function.key}",
+        "Source": f"{function.trained.kind}, signature {function.key}",
         "Scheme": model.scheme,
         "Calibration images": str(conversion.calibration_images),
         "Fed": f"{settings.color}, mean {in_words(settings.mean)}, std {in_words(settings.std)}",

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, ModelError
 from agent.model_file.metadata import read_model_file
+from agent.runtimes.saved_model import gives_probabilities, image_function
+from agent.runtimes.tensorflow import import_tensorflow
 from converter.errors import ConversionError, ConverterError, DropError
 from converter.evaluation.comparison import evaluation_notes, finished_subject, source_subject
 from converter.evaluation.evaluation import evaluate, percent
-from converter.host import import_tensorflow
 from converter.images.calibration import calibrate
 from converter.images.image_folder import list_images
 from converter.output import check_output, write_whole
@@ -21,7 +22,7 @@ from converter.packing.golden import check_packed, choose_golden, golden_folder
 from converter.packing.metadata import pack_metadata
 from converter.quantization import INT8_SCHEMES, Quantizer
 from converter.request import Request, trained_settings
-from converter.source.source import gives_probabilities, image_function, open_source
+from converter.source.source import open_source
 from converter.target.target import check_target
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 
     from agent.image import Color
     from agent.model_file.settings import ModelSettings
+    from agent.runtimes.saved_model import ImageFunction
     from converter.evaluation.evaluation import Evaluation
     from converter.images.calibration import Calibration
     from converter.images.image_folder import ImageFolder
     from converter.packing.golden import Golden
     from converter.progress import Track
     from converter.quantization import Layer, Scheme
-    from converter.source.source import ImageFunction
 
 _GOLDEN_TOLERANCE = 0.1
 _REMEDY = (
@@ -81,7 +82,7 @@ class Conversion:
     `golden` counts the samples that each file carries; `notes` are sentences for the user.
     """
 
-    source: ImageFunction
+    function: ImageFunction
     settings: ModelSettings
     models: tuple[FinishedModel, ...]
     layers: tuple[Layer, ...]
@@ -99,13 +100,13 @@ class Conversion:
             write_whole(model.path, model.content)
 
     def to_json(self) -> dict[str, Any]:
-        source = self.source.source
+        source = self.function.trained
         return {
             "source": {
                 "kind": source.kind,
                 "sha256": source.sha256,
                 "keras": source.keras,
-                "signature": self.source.key,
+                "signature": self.function.key,
             },
             "labels": list(self.settings.labels or ()),
             "models": [model.to_json() for model in self.models],
@@ -261,7 +262,7 @@ def _packed(prepared: _Prepared, scheme: Scheme, model: bytes, evaluation: Evalu
 
 
 def _provenance(prepared: _Prepared, scheme: Scheme, evaluation: Evaluation | None) -> dict[str, Any]:
-    source, trained, request = prepared.function.source, prepared.trained, prepared.request
+    source, trained, request = prepared.function.trained, prepared.trained, prepared.request
     calibration = prepared.calibration if scheme in INT8_SCHEMES else None
     return {
         "source": {

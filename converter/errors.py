@@ -1,9 +1,9 @@
 """Every error of the converter; each message is a sentence that says what is wrong, where, and what to do.
 
-AgentError                    of the agent: its models and images raise it here too
+AgentError                    of the agent: its models, SavedModels and images raise it here too
 └── ConverterError
     ├── UsageError            the command line asks for what cannot be; exit code 2
-    ├── SourceError           what was to be converted is no image classifier that can be read
+    ├── TrainedModelError     what was to be converted cannot be read
     ├── ConversionError       TensorFlow could not convert it, or the target could not load what came out
     ├── ImagesError           a folder of images cannot serve for calibration or evaluation
     ├── DropError             the finished model answers worse than --max-drop allows
@@ -23,8 +23,8 @@ class UsageError(ConverterError):
     """Raised before any work is done."""
 
 
-class SourceError(ConverterError):
-    """Raised while a SavedModel, .keras or .h5 file is opened, and when no signature of it fits."""
+class TrainedModelError(ConverterError):
+    """Raised for a path that leads to no trained model, and for a .keras or .h5 file that Keras cannot open."""
 
 
 class ConversionError(ConverterError):

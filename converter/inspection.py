@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agent.errors import ModelError, SignatureError
 from agent.model_file.metadata import read_model_file
+from agent.model_file.signature import misfit
 from agent.runtimes.interpreter import operator_name
-from converter.errors import ConverterError, UsageError
+from agent.runtimes.saved_model import image_function
+from converter.errors import ConversionError
 from converter.quantization import convert_with_foreign_operators
-from converter.signature import misfit
-from converter.source.source import image_function, open_source
+from converter.source.source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from agent.model_file.metadata import Tensor
+    from agent.model_file.signature import Signature, Size
+    from agent.runtimes.saved_model import TrainedModel
     from converter.progress import Track
-    from converter.signature import Signature, Size
-    from converter.source.source import Source
 
 
 def inspect_source(path: Path, *, size: Size | None = None, track: Track) -> dict[str, Any]:
-    """A JSON document; SourceError where `path` cannot be read at all."""
+    """A JSON document; TrainedModelError and ModelError if `path` cannot be read at all."""
     source = open_source(path)
     return {
         "path": str(path),
@@ -34,7 +36,7 @@ def inspect_source(path: Path, *, size: Size | None = None, track: Track) -> dic
     }
 
 
-def _signature(source: Source, signature: Signature, size: Size | None) -> dict[str, Any]:
+def _signature(source: TrainedModel, signature: Signature, size: Size | None) -> dict[str, Any]:
     why_not = misfit(signature, size)
     fits = why_not is None
     lacking: list[str] | None = None
@@ -42,8 +44,8 @@ def _signature(source: Source, signature: Signature, size: Size | None) -> dict[
         try:
             lacking = _lacking_operators(source, signature, size)
             why_not = "TensorFlow Lite lacks operators of it" if lacking else None
-        except ConverterError as error:
-            why_not, fits = str(error), isinstance(error, UsageError)  # which only leaves its size open
+        except (ConversionError, ModelError) as error:
+            why_not, fits = str(error), isinstance(error, SignatureError)  # which only leaves its size open
     return {
         "signature": signature.key,
         "inputs": _tensors(signature.inputs),
@@ -59,7 +61,7 @@ def _tensors(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
     return [{"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype} for tensor in tensors]
 
 
-def _lacking_operators(source: Source, signature: Signature, size: Size | None) -> list[str]:
+def _lacking_operators(source: TrainedModel, signature: Signature, size: Size | None) -> list[str]:
     """Operators that a converted file would need beyond TensorFlow Lite's own, found by converting it."""
     function = image_function(source, key=signature.key, size=size)
     file = read_model_file(convert_with_foreign_operators(function))

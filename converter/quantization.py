@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from agent.model_file.flatbuffer import INT32, Table
+from agent.runtimes.tensorflow import import_tensorflow
 from converter.errors import ConversionError, UsageError
-from converter.host import import_tensorflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
-    from converter.source.source import ImageFunction
+    from agent.runtimes.saved_model import ImageFunction
 
     Array: TypeAlias = npt.NDArray[np.generic]
     Representative: TypeAlias = Callable[[], Iterator[list[Array]]]

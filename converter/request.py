@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model_file.settings import Resize
+    from agent.model_file.signature import Size
+    from agent.runtimes.saved_model import ImageFunction
     from converter.images.image_folder import ImageFolder
     from converter.quantization import PixelType, Scheme
-    from converter.signature import Size
-    from converter.source.source import ImageFunction
     from converter.target.target import Target
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.progress import Progress
@@ -12,7 +14,6 @@ from rich.progress import Progress
 from agent.host.terminal import print_table
 from agent.text import printable
 from converter.evaluation.evaluation import percent
-from converter.host import native_noise_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +34,24 @@ def terminal(*, debug: bool) -> Iterator[Track]:
                 yield from progress.track(items, description=what)
 
         yield track
+
+
+@contextmanager
+def native_noise_hidden() -> Iterator[TextIO]:
+    """Gives the terminal's standard error, while everything else that is written there, from C++ too, is dropped.
+
+    TensorFlow and LLVM write dozens of lines past Python's logging and warnings.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere, os.fdopen(terminal, "w") as stream:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield stream
+        finally:
+            sys.stderr.flush()
+            stream.flush()
+            os.dup2(terminal, 2)
 
 
 def print_conversion(conversion: Conversion) -> None:

@@ -12,10 +12,11 @@ from agent.image import Image, decode
 from agent.model_file.metadata import read_model_file
 from agent.model_file.settings import ModelSettings
 from agent.runtimes.runtime import open_classifiers
+from agent.runtimes.saved_model import TensorFlowClassifier, image_function
 from converter.conversion import convert
 from converter.progress import untracked
 from converter.request import Request
-from converter.source.source import SourceClassifier, image_function, open_source
+from converter.source.source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,10 +64,10 @@ def finished_classifier(content: bytes) -> Classifier:
     return classifier
 
 
-def source_classifier(source: Path, labels: Iterable[str], **settings: Any) -> SourceClassifier:
+def source_classifier(source: Path, labels: Iterable[str], **settings: Any) -> TensorFlowClassifier:
     """Of a source whose outputs are probabilities and that takes 0..1, unless `settings` say otherwise."""
     values: dict[str, Any] = {"mean": (0.0,), "std": (255.0,), "score": "probability", "labels": tuple(labels)}
-    return SourceClassifier(
+    return TensorFlowClassifier(
         image_function(open_source(source), key=None, size=None), ModelSettings(**values | settings)
     )
 

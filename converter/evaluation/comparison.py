@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 from agent.model_file.metadata import ADDITIONS, read_model_file
 from agent.model_file.settings import ModelSettings, check_settings, final_settings
 from agent.runtimes.runtime import open_classifiers
-from converter.errors import ConversionError, SourceError
+from agent.runtimes.saved_model import TensorFlowClassifier, image_function
+from converter.errors import ConversionError, TrainedModelError
 from converter.evaluation.evaluation import Subject, evaluate, percent
 from converter.images.image_folder import left_out_note, list_images
-from converter.source.source import SourceClassifier, image_function, open_source
+from converter.source.source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from agent.model_file.metadata import ModelFile
+    from agent.runtimes.saved_model import ImageFunction
     from converter.evaluation.evaluation import Evaluation
     from converter.progress import Track
-    from converter.source.source import ImageFunction
 
 
 def finished_subject(content: bytes, name: str) -> Subject:
@@ -30,8 +31,8 @@ def finished_subject(content: bytes, name: str) -> Subject:
 
 def source_subject(function: ImageFunction, settings: ModelSettings) -> Subject:
     """`settings` are what the source was trained with, `score` what its finished file ends in."""
-    classifier = SourceClassifier(function, settings)
-    return Subject(function.source.path.name, function.source.size_bytes, classifier)
+    trained = function.trained
+    return Subject(trained.path.name, trained.size_bytes, TensorFlowClassifier(function, settings))
 
 
 def compare(
@@ -85,7 +86,7 @@ def _read(path: Path) -> ModelFile:
     try:
         return read_model_file(path.read_bytes())
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}.") from None
+        raise TrainedModelError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _subject(file: ModelFile, settings: ModelSettings, name: str) -> Subject:

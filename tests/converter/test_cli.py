@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from agent.model_file.metadata import read_model_file
+from agent.runtimes.tensorflow import interrupts_held
 from converter import cli
-from converter.host import _interrupts_held
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -348,7 +348,7 @@ def test_ctrl_c_waits_for_the_end_of_tensorflows_import() -> None:
     steps = []
 
     def imported() -> None:
-        with _interrupts_held():
+        with interrupts_held():
             signal.raise_signal(signal.SIGINT)
             steps.append("imported")
 

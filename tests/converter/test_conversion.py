@@ -24,13 +24,14 @@ from conversions import (
     write_labels,
 )
 
+from agent.errors import ModelError
 from agent.image import Image
 from agent.model_file.metadata import read_model_file
 from agent.model_file.settings import ModelSettings
 from agent.models.trial import Trial
 from agent.runtimes.interpreter import operator_name
 from agent.runtimes.tflite import TFLiteClassifier
-from converter.errors import ConversionError, SourceError, UsageError
+from converter.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,13 +134,13 @@ def test_an_h5_file_of_keras_2_answers_as_itself(assets: Path, tmp_path: Path) -
     photos = readable_images(assets / "photos").values()
     exact = scores(source_classifier(source, VWW), photos)
     assert largest_difference(scores(finished_classifier(of_scheme(conversion, "int8")), photos), exact) < 0.06
-    assert conversion.source.source.kind == "Keras .h5 file"
+    assert conversion.function.trained.kind == "Keras .h5 file"
 
 
 @pytest.mark.assets
 def test_a_model_of_sounds_is_refused_with_its_shape(assets: Path, tmp_path: Path) -> None:
     labels = write_labels(tmp_path / "words.txt", (str(n) for n in range(12)))
-    with pytest.raises(SourceError, match="not an image classifier: its input is 49 x 10") as refusal:
+    with pytest.raises(ModelError, match="not an image classifier: its input is 49 x 10") as refusal:
         converted(assets / "savedmodels/kws_savedmodel_audio", tmp_path / "kws.tflite", "none", labels=labels)
     assert "? x 49 x 10 x 1" in str(refusal.value)
     assert not (tmp_path / "kws.tflite").exists()
@@ -194,9 +195,9 @@ def test_provenance_says_what_a_file_was_made_from_and_how(colors: Conversion) -
         int8 = scheme.startswith("int8")
         assert provenance["source"] == {
             "name": "colors",
-            "sha256": colors.source.source.sha256,
-            "kind": colors.source.source.kind,
-            "signature": colors.source.key,
+            "sha256": colors.function.trained.sha256,
+            "kind": colors.function.trained.kind,
+            "signature": colors.function.key,
         }
         assert provenance["scheme"] == scheme
         assert provenance["calibration_images"] == (80 if int8 else 0)
@@ -220,7 +221,7 @@ def test_no_evaluation_is_noted_as_none(small_saved_model: Path, tmp_path: Path)
 def test_json_of_a_conversion_tells_what_was_written(colors: Conversion) -> None:
     document = colors.to_json()
     assert document["labels"] == list(COLORS)
-    assert document["source"]["sha256"] == colors.source.source.sha256
+    assert document["source"]["sha256"] == colors.function.trained.sha256
     for model, told in zip(colors.models, document["models"], strict=True):
         assert told["written"] is True
         assert told["refusal"] is None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from converter.errors import SourceError
+from converter.errors import TrainedModelError
 from converter.inspection import inspect_source
 from converter.progress import untracked
 
@@ -98,5 +98,5 @@ def test_a_keyword_spotter_is_no_image_classifier(assets: Path) -> None:
 
 
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="does not exist"):
+    with pytest.raises(TrainedModelError, match="does not exist"):
         inspected(tmp_path / "absent")

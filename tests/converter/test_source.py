@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 from conversions import converted
 
+from agent.errors import ModelError, SignatureError
+from agent.host.digest import sha256_of_folder
 from agent.image import Image
 from agent.model_file.metadata import read_model_file
 from agent.model_file.settings import ModelSettings
-from converter.errors import ConversionError, SourceError, UsageError
-from converter.source.source import SourceClassifier, image_function, open_source
+from agent.runtimes.saved_model import TensorFlowClassifier, image_function
+from converter.errors import ConversionError, TrainedModelError, UsageError
+from converter.source.source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from converter.source.source import ImageFunction
+    from agent.runtimes.saved_model import ImageFunction
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
 layers = tf.keras.layers
@@ -58,7 +61,7 @@ def scores_of(path: Path, image: Any) -> Any:
 
 def refusal(path: Path) -> str:
     """The sentence with which `path` is refused."""
-    with pytest.raises(SourceError) as raised:
+    with pytest.raises((ModelError, TrainedModelError)) as raised:
         image_function(open_source(path), key=None, size=None)
     said = str(raised.value)
     assert "\n" not in said
@@ -200,9 +203,9 @@ def test_open_sides_are_fixed_and_a_size_too_small_is_refused(tmp_path: Path) ->
     open_model.export(str(tmp_path / "open"), verbose=False)
     source = open_source(tmp_path / "open")
     assert image_function(source, key=None, size=(40, 60)).concrete(tf.zeros((1, 40, 60, 3))).shape == (1, 4)
-    with pytest.raises(UsageError, match="leaves its input size open"):
+    with pytest.raises(SignatureError, match="leaves its input size open"):
         image_function(source, key=None, size=None)
-    with pytest.raises(SourceError, match=r"^\S+ cannot take an image of 2 x 60 x 3: .*Negative dimension.*\.$"):
+    with pytest.raises(ModelError, match=r"^\S+ cannot take an image of 2 x 60 x 3: .*Negative dimension.*\.$"):
         image_function(source, key=None, size=(2, 60))
 
 
@@ -215,7 +218,7 @@ def test_a_step_is_put_before_the_model(small_saved_model: Path, gradient: Any) 
 def test_the_source_classifies_as_the_agent_does(small_function: ImageFunction) -> None:
     settings = ModelSettings(("blue", "gray", "green", "red"), mean=(0.0,), std=(255.0,), score="probability")
     red = Image(np.full((50, 70, 3), (190, 50, 50), np.uint8), "rgb")
-    scores, _ = SourceClassifier(small_function, settings).scores(red)
+    scores, _ = TensorFlowClassifier(small_function, settings).scores(red)
     categories = scores.best(1, threshold=0.5)
     assert [category.label for category in categories] == ["red"]
 
@@ -231,19 +234,14 @@ def test_a_copied_folder_has_the_same_hash_and_one_changed_byte_another(copied: 
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
-    assert hash_of_files(copied) != hash_of_files(small_saved_model)
+    # TensorFlow refuses weights with a wrong checksum
+    assert sha256_of_folder(copied) != sha256_of_folder(small_saved_model)
 
 
 def test_a_file_under_another_name_changes_the_hash(copied: Path) -> None:
-    before = hash_of_files(copied)
+    before = open_source(copied).sha256
     (copied / "fingerprint.pb").rename(copied / "fingerprint.pbx")
-    assert hash_of_files(copied) != before
-
-
-def hash_of_files(path: Path) -> str:
-    from converter.source.source import _sha256  # noqa: PLC0415  (TensorFlow refuses weights with a wrong checksum)
-
-    return _sha256(path)
+    assert open_source(copied).sha256 != before
 
 
 def cut(path: Path, share: float) -> None:
@@ -306,6 +304,13 @@ def test_a_damaged_saved_model_is_refused_in_a_sentence(
 ) -> None:
     damage(copied)
     assert said in refusal(copied)
+
+
+@pytest.mark.assets
+def test_a_keyword_spotter_is_refused_with_its_shape(assets: Path) -> None:
+    said = refusal(assets / "savedmodels" / "kws_savedmodel_audio")
+    assert "its input is 49 x 10, no picture's shape but that of audio features" in said
+    assert "dense: float32 ? x 12" in said
 
 
 def test_a_saved_model_without_signatures_is_refused(module: Any, tmp_path: Path) -> None:

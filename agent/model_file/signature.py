@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from converter.errors import SourceError, UsageError
+from agent.errors import ModelError, SignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,19 +43,19 @@ class ImageSignature:
 def choose_signature(signatures: Sequence[Signature], *, key: str | None, size: Size | None) -> ImageSignature:
     """The one called `key`; without it the one that fits, serving_default before others.
 
-    Raises SourceError when none fits, with what was found; UsageError when the choice is the caller's.
+    Raises ModelError when none fits, with what was found; SignatureError when the choice is the caller's.
     """
     if not signatures:
-        raise SourceError("The SavedModel has no signature. Save it with one: model.export(folder).")
+        raise ModelError("The SavedModel has no signature. Save it with one: model.export(folder).")
     if key is not None:
         named = {signature.key: signature for signature in signatures}
         if key not in named:
-            raise UsageError(f"There is no signature {key!r}; there are {', '.join(named)}.")
+            raise SignatureError(f"There is no signature {key!r}; there are {', '.join(named)}.")
         return _fixed(named[key], size)
     fitting = [signature for signature in signatures if misfit(signature, size) is None]
     default = [signature for signature in fitting if signature.key == _DEFAULT]
     if len(fitting) > 1 and not default:
-        raise UsageError(f"Several signatures fit; say which: --signature {' or '.join(s.key for s in fitting)}.")
+        raise SignatureError(f"Several signatures fit; say which: --signature {' or '.join(s.key for s in fitting)}.")
     if not fitting:
         return _fixed(min(signatures, key=lambda signature: signature.key != _DEFAULT), size)  # which says why not
     return _fixed((default or fitting)[0], size)
@@ -71,14 +71,16 @@ def misfit(signature: Signature, size: Size | None) -> str | None:
 def _fixed(signature: Signature, size: Size | None) -> ImageSignature:
     why = misfit(signature, size)
     if why is not None:
-        raise SourceError(f"This is not an image classifier: {why}. {signature}.")
+        raise ModelError(f"This is not an image classifier: {why}. {signature}.")
     tensor, output = signature.inputs[0], _scores(signature.outputs)
     height, width = size or tensor.shape[1:3]
     if min(height, width) < 1:
-        raise UsageError(f"The model leaves its input size open ({_shape(tensor)}); say it: --input-size HEIGHTxWIDTH.")
+        raise SignatureError(
+            f"The model leaves its input size open ({_shape(tensor)}); say it: --input-size HEIGHTxWIDTH."
+        )
     for wanted, stated in zip((height, width), tensor.shape[1:3], strict=True):
         if stated not in (-1, wanted):
-            raise UsageError(f"--input-size {height}x{width}, and the model takes {_shape(tensor)} only.")
+            raise SignatureError(f"--input-size {height}x{width}, and the model takes {_shape(tensor)} only.")
     shape = (1, height, width, tensor.shape[3])
     return ImageSignature(signature.key, replace(tensor, shape=shape), output)
 

@@ -1,26 +1,24 @@
-"""Host: the TensorFlow of the machine that converts, quiet and sparing with GPU memory."""
+"""TensorFlow: imported only when it is needed, quiet and sparing with GPU memory."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-from converter.errors import ConverterError
+from agent.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 def import_tensorflow() -> Any:
-    """Takes seconds the first time. Raises ConverterError with the command that installs it."""
+    """Takes seconds the first time. Raises ModelError with the command that installs it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with _interrupts_held():
-            import tensorflow as tf  # noqa: PLC0415  (seconds and hundreds of megabytes, that evaluate may not need)
+        with interrupts_held():
+            import tensorflow as tf  # noqa: PLC0415  (seconds and hundreds of megabytes)
     except ImportError as error:
         raise _not_installed("TensorFlow", error) from error
     with suppress(RuntimeError):  # of a GPU in use already: its memory was taken by then
@@ -30,7 +28,7 @@ def import_tensorflow() -> Any:
 
 
 def import_keras_2() -> Any:
-    """Also registers the classes that Keras 2 saved, without which its SavedModels do not load. ConverterError."""
+    """Also registers the classes that Keras 2 saved, without which its SavedModels do not load. ModelError."""
     try:
         import tf_keras  # noqa: PLC0415  (only models of Keras 2 need it)
     except ImportError as error:
@@ -38,14 +36,14 @@ def import_keras_2() -> Any:
     return tf_keras
 
 
-def _not_installed(what: str, error: ImportError) -> ConverterError:
+def _not_installed(what: str, error: ImportError) -> ModelError:
     absent = isinstance(error, ModuleNotFoundError) and error.name in ("tensorflow", "tf_keras")
     why = "is not installed" if absent else f"is installed and cannot be loaded ({error})"
-    return ConverterError(f"{what} {why}. Install it: pip install 'edge-agent[converter]'.")
+    return ModelError(f"{what} {why}. Install it: pip install 'edge-agent[converter]'.")
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Ctrl-C takes effect at the end: inside, TensorFlow's C++ would turn it into an ImportError."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -62,19 +60,12 @@ def device_name() -> str:
     return f"TensorFlow {tf.__version__} on {device}"
 
 
-@contextmanager
-def native_noise_hidden() -> Iterator[TextIO]:
-    """Gives the terminal's standard error, while everything else that is written there, from C++ too, is dropped.
+def sides(shape: Any) -> tuple[int, ...]:
+    return tuple(-1 if side is None else int(side) for side in shape)
 
-    TensorFlow and LLVM write dozens of lines past Python's logging and warnings.
-    """
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with Path(os.devnull).open("w") as nowhere, os.fdopen(terminal, "w") as stream:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield stream
-        finally:
-            sys.stderr.flush()
-            stream.flush()
-            os.dup2(terminal, 2)
+
+def first_line(error: BaseException) -> str:
+    """Of what AutoGraph raises the last, since it begins with where it happened."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error  # str() of a KeyError has quotes
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1 if lines[0] == "in user code:" else 0][:300].rstrip(".")

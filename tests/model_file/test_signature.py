@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.errors import ModelError, SignatureError
 from agent.model_file.metadata import Tensor
-from converter.errors import SourceError, UsageError
-from converter.signature import Signature, choose_signature
-from converter.source.source import open_source
+from agent.model_file.signature import Signature, choose_signature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from converter.signature import ImageSignature, Size
+    from agent.model_file.signature import ImageSignature, Size
 
 SCORES = Tensor("scores", (-1, 4), "float32")
 
@@ -35,8 +33,9 @@ def chosen(*signatures: Signature, key: str | None = None, size: Size | None = N
 
 
 def refusal(*signatures: Signature, size: Size | None = None) -> str:
-    with pytest.raises(SourceError) as raised:
+    with pytest.raises(ModelError) as raised:
         chosen(*signatures, size=size)
+    assert not isinstance(raised.value, SignatureError)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -59,13 +58,13 @@ def test_the_only_one_that_fits_goes_before_a_default_that_does_not() -> None:
 
 
 def test_of_several_that_fit_without_a_default_the_caller_must_choose() -> None:
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(SignatureError) as raised:
         chosen(taking(key="day"), taking(key="night"), taking((-1, 10), key="text"))
     assert str(raised.value) == "Several signatures fit; say which: --signature day or night."
 
 
 def test_an_unknown_name_is_answered_with_those_that_there_are() -> None:
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(SignatureError) as raised:
         chosen(taking(key="day"), taking(key="night"), key="dusk")
     assert str(raised.value) == "There is no signature 'dusk'; there are day, night."
 
@@ -79,15 +78,6 @@ def test_when_none_fits_the_default_is_described() -> None:
     said = refusal(taking((-1, 10), key="a"), taking((-1, 7)))
     assert "its input is ? x 7, not images x height x width x channels" in said
     assert said.endswith("serving_default takes image: float32 ? x 7 and gives scores: float32 ? x 4.")
-
-
-@pytest.mark.assets
-@pytest.mark.timeout(60)
-def test_a_keyword_spotter_is_refused_with_its_shape(assets: Path) -> None:
-    pytest.importorskip("tensorflow")
-    said = refusal(*open_source(assets / "savedmodels" / "kws_savedmodel_audio").signatures)
-    assert "its input is 49 x 10, no picture's shape but that of audio features" in said
-    assert "dense: float32 ? x 12" in said
 
 
 def test_an_oblong_input_takes_pictures_if_the_user_says_so() -> None:
@@ -169,7 +159,7 @@ def test_open_sides_are_closed_by_the_given_size(shape: tuple[int, ...]) -> None
 
 
 def test_open_sides_without_a_size_are_asked_for() -> None:
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(SignatureError) as raised:
         chosen(taking((-1, -1, 60, 3)))
     assert str(raised.value) == (
         "The model leaves its input size open (? x ? x 60 x 3); say it: --input-size HEIGHTxWIDTH."
@@ -178,6 +168,6 @@ def test_open_sides_without_a_size_are_asked_for() -> None:
 
 @pytest.mark.parametrize("shape", [(-1, 32, 24, 3), (-1, -1, 24, 3)])
 def test_a_size_that_the_model_does_not_take_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"^--input-size 24x32, and the model takes \? x .* x 24 x 3 only\.$"):
+    with pytest.raises(SignatureError, match=r"^--input-size 24x32, and the model takes \? x .* x 24 x 3 only\.$"):
         chosen(taking(shape), size=(24, 32))
     assert chosen(taking(shape), size=(32, 24)).input.shape == (1, 32, 24, 3)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from converter.errors import ConverterError
-from converter.host import device_name, import_keras_2, import_tensorflow
+from agent.errors import ModelError
+from agent.runtimes.tensorflow import device_name, import_keras_2, import_tensorflow
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
 
@@ -43,8 +43,8 @@ def test_a_gpu_that_is_in_use_already_is_used_all_the_same(monkeypatch: pytest.M
 
 def test_what_is_missing_is_said_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tf_keras", None)
-    with pytest.raises(ConverterError, match=r"^tf-keras, .* pip install 'edge-agent\[converter\]'\.$"):
+    with pytest.raises(ModelError, match=r"^tf-keras, .* pip install 'edge-agent\[converter\]'\.$"):
         import_keras_2()
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(ConverterError, match=r"^TensorFlow .* pip install 'edge-agent\[converter\]'\.$"):
+    with pytest.raises(ModelError, match=r"^TensorFlow .* pip install 'edge-agent\[converter\]'\.$"):
         import_tensorflow()

@@ -1,0 +1,212 @@
+"""SavedModel: a trained model as TensorFlow runs it, and the image classifier inside."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agent.errors import ModelError
+from agent.host.digest import sha256_of_folder
+from agent.image import Image
+from agent.model_file.metadata import Tensor
+from agent.model_file.signature import Signature, choose_signature
+from agent.runtimes.classifier import Classifier
+from agent.runtimes.preprocessing import Preprocessor
+from agent.runtimes.tensorflow import device_name, first_line, import_keras_2, import_tensorflow, sides
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from agent.model_file.settings import ModelSettings
+    from agent.model_file.signature import Size
+
+_INTERNAL = "__saved_model"  # of signatures that TensorFlow adds for itself
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A SavedModel folder, or a file of Keras, opened.
+
+    `keras` is the version that saved it, or its first figure, None if nothing says. `calls` take tensors by name.
+
+    Nothing reads `loaded`: it holds the variables of `calls`.
+    """
+
+    path: Path
+    sha256: str
+    kind: str
+    keras: str | None
+    signatures: tuple[Signature, ...]
+    calls: dict[str, Any] = field(repr=False)
+    loaded: Any = field(repr=False)
+
+    @property
+    def size_bytes(self) -> int:
+        files = self.path.rglob("*") if self.path.is_dir() else [self.path]
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+    def parameters(self, key: str) -> int:
+        """How many numbers the signature `key` was trained to, those of optimizers aside."""
+        variables = {id(variable): variable for variable in self.calls[key].variables}
+        return sum(int(np.prod(variable.shape)) for variable in variables.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFunction:
+    """One signature with nothing free: a float32 image of `input`'s shape in, the scores of `output` out.
+
+    `trained_dtype` is what the trained model itself takes.
+    """
+
+    key: str
+    trained_dtype: str
+    input: Tensor
+    output: Tensor
+    concrete: Any = field(repr=False)
+    trained: TrainedModel = field(repr=False)
+
+    def after(self, step: Callable[[Any], Any]) -> ImageFunction:
+        """The same with `step`, from tensor to tensor of one shape, before it."""
+        return replace(self, concrete=_concrete(lambda image: self.concrete(step(image)), self.input.shape))
+
+
+class TensorFlowClassifier(Classifier):
+    """A trained model behind the agent's own preprocessing and scoring."""
+
+    def __init__(self, function: ImageFunction, settings: ModelSettings) -> None:
+        super().__init__((function.input,), (function.output,), settings)
+        self._concrete = function.concrete
+
+    @property
+    def ran_on(self) -> str:
+        return device_name()
+
+    def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        scores: npt.NDArray[np.generic] = self._concrete(tensor).numpy().reshape(-1)
+        return scores
+
+
+def open_saved_model(path: Path) -> TrainedModel:
+    """Takes seconds. Raises ModelError if a file is missing or damaged, or TensorFlow cannot read it."""
+    if not (path / "saved_model.pb").is_file():
+        raise ModelError(f"{path} is no SavedModel: it has no saved_model.pb. Give the folder that model.export wrote.")
+    tf = import_tensorflow()
+    graph = _serving_graph(path / "saved_model.pb")
+    keras = _keras_of(path, graph)
+    if keras is not None and keras.startswith("2"):
+        import_keras_2()
+    try:
+        loaded = tf.saved_model.load(str(path), tags=["serve"])
+    except Exception as error:
+        raise ModelError(_why_not_loaded(path, error)) from error
+    keys = sorted(key for key in graph.signature_def if not key.startswith(_INTERNAL))
+    version = graph.meta_info_def.tensorflow_version
+    return TrainedModel(
+        path=path,
+        sha256=sha256_of_folder(path),
+        kind=f"SavedModel of TensorFlow {version or 'unknown'}",
+        keras=keras,
+        signatures=tuple(_signature(key, graph.signature_def[key]) for key in keys),
+        calls={key: loaded.signatures[key] for key in keys},
+        loaded=loaded,
+    )
+
+
+def image_function(trained: TrainedModel, *, key: str | None, size: Size | None) -> ImageFunction:
+    """The image classifier in `trained`. Raises ModelError and SignatureError as choose_signature() does."""
+    tf = import_tensorflow()
+    chosen = choose_signature(trained.signatures, key=key, size=size)
+    call = trained.calls[chosen.key]
+    dtype = tf.as_dtype(chosen.input.dtype)
+
+    def scores(image: Any) -> Any:
+        given = call(**{chosen.input.name: tf.cast(image, dtype)})
+        return tf.cast(given[chosen.output.name] if isinstance(given, dict) else given, tf.float32)
+
+    try:
+        concrete = _concrete(scores, chosen.input.shape)
+        shape = sides(concrete.structured_outputs.shape)
+    except Exception as error:
+        raise ModelError(
+            f"{trained.path} cannot take an image of {_size(chosen.input)}: {first_line(error)}."
+        ) from error
+    if len(shape) < 2 or -1 in shape[1:]:
+        raise ModelError(f"{trained.path} gives an output of shape {shape} for one image, not one score a label.")
+    image = replace(chosen.input, dtype="float32")
+    output = replace(chosen.output, dtype="float32", shape=shape)
+    return ImageFunction(chosen.key, chosen.input.dtype, image, output, concrete, trained)
+
+
+def gives_probabilities(function: ImageFunction, settings: ModelSettings) -> bool:
+    """Whether the scores of a black, a gray and a white image are each at least 0 and in sum 1.
+
+    The last operator of a graph tells less: two softmaxes may be averaged after it.
+    """
+    prepare = Preprocessor.of(function.input, settings)
+    _, height, width, _ = function.input.shape
+    for value in (0, 128, 255):
+        scores = function.concrete(prepare(Image(np.full((height, width, 3), value, np.uint8)))).numpy()
+        if not (scores.min() >= 0 and abs(float(scores.sum()) - 1) < 1e-3):
+            return False
+    return True
+
+
+def _size(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape[1:]))
+
+
+def _concrete(call: Callable[[Any], Any], shape: tuple[int, ...]) -> Any:
+    tf = import_tensorflow()
+    return tf.function(call).get_concrete_function(tf.TensorSpec(shape, tf.float32, name="image"))
+
+
+def _serving_graph(path: Path) -> Any:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # noqa: PLC0415  (TensorFlow's)
+
+    proto = SavedModel()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except Exception as error:
+        raise ModelError(f"{path} is damaged: {first_line(error)}. Copy it again.") from error
+    if not proto.meta_graphs:
+        raise ModelError(f"{path} is empty. Copy it again.")
+    for graph in proto.meta_graphs:
+        if "serve" in graph.meta_info_def.tags:
+            return graph
+    raise ModelError(f"{path.parent} holds no graph for serving (the tag `serve`): save the model again.")
+
+
+def _keras_of(path: Path, graph: Any) -> str | None:
+    saved = [node.user_object for node in graph.object_graph_def.nodes if node.HasField("user_object")]
+    if any(thing.identifier.startswith("_tf_keras_") for thing in saved):
+        beside = path / "keras_metadata.pb"
+        text = beside.read_bytes() if beside.is_file() else "".join(thing.metadata for thing in saved).encode()
+        stated = re.search(rb'"keras_version": "(2[^"]*)"', text)
+        return stated[1].decode() if stated else "2"
+    return "3, or 2 by export()" if {"serve", "serving_default"} <= set(graph.signature_def) else None
+
+
+def _why_not_loaded(path: Path, error: Exception) -> str:
+    if not (path / "variables" / "variables.index").is_file():
+        return f"{path} lacks its variables folder, or that lacks variables.index: copy the whole SavedModel folder."
+    return f"{path} cannot be loaded: {first_line(error)}. Copy the whole folder again, or save the model again."
+
+
+def _signature(key: str, definition: Any) -> Signature:
+    return Signature(
+        key,
+        tuple(_tensor(name, info) for name, info in sorted(definition.inputs.items())),
+        tuple(_tensor(name, info) for name, info in sorted(definition.outputs.items())),
+    )
+
+
+def _tensor(name: str, info: Any) -> Tensor:
+    tf = import_tensorflow()
+    shape = () if info.tensor_shape.unknown_rank else tuple(int(side.size) for side in info.tensor_shape.dim)
+    return Tensor(name, shape, tf.as_dtype(info.dtype).name)
