@@ -128,7 +128,8 @@ def convert(request: Request, *, track: Track) -> Conversion:
     check_output(request.paths.values(), force=request.force)
     request.check()
     folders = _Folders.of(request)
-    (source,) = [open_source(path) for path in track((request.source,), "Opening the model")]
+    with track.step("Opening the model"):
+        source = open_source(request.source)
     function = image_function(source, key=request.signature, size=request.input_size)
     settings = trained_settings(request, function, folders.given)
     if gives_probabilities(function, settings):

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
 
 T = TypeVar("T")
 
 
 class Track(Protocol):
-    """Passes `items` on, one by one, and shows how many are done of what."""
+    """Shows a person what is being done; `what` is a short text such as `Converting`."""
 
-    def __call__(self, items: Sequence[T], what: str) -> Iterable[T]: ...
+    def __call__(self, items: Sequence[T], what: str) -> Iterable[T]:
+        """Passes `items` on, one at a time, and shows how many are done."""
+        ...
 
-
-def untracked(items: Sequence[T], what: str) -> Iterable[T]:  # noqa: ARG001  (a Track takes it)
-    return items
+    def step(self, what: str) -> AbstractContextManager[object]:
+        """Shows that the block inside runs, for which nothing can be counted."""
+        ...

@@ -22,17 +22,31 @@ if TYPE_CHECKING:
     from converter.progress import T, Track
 
 
+class _Bars:
+    """A Track that draws on `console`, if that is a terminal, and leaves nothing there."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __call__(self, items: Sequence[T], what: str) -> Iterable[T]:
+        with self._progress() as progress:
+            yield from progress.track(items, description=what)
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        with self._progress() as progress:
+            progress.add_task(what, total=None)
+            yield
+
+    def _progress(self) -> Progress:
+        return Progress(console=self._console, transient=True, disable=not self._console.is_terminal)
+
+
 @contextmanager
 def terminal(*, debug: bool) -> Iterator[Track]:
     """Bars on the terminal; TensorFlow's noise beside them with --debug only."""
     with nullcontext(sys.stderr) if debug else native_noise_hidden() as stream:
-        console = Console(file=stream)
-
-        def track(items: Sequence[T], what: str) -> Iterable[T]:
-            with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-                yield from progress.track(items, description=what)
-
-        yield track
+        yield _Bars(Console(file=stream))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -14,18 +14,18 @@ from agent.model_file.settings import ModelSettings
 from agent.runtimes.runtime import open_classifiers
 from agent.runtimes.saved_model import TensorFlowClassifier, image_function
 from converter.conversion import convert
-from converter.progress import untracked
 from converter.request import Request
 from converter.source.source import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from agent.runtimes.classifier import Classifier
     from converter.conversion import Conversion
+    from converter.progress import T
     from converter.quantization import Scheme
 
     Floats: TypeAlias = npt.NDArray[np.float32]
@@ -43,6 +43,19 @@ TOLERANCE: dict[Scheme, float] = {
 
 # What TensorFlow warns of at every int8 conversion, and what Keras does to NumPy when it saves a .keras file.
 QUIET = ("ignore:Statistics for quantized inputs:UserWarning", "ignore:__array__ implementation:DeprecationWarning")
+
+
+class Untracked:
+    """A Track that shows nothing."""
+
+    def __call__(self, items: Sequence[T], what: str) -> Iterable[T]:
+        return items
+
+    def step(self, what: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+untracked = Untracked()
 
 
 def converted(source: Path, output: Path, *schemes: Scheme, **changes: Any) -> Conversion:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from conversions import Untracked, untracked
 
 from agent.model_file.metadata import Tensor
 from agent.model_file.settings import ModelSettings
@@ -15,7 +16,6 @@ from agent.runtimes.preprocessing import Preprocessor
 from converter.errors import ImagesError
 from converter.images.calibration import calibrate
 from converter.images.image_folder import list_images
-from converter.progress import untracked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,17 +44,23 @@ def calibrated(
     return calibrate(folder, tensor, settings, track=untracked), folder
 
 
+class Drawn(Untracked):
+    """Counts how many images of each class it passes on."""
+
+    def __init__(self) -> None:
+        self.classes: Counter[str] = Counter()
+
+    def __call__(self, items: Sequence[T], what: str) -> Iterable[T]:
+        self.classes.update(item.class_name for item in items)  # type: ignore[attr-defined]
+        return items
+
+
 def test_a_sample_is_drawn_evenly_over_the_classes_and_holds_200_at_most(tmp_path: Path) -> None:
     for name, count in (("a", 150), ("b", 90), ("c", 40), ("d", 120)):
         write_images(tmp_path / name, count, size=(2, 2))
-    drawn: list[str] = []
-
-    def noting(items: Sequence[T], what: str) -> Iterable[T]:
-        drawn.extend(item.class_name for item in items)  # type: ignore[attr-defined]
-        return items
-
-    calibration = calibrate(list_images(tmp_path), IMAGE, SETTINGS, track=noting)
-    assert Counter(drawn) == {"a": 54, "b": 53, "c": 40, "d": 53}  # all of the smallest, and as many of the others
+    drawn = Drawn()
+    calibration = calibrate(list_images(tmp_path), IMAGE, SETTINGS, track=drawn)
+    assert drawn.classes == {"a": 54, "b": 53, "c": 40, "d": 53}  # all of the smallest, and as many of the others
     assert len(calibration.images) == 200
     assert calibration.notes == ()
 
@@ -62,14 +68,9 @@ def test_a_sample_is_drawn_evenly_over_the_classes_and_holds_200_at_most(tmp_pat
 def test_a_sample_of_large_classes_differs_by_one_at_most(tmp_path: Path) -> None:
     for name in "abc":
         write_images(tmp_path / name, 70, size=(2, 2))
-    counts: Counter[str] = Counter()
-
-    def noting(items: Sequence[T], what: str) -> Iterable[T]:
-        counts.update(item.class_name for item in items)  # type: ignore[attr-defined]
-        return items
-
-    calibrate(list_images(tmp_path), IMAGE, SETTINGS, track=noting)
-    assert sorted(counts.values()) == [66, 67, 67]
+    drawn = Drawn()
+    calibrate(list_images(tmp_path), IMAGE, SETTINGS, track=drawn)
+    assert sorted(drawn.classes.values()) == [66, 67, 67]
 
 
 def test_the_sample_is_the_same_at_every_call(tmp_path: Path) -> None:

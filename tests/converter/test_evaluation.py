@@ -14,6 +14,7 @@ from conversions import (
     readable_images,
     scores,
     source_classifier,
+    untracked,
     write_labels,
 )
 
@@ -25,7 +26,6 @@ from converter.errors import ConversionError, DropError, ImagesError, UsageError
 from converter.evaluation.comparison import finished_subject
 from converter.evaluation.evaluation import Answers, Evaluation, Subject, class_figures, evaluate
 from converter.images.image_folder import FoundImage, ImageFolder, list_images
-from converter.progress import untracked
 
 if TYPE_CHECKING:
     from converter.conversion import Conversion

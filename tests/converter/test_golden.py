@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from agents.models_on_disk import DIGIT_LABELS, DIGITS, photo_of_3
-from conversions import QUIET, contents, converted, finished_classifier, write_labels
+from conversions import QUIET, contents, converted, finished_classifier, untracked, write_labels
 
 from agent.errors import ModelError
 from agent.image import decode, image_size
@@ -27,7 +27,6 @@ from converter.errors import ConversionError, ImagesError, UsageError
 from converter.images.image_folder import list_images
 from converter.packing.golden import check_packed, choose_golden
 from converter.packing.metadata import pack_metadata
-from converter.progress import untracked
 from converter.terminal import print_conversion
 
 if TYPE_CHECKING:

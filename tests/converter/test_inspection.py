@@ -7,10 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conversions import untracked
 
 from converter.errors import TrainedModelError
 from converter.inspection import inspect_source
-from converter.progress import untracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
