@@ -1,4 +1,4 @@
-"""Flatbuffer: reading tables of untrusted bytes by field number, with every offset checked."""
+"""Flatbuffer: reading tables of an untrusted model file by field number, with every offset checked."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from flatbuffers import number_types
 from flatbuffers.table import Table as RawTable
+
+from agent.errors import IncompleteModelError
 
 INT8 = number_types.Int8Flags
 UINT8 = number_types.Uint8Flags
@@ -17,22 +19,21 @@ UINT64 = number_types.Uint64Flags
 FLOAT32 = number_types.Float32Flags
 
 
-class DamagedError(ValueError):
-    """Raised when an offset or a length leads outside the bytes."""
-
-
 class Table:
-    """A table of the flatbuffer format (flatbuffers.dev/internals); fields are numbered from 0 as in the schema."""
+    """A table of the flatbuffer format (flatbuffers.dev/internals); fields are numbered from 0 as in the schema.
+
+    Every method raises IncompleteModelError for an offset or a length that leads outside of the bytes.
+    """
 
     def __init__(self, content: bytes, position: int) -> None:
         if not 0 <= position <= len(content) - 4:
-            raise DamagedError(f"an offset leads to {position}, outside of {len(content)} bytes")
+            raise damaged(f"an offset leads to {position}, outside of {len(content)} bytes")
         self._raw = RawTable(content, position)
 
     @classmethod
     def root(cls, content: bytes) -> Table:
         if len(content) < 8:
-            raise DamagedError("fewer than 8 bytes")
+            raise damaged("fewer than 8 bytes")
         return cls(content, struct.unpack_from("<I", content)[0])
 
     @property
@@ -79,13 +80,13 @@ class Table:
         try:
             return int(self._raw.Offset(4 + 2 * field))
         except (struct.error, TypeError, ValueError) as error:
-            raise DamagedError("a table's index lies outside the file") from error
+            raise damaged("a table's index lies outside the file") from error
 
     def _get(self, flags: Any, position: int) -> Any:
         try:
             return self._raw.Get(flags, position)
         except (struct.error, TypeError, ValueError) as error:
-            raise DamagedError(f"a value at {position} lies outside the file") from error
+            raise damaged(f"a value at {position} lies outside the file") from error
 
     def _follow(self, position: int) -> Table:
         return Table(self._raw.Bytes, position + int(self._get(UINT32, position)))
@@ -111,4 +112,11 @@ class Table:
 
     def _check(self, start: int, size: int) -> None:
         if start + size > len(self._raw.Bytes):
-            raise DamagedError(f"{start + size} bytes are announced and {len(self._raw.Bytes)} are there")
+            raise damaged(f"{start + size} bytes are announced and {len(self._raw.Bytes)} are there")
+
+
+def damaged(why: str) -> IncompleteModelError:
+    """Most files that contradict themselves are copies that go on, or that were cut off."""
+    return IncompleteModelError(
+        f"The file is damaged or not wholly copied ({why}). Copy it again; it is tried once it is whole."
+    )

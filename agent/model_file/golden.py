@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.errors import ModelError
-from agent.model_file.flatbuffer import DamagedError
-from agent.model_file.metadata import damage_reported, read_additions
+from agent.model_file.flatbuffer import damaged
+from agent.model_file.metadata import read_additions
 from agent.model_file.packed_files import PackedFiles
 from agent.text import printable
 
@@ -45,10 +45,9 @@ class GoldenSamples:
 
 def read_golden(content: bytes) -> GoldenSamples | None:
     """None where a model file has none. ModelError for malformed ones, IncompleteModelError where an image lacks."""
-    with damage_reported():
-        packed = PackedFiles(content)
-        golden = read_additions(packed).get("golden")
-        return None if golden is None else _checked(golden, packed)
+    packed = PackedFiles(content)
+    golden = read_additions(packed).get("golden")
+    return None if golden is None else _checked(golden, packed)
 
 
 def _checked(golden: Any, packed: PackedFiles) -> GoldenSamples:
@@ -76,7 +75,7 @@ def _unpacked(names: list[tuple[str, str]], packed: PackedFiles) -> tuple[Golden
     left = _MAX_BYTES
     for file, label in names:
         if file not in packed.names:
-            raise DamagedError(f"it names {_shown(file)}, which is missing at the end of the file")
+            raise damaged(f"it names {_shown(file)}, which is missing at the end of the file")
         content = packed.read(file, max_bytes=_MAX_IMAGE_BYTES)
         left -= len(content)
         if left < 0:

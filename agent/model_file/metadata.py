@@ -8,18 +8,17 @@ are a zip archive appended to the first. Field numbers below are those of the tw
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import IncompleteModelError, ModelError
-from agent.model_file.flatbuffer import FLOAT32, INT8, INT32, INT64, UINT8, UINT32, DamagedError, Table
+from agent.model_file.flatbuffer import FLOAT32, INT8, INT32, INT64, UINT8, UINT32, Table, damaged
 from agent.model_file.packed_files import PackedFiles
 from agent.model_file.settings import ModelSettings, check_settings
 from agent.text import printable_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from agent.image import Color
     from agent.model_file.settings import Score
@@ -91,19 +90,7 @@ def read_model_file(content: bytes) -> ModelFile:
         raise IncompleteModelError("The file is empty. Copy it again; it is tried once it is whole.")
     if content[4:8] != b"TFL3":
         raise ModelError(_what_it_is_instead(content))
-    with damage_reported():
-        return _read(content)
-
-
-@contextmanager
-def damage_reported() -> Iterator[None]:
-    """Raises IncompleteModelError, a sentence, for a DamagedError inside."""
-    try:
-        yield
-    except DamagedError as error:
-        raise IncompleteModelError(
-            f"The file is damaged or not wholly copied ({error}). Copy it again; it is tried once it is whole."
-        ) from error
+    return _read(content)
 
 
 def _what_it_is_instead(content: bytes) -> str:
@@ -118,7 +105,7 @@ def _read(content: bytes) -> ModelFile:
     model = Table.root(content)
     subgraphs = model.tables(2)
     if not subgraphs:
-        raise DamagedError("no graph inside")
+        raise damaged("no graph inside")
     _check_buffers(model, len(content))
     entries = {entry.string(0): entry.scalar(1, UINT32) for entry in model.tables(6)}
     buffers = model.tables(4)
@@ -160,7 +147,7 @@ def _check_buffers(model: Table, size: int) -> None:
         buffer.span(0)
         outside = buffer.scalar(1, INT64) + buffer.scalar(2, INT64)  # data kept behind the flatbuffer
         if outside > size:
-            raise DamagedError(f"{outside} bytes are announced and {size} are there")
+            raise damaged(f"{outside} bytes are announced and {size} are there")
 
 
 def _operator(code: Table) -> Operator:
@@ -171,7 +158,7 @@ def _operator(code: Table) -> Operator:
 
 def _tensor(tensors: Sequence[Table], index: int) -> Tensor:
     if not 0 <= index < len(tensors):
-        raise DamagedError(f"tensor {index} does not exist")
+        raise damaged(f"tensor {index} does not exist")
     tensor = tensors[index]
     quantization = tensor.table(4)
     scales = quantization.numbers(2, FLOAT32) if quantization else []
@@ -233,15 +220,15 @@ def _read_metadata(metadata: bytes | None, packed: PackedFiles, outputs: Sequenc
 
 
 def read_additions(packed: PackedFiles) -> dict[str, Any]:
-    """What edge-convert packed beside the labels, unchecked; empty in other files. DamagedError."""
+    """What edge-convert packed beside the labels, unchecked; empty in other files. IncompleteModelError."""
     if ADDITIONS not in packed.names:
         return {}
     try:
         additions = json.loads(packed.read(ADDITIONS))
     except (ValueError, RecursionError) as error:
-        raise DamagedError(f"its {ADDITIONS} is not JSON: {error}") from None
+        raise damaged(f"its {ADDITIONS} is not JSON: {error}") from None
     if not isinstance(additions, dict):
-        raise DamagedError(f"its {ADDITIONS} is no JSON object")
+        raise damaged(f"its {ADDITIONS} is no JSON object")
     return additions
 
 
@@ -250,7 +237,7 @@ def _labels(tensor: Table, packed: PackedFiles) -> tuple[str, ...] | None:
         if file.scalar(2, UINT8) == _AXIS_LABELS and not file.string(3):  # with a locale: a translation
             name = file.string(0) or ""
             if name not in packed.names:
-                raise DamagedError(f"the metadata names {name}, which is missing at the end of the file")
+                raise damaged(f"the metadata names {name}, which is missing at the end of the file")
             return packed.read_labels(name)
     return None
 

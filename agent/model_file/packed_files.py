@@ -8,7 +8,7 @@ import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from agent.model_file.flatbuffer import DamagedError
+from agent.model_file.flatbuffer import damaged
 from agent.model_file.settings import parse_labels
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError
 
 
 class PackedFiles:
-    """No names where a model has no archive. Only what is asked for is unpacked; DamagedError where it cannot be."""
+    """No names if a model has no archive. Only what is asked for is unpacked.
+
+    Raises IncompleteModelError if that fails.
+    """
 
     def __init__(self, content: bytes) -> None:
         self._stream = io.BytesIO(content)
@@ -49,11 +52,11 @@ class PackedFiles:
             entry = self._entries[name]
             # Of the other ways to compress, zipfile cannot stop at a size: one block can hold gigabytes.
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise DamagedError(f"{name} is neither stored nor deflated")
+                raise damaged(f"{name} is neither stored nor deflated")
             with archive.open(entry) as file:
                 content = file.read(max_bytes + 1)
         if len(content) > max_bytes:
-            raise DamagedError(f"{name} has more than {max_bytes >> 20} MB")
+            raise damaged(f"{name} has more than {max_bytes >> 20} MB")
         return content
 
 
@@ -62,4 +65,4 @@ def _zip_errors_as_damage() -> Iterator[None]:
     try:
         yield
     except _ZIP_ERRORS as error:
-        raise DamagedError(f"its packed files cannot be read: {error}") from error
+        raise damaged(f"its packed files cannot be read: {error}") from error

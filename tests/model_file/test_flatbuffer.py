@@ -5,7 +5,8 @@ import struct
 import flatbuffers
 import pytest
 
-from agent.model_file.flatbuffer import FLOAT32, INT8, INT32, UINT32, DamagedError, Table
+from agent.errors import IncompleteModelError
+from agent.model_file.flatbuffer import FLOAT32, INT8, INT32, UINT32, Table
 
 
 def built() -> bytes:
@@ -62,7 +63,7 @@ def test_absent_field_has_its_default() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"1234567", struct.pack("<Iq", 5000, 0), struct.pack("<Iq", 9, 0)])
 def test_root_outside_of_the_bytes_is_damage(content: bytes) -> None:
-    with pytest.raises(DamagedError):
+    with pytest.raises(IncompleteModelError):
         Table.root(content)
 
 
@@ -72,7 +73,7 @@ def test_vector_longer_than_the_bytes_is_damage() -> None:
     struct.pack_into("<I", content, start - 4, 1 << 30)
     table = Table.root(bytes(content))
     for read in (lambda: table.numbers(2, INT32), lambda: table.blob(2), lambda: table.string(2)):
-        with pytest.raises(DamagedError, match="are announced and"):
+        with pytest.raises(IncompleteModelError, match="are announced and"):
             read()
 
 
@@ -95,6 +96,6 @@ def reads(content: bytes) -> bool:
         inner = table.table(4)
         if inner is not None:
             inner.scalar(0, INT32)
-    except DamagedError:
+    except IncompleteModelError:
         return False
     return True
