@@ -62,7 +62,7 @@ def _examine_service(path: Path | None, unit: Unit) -> Iterator[Finding]:
         yield from filter(None, [check_hidden("models", config.models.folder)])
     yield from _examine_cameras(config.cameras, may_be_hidden=is_of_the_unit)
     if config.mqtt.enabled and not config.mqtt.embedded_broker:
-        yield check_broker(endpoint, config.mqtt.protocol)
+        yield check_broker(endpoint)
     if config.http.port != 0:  # otherwise only the agent's log says which port it has
         yield from check_running(config.http.own_url())
 

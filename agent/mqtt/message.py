@@ -1,9 +1,12 @@
-"""Message: what goes to the broker; Incoming: what comes from it."""
+"""Message: what goes to the broker; Incoming: what comes from it; MqttVersion: how."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
+
+MqttVersion = Literal[5, 311]
 
 # A file may be named so; a topic must not, and mosquitto hangs up on a control or non-character in one.
 _UNSAFE_IN_TOPIC = re.compile("[+#/\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from agent.classification import Result, StableState
     from agent.mqtt.commands import Actions
     from agent.mqtt.link.endpoint import Endpoint, Timeouts
-    from agent.mqtt.link.paho_client import MqttVersion
     from agent.mqtt.message import Incoming
     from agent.mqtt.outbox.storage import Storage
     from agent.mqtt.session import MqttStatus
@@ -54,7 +53,6 @@ class MqttPublisher:
         stats: Callable[[], dict[str, Any]],
         actions: Actions,
         discovery: Callable[[bytes | None], Message] | None = None,
-        protocol: MqttVersion = 5,
         results: Literal["all", "changes", "off"] = "all",
         timeouts: Timeouts | None = None,
     ) -> None:
@@ -70,7 +68,6 @@ class MqttPublisher:
         self._welcomed_s = -_WELCOME_AGAIN_S
         self._session = Session(
             endpoint=endpoint,
-            version=protocol,
             base=self._base,
             boot=boot,
             storage=storage,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
-from agent.mqtt.link.connection import Connection
+from agent.mqtt.link.connection import Connection, ConnectionListener
 from agent.mqtt.message import Message
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.retained import Retained
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from agent.mqtt.link.connection import ConnectionState
     from agent.mqtt.link.endpoint import Endpoint, Timeouts
-    from agent.mqtt.link.paho_client import MqttVersion
     from agent.mqtt.message import Incoming
     from agent.mqtt.outbox.blocks import Entry
     from agent.mqtt.outbox.gaps import Gap
@@ -49,7 +48,7 @@ class MqttStatus:
         }
 
 
-class Session:
+class Session(ConnectionListener):
     """Goes on from one connection to the next. At most 20 messages are unacknowledged, and fewer if the broker asks.
 
     `base` is where our topics are; results and gaps are of the run `boot`. `on_connected` comes when state is sent
@@ -60,7 +59,6 @@ class Session:
         self,
         *,
         endpoint: Endpoint,
-        version: MqttVersion,
         base: str,
         boot: str,
         storage: Storage,
@@ -73,6 +71,7 @@ class Session:
         self._base = base
         self._encode_gap = encode_gap
         self._on_connected = on_connected
+        self._on_received = on_received
         self._unacknowledged: set[int] = set()
         self._transient: deque[Message] = deque(maxlen=_MAX_TRANSIENT)
         self._timers: list[asyncio.TimerHandle] = []
@@ -81,11 +80,7 @@ class Session:
         self._heard = asyncio.Event()
         self._connection = Connection(
             endpoint,
-            version=version,
-            on_connected=self._connected,
-            on_disconnected=self._disconnected,
-            on_acknowledged=self._acknowledged,
-            on_received=on_received,
+            listener=self,
             timeouts=timeouts,
         )
         self.retained = Retained(send=self._send, room=self._room)
@@ -182,14 +177,14 @@ class Session:
             self._send(self._transient.popleft())
         self.outbox.pump()
 
-    def _connected(self) -> None:
+    def connected(self) -> None:
         self._gone.clear()
         self._send(presence(self._base, "online"))
         self._on_connected()
         self.retained.open()
         self.outbox.open()
 
-    def _disconnected(self) -> None:
+    def disconnected(self) -> None:
         for timer in self._timers:
             timer.cancel()
         self._unacknowledged.clear()
@@ -199,7 +194,7 @@ class Session:
         self._gone.set()
         self._heard.set()
 
-    def _acknowledged(self, number: int, failure: str | None) -> None:
+    def acknowledged(self, number: int, failure: str | None) -> None:
         self._unacknowledged.discard(number)
         self._heard.set()
         if number == self._farewell:
@@ -207,6 +202,9 @@ class Session:
         self.retained.acknowledge(number)
         self.outbox.acknowledge(number, failure)
         self._pump()
+
+    def received(self, incoming: Incoming) -> None:
+        self._on_received(incoming)
 
 
 def presence(base: str, word: Literal["online", "offline"]) -> Message:

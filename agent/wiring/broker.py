@@ -25,6 +25,7 @@ def broker_endpoint(config: Config) -> Endpoint:
         password=_password(mqtt.password_file),
         client_id=mqtt.client_id or f"edge-agent-{device.id}",
         will=presence(f"{mqtt.base_topic}/{device.id}", "offline"),
+        version=311 if mqtt.embedded_broker else mqtt.protocol,  # amqtt never answers MQTT 5
         tls=_tls(config),
         websocket_path=mqtt.websocket_path,
         max_packet_bytes=2 * config.http.max_upload_bytes,

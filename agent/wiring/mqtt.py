@@ -71,7 +71,6 @@ class Mqtt(Listener):
                 max_bytes=config.http.max_upload_bytes,
                 workers=data_plane.workers,
             ),
-            protocol=311 if mqtt.embedded_broker else mqtt.protocol,  # amqtt lets MQTT 5 wait for ever
             results=mqtt.results,
             info=self._info,
             stats=stats.report,

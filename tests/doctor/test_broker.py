@@ -19,7 +19,7 @@ pytestmark = pytest.mark.mosquitto
 
 def test_broker_is_ok_when_it_accepts_this_device(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, users={"pi": "secret"}) as broker:
-        finding = check_broker(_endpoint(broker.port, username="pi", password="secret"), 5)
+        finding = check_broker(_endpoint(broker.port, username="pi", password="secret"))
         log = broker.log
     assert (finding.level, finding.fact) == ("ok", f"127.0.0.1:{broker.port} lets pi in (MQTT 5)")
     assert "as edge-agent-pi-doctor" in log
@@ -27,7 +27,7 @@ def test_broker_is_ok_when_it_accepts_this_device(tmp_path: Path) -> None:
 
 def test_broker_is_a_fault_when_the_password_is_wrong(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, users={"pi": "secret"}) as broker:
-        finding = check_broker(_endpoint(broker.port, username="pi", password="other"), 5)
+        finding = check_broker(_endpoint(broker.port, username="pi", password="other"))
     assert finding.level == "fault"
     assert finding.fact == f"The MQTT broker at 127.0.0.1:{broker.port} refuses this agent: Not authorized."
     assert "mqtt.password_file" in str(finding.remedy)
@@ -35,24 +35,24 @@ def test_broker_is_a_fault_when_the_password_is_wrong(tmp_path: Path) -> None:
 
 def test_broker_is_a_fault_when_it_is_unreachable_or_unknown() -> None:
     port = free_port()
-    away = check_broker(_endpoint(port), 5)
+    away = check_broker(_endpoint(port))
     assert (away.level, away.remedy) == ("fault", "Start it, or correct mqtt.host and mqtt.port.")
-    assert check_broker(_endpoint(1883, host="nowhere.invalid"), 5).level == "fault"
+    assert check_broker(_endpoint(1883, host="nowhere.invalid")).level == "fault"
 
 
 def test_broker_is_a_fault_when_another_authority_signed_it(tmp_path: Path) -> None:
     ours, other = Authority(tmp_path, "ours"), Authority(tmp_path, "other")
     with Mosquitto(tmp_path, config=ours.sign("broker").listener()) as broker:
-        assert check_broker(_endpoint(broker.port, tls=Tls(ours.ca_file, section="mqtt")), 5).fact.endswith(
+        assert check_broker(_endpoint(broker.port, tls=Tls(ours.ca_file, section="mqtt"))).fact.endswith(
             "(MQTT 5 over TLS)"
         )
         assert "mqtt.ca_file" in str(
-            check_broker(_endpoint(broker.port, tls=Tls(other.ca_file, section="mqtt")), 5).remedy
+            check_broker(_endpoint(broker.port, tls=Tls(other.ca_file, section="mqtt"))).remedy
         )
 
 
 def test_broker_is_a_fault_when_the_key_is_missing(tmp_path: Path) -> None:
-    finding = check_broker(_endpoint(1883, tls=Tls(None, tmp_path / "cert", tmp_path / "key", section="mqtt")), 5)
+    finding = check_broker(_endpoint(1883, tls=Tls(None, tmp_path / "cert", tmp_path / "key", section="mqtt")))
     assert finding.level == "fault"
     assert "mqtt.cert_file" in finding.fact
 

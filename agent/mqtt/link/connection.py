@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Literal
 from agent.errors import ConfigError
 from agent.mqtt.link.endpoint import Endpoint, Timeouts
 from agent.mqtt.link.failure import connect_failure
-from agent.mqtt.link.link import Link
+from agent.mqtt.link.link import Link, LinkListener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.mqtt.link.paho_client import MqttVersion
-    from agent.mqtt.message import Incoming, Message
+    from agent.mqtt.message import Incoming, Message, MqttVersion
 
 ConnectionState = Literal["connecting", "connected", "refused", "unreachable"]
 
@@ -42,46 +41,54 @@ _TAKEN_OVER_AFTER = 3  # short connections in a row
 _logger = logging.getLogger(__name__)
 
 
-class Connection:
-    """Belongs to the loop it is made in: every method is called there, every callback comes there.
+class ConnectionListener:
+    """Override the events you need; each is called on the loop's thread."""
 
-    `version` is tried first, and the other one when the broker refuses it or hangs up without an answer.
-    `on_disconnected` comes only after `on_connected`; `on_acknowledged` gets what `publish` returned, and why the
-    broker throws the message away if it does; what `on_received` gets is to be acknowledged. It is logged when the
-    state or its reason changes. `fraction` gives chance from 0 to 1. Raises ConfigError for a host that cannot be
-    one, and for unusable certificates.
+    def connected(self) -> None:
+        """Messages can be published until `disconnected`."""
+
+    def disconnected(self) -> None:
+        """The connection was lost; the next one is made automatically."""
+
+    def acknowledged(self, number: int, failure: str | None) -> None:
+        """`number` is what publish() returned, `failure` why the broker discards the message, None if it took it."""
+
+    def received(self, incoming: Incoming) -> None:
+        """To be given to acknowledge() when it is done."""
+
+
+class Connection(LinkListener):
+    """Belongs to the loop it is made in: every method is called there, every event comes there.
+
+    The endpoint's version of MQTT is tried first, and the other one when the broker refuses it or hangs up without an
+    answer. It is logged when the state or its reason changes. `fraction` gives a random number from 0 to 1. Raises
+    ConfigError for an invalid host and for unusable certificates.
     """
 
     def __init__(
         self,
         endpoint: Endpoint,
         *,
-        version: MqttVersion,
-        on_connected: Callable[[], None],
-        on_disconnected: Callable[[], None],
-        on_acknowledged: Callable[[int, str | None], None],
-        on_received: Callable[[Incoming], None],
+        listener: ConnectionListener,
         timeouts: Timeouts | None = None,
         fraction: Callable[[], float] = random.random,
     ) -> None:
         endpoint.check()
         self._loop = asyncio.get_running_loop()
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._base = endpoint.will.topic.rpartition("/")[0]
         self._foreign: set[int] = set()
-        self._version = version
-        self._on_connected = on_connected
-        self._on_disconnected = on_disconnected
-        self._on_acknowledged = on_acknowledged
-        self._on_received = on_received
+        self._version: MqttVersion = endpoint.version
+        self._listener = listener
         self._timeouts = timeouts or Timeouts()
         self._fraction = fraction
         self._state: ConnectionState = "connecting"
         self._reason: str | None = None
         self._link: Link | None = None
-        self._links = 0
+        self._tries = 0
         self._retry: asyncio.TimerHandle | None = None
         self._retry_s = self._timeouts.first_retry_s
+        self._pause_s = 0.0
         self._refusal: str | None = None
         self._proven: MqttVersion | None = None
         self._fell_back = False
@@ -107,16 +114,31 @@ class Connection:
         return "5" if self._version == 5 else "3.1.1"
 
     @property
+    def version(self) -> MqttVersion:
+        """The MQTT version of the current connection, or of the next try."""
+        return self._version
+
+    @property
+    def tries(self) -> int:
+        """How often a connection was tried."""
+        return self._tries
+
+    @property
+    def pause_s(self) -> float:
+        """The newest pause before a try."""
+        return self._pause_s
+
+    @property
     def receive_maximum(self) -> int:
         """How many messages the broker takes that it has not acknowledged; it hangs up on one more."""
         return self._receive_maximum
 
     def open(self) -> None:
         """Connects, and connects again for ever, until close(). Returns at once."""
-        self._links += 1
+        self._tries += 1
         self._link = Link(
-            self._endpoint,
-            number=self._links,
+            self.endpoint,
+            number=self._tries,
             version=self._version,
             timeouts=self._timeouts,
             listener=self,
@@ -161,7 +183,7 @@ class Connection:
         if isinstance(error, ConfigError):
             self._refuse(str(error))
             return
-        failure = connect_failure(error, self._endpoint)
+        failure = connect_failure(error, self.endpoint)
         sentence = self._sentence(failure.what, failure.why, failure.remedy)
         if failure.refused:
             self._refuse(sentence)
@@ -174,7 +196,7 @@ class Connection:
         self._foreign.clear()
         self._receive_maximum = receive_maximum
         self._change("connected", None)
-        self._on_connected()
+        self._listener.connected()
 
     def refused(self, reason: str) -> None:
         self._refusal = reason
@@ -185,7 +207,7 @@ class Connection:
         if failure is not None and not foreign:
             remedy = f"Allow its user to write below {self._base}."
             self._change("connected", self._sentence("discards what it gets", failure, remedy))
-        self._on_acknowledged(number, failure)
+        self._listener.acknowledged(number, failure)
 
     def subscribed(self, topic_filter: str, failure: str | None) -> None:
         """A refusal is told once, not with each connection."""
@@ -197,7 +219,7 @@ class Connection:
             _logger.warning("%s", self._sentence(f"refuses the subscription to {topic_filter}", failure, remedy))
 
     def received(self, incoming: Incoming) -> None:
-        self._on_received(incoming)
+        self._listener.received(incoming)
 
     def silent(self) -> None:
         self._link = None
@@ -235,7 +257,7 @@ class Connection:
         if self._loop.time() - self._accepted_s >= self._timeouts.proven_s:
             self._retry_s = self._timeouts.first_retry_s
         self._change("unreachable", sentence)
-        self._on_disconnected()
+        self._listener.disconnected()
         self._retry_later(sentence)
 
     def _try_other_version(self, without_answer: str | None) -> None:
@@ -250,7 +272,7 @@ class Connection:
             self._refuse(self._sentence("speaks neither MQTT 5 nor MQTT 3.1.1", None))
 
     def _unanswered(self, what: str) -> str:
-        kind = "without" if self._endpoint.tls is None else "with"
+        kind = "without" if self.endpoint.tls is None else "with"
         remedy = f"Check that it is running and that mqtt.port is its port for MQTT {kind} TLS."
         return self._sentence(what, None, remedy)
 
@@ -264,7 +286,8 @@ class Connection:
         self._retry_s = min(2 * self._retry_s, self._timeouts.max_retry_s)
 
     def _retry_in(self, pause_s: float) -> None:
-        self._retry = self._loop.call_later(pause_s * (0.5 + 0.5 * self._fraction()), self.open)
+        self._pause_s = pause_s * (0.5 + 0.5 * self._fraction())
+        self._retry = self._loop.call_later(self._pause_s, self.open)
 
     def _change(self, state: ConnectionState, reason: str | None) -> None:
         if (state, reason) == (self._state, self._reason):
@@ -273,10 +296,10 @@ class Connection:
         if reason is not None:
             _logger.warning("%s", reason)
         else:
-            _logger.info("Connected to the MQTT broker at %s, MQTT %s.", self._endpoint.address, self.protocol)
+            _logger.info("Connected to the MQTT broker at %s, MQTT %s.", self.endpoint.address, self.protocol)
 
     def _sentence(self, what: str, why: str | None, remedy: str | None = None) -> str:
         cause = f": {why}" if why else ""
-        sentence = f"The MQTT broker at {self._endpoint.address} {what}{cause}."
+        sentence = f"The MQTT broker at {self.endpoint.address} {what}{cause}."
         remedy = remedy or _REMEDIES.get(why or "")
         return f"{sentence} {remedy}" if remedy else sentence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
-    from agent.mqtt.message import Message
+    from agent.mqtt.message import Message, MqttVersion
     from agent.security.tls import Tls
 
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Endpoint:
     """Where the broker is and who connects.
 
-    Within one and a half times `keepalive_s` it is known that a broker answers no more. MQTT 5 tells it to send at
-    most `receive_maximum` messages of QoS 1 without an acknowledgement, and none above `max_packet_bytes`; MQTT 3.1.1
-    cannot.
+    `version` is the MQTT version to try first. A broker that stops answering is noticed within one and a half times
+    `keepalive_s`. With MQTT 5 the broker sends at most `receive_maximum` messages of QoS 1 without an acknowledgement,
+    and none above `max_packet_bytes`; MQTT 3.1.1 has no such limits.
     """
 
     host: str
@@ -27,6 +27,7 @@ class Endpoint:
     password: str | None = field(repr=False)
     client_id: str
     will: Message
+    version: MqttVersion = 5
     tls: Tls | None = None
     websocket_path: str | None = None
     receive_maximum: int = 8

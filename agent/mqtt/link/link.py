@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from paho.mqtt.packettypes import PacketTypes
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
     from agent.mqtt.link.endpoint import Endpoint, Timeouts
-    from agent.mqtt.link.paho_client import End, MqttVersion
-    from agent.mqtt.message import Message
+    from agent.mqtt.link.paho_client import End
+    from agent.mqtt.message import Message, MqttVersion
 
 _MAX_UNDELIVERED = 64  # messages of QoS 0, whose flood nothing else stops
 _MAX_UNDELIVERED_BYTES = 32 << 20
 _NO_LIMIT = 65535  # of messages that an MQTT 5 broker takes at once, unless it names one
 
 
-class Listener(Protocol):
-    """Hears of a link on the loop's thread. Exactly one of `failed`, `silent` and `ended` comes, as the last call."""
+class LinkListener:
+    """Override the events you need; each is called on the loop's thread.
+
+    Exactly one of `failed`, `silent` and `ended` comes, as the last call.
+    """
 
     def failed(self, error: BaseException) -> None:
         """No connection came about over which MQTT could be spoken."""
@@ -62,7 +65,7 @@ class Link:
     """One network connection with what is under way on it; made and used on the loop's thread."""
 
     def __init__(
-        self, endpoint: Endpoint, *, number: int, version: MqttVersion, timeouts: Timeouts, listener: Listener
+        self, endpoint: Endpoint, *, number: int, version: MqttVersion, timeouts: Timeouts, listener: LinkListener
     ) -> None:
         self.number = number
         self._loop = asyncio.get_running_loop()

@@ -1,20 +1,20 @@
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from agents.mqtt_device import Device, expect
 from peers.certificates import Authority, Certificate
-from peers.mosquitto import Mosquitto, free_port
+from peers.mosquitto import Mosquitto
 from peers.subscriber import until
 
 from agent.errors import ConfigError
-from agent.mqtt.link.connection import Connection
-from agent.mqtt.link.endpoint import Endpoint, Timeouts
+from agent.mqtt.link.endpoint import Timeouts
 from agent.mqtt.message import Message
 from agent.security.tls import Tls
 
@@ -23,44 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+
 _QUICK = Timeouts(answer_s=2, first_retry_s=0.05, max_retry_s=0.1, refused_retry_s=0.2)
+_Device = partial(Device, timeouts=_QUICK)
 _SIGNER = "Set mqtt.ca_file to the certificate of the authority that signed the broker's."
 _NAME = "Set mqtt.host to a name that is in the broker's certificate, or have it made for this one."
 _UNKNOWN = "is not trusted: unable to get local issuer certificate"
-
-# paho forgets a plain socket on which WebSockets do not come about; it is closed with the last reference.
-_LEAKS = pytest.mark.filterwarnings(
-    "ignore:unclosed <socket:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
-
-class Device:
-    """A connection with a record of the states in which it was seen."""
-
-    def __init__(self, port: int, tls: Tls | None, *, timeouts: Timeouts = _QUICK, **endpoint: Any) -> None:
-        self.connected = 0
-        self.acknowledged: list[int] = []
-        will = Message("edge-agent/pi-1/status", b"offline")
-        values = {"host": "127.0.0.1", "username": None, "password": None, "client_id": "pi-1"} | endpoint
-        self.connection = Connection(
-            Endpoint(port=port, will=will, tls=tls, **values),
-            version=5,
-            on_connected=self._count,
-            on_disconnected=lambda: None,
-            on_acknowledged=lambda number, _: self.acknowledged.append(number),
-            on_received=lambda _: None,
-            timeouts=timeouts,
-        )
-
-    def _count(self) -> None:
-        self.connected += 1
-
-    async def __aenter__(self) -> Connection:
-        self.connection.open()
-        return self.connection
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.connection.close(timeout_s=5)
 
 
 @pytest.fixture
@@ -89,12 +57,6 @@ def _handshakes(context: ssl.SSLContext) -> Iterator[int]:
         yield listener.getsockname()[1]
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
-
-
-async def _sees(connection: Connection, state: str, words: str) -> None:
-    await until(lambda: connection.state != "connecting")
-    address = connection._endpoint.address
-    assert [connection.state, connection.reason] == [state, f"The MQTT broker at {address} {words}"]
 
 
 @pytest.mark.anyio
@@ -135,10 +97,10 @@ async def test_broker_that_cannot_be_trusted_is_refused_with_the_reason(
 ) -> None:
     authority, _ = Authority(tmp_path), Authority(tmp_path, "other")
     with Mosquitto(tmp_path, config=authority.sign("broker", **server).listener()) as broker:
-        device = Device(broker.port, Tls(tmp_path / f"{ca}.pem" if ca else None, section="mqtt"), host=host)
+        device = _Device(broker.port, Tls(tmp_path / f"{ca}.pem" if ca else None, section="mqtt"), host=host)
         async with device as connection:
-            await _sees(connection, "refused", words)
-            assert device.connected == 0
+            await expect(connection, "refused", words)
+            assert "on" not in device.events
         assert "New client connected" not in broker.log
 
 
@@ -167,24 +129,24 @@ async def test_device_without_a_certificate_that_the_broker_wants_is_refused_wit
         "expired": authority.sign("old", age_days=2),
     }
     with Mosquitto(tmp_path, config=authority.sign("broker").listener(wants_certificate=True)) as broker:
-        device = Device(broker.port, _own(authority, given[kind]))
+        device = _Device(broker.port, _own(authority, given[kind]))
         async with device as connection:
-            await _sees(connection, "refused", f"refuses this agent: {words}")
+            await expect(connection, "refused", f"refuses this agent: {words}")
             await until(lambda: broker.log.count("New connection from") >= 3)
-            assert [device.connected, connection.state] == [0, "refused"]
+            assert ["on" in device.events, connection.state] == [False, "refused"]
         assert "New client connected" not in broker.log
 
 
 @pytest.mark.anyio
-async def test_refused_certificate_is_told_with_tls_1_2_too(authority: Authority) -> None:
+async def test_refused_certificate_is_reported_with_tls_1_2_too(authority: Authority) -> None:
     server = authority.sign("broker").server()
     server.load_verify_locations(authority.ca_file)
     server.verify_mode = server.verify_mode.CERT_REQUIRED
     server.maximum_version = server.maximum_version.TLSv1_2
     with _handshakes(server) as port:
-        async with Device(port, _own(authority)) as connection:
+        async with _Device(port, _own(authority)) as connection:
             words = "handshake failure. It wants a certificate: give mqtt.cert_file and mqtt.key_file."
-            await _sees(connection, "refused", f"refuses this agent: {words}")
+            await expect(connection, "refused", f"refuses this agent: {words}")
 
 
 @pytest.mark.anyio
@@ -195,20 +157,20 @@ async def test_broker_without_tls_1_2_is_refused(authority: Authority) -> None:
     server.minimum_version = server.minimum_version.TLSv1_1
     server.maximum_version = server.maximum_version.TLSv1_1
     with _handshakes(server) as port:
-        async with Device(port, _own(authority)) as connection:
+        async with _Device(port, _own(authority)) as connection:
             words = "it has no TLS 1.2 or newer. Update it, or change its configuration."
-            await _sees(connection, "refused", f"refuses this agent: {words}")
+            await expect(connection, "refused", f"refuses this agent: {words}")
 
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
 async def test_device_with_a_certificate_of_the_authority_is_let_in(authority: Authority, tmp_path: Path) -> None:
     with Mosquitto(tmp_path, config=authority.sign("broker").listener(wants_certificate=True)) as broker:
-        device = Device(broker.port, _own(authority, authority.sign("pi-1")))
+        device = _Device(broker.port, _own(authority, authority.sign("pi-1")))
         async with device as connection:
             await until(lambda: connection.state == "connected")
             number = connection.publish(Message("a", b"b"))
-            await until(lambda: device.acknowledged == [number])
+            await until(lambda: device.acknowledgements == [number])
 
 
 @pytest.mark.anyio
@@ -217,10 +179,10 @@ async def test_refusal_is_retried_slowly_with_one_version_until_the_certificate_
     authority: Authority, tmp_path: Path
 ) -> None:
     with Mosquitto(tmp_path, config=authority.sign("broker", age_days=2).listener()) as broker:
-        device = Device(broker.port, _own(authority))
+        device = _Device(broker.port, _own(authority))
         async with device as connection:
             await until(lambda: connection.state == "refused")
-            assert connection._links <= 2, "MQTT 3.1.1 would meet the same certificate"
+            assert connection.tries <= 2, "MQTT 3.1.1 would meet the same certificate"
             authority.sign("broker")
             broker.kill()
             broker.start()
@@ -233,7 +195,7 @@ async def test_refusal_is_retried_slowly_with_one_version_until_the_certificate_
 async def test_renewed_certificate_of_the_device_counts_without_a_restart(authority: Authority, tmp_path: Path) -> None:
     own = authority.sign("pi-1", age_days=2)
     with Mosquitto(tmp_path, config=authority.sign("broker").listener(wants_certificate=True)) as broker:
-        async with Device(broker.port, _own(authority, own)) as connection:
+        async with _Device(broker.port, _own(authority, own)) as connection:
             await until(lambda: connection.state == "refused")
             own.cert_file.unlink()
             await until(lambda: f"mqtt.cert_file {own.cert_file} cannot be read" in str(connection.reason))
@@ -244,75 +206,35 @@ async def test_renewed_certificate_of_the_device_counts_without_a_restart(author
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_tls_at_a_port_without_it_is_told_and_tried_with_one_version(
+async def test_tls_at_a_port_without_it_is_reported_and_tried_with_one_version(
     authority: Authority, tmp_path: Path
 ) -> None:
     with Mosquitto(tmp_path) as broker:
-        async with Device(broker.port, _own(authority)) as connection:
+        async with _Device(broker.port, _own(authority)) as connection:
             words = "Correct mqtt.port, which is mostly 8883 for TLS, or set mqtt.tls to false."
-            await _sees(connection, "unreachable", f"does not speak TLS there. {words}")
-            assert connection._version == 5
+            await expect(connection, "unreachable", f"does not speak TLS there. {words}")
+            assert connection.version == 5
 
 
 @pytest.mark.anyio
 async def test_handshake_that_nobody_answers_is_given_up(authority: Authority) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        device = Device(listener.getsockname()[1], _own(authority), timeouts=replace(_QUICK, network_s=0.2))
+        device = _Device(listener.getsockname()[1], _own(authority), timeouts=replace(_QUICK, network_s=0.2))
         async with device as connection:
             words = "the network connection does not come about. Start it, or correct mqtt.host and mqtt.port."
-            await _sees(connection, "unreachable", f"cannot be reached: {words}")
+            await expect(connection, "unreachable", f"cannot be reached: {words}")
 
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_plain_mqtt_at_a_port_with_tls_is_told(authority: Authority, tmp_path: Path) -> None:
+async def test_plain_mqtt_at_a_port_with_tls_is_reported(authority: Authority, tmp_path: Path) -> None:
     with Mosquitto(tmp_path, config=authority.sign("broker").listener()) as broker:
-        async with Device(broker.port, None) as connection:
+        async with _Device(broker.port, None) as connection:
             words = "Check that it is running and that mqtt.port is its port for MQTT without TLS."
-            await _sees(connection, "unreachable", f"hangs up without an answer. {words}")
-
-
-@pytest.mark.anyio
-@pytest.mark.mosquitto
-@pytest.mark.parametrize("tls", [False, True])
-async def test_websockets_carry_mqtt_with_and_without_tls(tls: bool, authority: Authority, tmp_path: Path) -> None:  # noqa: FBT001
-    port = free_port()
-    options = authority.sign("broker").listener() if tls else ""
-    with Mosquitto(tmp_path, config=f"listener {port} 127.0.0.1\nprotocol websockets\n{options}"):
-        device = Device(port, _own(authority) if tls else None, websocket_path="/mqtt")
-        async with device as connection:
-            await until(lambda: connection.state == "connected")
-            assert connection.protocol == "5"
-            number = connection.publish(Message("a", b"b" * 100_000))
-            await until(lambda: device.acknowledged == [number])
-
-
-@pytest.mark.anyio
-@pytest.mark.mosquitto
-async def test_websockets_lose_nothing_when_the_network_takes_it_in_pieces(tmp_path: Path) -> None:
-    port = free_port()
-    with Mosquitto(tmp_path, config=f"listener {port} 127.0.0.1\nprotocol websockets") as broker:
-        device = Device(port, None, websocket_path="/mqtt")
-        async with device as connection:
-            await until(lambda: connection.state == "connected")
-            broker.pause()
-            numbers = [connection.publish(Message("a", bytes(size))) for size in (3 << 20, 10, 1 << 20, 10)]
-            await asyncio.sleep(0.5)  # it fills what the kernel keeps for a broker that does not read
-            broker.resume()
-            await until(lambda: device.acknowledged == numbers)
-
-
-@pytest.mark.anyio
-@_LEAKS
-@pytest.mark.mosquitto
-async def test_websockets_at_a_port_without_them_are_told(tmp_path: Path) -> None:
-    with Mosquitto(tmp_path) as broker:
-        async with Device(broker.port, None, websocket_path="/mqtt") as connection:
-            words = "Correct mqtt.websocket_path and mqtt.port, or leave mqtt.websocket_path out."
-            await _sees(connection, "unreachable", f"speaks no WebSockets there: WebSocket handshake error. {words}")
+            await expect(connection, "unreachable", f"hangs up without an answer. {words}")
 
 
 @pytest.mark.anyio
 async def test_unusable_certificate_is_a_configuration_error(authority: Authority, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"mqtt\.ca_file .* cannot be read: No such file or directory\."):
-        Device(1883, Tls(tmp_path / "missing.pem", section="mqtt"))
+        _Device(1883, Tls(tmp_path / "missing.pem", section="mqtt"))
