@@ -27,7 +27,7 @@ from agent.rest.app import Limits, create_app
 from agent.rest.server import Server, listen
 from agent.runtimes.interpreter import runtime
 from agent.wiring.models import build_models
-from agent.wiring.mqtt import Mqtt
+from agent.wiring.mqtt import build_mqtt
 
 if TYPE_CHECKING:
     import socket
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from agent.config.sections import Config
+    from agent.mqtt.publisher import MqttPublisher
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +95,13 @@ class Service:
         )
         data_plane = DataPlane(engine=self._engine, models=self._models, results=results, listener=listeners)
         self._cameras = Cameras(config.cameras, data_plane=data_plane, listener=listeners, tasks=self._tasks)
-        self._mqtt: Mqtt | None = None
+        self._mqtt: MqttPublisher | None = None
         if config.mqtt.enabled:
-            self._mqtt = mqtt = Mqtt(
+            self._mqtt = mqtt = build_mqtt(
                 config,
                 version=version,
                 boot=results.boot,
-                port=self.port,
+                http_port=self.port,
                 data_plane=data_plane,
                 models=self._models,
                 cameras=self._cameras,
@@ -170,10 +171,9 @@ class Service:
             broker = EmbeddedBroker(host=self._config.mqtt.host, port=self._config.mqtt.port)
             await broker.start()
             self._parts.push_async_callback(broker.stop)
-        publisher = self._mqtt.publisher
-        self._parts.push_async_callback(publisher.close, _STOP_MQTT_S)
-        self._tasks.start_soon(publisher.run, name="mqtt")
-        publisher.start()
+        self._parts.push_async_callback(self._mqtt.close, _STOP_MQTT_S)
+        self._tasks.start_soon(self._mqtt.run, name="mqtt")
+        self._mqtt.start()
 
     async def _start_http(self) -> None:
         server = Server(self._app)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from agent.mqtt.requests import Requests
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable
 
+    from agent.mqtt.identity import Identity
     from agent.mqtt.message import Incoming, Message
 
 _logger = logging.getLogger(__name__)
@@ -40,14 +41,14 @@ class Commands:
     def __init__(
         self,
         actions: Actions,
+        identity: Identity,
         *,
-        base: str,
-        cameras: Collection[str],
         answer: Callable[[Message], None],
         acknowledge: Callable[[Incoming], None],
     ) -> None:
+        base = identity.base
         self._set_enabled = actions.set_enabled
-        self._cameras = frozenset(cameras)
+        self._cameras = frozenset(identity.cameras)
         self._acknowledge = acknowledge
         self._switch = re.compile(re.escape(base) + "/cameras/([^/]+)/enabled/set")
         self._image_topics = {f"{base}/classify"}
@@ -60,7 +61,7 @@ class Commands:
             classify=actions.classify,
             answer=answer,
             acknowledge=acknowledge,
-            own_topics=base.rpartition("/")[0],  # those of other devices too
+            own_topics=identity.base_topic,  # those of other devices too
             max_bytes=actions.max_bytes,
             workers=actions.workers,
         )

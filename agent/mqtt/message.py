@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 MqttVersion = Literal[5, 311]
 
@@ -46,3 +47,7 @@ def is_topic(text: str) -> bool:
 def topic_level(name: str) -> str:
     """A model's name as one level of a topic."""
     return _UNSAFE_IN_TOPIC.sub("_", name)
+
+
+def compact_json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()

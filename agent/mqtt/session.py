@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 
 from agent.mqtt.link.connection import Connection, ConnectionListener
-from agent.mqtt.message import Message
+from agent.mqtt.message import Message, compact_json
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.retained import Retained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.mqtt.identity import Identity
     from agent.mqtt.link.connection import ConnectionState
     from agent.mqtt.link.endpoint import Endpoint, Timeouts
     from agent.mqtt.message import Incoming
@@ -48,30 +49,31 @@ class MqttStatus:
         }
 
 
-class Session(ConnectionListener):
-    """Goes on from one connection to the next. At most 20 messages are unacknowledged, and fewer if the broker asks.
+class SessionListener:
+    """Override the events you need; each is called on the loop's thread."""
 
-    `base` is where our topics are; results and gaps are of the run `boot`. `on_connected` comes when state is sent
-    and results will follow; what `on_received` gets is to be given to acknowledge().
-    """
+    def connected(self) -> None:
+        """The broker knows that the device is online; retained topics and results follow."""
+
+    def received(self, incoming: Incoming) -> None:
+        """To be given to acknowledge() when it is done."""
+
+
+class Session(ConnectionListener):
+    """Goes on from one connection to the next. At most 20 messages are in flight, and fewer if the broker asks."""
 
     def __init__(
         self,
-        *,
         endpoint: Endpoint,
-        base: str,
-        boot: str,
+        identity: Identity,
+        *,
         storage: Storage,
-        encode_gap: Callable[[Gap], Message],
-        on_connected: Callable[[], None],
-        on_received: Callable[[Incoming], None],
+        listener: SessionListener,
         timeouts: Timeouts | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._base = base
-        self._encode_gap = encode_gap
-        self._on_connected = on_connected
-        self._on_received = on_received
+        self._base = identity.base
+        self._listener = listener
         self._unacknowledged: set[int] = set()
         self._transient: deque[Message] = deque(maxlen=_MAX_TRANSIENT)
         self._timers: list[asyncio.TimerHandle] = []
@@ -86,7 +88,7 @@ class Session(ConnectionListener):
         self.retained = Retained(send=self._send, room=self._room)
         self.outbox = Outbox(
             storage,
-            boot=boot,
+            boot=identity.boot,
             send=self._send_result,
             announce=self._announce,
             room=self._room,
@@ -168,7 +170,7 @@ class Session(ConnectionListener):
         return self._send(Message(entry.topic, payload))
 
     def _announce(self, gap: Gap) -> int:
-        return self._send(self._encode_gap(gap))
+        return self._send(Message(f"{self._base}/gaps", compact_json(gap.to_json())))
 
     def _pump(self) -> None:
         """Retained state first, then transient messages, then results."""
@@ -180,7 +182,7 @@ class Session(ConnectionListener):
     def connected(self) -> None:
         self._gone.clear()
         self._send(presence(self._base, "online"))
-        self._on_connected()
+        self._listener.connected()
         self.retained.open()
         self.outbox.open()
 
@@ -204,7 +206,7 @@ class Session(ConnectionListener):
         self._pump()
 
     def received(self, incoming: Incoming) -> None:
-        self._on_received(incoming)
+        self._listener.received(incoming)
 
 
 def presence(base: str, word: Literal["online", "offline"]) -> Message:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from agent.mqtt.home_assistant.discovery import topic_of
 
+if TYPE_CHECKING:
+    from agent.mqtt.identity import Identity
     from agent.mqtt.message import Incoming
     from agent.mqtt.retained import Retained
 
@@ -14,14 +15,13 @@ if TYPE_CHECKING:
 class StaleTopics:
     """Finds them once per run: subscribes for a moment to the topics that the agent retains.
 
-    So the agent stores nothing about removed cameras and models. `discovery_topic` is this device's topic for Home
-    Assistant.
+    So the agent stores nothing about removed cameras and models.
     """
 
-    def __init__(self, *, base: str, cameras: Collection[str], discovery_topic: str, retained: Retained) -> None:
-        self._base = base
-        self._cameras = frozenset(cameras)
-        self.discovery_topic = discovery_topic
+    def __init__(self, identity: Identity, *, retained: Retained) -> None:
+        self._base = base = identity.base
+        self._cameras = frozenset(identity.cameras)
+        self.discovery_topic = topic_of(identity.device)
         self._retained = retained
         self._classified: dict[str, set[str]] = {}
         self._shown: set[str] = set()
@@ -29,7 +29,7 @@ class StaleTopics:
         self.filters = (
             *(f"{base}/cameras/+/{part}" for part in ("state", "status", "enabled", "classification/+")),
             f"{base}/models/+",
-            discovery_topic,
+            self.discovery_topic,
         )
 
     def take(self, incoming: Incoming) -> None:

@@ -16,7 +16,7 @@ from peers.mosquitto import Mosquitto
 from peers.subscriber import Subscriber, until
 
 from agent.classification import ModelIdentity, StableState
-from agent.mqtt.home_assistant.discovery import CameraEntities, discovery, is_birth, topic_of
+from agent.mqtt.home_assistant.discovery import CameraEntities, DeviceFacts, discovery, is_birth, topic_of
 from agent.mqtt.message import Message
 from agent.status import ModelStatus, Rejection, VersionStatus
 
@@ -91,18 +91,12 @@ class Device:
         self.send(_message(**options))
 
 
-def _message(**options: Any) -> Message:
-    said: dict[str, Any] = {
-        "device": "pi-1",
-        "base": _BASE,
-        "version": "0.1.0",
-        "cameras": [_FRONT],
-        "models": ["birds"],
-        "thermometer": True,
-        "throttle": True,
-        "url": "http://192.168.1.7:8501",
-    }
-    return discovery(**(said | options))
+def _message(*, hardware: str | None = None, **options: Any) -> Message:
+    facts = DeviceFacts(
+        "pi-1", _BASE, "0.1.0", thermometer=True, throttle=True, url="http://192.168.1.7:8501", hardware=hardware
+    )
+    shown: dict[str, Any] = {"cameras": [_FRONT], "models": ["birds"]}
+    return discovery(facts, **(shown | options))
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from agent.classification import ModelIdentity, StableState
 from agent.mqtt.home_assistant.discovery import (
     BIRTH_TOPIC,
     CameraEntities,
+    DeviceFacts,
     discovery,
     is_birth,
     topic_of,
@@ -68,17 +69,12 @@ def _discovery(**options: Any) -> dict[str, Any]:
 
 
 def _payload(**options: Any) -> bytes:
-    said: dict[str, Any] = {
-        "device": "pi-1",
-        "base": _BASE,
-        "version": "0.1.0",
-        "cameras": [_FRONT],
-        "models": ["birds"],
-        "thermometer": True,
-        "throttle": True,
-        "url": "http://pi-1:8501",
-    }
-    return discovery(**(said | options)).payload
+    """`options` are of discovery() and of DeviceFacts."""
+    names = ("cameras", "models", "former")
+    shown: dict[str, Any] = {"cameras": [_FRONT], "models": ["birds"]}
+    shown |= {name: options.pop(name) for name in names if name in options}
+    facts: dict[str, Any] = {"thermometer": True, "throttle": True, "url": "http://pi-1:8501"}
+    return discovery(DeviceFacts("pi-1", _BASE, "0.1.0", **(facts | options)), **shown).payload
 
 
 def _components(**options: Any) -> dict[str, dict[str, Any]]:
@@ -104,9 +100,8 @@ def _real_payloads() -> dict[str, Any]:
 
 
 def test_the_message_is_retained_and_stands_where_home_assistant_looks_for_it() -> None:
-    message = discovery(
-        device="pi-1", base=_BASE, version="1", cameras=[], models=[], thermometer=False, throttle=False, url=None
-    )
+    facts = DeviceFacts("pi-1", _BASE, "1", thermometer=False, throttle=False)
+    message = discovery(facts, cameras=[], models=[])
     assert message.topic == "homeassistant/device/pi-1/config"
     assert message.retain
 

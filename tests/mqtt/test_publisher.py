@@ -141,7 +141,7 @@ async def test_results_of_an_outage_arrive_afterwards_once_each_and_in_order(tmp
         for _ in range(count):
             result = camera.result()
             made.append(result.id)
-            publisher.publish_result(result, camera=True)
+            publisher.classified(result)
 
     broker = Mosquitto(tmp_path, config="persistence true\nmax_queued_messages 0")
     with broker:
@@ -184,7 +184,7 @@ async def test_a_broker_that_takes_two_messages_at_a_time_gets_the_backlog_too(t
     camera, storage = Camera(), Storage(tmp_path / "outbox")
     earlier = mqtt_publisher(free_port(), storage=storage)
     for _ in range(30):
-        earlier.publish_result(camera.result(), camera=True)
+        earlier.classified(camera.result())
     await earlier.close(0.1)
     with Mosquitto(tmp_path, config="max_inflight_messages 2") as broker, Subscriber(broker.port) as live:
         async with _started(broker.port, storage=storage, boot="01M8BBBBBBBBBBBBBBBBBBBBBB"):
@@ -199,20 +199,21 @@ async def test_retained_topics_are_published_again_to_a_broker_that_forgot_them(
     with broker:
         async with _started(broker.port) as publisher:
             await _until_connected(publisher)
-            publisher.publish_camera_status("front", CameraStatus("online"))
-            publisher.publish_camera_status("door", CameraStatus("online"))
-            publisher.publish_model(ModelStatus("birds", serving=_BIRDS, since_ns=0))
+            publisher.camera_changed("front", CameraStatus("online"))
+            publisher.camera_changed("door", CameraStatus("online"))
+            publisher.model_changed(ModelStatus("birds", serving=_BIRDS, since_ns=0))
             broker.kill()
             await until(lambda: publisher.status.state == "unreachable")
-            publisher.publish_camera_status("door", CameraStatus("lost", "Plug it in."))
+            publisher.camera_changed("door", CameraStatus("lost", "Plug it in."))
             broker.start()
             with Subscriber(broker.port) as live:
-                await until(lambda: len(live.topics()) == 5)
+                await until(lambda: len(live.topics()) == 7)
             with Subscriber(broker.port) as late:
-                await until(lambda: len(late.retained()) == 5)
+                await until(lambda: len(late.retained()) == 7)
                 assert late.retained()[f"{_BASE}/status"] == "online"
                 assert late.retained()[f"{_BASE}/cameras/front/status"] == "online"
                 assert late.retained()[f"{_BASE}/cameras/door/status"] == "lost"
+                assert late.retained()[f"{_BASE}/cameras/door/enabled"] == "ON"
                 assert late.of("/models/birds")[0].json["serving"]["version"] == "7"
                 assert late.of("/info")
 
@@ -222,7 +223,7 @@ async def test_retained_topics_are_published_again_to_a_broker_that_forgot_them(
 async def test_state_is_retained_as_json_and_as_the_bare_label(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with _started(broker.port) as publisher:
-            publisher.publish_state("front", StableState("Kohlmeise ä", 0.91234, _SINCE_NS, _BIRDS))
+            publisher.state_changed("front", StableState("Kohlmeise ä", 0.91234, _SINCE_NS, _BIRDS))
             await until(lambda: live.of("/cameras/front/classification/birds"))
             assert live.of("/cameras/front/state")[0].json == {
                 "label": "Kohlmeise ä",
@@ -230,7 +231,7 @@ async def test_state_is_retained_as_json_and_as_the_bare_label(tmp_path: Path) -
                 "since": "2023-11-14T22:13:20.000Z",
                 "model": {"name": "birds", "version": "7", "sha256": "0" * 64},
             }
-            publisher.publish_state("front", StableState(None, None, _SINCE_NS, _BIRDS))
+            publisher.state_changed("front", StableState(None, None, _SINCE_NS, _BIRDS))
             await until(lambda: len(live.of("/classification/birds")) == 2)
             assert live.payloads("/classification/birds") == ["Kohlmeise ä", "none"]
             assert live.of("/state")[1].json["label"] is None
@@ -246,8 +247,8 @@ async def test_model_of_which_nothing_is_left_takes_its_topic_with_it(tmp_path: 
         async with _started(broker.port) as publisher:
             await _until_connected(publisher)
             for name in ("birds", "cats"):
-                publisher.publish_model(ModelStatus(name, serving=_BIRDS, since_ns=0))
-            publisher.publish_model(ModelStatus("birds"))
+                publisher.model_changed(ModelStatus(name, serving=_BIRDS, since_ns=0))
+            publisher.model_changed(ModelStatus("birds"))
             await until(lambda: live.payloads("/models/birds")[-1:] == [""])
             await until(lambda: f"{_BASE}/models/birds" not in publisher._retained._payloads)
             with Subscriber(broker.port) as late:
@@ -260,7 +261,7 @@ async def test_model_of_which_nothing_is_left_takes_its_topic_with_it(tmp_path: 
 async def test_model_that_goes_while_the_broker_is_away_takes_its_topic_with_it_later(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         publisher = mqtt_publisher(broker.port)
-        publisher.publish_model(ModelStatus("birds"))
+        publisher.model_changed(ModelStatus("birds"))
         publisher.start()
         await until(lambda: live.payloads("/models/birds") == [""])
         await publisher.close(5)
@@ -273,7 +274,7 @@ async def test_model_names_that_no_topic_may_hold_are_made_safe(tmp_path: Path, 
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with _started(broker.port) as publisher:
             await _until_connected(publisher)
-            publisher.publish_model(ModelStatus(name, rejection=Rejection(f"{name}.tflite", "No labels.", 0)))
+            publisher.model_changed(ModelStatus(name, rejection=Rejection(f"{name}.tflite", "No labels.", 0)))
             await until(lambda: live.of(f"{_BASE}/models/a_b"))
             assert live.of("/models/a_b")[0].json["rejection"]["file"] == f"{name}.tflite"
             assert publisher.status.state == "connected"
@@ -286,9 +287,9 @@ async def test_only_changes_of_each_cameras_best_label_are_published_but_every_u
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with _started(broker.port, results="changes") as publisher:
             for label in (None, "robin", "robin", "wren", "wren", None, None, "robin"):
-                publisher.publish_result(front.result(label), camera=True)
-                publisher.publish_result(door.result("cat"), camera=True)
-                publisher.publish_result(upload.result("dog"), camera=False)
+                publisher.classified(front.result(label))
+                publisher.classified(door.result("cat"))
+                publisher.classified(upload.result("dog"))
             await _until_delivered(publisher)
             await until(lambda: len(live.of("/uploads/result")) == 8)
             assert [message.json["seq"] for message in live.of("/front/result")] == [1, 2, 4, 6, 8]
@@ -301,10 +302,10 @@ async def test_results_can_be_switched_off_while_states_go_on(tmp_path: Path) ->
     camera = Camera()
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with _started(broker.port, results="off") as publisher:
-            publisher.publish_result(camera.result(), camera=True)
-            publisher.publish_result(camera.result(), camera=False)
+            publisher.classified(camera.result())
+            publisher.classified(camera.result())
             assert publisher.status.outbox.messages == 0
-            publisher.publish_state("front", StableState("robin", 0.9, 0, _BIRDS))
+            publisher.state_changed("front", StableState("robin", 0.9, 0, _BIRDS))
             await until(lambda: live.of("/classification/birds"))
             assert live.of("/result") == []
 
@@ -315,7 +316,7 @@ async def test_no_more_than_twenty_results_go_without_an_acknowledgement() -> No
     async with ScriptedBroker() as broker, _started(broker.port) as publisher:
         await _acknowledge_online_and_info(broker)
         for _ in range(100):
-            publisher.publish_result(camera.result(), camera=True)
+            publisher.classified(camera.result())
         assert publisher.status.outbox.messages == 100
         await until(lambda: len(broker.results()) >= 20)
         for done in range(100):
@@ -341,13 +342,13 @@ async def test_unacknowledged_results_go_again_once_after_a_reconnect() -> None:
     async with ScriptedBroker() as broker, _started(broker.port) as publisher:
         await _acknowledge_online_and_info(broker)
         for _ in range(5):
-            publisher.publish_result(camera.result(), camera=True)
+            publisher.classified(camera.result())
         await until(lambda: len(broker.results()) == 5)
         broker.acknowledge(broker.results()[0])
         await until(lambda: publisher.status.outbox.messages == 4)
         broker.hang_up()
         await until(lambda: broker.connections == 2)
-        publisher.publish_result(camera.result(), camera=True)
+        publisher.classified(camera.result())
         broker.acknowledges = True
         await until(lambda: len(broker.results()) == 10)
         for message in [m for m in broker.published if m.connection == 2]:
@@ -361,7 +362,7 @@ async def test_unacknowledged_results_go_again_once_after_a_reconnect() -> None:
 async def test_close_keeps_its_time_while_no_broker_is_there(caplog: pytest.LogCaptureFixture) -> None:
     publisher = mqtt_publisher(free_port())
     publisher.start()
-    publisher.publish_result(Camera().result(), camera=True)
+    publisher.classified(Camera().result())
     await until(lambda: publisher.status.state == "unreachable")
     began = time.monotonic()
     await publisher.close(0.3)
@@ -391,7 +392,7 @@ async def test_nothing_follows_offline_but_what_was_sent_before_may_be_acknowled
         publisher.start()
         await _acknowledge_online_and_info(broker)
         for _ in range(30):
-            publisher.publish_result(camera.result(), camera=True)
+            publisher.classified(camera.result())
         await until(lambda: len(broker.results()) == 20)
         closing = asyncio.create_task(publisher.close(30))
         await until(lambda: not publisher._session.outbox._writer.connected)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from agent.mqtt.identity import Identity
 from agent.mqtt.message import Incoming, Message
 from agent.mqtt.retained import Retained
 from agent.mqtt.stale_topics import StaleTopics
@@ -89,7 +90,7 @@ def test_what_comes_back_before_its_removal_is_acknowledged_stays() -> None:
 def _found(*topics: str, payload: bytes = b"old") -> tuple[Wire, StaleTopics]:
     wire = Wire()
     wire.retained.put("e/pi/models/birds", b"{}")
-    stale = StaleTopics(base="e/pi", cameras=["front"], discovery_topic="ha/pi", retained=wire.retained)
+    stale = StaleTopics(Identity("pi", "e", "boot", ("front",)), retained=wire.retained)
     for topic in topics:
         stale.take(Incoming(topic, payload, retained=True, response_topic=None, correlation=None, receipt=(0, 0, 0)))
     wire.retained.open()
@@ -120,5 +121,5 @@ def test_topics_of_others_are_left_alone() -> None:
 
 
 def test_what_home_assistant_was_told_is_kept_for_the_next_telling() -> None:
-    _, stale = _found("ha/pi", payload=b"{...}")
+    _, stale = _found("homeassistant/device/pi/config", payload=b"{...}")
     assert stale.discovery == b"{...}"

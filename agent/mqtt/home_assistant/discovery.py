@@ -46,24 +46,25 @@ class CameraEntities:
     shown: str | None = None
 
 
-def discovery(
-    *,
-    device: str,
-    base: str,
-    version: str,
-    cameras: Sequence[CameraEntities],
-    models: Sequence[str],
-    thermometer: bool,
-    throttle: bool,
-    url: str | None,
-    former: bytes | None = None,
-    hardware: str | None = None,
-) -> Message:
-    """`former` is what the broker holds of this topic, of whoever wrote it: what is gone since is told to be removed.
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """`base` begins every topic, `url` (http or https) is the page of the device, `hardware` the name of the board."""
 
-    `url` (http or https) is where the device's page is, `hardware` the name of the board.
-    """
-    components = entities.health(base, thermometer=thermometer, throttle=throttle)
+    device: str
+    base: str
+    version: str
+    thermometer: bool
+    throttle: bool
+    url: str | None = None
+    hardware: str | None = None
+
+
+def discovery(
+    facts: DeviceFacts, *, cameras: Sequence[CameraEntities], models: Sequence[str], former: bytes | None = None
+) -> Message:
+    """`former` is what the broker retains of this topic, whoever wrote it: it says which components to remove."""
+    device, base = facts.device, facts.base
+    components = entities.health(base, thermometer=facts.thermometer, throttle=facts.throttle)
     for camera in cameras:
         for what, component in _of(camera, base).items():
             components[f"camera_{_token(camera.name)}_{what}"] = component
@@ -73,8 +74,8 @@ def discovery(
         component["unique_id"] = f"edge-agent:{device}:{key}"
         component["default_entity_id"] = _entity_id(component["platform"], device, component["name"])
     document = {
-        "device": _device(device, version=version, hardware=hardware, url=url),
-        "origin": {"name": "edge-agent", "sw_version": version},
+        "device": _device(facts),
+        "origin": {"name": "edge-agent", "sw_version": facts.version},
         "availability": [{"topic": f"{base}/status"}],
         "components": {**components, **_removed(former, components)},
     }
@@ -95,14 +96,14 @@ def _of(camera: CameraEntities, base: str) -> dict[str, Component]:
     return entities.camera(camera.name, base, labels=camera.labels, shown=camera.shown, snapshots=camera.snapshots)
 
 
-def _device(device: str, *, version: str, hardware: str | None, url: str | None) -> dict[str, Any]:
+def _device(facts: DeviceFacts) -> dict[str, Any]:
     return {
-        "identifiers": [f"edge-agent:{device}"],
-        "name": device,
+        "identifiers": [f"edge-agent:{facts.device}"],
+        "name": facts.device,
         "manufacturer": "edge-agent",
-        "model": hardware or "Image classifier",
-        "sw_version": version,
-        **({"configuration_url": url} if url else {}),
+        "model": facts.hardware or "Image classifier",
+        "sw_version": facts.version,
+        **({"configuration_url": facts.url} if facts.url else {}),
     }
 
 

@@ -1,0 +1,57 @@
+"""DiscoveredDevice: this device as Home Assistant shows it, and when its description has to be sent again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from agent.mqtt.home_assistant.discovery import CameraEntities, discovery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from agent.mqtt.home_assistant.discovery import DeviceFacts
+    from agent.mqtt.message import Message
+
+
+class Models(Protocol):
+    def labels(self, model: str | None) -> tuple[str, ...]:
+        """Labels of the version that serves `model`, or the first model; empty if none does."""
+
+    def serving(self) -> Sequence[str]:
+        """Names of the models of which a version serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraFacts:
+    model: str | None
+    snapshots: bool
+
+
+class DiscoveredDevice:
+    """`facts` is called for each message."""
+
+    def __init__(self, facts: Callable[[], DeviceFacts], *, cameras: Mapping[str, CameraFacts], models: Models) -> None:
+        self._facts = facts
+        self._cameras = cameras
+        self._models = models
+        self._shown: dict[str, str | None] = {}
+
+    def message(self, former: bytes | None) -> Message:
+        """`former` is what the broker retains of this topic; it names what has to be removed."""
+        cameras = [
+            CameraEntities(name, self._models.labels(camera.model), camera.snapshots, self._shown.get(name))
+            for name, camera in self._cameras.items()
+        ]
+        return discovery(self._facts(), cameras=cameras, models=self._models.serving(), former=former)
+
+    def shows(self, camera: str, label: str | None) -> bool:
+        """Returns whether the options of the camera's label, which named the old label of another model, can change."""
+        before, self._shown[camera] = self._shown.get(camera), label
+        return before is not None and before not in self._models.labels(self._cameras[camera].model)
+
+
+def page_url(host: str, port: int) -> str | None:
+    """The address of the HTTP interface for other devices; None if `host` is only for this device or any address."""
+    own = host == "localhost" or host.startswith("127.") or host in ("::1", "::", "0.0.0.0")  # noqa: S104
+    return None if own else f"http://{f'[{host}]' if ':' in host else host}:{port}"
