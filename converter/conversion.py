@@ -17,7 +17,7 @@ from converter.evaluation.comparison import evaluation_notes, finished_subject, 
 from converter.evaluation.evaluation import evaluate, percent
 from converter.images.calibration import calibrate
 from converter.images.image_folder import list_images
-from converter.output import check_output, write_whole
+from converter.output import write_whole
 from converter.packing.golden import check_packed, choose_golden, golden_folder
 from converter.packing.metadata import pack_metadata
 from converter.quantization import INT8_SCHEMES, Quantizer
@@ -125,7 +125,6 @@ def convert(request: Request, *, track: Track) -> Conversion:
 
     A model that its target refuses or that fails --max-drop says so in `refusal`.
     """
-    check_output(request.paths.values(), force=request.force)
     request.check()
     folders = _Folders.of(request)
     with track.step("Opening the model"):

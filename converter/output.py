@@ -24,6 +24,16 @@ def check_output(paths: Iterable[Path], *, force: bool) -> None:
             raise UsageError(f"{path} exists already: --force replaces it.")
 
 
+def check_report(page: Path) -> None:
+    """Raises UsageError, before any work, if the page or the figures beside it cannot be written or replaced."""
+    figures = page.with_suffix(".json")
+    if page.suffix not in (".html", ".htm"):
+        raise UsageError(f"--report {page}: the page's name ends in .html; its figures go beside it as .json.")
+    check_output([page, figures], force=True)
+    if figures.exists() and not page.exists():
+        raise UsageError(f"{figures} exists and is of no earlier report: give another name.")
+
+
 def write_whole(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Beside `path`, under a name that agents ignore, then renamed: a running agent never sees half of it.
 

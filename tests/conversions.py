@@ -60,7 +60,7 @@ untracked = Untracked()
 
 def converted(source: Path, output: Path, *schemes: Scheme, **changes: Any) -> Conversion:
     """Of a model that takes 0..1, unless `changes` say otherwise."""
-    values: dict[str, Any] = {"mean": (0.0,), "std": (255.0,), "texts": {"name": "test", "version": "1"}}
+    values: dict[str, Any] = {"mean": (0.0,), "std": (255.0,), "name": "test"}
     conversion = convert(Request(source=source, output=output, schemes=schemes, **values | changes), track=untracked)
     conversion.write()
     return conversion

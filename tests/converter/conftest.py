@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
@@ -62,6 +64,12 @@ def color_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
             picture = _noise_around(color, (40, 48), random)
             assert cv2.imwrite(str(root / name / f"{number:02}.png"), picture[:, :, ::-1])
     return root
+
+
+@pytest.fixture
+def on_fsync(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]], None]:
+    """Takes what fsync(2) does from then on, with the file's descriptor."""
+    return lambda action: monkeypatch.setattr(os, "fsync", action)
 
 
 def _noise_around(color: tuple[int, int, int], size: tuple[int, int], random: np.random.Generator) -> Pixels:

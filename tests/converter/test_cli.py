@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from agent.runtimes.tensorflow import interrupts_held
 from converter import cli
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
 pytestmark = [
@@ -46,15 +47,14 @@ class EdgeConvert(Protocol):
 
 
 @pytest.fixture
-def edge_convert(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> EdgeConvert:
+def edge_convert(capfd: pytest.CaptureFixture[str]) -> EdgeConvert:
     """Runs the command in this process, since TensorFlow takes seconds to start in another."""
 
     def run(*arguments: str | Path) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["edge-convert", *map(str, arguments)])
         capfd.readouterr()
         code = 0
         try:
-            cli.main()
+            cli.main([*map(str, arguments)])
         except SystemExit as end:
             code = int(end.code or 0)
         return Ended(code, *capfd.readouterr())
@@ -112,6 +112,10 @@ def test_every_command_explains_itself(
     assert "--debug" in ended.out
     assert ended.err == ""
     assert command in edge_convert("--help").out
+
+
+def test_version_is_printed(edge_convert: EdgeConvert) -> None:
+    assert edge_convert("--version") == Ended(0, f"edge-convert {importlib.metadata.version('edge-agent')}\n", "")
 
 
 def test_what_typer_refuses_ends_with_2(edge_convert: EdgeConvert, output: Path) -> None:
@@ -469,12 +473,12 @@ def test_a_wrong_range_shows_in_a_note_where_images_are_labelled(
 
 
 def test_where_the_report_cannot_be_written_there_is_no_model_either(
-    color_images: Path, output: Path, to_float: EdgeConvert, monkeypatch: pytest.MonkeyPatch
+    color_images: Path, output: Path, to_float: EdgeConvert, on_fsync: Callable[[Callable[[int], None]], None]
 ) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    on_fsync(full)
     report = output.parent / "r.html"
     ended = to_float("--evaluate", color_images, "--report", report)
     refused(ended, 1, f"{report} cannot be written: No space left on device.", output)

@@ -64,7 +64,7 @@ def colors(small_saved_model: Path, color_images: Path, tmp_path_factory: pytest
         *SCHEMES,
         calibration=color_images,
         evaluation=color_images,
-        texts=TEXTS,
+        **TEXTS,
         resize="crop",
     )
 
@@ -280,8 +280,7 @@ def save_function(path: Path, call: Callable[[Any], Any], **held: Any) -> None:
     """As a SavedModel that takes 16 x 16 x 3 images; `held` is what it needs beside its code."""
     tf = pytest.importorskip("tensorflow")
     module = tf.Module()
-    for name, thing in held.items():
-        setattr(module, name, thing)
+    module.held = held
     module.call = tf.function(call, input_signature=[tf.TensorSpec([None, 16, 16, 3], tf.float32)])
     tf.saved_model.save(module, str(path), signatures={"serving_default": module.call})
 

@@ -56,17 +56,16 @@ class EdgeConvert(Protocol):
 
 
 @pytest.fixture
-def edge_convert(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> EdgeConvert:
+def edge_convert(capfd: pytest.CaptureFixture[str]) -> EdgeConvert:
     """Runs the command in this process; there is no terminal, as in a pipeline."""
 
     def run(*arguments: str | Path) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["edge-convert", *map(str, arguments)])
         capfd.readouterr()
         code = 0
         with Path(os.devnull).open() as nothing, pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdin", nothing)
             try:
-                cli.main()
+                cli.main([*map(str, arguments)])
             except SystemExit as end:
                 code = int(end.code or 0)
         return Ended(code, *capfd.readouterr())

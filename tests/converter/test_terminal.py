@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
+
+import pytest
 
 from converter import cli
 from converter.terminal import print_inspection, print_notes
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 RED, TITLE = "\x1b[31m", "\x1b]0;title\x07"
 
@@ -39,12 +38,8 @@ def test_note_is_shown_without_escape_sequences(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == "edge-convert: red/?[31m\n1.png was left out.\n"
 
 
-def test_error_is_shown_without_escape_sequences(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["edge-convert", "inspect", str(tmp_path / f"absent{RED}")])
-    try:
-        cli.main()
-    except SystemExit as end:
-        assert end.code == 1  # noqa: PT017  (main() never returns)
+def test_error_is_shown_without_escape_sequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["inspect", str(tmp_path / f"absent{RED}")])
+    assert end.value.code == 1
     assert capsys.readouterr().err == f"edge-convert: {tmp_path}/absent?[31m does not exist.\n"

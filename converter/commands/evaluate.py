@@ -1,0 +1,48 @@
+"""The command `edge-convert evaluate`: a finished file measured on labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.host.terminal import print_json
+from converter.commands.options import Debug, Json, MaxDrop, Report, Signature
+from converter.errors import DropError, UsageError
+from converter.evaluation.evaluation import percent
+from converter.output import check_report
+from converter.terminal import print_evaluation, print_notes, terminal
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="A finished file, with its sidecars.")],
+    images: Annotated[Path, typer.Argument(metavar="DIR", help="Images, a folder a class.")],
+    source: Annotated[
+        Path | None, typer.Option(metavar="SAVED_MODEL", help="Compare with the model that it was made from.")
+    ] = None,
+    signature: Signature = None,
+    max_drop: MaxDrop = None,
+    report: Report = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure a finished file on labelled images, alone or against its source."""
+    from converter.evaluation.comparison import compare
+    from converter.report.page import write_report
+
+    if max_drop is not None and source is None:
+        raise UsageError("--max-drop compares with the source: give it, --source SAVED_MODEL.")
+    if report is not None:
+        check_report(report)
+    with terminal(debug=debug) as track:
+        evaluation, notes = compare(model, images, source=source, signature=signature, track=track)
+    print_notes(notes)
+    if report is not None:
+        write_report(report, evaluation, title=evaluation.model.name, facts={"Images": str(images)})
+    if as_json:
+        print_json(evaluation.to_json())
+    else:
+        print_evaluation(evaluation)
+    if max_drop is not None and evaluation.drop > max_drop:
+        raise DropError(f"{percent(evaluation.drop)} of top-1 are lost, and --max-drop allows {percent(max_drop)}.")
