@@ -6,7 +6,7 @@ import os
 import resource
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
@@ -14,7 +14,9 @@ from converter.errors import ConverterError, UsageError
 from converter.output import check_output, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    OnFsync: TypeAlias = Callable[[Callable[[int], None]], None]
 
 
 @contextmanager
@@ -74,13 +76,13 @@ def test_who_reads_the_earlier_file_reads_it_to_its_end(tmp_path: Path) -> None:
         assert reader.read() == b"earlier"
 
 
-def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(tmp_path: Path, on_fsync: OnFsync) -> None:
     write_whole(tmp_path / "m.tflite", b"earlier")
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    on_fsync(full)
     with pytest.raises(ConverterError) as raised:
         write_whole(tmp_path / "m.tflite", b"later")
     assert str(raised.value) == f"{tmp_path / 'm.tflite'} cannot be written: No space left on device."
@@ -95,25 +97,23 @@ def test_a_write_that_stops_half_way_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_write_leaves_the_earlier_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_write_leaves_the_earlier_file_and_nothing_else(tmp_path: Path, on_fsync: OnFsync) -> None:
     write_whole(tmp_path / "m.tflite", b"earlier")
 
     def interrupted(descriptor: int) -> None:
         assert part(tmp_path).read_bytes() == b"later"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "fsync", interrupted)
+    on_fsync(interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_whole(tmp_path / "m.tflite", b"later")
     assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
     assert (tmp_path / "m.tflite").read_bytes() == b"earlier"
 
 
-def test_content_and_name_are_both_on_the_disk_when_it_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_and_name_are_both_on_the_disk_when_it_returns(tmp_path: Path, on_fsync: OnFsync) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    on_fsync(lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
     write_whole(tmp_path / "m.tflite", b"content")
     assert synced == [part(tmp_path), tmp_path]
 

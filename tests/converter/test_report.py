@@ -20,7 +20,7 @@ from converter.images.image_folder import FoundImage, ImageFolder
 from converter.report.page import write_report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 LABELS = ("cat", "dog", "owl")
@@ -323,7 +323,9 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_an_interrupt_while_writing_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_while_writing_leaves_no_half_file(
+    tmp_path: Path, on_fsync: Callable[[Callable[[int], None]], None]
+) -> None:
     result = evaluation(tmp_path, (0, 0, 1, 2))
     before = set(tmp_path.iterdir())
     seen: list[str] = []
@@ -332,7 +334,7 @@ def test_an_interrupt_while_writing_leaves_no_half_file(tmp_path: Path, monkeypa
         seen.extend(path.name for path in tmp_path.glob(".*"))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "fsync", interrupted)
+    on_fsync(interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, result)
     assert seen == [f".report.html.{os.getpid()}.part"]
