@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agent.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from agent.model_file.metadata import Operator
 
@@ -37,7 +37,7 @@ class Interpreter(Protocol):
 
 def runtime() -> str:
     """The runtime in use and its version, such as `ai-edge-litert 2.3.0`; ModelError if there is none."""
-    _, distribution = _find_runtime()
+    _, distribution = find_runtime()
     return f"{distribution} {importlib.metadata.version(distribution)}"
 
 
@@ -56,7 +56,7 @@ def open_interpreter(content: bytes, *, threads: int) -> Interpreter:
 
 def import_runtime() -> Any:
     """The module of the runtime in use; ModelError if there is none."""
-    module, _ = _find_runtime()
+    module, _ = find_runtime()
     return importlib.import_module(module)
 
 
@@ -71,9 +71,10 @@ def complaints_translated() -> Iterator[None]:
         raise ModelError("The model needs more memory than is free on this device. Drop a smaller model.") from error
 
 
-def _find_runtime() -> tuple[str, str]:
+def find_runtime(find_spec: Callable[[str], object | None] = importlib.util.find_spec) -> tuple[str, str]:
+    """The module and the distribution of the first runtime that is installed. ModelError."""
     for module, distribution in _RUNTIMES:
-        if importlib.util.find_spec(module.partition(".")[0]) is not None:
+        if find_spec(module.partition(".")[0]) is not None:
             return module, distribution
     raise ModelError("No TFLite runtime is installed. Install one: pip install ai-edge-litert.")
 

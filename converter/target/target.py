@@ -38,7 +38,6 @@ _TARGETS: dict[str, Target] = {
     "tflite-runtime==2.14.0": "tflite-runtime",
 }
 _FULLY_CONNECTED = 9
-_LIMIT_S = 60.0
 
 # For a Python that has tflite-runtime and NumPy 1, and need not have anything of this project.
 _LOAD_IN_TFLITE_RUNTIME = """
@@ -75,7 +74,7 @@ def parse_target(text: str) -> Target:
     return _TARGETS[text]
 
 
-def check_target(model: bytes, target: Target, *, python: Path | None = None) -> str:
+def check_target(model: bytes, target: Target, *, python: Path | None = None, limit_s: float = 60) -> str:
     """A sentence on what was checked and how.
 
     The model is loaded and run once on zeros, in a child process, since a faulty one can crash a runtime. That
@@ -86,9 +85,9 @@ def check_target(model: bytes, target: Target, *, python: Path | None = None) ->
     operators = read_model_file(model).operators
     _refuse_custom(operators)
     if target == "litert":
-        return _load_in_litert(model)
+        return _load_in_litert(model, python, limit_s)
     _refuse_too_new(operators)
-    return _load_in_tflite_runtime(model, python)
+    return _load_in_tflite_runtime(model, python, limit_s)
 
 
 def load_from_stdin() -> None:
@@ -149,15 +148,17 @@ def _table() -> dict[str, Any]:
     return table
 
 
-def _load_in_litert(model: bytes) -> str:
-    verdict = _load_in_child(Path(sys.executable), _LOAD_IN_LITERT.format(path=sys.path), model, name=runtime())
+def _load_in_litert(model: bytes, python: Path | None, limit_s: float) -> str:
+    program = _LOAD_IN_LITERT.format(path=sys.path)
+    verdict = _load_in_child(python or Path(sys.executable), program, model, name=runtime(), limit_s=limit_s)
     if verdict.complaint is not None:
         raise ConversionError(verdict.complaint)
     return f"It loads in {verdict.runtime}."
 
 
-def _load_in_tflite_runtime(model: bytes, python: Path | None) -> str:
-    verdict = _load_in_child(python or Path(sys.executable), _LOAD_IN_TFLITE_RUNTIME, model, name="tflite-runtime")
+def _load_in_tflite_runtime(model: bytes, python: Path | None, limit_s: float) -> str:
+    other, program = python or Path(sys.executable), _LOAD_IN_TFLITE_RUNTIME
+    verdict = _load_in_child(other, program, model, name="tflite-runtime", limit_s=limit_s)
     complaint = " ".join((verdict.complaint or "").split())[:300].rstrip(".")
     if verdict.runtime is None and python is not None:
         raise UsageError(
@@ -182,16 +183,16 @@ class _Verdict:
     complaint: str | None
 
 
-def _load_in_child(python: Path, program: str, model: bytes, *, name: str) -> _Verdict:
+def _load_in_child(python: Path, program: str, model: bytes, *, name: str, limit_s: float) -> _Verdict:
     # -I: neither the current folder nor PYTHONPATH may change what is imported.
     command = [str(python), "-I", "-c", program]
     try:
-        child = subprocess.run(command, input=model, capture_output=True, timeout=_LIMIT_S, check=False)  # noqa: S603
+        child = subprocess.run(command, input=model, capture_output=True, timeout=limit_s, check=False)  # noqa: S603
     except OSError as error:
         raise UsageError(f"{python} cannot be started: {error.strerror}.") from None
     except subprocess.TimeoutExpired:
         raise ConversionError(
-            f"The model hangs {name}: it was not loaded and run within {_LIMIT_S:.0f} s. "
+            f"The model hangs {name}: it was not loaded and run within {limit_s:.0f} s. "
             "Convert with another --quantize, or for another --target."
         ) from None
     if child.returncode < 0:

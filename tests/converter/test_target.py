@@ -14,9 +14,8 @@ from agents.models_on_disk import CONV_2D, DIGITS, with_input_shape, with_operat
 from agent.model_file.metadata import Operator, read_model_file
 from agent.runtimes.interpreter import operator_name
 from converter.errors import ConversionError, UsageError
-from converter.target import target
 from converter.target.probe_runtime import stating_operator
-from converter.target.target import check_target, parse_target
+from converter.target.target import Target, check_target, parse_target
 
 OTHER_PYTHON = Path(__file__).parents[2] / ".venv-tflite-runtime" / "bin" / "python"
 INT8 = "models/mlperf_vww_96_int8/vww_96_int8.tflite"
@@ -137,7 +136,7 @@ def test_graph_that_a_runtime_refuses_is_told(model: bytes, other_python: Path) 
         ),
     ],
 )
-def test_custom_operators_are_refused(assets: Path, path: str, reason: str, chosen: target.Target) -> None:
+def test_custom_operators_are_refused(assets: Path, path: str, reason: str, chosen: Target) -> None:
     with pytest.raises(ConversionError, match=reason):
         check_target((assets / "refuse" / path).read_bytes(), chosen)
 
@@ -188,19 +187,17 @@ def test_operator_that_is_too_new_for_litert_is_named() -> None:
         check_target(with_operator_version(CONV_2D, 99), "litert")
 
 
-def test_model_that_crashes_its_runtime_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_that_crashes_its_runtime_is_told(tmp_path: Path) -> None:
     crashing = script(tmp_path, "kill -SEGV $$")
     with pytest.raises(ConversionError, match=r"crashes tflite-runtime \(Segmentation fault\)\. Convert"):
         check_target(DIGITS, "tflite-runtime", python=crashing)
-    monkeypatch.setattr(sys, "executable", str(crashing))
     with pytest.raises(ConversionError, match=r"crashes \S+ [\d.]+ \(Segmentation fault\)\. Convert"):
-        check_target(DIGITS, "litert")
+        check_target(DIGITS, "litert", python=crashing)
 
 
-def test_model_that_hangs_its_runtime_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target, "_LIMIT_S", 1)
+def test_model_that_hangs_its_runtime_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=r"hangs tflite-runtime: .* within 1 s\. Convert"):
-        check_target(DIGITS, "tflite-runtime", python=script(tmp_path, "exec sleep 60"))
+        check_target(DIGITS, "tflite-runtime", python=script(tmp_path, "exec sleep 60"), limit_s=1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,8 +7,7 @@ import pytest
 from agents.models_on_disk import CONV_2D, DIGITS, with_operator_version
 
 from agent.errors import ModelError
-from agent.runtimes import interpreter
-from agent.runtimes.interpreter import complaints_translated, open_interpreter, runtime, unknown_operator
+from agent.runtimes.interpreter import complaints_translated, find_runtime, open_interpreter, runtime, unknown_operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,14 +75,10 @@ def test_every_unknown_operator_has_a_remedy() -> None:
         (("tensorflow",), "tensorflow"),
     ],
 )
-def test_first_runtime_that_is_installed_serves(
-    monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...], chosen: str
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", only(*installed))
-    assert interpreter._find_runtime()[1] == chosen
+def test_first_runtime_that_is_installed_serves(installed: tuple[str, ...], chosen: str) -> None:
+    assert find_runtime(only(*installed))[1] == chosen
 
 
-def test_machine_without_a_runtime_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", only())
+def test_machine_without_a_runtime_is_told_what_to_install() -> None:
     with pytest.raises(ModelError, match="pip install ai-edge-litert"):
-        open_interpreter(DIGITS, threads=1)
+        find_runtime(only())
