@@ -10,6 +10,7 @@ import numpy as np
 
 from agent.errors import NotFiniteError
 from converter.errors import ImagesError
+from converter.evaluation.figures import class_figures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,38 +61,6 @@ class Answers:
         table = np.zeros((count, count), np.int64)
         np.add.at(table, (truth, self.best), 1)
         return table
-
-
-@dataclass(frozen=True)
-class ClassFigures:
-    """One value a class: `images` of it, `answers` with it; precision, recall and F1, 0 where nothing was right."""
-
-    images: Ints
-    answers: Ints
-    precision: Floats
-    recall: Floats
-    f1: Floats
-
-    @property
-    def occurring(self) -> Ints:
-        """Indices of the classes that occur, in the folder or among the answers."""
-        return np.flatnonzero(self.images + self.answers)
-
-    @property
-    def macro_f1(self) -> float:
-        return float(self.f1[self.occurring].mean())
-
-
-def class_figures(confusion: Ints) -> ClassFigures:
-    right = confusion.diagonal().astype(np.float32)
-    images, answers = confusion.sum(axis=1), confusion.sum(axis=0)
-    return ClassFigures(
-        images=images,
-        answers=answers,
-        precision=right / np.maximum(answers, 1),
-        recall=right / np.maximum(images, 1),
-        f1=2 * right / np.maximum(images + answers, 1),
-    )
 
 
 @dataclass(frozen=True)

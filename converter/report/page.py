@@ -9,7 +9,8 @@ from xml.etree.ElementTree import Element, tostring
 
 import numpy as np
 
-from converter.evaluation.evaluation import class_figures, percent
+from converter.evaluation.evaluation import percent
+from converter.evaluation.figures import class_figures
 from converter.output import write_whole
 from converter.report.charts import STYLE, bars, clip, confusion_chart, element, scatter_chart, thumbnail
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from converter.evaluation.evaluation import Answers, ClassFigures, Evaluation
+    from converter.evaluation.evaluation import Answers, Evaluation
+    from converter.evaluation.figures import ClassFigures
 
     Ints: TypeAlias = npt.NDArray[np.int64]
 

@@ -24,7 +24,8 @@ from agent.runtimes.classifier import Classifier
 from converter import conversion
 from converter.errors import ConversionError, DropError, ImagesError, UsageError
 from converter.evaluation.comparison import finished_subject
-from converter.evaluation.evaluation import Answers, Evaluation, Subject, class_figures, evaluate
+from converter.evaluation.evaluation import Answers, Evaluation, Subject, evaluate
+from converter.evaluation.figures import class_figures
 from converter.images.image_folder import FoundImage, ImageFolder, list_images
 
 if TYPE_CHECKING:
