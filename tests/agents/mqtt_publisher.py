@@ -1,10 +1,16 @@
-"""MqttPublisher as the tests want it: a device pi-1 with two cameras, which retries quickly."""
+"""MqttPublisher for tests: a device pi-1 with two cameras, which retries quickly."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from peers.subscriber import until
+
+from agent.classification import Category, Classification, ModelIdentity, Result, Timing
+from agent.inference.results import Results
 from agent.mqtt.commands import Actions
 from agent.mqtt.identity import Identity
 from agent.mqtt.link.endpoint import Endpoint, Timeouts
@@ -12,7 +18,13 @@ from agent.mqtt.outbox.storage import Storage
 from agent.mqtt.publisher import MqttPublisher, Reports
 from agent.mqtt.session import presence
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from peers.scripted_broker import ScriptedBroker
+
 BOOT = "01M8AAAAAAAAAAAAAAAAAAAAAA"
+BIRDS = ModelIdentity(name="birds", version=7, sha256="0" * 64)
 
 _QUICK = Timeouts(first_retry_s=0.05, max_retry_s=0.1)
 
@@ -34,6 +46,46 @@ def mqtt_publisher(port: int, *, boot: str = BOOT, timeouts: Timeouts = _QUICK, 
         "timeouts": timeouts,
     }
     return MqttPublisher(endpoint, Identity("pi-1", "edge-agent", boot, ("front", "door")), **(settings | options))
+
+
+@asynccontextmanager
+async def started(port: int, **options: Any) -> AsyncIterator[MqttPublisher]:
+    publisher = mqtt_publisher(port, **options)
+    task = asyncio.create_task(publisher.run())
+    publisher.start()
+    try:
+        yield publisher
+    finally:
+        await publisher.close(5)
+        task.cancel()
+
+
+async def until_connected(publisher: MqttPublisher) -> None:
+    await until(lambda: publisher.status.state == "connected")
+
+
+async def until_delivered(publisher: MqttPublisher) -> None:
+    await until(lambda: publisher.status.outbox.messages == 0)
+
+
+async def acknowledge_online_and_info(broker: ScriptedBroker) -> None:
+    await until(lambda: len(broker.published) == 2)
+    for message in broker.published:
+        broker.acknowledge(message)
+
+
+class Camera:
+    """Gives numbered results."""
+
+    def __init__(self, name: str = "front") -> None:
+        self._name = name
+        self._log = Results(device="pi-1")
+        self.boot = self._log.boot
+
+    def result(self, label: str | None = "robin") -> Result:
+        categories = () if label is None else (Category(3, label, 0.93), Category(4, "wren", 0.05))
+        classification = Classification(BIRDS, categories, Timing(0.0, 1.1, 1.7, 3.3))
+        return self._log.record(classification, source=self._name, captured_ns=1_700_000_000_123_456_789)
 
 
 async def _classify(image: bytes, model: str | None) -> dict[str, Any]:
