@@ -17,19 +17,19 @@ def write(tmp_path: Path) -> Path:
     return tmp_path / "agent.yaml"
 
 
-def test_a_missing_password_is_named(write: Path) -> None:
+def test_missing_password_file_is_named(write: Path) -> None:
     write.write_text("mqtt: {password_file: secret}\n")
     with pytest.raises(ConfigError, match=r"mqtt\.password_file .*secret cannot be read"):
         _password(write)
 
 
-def test_a_password_keeps_its_spaces_and_loses_its_line_end(write: Path) -> None:
+def test_password_keeps_its_spaces_and_loses_its_line_end(write: Path) -> None:
     (write.parent / "secret").write_text(" pass word \n")
     write.write_text("mqtt: {password_file: secret}\n")
     assert _password(write) == " pass word "
 
 
-def test_a_password_may_be_a_credential_of_systemd(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_password_may_be_a_systemd_credential(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(write.parent))
     write.write_text("mqtt: {username: pi}\n")
     assert _password(write) is None
@@ -42,7 +42,7 @@ def test_a_password_may_be_a_credential_of_systemd(write: Path, monkeypatch: pyt
     assert _password(write) == "mine"
 
 
-def test_the_client_id_is_made_of_the_device_unless_it_is_given(write: Path) -> None:
+def test_client_id_is_derived_from_the_device_unless_it_is_given(write: Path) -> None:
     write.write_text("device: {id: pi-1}\n")
     assert broker_endpoint(load_config(write)).client_id == "edge-agent-pi-1"
     write.write_text("mqtt: {client_id: mine}\n")

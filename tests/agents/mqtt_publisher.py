@@ -42,7 +42,7 @@ def mqtt_publisher(port: int, *, boot: str = BOOT, timeouts: Timeouts = _QUICK, 
     settings: dict[str, Any] = {
         "storage": Storage(Path("/nowhere/outbox"), durability="none"),
         "reports": Reports(info=lambda: {"version": "0.1.0"}, stats=lambda: {"uptime_s": 1.0}),
-        "actions": _NO_ACTIONS,
+        "actions": NO_ACTIONS,
         "timeouts": timeouts,
     }
     return MqttPublisher(endpoint, Identity("pi-1", "edge-agent", boot, ("front", "door")), **(settings | options))
@@ -92,4 +92,4 @@ async def _classify(image: bytes, model: str | None) -> dict[str, Any]:
     return {"bytes": len(image), "model": model}
 
 
-_NO_ACTIONS = Actions(_classify, lambda camera, enabled: None, lambda: True, shared=None, max_bytes=1000, workers=1)
+NO_ACTIONS = Actions(_classify, lambda camera, enabled: None, lambda: True, shared=None, max_bytes=1000, workers=1)

@@ -173,7 +173,7 @@ async def test_a_device_shows_up_with_everything_it_has(tmp_path: Path, caplog: 
 
 
 @pytest.mark.anyio
-async def test_nothing_known_is_none_and_unknown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unknown_values_show_none_and_unknown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with _house(tmp_path) as (there, device, _):
         device.discover()
         device.show("robin")
@@ -234,7 +234,7 @@ async def test_the_switch_sends_its_command_and_follows_what_the_device_says(tmp
 
 
 @pytest.mark.anyio
-async def test_a_swapped_model_renews_the_options(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_swapped_model_renews_the_options(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with _house(tmp_path) as (there, device, _):
         device.show("robin")
         device.discover()
@@ -279,7 +279,7 @@ async def test_labels_of_every_kind_are_shown(tmp_path: Path, caplog: pytest.Log
 
 
 @pytest.mark.anyio
-async def test_what_is_gone_vanishes_and_the_rest_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_removed_components_vanish_and_the_rest_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     back = CameraEntities("back.yard", ("robin",), snapshots=True)
     async with _house(tmp_path) as (there, device, broker):
         device.show("robin")
@@ -332,7 +332,7 @@ async def test_models_have_an_update_entity(tmp_path: Path, caplog: pytest.LogCa
 
 
 @pytest.mark.anyio
-async def test_a_broker_that_forgot_is_told_again_at_the_birth(tmp_path: Path) -> None:
+async def test_device_is_described_again_after_the_broker_forgot_it(tmp_path: Path) -> None:
     async with _house(tmp_path) as (there, device, broker):
         device.show("robin")
         device.discover()

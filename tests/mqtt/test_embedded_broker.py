@@ -51,7 +51,7 @@ async def test_broker_stops_while_clients_are_connected_and_starts_again() -> No
 
 
 @pytest.mark.anyio
-async def test_taken_port_is_told_in_a_sentence_and_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+async def test_used_port_is_reported_in_a_sentence_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     port = free_port()
     first, second = (
@@ -67,7 +67,7 @@ async def test_taken_port_is_told_in_a_sentence_and_without_a_traceback(caplog: 
 
 
 @pytest.mark.anyio
-async def test_missing_package_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_package_is_reported_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "amqtt.broker", None)
     with pytest.raises(AgentError, match=r"pip install 'edge-agent\[demo\]'"):
         await EmbeddedBroker(host="127.0.0.1", port=1883).start()

@@ -99,7 +99,7 @@ def _real_payloads() -> dict[str, Any]:
     }
 
 
-def test_the_message_is_retained_and_stands_where_home_assistant_looks_for_it() -> None:
+def test_message_is_retained_on_the_topic_that_home_assistant_reads() -> None:
     facts = DeviceFacts("pi-1", _BASE, "1", thermometer=False, throttle=False)
     message = discovery(facts, cameras=[], models=[])
     assert message.topic == "homeassistant/device/pi-1/config"
@@ -107,7 +107,7 @@ def test_the_message_is_retained_and_stands_where_home_assistant_looks_for_it() 
 
 
 @pytest.mark.parametrize("device", ["pi.1", "pi_1", "pi-1", "a" * 300, "Ünïcode", "\udcff"])
-def test_every_device_has_a_topic_of_its_own_in_the_characters_that_home_assistant_allows(device: str) -> None:
+def test_every_device_has_its_own_topic_in_the_characters_that_home_assistant_allows(device: str) -> None:
     others = {"pi.1", "pi_1", "pi-1", "pi+1", "a" * 300, "a" * 301, "Ünïcode", "\udcff"} - {device}
     assert re.fullmatch(r"homeassistant/device/[a-zA-Z0-9_-]+/config", topic_of(device))
     assert topic_of(device) not in {topic_of(other) for other in others}
@@ -129,7 +129,7 @@ def test_a_device_and_an_origin_are_described_with_the_keys_that_the_schema_has(
     assert "configuration_url" not in _discovery(url=None)["device"]
 
 
-def test_every_component_keeps_the_rules_of_its_platform() -> None:
+def test_every_component_follows_the_rules_of_its_platform() -> None:
     components = _components()
     for component in components.values():
         platform = component["platform"]
@@ -142,7 +142,7 @@ def test_every_component_keeps_the_rules_of_its_platform() -> None:
     assert len({component["unique_id"] for component in components.values()}) == len(components) == 12
 
 
-def test_every_sensor_keeps_the_rules_of_its_device_class() -> None:
+def test_every_sensor_follows_the_rules_of_its_device_class() -> None:
     for component in _components().values():
         if component["platform"] == "sensor":
             enum = component.get("device_class") == "enum"
@@ -167,7 +167,7 @@ def test_topics_are_below_the_base_and_templates_name_what_the_payloads_have() -
                         found = found[step]
 
 
-def test_what_a_camera_sees_is_unavailable_while_it_is_lost_but_its_switch_is_not() -> None:
+def test_label_is_unavailable_while_the_camera_is_lost_but_its_switch_is_not() -> None:
     components = _components()
     for what in ("label", "score", "snapshot"):
         component = components[f"camera_front_{what}"]
@@ -187,7 +187,7 @@ def test_health_expires_when_the_device_falls_silent() -> None:
     assert {component["entity_category"] for component in of_stats} == {"diagnostic"}
 
 
-def test_a_device_without_sensors_and_a_camera_without_snapshots_promise_none() -> None:
+def test_missing_sensors_and_snapshots_have_no_components() -> None:
     keys = _components(thermometer=False, throttle=False, cameras=[CameraEntities("front", (), snapshots=False)]).keys()
     assert not keys & {"temperature", "throttling", "camera_front_snapshot"}
 
@@ -207,7 +207,7 @@ def test_names_that_differ_a_little_stay_apart() -> None:
     assert all(re.fullmatch("[A-Za-z0-9_-]{1,200}", key) for key in components)
 
 
-def test_a_model_that_no_topic_can_be_named_after_has_the_topic_that_it_is_told_on() -> None:
+def test_model_with_an_unsafe_name_has_the_topic_on_which_it_is_published() -> None:
     topics = {component.get("state_topic") for component in _components(models=["a+b/#\x00"]).values()}
     assert f"{_BASE}/models/a_b___" in topics
 
@@ -216,7 +216,7 @@ def test_options_are_the_labels_and_none() -> None:
     assert _label_options("robin", "wren") == ["robin", "wren", "none"]
 
 
-def test_options_follow_the_labels_and_keep_the_one_that_is_shown_still() -> None:
+def test_options_follow_the_labels_and_keep_the_one_that_is_still_shown() -> None:
     assert _label_options("cat", "dog", shown="robin") == ["cat", "dog", "robin", "none"]
     assert _label_options("cat", "dog", shown="dog") == ["cat", "dog", "none"]
 
@@ -227,12 +227,12 @@ def test_options_are_what_the_template_makes_of_the_labels() -> None:
     assert _label_options(*labels) == ["robin", "a" * 255, "?", "none"]
 
 
-def test_labels_that_are_not_known_yet_leave_the_sensor_open() -> None:
+def test_unknown_labels_leave_the_sensor_without_options() -> None:
     label = _components(cameras=[CameraEntities("front", (), snapshots=False, shown="robin")])["camera_front_label"]
     assert not label.keys() & {"options", "device_class"}
 
 
-def test_a_thousand_labels_are_options_and_take_what_they_weigh() -> None:
+def test_thousand_labels_are_options_of_bounded_size() -> None:
     labels = [f"{number}: some kind of a bird" for number in range(1001)]
     options = _label_options(*labels)
     assert options is not None
@@ -240,11 +240,11 @@ def test_a_thousand_labels_are_options_and_take_what_they_weigh() -> None:
     assert len(_payload(cameras=[CameraEntities("front", tuple(labels), snapshots=True)])) < 40_000
 
 
-def test_labels_beyond_what_a_broker_may_take_leave_the_sensor_open() -> None:
+def test_labels_too_large_for_a_broker_leave_the_sensor_without_options() -> None:
     assert _label_options(*(f"{number}: {'a' * 200}" for number in range(1001))) is None
 
 
-def test_what_is_gone_is_told_with_its_platform_only() -> None:
+def test_removed_component_has_only_its_platform() -> None:
     former = _payload(cameras=[_FRONT, CameraEntities("back", ("robin",), snapshots=True)], models=["birds", "cars"])
     components = _components(former=former)
     assert components["camera_back_label"] == {"platform": "sensor"}
@@ -255,7 +255,7 @@ def test_what_is_gone_is_told_with_its_platform_only() -> None:
     assert components["camera_front_label"]["options"] == ["robin", "wren", "none"]
 
 
-def test_what_was_told_to_be_gone_stays_so_until_it_is_back() -> None:
+def test_removed_component_stays_removed_until_it_is_back() -> None:
     gone = _payload(cameras=[], former=_payload())
     assert _components(cameras=[], former=gone)["camera_front_label"] == {"platform": "sensor"}
     assert _components(former=gone) == _components()
@@ -278,11 +278,11 @@ def test_what_was_told_to_be_gone_stays_so_until_it_is_back() -> None:
         b"1" * 5000,
     ],
 )
-def test_a_former_message_that_is_not_ours_removes_nothing(former: bytes) -> None:
+def test_former_message_of_another_origin_removes_nothing(former: bytes) -> None:
     assert _components(former=former) == _components()
 
 
-def test_a_former_message_adds_no_more_than_the_platform_and_not_without_end() -> None:
+def test_former_message_adds_only_platforms_and_a_bounded_number() -> None:
     hostile = {f"x{number}": {"platform": "switch", "command_topic": "alarm/off"} for number in range(10_000)}
     added = {
         key: component

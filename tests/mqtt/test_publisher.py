@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from agents.mqtt_publisher import (
     BIRDS,
+    NO_ACTIONS,
     Camera,
     mqtt_publisher,
     started,
@@ -185,3 +187,23 @@ async def test_results_can_be_switched_off_while_states_go_on(tmp_path: Path) ->
             publisher.state_changed("front", StableState("robin", 0.9, 0, BIRDS))
             await until(lambda: live.of("/classification/birds"))
             assert live.of("/result") == []
+
+
+@pytest.mark.anyio
+@pytest.mark.mosquitto
+async def test_enabled_follows_the_first_status_and_then_only_commands(tmp_path: Path) -> None:
+    switched: list[tuple[str, bool]] = []
+    actions = replace(NO_ACTIONS, set_enabled=lambda camera, enabled: switched.append((camera, enabled)))
+    with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
+        async with started(broker.port, actions=actions) as publisher:
+            publisher.camera_changed("front", CameraStatus("disabled"))
+            publisher.camera_changed("door", CameraStatus("starting"))
+            await until(lambda: live.payloads("/door/enabled") == ["ON"])
+            assert live.payloads("/front/enabled") == ["OFF"]
+            publisher.camera_changed("front", CameraStatus("starting"))
+            live.publish(f"{_BASE}/cameras/front/enabled/set", b"ON")
+            await until(lambda: live.payloads("/front/enabled") == ["OFF", "ON"])
+            live.publish(f"{_BASE}/cameras/door/enabled/set", b"OFF")
+            await until(lambda: live.payloads("/door/enabled") == ["ON", "OFF"])
+            assert live.payloads("/front/status") == ["disabled", "starting"]
+            assert switched == [("front", True), ("door", False)]

@@ -128,19 +128,19 @@ async def test_json_over_mqtt_5_may_leave_the_topic_to_the_response_topic() -> N
         ({"image": _b64(), "reply_to": "$SYS/x"}, "must not be one of"),
     ],
 )
-async def test_what_cannot_be_answered_gets_an_error(payload: bytes | dict[str, Any], error: str) -> None:
+async def test_invalid_request_is_answered_with_an_error(payload: bytes | dict[str, Any], error: str) -> None:
     topic, document, correlation = (await _ask(_incoming(payload))).only_answer()
     assert (topic, correlation) == ("me/answers", b"7")
     assert error in document["error"]
 
 
 @pytest.mark.anyio
-async def test_a_response_topic_that_would_speak_in_the_agents_name_gets_nothing() -> None:
+async def test_response_topic_below_the_agents_own_topics_gets_no_answer() -> None:
     assert (await _ask(_incoming(_PNG, response_topic="edge-agent/pi-1/cameras/front/enabled/set"))).answers == []
 
 
 @pytest.mark.anyio
-async def test_without_a_topic_for_the_answer_nothing_is_answered_and_a_failure_is_logged(
+async def test_request_without_a_response_topic_gets_no_answer_and_its_failure_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     desk = await _ask(_incoming(_PNG, response_topic=None), _incoming(b"junk", response_topic=None))
@@ -149,12 +149,12 @@ async def test_without_a_topic_for_the_answer_nothing_is_answered_and_a_failure_
 
 
 @pytest.mark.anyio
-async def test_a_retained_request_is_not_answered_at_every_connect() -> None:
+async def test_retained_request_is_not_answered() -> None:
     assert (await _ask(_incoming(_PNG, retained=True))).answers == []
 
 
 @pytest.mark.anyio
-async def test_while_the_line_is_full_a_request_waits() -> None:
+async def test_request_waits_while_the_engine_is_busy() -> None:
     async with _open(retry_busy_s=0.001) as desk:
         desk.busy_times = 5
         desk.requests.put(_incoming(_PNG))
@@ -163,7 +163,7 @@ async def test_while_the_line_is_full_a_request_waits() -> None:
 
 
 @pytest.mark.anyio
-async def test_no_more_than_the_workers_are_busy_and_what_is_too_much_is_told() -> None:
+async def test_requests_use_only_the_workers_and_refuse_what_is_too_much() -> None:
     async with _open() as desk:
         for _ in range(70):
             desk.requests.put(_incoming(_PNG))
@@ -174,7 +174,7 @@ async def test_no_more_than_the_workers_are_busy_and_what_is_too_much_is_told() 
 
 
 @pytest.mark.anyio
-async def test_large_requests_wait_only_as_far_as_memory_allows() -> None:
+async def test_large_requests_wait_only_while_memory_allows() -> None:
     async with _open() as desk:
         for _ in range(20):
             desk.requests.put(_incoming(_PNG + bytes(980)))

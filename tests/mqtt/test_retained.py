@@ -21,7 +21,7 @@ class Wire:
         return [(message.topic, message.payload) for message in self.sent]
 
 
-def test_what_was_put_while_nobody_listened_is_sent_once_and_the_newest_only() -> None:
+def test_retained_sends_only_the_newest_payload_of_each_topic_after_open() -> None:
     wire = Wire()
     for payload in (b"1", b"2"):
         wire.retained.put("a", payload)
@@ -31,7 +31,7 @@ def test_what_was_put_while_nobody_listened_is_sent_once_and_the_newest_only() -
     assert wire.payloads() == [("a", b"2"), ("b", b"3")]
 
 
-def test_a_change_is_sent_at_once_and_the_same_payload_only_when_asked_for() -> None:
+def test_retained_sends_a_change_at_once_and_the_same_payload_only_on_repeat() -> None:
     wire = Wire()
     wire.retained.open()
     wire.retained.put("a", b"1")
@@ -41,7 +41,7 @@ def test_a_change_is_sent_at_once_and_the_same_payload_only_when_asked_for() -> 
     assert wire.payloads() == [("a", b"1")] * 2
 
 
-def test_every_connect_gets_everything_again() -> None:
+def test_retained_sends_everything_again_at_every_connect() -> None:
     wire = Wire()
     wire.retained.put("a", b"1")
     wire.retained.open()
@@ -51,7 +51,7 @@ def test_every_connect_gets_everything_again() -> None:
     assert wire.payloads() == [("a", b"1"), ("a", b"2")]
 
 
-def test_what_has_no_room_waits_for_an_acknowledgement() -> None:
+def test_retained_waits_for_an_acknowledgement_without_room() -> None:
     wire = Wire(room=1)
     wire.retained.open()
     wire.retained.put("a", b"1")
@@ -62,7 +62,7 @@ def test_what_has_no_room_waits_for_an_acknowledgement() -> None:
     assert wire.payloads() == [("a", b"1"), ("b", b"2")]
 
 
-def test_a_removal_is_sent_until_it_is_acknowledged() -> None:
+def test_removal_is_sent_until_it_is_acknowledged() -> None:
     wire = Wire()
     wire.retained.put("a", b"1")
     wire.retained.remove("a")
@@ -77,7 +77,7 @@ def test_a_removal_is_sent_until_it_is_acknowledged() -> None:
     assert len(wire.sent) == 2
 
 
-def test_what_comes_back_before_its_removal_is_acknowledged_stays() -> None:
+def test_topic_put_again_before_its_removal_is_acknowledged_stays() -> None:
     wire = Wire()
     wire.retained.open()
     wire.retained.put("a", b"1")
@@ -97,7 +97,7 @@ def _found(*topics: str, payload: bytes = b"old") -> tuple[Wire, StaleTopics]:
     return wire, stale
 
 
-def test_cameras_and_models_that_are_gone_leave_nothing_and_the_others_stay() -> None:
+def test_stale_topics_of_removed_cameras_and_models_are_removed_and_others_stay() -> None:
     wire, _ = _found(
         "e/pi/cameras/front/state", "e/pi/cameras/back/state", "e/pi/cameras/back/classification/x",
         "e/pi/models/birds", "e/pi/models/cats",
@@ -106,7 +106,7 @@ def test_cameras_and_models_that_are_gone_leave_nothing_and_the_others_stay() ->
     assert removed == {"e/pi/cameras/back/state", "e/pi/cameras/back/classification/x", "e/pi/models/cats"}
 
 
-def test_a_label_of_another_model_goes_once_there_is_one_of_the_new_model() -> None:
+def test_stale_label_of_another_model_is_removed_once_the_new_model_has_one() -> None:
     wire, stale = _found("e/pi/cameras/front/classification/old", "e/pi/cameras/front/classification/new")
     assert [payload for _, payload in wire.payloads()] == [b"{}"]
     stale.classified("front", "e/pi/cameras/front/classification/new")
@@ -115,11 +115,11 @@ def test_a_label_of_another_model_goes_once_there_is_one_of_the_new_model() -> N
     assert wire.payloads()[2:] == [("e/pi/cameras/front/classification/new", b"")]
 
 
-def test_topics_of_others_are_left_alone() -> None:
+def test_stale_topics_leave_those_of_other_devices_alone() -> None:
     wire, _ = _found("homeassistant/status", "e/piano/models/x", "other")
     assert [topic for topic, payload in wire.payloads() if not payload] == []
 
 
-def test_what_home_assistant_was_told_is_kept_for_the_next_telling() -> None:
+def test_stale_topics_keep_the_discovery_message_of_an_earlier_run() -> None:
     _, stale = _found("homeassistant/device/pi/config", payload=b"{...}")
     assert stale.discovery == b"{...}"

@@ -79,6 +79,10 @@ class Subscriber:
         # Out of the cycle with this object, paho's client closes its sockets as soon as it is let go.
         self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
 
+    def publish(self, topic: str, payload: bytes) -> None:
+        """With QoS 1."""
+        self._client.publish(topic, payload, qos=1)
+
     def of(self, topic: str) -> list[Received]:
         """What came on a topic, given by the end of its name, in the order of arrival."""
         return [message for message in list(self._received) if message.topic.endswith(topic)]

@@ -26,7 +26,7 @@ def test_waiting_begins_with_the_message_and_not_with_the_one_before() -> None:
     assert not in_flight.is_overdue(101)
 
 
-def test_much_under_way_is_given_up_to_twice_the_time() -> None:
+def test_much_in_flight_gets_up_to_twice_the_time() -> None:
     in_flight = InFlight(timeout_s=15)
     in_flight.add(1, size=20480, now_s=0)
     assert not in_flight.is_overdue(20)
@@ -36,7 +36,7 @@ def test_much_under_way_is_given_up_to_twice_the_time() -> None:
     assert in_flight.is_overdue(30.1)
 
 
-def test_one_that_is_forgotten_is_overdue_before_its_number_is_used_again() -> None:
+def test_forgotten_message_is_overdue_before_its_number_is_used_again() -> None:
     in_flight = InFlight(timeout_s=15)
     in_flight.add(1, size=0, now_s=0)
     for now_s in range(1, 200):

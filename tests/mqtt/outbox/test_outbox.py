@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from agents.wired_outbox import BOOT, LATER_BOOT, WINDOW, Wire, files, running, segments
+from agents.wired_outbox import BOOT, LATER_BOOT, QUICK, WINDOW, Wire, blocks, files, running, segments
 from peers.subscriber import until
 
 from agent.mqtt.outbox.storage import Pace
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.mqtt.outbox.storage import Durability
+
+_PATIENT = replace(QUICK, late_after_s=5.0)  # a slow disk makes nothing late
 
 
 @pytest.mark.anyio
@@ -37,7 +40,7 @@ async def test_unacknowledged_results_go_to_the_disk_and_survive_a_kill(tmp_path
         wire.connect()
         wire.put(30)
         assert wire.seqs() == list(range(1, 21)), "the window"
-        await until(lambda: wire.outbox.status.size)
+        await until(lambda: sum(block.count for block in blocks(tmp_path)) == 30)
     async with running(Wire(tmp_path, boot=LATER_BOOT)) as later:
         later.put()
         later.connect()
@@ -121,7 +124,7 @@ async def test_backlog_leaves_room_in_the_window_for_live_results(tmp_path: Path
 
 @pytest.mark.anyio
 async def test_group_sends_nothing_before_it_is_on_the_disk(tmp_path: Path) -> None:
-    async with running(Wire(tmp_path, durability="group"), close=False) as wire:
+    async with running(Wire(tmp_path, durability="group", pace=_PATIENT), close=False) as wire:
         wire.connect()
         wire.put(5)
         assert wire.sent == []
@@ -137,7 +140,7 @@ async def test_group_sends_nothing_before_it_is_on_the_disk(tmp_path: Path) -> N
 
 @pytest.mark.anyio
 async def test_group_sends_each_result_once_while_groups_follow_one_another(tmp_path: Path) -> None:
-    async with running(Wire(tmp_path, durability="group")) as wire:
+    async with running(Wire(tmp_path, durability="group", pace=_PATIENT)) as wire:
         wire.connect()
         for _ in range(100):
             wire.put()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import random
+import resource
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ from agent.mqtt.outbox.blocks import Entry, Position
 from agent.mqtt.outbox.segments import Found, Hole, Segments
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _BOOT = "01M8AAAAAAAAAAAAAAAAAAAAAA"
@@ -40,7 +43,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.segment"))
 
 
-def test_what_was_appended_is_found_by_the_next_run(tmp_path: Path) -> None:
+def test_next_run_finds_what_was_appended(tmp_path: Path) -> None:
     first = _segments(tmp_path)
     first.append(_entries(1, 300), _START)
     first.append(_entries(301, 303), _START)
@@ -53,7 +56,7 @@ def test_what_was_appended_is_found_by_the_next_run(tmp_path: Path) -> None:
     assert end == found.segments[0].size
 
 
-def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_read_continues_where_it_stopped(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     for seq in range(1, 6):
         segment, first = segments.append(_entries(seq, seq), _START)
@@ -66,7 +69,7 @@ def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert [entry.seq for entry in segments.read(segment, offset, 99)[0]] == [6]
 
 
-def test_a_full_segment_is_followed_by_another_and_a_new_run_begins_its_own(tmp_path: Path) -> None:
+def test_full_segment_is_followed_by_another_and_a_new_run_starts_its_own(tmp_path: Path) -> None:
     segments = _segments(tmp_path, segment_bytes=1)
     numbers = [segments.append(_entries(seq, seq), _START)[0].number for seq in (1, 2)]
     later = _segments(tmp_path, _LATER)
@@ -75,7 +78,7 @@ def test_a_full_segment_is_followed_by_another_and_a_new_run_begins_its_own(tmp_
     assert numbers == [1, 2, 3]
 
 
-def test_what_lies_before_the_newest_cursor_is_removed_by_the_next_run(tmp_path: Path) -> None:
+def test_next_run_removes_what_lies_before_the_newest_cursor(tmp_path: Path) -> None:
     segments = _segments(tmp_path, segment_bytes=1)
     for seq in (1, 2, 3):
         segments.append(_entries(seq, seq), _START)
@@ -85,7 +88,7 @@ def test_what_lies_before_the_newest_cursor_is_removed_by_the_next_run(tmp_path:
     assert [path.name[:12] for path in _files(tmp_path)] == ["000000000003"]
 
 
-def test_a_torn_end_of_a_killed_run_is_no_damage(tmp_path: Path) -> None:
+def test_torn_end_of_a_killed_run_is_not_damage(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     segments.begin()
     segments.append(_entries(1, 5), _START)
@@ -97,7 +100,7 @@ def test_a_torn_end_of_a_killed_run_is_no_damage(tmp_path: Path) -> None:
     assert (_seqs(later, found), found.holes, found.killed) == ([1, 2, 3, 4, 5], (), _BOOT)
 
 
-def test_the_damaged_end_of_a_run_that_ended_cleanly_is_damage_whoever_was_killed_after_it(tmp_path: Path) -> None:
+def test_torn_end_of_a_cleanly_ended_run_is_damage_even_after_a_later_kill(tmp_path: Path) -> None:
     _segments(tmp_path).append(_entries(1, 5), _START)
     (path,) = _files(tmp_path)
     os.truncate(path, path.stat().st_size - 3)
@@ -106,7 +109,7 @@ def test_the_damaged_end_of_a_run_that_ended_cleanly_is_damage_whoever_was_kille
     assert (found.holes, found.killed) == ((Hole(1, _BOOT, None, None),), _LATER)
 
 
-def test_a_clean_end_is_told_from_a_kill(tmp_path: Path) -> None:
+def test_open_tells_a_clean_end_from_a_kill(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     segments.begin()
     assert _opened(_segments(tmp_path, _LATER)).killed == _BOOT
@@ -114,7 +117,7 @@ def test_a_clean_end_is_told_from_a_kill(tmp_path: Path) -> None:
     assert _opened(_segments(tmp_path, _LATER)).killed is None
 
 
-def test_damage_costs_its_own_frame_and_is_told_with_the_seqs_around_it(tmp_path: Path) -> None:
+def test_damage_loses_one_block_and_is_reported_with_the_seqs_around_it(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     ends = []
     for seq in (1, 11, 21):
@@ -134,7 +137,7 @@ def test_damage_costs_its_own_frame_and_is_told_with_the_seqs_around_it(tmp_path
 
 
 @pytest.mark.parametrize("content", [b"", bytes(4096), b"eao1" * 100, b"no segment at all"])
-def test_a_file_of_nothing_readable_is_set_aside(tmp_path: Path, content: bytes) -> None:
+def test_file_without_a_whole_block_is_set_aside(tmp_path: Path, content: bytes) -> None:
     segments = _segments(tmp_path)
     segments.append(_entries(1, 5), _START)
     (path,) = _files(tmp_path)
@@ -145,7 +148,7 @@ def test_a_file_of_nothing_readable_is_set_aside(tmp_path: Path, content: bytes)
     assert path.with_name(path.name + ".damaged").read_bytes() == content
 
 
-def test_a_folder_in_a_segments_place_is_set_aside(tmp_path: Path) -> None:
+def test_folder_in_the_place_of_a_segment_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / f"000000000001-{_BOOT}.segment").mkdir()
     (tmp_path / f"000000000000-{_BOOT}.segment.damaged" / "full").mkdir(parents=True)
     segments = _segments(tmp_path, _LATER)
@@ -153,7 +156,7 @@ def test_a_folder_in_a_segments_place_is_set_aside(tmp_path: Path) -> None:
     assert segments.append(_entries(1, 1, _LATER), _START)[0].number == 2
 
 
-def test_random_flips_and_cuts_never_make_it_fail_nor_change_an_entry(tmp_path: Path) -> None:
+def test_random_flips_and_cuts_neither_fail_nor_change_an_entry(tmp_path: Path) -> None:
     good = _segments(tmp_path / "good")
     for seq in range(1, 101, 5):
         good.append(_entries(seq, seq + 4), _START)
@@ -176,7 +179,7 @@ def test_random_flips_and_cuts_never_make_it_fail_nor_change_an_entry(tmp_path: 
         assert len(seqs) == 100 or found.holes, "what is missing is told, unless the cut was between two blocks"
 
 
-def test_a_segment_that_vanishes_or_rots_later_is_damaged(tmp_path: Path) -> None:
+def test_segment_damaged_or_removed_at_run_time_raises_an_error(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     segment, _ = segments.append(_entries(1, 5), _START)
     (path,) = _files(tmp_path)
@@ -198,33 +201,37 @@ def _vanished(segments: Segments, folder: Path) -> None:
     segments.append(_entries(7, 7), _START)
 
 
-def test_nothing_is_written_while_the_disk_is_nearly_full(tmp_path: Path) -> None:
+def test_append_writes_nothing_while_the_disk_is_nearly_full(tmp_path: Path) -> None:
     segments = _segments(tmp_path, reserve_bytes=1 << 60)
     with pytest.raises(OSError, match="MB are free"):
         segments.append(_entries(1, 1), _START)
     assert _files(tmp_path) == []
 
 
-def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def _largest_file(size: int) -> Iterator[None]:
+    """The kernel writes only up to `size`, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_failed_write_leaves_the_file_unchanged(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     segments.append(_entries(1, 5), _START)
     before = _files(tmp_path)[0].read_bytes()
-
-    def half(descriptor: int, content: bytes, offset: int) -> int:
-        return os.write(descriptor, content[:10]) if offset == 0 else _pwrite(descriptor, content[:10], offset)
-
-    _pwrite = os.pwrite
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", half)
-        with pytest.raises(OSError, match="No space left"):
-            segments.append(_entries(6, 6), _START)
+    with _largest_file(len(before) + 10), pytest.raises(OSError, match="No space left"):
+        segments.append(_entries(6, 6), _START)
     assert _files(tmp_path)[0].read_bytes() == before
     segments.append(_entries(6, 6), _START)
     later = _segments(tmp_path, _LATER)
     assert _seqs(later, _opened(later)) == [1, 2, 3, 4, 5, 6]
 
 
-def test_damage_before_the_cursor_never_hides_what_is_behind_it(tmp_path: Path) -> None:
+def test_damage_before_the_cursor_never_hides_what_follows(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     for seq in (1, 11, 21):
         segments.append(_entries(seq, seq + 9), _START)
@@ -238,7 +245,7 @@ def test_damage_before_the_cursor_never_hides_what_is_behind_it(tmp_path: Path) 
     assert (found.cursor, _seqs(later, found)) == (Position(1, 0), [*range(11, 31)])
 
 
-def test_a_repair_that_fails_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_repair_loses_nothing(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     for seq in (1, 11, 21):
         segments.append(_entries(seq, seq + 9), _START)
@@ -247,21 +254,18 @@ def test_a_repair_that_fails_loses_nothing(tmp_path: Path, monkeypatch: pytest.M
     content[60] ^= 1
     path.write_bytes(content)
     later = _segments(tmp_path, _LATER)
-
-    def refuse(path: Path, content: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("agent.mqtt.outbox.segments.replace_file", refuse)
-        for _ in range(2):
-            with pytest.raises(OSError, match="No space"):
-                _opened(later)
+    in_the_way = path.with_name(f".{path.name}.new")
+    in_the_way.mkdir()
+    for _ in range(2):
+        with pytest.raises(OSError, match="Is a directory"):
+            _opened(later)
+    in_the_way.rmdir()
     found = _opened(later)
     assert found.holes[-1] == Hole(1, _BOOT, None, 11)
     assert _seqs(later, found) == [*range(11, 31)]
 
 
-def test_a_file_that_cannot_be_read_keeps_nothing_from_the_others(
+def test_unreadable_file_does_not_hide_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     segments = _segments(tmp_path, segment_bytes=1)
