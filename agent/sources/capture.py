@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import cv2
 
 from agent.errors import SourceError
+from agent.host.backoff import Backoff
 from agent.image import Frame, Image
-from agent.sources.backoff import Backoff
 from agent.status import CameraStatus
 
 if TYPE_CHECKING:

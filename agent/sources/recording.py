@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import anyio
 
 from agent.errors import SourceError
+from agent.host.backoff import Backoff
 from agent.image import Frame
-from agent.sources.backoff import Backoff
 from agent.status import CameraStatus
 
 if TYPE_CHECKING:

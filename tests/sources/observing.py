@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
-from agent.sources.backoff import Backoff
+from agent.host.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable

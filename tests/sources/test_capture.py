@@ -9,7 +9,7 @@ import pytest
 from sources.fake_capture import FakeCapture, FakeInput
 from sources.observing import PATIENCE_S, Seen, soon, until
 
-from agent.sources.backoff import Backoff
+from agent.host.backoff import Backoff
 from agent.sources.capture import Capture
 from agent.status import CameraStatus
 

@@ -9,7 +9,7 @@ import pytest
 from sources.footage import write_video
 from sources.observing import Seen
 
-from agent.sources.backoff import Backoff
+from agent.host.backoff import Backoff
 from agent.sources.images import ImageFolder
 from agent.sources.recording import Recording, Timetable
 from agent.sources.video import VideoFile

@@ -1,4 +1,4 @@
-from agent.sources.backoff import Backoff
+from agent.host.backoff import Backoff
 
 
 def test_backoff_doubles_up_to_the_longest_and_shortens_by_at_most_half() -> None:
