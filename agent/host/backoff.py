@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Backoff:
     """Waits that double from `first_s` up to `longest_s`.
 
-    Each is shortened by up to half at random, so that cameras lost together do not come back together.
+    Each is shortened by up to half at random, so that what was lost together does not come back together.
+    `fraction` gives a random number from 0 to 1.
     """
 
-    def __init__(self, *, first_s: float = 0.5, longest_s: float = 30.0) -> None:
+    def __init__(
+        self, *, first_s: float = 0.5, longest_s: float = 30.0, fraction: Callable[[], float] = random.random
+    ) -> None:
         self._first_s = first_s
         self._longest_s = longest_s
         self._next_s = first_s
+        self._fraction = fraction
 
     def next_s(self) -> float:
         wait_s = self._next_s
         self._next_s = min(2 * wait_s, self._longest_s)
-        return wait_s * random.uniform(0.5, 1)  # noqa: S311  (no secret)
+        return self.shortened_s(wait_s)
+
+    def shortened_s(self, wait_s: float) -> float:
+        """`wait_s` shortened at random."""
+        return wait_s * (0.5 + 0.5 * self._fraction())
 
     def reset(self) -> None:
         """To be called after a success."""

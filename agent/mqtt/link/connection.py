@@ -8,9 +8,11 @@ import random
 from typing import TYPE_CHECKING, Literal
 
 from agent.errors import ConfigError
+from agent.host.backoff import Backoff
 from agent.mqtt.link.endpoint import Endpoint, Timeouts
-from agent.mqtt.link.failure import connect_failure
+from agent.mqtt.link.failure import connect_failure, sentence, unanswered
 from agent.mqtt.link.link import Link, LinkListener
+from agent.mqtt.link.versions import VersionChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,19 +21,7 @@ if TYPE_CHECKING:
 
 ConnectionState = Literal["connecting", "connected", "refused", "unreachable"]
 
-_OTHER: dict[MqttVersion, MqttVersion] = {5: 311, 311: 5}
 _UNSUPPORTED_VERSION = "Unsupported protocol version"
-_CREDENTIALS = (
-    "Correct mqtt.username and mqtt.password_file (of the service /etc/edge-agent/mqtt_password) and restart, or give "
-    "this user access at the broker."
-)
-_REMEDIES = {
-    "Bad user name or password": _CREDENTIALS,
-    "Not authorized": _CREDENTIALS,
-    "Client identifier not valid": "Choose another mqtt.client_id.",
-    "Session taken over": "Another client has the same mqtt.client_id: give each device a device.id of its own.",
-    "Shared subscription not supported": "Leave mqtt.shared_classify out.",
-}
 _REPEATED_LOSS = "If this repeats, check the network."
 _TAKEN_OVER = (
     "It goes on so: another client probably has the same mqtt.client_id. Give each device a device.id of its own, of "
@@ -78,68 +68,44 @@ class Connection(LinkListener):
         self.endpoint = endpoint
         self._base = endpoint.will.topic.rpartition("/")[0]
         self._foreign: set[int] = set()
-        self._version: MqttVersion = endpoint.version
+        self._versions = VersionChoice(endpoint.version)
         self._listener = listener
         self._timeouts = timeouts or Timeouts()
-        self._fraction = fraction
-        self._state: ConnectionState = "connecting"
-        self._reason: str | None = None
+        self._backoff = Backoff(
+            first_s=self._timeouts.first_retry_s, longest_s=self._timeouts.max_retry_s, fraction=fraction
+        )
         self._link: Link | None = None
-        self._tries = 0
         self._retry: asyncio.TimerHandle | None = None
-        self._retry_s = self._timeouts.first_retry_s
-        self._pause_s = 0.0
         self._refusal: str | None = None
-        self._proven: MqttVersion | None = None
-        self._fell_back = False
         self._accepted_s = 0.0
         self._short_lives = 0
-        self._receive_maximum = 0
         self._unsubscribable: set[str] = set()
-
-    @property
-    def state(self) -> ConnectionState:
-        return self._state
-
-    @property
-    def reason(self) -> str | None:
-        """A sentence that says what is wrong and what to do; None while nothing is known to be wrong."""
-        return self._reason
+        # To be read by others, and set here only.
+        self.state: ConnectionState = "connecting"
+        self.reason: str | None = None  # a sentence: what is wrong and what to do
+        self.receive_maximum = 0  # messages that the broker takes unacknowledged; it hangs up on one more
+        self.tries = 0
+        self.pause_s = 0.0  # the last one before a try
 
     @property
     def protocol(self) -> Literal["5", "3.1.1"] | None:
         """The MQTT version spoken now; None while not connected."""
-        if self._state != "connected":
+        if self.state != "connected":
             return None
-        return "5" if self._version == 5 else "3.1.1"
+        return "5" if self._versions.current == 5 else "3.1.1"
 
     @property
     def version(self) -> MqttVersion:
         """The MQTT version of the current connection, or of the next try."""
-        return self._version
-
-    @property
-    def tries(self) -> int:
-        """How often a connection was tried."""
-        return self._tries
-
-    @property
-    def pause_s(self) -> float:
-        """The newest pause before a try."""
-        return self._pause_s
-
-    @property
-    def receive_maximum(self) -> int:
-        """How many messages the broker takes that it has not acknowledged; it hangs up on one more."""
-        return self._receive_maximum
+        return self._versions.current
 
     def open(self) -> None:
         """Connects, and connects again for ever, until close(). Returns at once."""
-        self._tries += 1
+        self.tries += 1
         self._link = Link(
             self.endpoint,
-            number=self._tries,
-            version=self._version,
+            number=self.tries,
+            version=self.version,
             timeouts=self._timeouts,
             listener=self,
         )
@@ -170,7 +136,7 @@ class Connection(LinkListener):
 
     async def close(self, *, timeout_s: float) -> None:
         """Disconnects cleanly and tries no more. Takes no longer, whatever the broker does."""
-        self._state, self._reason = "unreachable", "The agent is stopping."
+        self.state, self.reason = "unreachable", "The agent is stopping."
         if self._retry is not None:
             self._retry.cancel()
         if self._link is not None:
@@ -178,23 +144,22 @@ class Connection(LinkListener):
 
     def failed(self, error: BaseException) -> None:
         self._link = None
-        if self._fell_back:  # which has taught nothing about the version
-            self._version, self._fell_back = _OTHER[self._version], False
+        self._versions.undo()
         if isinstance(error, ConfigError):
             self._refuse(str(error))
             return
         failure = connect_failure(error, self.endpoint)
-        sentence = self._sentence(failure.what, failure.why, failure.remedy)
+        reason = sentence(self.endpoint, failure.what, failure.why, failure.remedy)
         if failure.refused:
-            self._refuse(sentence)
+            self._refuse(reason)
         else:
-            self._retry_later(sentence)
+            self._retry_later(reason)
 
     def accepted(self, *, receive_maximum: int) -> None:
-        self._proven, self._fell_back = self._version, False
+        self._versions.prove()
         self._accepted_s = self._loop.time()
         self._foreign.clear()
-        self._receive_maximum = receive_maximum
+        self.receive_maximum = receive_maximum
         self._change("connected", None)
         self._listener.connected()
 
@@ -206,7 +171,7 @@ class Connection(LinkListener):
         self._foreign.discard(number)
         if failure is not None and not foreign:
             remedy = f"Allow its user to write below {self._base}."
-            self._change("connected", self._sentence("discards what it gets", failure, remedy))
+            self._change("connected", sentence(self.endpoint, "discards what it gets", failure, remedy))
         self._listener.acknowledged(number, failure)
 
     def subscribed(self, topic_filter: str, failure: str | None) -> None:
@@ -216,90 +181,78 @@ class Connection(LinkListener):
         elif topic_filter not in self._unsubscribable:
             self._unsubscribable.add(topic_filter)
             remedy = f"Allow its user to read {topic_filter}."
-            _logger.warning("%s", self._sentence(f"refuses the subscription to {topic_filter}", failure, remedy))
+            _logger.warning(
+                "%s", sentence(self.endpoint, f"refuses the subscription to {topic_filter}", failure, remedy)
+            )
 
     def received(self, incoming: Incoming) -> None:
         self._listener.received(incoming)
 
     def silent(self) -> None:
         self._link = None
-        if self._state == "connected":
+        if self.state == "connected":
             self._short_lives = 0
-            self._lose(self._sentence("does not answer any more", None, _REPEATED_LOSS))
-        elif self._proven != self._version:
+            self._lose(sentence(self.endpoint, "does not answer any more", None, _REPEATED_LOSS))
+        elif not self._versions.is_proven:
             self._try_other_version("does not answer")
         else:
-            self._retry_later(self._unanswered("does not answer"))
+            self._retry_later(unanswered(self.endpoint, "does not answer"))
 
     def ended(self, reason: str | None) -> None:
         self._link = None
         refusal, self._refusal = self._refusal, None
-        if self._state == "connected":
+        if self.state == "connected":
             self._lost(reason)
         elif refusal == _UNSUPPORTED_VERSION:
             self._try_other_version(None)
         elif refusal is not None:
-            self._refuse(self._sentence("refuses this agent", refusal))
-        elif self._proven != self._version:
+            self._refuse(sentence(self.endpoint, "refuses this agent", refusal))
+        elif not self._versions.is_proven:
             self._try_other_version("hangs up without an answer")
         else:
-            self._retry_later(self._unanswered("hangs up without an answer"))
+            self._retry_later(unanswered(self.endpoint, "hangs up without an answer"))
 
     def _lost(self, reason: str | None) -> None:
-        """Of a takeover MQTT 3.1.1 tells nothing, but it repeats: each of the two throws the other one out."""
+        """MQTT 3.1.1 does not report a takeover, but it repeats: each of the two clients disconnects the other."""
         is_short = self._loop.time() - self._accepted_s < self._timeouts.proven_s
         self._short_lives = self._short_lives + 1 if is_short and reason is None else 0
         taken_over = self._short_lives >= _TAKEN_OVER_AFTER
-        remedy = _TAKEN_OVER if taken_over else _REMEDIES.get(reason or "", _REPEATED_LOSS)
-        self._lose(self._sentence("ended the connection", reason, remedy))
+        remedy = _TAKEN_OVER if taken_over else None
+        self._lose(sentence(self.endpoint, "ended the connection", reason, remedy, otherwise=_REPEATED_LOSS))
 
-    def _lose(self, sentence: str) -> None:
+    def _lose(self, reason: str) -> None:
         if self._loop.time() - self._accepted_s >= self._timeouts.proven_s:
-            self._retry_s = self._timeouts.first_retry_s
-        self._change("unreachable", sentence)
+            self._backoff.reset()
+        self._change("unreachable", reason)
         self._listener.disconnected()
-        self._retry_later(sentence)
+        self._retry_later(reason)
 
     def _try_other_version(self, without_answer: str | None) -> None:
         """Both are tried at once, one after the other; then comes a pause."""
-        self._version = _OTHER[self._version]
-        self._fell_back = not self._fell_back
-        if self._fell_back:
+        if self._versions.switch():
             self.open()
         elif without_answer is not None:
-            self._retry_later(self._unanswered(without_answer))
+            self._retry_later(unanswered(self.endpoint, without_answer))
         else:
-            self._refuse(self._sentence("speaks neither MQTT 5 nor MQTT 3.1.1", None))
+            self._refuse(sentence(self.endpoint, "speaks neither MQTT 5 nor MQTT 3.1.1", None))
 
-    def _unanswered(self, what: str) -> str:
-        kind = "without" if self.endpoint.tls is None else "with"
-        remedy = f"Check that it is running and that mqtt.port is its port for MQTT {kind} TLS."
-        return self._sentence(what, None, remedy)
+    def _refuse(self, reason: str) -> None:
+        self._change("refused", reason)
+        self._retry_in(self._backoff.shortened_s(self._timeouts.refused_retry_s))
 
-    def _refuse(self, sentence: str) -> None:
-        self._change("refused", sentence)
-        self._retry_in(self._timeouts.refused_retry_s)
-
-    def _retry_later(self, sentence: str) -> None:
-        self._change("unreachable", sentence)
-        self._retry_in(self._retry_s)
-        self._retry_s = min(2 * self._retry_s, self._timeouts.max_retry_s)
+    def _retry_later(self, reason: str) -> None:
+        self._change("unreachable", reason)
+        self._retry_in(self._backoff.next_s())
 
     def _retry_in(self, pause_s: float) -> None:
-        self._pause_s = pause_s * (0.5 + 0.5 * self._fraction())
-        self._retry = self._loop.call_later(self._pause_s, self.open)
+        self.pause_s = pause_s
+        self._retry = self._loop.call_later(self.pause_s, self.open)
 
     def _change(self, state: ConnectionState, reason: str | None) -> None:
-        if (state, reason) == (self._state, self._reason):
+        if (state, reason) == (self.state, self.reason):
             return
-        self._state, self._reason = state, reason
+        self.state, self.reason = state, reason
         if reason is not None:
             _logger.warning("%s", reason)
         else:
             _logger.info("Connected to the MQTT broker at %s, MQTT %s.", self.endpoint.address, self.protocol)
-
-    def _sentence(self, what: str, why: str | None, remedy: str | None = None) -> str:
-        cause = f": {why}" if why else ""
-        sentence = f"The MQTT broker at {self.endpoint.address} {what}{cause}."
-        remedy = remedy or _REMEDIES.get(why or "")
-        return f"{sentence} {remedy}" if remedy else sentence

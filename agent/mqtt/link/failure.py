@@ -1,4 +1,4 @@
-"""ConnectFailure: why no connection to the broker came about, and what to do."""
+"""ConnectFailure: why there is no connection to the broker, and what to do."""
 
 from __future__ import annotations
 
@@ -19,6 +19,19 @@ _OTHER_PORT = "Correct mqtt.port, which is mostly 8883 for TLS, or set mqtt.tls 
 _OTHER_PATH = "Correct mqtt.websocket_path and mqtt.port, or leave mqtt.websocket_path out."
 
 
+_CREDENTIALS = (
+    "Correct mqtt.username and mqtt.password_file (of the service /etc/edge-agent/mqtt_password) and restart, or give "
+    "this user access at the broker."
+)
+_REMEDIES = {
+    "Bad user name or password": _CREDENTIALS,
+    "Not authorized": _CREDENTIALS,
+    "Client identifier not valid": "Choose another mqtt.client_id.",
+    "Session taken over": "Another client has the same mqtt.client_id: give each device a device.id of its own.",
+    "Shared subscription not supported": "Leave mqtt.shared_classify out.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectFailure:
     """`what` the broker does and `why`; it is `refused` if it does so until somebody changes a certificate."""
@@ -27,6 +40,23 @@ class ConnectFailure:
     why: str | None
     remedy: str
     refused: bool = False
+
+
+def sentence(
+    endpoint: Endpoint, what: str, why: str | None, remedy: str | None = None, *, otherwise: str | None = None
+) -> str:
+    """What the broker does, why, and what to do: `remedy`, or what is known of `why`, or `otherwise`."""
+    cause = f": {why}" if why else ""
+    told = f"The MQTT broker at {endpoint.address} {what}{cause}."
+    remedy = remedy or _REMEDIES.get(why or "", otherwise)
+    return f"{told} {remedy}" if remedy else told
+
+
+def unanswered(endpoint: Endpoint, what: str) -> str:
+    """The sentence about a broker that says nothing."""
+    kind = "without" if endpoint.tls is None else "with"
+    remedy = f"Check that it is running and that mqtt.port is its port for MQTT {kind} TLS."
+    return sentence(endpoint, what, None, remedy)
 
 
 def connect_failure(error: BaseException, endpoint: Endpoint) -> ConnectFailure:
