@@ -14,6 +14,7 @@ from agent.errors import IncompleteModelError, ModelError, NoRoomError, StoreErr
 from agent.models.loader import unforeseen
 from agent.models.versions import Version
 from agent.status import Rejection
+from agent.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -234,7 +235,7 @@ class Candidates:
 
     def _rejected(self, file: File, drop: Drop, reason: str) -> Rejection:
         """A reason may quote what somebody else has written: it must not fill a log or steer a terminal."""
-        reason = "".join(letter if letter.isprintable() else " " for letter in reason[:_MAX_REASON])
+        reason = printable(reason[:_MAX_REASON])
         self._listener.model_tried(drop.name, "rejected")
         file.rejection = Rejection(drop.file, reason, time.time_ns())
         log.warning("Model file %s is rejected: %s", drop.file, reason, extra={"model": drop.name})
