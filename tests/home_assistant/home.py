@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ class Home:
 @asynccontextmanager
 async def home(folder: Path, port: int) -> AsyncIterator[Home]:
     """Its settings are in `folder`: with the same one again it is the same home after a restart."""
+    asyncio.get_running_loop().set_exception_handler(None)  # logs what its tasks raise when their broker goes
     (folder / "configuration.yaml").touch()
     hass = _of("core").HomeAssistant(str(folder))
     hass.config.skip_pip = True
