@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from agents.running_agent import DIGITS, VIDEO, RunningAgent, wait_until
 from documents import DOCUMENTS, REPOSITORY, commands, run
+from peers.mosquitto import free_port
 
 from converter.packing.metadata import pack_metadata
 
@@ -61,8 +61,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo(desk: Path) -> Iterator[tuple[RunningAgent, int]]:
     """The running demo and the port of its broker."""
     (desk / ".demo").mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     agent = RunningAgent(
         desk / ".demo",
         device={"id": "demo"},

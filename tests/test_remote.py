@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from agents.fake_agent import FakeModels, birds, identity, rest_app
-from peers.web_server import answering, free_port, serving
+from peers.mosquitto import free_port
+from peers.web_server import answering, serving
 
 from agent.errors import AgentError, ConfigError, StoreError, VersionError
 from agent.remote import RemoteAgent

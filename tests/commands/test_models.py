@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 from agents.fake_agent import FakeModels, birds, identity, rest_app, version
 from agents.shell import Shell
-from peers.web_server import free_port, serving
+from peers.mosquitto import free_port
+from peers.web_server import serving
 
 from agent.errors import VersionError
 from agent.status import ModelStatus, Rejection

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from peers.web_server import free_port
+from peers.mosquitto import free_port
 
 from agent.doctor.camera import check_camera
 

@@ -9,8 +9,7 @@ import pytest
 from agents.running_agent import RunningAgent, wait_until
 from agents.shell import Shell
 from end_to_end.material import model_file
-from peers.mosquitto import Mosquitto
-from peers.web_server import free_port
+from peers.mosquitto import Mosquitto, free_port
 
 from agent.doctor.examination import examine
 from agent.doctor.unit import Unit

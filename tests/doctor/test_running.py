@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from peers.web_server import answering, free_port
+from peers.mosquitto import free_port
+from peers.web_server import answering
 
 from agent.doctor.running import check_running
 

@@ -10,7 +10,7 @@ import pytest
 from agents.running_agent import VIDEO, RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file
 from monitoring.expressions import all_expressions, grouping_labels, selections
-from peers.web_server import free_port
+from peers.mosquitto import free_port
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.metrics import registry as metrics

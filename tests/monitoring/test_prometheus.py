@@ -11,7 +11,7 @@ import pytest
 import yaml
 from agents.running_agent import RunningAgent, wait_until
 from monitoring.expressions import MONITORING, panel_expressions, rules
-from peers.web_server import free_port
+from peers.mosquitto import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

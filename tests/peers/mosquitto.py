@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import shutil
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"  # Debian keeps it off a user's PATH
+_claims: list[socket.socket] = []
 
 
 class Mosquitto:
@@ -110,13 +110,24 @@ class Mosquitto:
 
 
 def free_port() -> int:
-    """Below those that the kernel gives to clients: while nobody listens, one that connects to itself would hold it."""
+    """A TCP port that no other caller gets, in any process, until this process ends.
+
+    It lies below the ports that the kernel gives to clients: while nobody listens, a client that connects to itself
+    would take it. This process holds the UDP port of the same number as its claim.
+    """
     while True:
         port = random.randint(12_000, 32_000)
-        with socket.socket() as listener, contextlib.suppress(OSError):
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", port))
-            return port
+            try:
+                claim.bind(("127.0.0.1", port))
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                claim.close()
+                continue
+        _claims.append(claim)
+        return port
 
 
 def _find(program: str) -> str:

@@ -52,10 +52,3 @@ def answering(answer: bytes | None) -> Iterator[int]:
         finally:
             over.set()
             thread.join()
-
-
-def free_port() -> int:
-    """Where nothing listens now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
