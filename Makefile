@@ -6,9 +6,13 @@ SET_UP := deploy/venv.sh $(PYTHON)
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-annotate --custom-compile-command "make lock" --python-version 3.10 --constraint locks/constraints.in
 
+# Processes of a test run on two cores. The agent's tests wait half of the time; the converter's calculate.
+PARALLEL := -n 4 --dist loadfile
+PARALLEL_CONVERTER := -n 2 --dist loadfile
+
 # TensorFlow has wheels for these machines only.
 ifneq ($(filter x86_64 aarch64 arm64,$(shell uname -m)),)
-TEST_CONVERTER = .venv-converter/bin/pytest tests/converter
+TEST_CONVERTER = .venv-converter/bin/pytest $(PARALLEL_CONVERTER) tests/converter
 else
 TEST_CONVERTER = @echo "The converter's tests are skipped: there is no TensorFlow for this machine."
 endif
@@ -31,7 +35,7 @@ dev-converter:
 	@$(SET_UP) .venv-converter locks/converter.txt
 
 test: dev dev-converter
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 	$(TEST_CONVERTER)
 
 check: lint test
@@ -55,10 +59,10 @@ bench: dev .cache/conversion/mobilenet_v2
 
 # On each Python from 3.10 to 3.13 that this machine has, and once with tflite-runtime in LiteRT's place.
 test-pythons: test-tflite-runtime
-	@$(call ON_EACH_PYTHON,.venv,locks/dev.txt,)
+	@$(call ON_EACH_PYTHON,.venv,locks/dev.txt,$(PARALLEL))
 
 test-converter-pythons:  # 3 GB for each
-	@$(call ON_EACH_PYTHON,.venv-converter,locks/converter.txt,tests/converter)
+	@$(call ON_EACH_PYTHON,.venv-converter,locks/converter.txt,$(PARALLEL_CONVERTER) tests/converter)
 
 define ON_EACH_PYTHON
 set -e; if command -v pyenv >/dev/null; then export PYENV_VERSION=$$(pyenv versions --bare | paste -sd: -); fi; \
@@ -72,7 +76,7 @@ endef
 
 test-tflite-runtime:  # which has no wheel for Python 3.12 and later
 	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
-	.venv-tflite-runtime/bin/pytest -q
+	.venv-tflite-runtime/bin/pytest -q $(PARALLEL)
 
 # The tables of docs/reliability.md, which take an hour.
 test-faults: dev dev-converter

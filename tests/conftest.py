@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
 
@@ -21,13 +25,21 @@ _NEEDS = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for marker, (there, reason) in _NEEDS.items():
-            if item.get_closest_marker(marker) is not None and not there:
-                if os.environ.get("CI") == "true":
-                    raise pytest.UsageError(f"CI must run every test, and {reason}.")
-                item.add_marker(pytest.mark.skip(reason=reason))
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, (there, reason) in _NEEDS.items():
+        if item.get_closest_marker(marker) is not None and not there:
+            if os.environ.get("CI") == "true":
+                pytest.fail(f"CI must run every test, and {reason}.", pytrace=False)
+            pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Makes logged file names valid UTF-8: pytest-xdist cannot send a report with anything else."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")
