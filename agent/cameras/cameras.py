@@ -135,7 +135,8 @@ class Cameras:
 
     async def _open_again(self, name: str) -> None:
         """Once the one before has let go: a device opens once, and streams that hang would each hold a thread."""
-        self._changed(name, CameraStatus("starting"))
+        if name in self._enabled:  # it may have been switched off again before this task began
+            self._changed(name, CameraStatus("starting"))
         if (closing := self._closing.pop(name, None)) is not None:
             await closing.wait_closed()
         self._switching.discard(name)
