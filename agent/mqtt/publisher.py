@@ -93,8 +93,8 @@ class MqttPublisher(Listener, SessionListener):
     async def run(self) -> None:
         """Serves the disk and the requests; never returns."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._session.outbox.run)
-            tasks.start_soon(self._commands.run)
+            tasks.start_soon(self._session.outbox.run, name="mqtt-outbox")
+            tasks.start_soon(self._commands.run, name="mqtt-requests")
 
     async def close(self, timeout_s: float) -> None:
         """Says offline and disconnects, in `timeout_s` at most; then what was not acknowledged goes to the disk."""

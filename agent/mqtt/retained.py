@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from agent.mqtt.message import Message
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+
+class Window(Protocol):
+    def room(self) -> int: ...
+    def send(self, message: Message) -> int: ...
 
 
 class Retained:
-    """Everything is sent on every connect, and a change at once. `send` returns the acknowledgement's number.
+    """Everything is sent on every connect, and a change at once. One thread only."""
 
-    `room` says how many messages may still be sent without an acknowledgement. One thread only.
-    """
-
-    def __init__(self, *, send: Callable[[Message], int], room: Callable[[], int]) -> None:
-        self._send = send
-        self._room = room
+    def __init__(self, window: Window) -> None:
+        self._window = window
         self._payloads: dict[str, bytes] = {}
         self._unsent: dict[str, None] = {}  # a set that keeps its order
         self._removals: dict[int, str] = {}
@@ -57,9 +55,9 @@ class Retained:
             self._payloads.pop(topic, None)
 
     def pump(self) -> None:
-        while self._connected and self._unsent and self._room() > 0:
+        while self._connected and self._unsent and self._window.room() > 0:
             topic = next(iter(self._unsent))
             del self._unsent[topic]
-            number = self._send(Message(topic, self._payloads[topic], retain=True))
+            number = self._window.send(Message(topic, self._payloads[topic], retain=True))
             if not self._payloads[topic]:
                 self._removals[number] = topic

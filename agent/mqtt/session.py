@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 
 from agent.mqtt.link.connection import Connection, ConnectionListener
-from agent.mqtt.message import Message, compact_json
+from agent.mqtt.message import Message
 from agent.mqtt.outbox.outbox import Outbox
 from agent.mqtt.retained import Retained
+from agent.mqtt.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,12 +22,9 @@ if TYPE_CHECKING:
     from agent.mqtt.link.connection import ConnectionState
     from agent.mqtt.link.endpoint import Endpoint, Timeouts
     from agent.mqtt.message import Incoming
-    from agent.mqtt.outbox.blocks import Entry
-    from agent.mqtt.outbox.gaps import Gap
     from agent.mqtt.outbox.outbox import OutboxStatus
     from agent.mqtt.outbox.storage import Storage
 
-_WINDOW = 20
 _MAX_TRANSIENT = 64
 _DRAIN_S = 0.5
 
@@ -74,26 +72,15 @@ class Session(ConnectionListener):
         self._loop = asyncio.get_running_loop()
         self._base = identity.base
         self._listener = listener
-        self._unacknowledged: set[int] = set()
         self._transient: deque[Message] = deque(maxlen=_MAX_TRANSIENT)
         self._timers: list[asyncio.TimerHandle] = []
         self._farewell: int | None = None
         self._gone = asyncio.Event()
         self._heard = asyncio.Event()
-        self._connection = Connection(
-            endpoint,
-            listener=self,
-            timeouts=timeouts,
-        )
-        self.retained = Retained(send=self._send, room=self._room)
-        self.outbox = Outbox(
-            storage,
-            boot=identity.boot,
-            send=self._send_result,
-            announce=self._announce,
-            room=self._room,
-            backlog_room=self._backlog_room,
-        )
+        self._connection = Connection(endpoint, listener=self, timeouts=timeouts)
+        self._window = Window(self._connection, base=identity.base)
+        self.retained = Retained(self._window)
+        self.outbox = Outbox(storage, boot=identity.boot, window=self._window)
 
     @property
     def status(self) -> MqttStatus:
@@ -139,49 +126,26 @@ class Session(ConnectionListener):
             await self.outbox.drain(min(timeout_s / 3, _DRAIN_S))
         self.outbox.stop()
         with anyio.move_on_after((deadline_s - anyio.current_time()) / 2):
-            while self._connection.state == "connected" and self._room() <= 0:
+            while self._connection.state == "connected" and self._window.room() <= 0:
                 self._heard.clear()
                 await self._heard.wait()
         if self._connection.state == "connected":
-            self._farewell = self._send(presence(self._base, "offline"))
+            self._farewell = self._window.send(presence(self._base, "offline"))
             with anyio.move_on_after(deadline_s - anyio.current_time()):
                 await self._gone.wait()
         await self._connection.close(timeout_s=max(0.0, deadline_s - anyio.current_time()))
         await self.outbox.close()
 
-    @property
-    def _window(self) -> int:
-        return min(_WINDOW, self._connection.receive_maximum)
-
-    def _room(self) -> int:
-        return self._window - len(self._unacknowledged)
-
-    def _backlog_room(self) -> int:
-        """A fifth of the window is kept free for what is made now."""
-        return self._room() - self._window // 5
-
-    def _send(self, message: Message) -> int:
-        number = self._connection.publish(message)
-        self._unacknowledged.add(number)
-        return number
-
-    def _send_result(self, entry: Entry, late: bool) -> int:  # noqa: FBT001  (the outbox calls it)
-        payload = entry.payload[:-1] + b',"replayed":true}' if late else entry.payload
-        return self._send(Message(entry.topic, payload))
-
-    def _announce(self, gap: Gap) -> int:
-        return self._send(Message(f"{self._base}/gaps", compact_json(gap.to_json())))
-
     def _pump(self) -> None:
         """Retained state first, then transient messages, then results."""
         self.retained.pump()
-        while self._transient and self._room() > 0:
-            self._send(self._transient.popleft())
+        while self._transient and self._window.room() > 0:
+            self._window.send(self._transient.popleft())
         self.outbox.pump()
 
     def connected(self) -> None:
         self._gone.clear()
-        self._send(presence(self._base, "online"))
+        self._window.send(presence(self._base, "online"))
         self._listener.connected()
         self.retained.open()
         self.outbox.open()
@@ -189,7 +153,7 @@ class Session(ConnectionListener):
     def disconnected(self) -> None:
         for timer in self._timers:
             timer.cancel()
-        self._unacknowledged.clear()
+        self._window.clear()
         self._transient.clear()
         self.retained.pause()
         self.outbox.pause()
@@ -197,7 +161,7 @@ class Session(ConnectionListener):
         self._heard.set()
 
     def acknowledged(self, number: int, failure: str | None) -> None:
-        self._unacknowledged.discard(number)
+        self._window.acknowledge(number)
         self._heard.set()
         if number == self._farewell:
             self._gone.set()

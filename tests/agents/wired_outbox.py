@@ -58,10 +58,7 @@ class Wire:
         self.outbox = Outbox(
             Storage(folder, durability, **{"max_bytes": 1 << 20, "max_age_s": 3600.0, **bounds}),
             boot=boot,
-            send=self._send,
-            announce=self._announce,
-            room=lambda: WINDOW - len(self.unacknowledged),
-            backlog_room=lambda: WINDOW - 4 - len(self.unacknowledged),
+            window=self,
             pace=pace,
             segments=segments,
         )
@@ -104,11 +101,17 @@ class Wire:
         """Every result that the gaps name; only if each gap knows its ends."""
         return [seq for gap in self.announced() for seq in range(gap["first_seq"], gap["last_seq"] + 1)]
 
-    def _send(self, entry: Entry, late: bool) -> int:  # noqa: FBT001
+    def room(self) -> int:
+        return WINDOW - len(self.unacknowledged)
+
+    def backlog_room(self) -> int:
+        return self.room() - 4
+
+    def send_result(self, entry: Entry, *, late: bool) -> int:
         self.sent.append((self._next(), entry, late))
         return self._number
 
-    def _announce(self, gap: Gap) -> int:
+    def send_gap(self, gap: Gap) -> int:
         self.gaps.append((self._next(), gap))
         return self._number
 

@@ -9,10 +9,13 @@ from agent.mqtt.stale_topics import StaleTopics
 class Wire:
     def __init__(self, *, room: int = 100) -> None:
         self.sent: list[Message] = []
-        self.room = room
-        self.retained = Retained(send=self._send, room=lambda: self.room - len(self.sent))
+        self.size = room
+        self.retained = Retained(self)
 
-    def _send(self, message: Message) -> int:
+    def room(self) -> int:
+        return self.size - len(self.sent)
+
+    def send(self, message: Message) -> int:
         self.sent.append(message)
         return len(self.sent)
 
@@ -57,7 +60,7 @@ def test_retained_waits_for_an_acknowledgement_without_room() -> None:
     wire.retained.put("a", b"1")
     wire.retained.put("b", b"2")
     assert wire.payloads() == [("a", b"1")]
-    wire.room = 2
+    wire.size = 2
     wire.retained.pump()
     assert wire.payloads() == [("a", b"1"), ("b", b"2")]
 

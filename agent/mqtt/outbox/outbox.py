@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -16,8 +16,6 @@ from agent.mqtt.outbox.segments import Segments
 from agent.mqtt.outbox.storage import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from agent.mqtt.outbox.blocks import Entry
     from agent.mqtt.outbox.gaps import Cause, Gap
     from agent.mqtt.outbox.storage import Storage
@@ -37,13 +35,20 @@ class OutboxStatus:
     trouble: str | None
 
 
+class Window(Protocol):
+    """Sends; each returns the number under which the acknowledgement will come."""
+
+    def room(self) -> int: ...
+    def backlog_room(self) -> int: ...
+    def send_result(self, entry: Entry, *, late: bool) -> int: ...
+    def send_gap(self, gap: Gap) -> int: ...
+
+
 class Outbox:
     """At least once to the broker; what is lost is announced. One event loop.
 
-    `send` publishes an entry, `late` or not, and `announce` a gap; both return the number under which the
-    acknowledgement will come. `room` says how many messages may still be sent without one, and `backlog_room` how many
-    that are not made just now. run() must run as long as results are to reach the disk or to come from it.
-    DiskWriter decides when and where, and `segments` is the disk that it uses.
+    run() must run as long as results are to reach the disk or to come from it. DiskWriter decides when and where, and
+    `segments` is the disk that it uses.
     """
 
     def __init__(
@@ -51,18 +56,12 @@ class Outbox:
         storage: Storage,
         *,
         boot: str,
-        send: Callable[[Entry, bool], int],
-        announce: Callable[[Gap], int],
-        room: Callable[[], int],
-        backlog_room: Callable[[], int],
+        window: Window,
         pace: Pace | None = None,
         segments: type[Segments] = Segments,
     ) -> None:
         pace = pace or Pace()
-        self._send = send
-        self._announce = announce
-        self._room = room
-        self._backlog_room = backlog_room
+        self._window = window
         self._storage = storage
         self._tick_s = pace.backlog_tick_s
         self._queue = Queue(late_after_s=pace.late_after_s)
@@ -156,14 +155,19 @@ class Outbox:
 
     def pump(self) -> None:
         """Sends what may be sent now."""
-        queue, writer = self._queue, self._writer
+        queue, writer, window = self._queue, self._writer, self._window
         queue.age()
         while queue.oldest_age_s() > self._storage.max_age_s:
             self._lose(queue.take_oldest(), "max_age")
-        while writer.connected and self._room() > 0 and (record := self._next()) is not None:
-            queue.window[self._send(record.entry, record.late)] = record
-        if self._may_announce and not self._announced and self._room() > 0 and (gap := writer.gaps.begin()) is not None:
-            self._announced[self._announce(gap)] = gap
+        while writer.connected and window.room() > 0 and (record := self._next()) is not None:
+            queue.window[window.send_result(record.entry, late=record.late)] = record
+        if (
+            self._may_announce
+            and not self._announced
+            and window.room() > 0
+            and (gap := writer.gaps.begin()) is not None
+        ):
+            self._announced[window.send_gap(gap)] = gap
         if writer.connected and self._tick is None and (queue.read or queue.late):
             self._tick = asyncio.get_running_loop().call_later(self._tick_s, self._allow_more)
         if queue:
@@ -177,7 +181,7 @@ class Outbox:
         queue, writer = self._queue, self._writer
         if queue.fresh and writer.may_be_sent(queue.fresh[0]):
             return queue.take(queue.fresh)
-        if self._backlog_room() <= 0 or not self._allowance:
+        if self._window.backlog_room() <= 0 or not self._allowance:
             return None
         if queue.read:
             self._allowance -= 1
