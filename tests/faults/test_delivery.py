@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -170,23 +169,18 @@ def test_a_half_open_link_is_found_out_and_costs_nothing(
 
 def _silence(broker: Mosquitto, link: Link, way: str) -> None:
     if "broker" in way:
-        _signal(broker, signal.SIGSTOP)
+        broker.pause()
     else:
         link.swallows = True
 
 
 def _end_silence(broker: Mosquitto, link: Link, way: str) -> None:
     if "broker" in way:
-        _signal(broker, signal.SIGCONT)
+        broker.resume()
     else:
         link.close()
         link.swallows = False
         link.open()
-
-
-def _signal(broker: Mosquitto, number: signal.Signals) -> None:
-    assert broker._process is not None
-    broker._process.send_signal(number)
 
 
 def _place(payload: bytes) -> Place:

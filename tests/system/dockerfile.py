@@ -87,19 +87,19 @@ class Build:
     def _now(self) -> Stage:
         return list(self._stages.values())[-1]
 
-    def _from(self, rest: str) -> None:
+    def do_from(self, rest: str) -> None:
         _, name = re.fullmatch(r"(\S+)(?: AS (\S+))?", rest).groups()  # type: ignore[union-attr]
         root = self._folder / (name or "last")
         subprocess.run(["cp", "--archive", "--reflink=auto", self._base, root], check=True)
         self._stages[name or "last"] = Stage(root)
 
-    def _run(self, rest: str) -> None:
+    def do_run(self, rest: str) -> None:
         command = self._now.nspawn(*self._options, environment=self._environment)
         subprocess.run(
             [*command, "/bin/sh", "-c", rest], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=300
         )
 
-    def _copy(self, rest: str) -> None:
+    def do_copy(self, rest: str) -> None:
         *sources, target = rest.split()
         origin = self._sources
         if sources[0].startswith("--from="):
@@ -111,44 +111,44 @@ class Build:
             what = f"{path}/." if path.is_dir() else str(path)
             subprocess.run(["cp", "--recursive", "--preserve=mode,timestamps,links", what, into], check=True)
 
-    def _env(self, rest: str) -> None:
+    def do_env(self, rest: str) -> None:
         for pair in shlex.split(rest):
             name, _, value = pair.partition("=")
             self._now.environment[name] = string.Template(value).substitute(self._now.environment)
 
-    def _user(self, rest: str) -> None:
+    def do_user(self, rest: str) -> None:
         self._now.user = rest
 
-    def _workdir(self, rest: str) -> None:
+    def do_workdir(self, rest: str) -> None:
         self._now.folder = rest
         (self._now.root / rest.lstrip("/")).mkdir(parents=True, exist_ok=True)
 
-    def _volume(self, rest: str) -> None:
+    def do_volume(self, rest: str) -> None:
         self._now.volumes += json.loads(rest)
 
-    def _entrypoint(self, rest: str) -> None:
+    def do_entrypoint(self, rest: str) -> None:
         self._now.entrypoint = json.loads(rest)
 
-    def _cmd(self, rest: str) -> None:
+    def do_cmd(self, rest: str) -> None:
         self._now.command = json.loads(rest)
 
-    def _healthcheck(self, rest: str) -> None:
+    def do_healthcheck(self, rest: str) -> None:
         self._now.health = json.loads(rest.partition("CMD ")[2])
 
-    def _expose(self, rest: str) -> None:
+    def do_expose(self, rest: str) -> None:
         """A note to people."""
 
 
 _DO = {
-    "FROM": Build._from,
-    "RUN": Build._run,
-    "COPY": Build._copy,
-    "ENV": Build._env,
-    "USER": Build._user,
-    "WORKDIR": Build._workdir,
-    "VOLUME": Build._volume,
-    "ENTRYPOINT": Build._entrypoint,
-    "CMD": Build._cmd,
-    "HEALTHCHECK": Build._healthcheck,
-    "EXPOSE": Build._expose,
+    "FROM": Build.do_from,
+    "RUN": Build.do_run,
+    "COPY": Build.do_copy,
+    "ENV": Build.do_env,
+    "USER": Build.do_user,
+    "WORKDIR": Build.do_workdir,
+    "VOLUME": Build.do_volume,
+    "ENTRYPOINT": Build.do_entrypoint,
+    "CMD": Build.do_cmd,
+    "HEALTHCHECK": Build.do_healthcheck,
+    "EXPOSE": Build.do_expose,
 }
