@@ -28,16 +28,18 @@ def write_and_rename(aside: Path, path: Path, content: bytes, *, mode: int = 0o6
 
     `mode` holds the permissions, less the umask.
     """
-    try:
-        with open(aside, "xb", opener=partial(_open_no_link, mode=mode)) as file:
+    with open(aside, "xb", opener=partial(_open_no_link, mode=mode)) as file:
+        try:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
-        flush_folder(path.parent)
-    finally:
-        with suppress(OSError):  # on a disk that cannot be written there is nothing to remove
-            aside.unlink()
+            aside.replace(path)
+        except BaseException:
+            # Not later: once it is renamed, `aside` may be another writer's.
+            with suppress(OSError):
+                aside.unlink()
+            raise
+    flush_folder(path.parent)
 
 
 def set_aside(path: Path) -> None:

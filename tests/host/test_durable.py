@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.host import durable
 from agent.host.durable import replace_file
 
 if TYPE_CHECKING:
@@ -37,3 +38,12 @@ def test_replace_leaves_the_earlier_file_when_the_disk_is_full(tmp_path: Path, m
         replace_file(tmp_path / "history.json", b"later")
     assert [file.name for file in tmp_path.iterdir()] == ["history.json"]
     assert (tmp_path / "history.json").read_bytes() == b"earlier"
+
+
+def test_replace_leaves_alone_what_the_next_writer_makes_once_its_own_file_is_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_one = tmp_path / ".history.json.new"
+    monkeypatch.setattr(durable, "flush_folder", lambda _: next_one.write_bytes(b"of the next writer"))
+    replace_file(tmp_path / "history.json", b"first")
+    assert next_one.read_bytes() == b"of the next writer"
