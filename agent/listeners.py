@@ -1,4 +1,4 @@
-"""Listeners: what the parts of the agent announce to whoever wants to know."""
+"""Listeners: the events that the parts of the agent announce."""
 
 from __future__ import annotations
 

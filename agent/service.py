@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from agent.cameras.cameras import Cameras
+from agent.config.load import model_settings
 from agent.health import Health
 from agent.host import process, systemd
 from agent.inference.data_plane import DataPlane
@@ -26,6 +27,7 @@ from agent.mqtt.embedded_broker import EmbeddedBroker
 from agent.rest.app import Limits, create_app
 from agent.rest.server import Server, listen
 from agent.runtimes.interpreter import runtime
+from agent.wiring.broker import broker_endpoint
 from agent.wiring.models import build_models
 from agent.wiring.mqtt import build_mqtt
 
@@ -46,6 +48,9 @@ _STOP_MQTT_S = 1.5
 
 def run(config: Config) -> None:
     """Runs the service until SIGTERM or SIGINT. Raises AgentError when it cannot start."""
+    # A wrong configuration ends with 2 whatever else is wrong, and leaves nothing behind.
+    model_settings(config)
+    broker_endpoint(config)
     process.keep_freed_memory()
     anyio.run(_run, config, backend_options={"use_uvloop": True})
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from agent.model_file.settings import ModelSettings
 
 
+_TRIAL_KEYS = {"cpu_ms": "processor_ms"}  # as programs know it
+
+
 def inspect(model: ModelPath, as_json: Json = False) -> None:
     """Show what a model file says of itself, and whether and why not it can serve here, by the agent's own trial."""
     from agent.errors import ModelError
@@ -25,7 +28,8 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
     file, sidecar = read_model_file(read_file(model)), read_sidecars(model)
     trial, reason = None, None
     try:
-        trial = asdict(Trial(threads=1).run(model, sidecar))
+        report = asdict(Trial(threads=1).run(model, sidecar))
+        trial = {_TRIAL_KEYS.get(key, key): value for key, value in report.items()}
     except ModelError as error:
         reason = str(error)
     document = {

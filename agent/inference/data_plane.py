@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Models(Protocol):
-    """Which version answers. `for_upload` may give the canary; `observe` is told what each call came to."""
+    """Which version answers. `for_upload` may give the canary; `observe` takes the outcome of each call."""
 
     def get(self, name: str | None, version: str | None = None) -> ServedModel: ...
     def for_upload(self, name: str | None, version: str | None = None) -> ServedModel: ...

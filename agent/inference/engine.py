@@ -100,4 +100,4 @@ class InferenceEngine:
             del self._started_s[number]
         decode_ms, frame_ms = (decoded - started) * 1e3, (framed - decoded) * 1e3
         total_ms = (time.perf_counter() - started) * 1e3
-        return taken, Timing(decode_ms, frame_ms + spent.preprocess, spent.invoke, total_ms, spent.processor)
+        return taken, Timing(decode_ms, frame_ms + spent.preprocess, spent.invoke, total_ms, spent.cpu)

@@ -35,7 +35,7 @@ class Cameras(Protocol):
 class Metrics:
     """A registry of its own, so that two services in one process do not share counts. Loop's thread only.
 
-    `listeners` hear what is counted; `http` is told of each request.
+    `listeners` hear what is counted; `http` counts each request.
     """
 
     def __init__(self, *, version: str, runtime: str, cameras: Collection[str]) -> None:

@@ -126,7 +126,7 @@ class FolderWatch:
     def __init__(
         self, path: Path, changed: asyncio.Event, *, make_observer: Callable[[], BaseObserver] = Observer
     ) -> None:
-        """Starts watching; needs the running loop. Whoever else sets `changed` wakes the one who waits, too."""
+        """Starts watching; needs the running loop. Other code may set `changed` too, which ends wait()."""
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._changed = changed

@@ -82,6 +82,6 @@ class Loader:
 
 
 def unforeseen(error: Exception) -> str:
-    """The reason for a file that makes the agent fail in a way that nobody thought of."""
+    """The reason for a file that makes the agent fail in an unforeseen way."""
     words = " ".join(f"{type(error).__name__} {error}".split())[:300].encode(errors="replace").decode()
     return f"The file cannot be loaded ({words}). Drop another one, and report this with the service's log."

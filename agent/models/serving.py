@@ -294,7 +294,7 @@ class Serving:
             await freed.wait()
 
     def _swap(self, label: Label, name: str, version: Version | None, loaded: LoadedModel | None = None) -> None:
-        """One assignment: whoever asks gets the old version or the new one. Then what follows from it."""
+        """One assignment: a caller gets the old version or the new one. Then what follows from it."""
         model = self.served.models[name]
         others = {other: served for other, served in self.served.by_label[label].items() if other != name}
         gone = model.versions.pop(label, None)

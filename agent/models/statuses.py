@@ -38,7 +38,7 @@ class Statuses:
         return name in self._files or name in self._served.stable
 
     def announce(self, name: str) -> None:
-        """Tells the listener if anything has changed; nothing of a name that has no file and does not serve."""
+        """Announces the status if it has changed. Does nothing for a name that has no file and does not serve."""
         if not self.knows(name):
             return
         status = self._derived(name)

@@ -93,7 +93,7 @@ def try_out(order: dict[str, Any]) -> dict[str, Any]:
     return {
         "load_ms": round(load_ms, 3),
         "invoke_ms": round(statistics.median(spent.invoke for spent in took), 3),
-        "cpu_ms": round(sorted(spent.processor for spent in took)[-1 - len(took) // 20], 3),
+        "cpu_ms": round(sorted(spent.cpu for spent in took)[-1 - len(took) // 20], 3),
         "bytes_each": _peak_bytes() - before,
         "golden": len(golden.samples) if golden else 0,
     }

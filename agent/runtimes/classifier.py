@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class Spent(NamedTuple):
-    """Milliseconds; `processor` is for how long the calling thread had one during invoke, whatever else ran."""
+    """Milliseconds; `cpu` is the CPU time that the calling thread used during invoke, whatever else ran."""
 
     preprocess: float
     invoke: float
-    processor: float
+    cpu: float
 
 
 class Classifier(ABC):
@@ -63,15 +63,15 @@ class Classifier(ABC):
         """
         started = time.perf_counter()
         tensor = self._preprocess(image)
-        invoked, processor = time.perf_counter(), time.thread_time()
+        invoked, cpu_s = time.perf_counter(), time.thread_time()
         raw = self._invoke(tensor)
-        processor, done = time.thread_time() - processor, time.perf_counter()
+        cpu_s, done = time.thread_time() - cpu_s, time.perf_counter()
         if raw.size != len(self.labels):  # a graph may decide on its shapes while it runs
             raise ModelError(f"The model computes {raw.size} scores for {len(self.labels)} labels. Convert it again.")
         if raw.dtype == np.float32 and not np.isfinite(raw).all():
             raise NotFiniteError("The model answers this image with NaN or infinity. Train or convert it again.")
         scores = Scores(raw, self.labels, self.output.scale, self.output.zero_point, self._are_logits)
-        return scores, Spent((invoked - started) * 1e3, (done - invoked) * 1e3, processor * 1e3)
+        return scores, Spent((invoked - started) * 1e3, (done - invoked) * 1e3, cpu_s * 1e3)
 
     def warm_up(self, invokes: int = 3) -> None:
         """Runs the model on black so that the first real image does not pay for packing weights. ModelError."""

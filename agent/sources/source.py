@@ -33,7 +33,7 @@ class Source(Protocol):
 def open_source(source: str, *, loop: bool, on_status: Callable[[CameraStatus], None]) -> Source:
     """The source of the kind that `source` names; `loop` starts a video or a folder again at its end.
 
-    Returns at once: the source opens and, after a loss, reopens by itself.
+    Returns at once: the source opens and, after a loss, reopens automatically.
     """
     if is_file_source(source):
         return _recorded(Path(source), loop=loop, on_status=on_status)

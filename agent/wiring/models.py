@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 def build_models(config: Config, listener: Listener) -> ModelManager:
-    """Nothing is loaded yet. Raises StartError if there is no models folder."""
+    """Nothing is loaded yet.
+
+    Raises ConfigError for a label file that cannot be read, StartError if there is no models folder.
+    """
     models, settings, state_folder = config.models, model_settings(config), config.device.state_folder
     workers, threads = config.engine.sizes()
     rules = Rules(

@@ -85,7 +85,7 @@ def check_target(model: bytes, target: Target, *, python: Path | None = None, li
     operators = read_model_file(model).operators
     _refuse_custom(operators)
     if target == "litert":
-        return _load_in_litert(model, python, limit_s)
+        return _load_in_litert(model, limit_s)
     _refuse_too_new(operators)
     return _load_in_tflite_runtime(model, python, limit_s)
 
@@ -148,9 +148,9 @@ def _table() -> dict[str, Any]:
     return table
 
 
-def _load_in_litert(model: bytes, python: Path | None, limit_s: float) -> str:
+def _load_in_litert(model: bytes, limit_s: float) -> str:
     program = _LOAD_IN_LITERT.format(path=sys.path)
-    verdict = _load_in_child(python or Path(sys.executable), program, model, name=runtime(), limit_s=limit_s)
+    verdict = _load_in_child(Path(sys.executable), program, model, name=runtime(), limit_s=limit_s)
     if verdict.complaint is not None:
         raise ConversionError(verdict.complaint)
     return f"It loads in {verdict.runtime}."

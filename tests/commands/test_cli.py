@@ -83,6 +83,7 @@ def test_inspect_shows_what_the_file_says_and_that_it_serves(shell: Shell) -> No
     assert document["inputs"][0]["shape"] == [1, 32, 32, 1]
     assert document["color"] == "gray"
     assert document["min_runtime_version"]
+    assert set(document["trial"]) == {"load_ms", "invoke_ms", "processor_ms", "bytes_each", "golden"}
     assert shell.run("inspect", DIGITS) == 0
     assert "1 x 32" in shell.out or "32, 32" in shell.out
 

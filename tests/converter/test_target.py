@@ -187,12 +187,13 @@ def test_operator_that_is_too_new_for_litert_is_named() -> None:
         check_target(with_operator_version(CONV_2D, 99), "litert")
 
 
-def test_model_that_crashes_its_runtime_is_told(tmp_path: Path) -> None:
+def test_model_that_crashes_its_runtime_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crashing = script(tmp_path, "kill -SEGV $$")
     with pytest.raises(ConversionError, match=r"crashes tflite-runtime \(Segmentation fault\)\. Convert"):
         check_target(DIGITS, "tflite-runtime", python=crashing)
+    monkeypatch.setattr(sys, "executable", str(crashing))
     with pytest.raises(ConversionError, match=r"crashes \S+ [\d.]+ \(Segmentation fault\)\. Convert"):
-        check_target(DIGITS, "litert", python=crashing)
+        check_target(DIGITS, "litert")
 
 
 def test_model_that_hangs_its_runtime_is_told(tmp_path: Path) -> None:
