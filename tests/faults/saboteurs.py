@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -19,8 +20,8 @@ _MAKER = ROOT / "tests" / "faults" / "make_saboteurs.py"
 
 @functools.cache
 def saboteur(name: str) -> bytes:
-    """A model file for `digits`, made where it is not there yet; skips the test where TensorFlow is not."""
-    if not _FOLDER.is_dir():
+    """A model file for `digits`, made if it is missing or older than its maker; skips the test without TensorFlow."""
+    if not _FOLDER.is_dir() or _FOLDER.stat().st_mtime < _MAKER.stat().st_mtime:
         _make()
     return pack_metadata(
         (_FOLDER / f"{name}.tflite").read_bytes(),
@@ -38,4 +39,5 @@ def _make() -> None:
         reason = f"there is no {_PYTHON.relative_to(ROOT)} to make the saboteurs with: make dev-converter"
         assert os.environ.get("CI") != "true", f"CI must run every test, and {reason}"
         pytest.skip(reason)
+    shutil.rmtree(_FOLDER, ignore_errors=True)
     subprocess.run([_PYTHON, _MAKER, _FOLDER], check=True, capture_output=True)
