@@ -9,6 +9,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-in
 # Processes of a test run on two cores. The agent's tests wait half of the time; the converter's calculate.
 PARALLEL := -n 4 --dist loadfile
 PARALLEL_CONVERTER := -n 2 --dist loadfile
+PARALLEL_FAULTS := -n 3 --dist loadfile
 
 # TensorFlow has wheels for these machines only.
 ifneq ($(filter x86_64 aarch64 arm64,$(shell uname -m)),)
@@ -86,7 +87,8 @@ test-faults: dev dev-converter
 
 # A sample of each, in minutes; with tflite-runtime, only what depends on the runtime.
 test-faults-short: dev dev-converter
-	$(BIN)/pytest -q tests/faults
+	$(BIN)/pytest -q $(PARALLEL_FAULTS) -m "not alone" tests/faults
+	$(BIN)/pytest -q -m alone tests/faults
 	@if python3.11 -c '' 2>/dev/null; then \
 		deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt && \
 		.venv-tflite-runtime/bin/pytest -q tests/faults/test_mutants.py -k harm_nobody; \

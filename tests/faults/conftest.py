@@ -6,7 +6,9 @@ FAULTS is short or full; FAULTS_FIGURES is the document whose tables are rewritt
 from __future__ import annotations
 
 import os
+from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults.figures import Figures, Row, rewrite
@@ -21,8 +23,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     document, rows = os.environ.get("FAULTS_FIGURES"), session.config.stash[_ROWS]
-    if document and rows:
+    if hasattr(session.config, "workeroutput"):  # one of pytest-xdist's processes: the first process has the last word
+        session.config.workeroutput["figures"] = [astuple(row) for row in rows]
+    elif document and rows:
         rewrite(Path(document), rows)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[_ROWS] += [Row(*cells) for cells in node.workeroutput["figures"]]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -74,6 +74,7 @@ class _Swapper:
         return serving["version"] if serving else None
 
 
+@pytest.mark.alone
 @pytest.mark.assets
 @pytest.mark.timeout(900)
 def test_swaps_for_minutes_lose_no_upload_and_no_memory(

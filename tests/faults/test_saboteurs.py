@@ -81,6 +81,7 @@ def own() -> Iterator[dict[str, str]]:
     wait_until(lambda: not marked(own), timeout_s=2, what="no process of the agent is left")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", _KINDS)
 def test_a_saboteur_is_rolled_back_and_never_loaded_again(
     tmp_path: Path, own: dict[str, str], figures: Figures, name: str
@@ -144,6 +145,7 @@ def test_a_killer_with_nothing_to_go_back_to_is_not_started_a_fourth_time(
     )
 
 
+@pytest.mark.alone
 def test_a_slow_version_serves_on_where_there_is_no_other(tmp_path: Path, own: dict[str, str]) -> None:
     model = saboteur("is_slow")
     agent = _agent(tmp_path, own)
@@ -214,6 +216,7 @@ def test_a_killer_that_sees_its_first_image_late_is_rolled_back(
         _check_told(agent, model)
 
 
+@pytest.mark.alone
 @pytest.mark.assets
 def test_a_good_version_is_not_rolled_back_because_the_machine_is_busy(
     tmp_path: Path, own: dict[str, str], assets: Path, figures: Figures
