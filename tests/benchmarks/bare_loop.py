@@ -28,7 +28,7 @@ def main(model_path: str, image_path: str, threads: str, for_s: str) -> None:
         classifier = classifiers[number]
         while time.perf_counter() < started_s + float(for_s):
             image = decode(content, max_pixels=1 << 24, smallest_side=classifier.longest_side)
-            classifier._invoke(classifier._preprocess(image))
+            classifier.scores(image)
             done[number] += 1
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(len(done))]

@@ -14,6 +14,7 @@ from benchmarks.material import models, picture
 
 from agent.image import Image
 from agent.model_file.metadata import read_model_file
+from agent.runtimes.interpreter import open_interpreter
 from agent.runtimes.tflite import TFLiteClassifier
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def figures() -> Iterator[Figure]:
         model = read_model_file(path.read_bytes())
         classifier = TFLiteClassifier(model, model.settings, threads=1)
         classifier.warm_up()
-        calls = {"invoke": classifier._interpreter.invoke, "classify": _classify(classifier, pixels)}
+        interpreter = open_interpreter(model.content, threads=1)
+        calls = {"invoke": interpreter.invoke, "classify": _classify(classifier, pixels)}
         if importlib.util.find_spec("mediapipe") is not None:
             calls["MediaPipe"] = _mediapipe(path, pixels)
         rounds = [{name: _median_ms(call) for name, call in calls.items()} for _ in range(_ROUNDS)]

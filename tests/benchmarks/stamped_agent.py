@@ -1,7 +1,7 @@
-"""Stamped agent: edge-agent that notes of each result when the invoke() behind it had ended.
+"""Stamped agent: edge-agent that notes for each result when the classifier had its scores.
 
 `python stamped_agent.py STAMPS edge-agent run --config FILE` adds lines to STAMPS: seq, nanoseconds since 1970. It must
-have one camera and no uploads: then the last invoke() is the one of the next result.
+have one camera and no uploads: then the last scores belong to the next result.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from agent import cli
 from agent.inference.results import Results
-from agent.runtimes.tflite import TFLiteClassifier
+from agent.runtimes.classifier import Classifier
 
 if TYPE_CHECKING:
     from agent.classification import Result
+    from agent.image import Image
+    from agent.runtimes.classifier import Spent
+    from agent.runtimes.scores import Scores
 
 
 def main() -> None:
@@ -27,21 +30,21 @@ def main() -> None:
 
 
 def _stamp(path: Path) -> None:
-    invoke, record = TFLiteClassifier._invoke, Results.record
+    scores_of, record = Classifier.scores, Results.record
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     ended_ns = [0]
 
-    def stamped_invoke(self: TFLiteClassifier, tensor: Any) -> Any:
-        raw = invoke(self, tensor)
+    def stamped_scores(self: Classifier, image: Image) -> tuple[Scores, Spent]:
+        scores = scores_of(self, image)
         ended_ns[0] = time.time_ns()
-        return raw
+        return scores
 
     def stamped_record(self: Results, *arguments: Any, **options: Any) -> Result:
         result = record(self, *arguments, **options)
         os.write(descriptor, f"{result.seq} {ended_ns[0]}\n".encode())
         return result
 
-    TFLiteClassifier._invoke = stamped_invoke  # type: ignore[method-assign]
+    Classifier.scores = stamped_scores  # type: ignore[method-assign]
     Results.record = stamped_record  # type: ignore[method-assign]
 
 

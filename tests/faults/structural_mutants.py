@@ -44,8 +44,14 @@ def _scalar(table: Table, number: int, form: str, value: int) -> Patch:
 
 
 def _element(table: Table, number: int, form: str, index: int, value: float) -> Patch:
-    places = table._elements(number, struct.calcsize(form))
+    places = _places(table, number, struct.calcsize(form))
     return {places[index % len(places)]: struct.pack(form, value)} if places else {}
+
+
+def _places(table: Table, number: int, width: int) -> range:
+    """Where the elements of a vector begin; `width` is the bytes of each."""
+    start, count = table.span(number) or (0, 0)
+    return range(start, start + count * width, width)
 
 
 def _length(table: Table, number: int, new: Callable[[int], int]) -> Patch:
@@ -69,7 +75,7 @@ def _dimension_at_an_end(model: _Structure, random: Random) -> Patch:
 def _huge(model: _Structure, random: Random) -> Patch:
     """Products that overflow, and products that only fill the memory."""
     tensor, side = random.choice(model.tensors), random.choice([200, 600, 1 << 12, 1 << 16, 1 << 24])
-    return {at: struct.pack("<i", side) for at in tensor._elements(0, 4)}
+    return {at: struct.pack("<i", side) for at in _places(tensor, 0, 4)}
 
 
 def _rank(model: _Structure, random: Random) -> Patch:
