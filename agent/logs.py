@@ -68,6 +68,12 @@ class JsonFormatter(logging.Formatter):
 class EventLog(Listener):
     """Logs the events that no other part logs."""
 
+    def __init__(self) -> None:
+        self._announced: set[str] = set()
+
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
+        if camera not in self._announced:  # how it is before anything has happened
+            self._announced.add(camera)
+            return
         level = logging.WARNING if status.state in ("lost", "frozen") else logging.INFO
         log.log(level, "Camera %s is %s. %s", camera, status.state, status.reason or "", extra={"camera": camera})

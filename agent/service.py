@@ -28,7 +28,7 @@ from agent.rest.app import Limits, create_app
 from agent.rest.server import Server, listen
 from agent.runtimes.interpreter import runtime
 from agent.wiring.broker import broker_endpoint
-from agent.wiring.models import build_models
+from agent.wiring.models import build_models, existing_folder
 from agent.wiring.mqtt import build_mqtt
 
 if TYPE_CHECKING:
@@ -48,9 +48,10 @@ _STOP_MQTT_S = 1.5
 
 def run(config: Config) -> None:
     """Runs the service until SIGTERM or SIGINT. Raises AgentError when it cannot start."""
-    # A wrong configuration ends with 2 whatever else is wrong, and leaves nothing behind.
+    # Before the state folder is made and the port is taken: a wrong configuration leaves nothing behind.
     model_settings(config)
     broker_endpoint(config)
+    existing_folder(config.models.folder)
     process.keep_freed_memory()
     anyio.run(_run, config, backend_options={"use_uvloop": True})
 

@@ -9,7 +9,7 @@ from agent.models.candidates import Candidates
 from agent.models.decisions import Decisions
 from agent.models.reconciler import Reconciler
 from agent.models.serving import Served, Serving
-from agent.models.statuses import Statuses, missing
+from agent.models.statuses import Statuses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,4 +174,4 @@ class ModelManager:
             raise self._missing(name, None)
 
     def _missing(self, name: str | None, version: str | None) -> ModelNotFoundError:
-        return missing(name, version, statuses=self.statuses, folder=self._folder.path)
+        return self._statuses.missing(name, version, folder=self._folder.path)

@@ -8,7 +8,7 @@ from agent.errors import ModelNotFoundError, ModelNotReadyError
 from agent.status import ModelStatus, VersionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from agent.listeners import Listener
@@ -51,6 +51,29 @@ class Statuses:
         self._announced.pop(name, None)
         self._listener.model_changed(ModelStatus(name))
 
+    def missing(self, name: str | None, version: str | None, *, folder: Path) -> ModelNotFoundError:
+        """The error for a model, or a version of it, that does not serve; `folder` is where models are dropped."""
+        is_known = name is not None and self.knows(name) and name not in self._served.stable
+        return (ModelNotReadyError if is_known else ModelNotFoundError)(self._why_missing(name, version, folder))
+
+    def _why_missing(self, name: str | None, version: str | None, folder: Path) -> str:
+        served = self._served.stable
+        if name is None:
+            candidates = (status.name for status in self.all if status.candidate)
+            name = min(served, default=None) or next(candidates, None)
+        if name is None:
+            return f"No model is served. Drop a .tflite file into {folder}."
+        known = ", ".join(sorted(served)) or "none"
+        if version is not None and name in served:
+            number = served[name].identity.version
+            return f"Model {name} does not serve {version} now; its stable version is {number}."
+        status = self._derived(name)
+        if status.candidate is not None:
+            return f"Model {name} is being loaded. Try again in a second."
+        if status.rejection is not None:
+            return f"Model {name} is not served: {status.rejection.reason} Served: {known}."
+        return f"Model {name} is not served. Drop {name}.tflite into {folder}. Served: {known}."
+
     def _derived(self, name: str) -> ModelStatus:
         return model_status(name, files=self._files.get(name), history=self._history[name], served=self._served)
 
@@ -87,30 +110,3 @@ def _version_status(version: Version, *, serving: int | None, canary: int | None
     elif version.number == canary:
         state = "canary"
     return VersionStatus(version.number, version.sha256, state, version.file, version.admitted_ns, version.withdrawn)
-
-
-def missing(
-    name: str | None, version: str | None, *, statuses: Sequence[ModelStatus], folder: Path
-) -> ModelNotFoundError:
-    """The error for a model, or a version of it, that does not serve."""
-    status = next((status for status in statuses if status.name == name), None)
-    kind = ModelNotFoundError if status is None or status.serving else ModelNotReadyError
-    return kind(_why_missing(name, version, statuses=statuses, folder=folder))
-
-
-def _why_missing(name: str | None, version: str | None, *, statuses: Sequence[ModelStatus], folder: Path) -> str:
-    served = {status.name: status.serving.version for status in statuses if status.serving}
-    if name is None:
-        candidates = (status.name for status in statuses if status.candidate)
-        name = min(served, default=None) or next(candidates, None)
-    if name is None:
-        return f"No model is served. Drop a .tflite file into {folder}."
-    known = ", ".join(sorted(served)) or "none"
-    if version is not None and name in served:
-        return f"Model {name} does not serve {version} now; its stable version is {served[name]}."
-    status = next((status for status in statuses if status.name == name), ModelStatus(name))
-    if status.candidate is not None:
-        return f"Model {name} is being loaded. Try again in a second."
-    if status.rejection is not None:
-        return f"Model {name} is not served: {status.rejection.reason} Served: {known}."
-    return f"Model {name} is not served. Drop {name}.tflite into {folder}. Served: {known}."

@@ -30,7 +30,7 @@ class Window:
         return self._size - len(self._unacknowledged)
 
     def backlog_room(self) -> int:
-        """How many of what was not made just now: a fifth of the window stays free for live results."""
+        """How many results of the backlog may be sent now: a fifth of the window stays free for live ones."""
         return self.room() - self._size // 5
 
     def send(self, message: Message) -> int:

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import anyio
@@ -64,6 +65,8 @@ class Recording:
         self._timetable = Timetable()
         self._closed = asyncio.Event()
         self._shots: Iterator[Shot] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._released = asyncio.Event()
         # One thread, so that a cancelled read(), the next one and close() take turns at the open file.
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=footage.path.name)
         self.has_own_pace = footage.has_own_pace
@@ -96,7 +99,7 @@ class Recording:
 
     async def wait_closed(self) -> None:
         """After close(), until the thread has closed the file."""
-        await asyncio.to_thread(self._worker.shutdown)
+        await self._released.wait()
 
     def _next_shot(self) -> Shot | None:
         if self._shots is None:
@@ -113,6 +116,8 @@ class Recording:
 
     def _let_go(self) -> None:
         self._shots = None  # the generator's `finally` runs
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            self._loop.call_soon_threadsafe(self._released.set)
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0:

@@ -37,7 +37,7 @@ def build_models(config: Config, listener: Listener) -> ModelManager:
     keys = TrustedKeys(models.trusted_keys) if models.trusted_keys else None
     store = Store(copies_of(state_folder), max_bytes=models.max_mb << 20)
     return ModelManager(
-        folder=ModelFolder(_existing_folder(models.folder)),
+        folder=ModelFolder(existing_folder(models.folder)),
         store=store,
         history=History(state_folder / "models/history.json"),
         admission=Admission(
@@ -62,7 +62,7 @@ def build_models(config: Config, listener: Listener) -> ModelManager:
     )
 
 
-def _existing_folder(path: Path) -> Path:
+def existing_folder(path: Path) -> Path:
     if not os.path.isdir(path):  # noqa: PTH112  (Path raises for a closed folder)
         raise StartError(f"models.folder {path} is no folder. Make it (mkdir -p {path}) or correct models.folder.")
     return path

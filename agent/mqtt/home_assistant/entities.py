@@ -1,6 +1,6 @@
 """Entities: how Home Assistant is told of what a camera, a model and the device itself have to show.
 
-Each is a component of its device discovery, which home_assistant.py sends.
+Each is a component of its device discovery, which discovery.py writes.
 """
 
 from __future__ import annotations

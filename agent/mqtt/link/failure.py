@@ -47,9 +47,9 @@ def sentence(
 ) -> str:
     """What the broker does, why, and what to do: `remedy`, or what is known of `why`, or `otherwise`."""
     cause = f": {why}" if why else ""
-    told = f"The MQTT broker at {endpoint.address} {what}{cause}."
+    fact = f"The MQTT broker at {endpoint.address} {what}{cause}."
     remedy = remedy or _REMEDIES.get(why or "", otherwise)
-    return f"{told} {remedy}" if remedy else told
+    return f"{fact} {remedy}" if remedy else fact
 
 
 def unanswered(endpoint: Endpoint, what: str) -> str:
