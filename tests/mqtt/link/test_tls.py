@@ -133,7 +133,9 @@ async def test_device_without_a_certificate_that_the_broker_wants_is_refused_wit
         async with device as connection:
             await expect(connection, "refused", f"refuses this agent: {words}")
             await until(lambda: broker.log.count("New connection from") >= 3)
-            assert ["on" in device.events, connection.state] == [False, "refused"]
+            # Now and then the broker's reset overtakes its alert, and a try says less than the one before.
+            await expect(connection, "refused", f"refuses this agent: {words}")
+            assert "on" not in device.events
         assert "New client connected" not in broker.log
 
 
