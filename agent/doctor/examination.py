@@ -37,7 +37,7 @@ def examine(path: Path | None, unit: Unit = INSTALLED) -> Iterator[Finding]:
 
 
 def _examine_service(path: Path | None, unit: Unit) -> Iterator[Finding]:
-    # What they need may be what does not load.
+    # Imported here, each without a reason of its own: what they need may be what does not load.
     from agent.config.load import load_config  # noqa: PLC0415
     from agent.doctor.broker import check_broker  # noqa: PLC0415
     from agent.doctor.delegate import check_delegate  # noqa: PLC0415
@@ -68,7 +68,7 @@ def _examine_service(path: Path | None, unit: Unit) -> Iterator[Finding]:
 
 
 def _examine_cameras(cameras: Mapping[str, CameraSection], *, may_be_hidden: bool) -> Iterator[Finding]:
-    from agent.doctor.camera import check_camera  # noqa: PLC0415
+    from agent.doctor.camera import check_camera  # noqa: PLC0415  (it loads OpenCV)
 
     for name, camera in cameras.items():
         if camera.enabled:

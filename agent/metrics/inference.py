@@ -58,7 +58,7 @@ class InferenceMetrics(Listener):
         if result.source in self._cameras:
             self._frames.labels(result.source, "classified").inc()
 
-    def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:  # noqa: ARG002
+    def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:  # noqa: ARG002  (Listener's)
         outcome = next((word for kind, word in _OUTCOMES if isinstance(error, kind)), "error")
         if source in self._cameras:
             self._inferences.labels(model or "", source, outcome).inc()

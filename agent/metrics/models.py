@@ -94,7 +94,7 @@ class VersionMetrics(Listener):
         if classification.categories:
             self._score.labels(*key).observe(classification.categories[0].score)
 
-    def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:  # noqa: ARG002
+    def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:  # noqa: ARG002  (Listener's)
         if by is not None and (key := self._key(by)) is not None:
             self._inferences.labels(*key, "error").inc()
 

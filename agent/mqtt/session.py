@@ -88,7 +88,7 @@ class Session(ConnectionListener):
         return MqttStatus(connection.state, connection.reason, connection.protocol, self.outbox.status)
 
     def open(self) -> None:
-        """Begins to connect, for ever."""
+        """Begins to connect, and retries until close()."""
         self._connection.open()
 
     def subscribe(self, *filters: str) -> None:

@@ -62,7 +62,7 @@ class DeviceFacts:
 def discovery(
     facts: DeviceFacts, *, cameras: Sequence[CameraEntities], models: Sequence[str], former: bytes | None = None
 ) -> Message:
-    """`former` is what the broker retains of this topic, whoever wrote it: it says which components to remove."""
+    """`former` is what the broker retains of this topic: it names the components to remove."""
     device, base = facts.device, facts.base
     components = entities.health(base, thermometer=facts.thermometer, throttle=facts.throttle)
     for camera in cameras:

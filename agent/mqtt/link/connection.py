@@ -100,7 +100,7 @@ class Connection(LinkListener):
         return self._versions.current
 
     def open(self) -> None:
-        """Connects, and connects again for ever, until close(). Returns at once."""
+        """Connects, and reconnects until close(). Returns at once."""
         self.tries += 1
         self._link = Link(
             self.endpoint,
@@ -175,7 +175,7 @@ class Connection(LinkListener):
         self._listener.acknowledged(number, failure)
 
     def subscribed(self, topic_filter: str, failure: str | None) -> None:
-        """A refusal is told once, not with each connection."""
+        """Logs a refusal once, not with each connection."""
         if failure is None:
             self._unsubscribable.discard(topic_filter)
         elif topic_filter not in self._unsubscribable:

@@ -119,7 +119,7 @@ class Outbox:
         if (gap := self._announced.pop(number, None)) is not None:
             if failure is None:
                 self._writer.gaps.done(gap)
-            else:  # it is told again at the next connect, with what comes to it until then
+            else:  # it is announced again at the next connect, with what is lost until then
                 self._writer.gaps.reset()
                 self._may_announce = False
         elif (record := self._queue.window.pop(number, None)) is not None:

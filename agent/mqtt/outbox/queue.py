@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, slots=True)
 class Record:
-    """`late` is told to the subscriber; `position` is where the disk has it, too."""
+    """A `late` one says so to the subscriber; `position` is where it is on the disk."""
 
     entry: Entry
     put_s: float = field(default_factory=time.monotonic)
