@@ -14,6 +14,7 @@ from agent.commands.inspect import inspect
 from agent.commands.models import models_app
 from agent.commands.run import run
 from agent.errors import AgentError, ConfigError
+from agent.host.terminal import version_printer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,18 +24,13 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        import importlib.metadata
-
-        print(f"edge-agent {importlib.metadata.version('edge-agent')}")
-        raise typer.Exit
-
-
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=version_printer("edge-agent"), is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Options that stand before a command."""

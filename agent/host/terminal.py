@@ -9,7 +9,22 @@ from typing import TYPE_CHECKING, Any
 from agent.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+
+def version_printer(program: str) -> Callable[[bool], None]:
+    """What the option --version of `program` calls; both programs come from one distribution."""
+
+    def show(wanted: bool) -> None:  # noqa: FBT001  (typer's)
+        if wanted:
+            import importlib.metadata
+
+            from typer import Exit
+
+            print(f"{program} {importlib.metadata.version('edge-agent')}")
+            raise Exit
+
+    return show
 
 
 def print_json(document: Any) -> None:
