@@ -1,6 +1,6 @@
 """Every command of the README and of docs/ runs here, against the demo on free ports.
 
-Those of the converter run in tests/converter, those of docs/install.md in tests/system.
+Those of the converter run in tests/converter, those of docs/tutorial/first-label.md in tests/system.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ELSEWHERE = {
     "make check": ".ci/run",
     "make bench": "by hand: it takes minutes and a quiet machine",
     **dict.fromkeys(
-        [line for line in commands(REPOSITORY / "docs/fleet.md") if line.startswith("docker ")],
+        [line for line in commands(REPOSITORY / "docs/how-to/monitor.md") if line.startswith("docker ")],
         "no Docker engine is here; tests/system/test_image.py does the steps of the Dockerfile",
     ),
     "kubectl apply -k deploy/kubernetes/uploads": "no cluster is here; tests/kubernetes checks what it would get",
@@ -74,7 +74,7 @@ def demo(desk: Path) -> Iterator[tuple[RunningAgent, int]]:
 
 
 @pytest.mark.parametrize(
-    "document", [path for path in DOCUMENTS if path.name != "install.md"], ids=lambda path: path.name
+    "document", [path for path in DOCUMENTS if path.name != "first-label.md"], ids=lambda path: path.name
 )
 def test_every_command_of_the_documents_works(document: Path, desk: Path, demo: tuple[RunningAgent, int]) -> None:
     agent, broker_port = demo

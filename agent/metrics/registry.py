@@ -1,4 +1,4 @@
-"""Registry: everything that Prometheus scrapes; docs/http.md lists the names."""
+"""Registry: everything that Prometheus scrapes; docs/reference/http.md lists the names."""
 
 from __future__ import annotations
 

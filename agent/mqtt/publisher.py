@@ -43,7 +43,7 @@ class Reports:
 
 
 class MqttPublisher(Listener, SessionListener):
-    """Publishes with QoS 1 the topics of docs/mqtt.md; at most 20 messages are in flight.
+    """Publishes with QoS 1 the topics of docs/reference/mqtt.md; at most 20 messages are in flight.
 
     Made inside a running loop; every method is called on its thread, and none but close() waits. `results`: "all";
     "changes", a camera's result only if its best label differs from that of the one before, and every upload; or

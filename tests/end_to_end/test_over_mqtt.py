@@ -61,8 +61,8 @@ def _agent(broker: Mosquitto, folder: Path, device: str) -> RunningAgent:
 
 
 def _documented_request(broker: Mosquitto, image: Path) -> None:
-    """The command of docs/mqtt.md, with a picture and a port of this test."""
-    lines = (ROOT / "docs" / "mqtt.md").read_text().splitlines()
+    """The command of docs/reference/mqtt.md, with a picture and a port of this test."""
+    lines = (ROOT / "docs/reference/mqtt.md").read_text().splitlines()
     (command,) = [line for line in lines if line.startswith("mosquitto_pub ")]
     line = command.replace("1883", str(broker.port)).replace("demo/digit.jpg", str(image)).replace("pi-1", "test")
     subprocess.run(["bash", "-c", line], check=True, timeout=20)
@@ -169,7 +169,7 @@ def test_home_assistant_is_told_of_the_camera_and_of_new_labels(
 
 @pytest.mark.usefixtures("agent")
 def test_the_documented_payloads_have_the_fields_of_real_ones(heard: Subscriber) -> None:
-    blocks = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "mqtt.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```json\n(.*?)```", (ROOT / "docs/reference/mqtt.md").read_text(), re.DOTALL)
     for document, topic in zip(map(json.loads, blocks), ("/front/result", "/state", "/info", "/stats"), strict=False):
         wait_until(partial(heard.of, topic), timeout_s=40, what=f"a message of {topic}")
         assert _fields(document) == _fields(heard.of(topic)[-1].json)

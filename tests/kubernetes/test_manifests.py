@@ -73,7 +73,7 @@ def test_the_configuration_is_one_that_the_agent_takes(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", WHOLE)
 def test_the_probes_ask_what_the_agent_answers(folder: str) -> None:
-    routes = (_ROOT / "docs/http.md").read_text()
+    routes = (_ROOT / "docs/reference/http.md").read_text()
     for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
         assert container(folder)[probe]["httpGet"] == {"path": path, "port": "http"}
         assert f"`GET {path}`" in routes
@@ -101,7 +101,7 @@ def test_the_autoscaler_goes_by_a_metric_that_the_adapter_passes_on_and_the_agen
     (rule,) = yaml.safe_load((KUBERNETES / "prometheus/adapter.yaml").read_text())["rules"]["custom"]
     name = metric["pods"]["metric"]["name"]
     assert rule["seriesQuery"].startswith(f"{name}{{")
-    assert f"`{name}`" in (_ROOT / "docs/http.md").read_text()
+    assert f"`{name}`" in (_ROOT / "docs/reference/http.md").read_text()
 
 
 @pytest.mark.prometheus

@@ -18,7 +18,7 @@ from agent.metrics import registry as metrics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_DOCUMENT = Path(__file__).parents[2] / "docs/http.md"
+_DOCUMENT = Path(__file__).parents[2] / "docs/reference/http.md"
 
 
 def labels_by_metric(text: str) -> dict[str, set[str]]:

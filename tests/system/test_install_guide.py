@@ -1,4 +1,4 @@
-"""Every command of docs/install.md, in order, by a user with sudo on a Debian that has a broker."""
+"""Every command of docs/tutorial/first-label.md, in order, by a user with sudo on a Debian that has a broker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_every_command_of_the_guide_works(tmp_path: Path) -> None:
         bed.run("echo 'APT::Get::Assume-Yes \"true\";' >/etc/apt/apt.conf.d/person")  # who would say so
         package = package_of(tmp_path / "material/good", "0.1.0")
         package.rename(tmp_path / "material/good" / package.name)
-        for command in commands(REPOSITORY / "docs/install.md"):
+        for command in commands(REPOSITORY / "docs/tutorial/first-label.md"):
             quoted = f"cd /mnt/good; {command}".replace("'", "'\\''")
             said = bed.run(f"runuser --login ann --command '{quoted}'")
             assert '"error"' not in said, command
