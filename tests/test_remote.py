@@ -50,7 +50,7 @@ def test_name_may_have_any_letter_of_a_file_name(agent: RemoteAgent, models: Fak
 
 
 def test_name_that_is_not_unicode_is_not_found(agent: RemoteAgent) -> None:
-    with pytest.raises(AgentError, match="There is no model"):
+    with pytest.raises(AgentError, match=r"Model .+ does not exist"):
         agent.model("\udcff")
 
 
@@ -130,7 +130,7 @@ def test_https_url_of_a_plain_server_is_an_error(models: FakeModels) -> None:
 def test_url_may_lack_the_scheme_and_have_a_path(models: FakeModels) -> None:
     with serving(rest_app(models)) as port:
         assert len(RemoteAgent(f"127.0.0.1:{port}/").models()) == 2
-        with pytest.raises(AgentError, match="There is no /behind a/proxy/api/models here"):
+        with pytest.raises(AgentError, match="/behind a/proxy/api/models does not exist"):
             RemoteAgent(f"127.0.0.1:{port}/behind%20a/proxy/").models()
 
 

@@ -50,7 +50,7 @@ class InferenceEngine:
         Frames need none: a camera has at most one in flight.
         """
         if self._uploads >= self._max_uploads:
-            raise BusyError(f"All {self._max_uploads} places in line are taken. Try again.", retry_after_s=1)
+            raise BusyError(f"All {self._max_uploads} places in the queue are taken. Retry later.", retry_after_s=1)
         self._uploads += 1
         try:
             yield

@@ -48,7 +48,7 @@ _CODES: tuple[tuple[type[AgentError], int], ...] = (
     (BusyError, 503),
     (ModelError, 503),  # the runtime failed on this image; another version may not
 )
-# Whoever operates a model has named it, and the version that does not load.
+# /api/models: the client named the model and the version, so a failure to load is a conflict with the request.
 _CODES_OF_API = ((ModelNotFoundError, 404), (ModelError, 409), (VersionError, 409), (StoreError, 503), *_CODES)
 
 
@@ -65,12 +65,12 @@ class Metrics(RenderedMetrics, Protocol):
 
 
 class Models(OperatedModels, ServedModels, Protocol):
-    """What both kinds of routes need."""
+    """What the routes of /api/models and /v1/models need."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one upload: its bytes, and the seconds in which its body must arrive."""
+    """The limits of one upload: its size, and the time within which its body must arrive."""
 
     max_upload_bytes: int
     upload_timeout_s: float = 30.0
@@ -83,7 +83,7 @@ def create_app(
     app = FastAPI(
         title="edge-agent",
         version=version,
-        description="Classifies uploaded images; see also MQTT.",
+        description="Classifies uploaded images. The same results are also available over MQTT.",
         redoc_url=None,
     )
     uploads = UploadReader(
@@ -103,7 +103,7 @@ def create_app(
 
 
 class _Counted:
-    """Counts answers by route, not by path: a stranger's paths must not become series."""
+    """Counts answers by route, not by path: paths that a client invents must not become time series."""
 
     def __init__(self, app: ASGIApp, requests: Requests) -> None:
         self._app = app
@@ -115,13 +115,13 @@ class _Counted:
                 self._requests.answered(getattr(scope.get("route"), "path", "other"), message["status"])
             await send(message)
 
-        # A scrape would always find itself.
+        # Otherwise each scrape would count itself as in progress.
         with nullcontext() if scope["path"] == "/metrics" else self._requests.in_flight():
             await self._app(scope, receive, counted)
 
 
 class _Interruptible:
-    """Answers a request that the end of the service cuts off; uvicorn would log a traceback for each."""
+    """Answers requests that are interrupted when the service stops; uvicorn would log a traceback for each."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -138,7 +138,7 @@ class _Interruptible:
             await self._app(scope, receive, watched)
         except asyncio.CancelledError:  # only uvicorn cancels, and only when it stops
             if not started:
-                stopping = _error("The agent is stopping. Send it again.", 503, {"Retry-After": "5"})
+                stopping = _error("The agent is stopping. Retry after a few seconds.", 503, {"Retry-After": "5"})
                 await stopping(scope, receive, send)
 
 
@@ -152,7 +152,7 @@ def _code(request: Request, error: Exception) -> int:
     by_api = request.url.path.startswith("/api/")
     if isinstance(error, ModelNotReadyError) and not by_api:
         return 503
-    if isinstance(error, ModelNotFoundError) and not by_api:  # what was named is wrong, or there is nothing to name
+    if isinstance(error, ModelNotFoundError) and not by_api:  # 404 if the client named what is missing
         return 503 if request.query_params.keys().isdisjoint({"model", "version"}) else 404
     return next((code for kind, code in (_CODES_OF_API if by_api else _CODES) if isinstance(error, kind)), 500)
 
@@ -160,10 +160,10 @@ def _code(request: Request, error: Exception) -> int:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404 and error.detail == "Not Found":
-        return _error(f"There is no {request.url.path} here. GET /docs lists what there is.", 404)
+        return _error(f"{request.url.path} does not exist. See GET /docs for the routes.", 404)
     if error.status_code == 405:
         return _error(
-            f"{request.method} does not fit {request.url.path}. GET /docs tells what does.",
+            f"Method {request.method} is not allowed for {request.url.path}. See GET /docs.",
             405,
             error.headers,
         )
@@ -171,12 +171,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _gone(_: Request, __: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it; nginx's code for a client that hung up
+    return Response(status_code=499)  # the client is gone; 499 is nginx's code for a closed request
 
 
 async def _bug(request: Request, error: Exception) -> Response:
     log.error("%s %s failed.", request.method, request.url.path, exc_info=error)
-    return _error("The agent has a fault; its log has the details.", 500)
+    return _error("Internal error; see the agent's log.", 500)
 
 
 def _error(sentence: str, code: int, headers: Any = None) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Models: their versions, and what a person may do with them: GET and POST /api/models."""
+"""Models: GET and POST /api/models: shows the versions of each model, and rolls back, pins or promotes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _VERSION = {"type": "object", "properties": {"version": {"type": "integer"}}, "r
 
 
 class Models(Protocol):
-    """Each may raise ModelNotFoundError, VersionError, StoreError, and ModelError where a version does not load."""
+    """Each may raise ModelNotFoundError, VersionError, StoreError, or ModelError if a version fails to load."""
 
     @property
     def statuses(self) -> Sequence[ModelStatus]: ...
@@ -32,7 +32,7 @@ class Models(Protocol):
 
 
 def models_router(models: Models, *, timeout_s: float) -> APIRouter:
-    """A body that has not arrived after `timeout_s` is given up."""
+    """A request whose body has not arrived after `timeout_s` is refused."""
     router = APIRouter(prefix="/api/models", tags=["models"])
 
     def status_now(name: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def models_router(models: Models, *, timeout_s: float) -> APIRouter:
 
     @router.get("")
     async def list_models() -> dict[str, Any]:
-        """Every model with its versions, what is on its way and what was rejected last."""
+        """Lists every model with its versions, its current candidate and its last rejection."""
         return {"models": [status.to_json() for status in models.statuses]}
 
     @router.get("/{name}")
@@ -49,28 +49,28 @@ def models_router(models: Models, *, timeout_s: float) -> APIRouter:
 
     @router.post("/{name}/rollback", openapi_extra=_documented({"type": "object"}))
     async def rollback(name: str, request: Request) -> dict[str, Any]:
-        """Withdraws the canary or, where there is none, the serving version: the last good one serves."""
-        await _take_nothing(request, timeout_s)
+        """Withdraws the canary or, if there is none, the serving version; the last good version serves again."""
+        await _expect_no_body(request, timeout_s)
         await models.rollback(name)
         return status_now(name)
 
     @router.post("/{name}/pin", openapi_extra=_documented(_VERSION))
     async def pin(name: str, request: Request) -> dict[str, Any]:
-        """Serves this very version until it is unpinned, whatever is dropped meanwhile."""
-        version = await _take_version(request, timeout_s)
+        """Serves this version until it is unpinned, even if newer files are dropped."""
+        version = await _read_version(request, timeout_s)
         await models.pin(name, version)
         return status_now(name)
 
     @router.post("/{name}/unpin", openapi_extra=_documented({"type": "object"}))
     async def unpin(name: str, request: Request) -> dict[str, Any]:
-        await _take_nothing(request, timeout_s)
+        await _expect_no_body(request, timeout_s)
         await models.unpin(name)
         return status_now(name)
 
     @router.post("/{name}/promote", openapi_extra=_documented({"type": "object"}))
     async def promote(name: str, request: Request) -> dict[str, Any]:
-        """The canary becomes the serving version."""
-        await _take_nothing(request, timeout_s)
+        """Makes the canary the serving version."""
+        await _expect_no_body(request, timeout_s)
         await models.promote(name)
         return status_now(name)
 
@@ -81,28 +81,28 @@ def find_status(statuses: Sequence[ModelStatus], name: str) -> ModelStatus:
     """Raises HTTPException 404."""
     found = next((status for status in statuses if status.name == name), None)
     if found is None:
-        raise HTTPException(404, f"There is no model {name}. GET /v1/models lists what there is.")
+        raise HTTPException(404, f"Model {name} does not exist. GET /v1/models lists the models.")
     return found
 
 
-async def _take_nothing(request: Request, timeout_s: float) -> None:
+async def _expect_no_body(request: Request, timeout_s: float) -> None:
     if await _read_object(request, timeout_s):
-        raise HTTPException(400, 'Send no body, or {}. To choose a version: POST .../pin with {"version": 3}.')
+        raise HTTPException(400, 'Send no body or {}. To choose a version, POST {"version": 3} to .../pin.')
 
 
-async def _take_version(request: Request, timeout_s: float) -> int:
+async def _read_version(request: Request, timeout_s: float) -> int:
     document = await _read_object(request, timeout_s)
     version = str(document.get("version"))
     if document.keys() != {"version"} or not re.fullmatch("[0-9]{1,18}", version):
-        raise HTTPException(400, 'Send the version as a whole number and nothing else: {"version": 3}.')
+        raise HTTPException(400, 'Send only the version, as an integer: {"version": 3}.')
     return int(version)
 
 
 async def _read_object(request: Request, timeout_s: float) -> dict[str, Any]:
-    """The body as a JSON object, empty where there is none.
+    """The body as a JSON object; empty if there is no body.
 
-    The header is asked for since a stranger's web page cannot send it to a device on its reader's network:
-    the browser asks first, by CORS, and gets no leave.
+    The Content-Type header protects against cross-site requests: before a foreign web page may send it, the
+    browser makes a CORS preflight request, which the agent does not grant.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "Send the header Content-Type: application/json.")
@@ -125,7 +125,7 @@ async def _read_body(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > _MAX_BODY_BYTES:
-            raise HTTPException(413, f"The body has more than {_MAX_BODY_BYTES} bytes. A version takes a few.")
+            raise HTTPException(413, f"The body has more than {_MAX_BODY_BYTES} bytes. Send only the version.")
     return body
 
 

@@ -1,4 +1,4 @@
-"""Server: uvicorn on a socket that listens already; signals stay with the service."""
+"""Server: uvicorn on a socket that already listens; the service handles signals."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=128)
     except PermissionError:
         raise StartError(
-            f"http: port {port} is closed to this user, as those below 1024 are. Choose another http.port."
+            f"http: this user may not listen on port {port}; ports below 1024 need root. Choose another http.port."
         ) from None
     except OSError as error:
         reason = str(error.strerror).partition(" (while attempting")[0]  # create_server repeats the address there
         raise StartError(
             f"http: cannot listen on {host}:{port}: {reason}. "
-            "Stop what uses that port or correct http.host and http.port."
+            "Stop the program that uses the port, or correct http.host and http.port."
         ) from None
 
 
 class Server(uvicorn.Server):
-    """Answers from `answering` on, until stop(), which waits for what is under way."""
+    """Answers requests once `answering` is set; stop() waits for requests in progress."""
 
     def __init__(self, app: ASGIApp) -> None:
         config = uvicorn.Config(
@@ -50,7 +50,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=500,  # connections; paho waits by select(), which knows only 1023 descriptors
+            limit_concurrency=500,  # connections; paho uses select(), which handles only 1023 descriptors
             timeout_graceful_shutdown=_STOP_S,
         )
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""Status: is the process alive, is it ready for work, what does Prometheus want to know."""
+"""Status: liveness, readiness and Prometheus metrics: GET /healthz, /readyz and /metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Health(Protocol):
-    """Sentences: what only a restart can fix, what keeps the device from its work, what a person should look at."""
+    """Sentences: what only a restart can fix, why the device is not ready, and what a person should fix."""
 
     def stuck(self) -> str | None: ...
     def why_not_ready(self) -> Sequence[str]: ...
@@ -29,17 +29,17 @@ def status_router(*, health: Health, metrics: Metrics) -> APIRouter:
 
     @router.get("/healthz")
     async def healthz() -> JSONResponse:
-        """200 while the process works, 503 with the reason when only a new start will help."""
+        """Returns 200 while the process works, 503 with the reason if only a restart will help."""
         if reason := health.stuck():
             return JSONResponse({"error": reason}, 503)
         return JSONResponse({"status": "ok"})
 
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
-        """503 with the reasons until a model serves and every enabled camera gives frames.
+        """Returns 503 with the reasons until a model serves and every enabled camera gives frames.
 
-        Warnings and the state of MQTT are told too, and decide nothing: a bad file or a broker that is away keeps
-        nobody from being answered.
+        The warnings and the state of MQTT are shown but do not affect the code: the agent still answers requests
+        when a file is bad or the broker is unreachable.
         """
         reasons = list(health.why_not_ready())
         document = {

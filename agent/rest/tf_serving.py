@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST interface: what it says of models (docs: tensorflow.org/tfx/serving/api_rest)."""
+"""The model status and metadata routes of TensorFlow Serving's REST API (tensorflow.org/tfx/serving/api_rest)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tf_serving_router(models: Models) -> APIRouter:
 
     @router.get("")
     async def list_models() -> dict[str, Any]:
-        """Every model, its serving version and its last rejection (an addition to TensorFlow Serving's routes)."""
+        """Lists every model, its serving version and its last rejection (not in TensorFlow Serving)."""
         return {"models": [status.to_json() for status in models.statuses]}
 
     @router.get("/{name}")
@@ -68,9 +68,9 @@ def _labelled(models: Models, name: str, label: str) -> ServedModel:
     find_status(models.statuses, name)
     labels = {"stable": models.served, "canary": models.canaries}
     if label not in labels:
-        raise HTTPException(404, f"There is no label {label} of model {name}; there are stable and canary.")
+        raise HTTPException(404, f"Model {name} has no label {label}. Use stable or canary.")
     if (model := labels[label].get(name)) is None:
-        raise HTTPException(404, f"Model {name} has no {label} version now.")
+        raise HTTPException(404, f"Model {name} currently has no {label} version.")
     return model
 
 
@@ -79,19 +79,19 @@ def _numbered(models: Models, name: str, version: str) -> ServedModel:
     for model in (models.served.get(name), models.canaries.get(name)):
         if model is not None and str(model.identity.version) == version:
             return model
-    raise HTTPException(404, f"Model {name} does not serve version {version}.")
+    raise HTTPException(404, f"Model {name} is not serving version {version}.")
 
 
 def _numbered_statuses(models: Models, name: str, version: str) -> list[dict[str, Any]]:
-    every = _version_statuses(find_status(models.statuses, name))
-    found = [one for one in every if one["version"] == version]
+    statuses = _version_statuses(find_status(models.statuses, name))
+    found = [status for status in statuses if status["version"] == version]
     if not found:
-        raise HTTPException(404, f"Model {name} has no version {version}. GET /v1/models/{name} lists what it has.")
+        raise HTTPException(404, f"Model {name} has no version {version}. GET /v1/models/{name} lists its versions.")
     return found
 
 
 def _version_statuses(status: ModelStatus) -> list[dict[str, Any]]:
-    """A file that is on its way, or was rejected, is no version yet; it stands as version 0."""
+    """A candidate or a rejected file has no version number yet; it is listed as version 0."""
     versions = [_available(identity) for identity in (status.serving, status.canary) if identity is not None]
     for version in status.versions:
         if version.state == "admitted":

@@ -1,4 +1,4 @@
-"""Upload: an HTTP body of bounded size and time, and the files of a multipart form in it."""
+"""Upload: reads an HTTP body of bounded size within a time limit, and the files of a multipart form."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ class Part:
 
 
 class UploadReader:
-    """Reads bodies of at most `max_bytes`, for at most `timeout_s`, and of `max_bytes_together` at any time.
+    """Reads bodies of at most `max_bytes`, each within `timeout_s`, and `max_bytes_together` at any time.
 
-    The last bounds memory: slow clients could open any number. Raises HTTPException 400, 408 or 413, and BusyError.
+    `max_bytes_together` bounds memory: slow clients could open any number of uploads. Raises HTTPException 400,
+    408 or 413, and BusyError.
     """
 
     def __init__(self, *, max_bytes: int, max_bytes_together: int, timeout_s: float) -> None:
@@ -51,16 +52,16 @@ class UploadReader:
         files = await self._read_form(request, field_name="file", max_bytes=self.max_bytes)
         if len(files) != 1:
             raise HTTPException(
-                400, f"The form has {len(files)} fields `file` instead of one. Send: curl -F file=@photo.jpg"
+                400, f"The form has {len(files)} fields named `file` instead of one. Send: curl -F file=@photo.jpg"
             )
         if len(files[0]) > self.max_bytes:
             raise HTTPException(413, too_large(self.max_bytes))
         return files[0]
 
     async def read_images(self, request: Request) -> list[bytes]:
-        """Every form field `files`; one may be larger than `max_bytes`."""
+        """Every form field `files`; a single file may be larger than `max_bytes`."""
         if not _is_form(request):
-            raise HTTPException(400, "Send a form with `files`: curl -F files=@one.jpg -F files=@two.jpg")
+            raise HTTPException(400, "The body is not a form. Send: curl -F files=@one.jpg -F files=@two.jpg")
         return await self._read_form(request, field_name="files", max_bytes=self._max_together)
 
     async def _read_form(self, request: Request, *, field_name: str, max_bytes: int) -> list[bytes]:
@@ -68,7 +69,7 @@ class UploadReader:
         return [part.content for part in _parse(body, request.headers["content-type"]) if part.name == field_name]
 
     async def _read_body(self, request: Request, *, max_bytes: int, slack: int) -> bytes:
-        """Refuses by Content-Length before reading, and while reading where that lies or is missing."""
+        """Refuses by Content-Length before reading, or while reading if that header is missing or wrong."""
         stated = request.headers.get("content-length", "")
         expected = int(stated) if stated.isdecimal() and len(stated) < 16 else max_bytes
         if expected > max_bytes + slack:
@@ -85,7 +86,7 @@ class UploadReader:
     @contextmanager
     def _reserved(self, size: int) -> Iterator[None]:
         if size > self._left_together:
-            raise BusyError("Too many uploads are arriving at once. Try again.", retry_after_s=1)
+            raise BusyError("Too many uploads are arriving at the same time. Retry later.", retry_after_s=1)
         self._left_together -= size
         try:
             yield
@@ -113,10 +114,10 @@ def _is_form(request: Request) -> bool:
 
 
 def _parse(body: bytes, content_type: str) -> list[Part]:
-    """RFC 7578; in memory, since the size is bounded, where Starlette's own parser would write to disk."""
+    """Parses RFC 7578 in memory, since the size is bounded; Starlette's own parser would write to disk."""
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
-        raise HTTPException(400, "The Content-Type multipart/form-data lacks its boundary.")
+        raise HTTPException(400, "The Content-Type multipart/form-data has no boundary.")
     reader = _FormReader()
     try:
         parser = MultipartParser(boundary, reader.callbacks())
@@ -130,7 +131,7 @@ def _parse(body: bytes, content_type: str) -> list[Part]:
 class _FormReader:
     def __init__(self) -> None:
         self.parts: list[Part] = []
-        self._pieces: list[memoryview] = []  # of the body, which is copied once: at the end of a part
+        self._pieces: list[memoryview] = []  # slices of the body, copied only once: at the end of a part
         self._header = bytearray()
         self._value = bytearray()
 

@@ -145,7 +145,7 @@ class FakeModels:
 
     def _change(self, name: str, **changes: object) -> None:
         if name not in [status.name for status in self.statuses]:
-            raise ModelNotFoundError(f"There is no model {name}.")
+            raise ModelNotFoundError(f"Model {name} does not exist.")
         self.statuses = [
             dataclasses.replace(status, **changes) if status.name == name else status  # type: ignore[arg-type]
             for status in self.statuses

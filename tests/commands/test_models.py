@@ -92,7 +92,7 @@ def test_models_prints_a_refusal_in_one_sentence(shell: Shell, models: FakeModel
     assert shell.run("models", "pin", "birds", 9, "--url", url) == 1
     assert (shell.out, shell.err) == ("", "edge-agent: Model birds has no version 9.\n")
     assert shell.run("models", "show", "cats", "--url", url) == 1
-    assert shell.err.startswith("edge-agent: There is no model cats.")
+    assert shell.err.startswith("edge-agent: Model cats does not exist.")
 
 
 @pytest.mark.parametrize(

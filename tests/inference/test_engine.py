@@ -41,7 +41,7 @@ async def test_upload_beyond_the_line_is_refused_at_once() -> None:
         line = [asyncio.create_task(run.upload()) for _ in range(5)]
         await started(*line)
         begun_s = time.monotonic()
-        with pytest.raises(BusyError, match="All 5 places in line are taken") as caught:
+        with pytest.raises(BusyError, match="All 5 places in the queue are taken") as caught:
             await run.upload()
         assert time.monotonic() - begun_s < 1
         assert caught.value.retry_after_s == 1

@@ -132,8 +132,8 @@ async def test_a_batch_larger_than_the_line_is_still_answered(rest: Rest) -> Non
         ("/predict", {"content": PICTURE[:-20]}, 422, "does not decode"),
         ("/predict", {"content": bytes(MAX_BYTES + 1)}, 413, f"more than {MAX_BYTES} bytes"),
         ("/predict", {"files": {"file": bytes(MAX_BYTES + 1)}}, 413, f"more than {MAX_BYTES} bytes"),
-        ("/predict", {"files": {"image": PICTURE}}, 400, "0 fields `file` instead of one"),
-        ("/predict", {"files": [("file", PICTURE)] * 2}, 400, "2 fields `file` instead of one"),
+        ("/predict", {"files": {"image": PICTURE}}, 400, "0 fields named `file` instead of one"),
+        ("/predict", {"files": [("file", PICTURE)] * 2}, 400, "2 fields named `file` instead of one"),
         ("/predict", {"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "boundary"),
         (
             "/predict",
@@ -145,11 +145,11 @@ async def test_a_batch_larger_than_the_line_is_still_answered(rest: Rest) -> Non
         ("/predict?max_results=0", {"content": PICTURE}, 400, "max_results"),
         ("/predict?score_threshold=x", {"content": PICTURE}, 400, "score_threshold"),
         ("/predict?score_threshold=nan", {"content": PICTURE}, 400, "score_threshold"),
-        ("/predict?score_treshold=0.5", {"content": PICTURE}, 400, "There is no parameter score_treshold; there are"),
-        ("/batch_predict", {"content": PICTURE}, 400, "Send a form with `files`"),
-        ("/batch_predict", {"files": {"file": PICTURE}}, 400, "0 fields `files`; send 1 to 64"),
-        ("/nothing", {"content": PICTURE}, 404, "There is no /nothing here"),
-        ("/healthz", {"content": PICTURE}, 405, "POST does not fit /healthz"),
+        ("/predict?score_treshold=0.5", {"content": PICTURE}, 400, "Unknown parameter score_treshold."),
+        ("/batch_predict", {"content": PICTURE}, 400, "The body is not a form."),
+        ("/batch_predict", {"files": {"file": PICTURE}}, 400, "0 fields named `files`; send 1 to 64"),
+        ("/nothing", {"content": PICTURE}, 404, "/nothing does not exist."),
+        ("/healthz", {"content": PICTURE}, 405, "Method POST is not allowed for /healthz."),
     ],
 )
 async def test_a_bad_request_is_refused_in_a_sentence(rest: Rest, path: str, what: Any, code: int, said: str) -> None:
@@ -212,7 +212,7 @@ async def test_a_full_line_is_busy_at_once(rest: Rest) -> None:
     busy = [answer for answer in answers if answer.status_code == 503]
     assert len(busy) == 8  # two in the workers, two waiting
     assert all(answer.headers["retry-after"] == "1" for answer in busy)
-    assert "places in line are taken" in busy[0].json()["error"]
+    assert "places in the queue are taken" in busy[0].json()["error"]
 
 
 @pytest.mark.anyio
@@ -301,7 +301,7 @@ async def test_a_fault_of_ours_is_logged_and_says_no_more() -> None:
     data_plane.refusal = ZeroDivisionError()
     assert refusal(await Rest(data_plane).post("/predict", content=PICTURE)) == (
         500,
-        "The agent has a fault; its log has the details.",
+        "Internal error; see the agent's log.",
     )
 
 

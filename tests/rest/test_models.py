@@ -90,15 +90,15 @@ JSON = {"Content-Type": "application/json"}
         ("pin", {"content": b"\xff", "headers": JSON}, 400, "The body is not a JSON object."),
         ("pin", {"content": b"[" * 4000, "headers": JSON}, 400, "The body is not a JSON object."),
         ("pin", {"json": [3]}, 400, "The body is not a JSON object."),
-        ("pin", {"json": {}}, 400, "Send the version as a whole number"),
-        ("pin", {"json": {"version": "stable"}}, 400, "Send the version as a whole number"),
-        ("pin", {"json": {"version": 3.0}}, 400, "Send the version as a whole number"),
-        ("pin", {"json": {"version": True}}, 400, "Send the version as a whole number"),
-        ("pin", {"json": {"version": -1}}, 400, "Send the version as a whole number"),
-        ("pin", {"json": {"version": "3\n"}}, 400, "Send the version as a whole number"),
-        ("pin", {"json": {"version": 10**18}}, 400, "Send the version as a whole number"),
-        ("pin", {"json": {"version": 3, "label": "x"}}, 400, "Send the version as a whole number and nothing else"),
-        ("rollback", {"json": {"version": 1}}, 400, "Send no body, or {}. To choose a version: POST .../pin"),
+        ("pin", {"json": {}}, 400, "Send only the version, as an integer"),
+        ("pin", {"json": {"version": "stable"}}, 400, "Send only the version, as an integer"),
+        ("pin", {"json": {"version": 3.0}}, 400, "Send only the version, as an integer"),
+        ("pin", {"json": {"version": True}}, 400, "Send only the version, as an integer"),
+        ("pin", {"json": {"version": -1}}, 400, "Send only the version, as an integer"),
+        ("pin", {"json": {"version": "3\n"}}, 400, "Send only the version, as an integer"),
+        ("pin", {"json": {"version": 10**18}}, 400, "Send only the version, as an integer"),
+        ("pin", {"json": {"version": 3, "label": "x"}}, 400, "Send only the version, as an integer"),
+        ("rollback", {"json": {"version": 1}}, 400, "Send no body or {}. To choose a version, POST"),
         ("unpin", {"content": b" " * 4097, "headers": JSON}, 413, "The body has more than 4096 bytes."),
     ],
 )
@@ -125,7 +125,7 @@ async def test_a_body_that_does_not_come_is_given_up(models: FakeModels) -> None
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (ModelNotFoundError("There is no model birds."), 404),
+        (ModelNotFoundError("Model birds does not exist."), 404),
         (VersionError("birds has no version 3."), 409),
         (ModelError("Version 3 does not load any more."), 409),
         (StoreError("The disk is full."), 503),
@@ -141,7 +141,7 @@ async def test_every_refusal_has_its_code_and_its_sentence(models: FakeModels, e
 @pytest.mark.anyio
 async def test_an_unknown_model_is_not_found(models: FakeModels) -> None:
     assert refusal(await ask(models, "GET", "/api/models/cats"))[0] == 404
-    assert refusal(await ask(models, "POST", "/api/models/cats/unpin", json={})) == (404, "There is no model cats.")
+    assert refusal(await ask(models, "POST", "/api/models/cats/unpin", json={})) == (404, "Model cats does not exist.")
 
 
 @pytest.mark.anyio

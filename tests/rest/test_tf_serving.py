@@ -98,11 +98,11 @@ async def test_metadata_are_of_the_version_that_was_asked_for(models: FakeModels
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("/versions/9", "Model birds has no version 9. GET /v1/models/birds lists what it has."),
-        ("/versions/3/metadata", "Model birds does not serve version 3."),
-        ("/labels/canary", "Model birds has no canary version now."),
-        ("/labels/canary/metadata", "Model birds has no canary version now."),
-        ("/labels/latest", "There is no label latest of model birds; there are stable and canary."),
+        ("/versions/9", "Model birds has no version 9. GET /v1/models/birds lists its versions."),
+        ("/versions/3/metadata", "Model birds is not serving version 3."),
+        ("/labels/canary", "Model birds currently has no canary version."),
+        ("/labels/canary/metadata", "Model birds currently has no canary version."),
+        ("/labels/latest", "Model birds has no label latest. Use stable or canary."),
     ],
 )
 async def test_what_does_not_serve_is_not_found(models: FakeModels, path: str, sentence: str) -> None:
@@ -115,7 +115,7 @@ async def test_what_does_not_serve_is_not_found(models: FakeModels, path: str, s
 async def test_a_model_that_does_not_serve_has_no_metadata(models: FakeModels) -> None:
     models.served.clear()
     assert (await get(models, "/v1/models/birds/metadata")).json() == {
-        "error": "Model birds has no stable version now."
+        "error": "Model birds currently has no stable version."
     }
     for path in ("", "/metadata", "/versions/1", "/versions/1/metadata", "/labels/stable"):
-        assert (await get(models, f"/v1/models/cats{path}")).json()["error"].startswith("There is no model cats.")
+        assert (await get(models, f"/v1/models/cats{path}")).json()["error"].startswith("Model cats does not exist.")
