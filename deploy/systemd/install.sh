@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs edge-agent as a service of systemd, from this checkout or from a bundle of wheels (`make bundle`).
+# Installs edge-agent as a systemd service, from this checkout or from a bundle of wheels (`make bundle`).
 #
-#   sudo deploy/systemd/install.sh              from nothing to a service that is ready; again: mends what is amiss
-#   sudo deploy/systemd/install.sh --upgrade    to what lies here; goes back by itself when that does not become ready
-#   sudo deploy/systemd/install.sh --uninstall  keeps configuration, models and results that wait
-#   sudo deploy/systemd/install.sh --purge      keeps nothing
-#   --bundle DIR                                takes the wheels of an unpacked bundle, and no network
+#   sudo deploy/systemd/install.sh              installs and starts the service; run again, repairs the installation
+#   sudo deploy/systemd/install.sh --upgrade    upgrades to this version; rolls back automatically if it does not start
+#   sudo deploy/systemd/install.sh --uninstall  removes the software; keeps configuration, models and unsent results
+#   sudo deploy/systemd/install.sh --purge      removes everything
+#   --bundle DIR                                installs from an unpacked bundle, without network access
 set -euo pipefail
 umask 022
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,45 +27,45 @@ fail() { echo "edge-agent: $*" >&2; exit 1; }
 usage() { sed -n '2,8s/^# \?//p' "$here/install.sh"; }
 
 main() {
-    local task=from_nothing
+    local task=install_or_repair
     while [ $# -gt 0 ]; do
         case $1 in
             --bundle)
-                root=$(cd "${2:-.}" 2>/dev/null && pwd) || fail "There is no folder ${2:-}: --bundle takes that of an unpacked bundle."
+                root=$(cd "${2:-.}" 2>/dev/null && pwd) || fail "The folder ${2:-} does not exist. Give --bundle the folder of an unpacked bundle."
                 shift ;;
             --upgrade | --uninstall | --purge) task=${1#--} ;;
-            --go-back) task=go_back_at_boot ;;  # for edge-agent-go-back.service
+            --go-back) task=roll_back_at_boot ;;  # for edge-agent-go-back.service
             --help | -h) usage; exit 0 ;;
             *)
-                say "$1 is no option of install.sh." >&2
+                say "Unknown option $1." >&2
                 usage >&2
                 exit 2 ;;
         esac
         shift
     done
-    cd /  # Python imports from where it is started, and that may be where models are dropped
+    cd /  # Python imports from the working directory, which may be the drop folder
     check_caller
     (umask 077 && : >>"$lock")
     exec 9<>"$lock"
-    flock --nonblock 9 || fail "Another installation is under way. Wait for it, then call again."
+    flock --nonblock 9 || fail "Another installation is running. Wait until it has finished, then try again."
     "$task"
 }
 
-from_nothing() {
+install_or_repair() {
     check_system
     local new current
     new=$(version_here) current=$(current_version)
     if [ -n "$current" ] && [ "$current" != "$new" ]; then
-        fail "Version $current is installed. To go to $new, say: sudo $0 --upgrade"
+        fail "Version $current is already installed. To upgrade to $new, run: sudo $0 --upgrade"
     fi
     make_version "$new"
     activate "$new"
-    # After an upgrade that was broken off, what runs may be of the other version.
+    # After an interrupted upgrade, the running service may be the other version.
     if { [ ! -L "$home/before" ] && is_running; } || become_ready; then
         settle_for "$new"
-        tell_where_to_look
+        print_next_steps
     else
-        fail "Version $new is installed and does not become ready; why is written above. Mend it, then: sudo systemctl restart edge-agent"
+        fail "Version $new is installed but did not start; see the log above. Fix the problem, then run: sudo systemctl restart edge-agent"
     fi
 }
 
@@ -73,40 +73,40 @@ upgrade() {
     check_system
     local new current
     new=$(version_here) current=$(current_version)
-    [ -n "$current" ] || fail "There is nothing to upgrade. To install, say: sudo $0"
+    [ -n "$current" ] || fail "edge-agent is not installed, so it cannot be upgraded. To install it, run: sudo $0"
     if [ "$current" = "$new" ]; then
-        say "Version $new is installed already."
-        from_nothing
+        say "Version $new is already installed."
+        install_or_repair
         return
     fi
     make_version "$new"
     check_configuration "$new"
-    trap '' HUP INT TERM  # the rest is a matter of seconds, and half of it helps nobody
+    trap '' HUP INT TERM  # the rest takes seconds, and must not stop halfway
     ln -sfn "versions/$current" "$home/before"
     activate "$new"
     if become_ready; then
         settle_for "$new"
         say "Upgraded from $current to $new."
-        tell_where_to_look
+        print_next_steps
     else
-        go_back "$current" "$new"
+        roll_back "$current" "$new"
     fi
 }
 
-go_back() {
+roll_back() {
     local current=$1 new=$2
-    say "Version $new does not become ready; why is written above. Going back to $current." >&2
+    say "Version $new did not start; see the log above. Rolling back to $current." >&2
     activate "$current"
-    become_ready || fail "Version $current does not become ready either. Mend what is written above, then: sudo systemctl restart edge-agent"
+    become_ready || fail "Version $current did not start either; see the log above. Fix the problem, then run: sudo systemctl restart edge-agent"
     settle_for "$current"
-    fail "Version $current serves again; version $new was not installed."
+    fail "Rolled back: version $current is running again; version $new was not installed."
 }
 
-# The service starts after this, by the same boot.
-go_back_at_boot() {
+# The service starts after this, during the same boot.
+roll_back_at_boot() {
     local before
     before=$(basename "$(readlink "$home/before")")
-    say "An upgrade was broken off. Going back to $before."
+    say "An upgrade was interrupted. Rolling back to $before."
     activate "$before"
     systemctl daemon-reload
     settle_for "$before"

@@ -92,8 +92,8 @@ def test_an_upgrade_that_fails_leaves_the_old_version_serving_and_apt_says_so(
     answer = serving.attempt(f"{_APT} install {packages['fails']}")
     assert answer.returncode == 100, answer.stdout
     assert "this version is broken" in answer.stdout
-    assert f"edge-agent: Version {before.removeprefix('versions/')} serves again" in answer.stdout
-    assert "say: sudo dpkg --configure edge-agent" in answer.stdout
+    assert f"edge-agent: Rolled back: version {before.removeprefix('versions/')} is running again" in answer.stdout
+    assert "run: sudo dpkg --configure edge-agent" in answer.stdout
     assert serving.run(_STATUS) == "half-configured"
     assert serving.run("readlink /opt/edge-agent/current") == before
     serving.wait_for(SERVES)

@@ -46,8 +46,8 @@ def bed(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 @pytest.mark.parametrize(
     ("made_for", "words"),
     [
-        ("aarch64 3.10 3.11 3.13", "This bundle is for aarch64 and this machine is x86_64."),
-        ("x86_64 3.9", "Python 3.9 is needed here, and there is Python 3."),
+        ("aarch64 3.10 3.11 3.13", "This bundle is for aarch64, but this machine is x86_64."),
+        ("x86_64 3.9", "Python 3.9 is required, but Python 3."),
     ],
 )
 def test_a_bundle_for_another_machine_is_refused_in_a_sentence(bed: Bed, made_for: str, words: str) -> None:
@@ -116,7 +116,7 @@ def test_another_version_is_refused_without_upgrade(bed: Bed, installed: str) ->
     answer = bed.attempt(_INSTALL.format("next"))
     assert answer.returncode == 1
     assert answer.stdout.startswith("edge-agent: Version ")
-    assert "say: sudo" in answer.stdout
+    assert "run: sudo" in answer.stdout
 
 
 def test_systemd_finds_no_fault_in_the_unit_and_little_exposure(bed: Bed, installed: str) -> None:
@@ -250,7 +250,7 @@ def test_an_upgrade_that_fails_goes_back_by_itself(serving: Bed, suite: str, not
     answer = serving.attempt(f"{_INSTALL.format(version)} --upgrade")
     note(f"{suite}, upgrade that {version}, to ready again", f"{time.monotonic() - started_s:.1f} s")
     assert answer.returncode == 1, answer.stdout
-    assert "serves again" in answer.stdout
+    assert "is running again" in answer.stdout
     assert serving.run("readlink /opt/edge-agent/current") == before
     assert serving.run("ls /opt/edge-agent/versions") == before.removeprefix("versions/")
     serving.wait_for(SERVES)

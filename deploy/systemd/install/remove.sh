@@ -1,13 +1,13 @@
 # shellcheck shell=bash disable=SC2154
-# The way back: uninstall keeps what is the user's, purge keeps nothing.
+# Removal: uninstall keeps the user's data, purge removes everything.
 
 uninstall() {
     if [ ! -e "$home" ]; then
-        say "Nothing is installed."
+        say "edge-agent is not installed."
         return
     fi
     remove_software
-    say "Removed. Configuration, models and results that wait are still in /etc/edge-agent and /var/lib/edge-agent."
+    say "Removed. Configuration, models and unsent results are still in /etc/edge-agent and /var/lib/edge-agent."
 }
 
 purge() {
@@ -18,7 +18,7 @@ purge() {
     for group in edge-agent edge-models; do
         ! getent group $group >/dev/null || groupdel $group
     done
-    say "Removed, with configuration, models, results that waited, user and groups."
+    say "Removed, including configuration, models, unsent results, the user and the groups."
 }
 
 remove_software() {

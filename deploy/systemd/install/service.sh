@@ -1,12 +1,12 @@
 # shellcheck shell=bash disable=SC2154
-# From a version's folder to a service that is ready.
+# Activates an installed version and starts the service.
 
 stays_up_s=3
 units="edge-agent.service edge-agent-go-back.service"
 config=/etc/edge-agent/agent.yaml
 models=/var/lib/edge-agent/models
 
-# Makes the version the current one: its unit, users and folders, one switch of a symlink. Starts nothing.
+# Makes a version current: installs its units, creates users and folders, switches one symlink. Starts nothing.
 activate() {
     local unit system=$home/versions/$1/system
     for unit in $units; do
@@ -26,7 +26,7 @@ activate() {
     sync
 }
 
-# Whole or not at all, also where the power is cut: systemd takes an empty unit for one that is masked.
+# Atomic, even if power is lost: systemd treats an empty unit file as masked.
 put() {
     local source=$1 target=$2
     shift 2
@@ -36,7 +36,7 @@ put() {
     mv -T "$target.new" "$target"
 }
 
-# A card may move to another board.
+# Checked on every activation: an SD card may move to another board.
 fit_to_memory() {
     if [ "$(awk '/^MemTotal/ {print $2}' /proc/meminfo)" -lt 700000 ]; then
         put "$1" "$2"
@@ -45,17 +45,17 @@ fit_to_memory() {
     fi
 }
 
-# Before anything is switched: what the new version thinks of the configuration there is.
+# Runs before the switch: the new version must accept the existing configuration.
 check_configuration() {
     "$home/versions/$1/bin/edge-agent" check-config "$config" >/dev/null \
-        || fail "Version $1 cannot use $config; why is written above. Nothing was changed."
+        || fail "Version $1 cannot use $config; see the error above. Nothing was changed."
 }
 
-# Starts it, and says what the journal says where it does not become ready, or does not stay so.
+# Starts the service. Prints its last journal lines if it does not become ready, or stops again within seconds.
 become_ready() {
     local since
     since=$(date '+%F %T')
-    # shellcheck disable=SC2086  # the units are words of their own
+    # shellcheck disable=SC2086  # one word per unit
     systemctl enable --quiet $units
     systemd_runs || return 0
     systemctl daemon-reload
@@ -64,7 +64,7 @@ become_ready() {
         return 0
     fi
     systemctl stop edge-agent.service
-    # Not --lines 15: beside --since, systemd before 254 takes the first ones.
+    # Not --lines 15: combined with --since, systemd before 254 prints the first lines.
     journalctl --unit edge-agent.service --since "$since" --output cat --no-pager | tail -n 15 >&2
     return 1
 }
@@ -82,26 +82,26 @@ stays_up() {
     is_running && [ "$(systemctl show --property NRestarts --value edge-agent.service)" = 0 ]
 }
 
-tell_where_to_look() {
+print_next_steps() {
     local uploader=${SUDO_USER:-}
-    # One of a directory service is in no file of this machine.
+    # usermod fails for a user of a directory service, who is not in /etc/passwd.
     if [ "$uploader" = root ] || ! usermod --append --groups edge-models "$uploader" 2>/dev/null; then
         uploader=
     fi
     cat <<TEXT
-$(what_it_does)
+$(service_status)
   Models          drop .tflite files into $models${uploader:+ (as $uploader, after logging in again)}
-                  others may do so after: sudo usermod -aG edge-models NAME
-  Configuration   $config, then: sudo systemctl restart edge-agent
-  MQTT password   in /etc/edge-agent/mqtt_password (of root, mode 600), the user name in the configuration
-  What it does    systemctl status edge-agent; sudo journalctl -fu edge-agent
+                  to allow another user: sudo usermod -aG edge-models NAME
+  Configuration   edit $config, then run: sudo systemctl restart edge-agent
+  MQTT password   put it in /etc/edge-agent/mqtt_password (owner root, mode 600); set mqtt.username in the configuration
+  Status and log  systemctl status edge-agent; sudo journalctl -fu edge-agent
 TEXT
 }
 
-what_it_does() {
+service_status() {
     if systemd_runs; then
         systemctl show --property StatusText --value edge-agent.service
     else
-        echo "systemd does not run here, as where an image is built: the service starts at the first boot."
+        echo "systemd is not running (normal while building an image): the service starts at the first boot."
     fi
 }
