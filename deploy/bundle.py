@@ -1,6 +1,7 @@
-"""Bundle: everything that install.sh needs on a device without internet, as one tar file for one machine and Python.
+"""Builds a bundle: one tar file with everything that install.sh needs on a device without internet.
 
-Usage: bundle.py MACHINE PYTHON, such as `bundle.py aarch64 3.11`; writes dist/edge-agent-<version>-<machine>-py311.tar.
+Usage: bundle.py MACHINE PYTHON, for example `bundle.py aarch64 3.11`.
+Writes dist/edge-agent-<version>-<machine>-py311.tar.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).parents[1]
 LOCK = REPOSITORY / "locks/device.txt"
-# What a device's pip would take, of the C library of Debian 12, Ubuntu 22.04 and JetPack 6.
+# The glibc versions (2.x) that wheels may need: up to 2.35, which Ubuntu 22.04 and JetPack 6 have.
 _GLIBC = [*range(35, 16, -1)]
 _PARTS = ["deploy/systemd", "locks/device.txt", "configs/agent.yaml", "pyproject.toml", "LICENSE"]
 _PARTS += ["README.md", "docs", "demo/digits.tflite", "demo/digit.jpg"]
@@ -46,7 +47,7 @@ def main() -> None:
 
 
 def pins_for(machine: str, python: str, lock: str) -> str:
-    """The lock's pins that count there, without their markers: pip would judge those by the Python it runs on."""
+    """The pins that apply to that machine and Python, without markers: pip would evaluate them for its own Python."""
     there = {
         "platform_machine": machine,
         "python_version": python,
@@ -76,8 +77,8 @@ def _download(requirements: Path, wheels: Path, machine: str, python: str) -> No
 
 
 def _build_own(wheels: Path, source: Path) -> None:
-    """Of a copy: setuptools leaves folders where it builds. The same sources make the same wheel."""
-    os.environ["SOURCE_DATE_EPOCH"] = "315532800"  # 1980, which is when zip begins
+    """Builds from a copy, since setuptools leaves folders behind. The same sources give the same wheel."""
+    os.environ["SOURCE_DATE_EPOCH"] = "315532800"  # 1980: the earliest date that zip can store
     for part in ("agent", "converter", "pyproject.toml", "README.md", "LICENSE"):
         _copy(REPOSITORY / part, source / part)
     _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(source))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Usage: build.sh BUNDLE.tar, one that `make bundle` made
-# Writes its Debian package beside it, such as edge-agent_0.1.0+py3.11_arm64.deb. Nothing is compiled or run, so any
-# machine with dpkg-deb builds for each; the same bundle at the same commit gives the same file.
+# Usage: build.sh BUNDLE.tar (from `make bundle`)
+# Writes the Debian package next to the bundle, for example edge-agent_0.1.0+py3.11_arm64.deb. Nothing is compiled or
+# run, so any machine with dpkg-deb can build for any other. The same bundle at the same commit gives the same file.
 set -euo pipefail
 umask 022
 here=$(cd "$(dirname "$0")" && pwd)
@@ -14,7 +14,7 @@ tree=$aside/tree
 inside=$tree/usr/lib/edge-agent
 
 main() {
-    command -v dpkg-deb >/dev/null || fail "dpkg-deb makes the package, and it is not here: install dpkg."
+    command -v dpkg-deb >/dev/null || fail "dpkg-deb was not found. Install dpkg."
     unpack
     find_names
     write_documents
@@ -27,7 +27,7 @@ fail() { echo "edge-agent: $*" >&2; exit 1; }
 unpack() {
     mkdir -p "$inside" "$tree/DEBIAN"
     tar -x -f "$bundle" -C "$inside" --strip-components 1 --no-same-owner --no-same-permissions
-    rm -f "$inside/LICENSE"  # Debian has its text already: see the copyright file
+    rm -f "$inside/LICENSE"  # Debian already provides the license text: see the copyright file
 }
 
 find_names() {
@@ -36,9 +36,9 @@ find_names() {
     case $machine in
         x86_64) architecture=amd64 ;;
         aarch64) architecture=arm64 ;;
-        *) fail "There is no Debian package for $machine." ;;
+        *) fail "Cannot build a Debian package for $machine. Supported machines: x86_64 and aarch64." ;;
     esac
-    # Of one Python: Debian's next version has another, and its package counts as newer.
+    # The Python version is part of the package version: the package for the next Debian release then counts as newer.
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$inside/pyproject.toml")+py$python
 }
 
@@ -52,7 +52,7 @@ write_documents() {
 write_control() {
     fill "$here/control" >"$tree/DEBIAN/control"
     install -m755 "$here/postinst" "$here/prerm" "$tree/DEBIAN"
-    # When apt purges, the bundle has been removed already: what its install.sh --purge does goes into the script.
+    # When apt purges, the bundle is already removed, so the code of install.sh --purge is copied into the script.
     sed -e "/^@remove@/{r $inside/deploy/systemd/install/system.sh" -e "r $inside/deploy/systemd/install/remove.sh" \
         -e 'd}' "$here/postrm" >"$tree/DEBIAN/postrm"
     chmod 755 "$tree/DEBIAN/postrm"
@@ -69,7 +69,7 @@ pack() {
     local package
     package=$(dirname "$bundle")/edge-agent_${version}_$architecture.deb
     find "$tree" -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
-    # Wheels are compressed already: xz would take two minutes here, and seconds on a board, for a hundredth.
+    # Wheels are already compressed: xz would take two minutes here and seconds on a board, and save 1 %.
     dpkg-deb --root-owner-group -Znone --no-uniform-compression --build "$tree" "$package" >/dev/null
     echo "$(basename "$package"): $(($(stat --format %s "$package") >> 20)) MB"
 }
