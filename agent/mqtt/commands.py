@@ -85,8 +85,12 @@ class Commands:
     def _switch_camera(self, camera: str, incoming: Incoming) -> None:
         word = incoming.payload.strip().upper()
         if incoming.retained:  # an old command, which would come again with every connect
-            _logger.warning("%s is ignored, because it is retained.", incoming.topic)
+            _logger.warning(
+                "Ignored a retained command on %s. Publish commands without the retain flag.", incoming.topic
+            )
         elif camera not in self._cameras or word not in (b"ON", b"OFF"):
-            _logger.warning("%s is ignored: send ON or OFF, for a camera of the configuration.", incoming.topic)
+            _logger.warning(
+                "Ignored a command on %s: send ON or OFF, for a camera of the configuration.", incoming.topic
+            )
         else:
             self._set_enabled(camera, word == b"ON")

@@ -37,7 +37,7 @@ class EmbeddedBroker:
         except BrokerError as error:
             raise AgentError(
                 f"The embedded MQTT broker cannot listen on {self.host}:{self.port}: {_reason(error)}. "
-                "Stop what uses that port, or choose another mqtt.port."
+                "Stop the program that uses this port, or set another mqtt.port."
             ) from error
         self._broker = broker
 

@@ -24,8 +24,8 @@ _MAX_WAITING_IMAGES = 10  # of the largest size
 _MAX_JSON_PARTS = 1000
 _logger = logging.getLogger(__name__)
 _FORM = (
-    'A request must be the bytes of an image, or JSON such as {"image": "<base64>", "reply_to": "<topic>"}, with '
-    '"model" and "correlation" where they are wanted.'
+    'A request must be the bytes of an image, or JSON such as {"image": "<base64>", "reply_to": "<topic>"}; '
+    '"model" and "correlation" are optional.'
 )
 
 
@@ -76,7 +76,7 @@ class Requests:
             self._acknowledge(incoming)
             return
         if self._waiting.full() or self._waiting_bytes > _MAX_WAITING_IMAGES * self._max_bytes:
-            self._reply(self._understood(incoming), {"error": "Too many requests wait already. Try again later."})
+            self._reply(self._understood(incoming), {"error": "Too many requests are waiting. Try again later."})
             self._acknowledge(incoming)
             return
         self._waiting_bytes += len(incoming.payload)
@@ -114,7 +114,7 @@ class Requests:
     def _reply(self, request: _Request, document: dict[str, Any]) -> None:
         if request.reply_to is None:
             if error := document.get("error"):
-                _logger.warning("A request over MQTT failed, and there is no topic for the answer: %s", error)
+                _logger.warning("An MQTT request without a response topic failed: %s", error)
             return
         if request.tag is not None:
             document = {**document, "correlation": request.tag}
@@ -123,7 +123,7 @@ class Requests:
     def _understood(self, incoming: Incoming) -> _Request:
         reply_to, correlation = incoming.response_topic, incoming.correlation
         if (fault := self._unusable(reply_to)) is not None:
-            _logger.warning("A request over MQTT is ignored: %s", fault)
+            _logger.warning("Ignored an MQTT request: %s", fault)
             return _Request(fault=fault)
         if len(incoming.payload) > self._max_bytes * 4 // 3 + 4096:
             return _Request(reply_to=reply_to, correlation=correlation, fault=self._too_large())
@@ -156,14 +156,14 @@ class Requests:
         )
 
     def _too_large(self) -> str:
-        return f"The image has more than {self._max_bytes} bytes. Send a smaller one or raise http.max_upload_bytes."
+        return f"The image is larger than {self._max_bytes} bytes. Send a smaller one or raise http.max_upload_bytes."
 
     def _unusable(self, topic: Any) -> str | None:
         """Whoever may ask must not speak in the agent's name, nor to the broker itself."""
         if topic is None:
             return None
         if not isinstance(topic, str) or not is_topic(topic):
-            return "The topic for the answer must be a topic without + and #, and without signs that none may have."
+            return "The response topic must be 1 to 1024 characters long, without +, # and control characters."
         if topic.startswith(("$", self._own_topics + "/", "homeassistant/")):
-            return f"The topic for the answer must not be one of $..., homeassistant/... or {self._own_topics}/..."
+            return f"The response topic must not begin with $, homeassistant/ or {self._own_topics}/."
         return None

@@ -191,7 +191,7 @@ def test_what_may_come_later_ends_with_1_so_that_systemd_tries_again(
         ({"models": {"foldr": "models"}}, "agent.yaml, line 8: unknown key models.foldr; did you mean folder?"),
         ({"mqtt": {"enabled": True, "password_file": "models"}}, "models cannot be read: Is a directory."),
         ({"mqtt": {"enabled": True, "password_file": "nowhere"}}, "nowhere cannot be read: No such file or directory."),
-        ({"mqtt": {"enabled": True, "host": "a..b"}}, "mqtt.host is 'a..b', which is no host name"),
+        ({"mqtt": {"enabled": True, "host": "a..b"}}, "mqtt.host is 'a..b', which is not a valid host name"),
         ({"cameras": {"front": {}}}, "cameras.front.source is missing"),
     ],
     ids=["unknown key", "password folder", "no password", "bad host", "no source"],
@@ -212,7 +212,7 @@ def test_json_logs_are_one_object_a_line(tmp_path: Path) -> None:
         agent.post("/predict", content=b"not an image")
         wait_until(lambda: agent.rejection("bad"), what="the bad model is refused")
         broker.kill()
-        wait_until(lambda: "ended the connection" in agent.log, what="the lost broker is logged")
+        wait_until(lambda: "closed the connection" in agent.log, what="the lost broker is logged")
         agent.end()
     lines = [line for line in agent.log.splitlines() if line != _FOREIGN]
     records = [json.loads(line) for line in lines]

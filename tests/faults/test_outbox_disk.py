@@ -65,7 +65,7 @@ def test_a_disk_that_refuses_is_told_and_costs_nothing_while_memory_has_room(
         made = up_to(*last_made(agent))
         delivery = settled(agent, archive, made, timeout_s=30)
         agent.end()
-    assert sentence.startswith(f"The outbox {disk} cannot be used: ")
+    assert sentence.startswith(f"Cannot use the outbox folder {disk}: ")
     assert sentence.endswith(".")
     assert delivery.lost == set()
     assert delivery.gaps == []

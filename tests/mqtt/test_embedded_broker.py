@@ -59,7 +59,7 @@ async def test_used_port_is_reported_in_a_sentence_without_a_traceback(caplog: p
         EmbeddedBroker(host="127.0.0.1", port=port),
     )
     await first.start()
-    with pytest.raises(AgentError, match=f"cannot listen on 127.0.0.1:{port}.*choose another mqtt.port"):
+    with pytest.raises(AgentError, match=f"cannot listen on 127.0.0.1:{port}.*set another mqtt.port"):
         await second.start()
     await second.stop()
     await first.stop()

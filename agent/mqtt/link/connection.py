@@ -24,8 +24,8 @@ ConnectionState = Literal["connecting", "connected", "refused", "unreachable"]
 _UNSUPPORTED_VERSION = "Unsupported protocol version"
 _REPEATED_LOSS = "If this repeats, check the network."
 _TAKEN_OVER = (
-    "It goes on so: another client probably has the same mqtt.client_id. Give each device a device.id of its own, of "
-    "which that is made."
+    "This keeps happening: another client probably uses the same mqtt.client_id. Give each device its own device.id: "
+    "the default client id is derived from it."
 )
 _TAKEN_OVER_AFTER = 3  # short connections in a row
 _logger = logging.getLogger(__name__)
@@ -170,8 +170,8 @@ class Connection(LinkListener):
         foreign = number in self._foreign  # an answer, whose topic a stranger has chosen
         self._foreign.discard(number)
         if failure is not None and not foreign:
-            remedy = f"Allow its user to write below {self._base}."
-            self._change("connected", sentence(self.endpoint, "discards what it gets", failure, remedy))
+            remedy = f"Allow the agent's MQTT user to publish below {self._base}."
+            self._change("connected", sentence(self.endpoint, "discards the agent's messages", failure, remedy))
         self._listener.acknowledged(number, failure)
 
     def subscribed(self, topic_filter: str, failure: str | None) -> None:
@@ -180,7 +180,7 @@ class Connection(LinkListener):
             self._unsubscribable.discard(topic_filter)
         elif topic_filter not in self._unsubscribable:
             self._unsubscribable.add(topic_filter)
-            remedy = f"Allow its user to read {topic_filter}."
+            remedy = f"Allow the agent's MQTT user to read {topic_filter}."
             _logger.warning(
                 "%s", sentence(self.endpoint, f"refuses the subscription to {topic_filter}", failure, remedy)
             )
@@ -192,7 +192,7 @@ class Connection(LinkListener):
         self._link = None
         if self.state == "connected":
             self._short_lives = 0
-            self._lose(sentence(self.endpoint, "does not answer any more", None, _REPEATED_LOSS))
+            self._lose(sentence(self.endpoint, "no longer answers", None, _REPEATED_LOSS))
         elif not self._versions.is_proven:
             self._try_other_version("does not answer")
         else:
@@ -208,9 +208,9 @@ class Connection(LinkListener):
         elif refusal is not None:
             self._refuse(sentence(self.endpoint, "refuses this agent", refusal))
         elif not self._versions.is_proven:
-            self._try_other_version("hangs up without an answer")
+            self._try_other_version("closes the connection without an answer")
         else:
-            self._retry_later(unanswered(self.endpoint, "hangs up without an answer"))
+            self._retry_later(unanswered(self.endpoint, "closes the connection without an answer"))
 
     def _lost(self, reason: str | None) -> None:
         """MQTT 3.1.1 does not report a takeover, but it repeats: each of the two clients disconnects the other."""
@@ -218,7 +218,7 @@ class Connection(LinkListener):
         self._short_lives = self._short_lives + 1 if is_short and reason is None else 0
         taken_over = self._short_lives >= _TAKEN_OVER_AFTER
         remedy = _TAKEN_OVER if taken_over else None
-        self._lose(sentence(self.endpoint, "ended the connection", reason, remedy, otherwise=_REPEATED_LOSS))
+        self._lose(sentence(self.endpoint, "closed the connection", reason, remedy, otherwise=_REPEATED_LOSS))
 
     def _lose(self, reason: str) -> None:
         if self._loop.time() - self._accepted_s >= self._timeouts.proven_s:
@@ -234,7 +234,7 @@ class Connection(LinkListener):
         elif without_answer is not None:
             self._retry_later(unanswered(self.endpoint, without_answer))
         else:
-            self._refuse(sentence(self.endpoint, "speaks neither MQTT 5 nor MQTT 3.1.1", None))
+            self._refuse(sentence(self.endpoint, "supports neither MQTT 5 nor MQTT 3.1.1", None))
 
     def _refuse(self, reason: str) -> None:
         self._change("refused", reason)

@@ -45,7 +45,9 @@ class Endpoint:
         except UnicodeError:
             usable = False
         if not usable:
-            raise ConfigError(f"mqtt.host is {self.host!r}, which is no host name: give the broker's name or address.")
+            raise ConfigError(
+                f"mqtt.host is {self.host!r}, which is not a valid host name. Give the broker's name or address."
+            )
         if self.tls is not None:
             self.tls.context()
 

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 # Of X509_V_ERR_… in OpenSSL's x509_vfy.h
 _NOT_YET_VALID, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
 
-_OTHER_PORT = "Correct mqtt.port, which is mostly 8883 for TLS, or set mqtt.tls to false."
-_OTHER_PATH = "Correct mqtt.websocket_path and mqtt.port, or leave mqtt.websocket_path out."
+_OTHER_PORT = "Correct mqtt.port (usually 8883 for TLS), or set mqtt.tls to false."
+_OTHER_PATH = "Correct mqtt.websocket_path and mqtt.port, or remove mqtt.websocket_path."
 
 
 _CREDENTIALS = (
-    "Correct mqtt.username and mqtt.password_file (of the service /etc/edge-agent/mqtt_password) and restart, or give "
-    "this user access at the broker."
+    "Correct mqtt.username and mqtt.password_file (for the service: /etc/edge-agent/mqtt_password) and restart the "
+    "agent, or give this user access on the broker."
 )
 _REMEDIES = {
     "Bad user name or password": _CREDENTIALS,
     "Not authorized": _CREDENTIALS,
-    "Client identifier not valid": "Choose another mqtt.client_id.",
-    "Session taken over": "Another client has the same mqtt.client_id: give each device a device.id of its own.",
-    "Shared subscription not supported": "Leave mqtt.shared_classify out.",
+    "Client identifier not valid": "Set another mqtt.client_id.",
+    "Session taken over": "Another client uses the same mqtt.client_id. Give each device its own device.id.",
+    "Shared subscription not supported": "Remove mqtt.shared_classify from the configuration.",
 }
 
 
@@ -61,7 +61,7 @@ def unanswered(endpoint: Endpoint, what: str) -> str:
 
 def connect_failure(error: BaseException, endpoint: Endpoint) -> ConnectFailure:
     if isinstance(error, WebsocketConnectionError):
-        return ConnectFailure("speaks no WebSockets there", str(error), _OTHER_PATH)
+        return ConnectFailure("does not accept WebSockets on this port", str(error), _OTHER_PATH)
     if not isinstance(error, OSError):
         return ConnectFailure("does not speak MQTT", repr(error), "Correct mqtt.host and mqtt.port.")
     if endpoint.tls is not None and (found := _tls_failure(error, endpoint.tls)) is not None:
@@ -80,7 +80,7 @@ def _tls_failure(error: OSError, tls: Tls) -> ConnectFailure | None:
     if reason == "UNSUPPORTED_PROTOCOL":
         return _refusal("protocol version", tls)
     if isinstance(error, ssl.SSLError | ConnectionResetError) or "handshake" in str(error):
-        return ConnectFailure("does not speak TLS there", None, _OTHER_PORT)
+        return ConnectFailure("does not accept TLS on this port", None, _OTHER_PORT)
     return None
 
 
@@ -90,8 +90,8 @@ def _remedy_for(code: int) -> str:
     if code == _NOT_YET_VALID:
         return "Correct this device's clock."
     if code in {_OTHER_NAME, _OTHER_ADDRESS}:
-        return "Set mqtt.host to a name that is in the broker's certificate, or have it made for this one."
-    return "Set mqtt.ca_file to the certificate of the authority that signed the broker's."
+        return "Set mqtt.host to a name that is in the broker's certificate, or issue a certificate for this name."
+    return "Set mqtt.ca_file to the certificate of the authority that signed the broker's certificate."
 
 
 def _refusal(alert: str, tls: Tls) -> ConnectFailure:
@@ -99,12 +99,12 @@ def _refusal(alert: str, tls: Tls) -> ConnectFailure:
     what = "refuses this agent"
     if alert == "protocol version":
         return ConnectFailure(
-            what, "it has no TLS 1.2 or newer", "Update it, or change its configuration.", refused=True
+            what, "it does not support TLS 1.2 or newer", "Update the broker, or enable TLS 1.2 there.", refused=True
         )
     if tls.cert_file is None:
-        remedy = "It wants a certificate: give mqtt.cert_file and mqtt.key_file."
+        remedy = "The broker requires a client certificate. Set mqtt.cert_file and mqtt.key_file."
     elif alert == "certificate expired":
         remedy = "Renew mqtt.cert_file, or correct the broker's clock."
     else:
-        remedy = "Give a certificate as mqtt.cert_file that is signed by an authority which the broker trusts."
+        remedy = "Set mqtt.cert_file to a certificate signed by an authority that the broker trusts."
     return ConnectFailure(what, alert, remedy, refused=True)

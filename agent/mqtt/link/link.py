@@ -160,7 +160,7 @@ class Link:
 
     def _no_network(self) -> None:
         self._give_up()
-        self._listener.failed(TimeoutError("the network connection does not come about"))
+        self._listener.failed(TimeoutError("the connection attempt timed out"))
 
     def _unanswered(self) -> None:
         self._give_up()

@@ -27,8 +27,9 @@ class DiskFaults:
 
     def add(self, access: Access, error: OSError) -> None:
         sentence = (
-            f"The outbox {self._storage.folder} cannot be used: {error.strerror}. Make room there, or let this user "
-            f"write there; until then at most {self._storage.max_memory_bytes >> 20} MB of results wait in memory."
+            f"Cannot use the outbox folder {self._storage.folder}: {error.strerror}. Free some space or give the "
+            "agent's user write access. Until then, at most "
+            f"{self._storage.max_memory_bytes >> 20} MB of results wait in memory."
         )
         if sentence != self._sentences.get(access):
             _logger.warning("%s", sentence)
@@ -36,4 +37,4 @@ class DiskFaults:
 
     def clear(self, access: Access) -> None:
         if self._sentences.pop(access, None) is not None:
-            _logger.info("The outbox %s can be used again.", self._storage.folder)
+            _logger.info("The outbox folder %s can be used again.", self._storage.folder)

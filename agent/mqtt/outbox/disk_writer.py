@@ -114,8 +114,10 @@ class DiskWriter:
         """Once for each cause until the broker is there again."""
         if gap.cause not in self._logged:
             self._logged.add(gap.cause)
-            what = "Results are" if gap.count is None else f"{gap.count} results are"
-            _logger.warning("%s given up (%s), which is told on <base>/gaps, and more may follow.", what, gap.cause)
+            count = "an unknown number of" if gap.count is None else gap.count
+            _logger.warning(
+                "Dropped %s results (%s); the gap is announced on <base>/gaps. More may follow.", count, gap.cause
+            )
 
     async def save_all(self) -> None:
         """Before the end of the process."""

@@ -52,7 +52,9 @@ class Gaps:
         except FileNotFoundError:
             return []
         except (IsADirectoryError, ValueError, TypeError):
-            _logger.warning("%s cannot be read: gaps in the results that it told are not announced.", self._path)
+            _logger.warning(
+                "%s is damaged and is set aside. The gaps that it recorded will not be announced.", self._path
+            )
             set_aside(self._path)
             return []
 

@@ -151,7 +151,9 @@ class Outbox:
         """Leaves on the disk what was not acknowledged."""
         await self._writer.save_all()
         if lost := self._queue.unsaved():
-            _logger.warning("%d results were never acknowledged by the MQTT broker, and are on no disk.", len(lost))
+            _logger.warning(
+                "%d results were not acknowledged by the MQTT broker and could not be saved; they are lost.", len(lost)
+            )
 
     def pump(self) -> None:
         """Sends what may be sent now."""

@@ -248,7 +248,7 @@ class Segments:
     def _leave_for_later(self, segment: Segment) -> None:
         """A file of another user goes behind all others, so that no cursor passes it before it can be read."""
         path = self._path(segment)
-        _logger.warning("%s may not be read. Give it to the user of the agent, and its results are sent.", path)
+        _logger.warning("Cannot read %s. Make it readable for the agent's user and its results will be sent.", path)
         segment.number, self._next_number = self._next_number, self._next_number + 1
         path.replace(self._path(segment))
 

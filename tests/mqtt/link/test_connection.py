@@ -61,8 +61,8 @@ async def test_wrong_password_is_reported_and_recovers_once_the_broker_knows_it(
             await until(lambda: connection.state == "refused")
             assert connection.reason == (
                 f"The MQTT broker at 127.0.0.1:{broker.port} refuses this agent: Not authorized. "
-                "Correct mqtt.username and mqtt.password_file (of the service /etc/edge-agent/mqtt_password) "
-                "and restart, or give this user access at the broker."
+                "Correct mqtt.username and mqtt.password_file (for the service: /etc/edge-agent/mqtt_password) "
+                "and restart the agent, or give this user access on the broker."
             )
             await until(lambda: broker.log.count("not authorised") >= 3)
             broker.set_password("pi", "new")
@@ -101,8 +101,8 @@ async def test_broker_that_discards_messages_is_reported(tmp_path: Path) -> None
             await until(lambda: device.acknowledgements)
             assert connection.state == "connected"
             assert connection.reason == (
-                f"The MQTT broker at 127.0.0.1:{broker.port} discards what it gets: Not authorized. "
-                "Allow its user to write below edge-agent/pi-1."
+                f"The MQTT broker at 127.0.0.1:{broker.port} discards the agent's messages: Not authorized. "
+                "Allow the agent's MQTT user to publish below edge-agent/pi-1."
             )
 
 
@@ -112,10 +112,10 @@ async def test_broker_that_discards_messages_is_reported(tmp_path: Path) -> None
     [
         (
             0x8E,
-            ": Session taken over. Another client has the same mqtt.client_id: give each device a device.id",
+            ": Session taken over. Another client uses the same mqtt.client_id. Give each device its own device.id",
         ),
         (0x8B, ": Server shutting down. If this repeats, check the network"),
-        (0x9E, ": Shared subscription not supported. Leave mqtt.shared_classify out."),
+        (0x9E, ": Shared subscription not supported. Remove mqtt.shared_classify from the configuration."),
         (None, ". If this repeats, check the network."),
     ],
 )
@@ -126,7 +126,7 @@ async def test_lost_connection_is_reported_with_the_reason_of_the_broker(code: i
             await until(device.is_connected)
             broker.hang_up(reason=code)
             await until(lambda: not device.is_connected())
-            assert f"ended the connection{words}" in str(connection.reason)
+            assert f"closed the connection{words}" in str(connection.reason)
 
 
 @pytest.mark.anyio
@@ -177,7 +177,7 @@ def test_close_keeps_its_timeout_while_the_network_does_not_answer() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("host", ["", "broker..local", "a" * 64])
 async def test_invalid_host_is_refused_at_once(host: str) -> None:
-    with pytest.raises(ConfigError, match=r"mqtt.host is .*give the broker's name or address"):
+    with pytest.raises(ConfigError, match=r"mqtt.host is .*Give the broker's name or address"):
         Device(free_port(), host=host)
 
 

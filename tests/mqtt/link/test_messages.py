@@ -120,7 +120,7 @@ async def test_refused_subscription_is_logged_once_with_its_filter(
                 broker.hang_up()
                 await until(lambda: not device.is_connected())
     refusals = [line for line in caplog.messages if "subscription" in line]
-    words = f"refuses the subscription to a/#: {reason}. Allow its user to read a/#."
+    words = f"refuses the subscription to a/#: {reason}. Allow the agent's MQTT user to read a/#."
     assert refusals == [f"The MQTT broker at 127.0.0.1:{broker.port} {words}"]
 
 

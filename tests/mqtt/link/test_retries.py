@@ -38,7 +38,7 @@ async def test_port_without_a_broker_is_reported() -> None:
     async with ScriptedBroker(hangs_up_on={4, 5}) as broker, Device(broker.port) as connection:
         await until(lambda: len(broker.levels) >= 6)
         assert connection.state == "unreachable"
-        assert "hangs up without an answer. Check that it is running" in str(connection.reason)
+        assert "closes the connection without an answer. Check that it is running" in str(connection.reason)
     assert broker.levels[:6] == [5, 4, 5, 4, 5, 4]
 
 
@@ -85,7 +85,7 @@ async def test_silent_link_is_noticed_within_one_and_a_half_keep_alives(idle: bo
             await until(lambda: not device.is_connected())
             assert time.monotonic() - swallowed_s < (3 if idle else 1.5)
             assert device.events == ["on", "off"]
-            assert "does not answer any more. If this repeats, check the network." in str(connection.reason)
+            assert "no longer answers. If this repeats, check the network." in str(connection.reason)
 
 
 @pytest.mark.anyio
@@ -161,7 +161,7 @@ async def test_pauses_start_short_again_after_a_connection_that_lasted() -> None
 @pytest.mark.parametrize("version", [5, 311])
 async def test_second_client_with_the_same_id_is_recognized(tmp_path: Path, version: MqttVersion) -> None:
     """Mosquitto 2.0.11 tells neither version that a session was taken over."""
-    told = "ended the connection. It goes on so: another client probably has the same mqtt.client_id."
+    told = "closed the connection. This keeps happening: another client probably uses the same mqtt.client_id."
     with Mosquitto(tmp_path) as broker:
         devices = [Device(broker.port, version=version), Device(broker.port, version=version)]
         async with devices[0], devices[1]:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 _QUICK = Timeouts(answer_s=2, first_retry_s=0.05, max_retry_s=0.1, refused_retry_s=0.2)
 _Device = partial(Device, timeouts=_QUICK)
-_SIGNER = "Set mqtt.ca_file to the certificate of the authority that signed the broker's."
-_NAME = "Set mqtt.host to a name that is in the broker's certificate, or have it made for this one."
+_SIGNER = "Set mqtt.ca_file to the certificate of the authority that signed the broker's certificate."
+_NAME = "Set mqtt.host to a name that is in the broker's certificate, or issue a certificate for this name."
 _UNKNOWN = "is not trusted: unable to get local issuer certificate"
 
 
@@ -109,13 +109,13 @@ async def test_broker_that_cannot_be_trusted_is_refused_with_the_reason(
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("none", "certificate required. It wants a certificate: give mqtt.cert_file and mqtt.key_file."),
+        (
+            "none",
+            "certificate required. The broker requires a client certificate. Set mqtt.cert_file and mqtt.key_file.",
+        ),
         (
             "stranger",
-            (
-                "unknown ca. Give a certificate as mqtt.cert_file that is signed by an authority which the broker "
-                "trusts."
-            ),
+            "unknown ca. Set mqtt.cert_file to a certificate signed by an authority that the broker trusts.",
         ),
         ("expired", "certificate expired. Renew mqtt.cert_file, or correct the broker's clock."),
     ],
@@ -147,7 +147,7 @@ async def test_refused_certificate_is_reported_with_tls_1_2_too(authority: Autho
     server.maximum_version = server.maximum_version.TLSv1_2
     with _handshakes(server) as port:
         async with _Device(port, _own(authority)) as connection:
-            words = "handshake failure. It wants a certificate: give mqtt.cert_file and mqtt.key_file."
+            words = "handshake failure. The broker requires a client certificate. Set mqtt.cert_file and mqtt.key_file."
             await expect(connection, "refused", f"refuses this agent: {words}")
 
 
@@ -160,7 +160,7 @@ async def test_broker_without_tls_1_2_is_refused(authority: Authority) -> None:
     server.maximum_version = server.maximum_version.TLSv1_1
     with _handshakes(server) as port:
         async with _Device(port, _own(authority)) as connection:
-            words = "it has no TLS 1.2 or newer. Update it, or change its configuration."
+            words = "it does not support TLS 1.2 or newer. Update the broker, or enable TLS 1.2 there."
             await expect(connection, "refused", f"refuses this agent: {words}")
 
 
@@ -213,8 +213,8 @@ async def test_tls_at_a_port_without_it_is_reported_and_tried_with_one_version(
 ) -> None:
     with Mosquitto(tmp_path) as broker:
         async with _Device(broker.port, _own(authority)) as connection:
-            words = "Correct mqtt.port, which is mostly 8883 for TLS, or set mqtt.tls to false."
-            await expect(connection, "unreachable", f"does not speak TLS there. {words}")
+            words = "Correct mqtt.port (usually 8883 for TLS), or set mqtt.tls to false."
+            await expect(connection, "unreachable", f"does not accept TLS on this port. {words}")
             assert connection.version == 5
 
 
@@ -223,7 +223,7 @@ async def test_handshake_that_nobody_answers_is_given_up(authority: Authority) -
     with socket.create_server(("127.0.0.1", 0)) as listener:
         device = _Device(listener.getsockname()[1], _own(authority), timeouts=replace(_QUICK, network_s=0.2))
         async with device as connection:
-            words = "the network connection does not come about. Start it, or correct mqtt.host and mqtt.port."
+            words = "the connection attempt timed out. Start it, or correct mqtt.host and mqtt.port."
             await expect(connection, "unreachable", f"cannot be reached: {words}")
 
 
@@ -233,7 +233,7 @@ async def test_plain_mqtt_at_a_port_with_tls_is_reported(authority: Authority, t
     with Mosquitto(tmp_path, config=authority.sign("broker").listener()) as broker:
         async with _Device(broker.port, None) as connection:
             words = "Check that it is running and that mqtt.port is its port for MQTT without TLS."
-            await expect(connection, "unreachable", f"hangs up without an answer. {words}")
+            await expect(connection, "unreachable", f"closes the connection without an answer. {words}")
 
 
 @pytest.mark.anyio

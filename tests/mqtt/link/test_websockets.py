@@ -63,5 +63,9 @@ async def test_websockets_lose_nothing_when_the_network_takes_it_in_pieces(tmp_p
 async def test_websockets_at_a_port_without_them_are_reported(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker:
         async with _Device(broker.port, None, websocket_path="/mqtt") as connection:
-            words = "Correct mqtt.websocket_path and mqtt.port, or leave mqtt.websocket_path out."
-            await expect(connection, "unreachable", f"speaks no WebSockets there: WebSocket handshake error. {words}")
+            words = "Correct mqtt.websocket_path and mqtt.port, or remove mqtt.websocket_path."
+            await expect(
+                connection,
+                "unreachable",
+                f"does not accept WebSockets on this port: WebSocket handshake error. {words}",
+            )

@@ -26,7 +26,7 @@ async def test_full_memory_drops_the_oldest_results_and_announces_them(tmp_path:
         wire.put(25, size=998)
         if durability == "spill":
             await until(lambda: wire.outbox.status.trouble)
-            assert "cannot be used: " in str(wire.outbox.status.trouble)
+            assert "Cannot use the outbox folder" in str(wire.outbox.status.trouble)
             folder.unlink()
         wire.connect()
         await wire.until_delivered()

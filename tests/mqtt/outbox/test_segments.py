@@ -283,7 +283,7 @@ def test_unreadable_file_does_not_hide_the_others(
     later = _segments(tmp_path, _LATER)
     found = _opened(later)
     assert (found.holes, _seqs(later, found)) == ((Hole(2, _BOOT, None, None),), [3])
-    assert "may not be read. Give it to the user of the agent, and its results are sent." in caplog.text
+    assert "Make it readable for the agent's user and its results will be sent." in caplog.text
     later.append([], Position(4, 0))
     monkeypatch.undo()
     assert _seqs(later, _opened(_segments(tmp_path, _LATER))) == [1], "what may be read again is delivered, though late"
