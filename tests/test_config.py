@@ -27,7 +27,7 @@ def refusal(path: Path, text: str) -> str:
     return sentence
 
 
-def test_commented_example_holds_exactly_the_defaults() -> None:
+def test_example_configuration_has_every_key_with_its_default() -> None:
     example = load_config(REPOSITORY / "configs/agent.yaml").model_dump(exclude={"device"})
     assert example == Config().model_dump(exclude={"device"})
     named = yaml.safe_load((REPOSITORY / "configs/agent.yaml").read_text())
@@ -42,7 +42,7 @@ def test_demo_configuration_is_valid() -> None:
     assert config.models.folder == REPOSITORY / ".demo/models"
 
 
-def test_unknown_key_is_refused_with_file_line_and_nearest_key(write: Path) -> None:
+def test_unknown_key_is_rejected_with_file_line_and_nearest_key(write: Path) -> None:
     assert refusal(write, "http:\n  port: 1\n  prot: 2\n") == (
         f"{write}, line 3: unknown key http.prot; did you mean port?"
     )
@@ -54,8 +54,8 @@ def test_unknown_key_is_refused_with_file_line_and_nearest_key(write: Path) -> N
     )
 
 
-def test_unknown_section_or_key_is_refused_with_the_known_ones(write: Path) -> None:
-    assert "known here: format, level" in refusal(write, "logging:\n  zzz: 1\n")
+def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> None:
+    assert "known keys: format, level" in refusal(write, "logging:\n  zzz: 1\n")
     assert "line 1: unknown key modles; did you mean models?" in refusal(write, "modles: {}\n")
 
 
@@ -67,39 +67,39 @@ def test_unknown_section_or_key_is_refused_with_the_known_ones(write: Path) -> N
         ("engine: {workers: 0}", "engine.workers must be 'auto' or at least 1, not 0."),
         ("engine: {workers: many}", "engine.workers must be 'auto' or a whole number, not 'many'."),
         ("cameras: {float: {source: '0', max_fps: x}}", "cameras.float.max_fps must be a number, not 'x'."),
-        ("cameras: {a: {source: ''}}", "cameras.a.source must be a camera's number, a device, a URL"),
-        ("cameras: {a: {source: true}}", "cameras.a.source must be text"),
-        ("models: {settings: {a: {labels: [yes, no]}}}", "models.settings.a.labels.0 must be text"),
+        ("cameras: {a: {source: ''}}", "cameras.a.source must be a camera number, a device, a URL"),
+        ("cameras: {a: {source: true}}", "cameras.a.source must be a string"),
+        ("models: {settings: {a: {labels: [yes, no]}}}", "models.settings.a.labels.0 must be a string"),
         ("models: {settings: {a: {mean: [x, 1, 1]}}}", "models.settings.a.mean.0 must be a number, not 'x'."),
         ("cameras: {front: {}}", "cameras.front.source is missing"),
-        ("cameras: {'a/b': {source: '0'}}", "may only have letters"),
+        ("cameras: {'a/b': {source: '0'}}", "may only contain letters"),
         ("cameras: {a: {source: '0', region: [0, 0, 2, 1]}}", "must be [left, top, right, bottom]"),
         ("cameras: {a: {source: '0', rotate: 45}}", "cameras.a.rotate"),
-        ("cameras: {upload: {source: '0'}}", "this name is taken by uploads"),
+        ("cameras: {upload: {source: '0'}}", "this name is reserved for uploads"),
         ("models: {settings: {a: {mean: [1, 2]}}}", "models.settings.a.mean must be one number or three"),
         ("models: {settings: {a: {std: 0}}}", "models.settings.a.std"),
         ("mqtt: {base_topic: 'a/#'}", "mqtt.base_topic"),
         ("device: {id: 'a b'}", "device.id"),
         (
             "mqtt: {host: 'mqtt://broker'}",
-            "mqtt.host must be a host's name or address only; the port goes into mqtt.port",
+            "mqtt.host must be a host name or address only; the port goes in mqtt.port",
         ),
         (
             "mqtt: {host: 'broker:1883'}",
-            "mqtt.host must be a host's name or address only; the port goes into mqtt.port",
+            "mqtt.host must be a host name or address only; the port goes in mqtt.port",
         ),
         ("mqtt: {durability: disk}", "mqtt.durability must be 'spill', 'group' or 'none', not 'disk'."),
         ("mqtt: {outbox: {max_bytes: 1000}}", "mqtt.outbox.max_bytes must be at least 1048576, not 1000."),
         ("mqtt: {outbox: {max_age_s: 0}}", "mqtt.outbox.max_age_s must be more than 0"),
         ("mqtt: {websocket_path: mqtt}", "mqtt.websocket_path must be a path such as /mqtt"),
         ("mqtt: {shared_classify: work/images}", "mqtt.shared_classify must be $share/<group>/<topic>"),
-        ("mqtt: {ca_file: ca.pem}", "mqtt.ca_file is for TLS: set mqtt.tls to true"),
-        ("mqtt: {tls: true, cert_file: c.pem}", "mqtt.cert_file and mqtt.key_file go together"),
-        ("- 1", "must hold sections"),
+        ("mqtt: {ca_file: ca.pem}", "mqtt.ca_file requires TLS: set mqtt.tls to true"),
+        ("mqtt: {tls: true, cert_file: c.pem}", "mqtt.cert_file and mqtt.key_file belong together"),
+        ("- 1", "must contain sections"),
         ("a: [", "is not valid YAML"),
     ],
 )
-def test_wrong_value_is_refused_in_one_sentence_that_names_it(write: Path, text: str, said: str) -> None:
+def test_invalid_value_is_rejected_in_one_sentence_with_its_key(write: Path, text: str, said: str) -> None:
     sentence = refusal(write, text)
     assert said in sentence
     assert str(write) in sentence
@@ -113,7 +113,7 @@ def test_wrong_value_is_refused_in_one_sentence_that_names_it(write: Path, text:
         ("http: 3", "http must be a section with keys such as `host:`, not 3."),
     ],
 )
-def test_value_in_place_of_a_section_is_refused_with_an_example_key(write: Path, text: str, said: str) -> None:
+def test_value_in_place_of_a_section_is_rejected_with_an_example_key(write: Path, text: str, said: str) -> None:
     assert refusal(write, text).startswith(f"{write}, line 1: {said}")
 
 
@@ -127,7 +127,7 @@ def test_value_in_place_of_a_section_is_refused_with_an_example_key(write: Path,
         ("http: \x00", "special characters are not allowed"),
     ],
 )
-def test_invalid_yaml_is_refused_with_its_place_and_a_remedy(write: Path, text: str, said: str) -> None:
+def test_invalid_yaml_is_rejected_with_its_position_and_a_remedy(write: Path, text: str, said: str) -> None:
     sentence = refusal(write, text)
     assert sentence.startswith(str(write))
     assert said in sentence
@@ -135,20 +135,20 @@ def test_invalid_yaml_is_refused_with_its_place_and_a_remedy(write: Path, text: 
     assert any(remedy in sentence for remedy in ("; check ", "; remove ", "; save "))
 
 
-def test_key_that_is_not_a_string_is_refused_at_any_depth(write: Path) -> None:
-    assert refusal(write, "1: 2\n") == f"{write}, line 1: the key 1 is no text; put it into quotes."
-    assert "line 2: the key on is no text" in refusal(write, "cameras:\n  on: {source: 0}\n")
-    assert "line 1: the key in brackets is no text" in refusal(write, "[a, b]: 2\n")
+def test_key_that_is_not_a_string_is_rejected_at_any_depth(write: Path) -> None:
+    assert refusal(write, "1: 2\n") == f"{write}, line 1: the key 1 is not a string; put it in quotes."
+    assert "line 2: the key on is not a string" in refusal(write, "cameras:\n  on: {source: 0}\n")
+    assert "line 1: the key in brackets is not a string" in refusal(write, "[a, b]: 2\n")
 
 
-def test_duplicate_key_is_refused_with_both_lines(write: Path) -> None:
+def test_duplicate_key_is_rejected_with_both_lines(write: Path) -> None:
     assert refusal(write, "http: {port: 1}\nmqtt: {}\nhttp: {host: a}\n") == (
-        f"{write}, line 3: the key http stands in line 1 too; join the two."
+        f"{write}, line 3: the key http is already used on line 1; merge the two."
     )
-    assert "line 2: the key port stands" in refusal(write, "http: {port: 1,\n  port: 2}\n")
+    assert "line 2: the key port is already used on line 1" in refusal(write, "http: {port: 1,\n  port: 2}\n")
 
 
-def test_camera_may_merge_the_keys_of_another_and_change_some(write: Path) -> None:
+def test_camera_can_merge_the_keys_of_another_and_override_some(write: Path) -> None:
     write.write_text("cameras:\n  a: &a {source: 0, max_fps: 1}\n  b: {<<: *a, source: 1}\n")
     cameras = load_config(write).cameras
     assert (cameras["b"].source, cameras["b"].max_fps) == ("1", 1)
@@ -156,12 +156,12 @@ def test_camera_may_merge_the_keys_of_another_and_change_some(write: Path) -> No
 
 def test_argument_of_pydantic_is_an_unknown_key(write: Path) -> None:
     for key in ("_env_file", "_env_prefix", "_cli_parse_args"):
-        assert f"line 1: unknown key {key}; known here: device" in refusal(write, f"{key}: a\n")
+        assert f"line 1: unknown key {key}; known keys: device" in refusal(write, f"{key}: a\n")
 
 
-def test_unknown_key_gets_no_suggestion_when_none_is_near(write: Path) -> None:
-    assert "unknown key foo; known here:" in refusal(write, "foo: 1\n")
-    assert "unknown key cameras.a.foo; known here:" in refusal(write, "cameras: {a: {source: 0, foo: 1}}\n")
+def test_unknown_key_gets_no_suggestion_when_none_is_similar(write: Path) -> None:
+    assert "unknown key foo; known keys:" in refusal(write, "foo: 1\n")
+    assert "unknown key cameras.a.foo; known keys:" in refusal(write, "cameras: {a: {source: 0, foo: 1}}\n")
 
 
 @pytest.mark.parametrize(
@@ -173,14 +173,14 @@ def test_unknown_key_gets_no_suggestion_when_none_is_near(write: Path) -> None:
         ("cameras: {a: {source: ~nosuchuser/x}}", "cameras.a.source"),
     ],
 )
-def test_path_in_an_unknown_home_is_refused_with_its_key(write: Path, text: str, key: str) -> None:
-    assert refusal(write, text) == f"{key}: no home folder is known for ~nosuchuser/x; write the path in full."
+def test_path_in_an_unknown_home_folder_is_rejected_with_its_key(write: Path, text: str, key: str) -> None:
+    assert refusal(write, text) == f"{key}: the home folder in ~nosuchuser/x is unknown; write the full path."
 
 
-def test_camera_source_may_be_a_number_without_quotes(write: Path) -> None:
+def test_camera_source_can_be_a_number_without_quotes(write: Path) -> None:
     write.write_text("cameras: {a: {source: 0}}\n")
     assert load_config(write).cameras["a"].source == "0"
-    assert "cameras.a.source must be text" in refusal(write, "cameras: {a: {source: -1}}\n")
+    assert "cameras.a.source must be a string" in refusal(write, "cameras: {a: {source: -1}}\n")
 
 
 def test_null_and_empty_sections_mean_the_default(write: Path) -> None:
@@ -199,7 +199,7 @@ def test_load_config_names_the_file_when_it_cannot_be_read(tmp_path: Path) -> No
         load_config(tmp_path)
 
 
-def test_environment_beats_the_file(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_overrides_the_file(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write.write_text("http: {port: 1000, host: '::1'}\n")
     monkeypatch.setenv("EDGE_AGENT_HTTP__PORT", "2000")
     monkeypatch.setenv("EDGE_AGENT_CAMERAS__FRONT__SOURCE", "0")
@@ -207,7 +207,7 @@ def test_environment_beats_the_file(write: Path, monkeypatch: pytest.MonkeyPatch
     assert (config.http.port, config.http.host, config.cameras["front"].source) == (2000, "::1", "0")
 
 
-def test_wrong_variable_is_refused_by_name(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_variable_is_rejected_by_name(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_AGENT_HTTP__PORT", "high")
     assert refusal(write, "http: {port: 1}") == (
         "The variable EDGE_AGENT_HTTP__PORT: http.port must be a whole number, not 'high'."
@@ -251,20 +251,20 @@ def test_model_settings_read_their_label_files(write: Path) -> None:
     }
 
 
-def test_missing_label_file_is_refused_with_its_key(write: Path) -> None:
+def test_missing_label_file_is_rejected_with_its_key(write: Path) -> None:
     write.write_text("models: {settings: {a: {labels: a.txt}}}\n")
     with pytest.raises(ConfigError, match=r"models\.settings\.a\.labels"):
         model_settings(load_config(write))
 
 
-def test_auto_takes_two_workers_and_shares_the_cores() -> None:
+def test_auto_uses_two_workers_that_share_the_cores() -> None:
     for cores, sizes in ((1, (1, 1)), (2, (2, 1)), (4, (2, 2))):
         assert EngineSection().sizes(cores=cores) == sizes
     assert EngineSection(workers=3, threads=2).sizes() == (3, 2)
     assert EngineSection().sizes()[0] in (1, 2)
 
 
-def test_bare_off_is_read_as_the_word(write: Path) -> None:
+def test_bare_off_is_read_as_a_string(write: Path) -> None:
     write.write_text("models: {signatures: off}\nmqtt: {results: off}\n")
     assert load_config(write).models.signatures == "off"
     assert load_config(write).mqtt.results == "off"

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration file, in one sentence: the place, the key, the fault, what would be right."""
+"""Turns each fault in a configuration file into one sentence: the place, the key, the fault and what is allowed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MESSAGES = {
     "float_parsing": "must be a number",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
-    "string_type": "must be text, in quotes where YAML reads it otherwise",
+    "string_type": "must be a string (put it in quotes)",
     "path_type": "must be a path",
     "list_type": "must be a list",
     "tuple_type": "must be a list",
@@ -42,7 +42,7 @@ _values.maxstring = _values.maxother = 100
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that names the place of a value it cannot read, such as the date 2001-13-45."""
+    """A SafeLoader that reports the position of a value that it cannot read, such as the date 2001-13-45."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002  (PyYAML's signature)
         try:
@@ -54,7 +54,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse(text: str, where: str) -> tuple[dict[str, Any], yaml.Node | None]:
-    """The sections of a file, and the node that knows the line of each key; raises ConfigError."""
+    """Returns the sections of a file, and the node that has the line of each key; raises ConfigError."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -65,12 +65,12 @@ def parse(text: str, where: str) -> tuple[dict[str, Any], yaml.Node | None]:
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(_yaml_sentence(error, where)) from None
     if document is not None and not isinstance(document, dict):
-        raise ConfigError(f"{where} must hold sections such as `models:` and `cameras:`.")
+        raise ConfigError(f"{where} must contain sections such as `models:` and `cameras:`.")
     return document or {}, node
 
 
 def _check_keys(root: yaml.Node, where: str) -> None:
-    """Refuses keys that are no text and keys that stand twice, of which YAML would silently take the last."""
+    """Refuses keys that are not strings, and duplicate keys, of which YAML would silently use the last."""
     waiting, seen = [root], set()
     while waiting:
         node = waiting.pop()
@@ -86,11 +86,11 @@ def _check_keys(root: yaml.Node, where: str) -> None:
             line = key.start_mark.line + 1
             if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
                 shown = key.value if isinstance(key, yaml.ScalarNode) else "in brackets"
-                raise ConfigError(f"{where}, line {line}: the key {shown} is no text; put it into quotes.")
+                raise ConfigError(f"{where}, line {line}: the key {shown} is not a string; put it in quotes.")
             if key.value in lines:
                 first = lines[key.value]
                 raise ConfigError(
-                    f"{where}, line {line}: the key {key.value} stands in line {first} too; join the two."
+                    f"{where}, line {line}: the key {key.value} is already used on line {first}; merge the two."
                 )
             lines[key.value] = line
 
@@ -107,7 +107,7 @@ def _yaml_sentence(error: Exception, where: str) -> str:
 
 
 def variable_sentence(error: SettingsError, prefix: str) -> str:
-    """Of a variable for several keys that is no JSON; pydantic names only its section."""
+    """For a variable that sets several keys and is not valid JSON; pydantic names only its section."""
     section = re.search(r'field "(\w+)"', str(error))
     start = f"{prefix}{section[1] if section else ''}".upper()
     text = getattr(error.__cause__, "doc", None)
@@ -117,15 +117,15 @@ def variable_sentence(error: SettingsError, prefix: str) -> str:
 
 def unknown_key_sentence(path: list[str], place: str, known: list[str]) -> str:
     near = difflib.get_close_matches(path[-1].lower(), known, 1, 0.7)
-    remedy = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}."
+    remedy = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}."
     return f"{place}: unknown key {'.'.join(path)}; {remedy}"
 
 
 def sentence(error: ValidationError, *, root: type[BaseModel], where: str, node: yaml.Node | None, prefix: str) -> str:
-    """The first fault in `root`, read from the YAML `node` and from variables that start with `prefix`."""
+    """Describes the first fault in `root`, read from the YAML `node` and from variables that start with `prefix`."""
     faults = [(_path(root, fault["loc"]), fault) for fault in error.errors(include_url=False)]
     path, fault = faults[0]
-    # The branches of a union are faults of their own: the one that came furthest knows best.
+    # Each branch of a union reports its own fault; the one with the longest path is the most precise.
     branches = [(other, said) for other, said in faults if other[: len(path)] == path]
     path, fault = max(branches, key=lambda branch: len(branch[0]))
     if not path:
@@ -136,19 +136,19 @@ def sentence(error: ValidationError, *, root: type[BaseModel], where: str, node:
         return unknown_key_sentence(path, place, list(section.model_fields))
     key = ".".join(path)
     if fault["type"] == "missing":
-        return f"{place}: {key} is missing; give it."
+        return f"{place}: {key} is missing; add it."
     messages = dict.fromkeys(_message(said, path, root) for other, said in branches if other == path)
     message = " or ".join(messages).replace(" or must be ", " or ")
     return f"{place}: {key} {message}, not {_values.repr(fault['input'])}."
 
 
 def line_of(path: list[str], node: yaml.Node | None) -> int | None:
-    """The line of the deepest key of `path` that the file has, counted from 1."""
+    """Returns the line, counted from 1, of the deepest key of `path` that the file has."""
     line = None
     for step in path:
         if not isinstance(node, yaml.MappingNode):
             break
-        # Of two keys the last one counts: a key beats what `<<` merges, which stands before it.
+        # The last of two equal keys wins: a merge with `<<` comes before the keys that override it.
         pair = next((pair for pair in reversed(node.value) if pair[0].value == step), None)
         if pair is None:
             break
@@ -170,7 +170,7 @@ def _message(fault: ErrorDetails, path: list[str], root: type[BaseModel]) -> str
     if fault["type"] in _MESSAGES:
         return _MESSAGES[fault["type"]].format(**fault.get("ctx", {}))
     message = fault["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    # The checks that sidecars share name their key themselves.
+    # The checks shared with sidecars already name their key.
     message = message.removeprefix(f"{path[-1]} ") if path else message
     return message[0].lower() + message[1:]
 
@@ -182,7 +182,7 @@ def _section_message(kind: Any) -> str:
 
 
 def _path(root: type[BaseModel], loc: Iterable[int | str]) -> list[str]:
-    """The keys of `loc` without the steps that pydantic adds for a dict's key and a union's branch."""
+    """Returns the keys of `loc` without the steps that pydantic adds for dict keys and branches of unions."""
     path: list[str] = []
     for step in loc:
         if step != "[key]" and (isinstance(step, int) or _has_keys(_kind(root, path))):

@@ -1,4 +1,4 @@
-"""Load: the configuration from one YAML file and the environment, checked in full; ConfigError in one sentence."""
+"""Loads and checks the configuration from one YAML file and the environment; raises ConfigError with one sentence."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from agent.model_file.settings import ModelSettings, parse_labels
 
 
 def load_config(path: Path | None) -> Config:
-    """Reads `path`, or only the environment and the defaults where it is None; ConfigError in one sentence.
+    """Reads `path`, or only the environment and the defaults if it is None; raises ConfigError with one sentence.
 
     Relative paths in the file are relative to its folder.
     """
     where = str(path) if path else "the environment"
     document, node = parse("" if path is None else _read(path), where)
-    # Not left to pydantic: BaseSettings takes keys such as `_env_file` for arguments of its own.
+    # Not left to pydantic: BaseSettings would use keys such as `_env_file` as its own arguments.
     for key in document.keys() - Config.model_fields.keys():
         place = f"{where}, line {line_of([key], node)}"
         raise ConfigError(unknown_key_sentence([key], place, list(Config.model_fields)))
@@ -37,22 +37,22 @@ def load_config(path: Path | None) -> Config:
 
 
 def model_settings(config: Config) -> dict[str, ModelSettings]:
-    """The `models.settings` of each model; reads the label files that they name; raises ConfigError."""
-    return {name: _overrides(name, said) for name, said in config.models.settings.items()}
+    """Returns the `models.settings` of each model; reads the label files that they name; raises ConfigError."""
+    return {name: _overrides(name, overrides) for name, overrides in config.models.settings.items()}
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"There is no configuration file {path}. Give the right one with --config.") from None
+        raise ConfigError(f"There is no configuration file {path}. Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"The configuration file {path} cannot be read: {reason}.") from None
 
 
 def _anchored(value: Any, folder: Path, key: str = "") -> Any:
-    """The same, with every path in it relative to `folder`; `key` leads to `value` and is named in an error."""
+    """Returns `value` with each relative path in it resolved against `folder`; errors name its `key`."""
     if isinstance(value, BaseModel):
         fields = {name: getattr(value, name) for name in type(value).model_fields}
         return value.model_copy(update=_anchored(fields, folder, key))
@@ -62,12 +62,12 @@ def _anchored(value: Any, folder: Path, key: str = "") -> Any:
         try:
             return type(value)(os.path.normpath(folder / Path(value).expanduser()))
         except RuntimeError:
-            raise ConfigError(f"{key}: no home folder is known for {value}; write the path in full.") from None
+            raise ConfigError(f"{key}: the home folder in {value} is unknown; write the full path.") from None
     return value
 
 
-def _overrides(name: str, said: ModelOverrides) -> ModelSettings:
-    labels = said.labels
+def _overrides(name: str, overrides: ModelOverrides) -> ModelSettings:
+    labels = overrides.labels
     names: tuple[str, ...] | None = None
     if isinstance(labels, Path):
         try:
@@ -76,7 +76,8 @@ def _overrides(name: str, said: ModelOverrides) -> ModelSettings:
             raise ConfigError(f"models.settings.{name}.labels: {error}") from None
     elif labels is not None:
         names = tuple(labels)
-    return ModelSettings(names, _numbers(said.mean), _numbers(said.std), said.color, said.resize, said.score)
+    mean, std = _numbers(overrides.mean), _numbers(overrides.std)
+    return ModelSettings(names, mean, std, overrides.color, overrides.resize, overrides.score)
 
 
 def _numbers(value: float | list[float] | None) -> tuple[float, ...] | None:

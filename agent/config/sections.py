@@ -1,4 +1,8 @@
-"""Sections: every key of the configuration, its type and its default; environment variables beat the file."""
+"""Sections: every key of the configuration with its type, default and description.
+
+Environment variables override the file. The descriptions make docs/reference/configuration.md, the comments of
+configs/agent.yaml and the JSON Schema: run `make reference` after a change.
+"""
 
 from __future__ import annotations
 
@@ -27,31 +31,31 @@ if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
 
 ENV_PREFIX = "EDGE_AGENT_"
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (to listen there; to ask, it is no address)
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (valid to listen on, not to connect to)
 
 
 def _topic_level(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise ValueError("may only have letters, digits, '_', '-' and '.', as it becomes part of an MQTT topic")
+        raise ValueError("may only contain letters, digits, '_', '-' and '.', because it becomes part of an MQTT topic")
     return name
 
 
 def _region(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     left, top, right, bottom = region
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-        raise ValueError("must be [left, top, right, bottom] as fractions: 0 <= left < right <= 1, likewise down")
+        raise ValueError("must be [left, top, right, bottom] with 0 <= left < right <= 1 and 0 <= top < bottom <= 1")
     return region
 
 
 def _base_topic(topic: str) -> str:
     if not re.fullmatch(r"[^+#\x00/]+(/[^+#\x00/]+)*", topic):
-        raise ValueError("must be names with '/' between them, without '+' and '#'")
+        raise ValueError("must be names separated by '/', without '+' and '#'")
     return topic
 
 
 def _host(host: str) -> str:
     if not host or "/" in host or re.fullmatch(r"[^:]*:\d+", host):
-        raise ValueError("must be a host's name or address only; the port goes into mqtt.port")
+        raise ValueError("must be a host name or address only; the port goes in mqtt.port")
     return host
 
 
@@ -71,20 +75,20 @@ def _number_as_text(source: Any) -> Any:
     return str(source) if type(source) is int and source >= 0 else source
 
 
-def _off_as_text(said: Any) -> Any:
-    """YAML 1.1 takes a bare `off` for a truth value."""
-    return "off" if said is False else said
+def _off_as_text(value: Any) -> Any:
+    """YAML 1.1 reads a bare `off` as false."""
+    return "off" if value is False else value
 
 
 class FileSource(str):
-    """The source of a camera that is a file or a folder; like every Path, relative to the configuration's folder."""
+    """A camera source that is a file or a folder; like every Path, relative to the folder of the configuration."""
 
     __slots__ = ()
 
 
 def _source(source: str) -> str:
     if not source.strip():
-        raise ValueError("must be a camera's number, a device, a URL, a file or a folder")
+        raise ValueError("must be a camera number, a device, a URL, a file or a folder")
     return FileSource(source) if is_file_source(source) else source
 
 
@@ -105,10 +109,10 @@ CameraSource = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-def _without_nulls(said: Any, section: type[BaseModel]) -> Any:
-    if not isinstance(said, dict):
-        return said
-    return {key: value for key, value in said.items() if value is not None or key not in section.model_fields}
+def _without_nulls(document: Any, section: type[BaseModel]) -> Any:
+    if not isinstance(document, dict):
+        return document
+    return {key: value for key, value in document.items() if value is not None or key not in section.model_fields}
 
 
 class _Section(BaseModel):
@@ -116,55 +120,132 @@ class _Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_means_the_default(cls, said: Any) -> Any:
-        return _without_nulls({} if said is None else said, cls)
+    def _null_means_the_default(cls, document: Any) -> Any:
+        return _without_nulls({} if document is None else document, cls)
 
 
 def _default_state_folder() -> Path:
-    """What systemd's StateDirectory= made, else the user's (freedesktop.org's base directories)."""
+    """The folder of systemd's StateDirectory=, or the user's (XDG Base Directory Specification)."""
     if given := os.environ.get("STATE_DIRECTORY"):
         return Path(given.partition(":")[0])
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state", "edge-agent")
 
 
 class DeviceSection(_Section):
-    id: Name = Field(default_factory=lambda: re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "device")
-    state_folder: Path = Field(default_factory=_default_state_folder)
+    id: Name = Field(
+        default_factory=lambda: re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "device",
+        description="Name of this device in MQTT topics and Results. It must be unique among your devices. "
+        "Default: the host name.",
+    )
+    state_folder: Path = Field(
+        default_factory=_default_state_folder,
+        description="Folder for data that survives a restart: copies of the models, their version history and "
+        "unsent results. Default: `$STATE_DIRECTORY` (set by systemd), else `$XDG_STATE_HOME/edge-agent`, else "
+        "`~/.local/state/edge-agent`.",
+    )
 
 
 class ModelOverrides(_Section):
-    """What `<model>.yaml` may say, for one model; `labels` is a list or the path of a label file."""
+    """Settings for one model, as in its `<model>.yaml`."""
 
-    labels: list[str] | Path | None = None
-    mean: Mean | None = None
-    std: Std | None = None
-    color: Literal["rgb", "bgr", "gray"] | None = None
-    resize: Literal["stretch", "crop", "pad"] | None = None
-    score: Literal["probability", "logits"] | None = None
+    labels: list[str] | Path | None = Field(
+        default=None,
+        description="Labels in the order of the outputs, or a file with one label per line.",
+        examples=["birds.txt"],
+    )
+    mean: Mean | None = Field(
+        default=None,
+        description="Mean of the normalization `(pixel - mean) / std`: one number, or three (one per channel).",
+        examples=[127.5],
+    )
+    std: Std | None = Field(
+        default=None, description="Standard deviation of the normalization, in the same form.", examples=[127.5]
+    )
+    color: Literal["rgb", "bgr", "gray"] | None = Field(
+        default=None, description="Color order of the input.", examples=["rgb"]
+    )
+    resize: Literal["stretch", "crop", "pad"] | None = Field(
+        default=None, description="How images with a different aspect ratio are fitted.", examples=["stretch"]
+    )
+    score: Literal["probability", "logits"] | None = Field(
+        default=None,
+        description="What the model returns; the agent applies a softmax to logits.",
+        examples=["probability"],
+    )
 
 
 class ModelsSection(_Section):
-    folder: Path = Path("/var/lib/edge-agent/models")
-    keep_versions: int = Field(default=3, ge=2)
-    retire_after_s: float = Field(default=10, ge=0)
-    signatures: Annotated[Literal["off", "if_present", "required"], BeforeValidator(_off_as_text)] = "off"
-    trusted_keys: Path | None = None
-    max_mb: int = Field(default=256, ge=1)
-    swap: Literal["availability", "resource"] = "availability"
-    canary: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
-    settings: dict[str, ModelOverrides] = {}
+    folder: Path = Field(
+        default=Path("/var/lib/edge-agent/models"),
+        description="Drop folder: the agent serves the `.tflite` files that you copy here.",
+    )
+    keep_versions: int = Field(
+        default=3,
+        ge=2,
+        description="How many good versions of each model to keep for rollback. The newest proven version is always "
+        "kept.",
+    )
+    retire_after_s: float = Field(
+        default=10,
+        ge=0,
+        description="How long a model stays served after its file is removed, in seconds. `rm` followed by `cp` then "
+        "leaves no gap.",
+    )
+    signatures: Annotated[Literal["off", "if_present", "required"], BeforeValidator(_off_as_text)] = Field(
+        default="off",
+        description="Check of minisign signatures (`<file>.minisig`). `if_present`: a signature must be valid if there "
+        "is one. `required`: unsigned files are rejected. Both need `trusted_keys`.",
+    )
+    trusted_keys: Path | None = Field(
+        default=None,
+        description="Folder with the public keys (`.pub` files) that may sign models. You can add and remove keys "
+        "while the agent runs.",
+    )
+    max_mb: int = Field(
+        default=256,
+        ge=1,
+        description="Largest model file in MB. Larger files are rejected, because a model is read into memory.",
+    )
+    swap: Literal["availability", "resource"] = Field(
+        default="availability",
+        description="How to replace a version. `availability`: load the new version next to the old one. `resource`: "
+        "if memory is too short for both, unload the old one first; uploads get status 503 meanwhile.",
+    )
+    canary: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default={},
+        description="Per model, the share of uploads that go to a new version (the canary) until it is promoted or "
+        "rolled back (`edge-agent models promote`, `rollback`). A new version of a model without an entry takes over "
+        "at once.",
+        examples=[{"birds": 0.1}],
+    )
+    settings: dict[str, ModelOverrides] = Field(
+        default={},
+        description="Per model, settings that override its metadata and its sidecars `<model>.txt` and "
+        "`<model>.yaml`. A float model without metadata needs `mean` and `std`, which cannot be guessed.",
+    )
 
 
 class EngineSection(_Section):
-    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
-    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = "auto"
-    max_waiting: int = Field(default=16, ge=0)
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
+        default="auto",
+        description="Worker threads, each with its own interpreter. `auto`: 2, or 1 on a single core.",
+    )
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
+        default="auto",
+        description="Threads of each interpreter. `auto`: the number of cores divided by the number of workers.",
+    )
+    max_waiting: int = Field(
+        default=16,
+        ge=0,
+        description="How many uploads may wait while all workers are busy. Further uploads get status 503 with "
+        "`Retry-After`.",
+    )
 
     def sizes(self, *, cores: int | None = None) -> tuple[int, int]:
-        """Worker threads and threads of each worker's interpreter, for `cores` or those that this process may use.
+        """Returns the number of workers and of threads per interpreter; `cores` default to the usable ones.
 
-        Two workers with half of the cores each: two 1-thread interpreters do 879 inferences a second on two
-        cores where one 2-thread interpreter does 628, and each further worker costs an interpreter's memory.
+        Two workers share the cores: on two cores, two interpreters with one thread each do 879 inferences per
+        second, one with two threads does 628. Each further worker costs the memory of an interpreter.
         """
         cores = cores or _usable_cores()
         workers = self.workers if self.workers != "auto" else min(2, cores)
@@ -176,102 +257,169 @@ def _usable_cores() -> int:
 
 
 class CameraSection(_Section):
-    source: CameraSource
-    model: str | None = None
-    max_fps: float = Field(default=5, gt=0)
-    region: Annotated[tuple[float, float, float, float], AfterValidator(_region)] = (0.0, 0.0, 1.0, 1.0)
-    rotate: Literal[0, 90, 180, 270] = 0
-    max_results: int = Field(default=3, ge=1)
-    score_threshold: float = Field(default=0.5, ge=0, le=1)
-    stable_frames: int = Field(default=3, ge=1)
-    loop: bool = False
-    snapshots: bool = False
-    enabled: bool = True
+    source: CameraSource = Field(
+        description="Camera number, device, URL (`rtsp://`, `http://`), video file or folder of images.",
+        examples=["/dev/video0"],
+    )
+    model: str | None = Field(default=None, description="Model name. Default: the first by name.", examples=["birds"])
+    max_fps: float = Field(
+        default=5,
+        gt=0,
+        description="Most frames to classify per second. A video file keeps its own pace.",
+    )
+    region: Annotated[tuple[float, float, float, float], AfterValidator(_region)] = Field(
+        default=(0.0, 0.0, 1.0, 1.0),
+        description="Part of the picture to classify: left, top, right, bottom as fractions.",
+    )
+    rotate: Literal[0, 90, 180, 270] = Field(default=0, description="Degrees to rotate the picture clockwise.")
+    max_results: int = Field(default=3, ge=1, description="Most categories in a Result.")
+    score_threshold: float = Field(default=0.5, ge=0, le=1, description="Lowest score of a category in a Result.")
+    stable_frames: int = Field(
+        default=3, ge=1, description="Frames in a row with the same best label until it becomes the camera's state."
+    )
+    loop: bool = Field(default=False, description="Restart a video file or a folder when it ends.")
+    snapshots: bool = Field(default=False, description="Publish a JPEG over MQTT whenever the state changes.")
+    enabled: bool = Field(default=True, description="Start with the camera on; MQTT can turn it on and off.")
 
 
 class OutboxSection(_Section):
-    max_bytes: int = Field(default=64 << 20, ge=1 << 20)
-    max_age_s: float = Field(default=7 * 24 * 3600, gt=0)
+    max_bytes: int = Field(default=64 << 20, ge=1 << 20, description="Most bytes of waiting results on the disk.")
+    max_age_s: float = Field(default=7 * 24 * 3600, gt=0, description="Longest time that a result waits, in seconds.")
 
 
 class MqttSection(_Section):
-    enabled: bool = True
-    host: Annotated[str, AfterValidator(_host)] = "localhost"
-    port: Port = 1883
-    username: str | None = None
-    password_file: Path | None = None
-    client_id: str | None = None
-    base_topic: Annotated[str, AfterValidator(_base_topic)] = "edge-agent"
-    tls: bool = False
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    websocket_path: Annotated[str, AfterValidator(_websocket_path)] | None = None
-    protocol: Literal[5, 311] = 5
-    results: Annotated[Literal["all", "changes", "off"], BeforeValidator(_off_as_text)] = "all"
-    durability: Literal["spill", "group", "none"] = "spill"
-    outbox: OutboxSection = OutboxSection()
-    discovery: bool = True
-    shared_classify: Annotated[str, AfterValidator(_shared_subscription)] | None = None
-    embedded_broker: bool = False
+    enabled: bool = Field(default=True, description="Connect to the MQTT broker.")
+    host: Annotated[str, AfterValidator(_host)] = Field(
+        default="localhost", description="Host name or address of the broker."
+    )
+    port: Port = Field(default=1883, description="Port of the broker, usually 8883 with TLS.")
+    username: str | None = Field(default=None, description="User name, if the broker requires one.")
+    password_file: Path | None = Field(
+        default=None,
+        description="File with the password, so that this file contains no secret. Default: systemd's credential "
+        "`mqtt_password` (`LoadCredential=mqtt_password:...`).",
+    )
+    client_id: str | None = Field(
+        default=None,
+        description="MQTT client id. Default: `edge-agent-<device.id>`. Two clients with the same id disconnect each "
+        "other.",
+    )
+    base_topic: Annotated[str, AfterValidator(_base_topic)] = Field(
+        default="edge-agent",
+        description="First part of all topics, which start with `<base_topic>/<device.id>/`.",
+    )
+    tls: bool = Field(default=False, description="Use TLS. The certificate of the broker is always verified.")
+    ca_file: Path | None = Field(
+        default=None, description="CA certificate that signed the broker's. Default: the CA certificates of the system."
+    )
+    cert_file: Path | None = Field(default=None, description="Client certificate, if the broker requires one.")
+    key_file: Path | None = Field(default=None, description="Private key of the client certificate.")
+    websocket_path: Annotated[str, AfterValidator(_websocket_path)] | None = Field(
+        default=None, description="Path for MQTT over WebSockets, such as `/mqtt`. Default: plain MQTT."
+    )
+    protocol: Literal[5, 311] = Field(
+        default=5,
+        description="MQTT version to try first: 5, or 311 for MQTT 3.1.1. If the broker refuses it, the agent tries "
+        "the other one.",
+    )
+    results: Annotated[Literal["all", "changes", "off"], BeforeValidator(_off_as_text)] = Field(
+        default="all",
+        description="Which Results to publish. `all`: every Result. `changes`: a camera's Result only if its best "
+        "label changed. `off`: only states.",
+    )
+    durability: Literal["spill", "group", "none"] = Field(
+        default="spill",
+        description="Where Results wait for the broker's acknowledgement. `spill`: on the disk after 2 s or when the "
+        "agent stops; nothing is written while the connection is good. `group`: on the disk within 0.1 s, before they "
+        "are sent. `none`: in memory only, at most 4 MB, lost when the process ends.",
+    )
+    outbox: OutboxSection = Field(
+        default=OutboxSection(),
+        description="Limits for Results that wait on the disk, in `<state_folder>/outbox`; 32 MB of the disk always "
+        "stay free. The agent drops the oldest first and announces the gap on `<base>/gaps`.",
+    )
+    discovery: bool = Field(default=True, description="Let Home Assistant discover this device over MQTT.")
+    shared_classify: Annotated[str, AfterValidator(_shared_subscription)] | None = Field(
+        default=None,
+        description="Shared subscription `$share/<group>/<topic>`: images published to `<topic>` are distributed among "
+        "all agents of the group.",
+    )
+    embedded_broker: bool = Field(
+        default=False,
+        description="Run a broker inside this process, for the demo; needs `pip install 'edge-agent[demo]'`.",
+    )
 
 
 class HttpSection(_Section):
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8501
-    max_upload_bytes: int = Field(default=8 << 20, ge=1)
-    max_pixels: int = Field(default=1 << 24, ge=1, le=MAX_PIXELS)
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on. The HTTP API has no password: `0.0.0.0` opens it to the whole network.",
+    )
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8501, description="Port to listen on; 0 lets the system choose one."
+    )
+    max_upload_bytes: int = Field(default=8 << 20, ge=1, description="Largest image in bytes, over HTTP and MQTT.")
+    max_pixels: int = Field(
+        default=1 << 24,
+        ge=1,
+        le=MAX_PIXELS,
+        description="Largest image in pixels, checked before decoding: a PNG of 109 kB can decode to 5 GB.",
+    )
 
     def own_url(self) -> str:
-        """Where a program on this machine finds it."""
+        """The URL for programs on this machine."""
         host = _ANY_ADDRESS.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
 class LoggingSection(_Section):
-    format: Literal["text", "json"] = "text"
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = Field(
+        default="text", description="`text` for people, or `json`: one object per line, for programs."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level to log.")
 
 
 class Config(BaseSettings):
-    """Every section has working defaults; docs are the comments of configs/agent.yaml."""
+    """The whole configuration; every section has working defaults."""
 
     model_config = SettingsConfigDict(
         extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_ignore_empty=True
     )
 
-    device: DeviceSection = Field(default_factory=DeviceSection)
-    models: ModelsSection = ModelsSection()
-    engine: EngineSection = EngineSection()
-    cameras: dict[Name, CameraSection] = {}
-    mqtt: MqttSection = MqttSection()
-    http: HttpSection = HttpSection()
-    logging: LoggingSection = LoggingSection()
+    device: DeviceSection = Field(default_factory=DeviceSection, description="This device.")
+    models: ModelsSection = Field(default=ModelsSection(), description="Where models come from and how they serve.")
+    engine: EngineSection = Field(default=EngineSection(), description="Threads for inference.")
+    cameras: dict[Name, CameraSection] = Field(
+        default={}, description="One entry per camera. Its name becomes part of its MQTT topics."
+    )
+    mqtt: MqttSection = Field(default=MqttSection(), description="Connection to the MQTT broker.")
+    http: HttpSection = Field(default=HttpSection(), description="The HTTP API.")
+    logging: LoggingSection = Field(default=LoggingSection(), description="The log on standard error.")
 
     @model_validator(mode="before")
     @classmethod
-    def _an_empty_section_means_its_default(cls, said: Any) -> Any:
-        return _without_nulls(said, cls)
+    def _an_empty_section_means_its_default(cls, document: Any) -> Any:
+        return _without_nulls(document, cls)
 
     @model_validator(mode="after")
     def _signatures_need_keys(self) -> Config:
         if self.models.signatures != "off" and self.models.trusted_keys is None:
-            raise ValueError("models.trusted_keys: signatures need a folder with .pub files")
+            raise ValueError("models.trusted_keys is missing: models.signatures needs a folder with .pub files")
         return self
 
     @model_validator(mode="after")
     def _certificates_need_tls(self) -> Config:
-        said = [key for key in ("ca_file", "cert_file", "key_file") if getattr(self.mqtt, key)]
-        if said and not self.mqtt.tls:
-            raise ValueError(f"mqtt.{said[0]} is for TLS: set mqtt.tls to true, or leave it out")
+        given = [key for key in ("ca_file", "cert_file", "key_file") if getattr(self.mqtt, key)]
+        if given and not self.mqtt.tls:
+            raise ValueError(f"mqtt.{given[0]} requires TLS: set mqtt.tls to true or remove mqtt.{given[0]}")
         if (self.mqtt.cert_file is None) != (self.mqtt.key_file is None):
-            raise ValueError("mqtt.cert_file and mqtt.key_file go together: give both or none")
+            raise ValueError("mqtt.cert_file and mqtt.key_file belong together: set both or neither")
         return self
 
     @model_validator(mode="after")
-    def _upload_is_no_camera(self) -> Config:
+    def _upload_is_not_a_camera(self) -> Config:
         if "upload" in self.cameras:
-            raise ValueError("cameras.upload: this name is taken by uploads; choose another")
+            raise ValueError("cameras.upload: this name is reserved for uploads; choose another")
         return self
 
     @classmethod
