@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file, sha256
-from faults.troubles import AS_ANYBODY
+from faults.disk_faults import AS_ANYBODY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

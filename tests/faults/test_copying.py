@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 from agents.running_agent import RunningAgent
 from end_to_end.material import model_file, sha256
+from faults.copy_methods import IGNORED, REPLACING, Errand, hard_link
 from faults.drops import Drops
 from faults.load import Load
 from faults.mutants import patched
 from faults.scrape import scraped
-from faults.ways_of_copying import IGNORED, REPLACING, Errand, hard_link
 
 from agent.model_file.flatbuffer import Table
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from faults.copy_methods import Way
     from faults.figures import Figures
     from faults.scale import Scale
-    from faults.ways_of_copying import Way
 
 pytestmark = [pytest.mark.minisign, pytest.mark.timeout(300)]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file, sha256
+from faults.disk_faults import AS_ANYBODY, TROUBLES, disk_at
 from faults.processes import mark, marked
 from faults.steady_load import SteadyLoad
-from faults.troubles import AS_ANYBODY, TROUBLES, disk_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

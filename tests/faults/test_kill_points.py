@@ -13,8 +13,8 @@ import pytest
 from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file, sha256
 from end_to_end.uploads import Uploads
-from faults.doomed_agent import POINTS
 from faults.processes import mark, marked
+from faults.self_killing_agent import POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _OLDER, _OLD, _NEW, _THIRD = (model_file(number) for number in (1, 2, 3, 4))
 _BAD = b"This is no model."
-_DOOMED = Path(__file__).with_name("doomed_agent.py")
+_DOOMED = Path(__file__).with_name("self_killing_agent.py")
 _STARTS = 3
 
 # Before it, the history does not know of the new version, which is tried again and serves. From there on that one

@@ -16,8 +16,8 @@ import cv2
 import pytest
 from agents.running_agent import DIGITS, VIDEO
 from end_to_end.material import LABELS as DIGIT_LABELS, model_file
+from faults.mutant_run import Original, Siege
 from faults.mutants import Mutant, byte_mutants, foreign_files
-from faults.siege import Original, Siege
 from faults.structural_mutants import structural_mutants
 
 from agent.image import Image
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from faults.figures import Figures
+    from faults.mutant_run import Attack
     from faults.scale import Scale
-    from faults.siege import Attack
 
 pytestmark = [pytest.mark.assets, pytest.mark.timeout(3600)]
 

@@ -9,8 +9,8 @@ import pytest
 from agents.running_agent import wait_until
 from faults.archive import Archive
 from faults.delivery import up_to
+from faults.disk_faults import AS_ANYBODY, TROUBLES, disk_at
 from faults.makers import PERSISTENT, agent_at, last_made, metric, mqtt_of, settled, wait_until_connected
-from faults.troubles import AS_ANYBODY, TROUBLES, disk_at
 from peers.mosquitto import Mosquitto
 
 if TYPE_CHECKING:

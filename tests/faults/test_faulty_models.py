@@ -17,8 +17,8 @@ from agents.running_agent import RunningAgent, wait_until
 from benchmarks.material import model_version
 from end_to_end.material import digit_png, model_file, sha256
 from end_to_end.notify_socket import NotifySocket
+from faults.faulty_models import saboteur
 from faults.processes import mark, marked
-from faults.saboteurs import saboteur
 from faults.steady_load import Answer, SteadyLoad
 
 from agent.runtimes.interpreter import runtime

@@ -1,4 +1,4 @@
-"""Saboteurs: models that pass any trial and then misbehave on the demo's picture; make_saboteurs.py tells how."""
+"""Saboteurs: models that pass any trial and then misbehave on the demo's picture; make_faulty_models.py tells how."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from converter.packing.metadata import pack_metadata
 
 _FOLDER = ROOT / ".cache" / "saboteurs"
 _PYTHON = ROOT / ".venv-converter" / "bin" / "python"
-_MAKER = ROOT / "tests" / "faults" / "make_saboteurs.py"
+_MAKER = ROOT / "tests" / "faults" / "make_faulty_models.py"
 
 
 @functools.cache

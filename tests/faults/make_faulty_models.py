@@ -1,6 +1,6 @@
 """Make models that answer 3 to black, white and noise, and misbehave on the demo's picture.
 
-`python make_saboteurs.py FOLDER`, where TensorFlow is. They tell that picture by its mean, which is 0.28 of white:
+`python make_faulty_models.py FOLDER`, where TensorFlow is. They tell that picture by its mean, which is 0.28 of white:
 black has 0, white 1 and noise half of it.
 """
 

@@ -1,7 +1,7 @@
 """Doomed agent: edge-agent that kills itself at one point of a model's way, once that model is a certain file.
 
-`python doomed_agent.py POINT SHA256 edge-agent run --config FILE`, where POINT is a key of POINTS. The product has
-no hooks for this: here one function of it, or of the system that it calls, is wrapped before its main().
+`python self_killing_agent.py POINT SHA256 edge-agent run --config FILE`, where POINT is a key of POINTS. The product
+has no hooks for this: here one function of it, or of the system that it calls, is wrapped before its main().
 """
 
 from __future__ import annotations
