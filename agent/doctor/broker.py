@@ -1,4 +1,4 @@
-"""Broker: whether it lets this device in, as the agent's own connection finds out."""
+"""Broker: checks whether the MQTT broker accepts this device, over the agent's own kind of connection."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from agent.mqtt.message import Message
 if TYPE_CHECKING:
     from agent.mqtt.link.endpoint import Endpoint
 
-_PATIENCE_S = 5.0  # for the network, and for an answer: to MQTT 5, and then to 3.1.1
+_PATIENCE_S = 5.0  # for the network, and for each answer: first to MQTT 5, then to 3.1.1
 
 
 def check_broker(endpoint: Endpoint) -> Finding:
-    """Logs in beside an agent that runs, with another client id, and leaves nothing behind at the broker."""
+    """Connects with its own client id, so that a running agent stays connected; leaves nothing at the broker."""
     base = endpoint.will.topic.rpartition("/")[0]
     ours = replace(endpoint, client_id=f"{endpoint.client_id}-doctor", will=Message(f"{base}/doctor", b""))
-    logging.getLogger("agent.mqtt").addHandler(logging.NullHandler())  # the finding says it
+    logging.getLogger("agent.mqtt").addHandler(logging.NullHandler())  # the finding reports it
     try:
         return asyncio.run(_log_in(ours))
     except ConfigError as error:
-        remedy = "Correct it. A file below /run/credentials is there while the service runs: start that first."
+        remedy = "Correct it. Files in /run/credentials exist only while the service runs: start the service first."
         return fault("broker", str(error), remedy)
 
 
@@ -35,7 +35,7 @@ async def _log_in(endpoint: Endpoint) -> Finding:
     timeouts = Timeouts(answer_s=_PATIENCE_S, network_s=_PATIENCE_S)
     connection = Connection(endpoint, listener=ConnectionListener(), timeouts=timeouts)
     connection.open()
-    while connection.state == "connecting":  # noqa: ASYNC110  (a loss that nobody else waits for is only a state)
+    while connection.state == "connecting":  # noqa: ASYNC110  (the connection has no event for a failed attempt)
         await asyncio.sleep(0.02)
     finding = _finding(connection, endpoint)
     await connection.close(timeout_s=1)
@@ -45,6 +45,7 @@ async def _log_in(endpoint: Endpoint) -> Finding:
 def _finding(connection: Connection, endpoint: Endpoint) -> Finding:
     if connection.state == "connected":
         how = f"MQTT {connection.protocol}{' over TLS' if endpoint.tls else ''}"
-        return ok("broker", f"{endpoint.address} lets {endpoint.username or 'this device, without a name,'} in ({how})")
+        who = f"user {endpoint.username}" if endpoint.username else "this device without a user name"
+        return ok("broker", f"{endpoint.address} accepts {who} ({how})")
     fact, _, remedy = (connection.reason or "").partition(". ")
-    return fault("broker", f"{fact.rstrip('.')}.", remedy or "Look into the broker's own log.")
+    return fault("broker", f"{fact.rstrip('.')}.", remedy or "See the broker's own log.")

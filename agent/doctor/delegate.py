@@ -1,4 +1,4 @@
-"""Delegate: whether XNNPACK really computes what is served; a process of its own looks, since it loads a model."""
+"""Delegate: checks in a child process, since it loads a model, whether XNNPACK really runs the served models."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TIMEOUT_S = 60
-_REMEDY = "Never set ProcSubset=pid in the unit; convert the model to int8 or float32 (edge-convert)."
+_REMEDY = "Do not set ProcSubset=pid in the unit; convert the model to int8 or float32 (edge-convert)."
 
 
 def check_delegate(copies: Path) -> Finding:
-    """Of the newest model in the store: what lies there has passed its trial, what was just dropped has not."""
+    """Checks the newest model in the store: models there have passed their trial, a dropped file has not."""
     try:
         newest = max((path for path in copies.iterdir() if path.suffix == ".tflite"), key=_age, default=None)
         if newest is None:
-            return ok("delegate", "not tried: no model was admitted yet")
+            return ok("delegate", "not checked: no model was admitted yet")
         with open_plain_file(newest) as model:
             done = subprocess.run(
                 [sys.executable, "-m", "agent.doctor.delegate"],
@@ -36,17 +36,17 @@ def check_delegate(copies: Path) -> Finding:
                 **_as_owner(model),
             )
     except FileNotFoundError:
-        return ok("delegate", "not tried: no model was admitted yet")
+        return ok("delegate", "not checked: no model was admitted yet")
     except PermissionError:
-        return ok("delegate", "not tried: only root may look at the models of the service")
+        return ok("delegate", "not checked: only root can read the models of the service")
     except (OSError, subprocess.TimeoutExpired) as error:
-        return warning("delegate", f"not tried: {error}", "Restart the board and try again.")
+        return warning("delegate", f"not checked: {error}", "Restart the board and try again.")
     return _finding(done.stdout)
 
 
 def main() -> None:
     interpreter = open_interpreter(sys.stdin.buffer.read(), threads=1)
-    operators = {str(each["op_name"]) for each in interpreter._get_ops_details()}  # type: ignore[attr-defined]  # noqa: SLF001  (told nowhere else)
+    operators = {str(each["op_name"]) for each in interpreter._get_ops_details()}  # type: ignore[attr-defined]  # noqa: SLF001  (no public way)
     sys.stdout.write("XNNPACK" if "DELEGATE" in operators else "none")
 
 
@@ -55,7 +55,7 @@ def _age(path: Path) -> int:
 
 
 def _as_owner(model: BinaryIO) -> dict[str, Any]:
-    """Root does not load what others have written."""
+    """Drops root's rights to the owner of the file: root must not load a model that another user wrote."""
     owner = os.fstat(model.fileno())
     if os.geteuid() != 0 or owner.st_uid == 0:
         return {}
@@ -64,10 +64,10 @@ def _as_owner(model: BinaryIO) -> dict[str, Any]:
 
 def _finding(said: bytes) -> Finding:
     if said.startswith(b"XNNPACK"):
-        return ok("delegate", "XNNPACK computes the newest model")
+        return ok("delegate", "XNNPACK runs the newest model")
     if said.startswith(b"none"):
-        return warning("delegate", "The newest model is computed without XNNPACK.", _REMEDY)
-    return warning("delegate", "The runtime does not load the newest model here.", _REMEDY)
+        return warning("delegate", "The newest model runs without XNNPACK.", _REMEDY)
+    return warning("delegate", "The runtime cannot load the newest model.", _REMEDY)
 
 
 if __name__ == "__main__":

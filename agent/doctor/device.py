@@ -1,4 +1,4 @@
-"""Device: power, heat, clock, card, and whether limits on memory count."""
+"""Device: checks power, heat, clock, free space, wear of the eMMC, and whether memory limits are enforced."""
 
 from __future__ import annotations
 
@@ -12,58 +12,58 @@ from agent.host.board import is_throttled, temperature_celsius
 
 _CGROUP = Path("/sys/fs/cgroup")
 _BLOCK = Path("/sys/block")
-_TIME_ERROR = 5  # of adjtimex(2): the clock is not synchronised
-_WORN = 8  # tenths of its life, as eMMC counts (JEDEC 84-B51)
+_TIME_ERROR = 5  # of adjtimex(2): the clock is not synchronized
+_WORN = 8  # tenths of the lifetime, as eMMC reports it (JEDEC 84-B51)
 
 
 def check_memory_cgroup(cgroup: Path = _CGROUP) -> Finding:
-    """Of version 2, or of version 1 as JetPack and older systems may have it."""
+    """Version 2, or version 1 as on JetPack and older systems."""
     try:
         is_on = "memory" in (cgroup / "cgroup.controllers").read_text(encoding="ascii").split()
     except OSError:
         is_on = False
     if is_on or (cgroup / "memory").is_dir():
-        return ok("memory limit", "The kernel counts memory by service.")
+        return ok("memory limit", "The kernel limits the memory of each service.")
     return warning(
         "memory limit",
-        "The memory cgroup is off: MemoryMax= does nothing.",
-        "Add cgroup_enable=memory to the kernel's command line (on a Pi /boot/firmware/cmdline.txt) and start again.",
+        "The memory cgroup is off: MemoryMax= has no effect.",
+        "Add cgroup_enable=memory to the kernel's command line (on a Pi: /boot/firmware/cmdline.txt) and reboot.",
     )
 
 
 def check_power() -> Finding:
     if is_throttled():
-        return warning("power", "The board is slowed down just now.", "Take a stronger power supply, or cool it.")
-    return ok("power", "not slowed down" if is_throttled() is False else "The board does not say.")
+        return warning("power", "The board is currently throttled.", "Use a stronger power supply, or cool the board.")
+    return ok("power", "not throttled" if is_throttled() is False else "The board does not report throttling.")
 
 
 def check_heat(celsius: float | None = None) -> Finding:
     celsius = temperature_celsius() if celsius is None else celsius
     if celsius is None:
-        return ok("heat", "There is no sensor.")
+        return ok("heat", "No temperature sensor found.")
     if celsius >= 80:
-        return warning("heat", f"{celsius:.0f} degrees Celsius", "Cool the board: it slows down from 80 on.")
+        return warning("heat", f"{celsius:.0f} degrees Celsius", "Cool the board: it slows down from 80 degrees on.")
     return ok("heat", f"{celsius:.0f} degrees Celsius")
 
 
 def check_clock() -> Finding:
-    """TLS and the times in Results need it; a Pi has no clock that runs without power."""
+    """TLS and the times in Results need a correct clock; a Pi has no clock that runs without power."""
     adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
     state = -1 if adjtimex is None else adjtimex(ctypes.create_string_buffer(512))  # struct timex has 208 bytes
     if state == -1:
-        return ok("clock", "The system does not say.")
+        return ok("clock", "The system does not report whether it is synchronized.")
     if state == _TIME_ERROR:
         return warning(
-            "clock", "It is not synchronised.", "Install systemd-timesyncd or chrony: timedatectl says more."
+            "clock", "The clock is not synchronized.", "Install systemd-timesyncd or chrony; see timedatectl."
         )
-    return ok("clock", "synchronised")
+    return ok("clock", "synchronized")
 
 
 def check_disk(folder: Path) -> Finding:
     while not os.path.exists(folder):  # noqa: PTH110  (Path raises for a closed folder)
         folder = folder.parent
     free_mb = shutil.disk_usage(folder).free >> 20
-    said, remedy = f"{free_mb} MB free for {folder}", "Make room: journalctl --vacuum-size=32M, apt clean."
+    said, remedy = f"{free_mb} MB free for {folder}", "Free some space: journalctl --vacuum-size=32M, apt clean."
     if free_mb < 64:
         return fault("disk", said, remedy)
     return warning("disk", said, remedy) if free_mb < 512 else ok("disk", said)
@@ -74,20 +74,22 @@ def check_drop_folder(folder: Path) -> Finding:
         flat = sum(path.suffix == ".tflite" for path in folder.iterdir())
         dropped = flat + sum(1 for _ in folder.glob("*/*/model.tflite"))
     except OSError as error:
-        remedy = f"sudo systemd-tmpfiles --create, or mkdir -p {folder}; to look into it, join the group edge-models."
+        remedy = f"sudo systemd-tmpfiles --create, or mkdir -p {folder}; to list it, join the group edge-models."
         return fault("models", f"{folder}: {error.strerror}.", remedy)
     if dropped == 0:
-        return warning("models", f"There is none in {folder}.", "Drop a .tflite file there, with its labels in it.")
-    return ok("models", f"{dropped} in {folder}")
+        return warning("models", f"No models in {folder}.", "Drop a .tflite file there, with its labels in it.")
+    return ok("models", f"{dropped} found in {folder}")
 
 
 def check_wear(block: Path = _BLOCK) -> Finding:
-    """What eMMC tells of itself; SD cards tell nothing."""
-    said = {path.parts[-3]: path.read_text(encoding="ascii").split() for path in block.glob("mmcblk*/device/life_time")}
-    tenths = {name: max(int(value, 16) for value in values) for name, values in said.items() if values}
+    """eMMC reports its wear; SD cards do not."""
+    lifetimes = {
+        path.parts[-3]: path.read_text(encoding="ascii").split() for path in block.glob("mmcblk*/device/life_time")
+    }
+    tenths = {name: max(int(value, 16) for value in values) for name, values in lifetimes.items() if values}
     worn = {name: used for name, used in tenths.items() if used > _WORN}
     if worn:
         name, used = max(worn.items(), key=lambda each: each[1])
-        return warning("wear", f"{name} has used {used * 10} % of its life.", "Replace it before it fails.")
-    told = ", ".join(f"{name}: at most {used * 10} % used" for name, used in tenths.items())
-    return ok("wear", told or "No eMMC here; an SD card does not tell.")
+        return warning("wear", f"{name} has used {used * 10} % of its lifetime.", "Replace it before it fails.")
+    used_of_each = ", ".join(f"{name}: at most {used * 10} % used" for name, used in tenths.items())
+    return ok("wear", used_of_each or "No eMMC found; SD cards do not report wear.")

@@ -1,4 +1,4 @@
-"""Examination: every check, in the order in which a person should fix what they find."""
+"""Examination: runs every check, in the order in which a person should fix the findings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def examine(path: Path | None, unit: Unit = INSTALLED) -> Iterator[Finding]:
-    """One after another, as they are found, of the configuration `path` or, without one, of the defaults."""
+    """Yields each finding as soon as it is made; without a configuration `path`, the defaults are examined."""
     installed = [
         software.check_runtime(),
         software.check_packages(),
@@ -37,7 +37,7 @@ def examine(path: Path | None, unit: Unit = INSTALLED) -> Iterator[Finding]:
 
 
 def _examine_service(path: Path | None, unit: Unit) -> Iterator[Finding]:
-    # Imported here, each without a reason of its own: what they need may be what does not load.
+    # Imported only here: a package that these modules need may be the one that does not load.
     from agent.config.load import load_config  # noqa: PLC0415
     from agent.doctor.broker import check_broker  # noqa: PLC0415
     from agent.doctor.delegate import check_delegate  # noqa: PLC0415
@@ -52,7 +52,7 @@ def _examine_service(path: Path | None, unit: Unit) -> Iterator[Finding]:
         remedy = "Run: sudo edge-agent doctor" if "Permission denied" in str(error) else "Fix it; the service needs it."
         yield fault("configuration", str(error), remedy)
         return
-    yield ok("configuration", f"{path or 'none, so the defaults'}")
+    yield ok("configuration", f"{path or 'none; the defaults are used'}")
     yield device.check_disk(config.device.state_folder)
     yield device.check_drop_folder(config.models.folder)
     yield check_delegate(copies_of(config.device.state_folder))
@@ -63,7 +63,7 @@ def _examine_service(path: Path | None, unit: Unit) -> Iterator[Finding]:
     yield from _examine_cameras(config.cameras, may_be_hidden=is_of_the_unit)
     if config.mqtt.enabled and not config.mqtt.embedded_broker:
         yield check_broker(endpoint)
-    if config.http.port != 0:  # otherwise only the agent's log says which port it has
+    if config.http.port != 0:  # port 0: only the agent's log shows the actual port
         yield from check_running(config.http.own_url())
 
 

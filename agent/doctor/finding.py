@@ -1,4 +1,4 @@
-"""Finding: what one check saw, and what a person should do about it."""
+"""Finding: the result of one check, and how to fix a problem."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Level = Literal["ok", "warning", "fault"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`fault`: the agent cannot do its work; `warning`: it works, worse than it could. Both have a remedy."""
+    """`fault`: the agent cannot do its work; `warning`: it works, but not as well as it could. Both have a remedy."""
 
     about: str
     level: Level

@@ -1,4 +1,4 @@
-"""Running: what the running agent says of its models, its broker and its cameras."""
+"""Running: what the running agent reports about its models, broker and cameras."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ class _Readiness(BaseModel):
 
 
 def check_running(url: str) -> list[Finding]:
-    """Its own word for what is wrong, from /readyz."""
+    """Reads the problems that the agent itself reports, from /readyz."""
     try:
         said = _Readiness.model_validate_json(RemoteAgent(url, timeout_s=_PATIENCE_S).get("/readyz"))
     except (OSError, http.client.HTTPException, ConfigError) as error:
-        remedy = "sudo systemctl start edge-agent; sudo journalctl -u edge-agent says why it has ended."
-        return [fault("agent", f"None answers at {url}: {getattr(error, 'strerror', None) or error}.", remedy)]
+        remedy = "sudo systemctl start edge-agent; sudo journalctl -u edge-agent shows why it ended."
+        return [fault("agent", f"No agent answers at {url}: {getattr(error, 'strerror', None) or error}.", remedy)]
     except ValueError:
-        remedy = "Stop it, or correct http.port: ss -tlnp tells what it is."
-        return [fault("agent", f"What answers at {url} is no agent.", remedy)]
+        remedy = "Stop that server or correct http.port; ss -tlnp lists the servers."
+        return [fault("agent", f"The server at {url} is not an edge-agent.", remedy)]
     reasons = [
-        fault("agent", reason, "See the lines above, and sudo journalctl -u edge-agent.") for reason in said.reasons
+        fault("agent", reason, "See the findings above and sudo journalctl -u edge-agent.") for reason in said.reasons
     ]
-    remarks = [warning("agent", remark, "edge-agent models list has more.") for remark in said.warnings]
-    return [*(reasons or [ok("agent", f"It is ready at {url}")]), *remarks, *_of_mqtt(said.mqtt)]
+    remarks = [warning("agent", remark, "edge-agent models list shows more.") for remark in said.warnings]
+    return [*(reasons or [ok("agent", f"ready at {url}")]), *remarks, *_of_mqtt(said.mqtt)]
 
 
 def _of_mqtt(said: _Mqtt | None) -> list[Finding]:
     if said is None:
         return []
     if said.state == "connected":
-        return [ok("MQTT", f"connected, {said.queued} waiting")]
+        return [ok("MQTT", f"connected, {said.queued} results waiting")]
     reason = f"{said.state}: {said.reason or 'no answer yet'}"
-    return [warning("MQTT", reason, "Until then results wait on this device.")]
+    return [warning("MQTT", reason, "Results wait on this device until the broker accepts them.")]

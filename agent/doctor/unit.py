@@ -1,4 +1,4 @@
-"""Unit: what systemd gives the service, what it hides from it, and who can read the service's secrets."""
+"""Unit: what systemd provides to the service and hides from it, and who can read the service's secrets."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from agent.doctor.finding import Finding, fault, ok, warning
 
 # ProtectHome= and PrivateTmp= of deploy/systemd/edge-agent.service
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108  (nothing is written there)
-_VISIBLE = "Move it, for example to /srv, or change ProtectHome= or PrivateTmp= by systemctl edit edge-agent."
+_VISIBLE = "Move it, for example to /srv, or change ProtectHome= or PrivateTmp= with systemctl edit edge-agent."
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """The installed service: its configuration, its StateDirectory= and where its LoadCredential= come from."""
+    """The installed service: its configuration, whose folder also holds its credentials, and its StateDirectory=."""
 
     config: Path = Path("/etc/edge-agent/agent.yaml")
     state_folder: Path = Path("/var/lib/edge-agent/state")
@@ -35,7 +35,7 @@ class Unit:
         return self.config
 
     def check_secrets(self) -> list[Finding]:
-        """One for each secret that was given to the service."""
+        """One finding for each secret of the service that exists."""
         secrets = (check_secret(self.config.with_name(name)) for name in ("mqtt_password", "mqtt_key"))
         return [finding for finding in secrets if finding is not None]
 
@@ -44,21 +44,21 @@ INSTALLED = Unit()
 
 
 def check_hidden(about: str, path: Path) -> Finding | None:
-    """None if the service sees it. Root, who asks, sees everything."""
+    """None if the service can see `path`. The doctor itself runs as root, which can see every path."""
     if any(path.is_relative_to(folder) for folder in _HIDDEN):
-        return fault(about, f"{path} is hidden from the service by its unit.", _VISIBLE)
+        return fault(about, f"The unit hides {path} from the service.", _VISIBLE)
     return None
 
 
 def check_secret(path: Path) -> Finding | None:
-    """None if there is none."""
+    """None if the file does not exist."""
     try:
         mode = path.stat().st_mode
     except OSError:
         return None
     if mode & 0o077:
-        return warning(path.name, f"Others than root can read {path}.", f"sudo chmod 600 {path}")
-    return ok(path.name, f"{path}, for root alone")
+        return warning(path.name, f"Users other than root can read {path}.", f"sudo chmod 600 {path}")
+    return ok(path.name, f"{path}, readable only by root")
 
 
 def _drop_in_variables() -> dict[str, str]:

@@ -138,7 +138,7 @@ def test_the_doctor_finds_no_fault(serving: Machine) -> None:
     facts = {finding["about"]: finding["fact"] for finding in findings}
     assert [finding for finding in findings if finding["level"] == "fault"] == []
     assert facts["processor"] == "aarch64 with asimd"
-    assert facts["delegate"].startswith("XNNPACK computes")
+    assert facts["delegate"].startswith("XNNPACK runs")
     assert facts["disk"].endswith("MB free for /var/lib/edge-agent/state")
 
 

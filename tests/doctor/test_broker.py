@@ -21,7 +21,7 @@ def test_broker_is_ok_when_it_accepts_this_device(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, users={"pi": "secret"}) as broker:
         finding = check_broker(_endpoint(broker.port, username="pi", password="secret"))
         log = broker.log
-    assert (finding.level, finding.fact) == ("ok", f"127.0.0.1:{broker.port} lets pi in (MQTT 5)")
+    assert (finding.level, finding.fact) == ("ok", f"127.0.0.1:{broker.port} accepts user pi (MQTT 5)")
     assert "as edge-agent-pi-doctor" in log
 
 
@@ -35,8 +35,8 @@ def test_broker_is_a_fault_when_the_password_is_wrong(tmp_path: Path) -> None:
 
 def test_broker_is_a_fault_when_it_is_unreachable_or_unknown() -> None:
     port = free_port()
-    away = check_broker(_endpoint(port))
-    assert (away.level, away.remedy) == ("fault", "Start it, or correct mqtt.host and mqtt.port.")
+    unreachable = check_broker(_endpoint(port))
+    assert (unreachable.level, unreachable.remedy) == ("fault", "Start it, or correct mqtt.host and mqtt.port.")
     assert check_broker(_endpoint(1883, host="nowhere.invalid")).level == "fault"
 
 
@@ -58,5 +58,5 @@ def test_broker_is_a_fault_when_the_key_is_missing(tmp_path: Path) -> None:
 
 
 def _endpoint(port: int, **more: Any) -> Endpoint:
-    told = {"host": "127.0.0.1", "username": None, "password": None, **more}
-    return Endpoint(port=port, client_id="edge-agent-pi", will=Message("edge-agent/pi/status", b"offline"), **told)
+    values = {"host": "127.0.0.1", "username": None, "password": None, **more}
+    return Endpoint(port=port, client_id="edge-agent-pi", will=Message("edge-agent/pi/status", b"offline"), **values)

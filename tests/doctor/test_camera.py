@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_camera_is_a_fault_unless_it_is_there(tmp_path: Path) -> None:
-    assert "There is no /dev/video99" in check_camera("front", "99").fact
+def test_camera_is_a_fault_when_it_cannot_be_reached(tmp_path: Path) -> None:
+    assert "/dev/video99 does not exist" in check_camera("front", "99").fact
     assert check_camera("front", str(tmp_path)).level == "ok"
     port = free_port()
     assert f"127.0.0.1:{port}/s does not answer" in check_camera("front", f"rtsp://127.0.0.1:{port}/s").fact

@@ -40,7 +40,7 @@ def test_wear_is_a_warning_when_a_card_is_worn(tmp_path: Path) -> None:
 
 def test_drop_folder_is_a_fault_when_it_is_missing_and_a_warning_when_empty(tmp_path: Path) -> None:
     (tmp_path / "a.tflite").touch()
-    assert device.check_drop_folder(tmp_path).fact == f"1 in {tmp_path}"
+    assert device.check_drop_folder(tmp_path).fact == f"1 found in {tmp_path}"
     (tmp_path / "a.tflite").unlink()
     assert device.check_drop_folder(tmp_path).level == "warning"
     (tmp_path / "birds/1").mkdir(parents=True)

@@ -21,12 +21,12 @@ def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
 
 
 def write_config(path: Path) -> None:
-    """Of an agent that does not run."""
+    """Configures an agent that is not running."""
     path.write_text(f"models: {{folder: models}}\nmqtt: {{enabled: false}}\nhttp: {{port: {free_port()}}}\n")
 
 
 @pytest.mark.mosquitto
-def test_examination_finds_no_fault_on_a_device_in_order(tmp_path: Path, shell: Shell) -> None:
+def test_examination_finds_no_fault_on_a_healthy_device(tmp_path: Path, shell: Shell) -> None:
     with Mosquitto(tmp_path) as broker:
         mqtt = {"enabled": True, "host": "127.0.0.1", "port": broker.port}
         with RunningAgent(tmp_path, mqtt=mqtt) as agent:
@@ -55,7 +55,7 @@ def test_examination_reports_a_bad_configuration_as_one_fault(tmp_path: Path, sh
     assert "did you mean http?" in shell.out
 
 
-def test_examination_is_of_the_installed_service_without_a_path(
+def test_examination_checks_the_installed_service_when_no_path_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_config(tmp_path / "agent.yaml")
@@ -63,7 +63,7 @@ def test_examination_is_of_the_installed_service_without_a_path(
     unit = Unit(config=tmp_path / "agent.yaml", state_folder=tmp_path / "state")
     for variable in ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY"):
         monkeypatch.setenv(variable, "")
-        monkeypatch.delenv(variable)  # and after this test
+        monkeypatch.delenv(variable)  # registers the restore after this test
     facts = [finding.fact for finding in examine(unit.stand_in(None), unit)]
     assert any(f"free for {tmp_path / 'state'}" in fact for fact in facts)
 

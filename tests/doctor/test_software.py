@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_software_of_this_machine_is_in_order() -> None:
+def test_software_of_this_machine_has_no_fault() -> None:
     findings = [software.check_runtime(), software.check_packages(), software.check_libc(), software.check_processor()]
     assert [finding.level for finding in findings if finding.about != "runtime"] == ["ok", "ok", "ok"]
     assert findings[0].level in ("ok", "warning")  # tflite-runtime on x86_64

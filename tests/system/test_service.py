@@ -107,7 +107,7 @@ def test_a_camera_that_the_unit_hides_is_lost_and_the_doctor_knows_why(bed: Bed,
     bed.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep 'Camera film is lost'")
     findings = json.loads(bed.run("edge-agent doctor --json || true"))
     facts = [each["fact"] for each in findings if each["about"] == "camera film"]
-    assert "/home/ann/film.mp4 is hidden from the service by its unit." in facts
+    assert "The unit hides /home/ann/film.mp4 from the service." in facts
     bed.override("film")
     bed.run("rm /home/ann/film.mp4; systemctl restart edge-agent")
 
@@ -172,8 +172,8 @@ def test_the_password_comes_from_a_file_of_root_by_systemd(serving: Bed) -> None
     serving.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep '\"connected\"'")
     said = serving.run("edge-agent doctor --json || true")
     facts = {each["about"]: each["fact"] for each in json.loads(said)}
-    assert facts["broker"] == "localhost:1883 lets pi in (MQTT 5)"
-    assert facts["delegate"] == "XNNPACK computes the newest model"
+    assert facts["broker"] == "localhost:1883 accepts user pi (MQTT 5)"
+    assert facts["delegate"] == "XNNPACK runs the newest model"
     serving.override("broker")
     serving.run("rm /etc/mosquitto/conf.d/pi.conf /etc/mosquitto/users /etc/edge-agent/mqtt_password")
     serving.run("systemctl restart mosquitto edge-agent; rm -f /var/lib/mosquitto/mosquitto.db")
