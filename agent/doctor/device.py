@@ -82,7 +82,7 @@ def check_drop_folder(folder: Path) -> Finding:
 
 
 def check_wear(block: Path = _BLOCK) -> Finding:
-    """eMMC reports its wear; SD cards do not."""
+    """SD cards do not report their wear; eMMC does."""
     lifetimes = {
         path.parts[-3]: path.read_text(encoding="ascii").split() for path in block.glob("mmcblk*/device/life_time")
     }

@@ -1,4 +1,4 @@
-"""Capture: the newest frame of a live camera, which it reconnects until closed."""
+"""Capture: the newest frame of a live camera; reconnects until it is closed."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 class Input(Protocol):
-    """What the capture thread opens: a device or a stream."""
+    """A device or a stream that the capture thread opens."""
 
     @property
     def name(self) -> str:
-        """For people: without a password."""
+        """Shown to users, so without a password."""
 
     def open(self) -> Any:
-        """OpenCV's capture. Blocks for as long as OpenCV does; raises SourceError."""
+        """Returns an OpenCV capture. Blocks for as long as OpenCV does; raises SourceError."""
 
     def explain(self, *, opened: bool) -> str:
-        """Why it did not open or, if it was `opened`, why it gives no more frames; in a sentence. Blocks."""
+        """A sentence: why it did not open or, if it was `opened`, why it stopped giving frames. Blocks."""
 
 
 class Capture:
     """A live source: one capture thread, from construction to close(), keeps only the newest frame.
 
     Construct, read and close it on the event loop's thread; `on_status` is called there, only on a change.
-    The source is frozen when it is open and silent for `stall_s`.
+    The source is reported as frozen if it is open but gives no frame for `stall_s`.
     """
 
     has_own_pace = False
@@ -58,17 +58,17 @@ class Capture:
         self._waiting: asyncio.Future[Frame | None] | None = None
         self._wanted = threading.Event()
         self._closed = threading.Event()
-        self._let_go = asyncio.Event()
+        self._released = asyncio.Event()
         self._bug: Exception | None = None
-        # When the open capture last gave something, by time.monotonic(); written by the thread alone.
+        # The time.monotonic() of the last frame from the open capture; written only by the thread.
         self._alive_s: float | None = None
         self._timer = self._loop.call_later(stall_s / 4, self._watch)
-        # No daemon: one that comes back from OpenCV while Python shuts down aborts the process (SIGABRT), so
-        # the process waits for it, at most for as long as OpenCV may block.
+        # Not a daemon: a daemon thread that returns from OpenCV while Python shuts down aborts the process
+        # (SIGABRT). So the process waits for this thread, at most for as long as OpenCV may block.
         threading.Thread(target=self._run, name=f"camera {self._input.name}", daemon=False).start()
 
     async def read(self) -> Frame | None:
-        """The next frame that the camera gives, however long that takes; None once closed. One reader."""
+        """Waits without a time limit for the camera's next frame; None once closed. One reader."""
         if self._bug is not None:
             raise self._bug
         if self._closed.is_set():
@@ -78,23 +78,23 @@ class Capture:
         return await self._waiting
 
     def close(self) -> None:
-        """Wakes read() at once; the thread lets go of the camera as soon as OpenCV gives it back."""
+        """Wakes read() at once; the thread releases the camera as soon as its OpenCV call returns."""
         self._closed.set()
         self._timer.cancel()
         self._answer(None)
 
     async def wait_closed(self) -> None:
-        """After close(), until the thread has let go of the camera."""
-        await self._let_go.wait()
+        """Call it after close(); returns once the thread has released the camera."""
+        await self._released.wait()
 
     def _run(self) -> None:
         try:
-            while not self._over():
+            while not self._is_closed():
                 self._connect()
         except Exception as bug:  # noqa: BLE001  (not expected trouble: read() raises it and ends the process)
             self._post(self._fail, bug)
         finally:
-            self._post(self._let_go.set)
+            self._post(self._released.set)
 
     def _connect(self) -> None:
         try:
@@ -104,7 +104,7 @@ class Capture:
             self._closed.wait(self._backoff.next_s())
 
     def _follow(self) -> None:
-        """One connection, from opening to loss, of which only grab() tells: isOpened() stays True."""
+        """One connection, from opening to loss. Only a failed grab() shows the loss: isOpened() stays True."""
         capture = self._input.open()
         try:
             self._alive_s = time.monotonic()
@@ -112,24 +112,24 @@ class Capture:
         finally:
             self._alive_s = None
             capture.release()
-        if not self._over():
+        if not self._is_closed():
             raise SourceError(self._input.explain(opened=True))
 
     def _pump(self, capture: Any) -> None:
-        """Grabs until that fails, and answers a waiting reader.
+        """Grabs frames until that fails, and hands one to a waiting reader.
 
-        Every frame is grabbed, so that the driver's queue never holds an old one, but only those that a
-        reader waits for are retrieved. V4L2 decodes (MJPEG, YUYV) in retrieve(), so a frame that nobody
-        classifies costs next to nothing; FFmpeg decodes in grab(), as a stream's frames build on one another,
-        and saves the conversion to BGR.
+        Every frame is grabbed, so that the driver's queue never holds an old one, but a frame is retrieved only
+        if a reader waits for it. V4L2 decodes (MJPEG, YUYV) in retrieve(), so a frame that is not classified
+        costs next to nothing. FFmpeg decodes in grab(), since a stream's frames depend on one another, and saves
+        only the conversion to BGR.
         """
         online = False
-        while not self._over() and _grab(capture):
+        while not self._is_closed() and _grab(capture):
             captured_ns = time.time_ns()
             wanted = self._wanted.is_set()
             image = _retrieve(capture) if wanted else None
             if wanted and image is None:
-                continue  # a damaged frame is no sign of life
+                continue  # a damaged frame does not count as a frame
             self._alive_s = time.monotonic()
             if not online:
                 online = True
@@ -139,13 +139,13 @@ class Capture:
                 self._wanted.clear()
                 self._post(self._answer, Frame(image, captured_ns))
 
-    def _over(self) -> bool:
+    def _is_closed(self) -> bool:
         return self._closed.is_set() or self._loop.is_closed()
 
     def _post(self, call: Callable[..., None], *args: object) -> None:
         try:
             self._loop.call_soon_threadsafe(call, *args)
-        except RuntimeError:  # the loop is closed: nobody is left to read
+        except RuntimeError:  # the loop is closed: there is no reader any more
             self._closed.set()
 
     def _answer(self, frame: Frame | None) -> None:
@@ -158,10 +158,10 @@ class Capture:
             self._waiting.set_exception(bug)
 
     def _watch(self) -> None:
-        """Looks from outside whether the thread is stuck in OpenCV, and whether it came free again."""
+        """Checks from the event loop whether the thread is stuck in OpenCV, and whether it has recovered."""
         alive_s = self._alive_s
         if alive_s is not None and time.monotonic() - alive_s > self._stall_s:
-            reason = f"{self._input.name} is open but gives no frames: if this lasts, restart the camera."
+            reason = f"{self._input.name} is open but gives no frames. If this persists, restart the camera."
             self._report(CameraStatus("frozen", reason))
         elif alive_s is not None and self._status.state == "frozen":
             self._report(CameraStatus("online"))

@@ -1,4 +1,4 @@
-"""Images: the image files of a folder in the order of their names."""
+"""Images: the image files of a folder, in the order of their names."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _log = logging.getLogger(__name__)
 
 
 class ImageFolder:
-    """Every JPEG, PNG, WebP and BMP of a folder by name, as fast as they are read, hidden ones left out.
+    """Every JPEG, PNG, WebP and BMP file of a folder by name, as fast as they are read, without hidden files.
 
-    The folder is listed again each time around. An image that does not decode is logged once and skipped.
+    The folder is listed again on each pass. An image that does not decode is logged once and skipped.
     """
 
     has_own_pace = False
@@ -36,7 +36,7 @@ class ImageFolder:
                 given = True
                 yield Shot(image, 0.0)
         if not given:
-            raise SourceError(f"{self.path} holds no image that can be read: put a JPEG, PNG, WebP or BMP there.")
+            raise SourceError(f"{self.path} has no readable images. Put JPEG, PNG, WebP or BMP files there.")
 
     def _listing(self) -> list[Path]:
         try:
@@ -50,5 +50,5 @@ class ImageFolder:
         except (ImageError, OSError) as error:
             if path not in self._skipped:
                 self._skipped.add(path)
-                _log.warning("%s is skipped: %s", path, error)
+                _log.warning("Skipped %s: %s", path, error)
             return None

@@ -1,4 +1,4 @@
-"""Recording: plays a video or a folder of images as a camera, shot by shot."""
+"""Recording: plays a video or a folder of images as if it were a camera, one shot at a time."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 class Shot(NamedTuple):
     image: Image
-    lasts_s: float  # until the next one is due
+    lasts_s: float  # until the next shot is due
 
 
 class Footage(Protocol):
-    """What a recording plays: a video file or a folder of images."""
+    """A video file or a folder of images that a recording plays."""
 
     @property
     def path(self) -> Path: ...
 
     @property
     def has_own_pace(self) -> bool:
-        """Whether its shots last, so that the next one must wait."""
+        """Whether its shots have a duration, so that the next one must wait."""
 
     def open(self) -> Iterator[Shot]:
-        """From the first shot on, of which there is at least one. Blocks; raises SourceError."""
+        """Yields the shots from the first; there is at least one. Blocks; raises SourceError."""
 
 
 class Recording:
-    """Decodes each shot in a thread; tries again for as long as there are none.
+    """Decodes each shot in a thread; retries as long as the footage gives none.
 
     Construct, read and close it on the event loop's thread; `on_status` is called there, only on a change.
     """
@@ -67,7 +67,7 @@ class Recording:
         self._shots: Iterator[Shot] | None = None
         self._loop = asyncio.get_running_loop()
         self._released = asyncio.Event()
-        # One thread, so that a cancelled read(), the next one and close() take turns at the open file.
+        # One thread, so that a canceled read(), the next one and close() use the open file in turn.
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=footage.path.name)
         self.has_own_pace = footage.has_own_pace
 
@@ -94,11 +94,11 @@ class Recording:
         """Wakes read(); the file is closed after the decoding in progress."""
         if not self._closed.is_set():
             self._closed.set()
-            self._worker.submit(self._let_go)
+            self._worker.submit(self._release)
             self._worker.shutdown(wait=False)
 
     async def wait_closed(self) -> None:
-        """After close(), until the thread has closed the file."""
+        """Call it after close(); returns once the thread has closed the file."""
         await self._released.wait()
 
     def _next_shot(self) -> Shot | None:
@@ -114,9 +114,9 @@ class Recording:
             raise
         return shot
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._shots = None  # the generator's `finally` runs
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
+        with suppress(RuntimeError):  # the loop is closed: no task waits
             self._loop.call_soon_threadsafe(self._released.set)
 
     async def _wait(self, seconds: float) -> None:
@@ -133,15 +133,15 @@ class Recording:
 class Timetable:
     """When each shot is due.
 
-    Counted from the time when the last one was due, so that nothing drifts. A reader that is more than one shot
-    late moves the whole timetable instead of being flooded with what it missed.
+    The time is counted from the due time of the previous shot, so there is no drift. If the reader is more than
+    one shot late, the whole timetable moves, so that the reader does not get all missed shots at once.
     """
 
     def __init__(self) -> None:
         self._due_s = -math.inf
 
     def lead_s(self, lasts_s: float) -> float:
-        """Seconds until the current shot is due, which then lasts `lasts_s`."""
+        """Seconds until the current shot is due; the next one is due `lasts_s` after it."""
         now_s = time.monotonic()
         if now_s - self._due_s > lasts_s:
             self._due_s = now_s
@@ -151,9 +151,9 @@ class Timetable:
 
 
 def why_unreadable(path: Path, wanted: str) -> str:
-    """In a sentence, for a path that is not a readable `wanted`: "file" or "folder"."""
-    if not os.path.exists(path):  # noqa: PTH110  (Path raises where a folder is closed to us)
-        return f"{path} is not found: put it there, or correct the camera's source."
+    """A sentence about a path that is not a readable `wanted` ("file" or "folder")."""
+    if not os.path.exists(path):  # noqa: PTH110  (Path raises for a closed folder)
+        return f"{path} does not exist. Put it there, or correct the camera's source."
     if not os.access(path, os.R_OK):
-        return f"{path} may not be read by this user: change its owner or its permissions."
-    return f"{path} is not a {wanted}: correct the camera's source."
+        return f"This user cannot read {path}. Change its owner or permissions."
+    return f"{path} is not a {wanted}. Correct the camera's source."

@@ -1,4 +1,4 @@
-"""Source: where the frames of one camera come from, whatever kind of source its configuration names."""
+"""Source: gives the frames of one camera, for every kind of source that the configuration can name."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class Source(Protocol):
 
     @property
     def has_own_pace(self) -> bool:
-        """Whether read() gives a frame no sooner than its time, as a video does."""
+        """Whether read() waits until a frame is due, as with a video."""
 
     async def read(self) -> Frame | None:
-        """The next frame, however long that takes; None at the end and once closed. One reader."""
+        """Waits without a time limit for the next frame; None at the end and once closed. One reader."""
 
     def close(self) -> None:
-        """Wakes read(). Returns at once; what was open is released soon after."""
+        """Wakes read(). Returns at once; the device or file is released soon after."""
 
     async def wait_closed(self) -> None:
-        """After close(), until nothing is open any more."""
+        """Call it after close(); returns once the device or file is released."""
 
 
 def open_source(source: str, *, loop: bool, on_status: Callable[[CameraStatus], None]) -> Source:
-    """The source of the kind that `source` names; `loop` starts a video or a folder again at its end.
+    """Makes a source of the kind that `source` names; `loop` restarts a video or a folder at its end.
 
     Returns at once: the source opens and, after a loss, reopens automatically.
     """

@@ -1,4 +1,4 @@
-"""Stream: a camera that sends RTSP or HTTP over the network, and why it cannot be reached."""
+"""Stream: an RTSP or HTTP camera on the network, and the reason if it cannot be reached."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
 class Stream:
-    """An RTSP or HTTP stream, read by FFmpeg; lost when it is silent for `timeout_s`."""
+    """An RTSP or HTTP stream, read by FFmpeg; lost if it sends nothing for `timeout_s`."""
 
     def __init__(self, url: str, *, timeout_s: float = 4.0) -> None:
         self.name = redact(url)
         self._url = url
         self._timeout_s = timeout_s
-        # OpenCV reads this at every open. Over UDP, lost packets tear frames, and firewalls drop the stream.
+        # OpenCV reads this at every open. Over UDP, lost packets damage frames, and firewalls drop the stream.
         os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
 
     def open(self) -> Any:
-        """Raises SourceError; blocks for up to twice the timeout, plus what DNS takes."""
+        """Raises SourceError; blocks for up to twice the timeout plus the time of the DNS lookup."""
         timeout_ms = int(self._timeout_s * 1000)
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
         capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, limits)
@@ -35,16 +35,16 @@ class Stream:
         return capture
 
     def explain(self, *, opened: bool) -> str:
-        """Tries a connection of its own, as OpenCV gives no reason."""
+        """Opens a separate connection to find the reason, since OpenCV gives none."""
         if why := why_unreachable(self._url, timeout_s=self._timeout_s):
             return why
         if opened:
-            return f"{self.name} stopped sending frames: if this lasts, restart the camera."
-        return f"{self.name} answers but gives no video: check the path, user name and password in its URL."
+            return f"{self.name} stopped sending frames. If this persists, restart the camera."
+        return f"{self.name} answers but sends no video. Check the path, user name and password in its URL."
 
 
 def why_unreachable(url: str, *, timeout_s: float) -> str | None:
-    """A sentence without the password; None if something listens there. Blocks."""
+    """A sentence without the password; None if a server listens at `url`. Blocks."""
     name = redact(url)
     try:
         where = urlsplit(url)
@@ -52,20 +52,20 @@ def why_unreachable(url: str, *, timeout_s: float) -> str | None:
         if not where.hostname or port is None:
             return _no_url(name)
         socket.create_connection((where.hostname, port), timeout_s).close()
-    except ValueError:  # UnicodeError is one: of a name that no host can have
+    except ValueError:  # also UnicodeError, for a name that cannot be a host name
         return _no_url(name)
     except socket.gaierror:
-        return f"{name} is not found: correct the host name, or write its IP address instead."
+        return f"{name}: the host name cannot be resolved. Correct it, or use the IP address."
     except OSError as error:
-        return f"{name} does not answer ({error.strerror or error}): check its power, network and port."
+        return f"{name} does not answer ({error.strerror or error}). Check its power, network and port."
     return None
 
 
 def _no_url(name: str) -> str:
-    return f"{name} is not a URL: write it as rtsp://user:password@host:port/path."
+    return f"{name} is not a valid URL. Use the form rtsp://user:password@host:port/path."
 
 
 def redact(url: str) -> str:
-    """The URL without user name, password and query (cameras take passwords there too), fit to be shown."""
-    # Up to the last @, as a password may hold @, / and ? unescaped.
+    """The URL without user name, password and query, which may also hold a password; safe to show."""
+    # Up to the last @, since a password may contain @, / and ? unescaped.
     return re.sub(r"\?.*", "?***", re.sub(r"://.*@", "://***@", url, flags=re.DOTALL), flags=re.DOTALL)

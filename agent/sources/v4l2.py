@@ -1,4 +1,4 @@
-"""V4L2: a camera that is plugged into this device."""
+"""V4L2: a camera that is connected to this device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.errors import SourceError
 
 
 class V4l2Device:
-    """A V4L2 device by index ("0") or path, also a lasting one as under /dev/v4l/by-id; lost after OpenCV's 10 s."""
+    """A V4L2 device by index ("0") or path, such as a stable one in /dev/v4l/by-id; lost after OpenCV's 10 s."""
 
     def __init__(self, source: str) -> None:
         self.name = f"/dev/video{source}" if source.isdecimal() else source
@@ -25,13 +25,13 @@ class V4l2Device:
         return capture
 
     def explain(self, *, opened: bool) -> str:
-        if not os.path.exists(self.name):  # noqa: PTH110  (Path raises where a folder is closed to us)
-            return f"{self.name} is not found: plug the camera in, or choose another from `ls /dev/video*`."
+        if not os.path.exists(self.name):  # noqa: PTH110  (Path raises for a closed folder)
+            return f"{self.name} does not exist. Plug the camera in, or choose another one from `ls /dev/video*`."
         if not os.access(self.name, os.R_OK | os.W_OK):
-            return f"{self.name} may not be used: add the user of this program to the group video, and restart."
+            return f"No permission to use {self.name}. Add the user of this program to the group video, and restart."
         if opened:
-            return f"{self.name} stopped giving frames: plug it in again, or try another cable or port."
+            return f"{self.name} stopped giving frames. Plug it in again, or try another cable or port."
         return (
-            f"{self.name} gives no video: stop the program that uses it (`fuser -v {self.name}` names it), "
+            f"{self.name} gives no video. Stop the program that uses it (`fuser -v {self.name}` shows it), "
             "or choose a capture device from `v4l2-ctl --list-devices`."
         )

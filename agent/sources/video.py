@@ -19,7 +19,7 @@ _USUAL_FPS = 25.0
 
 
 class VideoFile:
-    """Every frame of a video, none before its time and none left out; slower if the reader is."""
+    """Gives every frame of a video, none early and none skipped; a slow reader slows the video down."""
 
     has_own_pace = True
 
@@ -35,7 +35,9 @@ class VideoFile:
             lasts_s = 1 / (fps if 0 < fps <= 240 else _USUAL_FPS)
             decoded, pixels = capture.read()
             if not decoded:
-                raise SourceError(f"{self.path} does not decode as a video: replace it, e.g. by an H.264 MP4.")
+                raise SourceError(
+                    f"{self.path} cannot be decoded as a video. Replace it, for example with an H.264 MP4."
+                )
             while decoded:
                 yield Shot(Image(pixels, "bgr"), lasts_s)
                 decoded, pixels = capture.read()

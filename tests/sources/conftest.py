@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-async def _no_capture_thread_outlives_its_test(anyio_backend: str) -> AsyncIterator[None]:
+async def _capture_threads_end_with_their_test(anyio_backend: str) -> AsyncIterator[None]:
     yield
     await until(lambda: not any(thread.name.startswith("camera ") for thread in threading.enumerate()))
 

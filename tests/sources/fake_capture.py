@@ -1,4 +1,4 @@
-"""FakeCapture: OpenCV's capture without a device, and the input that opens it."""
+"""FakeCapture: stands for OpenCV's capture without a device; FakeInput opens it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class FakeCapture:
-    """Each grab waits until it is `free`; grabs and retrieves answer what the test listed, then a black frame."""
+    """Each grab waits until `free` is set; grabs and retrieves return what the test lists, then a black frame."""
 
     def __init__(self) -> None:
         self.opened_with: tuple[object, ...] = ()
@@ -57,7 +57,7 @@ class FakeCapture:
 
 
 class FakeInput:
-    """Opens the fake capture; its loss has the reason "unplugged"."""
+    """Opens the fake capture; when it is lost, the reason is "unplugged"."""
 
     name = "fake"
 

@@ -1,4 +1,4 @@
-"""Footage for tests: videos and images of known brightness, and what a source gives of them."""
+"""Footage for tests: writes videos and images of known brightness, and reads their brightness from a source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAST_FPS = 200.0
 
 
 def write_video(path: Path, *, frames: int, fps: float = FAST_FPS) -> Path:
-    """Frame n is n * 20 bright."""
+    """Frame n has the brightness n * 20."""
     video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (64, 48))
     assert video.isOpened()
     for n in range(frames):

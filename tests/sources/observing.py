@@ -1,4 +1,4 @@
-"""What tests of sources share: who hears a status, and waiting for what another thread does."""
+"""Observers for tests of sources: records each status, and waits for a condition set by another thread."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from agent.status import CameraState, CameraStatus
 
-PATIENCE_S = 20  # far longer than anything here takes
+PATIENCE_S = 20  # far longer than any step in these tests takes
 
 
 class Seen:
-    """Every status reported, and the threads on which."""
+    """Records every status, and the threads that reported it."""
 
     def __init__(self) -> None:
         self.statuses: list[CameraStatus] = []
@@ -44,7 +44,7 @@ def soon() -> Backoff:
 
 async def until(condition: Callable[[], bool]) -> None:
     async def look() -> None:
-        while not condition():  # noqa: ASYNC110  (it comes true in another thread)
+        while not condition():  # noqa: ASYNC110  (another thread makes it true)
             await asyncio.sleep(0.002)
 
     await asyncio.wait_for(look(), PATIENCE_S)

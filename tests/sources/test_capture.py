@@ -44,7 +44,7 @@ async def test_capture_is_frozen_when_no_frame_decodes(capture: FakeCapture) -> 
     capture.retrieves = [None] * 100_000
     with closing(Capture(FakeInput(capture), on_status=seen, stall_s=0.1)) as camera:
         reading = asyncio.create_task(camera.read())
-        await asyncio.sleep(0)  # now the reader waits, before the first frame
+        await asyncio.sleep(0)  # now the reader is waiting for the first frame
         capture.free.set()
         await seen.until("frozen")
     assert await reading is None
@@ -93,7 +93,7 @@ async def test_close_ends_the_wait_for_the_next_attempt(capture: FakeCapture) ->
         await seen.until("lost")
 
 
-async def test_capture_is_readable_after_a_cancelled_read(capture: FakeCapture) -> None:
+async def test_capture_is_readable_after_a_canceled_read(capture: FakeCapture) -> None:
     capture.free.clear()
     with closing(Capture(FakeInput(capture), on_status=lambda _: None)) as camera:
         reading = asyncio.create_task(camera.read())

@@ -32,7 +32,7 @@ async def test_folder_gives_its_images_by_name_and_ends(tmp_path: Path) -> None:
     source.close()
 
 
-async def test_folder_is_listed_again_each_time_around(tmp_path: Path) -> None:
+async def test_folder_is_listed_again_on_each_pass(tmp_path: Path) -> None:
     write_image(tmp_path / "b.png", 50)
     source = Recording(ImageFolder(tmp_path), loop=True, on_status=lambda _: None)
     assert await levels(source, 2) == [50, 50]
@@ -49,8 +49,8 @@ async def test_folder_skips_a_damaged_image_and_logs_it_once(tmp_path: Path, cap
     assert await levels(source, 3) == [10, 10, 10]
     source.close()
     assert [record.getMessage().split(": ")[0] for record in caplog.records] == [
-        f"{tmp_path / 'b.jpg'} is skipped",
-        f"{tmp_path / 'c.png'} is skipped",
+        f"Skipped {tmp_path / 'b.jpg'}",
+        f"Skipped {tmp_path / 'c.png'}",
     ]
 
 
@@ -59,7 +59,7 @@ async def test_folder_is_lost_until_an_image_appears(tmp_path: Path) -> None:
     folder.mkdir()
     source = Recording(ImageFolder(folder), loop=False, on_status=seen, backoff=soon())
     reading = asyncio.create_task(source.read())
-    assert "holds no image that can be read" in str((await seen.until("lost")).reason)
+    assert "has no readable images" in str((await seen.until("lost")).reason)
     write_image(tmp_path / "a.png", 30)
     (tmp_path / "a.png").rename(folder / "a.png")
     assert brightness(await reading) == 30

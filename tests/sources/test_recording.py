@@ -57,8 +57,8 @@ async def test_close_wakes_the_reader_while_the_folder_is_missing(tmp_path: Path
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        (VideoFile, "is not a file: correct the camera's source."),
-        (ImageFolder, "is not a folder: correct the camera's source."),
+        (VideoFile, "is not a file. Correct the camera's source."),
+        (ImageFolder, "is not a folder. Correct the camera's source."),
     ],
 )
 async def test_recording_is_lost_when_its_file_is_a_folder_or_the_reverse(
@@ -72,12 +72,10 @@ async def test_recording_is_lost_when_its_file_is_a_folder_or_the_reverse(
     assert (await first_reason(kind(path))).endswith(sentence)
 
 
-async def test_recording_is_lost_when_this_user_may_not_read_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_recording_is_lost_when_this_user_cannot_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "v.avi", frames=1)
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root, who may run this, may read everything
-    assert "may not be read by this user" in await first_reason(VideoFile(path))
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read every file, and the test may run as root
+    assert "This user cannot read" in await first_reason(VideoFile(path))
 
 
 async def first_reason(footage: Footage) -> str:

@@ -16,7 +16,11 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize(
     ("source", "reason"),
-    [("9", "/dev/video9 is not found"), ("/dev/none", "/dev/none is not found"), ("rtsp://", "rtsp:// is not a URL")],
+    [
+        ("9", "/dev/video9 does not exist"),
+        ("/dev/none", "/dev/none does not exist"),
+        ("rtsp://", "rtsp:// is not a valid URL"),
+    ],
 )
 async def test_open_source_opens_a_live_camera_for_a_device_or_a_url(source: str, reason: str) -> None:
     seen = Seen()

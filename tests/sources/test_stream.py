@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 ONLINE = CameraStatus("online")
 REPOSITORY = Path(__file__).parents[2]
-LAST_STEPS_OF_A_PROCESS = """
+PROGRAM_THAT_READS_ONE_FRAME = """
 import asyncio, sys
 from agent.sources.capture import Capture
 from agent.sources.stream import Stream
@@ -67,7 +67,7 @@ async def test_read_gives_the_newest_frame_when_several_were_sent_meanwhile(mjpe
         assert blue(await camera.read()) >= sent - 4
 
 
-async def test_stream_is_lost_and_found_again_when_its_server_restarts(mjpeg: MjpegServer) -> None:
+async def test_stream_is_lost_and_reconnected_when_its_server_restarts(mjpeg: MjpegServer) -> None:
     seen = Seen()
     with closing(Capture(Stream(mjpeg.url), on_status=seen, backoff=soon())) as camera:
         await camera.read()
@@ -79,7 +79,7 @@ async def test_stream_is_lost_and_found_again_when_its_server_restarts(mjpeg: Mj
         assert seen.statuses[-1] == ONLINE
 
 
-async def test_stream_is_found_later_when_its_server_is_off_at_the_start(
+async def test_stream_connects_later_when_its_server_is_off_at_the_start(
     mjpeg: MjpegServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     mjpeg.stop()
@@ -87,14 +87,14 @@ async def test_stream_is_found_later_when_its_server_is_off_at_the_start(
     with closing(Capture(Stream(mjpeg.url), on_status=seen, backoff=soon())) as camera:
         reason = str((await seen.until("lost")).reason)
         where = redact(mjpeg.url)
-        assert reason == (f"{where} does not answer (Connection refused): check its power, network and port.")
+        assert reason == f"{where} does not answer (Connection refused). Check its power, network and port."
         mjpeg.start()
         assert await camera.read() is not None
         await seen.until("lost", "online")
     assert "secret" not in "".join(capfd.readouterr())
 
 
-async def test_stream_is_frozen_until_it_flows_again_when_it_stalls(mjpeg: MjpegServer) -> None:
+async def test_stream_is_frozen_while_it_stalls(mjpeg: MjpegServer) -> None:
     seen = Seen()
     with closing(Capture(Stream(mjpeg.url), on_status=seen, stall_s=0.5)) as camera:
         await camera.read()
@@ -121,27 +121,27 @@ async def test_stream_is_lost_and_opened_again_when_it_stays_silent(mjpeg: Mjpeg
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("rtsp://", "rtsp:// is not a URL: write it as"),
-        ("http://[half", "http://[half is not a URL"),
-        ("rtsp://u:p@camera.invalid/x", "rtsp://***@camera.invalid/x is not found: correct the host name"),
+        ("rtsp://", "rtsp:// is not a valid URL. Use the form"),
+        ("http://[half", "http://[half is not a valid URL"),
+        ("rtsp://u:p@camera.invalid/x", "rtsp://***@camera.invalid/x: the host name cannot be resolved."),
     ],
 )
-async def test_stream_says_what_to_do_when_it_cannot_be_opened(url: str, sentence: str) -> None:
+async def test_stream_reports_what_to_do_when_it_cannot_be_opened(url: str, sentence: str) -> None:
     seen = Seen()
     with closing(Capture(Stream(url), on_status=seen)):
         assert str((await seen.until("lost")).reason).startswith(sentence)
 
 
-async def test_stream_names_its_path_as_the_fault_when_its_server_answers(mjpeg: MjpegServer) -> None:
+async def test_stream_reports_a_wrong_path_when_its_server_answers(mjpeg: MjpegServer) -> None:
     seen = Seen()
     with closing(Capture(Stream(f"{mjpeg.url}/typo"), on_status=seen)):
         lost = await seen.until("lost")
-        assert "answers but gives no video: check the path, user name and password" in str(lost.reason)
+        assert "answers but sends no video. Check the path, user name and password" in str(lost.reason)
 
 
-def test_process_ends_cleanly_while_opencv_holds_the_thread(mjpeg: MjpegServer) -> None:
+def test_process_exits_cleanly_while_the_thread_is_inside_opencv(mjpeg: MjpegServer) -> None:
     mjpeg.period_s = 0.02
-    command = [sys.executable, "-c", LAST_STEPS_OF_A_PROCESS, mjpeg.url]
+    command = [sys.executable, "-c", PROGRAM_THAT_READS_ONE_FRAME, mjpeg.url]
     ended = subprocess.run(command, cwd=REPOSITORY, timeout=PATIENCE_S, check=False)
     assert ended.returncode == 0
 
@@ -169,6 +169,6 @@ async def test_rtsp_stream_is_read_and_lost_when_its_server_dies() -> None:
         assert max(b, g) < 60
         server.kill()
         lost = await seen.until("online", "lost")
-        # Which one depends on how soon the kernel lets go of the killed server's port.
+        # Which one depends on how soon the kernel releases the killed server's port.
         assert re.search("does not answer|stopped sending frames", str(lost.reason))
         assert "secret" not in str(lost.reason)

@@ -22,7 +22,7 @@ ONLINE = CameraStatus("online")
 
 @pytest.fixture
 def opened(capture: FakeCapture, monkeypatch: pytest.MonkeyPatch) -> FakeCapture:
-    """What OpenCV opens, whatever the device."""
+    """OpenCV opens this capture for every device."""
     monkeypatch.setattr(cv2, "VideoCapture", capture)
     return capture
 
@@ -30,12 +30,12 @@ def opened(capture: FakeCapture, monkeypatch: pytest.MonkeyPatch) -> FakeCapture
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        ("9", "/dev/video9 is not found: plug the camera in"),
-        ("/dev/v4l/by-id/none", "/dev/v4l/by-id/none is not found"),
-        ("/dev/null", "/dev/null gives no video: stop the program that uses it"),
+        ("9", "/dev/video9 does not exist. Plug the camera in"),
+        ("/dev/v4l/by-id/none", "/dev/v4l/by-id/none does not exist"),
+        ("/dev/null", "/dev/null gives no video. Stop the program that uses it"),
     ],
 )
-async def test_device_says_what_to_do_when_it_cannot_be_opened(source: str, sentence: str) -> None:
+async def test_device_reports_what_to_do_when_it_cannot_be_opened(source: str, sentence: str) -> None:
     seen = Seen()
     with closing(Capture(V4l2Device(source), on_status=seen)):
         assert str((await seen.until("lost")).reason).startswith(sentence)
@@ -60,11 +60,11 @@ async def test_device_is_opened_by_v4l2_with_a_queue_of_one(opened: FakeCapture)
         await until(opened.released.is_set)
 
 
-async def test_device_is_lost_when_this_user_may_not_use_it(
+async def test_device_is_lost_when_this_user_has_no_permission(
     opened: FakeCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Seen()
     opened.grabs = [False]
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root, who may run this, may open everything
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may open every file, and the test may run as root
     with closing(Capture(V4l2Device("/dev/null"), on_status=seen)):
-        assert "add the user of this program to the group video" in str((await seen.until("lost")).reason)
+        assert "Add the user of this program to the group video" in str((await seen.until("lost")).reason)

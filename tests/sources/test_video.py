@@ -49,11 +49,11 @@ async def test_video_is_never_faster_than_real_time(tmp_path: Path) -> None:
         assert frame.captured_ns - frames[0].captured_ns >= n * 20_000_000 - 5_000_000
 
 
-async def test_video_gives_no_burst_of_frames_after_a_slow_reader(tmp_path: Path) -> None:
+async def test_video_does_not_send_missed_frames_at_once_after_a_slow_reader(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.avi", frames=8, fps=20)
     source = Recording(VideoFile(path), loop=False, on_status=lambda _: None)
     first = brightness(await source.read())
-    await asyncio.sleep(0.2)  # the reader is late by three frames
+    await asyncio.sleep(0.2)  # the reader is three frames late
     begun_s = time.monotonic()
     assert [first, *(await levels(source, 4))] == pytest.approx([0, 20, 40, 60, 80], abs=2)
     assert time.monotonic() - begun_s >= 3 * 0.05 - 0.01
@@ -64,7 +64,7 @@ async def test_video_is_lost_until_its_file_appears(tmp_path: Path) -> None:
     seen, path = Seen(), tmp_path / "v.avi"
     source = Recording(VideoFile(path), loop=False, on_status=seen, backoff=soon())
     reading = asyncio.create_task(source.read())
-    lost = CameraStatus("lost", f"{path} is not found: put it there, or correct the camera's source.")
+    lost = CameraStatus("lost", f"{path} does not exist. Put it there, or correct the camera's source.")
     assert await seen.until("lost") == lost
     write_video(tmp_path / "made.avi", frames=2).rename(path)
     assert brightness(await reading) <= 2
@@ -74,17 +74,17 @@ async def test_video_is_lost_until_its_file_appears(tmp_path: Path) -> None:
 
 async def test_video_is_lost_until_a_damaged_file_is_replaced(tmp_path: Path) -> None:
     seen, path = Seen(), tmp_path / "v.avi"
-    path.write_bytes(b"RIFF but no video")
+    path.write_bytes(b"RIFF but not a video")
     source = Recording(VideoFile(path), loop=True, on_status=seen, backoff=soon())
     reading = asyncio.create_task(source.read())
-    assert "does not decode as a video" in str((await seen.until("lost")).reason)
+    assert "cannot be decoded as a video" in str((await seen.until("lost")).reason)
     write_video(tmp_path / "good.avi", frames=1).rename(path)
     await reading
     assert [status.state for status in seen.statuses] == ["lost", "online"]
     source.close()
 
 
-async def test_video_is_readable_after_a_cancelled_read(tmp_path: Path) -> None:
+async def test_video_is_readable_after_a_canceled_read(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.avi", frames=5)
     source = Recording(VideoFile(path), loop=False, on_status=lambda _: None)
     reading = asyncio.create_task(source.read())
