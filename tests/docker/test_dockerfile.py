@@ -1,4 +1,4 @@
-"""The Dockerfile as its linter judges it; tests/system/test_image.py does its steps."""
+"""Lints the Dockerfile; tests/system/test_image.py runs its steps."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _HADOLINT = Path(sys.executable).with_name("hadolint")
 
 
 @pytest.mark.skipif(not _HADOLINT.exists(), reason="hadolint has no wheel for this machine")
-def test_hadolint_has_nothing_to_say() -> None:
+def test_hadolint_finds_no_problem() -> None:
     answer = subprocess.run([_HADOLINT, _DOCKERFILE], check=False, capture_output=True, text=True)
     assert answer.stdout + answer.stderr == ""
 
 
-def test_a_builder_sees_what_it_copies_and_nothing_else() -> None:
+def test_the_build_context_contains_only_the_files_that_are_copied() -> None:
     assert set(context(_DOCKERFILE)) == copied(_DOCKERFILE)

@@ -1,4 +1,4 @@
-"""Manifests: the documents of deploy/kubernetes, as they lie there."""
+"""Reads the manifests in deploy/kubernetes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 KUBERNETES = Path(__file__).parents[2] / "deploy/kubernetes"
-# Overlays patch these; what they say alone is no whole document.
-WHOLE = ("uploads", "cameras")
+# Folders with complete manifests; cameras-privileged contains only patches.
+COMPLETE = ("uploads", "cameras")
 
 Document = dict[str, Any]
 
@@ -20,7 +20,7 @@ def kustomization(folder: str) -> Document:
 
 
 def documents(folder: str) -> list[Document]:
-    """What its kustomization.yaml calls resources."""
+    """The resources listed in the folder's kustomization.yaml."""
     texts = [(KUBERNETES / folder / name).read_text() for name in kustomization(folder)["resources"]]
     return [document for text in texts for document in yaml.safe_load_all(text)]
 
@@ -31,7 +31,7 @@ def one(folder: str, kind: str) -> Document:
 
 
 def pod(folder: str) -> Document:
-    """Of the one workload there."""
+    """The pod spec of the folder's only workload."""
     (found,) = (document for document in documents(folder) if document["kind"] in ("Deployment", "DaemonSet"))
     spec: Document = found["spec"]["template"]["spec"]
     return spec

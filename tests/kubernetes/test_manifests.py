@@ -1,4 +1,4 @@
-"""What no schema knows: that the manifests fit the agent, its image, each other, and Pod Security."""
+"""Checks what no schema covers: that the manifests fit the agent, its image, each other, and Pod Security."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kubernetes.manifests import KUBERNETES, WHOLE, container, kustomization, one, pod
+from kubernetes.manifests import COMPLETE, KUBERNETES, container, kustomization, one, pod
 from system.dockerfile import instructions
 
 _ROOT = KUBERNETES.parents[1]
-_IN_IMAGE = dict(
+_IMAGE_ENVIRONMENT = dict(
     re.findall(
         r"(EDGE_AGENT_\w+)=(\S+)", " ".join(rest for _, rest in instructions(_ROOT / "deploy/docker/Dockerfile"))
     )
 )
 
 
-@pytest.mark.parametrize("folder", WHOLE)
-def test_pod_security_lets_the_pod_in_at_its_strictest_level(folder: str) -> None:
-    """As https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted has it."""
+@pytest.mark.parametrize("folder", COMPLETE)
+def test_the_pod_meets_the_restricted_pod_security_standard(folder: str) -> None:
+    """The standard: https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted ."""
     labels = one(folder, "Namespace")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     of_pod, of_container = pod(folder)["securityContext"], container(folder)["securityContext"]
@@ -36,30 +36,32 @@ def test_pod_security_lets_the_pod_in_at_its_strictest_level(folder: str) -> Non
     assert pod(folder).keys().isdisjoint({"hostNetwork", "hostPID", "hostIPC"})
 
 
-@pytest.mark.parametrize("folder", WHOLE)
-def test_the_pod_fits_the_image(folder: str) -> None:
+@pytest.mark.parametrize("folder", COMPLETE)
+def test_the_pod_has_the_user_port_and_folders_of_the_image(folder: str) -> None:
     user = dict(instructions(_ROOT / "deploy/docker/Dockerfile"))["USER"]
     assert f"{pod(folder)['securityContext']['runAsUser']}:{pod(folder)['securityContext']['runAsGroup']}" == user
-    assert [port["containerPort"] for port in container(folder)["ports"]] == [int(_IN_IMAGE["EDGE_AGENT_HTTP__PORT"])]
+    assert [port["containerPort"] for port in container(folder)["ports"]] == [
+        int(_IMAGE_ENVIRONMENT["EDGE_AGENT_HTTP__PORT"])
+    ]
     mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in container(folder)["volumeMounts"]}
     assert mounts == {
         "/etc/edge-agent": True,
-        _IN_IMAGE["EDGE_AGENT_MODELS__FOLDER"]: True,
-        _IN_IMAGE["EDGE_AGENT_DEVICE__STATE_FOLDER"]: False,
+        _IMAGE_ENVIRONMENT["EDGE_AGENT_MODELS__FOLDER"]: True,
+        _IMAGE_ENVIRONMENT["EDGE_AGENT_DEVICE__STATE_FOLDER"]: False,
     }
 
 
-@pytest.mark.parametrize("folder", WHOLE)
-def test_the_image_is_of_this_version(folder: str) -> None:
+@pytest.mark.parametrize("folder", COMPLETE)
+def test_the_image_tag_is_the_version_of_the_project(folder: str) -> None:
     version = re.findall(r'^version = "(.*)"', (_ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert [image["newTag"] for image in kustomization(folder)["images"]] == version
     assert kustomization(folder)["images"][0]["name"] == container(folder)["image"]
 
 
-@pytest.mark.parametrize("folder", WHOLE)
-def test_the_configuration_is_one_that_the_agent_takes(folder: str) -> None:
+@pytest.mark.parametrize("folder", COMPLETE)
+def test_the_agent_accepts_the_configuration(folder: str) -> None:
     (file,) = kustomization(folder)["configMapGenerator"][0]["files"]
-    environment = {**os.environ, **_IN_IMAGE, "EDGE_AGENT_DEVICE__ID": "node-1.example.com"}
+    environment = {**os.environ, **_IMAGE_ENVIRONMENT, "EDGE_AGENT_DEVICE__ID": "node-1.example.com"}
     answer = subprocess.run(
         [Path(sys.executable).with_name("edge-agent"), "check-config", KUBERNETES / folder / file],
         check=False,
@@ -71,20 +73,20 @@ def test_the_configuration_is_one_that_the_agent_takes(folder: str) -> None:
     assert "models in /models." in answer.stdout
 
 
-@pytest.mark.parametrize("folder", WHOLE)
-def test_the_probes_ask_what_the_agent_answers(folder: str) -> None:
+@pytest.mark.parametrize("folder", COMPLETE)
+def test_the_probes_use_routes_of_the_agent(folder: str) -> None:
     routes = (_ROOT / "docs/reference/http.md").read_text()
     for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
         assert container(folder)[probe]["httpGet"] == {"path": path, "port": "http"}
         assert f"`GET {path}`" in routes
 
 
-def test_a_pod_leaves_the_service_before_it_is_stopped() -> None:
-    away_s = container("uploads")["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert away_s + 10 <= pod("uploads")["terminationGracePeriodSeconds"]
+def test_a_pod_is_removed_from_the_service_before_it_stops() -> None:
+    pre_stop_s = container("uploads")["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pre_stop_s + 10 <= pod("uploads")["terminationGracePeriodSeconds"]
 
 
-def test_the_service_finds_the_pods_that_the_autoscaler_makes() -> None:
+def test_the_service_and_the_autoscaler_refer_to_the_deployment() -> None:
     deployment = one("uploads", "Deployment")
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert one("uploads", "Service")["spec"]["selector"] == labels
@@ -94,7 +96,7 @@ def test_the_service_finds_the_pods_that_the_autoscaler_makes() -> None:
     assert "cpu" in container("uploads")["resources"]["requests"]
 
 
-def test_the_autoscaler_goes_by_a_metric_that_the_adapter_passes_on_and_the_agent_has() -> None:
+def test_the_autoscaler_uses_a_metric_of_the_agent_that_the_adapter_provides() -> None:
     (metric,) = (
         each for each in one("uploads", "HorizontalPodAutoscaler")["spec"]["metrics"] if each["type"] == "Pods"
     )
@@ -105,13 +107,13 @@ def test_the_autoscaler_goes_by_a_metric_that_the_adapter_passes_on_and_the_agen
 
 
 @pytest.mark.prometheus
-def test_prometheus_understands_how_it_finds_the_pods_and_what_the_adapter_asks(tmp_path: Path) -> None:
-    """Debian builds it without Kubernetes: the pods are exchanged for a list."""
+def test_promtool_accepts_the_scrape_configuration_and_the_query_of_the_adapter(tmp_path: Path) -> None:
+    """Debian builds Prometheus without Kubernetes support, so the discovery of pods is removed first."""
     config = yaml.safe_load((KUBERNETES / "prometheus/prometheus.yaml").read_text())
     (job,) = config["scrape_configs"]
     assert job["job_name"] == "edge-agent"
     assert job.pop("kubernetes_sd_configs") == [
-        {"role": "pod", "namespaces": {"names": [kustomization(folder)["namespace"] for folder in WHOLE]}}
+        {"role": "pod", "namespaces": {"names": [kustomization(folder)["namespace"] for folder in COMPLETE]}}
     ]
     (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump({**config, "rule_files": ["rules.yaml"]}))
     (rule,) = yaml.safe_load((KUBERNETES / "prometheus/adapter.yaml").read_text())["rules"]["custom"]
