@@ -1,4 +1,4 @@
-"""Expressions: the PromQL of deploy/monitoring, and what it takes for granted of the metrics."""
+"""Reads the PromQL expressions in deploy/monitoring, and the metrics and labels that they use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 
 _METRIC = re.compile(r"\b(edge_agent_\w+|process_\w+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r"(\w+)\s*(=~|!~|!=|=)\s*\"([^\"]*)\"")
-_OF_PROMETHEUS = {"job", "instance"}
+_PROMETHEUS_LABELS = {"job", "instance"}
 
 
 def rules() -> list[dict[str, Any]]:
@@ -30,7 +30,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def panel_expressions() -> list[str]:
-    """As Prometheus gets them: Grafana replaces its variables first."""
+    """With Grafana's variables replaced, as Prometheus receives them."""
     targets = [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", ())]
     return [target.replace("$__rate_interval", "1m").replace("$instance", ".*") for target in targets]
 
@@ -40,12 +40,12 @@ def all_expressions() -> list[str]:
 
 
 def selections(expression: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each metric in it with what is asked of its labels; values are those of = and =~ only."""
+    """Each metric with its label matchers; the value is empty unless the operator is = or =~."""
     for metric, matchers in _METRIC.findall(expression):
         asked = {label: value if equal[0] == "=" else "" for label, equal, value in _MATCHER.findall(matchers)}
-        yield metric, {label: value for label, value in asked.items() if label not in _OF_PROMETHEUS}
+        yield metric, {label: value for label, value in asked.items() if label not in _PROMETHEUS_LABELS}
 
 
 def grouping_labels(expression: str) -> set[str]:
     groups = re.findall(r"\bby \(([^)]*)\)", expression)
-    return {label.strip() for group in groups for label in group.split(",")} - _OF_PROMETHEUS
+    return {label.strip() for group in groups for label in group.split(",")} - _PROMETHEUS_LABELS

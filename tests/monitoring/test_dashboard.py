@@ -1,4 +1,4 @@
-"""The dashboard as Grafana wants it; no Grafana is here to import it."""
+"""Checks dashboard.json against what Grafana expects, without running Grafana."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def panels() -> list[dict[str, Any]]:
     return found
 
 
-def test_it_can_be_imported_beside_others() -> None:
+def test_the_dashboard_can_be_imported_next_to_others() -> None:
     document = dashboard()
-    assert "id" not in document  # which is Grafana's to give
+    assert "id" not in document  # Grafana assigns it
     assert document["schemaVersion"] >= 39
     assert (document["title"], document["uid"]) == ("edge-agent", "edge-agent")
     ids = [panel["id"] for panel in panels()]
     assert ids == sorted(set(ids))
 
 
-def test_whoever_imports_it_chooses_prometheus_and_boards() -> None:
+def test_the_dashboard_has_variables_for_prometheus_and_the_boards() -> None:
     source, instance = dashboard()["templating"]["list"]
     assert (source["name"], source["type"], source["query"]) == ("datasource", "datasource", "prometheus")
     assert instance["datasource"] == _SOURCE
@@ -33,7 +33,7 @@ def test_whoever_imports_it_chooses_prometheus_and_boards() -> None:
     assert instance["includeAll"]
 
 
-def test_every_panel_asks_the_chosen_prometheus_for_the_chosen_boards() -> None:
+def test_every_panel_queries_the_selected_prometheus_and_boards() -> None:
     for panel in panels():
         if panel["type"] == "row":
             continue
@@ -42,13 +42,13 @@ def test_every_panel_asks_the_chosen_prometheus_for_the_chosen_boards() -> None:
         assert all('instance=~"$instance"' in target["expr"] for target in panel["targets"]), panel["title"]
 
 
-def test_every_panel_has_a_place_of_its_own() -> None:
+def test_no_panels_overlap() -> None:
     places = [panel["gridPos"] for panel in panels()]
     assert all(place["x"] + place["w"] <= 24 for place in places)
     assert not [pair for pair in combinations(places, 2) if overlap(*pair)]
 
 
 def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
-    beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
-    above = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
-    return not (beside or above)
+    side_by_side = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+    stacked = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+    return not (side_by_side or stacked)

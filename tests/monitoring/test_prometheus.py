@@ -1,4 +1,4 @@
-"""Prometheus itself: its tool judges the files, and it scrapes a running agent and evaluates the rules."""
+"""Checks the files with promtool, and lets a real Prometheus scrape a running agent and evaluate the rules."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def promtool(*words: str | Path) -> None:
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
-def test_the_configuration_and_the_rules_are_right() -> None:
+def test_the_configuration_and_the_rules_are_valid() -> None:
     promtool("check", "config", "--lint-fatal", MONITORING / "prometheus.yaml")
 
 
-def test_the_rules_call_when_they_should_and_say_what_is_wrong() -> None:
+def test_the_rules_fire_as_listed_in_alerts_test_yaml() -> None:
     promtool("test", "rules", MONITORING / "alerts_test.yaml")
 
 
-def test_every_rule_has_been_seen_to_call_and_says_what_to_do() -> None:
+def test_every_rule_is_tested_and_has_severity_summary_and_description() -> None:
     tested = (MONITORING / "alerts_test.yaml").read_text()
     for rule in rules():
         assert rule["alert"] in tested
@@ -42,7 +42,7 @@ def test_every_rule_has_been_seen_to_call_and_says_what_to_do() -> None:
         assert "$labels.instance" in rule["annotations"]["summary"]
 
 
-def test_the_dashboards_expressions_are_promql(tmp_path: Path) -> None:
+def test_the_expressions_of_the_dashboard_are_valid_promql(tmp_path: Path) -> None:
     records = [{"record": f"panel:{n}", "expr": expression} for n, expression in enumerate(panel_expressions())]
     file = tmp_path / "panels.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": records}]}))
@@ -51,7 +51,7 @@ def test_the_dashboards_expressions_are_promql(tmp_path: Path) -> None:
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[str]:
-    """The URL of one that scrapes an agent each second, with the files of deploy/monitoring."""
+    """URL of a Prometheus with the files of deploy/monitoring that scrapes an agent every second."""
     shutil.copytree(MONITORING, tmp_path / "monitoring")
     config = tmp_path / "monitoring/prometheus.yaml"
     config.write_text(config.read_text().replace("15s", "1s"))
@@ -59,32 +59,31 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
     with RunningAgent(tmp_path / "agent") as agent:
         (tmp_path / "monitoring/boards.yaml").write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{agent.port}"]}]))
         port = free_port()
-        where = [f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={tmp_path / 'data'}"]
+        options = [f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={tmp_path / 'data'}"]
         with (
             (tmp_path / "prometheus.log").open("wb") as log,
-            subprocess.Popen(["prometheus", f"--config.file={config}", *where], stdout=log, stderr=log) as process,
+            subprocess.Popen(["prometheus", f"--config.file={config}", *options], stdout=log, stderr=log) as process,
         ):
             yield f"http://127.0.0.1:{port}"
             process.kill()
 
 
-def test_a_real_prometheus_scrapes_an_agent_and_calls_for_what_is_wrong_with_it(prometheus: str) -> None:
-    """Nothing but that it has no model: it is not ready."""
-    wait_until(lambda: "EdgeAgentNotReady" in pending(prometheus), timeout_s=30, what="Prometheus waits to call")
-    assert pending(prometheus) == {"EdgeAgentNotReady"}
-    groups = ask(prometheus, "rules")["groups"]
+def test_prometheus_scrapes_an_agent_and_alerts_only_about_its_missing_model(prometheus: str) -> None:
+    wait_until(lambda: "EdgeAgentNotReady" in active_alerts(prometheus), timeout_s=30, what="the alert is pending")
+    assert active_alerts(prometheus) == {"EdgeAgentNotReady"}
+    groups = query_api(prometheus, "rules")["groups"]
     assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}
-    (target,) = ask(prometheus, "targets")["activeTargets"]
+    (target,) = query_api(prometheus, "targets")["activeTargets"]
     assert target["lastError"] == ""
 
 
-def pending(url: str) -> set[str]:
-    return {alert["labels"]["alertname"] for alert in ask(url, "alerts").get("alerts", ())}
+def active_alerts(url: str) -> set[str]:
+    return {alert["labels"]["alertname"] for alert in query_api(url, "alerts").get("alerts", ())}
 
 
-def ask(url: str, what: str) -> dict[str, Any]:
+def query_api(url: str, endpoint: str) -> dict[str, Any]:
     try:
-        answer: dict[str, Any] = httpx.get(f"{url}/api/v1/{what}", trust_env=False).json()["data"]
-    except (httpx.TransportError, ValueError, KeyError):  # it has only just started
+        answer: dict[str, Any] = httpx.get(f"{url}/api/v1/{endpoint}", trust_env=False).json()["data"]
+    except (httpx.TransportError, ValueError, KeyError):  # Prometheus is still starting
         return {}
     return answer
