@@ -1,4 +1,4 @@
-"""The command line: `edge-agent`; exits with 0 done, 1 failed, 2 usage or configuration."""
+"""The command line `edge-agent`. Exit codes: 0 success, 1 failure, 2 wrong usage or configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Classifies images on this device."
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Classify images on this device."
 )
 
 
@@ -33,7 +33,7 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Options that stand before a command."""
+    """Options before the command."""
 
 
 app.command()(run)
@@ -46,9 +46,9 @@ app.add_typer(models_app, name="models")
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """The entry point; `words` default to those of the process.
+    """The entry point; `words` default to the arguments of the process.
 
-    Errors that a person can act on are one sentence, never a traceback.
+    Errors that the user can act on are printed as one sentence, without a traceback.
     """
     try:
         app(words, prog_name="edge-agent")

@@ -1,4 +1,4 @@
-"""The command `edge-agent check-config`: whether a configuration file is valid."""
+"""The command `edge-agent check-config`: checks a configuration file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from agent.host.terminal import print_json
 
 
 def check_config(
-    config: Annotated[Path, typer.Argument(help="YAML file.")],
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema for editors instead.")] = False,
+    config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema for editors instead; the file is not read.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check a configuration file without starting anything."""
@@ -32,4 +34,6 @@ def check_config(
     if as_json:
         print_json(settings.model_dump(mode="json"))
     else:
-        print(f"{config} is right: {len(settings.cameras)} camera(s), models in {settings.models.folder}.")
+        count = len(settings.cameras)
+        cameras = "1 camera" if count == 1 else f"{count} cameras"
+        print(f"{config} is valid: {cameras}, models in {settings.models.folder}.")

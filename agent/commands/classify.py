@@ -1,4 +1,4 @@
-"""The commands `edge-agent classify` and `bench`: a model file on images, as the service would, and how fast."""
+"""The commands `edge-agent classify` and `bench`: run a model file on images, as the service does."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ if TYPE_CHECKING:
 
     from agent.runtimes.classifier import Classifier
 
-Numbers = Annotated[str | None, typer.Option(help="One number, or three separated by commas (one per channel).")]
-Labels = Annotated[Path | None, typer.Option(help="Label file, one per line, instead of the model's own.")]
+_NUMBERS = "One number, or three separated by commas (one per channel)."
+Mean = Annotated[str | None, typer.Option(help=f"Mean of the normalization (pixel - MEAN) / STD. {_NUMBERS}")]
+Std = Annotated[str | None, typer.Option(help=f"Standard deviation of the normalization. {_NUMBERS}")]
+Labels = Annotated[Path | None, typer.Option(help="Label file, one label per line. Default: the labels in the model.")]
 
 
 def classify(
     model: ModelPath,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="JPEG, PNG, WebP or BMP files.")],
-    max_results: Annotated[int, typer.Option(min=1, help="How many categories at most.")] = 5,
-    score_threshold: Annotated[float, typer.Option(min=0, max=1, help="The least score of a category.")] = 0.0,
-    mean: Numbers = None,
-    std: Numbers = None,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files (JPEG, PNG, WebP or BMP).")],
+    max_results: Annotated[int, typer.Option(min=1, help="Maximum number of categories per image.")] = 5,
+    score_threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest score of a category.")] = 0.0,
+    mean: Mean = None,
+    std: Std = None,
     labels: Labels = None,
     as_json: Json = False,
 ) -> None:
-    """Classify image files with a model file, as the service would."""
+    """Classify image files with a model file, as the service does."""
     from agent.image import decode
 
     classifier = _open(model, mean, std, labels)
@@ -58,12 +60,12 @@ def classify(
 
 def bench(
     model: ModelPath,
-    image: Annotated[Path, typer.Argument(help="JPEG, PNG, WebP or BMP file.")],
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the interpreter.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="How often.")] = 100,
+    image: Annotated[Path, typer.Argument(help="Image file (JPEG, PNG, WebP or BMP).")],
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads of the interpreter.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of iterations.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """Measure decode, preprocess and invoke of one image, in milliseconds."""
+    """Measure how long one image takes to decode, preprocess and classify, in milliseconds."""
     from agent.image import decode
     from agent.runtimes.interpreter import runtime
 
@@ -112,7 +114,7 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         return checked_numbers(option.strip("-"), [float(number) for number in text.split(",")])
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is not one number or three with commas, and std cannot be 0.", param_hint=option
+            f"{text!r} is not one number or three separated by commas; std cannot be 0.", param_hint=option
         ) from None
 
 

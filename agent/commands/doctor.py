@@ -1,4 +1,4 @@
-"""The command `edge-agent doctor`: what is wrong with this device, and what to do."""
+"""The command `edge-agent doctor`: finds problems of this device and how to fix them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def doctor(config: ConfigFile = None, as_json: Json = False) -> None:
-    """Examine this device from the runtime to the broker; each finding is ok, a warning or a fault with its remedy.
+    """Check this device, from the runtime to the broker, and print ok, warning or fault with a remedy for each check.
 
-    Without --config the installed configuration counts, where there is one. Exits with 1 where there is a fault.
+    Without --config, the installed configuration is used if there is one. Exits with 1 if there is a fault.
     """
     from agent.doctor.examination import examine
     from agent.doctor.unit import INSTALLED
@@ -24,7 +24,7 @@ def doctor(config: ConfigFile = None, as_json: Json = False) -> None:
     findings: list[Finding] = []
     for finding in examine(INSTALLED.stand_in(config)):
         findings.append(finding)
-        if not as_json:  # each as it comes: one may wait for a broker
+        if not as_json:  # print each at once: a check may wait for a broker
             print_finding(finding.level, finding.about, finding.fact, finding.remedy)
     if as_json:
         print_json([finding.to_json() for finding in findings])

@@ -1,4 +1,4 @@
-"""The command `edge-agent inspect`: what a model file says, and whether it can serve here."""
+"""The command `edge-agent inspect`: the content of a model file, and whether this device can serve it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from agent.model_file.settings import ModelSettings
 
 
-_TRIAL_KEYS = {"cpu_ms": "processor_ms"}  # as programs know it
+_TRIAL_KEYS = {"cpu_ms": "processor_ms"}  # the JSON key stays stable for programs
 
 
 def inspect(model: ModelPath, as_json: Json = False) -> None:
-    """Show what a model file says of itself, and whether and why not it can serve here, by the agent's own trial."""
+    """Show the content of a model file, run the agent's trial, and report whether this device can serve the model."""
     from agent.errors import ModelError
     from agent.model_file.metadata import read_model_file
     from agent.model_file.settings import read_sidecars

@@ -1,4 +1,4 @@
-"""The commands `edge-agent models ...`: what the agent that runs serves, and which version it shall serve."""
+"""The commands `edge-agent models ...`: show and select the versions that a running agent serves."""
 
 from __future__ import annotations
 
@@ -16,23 +16,28 @@ if TYPE_CHECKING:
 
     from agent.remote import RemoteAgent
 
-models_app = typer.Typer(no_args_is_help=True, help="Show and choose the versions that the running agent serves.")
+models_app = typer.Typer(no_args_is_help=True, help="Show and select the versions that a running agent serves.")
 
 
 def _not_empty(name: str) -> str:
     if not name:
-        raise typer.BadParameter("A name is not empty.")
+        raise typer.BadParameter("The name is empty. Give the name of a model.")
     return name
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.", callback=_not_empty)]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of that agent: says where it listens.")]
-Url = Annotated[str | None, typer.Option("--url", help="Where it listens: http://192.168.1.20:8501. Beats --config.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.", callback=_not_empty)]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Configuration file of the agent, to read its address from.")
+]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", help="Address of the agent, such as http://192.168.1.20:8501. Overrides --config."),
+]
 
 
 @models_app.command("list")
 def list_models(config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
-    """Show every model: what serves, what is on its way, what was rejected last."""
+    """List the models with their serving version, candidate and last rejection."""
     models = _agent(config, url).models()
     if as_json:
         print_json(models)
@@ -43,7 +48,7 @@ def list_models(config: ConfigFile = None, url: Url = None, as_json: Json = Fals
 
 @models_app.command()
 def show(name: Name, config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
-    """Show the versions of one model that were admitted, the newest first."""
+    """Show the admitted versions of a model, newest first."""
     model = _agent(config, url).model(name)
     if as_json:
         print_json(model)
@@ -56,31 +61,33 @@ def show(name: Name, config: ConfigFile = None, url: Url = None, as_json: Json =
 
 @models_app.command()
 def rollback(name: Name, config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
-    """Withdraw the canary or, where there is none, the serving version: the last good one serves."""
+    """Withdraw the canary, or the serving version if there is no canary, and serve the last good version."""
     _say(_agent(config, url).rollback(name), as_json)
 
 
 @models_app.command()
 def pin(
     name: Name,
-    version: Annotated[int, typer.Argument(metavar="VERSION", min=0, help="As `models show` lists them.")],
+    version: Annotated[
+        int, typer.Argument(metavar="VERSION", min=0, help="Version number, as listed by `models show`.")
+    ],
     config: ConfigFile = None,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Serve this very version until it is unpinned, whatever is dropped meanwhile."""
+    """Serve this version until it is unpinned, even if new files are dropped."""
     _say(_agent(config, url).pin(name, version), as_json)
 
 
 @models_app.command()
 def unpin(name: Name, config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
-    """Let the newest good version serve again."""
+    """Serve the newest good version again."""
     _say(_agent(config, url).unpin(name), as_json)
 
 
 @models_app.command()
 def promote(name: Name, config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
-    """Let the canary serve everybody."""
+    """Make the canary the serving version."""
     _say(_agent(config, url).promote(name), as_json)
 
 
@@ -95,7 +102,9 @@ def _configured_url(config: Path | None) -> str:
 
     http = load_config(config).http
     if http.port == 0:
-        raise ConfigError("http.port 0 lets the kernel choose a port. Say which: --url http://127.0.0.1:PORT.")
+        raise ConfigError(
+            "With http.port 0 the system chooses the port. Give the address with --url http://127.0.0.1:PORT."
+        )
     return http.own_url()
 
 
@@ -140,15 +149,15 @@ def _version_row(version: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _explanations(model: dict[str, Any]) -> Iterator[str]:
-    """What a table has no room for."""
+    """The lines below the table."""
     if remarks := _remarks(model):
-        yield f"It is {remarks}."
+        yield f"Status: {remarks}."
     if model["candidate"]:
-        yield f"{model['candidate']} is on its way."
-    told = set()
+        yield f"Candidate: {model['candidate']}"
+    reasons = set()
     for version in model["versions"]:
         if version["reason"]:
-            told.add(version["reason"])
+            reasons.add(version["reason"])
             yield f"Version {version['version']}: {version['reason']}"
-    if model["rejection"] and model["rejection"]["reason"] not in told:
+    if model["rejection"] and model["rejection"]["reason"] not in reasons:
         yield f"{model['rejection']['file']}: {model['rejection']['reason']}"

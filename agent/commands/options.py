@@ -1,4 +1,4 @@
-"""Options: what several commands take, and reading the files that they name."""
+"""Options: arguments and options of several commands, and reading the files that they name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import typer
 
 from agent.errors import AgentError
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file; defaults apply without one.")]
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="A .tflite file.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="Configuration file (YAML). Without it, the defaults and the environment apply."),
+]
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file (.tflite).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -1,4 +1,4 @@
-"""The command `edge-agent run`: the service itself."""
+"""The command `edge-agent run`: runs the service."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from agent.commands.options import ConfigFile
 
 
 def run(config: ConfigFile = None) -> None:
-    """Serve models, classify cameras and uploads, publish results, until SIGTERM or Ctrl-C."""
-    # Before anything imports it: its warning at each try to open a camera that is away helps nobody.
+    """Serve models, classify camera frames and uploads, and publish the results until SIGTERM or Ctrl-C."""
+    # Must be set before OpenCV is imported: it warns at each attempt to open a camera that is unplugged.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     from agent import logs
     from agent.config.load import load_config

@@ -39,7 +39,7 @@ def test_every_command_has_help(shell: Shell) -> None:
         assert shell.run("models", command, "--help") == 0
 
 
-def test_version_is_that_of_the_package(shell: Shell) -> None:
+def test_version_prints_the_version_of_the_package(shell: Shell) -> None:
     assert shell.run("--version") == 0
     assert shell.out == f"edge-agent {importlib.metadata.version('edge-agent')}\n"
 
@@ -52,7 +52,7 @@ def test_classify_prints_labels_and_scores(shell: Shell, picture: Path) -> None:
     assert answer["categories"][0]["label"] in shell.out
 
 
-def test_classify_takes_labels_from_a_file(shell: Shell, picture: Path, tmp_path: Path) -> None:
+def test_classify_reads_labels_from_a_file(shell: Shell, picture: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(f"number {n}" for n in range(10)))
     (answer,) = shell.json("classify", DIGITS, picture, "--labels", labels)
@@ -64,19 +64,19 @@ def test_classify_takes_labels_from_a_file(shell: Shell, picture: Path, tmp_path
 
 def test_classify_continues_after_a_bad_image_and_exits_with_1(shell: Shell, picture: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
-    bad.write_bytes(b"no image")
+    bad.write_bytes(b"not an image")
     assert shell.run("classify", DIGITS, bad, picture, "--json") == 1
     first, second = json.loads(shell.out)
     assert "JPEG, PNG, WebP or BMP" in first["error"]
     assert second["categories"]
 
 
-def test_classify_refuses_a_wrong_mean_as_usage(shell: Shell, picture: Path) -> None:
+def test_classify_exits_with_2_on_an_invalid_mean(shell: Shell, picture: Path) -> None:
     assert shell.run("classify", DIGITS, picture, "--mean", "a") == 2
     assert "is not one number or three" in shell.err
 
 
-def test_inspect_shows_what_the_file_says_and_that_it_serves(shell: Shell) -> None:
+def test_inspect_shows_the_content_of_a_file_that_can_serve(shell: Shell) -> None:
     document = shell.json("inspect", DIGITS)
     assert document["serves_here"] is True
     assert document["labels"] == list("0123456789")
@@ -88,7 +88,7 @@ def test_inspect_shows_what_the_file_says_and_that_it_serves(shell: Shell) -> No
     assert "1 x 32" in shell.out or "32, 32" in shell.out
 
 
-def test_inspect_says_why_a_model_cannot_serve(shell: Shell, tmp_path: Path) -> None:
+def test_inspect_reports_why_a_model_cannot_serve(shell: Shell, tmp_path: Path) -> None:
     model = tmp_path / "digits.tflite"
     shutil.copy(DIGITS, model)
     model.with_suffix(".txt").write_text("one\ntwo\n")
@@ -102,7 +102,7 @@ def test_inspect_says_why_a_model_cannot_serve(shell: Shell, tmp_path: Path) -> 
     ("content", "said"),
     [(None, "cannot be read: No such file"), (b"", "The file is empty"), (b"PK\3\4abcdefgh", "zip archive")],
 )
-def test_commands_print_one_sentence_when_the_file_is_not_a_model(
+def test_commands_print_one_sentence_if_the_file_is_not_a_model(
     shell: Shell, tmp_path: Path, content: bytes | None, said: str
 ) -> None:
     path = tmp_path / "x.tflite"
@@ -124,7 +124,7 @@ def test_bench_measures_each_stage(shell: Shell, picture: Path) -> None:
 
 def test_check_config_reports_a_valid_and_an_invalid_file(shell: Shell, tmp_path: Path) -> None:
     assert shell.run("check-config", REPOSITORY / "configs/demo.yaml") == 0
-    assert "is right: 1 camera" in shell.out
+    assert "is valid: 1 camera, models in" in shell.out
     assert shell.json("check-config", REPOSITORY / "configs/agent.yaml")["http"]["port"] == 8501
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("htp: {}\n")

@@ -39,7 +39,7 @@ def rows(shell: Shell) -> list[str]:
     return [" ".join(line.split()) for line in shell.out.splitlines()]
 
 
-def test_list_shows_what_serves_and_what_was_rejected(shell: Shell, models: FakeModels, url: str) -> None:
+def test_list_shows_serving_versions_and_rejections(shell: Shell, models: FakeModels, url: str) -> None:
     assert shell.run("models", "list", "--url", url) == 0
     assert rows(shell) == [
         "model version since remarks candidate last rejection",
@@ -61,12 +61,12 @@ def test_show_lists_the_versions(shell: Shell, models: FakeModels, url: str) -> 
     assert shell.json("models", "show", "birds", "--url", url) == models.statuses[0].to_json()
 
 
-def test_show_says_why_a_model_has_no_version(shell: Shell, models: FakeModels, url: str) -> None:
+def test_show_prints_the_rejection_of_a_model_without_versions(shell: Shell, models: FakeModels, url: str) -> None:
     assert shell.run("models", "show", "fish", "--url", url) == 0
     assert rows(shell)[-1] == "fish.tflite: The file is empty."
 
 
-def test_pin_and_unpin_choose_the_version(shell: Shell, models: FakeModels, url: str) -> None:
+def test_pin_and_unpin_select_the_version(shell: Shell, models: FakeModels, url: str) -> None:
     models.statuses = [birds()]
     assert shell.run("models", "pin", "birds", 1, "--url", url) == 0
     assert shell.out == "Model birds serves version 1 (pinned to 1).\n"
@@ -82,12 +82,12 @@ def test_rollback_and_promote_reach_the_agent(shell: Shell, models: FakeModels, 
     assert models.asked == [("rollback", "birds"), ("promote", "birds")]
 
 
-def test_unpin_says_so_when_the_model_serves_nothing(shell: Shell, models: FakeModels, url: str) -> None:
+def test_unpin_prints_no_version_if_the_model_serves_none(shell: Shell, models: FakeModels, url: str) -> None:
     assert shell.run("models", "unpin", "fish", "--url", url) == 0
     assert shell.out == "Model fish serves no version.\n"
 
 
-def test_models_prints_a_refusal_in_one_sentence(shell: Shell, models: FakeModels, url: str) -> None:
+def test_models_prints_an_error_of_the_agent_in_one_sentence(shell: Shell, models: FakeModels, url: str) -> None:
     models.refusal = VersionError("Model birds has no version 9.")
     assert shell.run("models", "pin", "birds", 9, "--url", url) == 1
     assert (shell.out, shell.err) == ("", "edge-agent: Model birds has no version 9.\n")
@@ -112,28 +112,28 @@ def test_models_exits_with_2_on_wrong_usage(shell: Shell, words: tuple[str, ...]
 
 
 @pytest.mark.parametrize("listens", ["127.0.0.1", "0.0.0.0"])
-def test_models_takes_the_address_from_the_configuration(shell: Shell, url: str, tmp_path: Path, listens: str) -> None:
+def test_models_reads_the_address_from_the_configuration(shell: Shell, url: str, tmp_path: Path, listens: str) -> None:
     config = tmp_path / "agent.yaml"
     config.write_text(f"http: {{host: {listens}, port: {url.rpartition(':')[2]}}}\n")
     assert [each["name"] for each in shell.json("models", "list", "--config", config)] == ["birds", "fish"]
 
 
 @pytest.mark.parametrize("listens", ["::1", "::"])
-def test_models_asks_an_ipv6_address(shell: Shell, tmp_path: Path, listens: str) -> None:
+def test_models_connects_to_an_ipv6_address(shell: Shell, tmp_path: Path, listens: str) -> None:
     config, port = tmp_path / "agent.yaml", free_port()
     config.write_text(f"http: {{host: '{listens}', port: {port}}}\n")
     assert shell.run("models", "list", "--config", config) == 1
     assert shell.err.startswith(f"edge-agent: No agent answers at http://[::1]:{port} (")
 
 
-def test_models_takes_the_address_from_the_environment_without_a_configuration(
+def test_models_reads_the_address_from_the_environment_without_a_configuration(
     shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGE_AGENT_HTTP__PORT", url.rpartition(":")[2])
     assert shell.run("models", "list") == 0
 
 
-def test_url_beats_the_configuration(shell: Shell, url: str, tmp_path: Path) -> None:
+def test_url_overrides_the_configuration(shell: Shell, url: str, tmp_path: Path) -> None:
     config = tmp_path / "agent.yaml"
     config.write_text(f"http: {{port: {free_port()}}}\n")
     assert shell.run("models", "list", "--config", config, "--url", url) == 0
@@ -141,11 +141,11 @@ def test_url_beats_the_configuration(shell: Shell, url: str, tmp_path: Path) -> 
     assert shell.err.startswith("edge-agent: No agent answers at http://127.0.0.1:")
 
 
-def test_models_needs_a_url_when_the_kernel_chooses_the_port(shell: Shell, tmp_path: Path) -> None:
+def test_models_requires_a_url_if_the_system_chooses_the_port(shell: Shell, tmp_path: Path) -> None:
     config = tmp_path / "agent.yaml"
     config.write_text("http: {port: 0}\n")
     assert shell.run("models", "list", "--config", config) == 2
-    assert "Say which: --url http://127.0.0.1:PORT" in shell.err
+    assert "with --url http://127.0.0.1:PORT" in shell.err
 
 
 def test_models_prints_no_control_characters(shell: Shell, models: FakeModels, url: str) -> None:
