@@ -1,4 +1,4 @@
-"""Cameras: the state of each, its losses and its last frame."""
+"""Cameras: the state of each camera, how often it was lost, and its last frame."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ class CameraMetrics(Listener):
     def __init__(self, registry: CollectorRegistry, *, cameras: Iterable[str]) -> None:
         self._states: dict[str, CameraState] = {}
         self._reconnects = Counter(
-            "edge_agent_camera_reconnects", "Times a camera was lost.", ("camera",), registry=registry
+            "edge_agent_camera_reconnects", "How often the camera was lost.", ("camera",), registry=registry
         )
         for camera in cameras:
-            self._reconnects.labels(camera)  # Prometheus sees no increase in a count that begins at 1
+            self._reconnects.labels(camera)  # Prometheus sees no increase in a counter that starts at 1
         self._state = Gauge(
-            "edge_agent_camera_state", "1 for the state it is in.", ("camera", "state"), registry=registry
+            "edge_agent_camera_state",
+            f"1 for the current state of the camera ({', '.join(get_args(CameraState))}).",
+            ("camera", "state"),
+            registry=registry,
         )
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
-        if status.state == "lost" != self._states.get(camera):  # while it is lost, each retry may give another reason
+        if status.state == "lost" != self._states.get(camera):  # `lost` is announced again with each new reason
             self._reconnects.labels(camera).inc()
         self._states[camera] = status.state
         for state in get_args(CameraState):
@@ -38,13 +41,17 @@ class CameraMetrics(Listener):
 
 
 class LastFrames(Collector):
-    """Asks for the time of each camera's last frame at every scrape."""
+    """Reads the time of each camera's last frame at every scrape."""
 
     def __init__(self, last_frames_s: Callable[[], Mapping[str, float]]) -> None:
         self._last_frames_s = last_frames_s
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = GaugeMetricFamily("edge_agent_camera_last_frame_timestamp_seconds", "Unix time.", labels=("camera",))
+        family = GaugeMetricFamily(
+            "edge_agent_camera_last_frame_timestamp_seconds",
+            "Unix time of the camera's last frame; 0 before the first.",
+            labels=("camera",),
+        )
         for camera, unix_s in self._last_frames_s().items():
             family.add_metric((camera,), unix_s)
         yield family

@@ -12,9 +12,14 @@ if TYPE_CHECKING:
 
 class HttpMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = Counter("edge_agent_http_requests", "Requests answered.", ("route", "code"), registry=registry)
+        self._requests = Counter(
+            "edge_agent_http_requests",
+            "HTTP requests answered, by route and status code.",
+            ("route", "code"),
+            registry=registry,
+        )
         self._in_flight = Gauge(
-            "edge_agent_http_requests_in_flight", "Requests in progress, excluding this scrape.", registry=registry
+            "edge_agent_http_requests_in_flight", "HTTP requests in progress, excluding scrapes.", registry=registry
         )
 
     def answered(self, route: str, code: int) -> None:

@@ -1,4 +1,4 @@
-"""Inference: images asked for, their labels and how long they took."""
+"""Inference: how many images, with which labels and outcomes, and how long they took."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
-_OUTCOMES = ((BusyError, "busy"), (ImageError, "bad_image"), (ModelNotFoundError, "no_model"))
+_OUTCOMES = ((BusyError, "busy"), (ImageError, "bad_image"), (ModelNotFoundError, "no_model"))  # or ok, or error
 
 
 class InferenceMetrics(Listener):
@@ -25,15 +25,20 @@ class InferenceMetrics(Listener):
         self._cameras = frozenset(cameras)
         self._duration = Histogram(
             "edge_agent_inference_duration_seconds",
-            "Time in a worker.",
+            "Time to classify an image, by stage (decode, preprocess, invoke, total).",
             ("model", "stage"),
             buckets=_SECONDS,
             registry=registry,
         )
         self._inferences = Counter(
-            "edge_agent_inferences", "Images asked for.", ("model", "source", "outcome"), registry=registry
+            "edge_agent_inferences",
+            "Images to classify, by source (upload or the camera) and outcome (ok, busy, bad_image, no_model, error).",
+            ("model", "source", "outcome"),
+            registry=registry,
         )
-        self._predictions = Counter("edge_agent_predictions", "Best labels.", ("model", "label"), registry=registry)
+        self._predictions = Counter(
+            "edge_agent_predictions", "Images by their best label.", ("model", "label"), registry=registry
+        )
         self._score = Histogram(
             "edge_agent_prediction_score",
             "Scores of the best labels.",
@@ -42,7 +47,10 @@ class InferenceMetrics(Listener):
             registry=registry,
         )
         self._frames = Counter(
-            "edge_agent_camera_frames", "Frames, by outcome.", ("camera", "result"), registry=registry
+            "edge_agent_camera_frames",
+            "Frames, by result (classified, busy, bad_image, no_model, error).",
+            ("camera", "result"),
+            registry=registry,
         )
 
     def classified(self, result: Result) -> None:
@@ -63,5 +71,5 @@ class InferenceMetrics(Listener):
         if source in self._cameras:
             self._inferences.labels(model or "", source, outcome).inc()
             self._frames.labels(source, outcome).inc()
-        else:  # a name that a client made up must not become a series
+        else:  # model names invented by clients must not become series
             self._inferences.labels("", source, outcome).inc()

@@ -1,4 +1,4 @@
-"""Models: which versions serve, what they answer, and what became of dropped files."""
+"""Models: the serving versions and their answers, and the outcome of each dropped file."""
 
 from __future__ import annotations
 
@@ -20,27 +20,36 @@ class ModelMetrics(Listener):
     def __init__(self, registry: CollectorRegistry) -> None:
         self._served: dict[str, set[ModelIdentity]] = {}
         self._info = Gauge(
-            "edge_agent_model_info", "1 for each served version.", ("model", "version", "sha256"), registry=registry
+            "edge_agent_model_info",
+            "1 for each version that serves, including the canary.",
+            ("model", "version", "sha256"),
+            registry=registry,
         )
         self._loads = Counter(
-            "edge_agent_model_loads", "Model files tried, by outcome.", ("model", "result"), registry=registry
+            "edge_agent_model_loads",
+            "Model files tried, by result (admitted, rejected).",
+            ("model", "result"),
+            registry=registry,
         )
         self._rejected = Gauge(
-            "edge_agent_model_rejected", "1 while a rejection stands.", ("model",), registry=registry
+            "edge_agent_model_rejected", "1 while a file of the model is rejected.", ("model",), registry=registry
         )
         self._rollbacks = Counter(
-            "edge_agent_model_rollbacks", "Versions withdrawn, by cause.", ("model", "cause"), registry=registry
+            "edge_agent_model_rollbacks",
+            f"Versions withdrawn, by cause ({', '.join(get_args(WithdrawalCause))}).",
+            ("model", "cause"),
+            registry=registry,
         )
         self._gaps = Counter(
             "edge_agent_model_swap_gap_seconds",
-            "Time in which a swap left the model without a version.",
+            "Time without a serving version during swaps, if memory is too short for two versions.",
             ("model",),
             registry=registry,
         )
 
     def model_changed(self, status: ModelStatus) -> None:
         self._show_served(status)
-        if status == ModelStatus(status.name):  # forgotten: the names of bad files would pile up
+        if status == ModelStatus(status.name):  # a forgotten name: series for bad files would pile up
             _remove(self._rejected, status.name)
             _remove(self._loads, status.name, "rejected")
         else:
@@ -64,25 +73,28 @@ class ModelMetrics(Listener):
         self._served[status.name] = served
         for identity in served:
             self._info.labels(*_info_labels(identity)).set(1)
-        for cause in get_args(WithdrawalCause):  # Prometheus sees no increase in a count that begins at 1
+        for cause in get_args(WithdrawalCause):  # Prometheus sees no increase in a counter that starts at 1
             self._rollbacks.labels(status.name, cause)
 
 
 class VersionMetrics(Listener):
-    """What each serving version answers, so that a canary can be compared with the stable version."""
+    """Counts per serving version, to compare a canary with the stable version."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("model", "version", "label")
-        self._labels: dict[ModelIdentity, str] = {}  # stable or canary, of each version that serves
+        self._labels: dict[ModelIdentity, str] = {}  # stable or canary, for each serving version
         self._seen: set[tuple[ModelIdentity, str]] = set()
         self._inferences = Counter(
-            "edge_agent_version_inferences", "Images classified.", (*labels, "outcome"), registry=registry
+            "edge_agent_version_inferences",
+            "Images given to a version, by its label (stable, canary) and outcome (ok, error).",
+            (*labels, "outcome"),
+            registry=registry,
         )
         self._invoke = Summary(
-            "edge_agent_version_inference_seconds", "Time in the runtime.", labels, registry=registry
+            "edge_agent_version_inference_seconds", "Time of a version in the runtime.", labels, registry=registry
         )
         self._score = Summary(
-            "edge_agent_version_prediction_score", "Scores of the best labels.", labels, registry=registry
+            "edge_agent_version_prediction_score", "Scores of a version's best labels.", labels, registry=registry
         )
 
     def classified(self, result: Result) -> None:
@@ -99,7 +111,7 @@ class VersionMetrics(Listener):
             self._inferences.labels(*key, "error").inc()
 
     def model_changed(self, status: ModelStatus) -> None:
-        """A version that is gone takes its series along, or each drop would leave some behind."""
+        """Removes the series of versions that stopped serving; otherwise each drop would leave some behind."""
         self._labels = {identity: label for identity, label in self._labels.items() if identity.name != status.name}
         if status.canary is not None:
             self._labels[status.canary] = "canary"
@@ -114,7 +126,7 @@ class VersionMetrics(Listener):
             _remove(self._score, *key)
 
     def _key(self, identity: ModelIdentity) -> tuple[str, str, str] | None:
-        """None for the last calls of a version that is gone."""
+        """None for the last calls of a version that stopped serving."""
         label = self._labels.get(identity)
         if label is None:
             return None
@@ -127,5 +139,5 @@ def _info_labels(identity: ModelIdentity) -> tuple[str, str, str]:
 
 
 def _remove(metric: Counter | Gauge | Summary, *labels: str) -> None:
-    with contextlib.suppress(KeyError):  # old versions of prometheus_client raise it if there is nothing
+    with contextlib.suppress(KeyError):  # old versions of prometheus_client raise it if there is no such series
         metric.remove(*labels)

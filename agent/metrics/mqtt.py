@@ -1,4 +1,4 @@
-"""Mqtt: the state of the connection and of the outbox, asked for at every scrape."""
+"""Mqtt: the state of the connection and of the outbox, read at every scrape."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class MqttMetrics(Collector):
         status = self._status()
         outbox = status.outbox
         for name, text, value in (
-            ("mqtt_connected", "1 while connected.", status.state == "connected"),
+            ("mqtt_connected", "1 while connected to the MQTT broker.", status.state == "connected"),
             ("outbox_messages", "Results that the broker has not acknowledged.", outbox.messages),
-            ("outbox_bytes", "What they take of the disk.", outbox.size),
-            ("outbox_trouble", "1 while the disk refuses them.", bool(outbox.trouble)),
+            ("outbox_bytes", "Bytes that these results use on the disk.", outbox.size),
+            ("outbox_trouble", "1 while results cannot be written to the disk.", bool(outbox.trouble)),
         ):
             yield GaugeMetricFamily(f"edge_agent_{name}", text, value=float(value))
         yield CounterMetricFamily(

@@ -1,4 +1,4 @@
-"""Registry: everything that Prometheus scrapes; docs/reference/http.md lists the names."""
+"""Registry: everything that Prometheus scrapes; docs/reference/metrics.md is generated from it."""
 
 from __future__ import annotations
 
@@ -33,19 +33,32 @@ class Cameras(Protocol):
 
 
 class Metrics:
-    """A registry of its own, so that two services in one process do not share counts. Loop's thread only.
+    """Has its own registry, so that two services in one process do not share counts. Loop's thread only.
 
-    `listeners` hear what is counted; `http` counts each request.
+    `listeners` receive the events to count; `http` counts each request.
     """
 
     def __init__(self, *, version: str, runtime: str, cameras: Collection[str]) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         if temperature_celsius() is not None:
-            self._ask("edge_agent_temperature_celsius", "The hottest sensor.", lambda: temperature_celsius() or 0.0)
+            self._ask(
+                "edge_agent_temperature_celsius",
+                "Temperature of the hottest sensor, if the board has one.",
+                lambda: temperature_celsius() or 0.0,
+            )
         if is_throttled() is not None:
-            self._ask("edge_agent_throttled", "1 while the board is slowed down.", lambda: bool(is_throttled()))
-        build = Gauge("edge_agent_build_info", "Always 1.", ("version", "runtime"), registry=registry)
+            self._ask(
+                "edge_agent_throttled",
+                "1 while heat or a weak power supply slows the board down, if it reports that.",
+                lambda: bool(is_throttled()),
+            )
+        build = Gauge(
+            "edge_agent_build_info",
+            "Always 1; the labels name the agent's version and the runtime.",
+            ("version", "runtime"),
+            registry=registry,
+        )
         build.labels(version, runtime).set(1)
         self.http = HttpMetrics(registry)
         self.listeners = (
@@ -56,11 +69,11 @@ class Metrics:
         )
 
     def watch(self, *, health: Health, models: Models, cameras: Cameras) -> None:
-        """Asks these at every scrape. To be called once."""
-        self._ask("edge_agent_ready", "1 while /readyz says so.", lambda: not health.why_not_ready())
+        """Reads these at every scrape. Call it once."""
+        self._ask("edge_agent_ready", "1 while /readyz answers 200.", lambda: not health.why_not_ready())
         self._ask(
             "edge_agent_store_trouble",
-            "1 while the agent's own copies cannot be kept.",
+            "1 while the agent cannot store its copies of the models.",
             lambda: models.store_trouble is not None,
         )
         self._registry.register(LastFrames(cameras.last_frames_s))

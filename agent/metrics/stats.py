@@ -1,4 +1,4 @@
-"""Stats: what was done since the last report, for MQTT's `<base>/stats`."""
+"""Stats: rates and latencies since the last report, for the MQTT topic `<base>/stats`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PERCENTILES = (50, 95, 99)
 
 
 class Stats(Listener):
-    """One thread only."""
+    """For one thread only."""
 
     def __init__(self, *, cameras: Iterable[str]) -> None:
         self._cameras = tuple(cameras)
@@ -35,7 +35,7 @@ class Stats(Listener):
         self._took_ms.append(result.classification.timing.total)
 
     def report(self) -> dict[str, Any]:
-        """Rates and latencies cover the time since the last call; they are None if nothing was classified in it."""
+        """Rates and latencies cover the time since the last call; latencies are None if nothing was classified."""
         now_s = time.monotonic()
         passed_s, self._reported_s = max(now_s - self._reported_s, 1e-3), now_s
         results, took_ms = self._results, sorted(self._took_ms)

@@ -27,7 +27,7 @@ def some_metrics() -> Metrics:
     return Metrics(version="1", runtime="litert", cameras=["front"])
 
 
-def heard_by(metrics: Metrics) -> Listeners:
+def listeners_of(metrics: Metrics) -> Listeners:
     return Listeners(metrics.listeners)
 
 
@@ -39,13 +39,13 @@ def birds(serving: ModelIdentity | None = None, canary: ModelIdentity | None = N
     return ModelStatus("birds", serving=serving, since_ns=1, canary=canary)
 
 
-def test_a_classification_counts_with_its_stages_label_and_score() -> None:
+def test_classification_is_counted_with_its_stages_label_and_score() -> None:
     metrics = some_metrics()
     answer = Classification(MODEL, (Category(0, "robin", 0.9),), Timing(1, 2, 3, 6))
-    heard = heard_by(metrics)
-    heard.classified(result(answer, "front"))
-    heard.classified(result(answer))
-    heard.classified(result(Classification(MODEL, (), Timing(0, 0, 0, 0)), "front"))
+    listeners = listeners_of(metrics)
+    listeners.classified(result(answer, "front"))
+    listeners.classified(result(answer))
+    listeners.classified(result(Classification(MODEL, (), Timing(0, 0, 0, 0)), "front"))
     assert value(metrics, "edge_agent_inferences_total", model="birds", source="front", outcome="ok") == 2
     assert value(metrics, "edge_agent_inferences_total", model="birds", source="upload", outcome="ok") == 1
     assert value(metrics, "edge_agent_camera_frames_total", camera="front", result="classified") == 2
@@ -54,23 +54,23 @@ def test_a_classification_counts_with_its_stages_label_and_score() -> None:
     assert value(metrics, "edge_agent_prediction_score_count", model="birds") == 2
 
 
-def test_failures_count_by_their_kind_and_a_strangers_model_name_makes_no_series() -> None:
+def test_failures_are_counted_by_kind_without_series_for_unknown_model_names() -> None:
     metrics = some_metrics()
-    heard = heard_by(metrics)
-    heard.refused("upload", "x" * 99, ModelNotFoundError("no"), by=None)
-    heard.refused("upload", None, BusyError("busy", retry_after_s=1), by=None)
-    heard.refused("upload", None, ImageDamagedError("bad"), by=None)
-    heard.refused("front", "birds", ModelNotFoundError("no"), by=None)
+    listeners = listeners_of(metrics)
+    listeners.refused("upload", "x" * 99, ModelNotFoundError("no"), by=None)
+    listeners.refused("upload", None, BusyError("busy", retry_after_s=1), by=None)
+    listeners.refused("upload", None, ImageDamagedError("bad"), by=None)
+    listeners.refused("front", "birds", ModelNotFoundError("no"), by=None)
     assert value(metrics, "edge_agent_inferences_total", model="", source="upload", outcome="no_model") == 1
     assert value(metrics, "edge_agent_inferences_total", model="", source="upload", outcome="busy") == 1
     assert value(metrics, "edge_agent_inferences_total", model="", source="upload", outcome="bad_image") == 1
     assert value(metrics, "edge_agent_inferences_total", model="birds", source="front", outcome="no_model") == 1
 
 
-def test_only_the_serving_versions_are_shown() -> None:
+def test_model_info_shows_only_the_serving_versions() -> None:
     metrics = some_metrics()
-    heard_by(metrics).model_changed(birds(MODEL))
-    heard_by(metrics).model_changed(birds(CANARY))
+    listeners_of(metrics).model_changed(birds(MODEL))
+    listeners_of(metrics).model_changed(birds(CANARY))
     assert value(metrics, "edge_agent_model_info", model="birds", version="3", sha256="cd" * 32) == 1
     assert value(metrics, "edge_agent_model_info", model="birds", version="2", sha256="ab" * 32) is None
 
@@ -79,14 +79,14 @@ def classification(model: ModelIdentity, *scores: float) -> Classification:
     return Classification(model, tuple(Category(0, "robin", score) for score in scores), Timing(0, 1, 4, 5))
 
 
-def test_a_canary_is_compared_with_the_stable_version() -> None:
+def test_canary_and_stable_version_are_counted_separately() -> None:
     metrics = some_metrics()
-    heard = heard_by(metrics)
-    heard.model_changed(birds(MODEL, CANARY))
-    heard.classified(result(classification(MODEL, 0.9, 0.1)))
-    heard.classified(result(classification(MODEL, 0.5)))
-    heard.classified(result(classification(MODEL)))
-    heard.refused("upload", "birds", ModelError("The runtime fails."), by=CANARY)
+    listeners = listeners_of(metrics)
+    listeners.model_changed(birds(MODEL, CANARY))
+    listeners.classified(result(classification(MODEL, 0.9, 0.1)))
+    listeners.classified(result(classification(MODEL, 0.5)))
+    listeners.classified(result(classification(MODEL)))
+    listeners.refused("upload", "birds", ModelError("The runtime fails."), by=CANARY)
     stable, canary = version_labels("2", "stable"), version_labels("3", "canary")
     inferences = "edge_agent_version_inferences_total"
     assert value(metrics, inferences, **stable, outcome="ok") == 3
@@ -99,19 +99,19 @@ def test_a_canary_is_compared_with_the_stable_version() -> None:
     assert value(metrics, "edge_agent_version_prediction_score_count", **stable) == 2
 
 
-def test_a_version_that_serves_no_longer_leaves_no_series() -> None:
+def test_version_that_stopped_serving_leaves_no_series() -> None:
     metrics = some_metrics()
-    heard = heard_by(metrics)
-    heard.model_changed(birds(MODEL, CANARY))
-    heard.classified(result(classification(MODEL, 0.9)))
-    heard.classified(result(classification(CANARY, 0.9)))
-    heard.refused("upload", "birds", ModelError("The runtime fails."), by=CANARY)
-    heard.model_changed(birds(MODEL))
-    heard.classified(result(classification(CANARY, 0.9)))  # was in a worker meanwhile
+    listeners = listeners_of(metrics)
+    listeners.model_changed(birds(MODEL, CANARY))
+    listeners.classified(result(classification(MODEL, 0.9)))
+    listeners.classified(result(classification(CANARY, 0.9)))
+    listeners.refused("upload", "birds", ModelError("The runtime fails."), by=CANARY)
+    listeners.model_changed(birds(MODEL))
+    listeners.classified(result(classification(CANARY, 0.9)))  # it was in a worker meanwhile
     shown = metrics.render().decode()
     assert 'edge_agent_version_inferences_total{label="stable",model="birds",outcome="ok",version="2"} 1.0' in shown
     assert 'label="canary"' not in shown
-    heard.model_changed(birds())
+    listeners.model_changed(birds())
     assert 'label="stable"' not in metrics.render().decode()
 
 
@@ -119,30 +119,30 @@ def version_labels(version: str, label: str) -> dict[str, str]:
     return {"model": "birds", "version": version, "label": label}
 
 
-def test_what_becomes_of_versions_is_counted() -> None:
+def test_withdrawals_and_swap_gaps_are_counted() -> None:
     metrics = some_metrics()
-    heard = heard_by(metrics)
-    heard.version_withdrawn("birds", "nan")
-    heard.swap_gap("birds", 0.25)
-    heard.swap_gap("birds", 0.5)
+    listeners = listeners_of(metrics)
+    listeners.version_withdrawn("birds", "nan")
+    listeners.swap_gap("birds", 0.25)
+    listeners.swap_gap("birds", 0.5)
     assert value(metrics, "edge_agent_model_rollbacks_total", model="birds", cause="nan") == 1
     assert value(metrics, "edge_agent_model_swap_gap_seconds_total", model="birds") == 0.75
 
 
-def test_a_rejection_shows_as_long_as_it_stands() -> None:
+def test_model_rejected_is_1_until_a_version_serves() -> None:
     metrics = some_metrics()
-    heard = heard_by(metrics)
-    heard.model_changed(dataclasses.replace(birds(), rejection=Rejection("birds.tflite", "It is bad.", 1)))
+    listeners = listeners_of(metrics)
+    listeners.model_changed(dataclasses.replace(birds(), rejection=Rejection("birds.tflite", "It is bad.", 1)))
     assert value(metrics, "edge_agent_model_rejected", model="birds") == 1
-    heard.model_changed(birds(MODEL))
+    listeners.model_changed(birds(MODEL))
     assert value(metrics, "edge_agent_model_rejected", model="birds") == 0
-    heard.model_changed(ModelStatus("birds"))
-    heard.model_changed(ModelStatus("birds"))
+    listeners.model_changed(ModelStatus("birds"))
+    listeners.model_changed(ModelStatus("birds"))
     assert value(metrics, "edge_agent_model_rejected", model="birds") is None
 
 
 class Parts:
-    """What the metrics ask at a scrape."""
+    """The health, models and cameras that the metrics read at a scrape."""
 
     def __init__(self) -> None:
         self.not_ready = ["No model is served yet."]
@@ -155,7 +155,7 @@ class Parts:
         return {"front": 12.5}
 
 
-def test_states_are_read_when_prometheus_asks() -> None:
+def test_store_trouble_and_last_frames_are_read_at_each_scrape() -> None:
     metrics, parts = some_metrics(), Parts()
     metrics.watch(health=parts, models=parts, cameras=parts)
     assert value(metrics, "edge_agent_store_trouble") == 0
@@ -164,24 +164,24 @@ def test_states_are_read_when_prometheus_asks() -> None:
     assert value(metrics, "edge_agent_camera_last_frame_timestamp_seconds", camera="front") == 12.5
 
 
-def test_requests_count_while_they_are_in_flight() -> None:
+def test_requests_are_counted_while_they_are_in_flight() -> None:
     metrics = some_metrics()
     with metrics.http.in_flight(), metrics.http.in_flight():
         assert value(metrics, "edge_agent_http_requests_in_flight") == 2
     assert value(metrics, "edge_agent_http_requests_in_flight") == 0
 
 
-def test_a_camera_is_in_one_state() -> None:
+def test_camera_is_in_exactly_one_state() -> None:
     metrics = some_metrics()
-    heard_by(metrics).camera_changed("front", CameraStatus("starting"))
-    heard_by(metrics).camera_changed("front", CameraStatus("lost"))
+    listeners_of(metrics).camera_changed("front", CameraStatus("starting"))
+    listeners_of(metrics).camera_changed("front", CameraStatus("lost"))
     families = text_string_to_metric_families(metrics.render().decode())
     samples = [s for family in families for s in family.samples if s.name == "edge_agent_camera_state"]
     assert {s.labels["state"] for s in samples if s.value} == {"lost"}
     assert len(samples) == 6
 
 
-def test_readiness_is_asked_when_prometheus_asks() -> None:
+def test_readiness_is_read_at_each_scrape() -> None:
     metrics, parts = some_metrics(), Parts()
     metrics.watch(health=parts, models=parts, cameras=parts)
     assert value(metrics, "edge_agent_ready") == 0
@@ -189,7 +189,7 @@ def test_readiness_is_asked_when_prometheus_asks() -> None:
     assert value(metrics, "edge_agent_ready") == 1
 
 
-def test_the_outbox_is_asked_when_prometheus_asks() -> None:
+def test_outbox_is_read_at_each_scrape() -> None:
     status = [MqttStatus("connected", None, "5", OutboxStatus(messages=3, size=4096, evicted=0, trouble=None))]
     metrics = some_metrics()
     metrics.watch_mqtt(lambda: status[0])
@@ -199,17 +199,17 @@ def test_the_outbox_is_asked_when_prometheus_asks() -> None:
     assert [value(metrics, f"edge_agent_{name}") for name in names] == [0, 9, 8192, 7, 1]
 
 
-def test_a_cameras_losses_count_from_0() -> None:
+def test_camera_reconnects_start_at_0() -> None:
     assert value(some_metrics(), "edge_agent_camera_reconnects_total", camera="front") == 0
 
 
 def test_loads_requests_and_lost_cameras_are_counted() -> None:
     metrics = some_metrics()
-    heard = heard_by(metrics)
-    heard.model_tried("birds", "rejected")
+    listeners = listeners_of(metrics)
+    listeners.model_tried("birds", "rejected")
     metrics.http.answered("/predict", 200)
-    heard.camera_changed("front", CameraStatus("lost", "It is unplugged."))
-    heard.camera_changed("front", CameraStatus("lost", "It is still unplugged."))
+    listeners.camera_changed("front", CameraStatus("lost", "It is unplugged."))
+    listeners.camera_changed("front", CameraStatus("lost", "It is still unplugged."))
     assert value(metrics, "edge_agent_model_loads_total", model="birds", result="rejected") == 1
     assert value(metrics, "edge_agent_http_requests_total", route="/predict", code="200") == 1
     assert value(metrics, "edge_agent_camera_reconnects_total", camera="front") == 1

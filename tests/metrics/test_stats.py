@@ -22,7 +22,7 @@ def taking(total_ms: float, *, source: str) -> Result:
     return RESULTS.record(answer, source=source, captured_ns=0)
 
 
-def test_rates_and_latencies_are_of_the_time_since_they_were_told_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rates_and_latencies_cover_the_time_since_the_last_report(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now_s[0])
     stats = Stats(cameras=["front", "back"])
@@ -31,25 +31,25 @@ def test_rates_and_latencies_are_of_the_time_since_they_were_told_last(monkeypat
     for _ in range(5):
         stats.classified(taking(1000.0, source="upload"))
     now_s[0] = 110.0
-    told = stats.report()
-    assert told["frames_per_s"] == {"front": 10.0, "back": 0.0}
-    assert (told["uploads_per_s"], told["uptime_s"]) == (0.5, 10.0)
-    assert told["latency_ms"] == {"p50": 53.0, "p95": 99.0, "p99": 1000.0}
-    assert told["rss_bytes"] > 1_000_000
+    first = stats.report()
+    assert first["frames_per_s"] == {"front": 10.0, "back": 0.0}
+    assert (first["uploads_per_s"], first["uptime_s"]) == (0.5, 10.0)
+    assert first["latency_ms"] == {"p50": 53.0, "p95": 99.0, "p99": 1000.0}
+    assert first["rss_bytes"] > 1_000_000
     now_s[0] = 111.0
-    again = stats.report()
-    assert again["latency_ms"] == {"p50": None, "p95": None, "p99": None}
-    assert again["frames_per_s"] == {"front": 0.0, "back": 0.0}
-    assert json.loads(json.dumps(again)) == again
+    second = stats.report()
+    assert second["latency_ms"] == {"p50": None, "p95": None, "p99": None}
+    assert second["frames_per_s"] == {"front": 0.0, "back": 0.0}
+    assert json.loads(json.dumps(second)) == second
 
 
 @pytest.mark.parametrize(
     ("content", "throttled"), [("0\n", False), ("50000\n", False), ("50005", True), ("", None), ("x", None)]
 )
-def test_only_what_slows_the_board_down_now_counts(tmp_path: Path, content: str, throttled: bool | None) -> None:  # noqa: FBT001
+def test_only_current_throttling_counts(tmp_path: Path, content: str, throttled: bool | None) -> None:  # noqa: FBT001
     (tmp_path / "get_throttled").write_text(content)
     assert board.is_throttled(tmp_path / "get_throttled") is throttled
 
 
-def test_a_board_that_does_not_say_is_not_known_to_be_slow(tmp_path: Path) -> None:
+def test_throttling_is_unknown_if_the_board_does_not_report_it(tmp_path: Path) -> None:
     assert board.is_throttled(tmp_path / "nothing") is None
