@@ -18,14 +18,14 @@ click==8.5.1 \\
 """
 
 
-def test_only_the_pins_of_that_machine_and_python_remain_with_their_hashes() -> None:
+def test_pins_for_keeps_the_pins_of_that_machine_and_python_with_their_hashes() -> None:
     assert pins_for("aarch64", "3.11", _LOCK) == (
         "numpy==2.4.6 \\\n--hash=sha256:aa \\\n--hash=sha256:ab\nclick==8.5.1 \\\n--hash=sha256:da\n"
     )
     assert "numpy==2.5.5" in pins_for("x86_64", "3.13", _LOCK)
 
 
-def test_each_python_gets_one_version_of_each_package() -> None:
+def test_pins_for_has_one_version_of_each_package_for_each_python() -> None:
     for python in ("3.10", "3.11", "3.12", "3.13"):
         names = re.findall(r"(?m)^([a-z0-9][a-zA-Z0-9_.-]*)==", pins_for("aarch64", python, LOCK.read_text()))
         assert len(names) == len(set(names))

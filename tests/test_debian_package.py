@@ -1,4 +1,4 @@
-"""The Debian package as its own tools see it: of a bundle without wheels, since nothing of them decides here."""
+"""Checks the Debian package with dpkg-deb, shellcheck and lintian. Its bundle has no wheels, to be fast."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DEBIAN = ROOT / "deploy/debian"
 
-pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg is not installed here")
-_shellcheck = pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed here")
-_lintian = pytest.mark.skipif(shutil.which("lintian") is None, reason="lintian is not installed here")
+pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg is not installed")
+_shellcheck = pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+_lintian = pytest.mark.skipif(shutil.which("lintian") is None, reason="lintian is not installed")
 
 
 @pytest.fixture
@@ -23,31 +23,31 @@ def package(tmp_path: Path) -> Path:
     return _build(tmp_path, "aarch64 3.11")
 
 
-def test_it_is_of_one_machine_and_one_python(package: Path) -> None:
+def test_the_package_is_for_one_machine_and_one_python(package: Path) -> None:
     assert package.name.endswith("+py3.11_arm64.deb")
     assert _field(package, "Architecture") == "arm64"
     assert _field(package, "Version").endswith("+py3.11")
     assert _field(package, "Depends").startswith("python3 (>= 3.11~), python3 (<< 3.12), python3-venv, systemd")
 
 
-def test_it_is_roots_and_nothing_in_it_is_writable_for_others(package: Path) -> None:
+def test_root_owns_all_files_and_only_root_can_write_them(package: Path) -> None:
     listing = subprocess.run(["dpkg-deb", "--contents", package], check=True, capture_output=True, text=True).stdout
     assert {line.split()[1] for line in listing.splitlines()} == {"root/root"}
     assert {line.split()[0] for line in listing.splitlines()} == {"drwxr-xr-x", "-rwxr-xr-x", "-rw-r--r--"}
 
 
-def test_the_same_bundle_makes_the_same_package(tmp_path: Path) -> None:
+def test_the_same_bundle_gives_the_same_package(tmp_path: Path) -> None:
     first = _build(tmp_path, "aarch64 3.13").read_bytes()
     assert _build(tmp_path, "aarch64 3.13").read_bytes() == first
 
 
-def test_a_machine_that_debian_has_no_name_for_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_an_unsupported_machine_is_refused(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         _build(tmp_path, "riscv64 3.13")
     assert caught.value.stderr.startswith("edge-agent: Cannot build a Debian package for riscv64.")
 
 
-def test_purge_needs_nothing_of_the_package_which_is_gone_by_then(package: Path, tmp_path: Path) -> None:
+def test_purge_does_not_need_the_removed_files_of_the_package(package: Path, tmp_path: Path) -> None:
     subprocess.run(["dpkg-deb", "--control", package, tmp_path / "control"], check=True)
     script = (tmp_path / "control/postrm").read_text()
     assert "purge() {" in script
@@ -56,7 +56,7 @@ def test_purge_needs_nothing_of_the_package_which_is_gone_by_then(package: Path,
 
 
 @_shellcheck
-def test_shellcheck_has_nothing_to_say_of_the_scripts(package: Path, tmp_path: Path) -> None:
+def test_shellcheck_finds_no_problem_in_the_scripts(package: Path, tmp_path: Path) -> None:
     subprocess.run(["dpkg-deb", "--control", package, tmp_path / "control"], check=True)
     scripts = [tmp_path / "control" / name for name in ("postinst", "prerm", "postrm")]
     subprocess.run(["shellcheck", DEBIAN / "build.sh", *scripts], check=True)
@@ -68,7 +68,6 @@ def test_lintian_finds_neither_errors_nor_warnings(package: Path) -> None:
 
 
 def _build(folder: Path, made_for: str) -> Path:
-    """Of all but the wheels."""
     bundle = folder / "bundle"
     shutil.rmtree(bundle, ignore_errors=True)
     shutil.copytree(ROOT / "deploy/systemd", bundle / "deploy/systemd")

@@ -1,4 +1,4 @@
-"""The demo of `make run`: its configuration as it is, but for the ports, gives results on both ways out."""
+"""The demo of `make run`: its configuration, except for the ports, gives results over MQTT and HTTP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def mqtt_port() -> int:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, mqtt_port: int) -> Iterator[AgentProcess]:
-    """Laid out as `make run` does it: the demo's folder, its configuration beside, its model in .demo/models."""
+    """The agent with the folders that `make run` sets up: demo/, configs/, and the model in .demo/models."""
     pytest.importorskip("amqtt", reason="the embedded broker needs amqtt: pip install 'edge-agent[demo]'")
     checkout = tmp_path_factory.mktemp("checkout")
     (checkout / "demo").symlink_to(ROOT / "demo")
@@ -39,13 +39,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory, mqtt_port: int) -> Iterator[A
         yield running
 
 
-def test_the_demo_publishes_what_its_camera_sees(demo: AgentProcess, mqtt_port: int) -> None:
+def test_the_demo_publishes_results_of_its_camera(demo: AgentProcess, mqtt_port: int) -> None:
     with Subscriber(mqtt_port, topics="edge-agent/demo/#") as heard:
-        wait_until(lambda: len(heard.of("/cameras/digits/result")) >= 10, what="results come over MQTT")
-        wait_until(lambda: heard.of("/cameras/digits/classification/digits"), what="a digit has held")
+        wait_until(lambda: len(heard.of("/cameras/digits/result")) >= 10, what="10 results are published")
+        wait_until(lambda: heard.of("/cameras/digits/classification/digits"), what="a stable digit is published")
     assert {message.json["model"]["sha256"] for message in heard.of("/result")} == {sha256(DIGITS.read_bytes())}
     with Subscriber(mqtt_port, topics="edge-agent/demo/status") as late:
-        wait_until(lambda: late.retained().get("edge-agent/demo/status") == "online", what="it is online")
+        wait_until(lambda: late.retained().get("edge-agent/demo/status") == "online", what="the status is online")
     assert demo.get("/readyz").is_success
 
 
@@ -53,11 +53,11 @@ def test_the_demo_answers_an_upload(demo: AgentProcess, mqtt_port: int) -> None:
     with Subscriber(mqtt_port, topics="edge-agent/demo/uploads/result") as heard:
         answer = demo.post("/predict", files={"file": digit_png()}).json()
         assert answer["label"] == digit_shown(0)
-        wait_until(lambda: heard.of("/uploads/result"), what="the upload's result comes over MQTT")
+        wait_until(lambda: heard.of("/uploads/result"), what="the result of the upload is published")
     assert heard.of("/uploads/result")[0].json["id"] == answer["id"]
 
 
-def test_the_demo_ends_as_quickly_as_ctrl_c_promises(demo: AgentProcess) -> None:
+def test_the_demo_stops_within_5_s_on_ctrl_c(demo: AgentProcess) -> None:
     assert demo.end(signal.SIGINT) < 5
     assert demo.process.returncode == 0
     assert "Traceback" not in demo.log

@@ -11,7 +11,7 @@ import pytest
 from arm64.chroot import Chroot
 from arm64.published import PUBLISHED, Published, assert_known, lay_out
 from system.bundles import unpack_material
-from system.root import system_root, why_there_is_no_bed
+from system.root import missing_for_bed, system_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ mqtt: {enabled: false}
 @pytest.fixture(scope="module")
 def chroot(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chroot]:
     """With nothing installed."""
-    if reason := why_there_is_no_bed("arm64"):
+    if reason := missing_for_bed("arm64"):
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("arm64")
     try:
@@ -73,17 +73,17 @@ def test_every_wheel_of_the_bundle_is_installed_and_fits(installed: Chroot) -> N
 
 
 def test_inspect_says_that_a_model_serves_there(installed: Chroot) -> None:
-    said = json.loads(installed.run(f"{_AGENT} inspect --json /mnt/models/int8.tflite 2>/tmp/said"))
-    assert said["runtime"].startswith("ai-edge-litert")
-    assert said["inputs"][0]["dtype"] == "int8"
-    assert said["serves_here"], said["reason"]
+    output = json.loads(installed.run(f"{_AGENT} inspect --json /mnt/models/int8.tflite 2>/tmp/stderr"))
+    assert output["runtime"].startswith("ai-edge-litert")
+    assert output["inputs"][0]["dtype"] == "int8"
+    assert output["serves_here"], output["reason"]
 
 
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda published: published.dtype)
 def test_it_answers_as_x86_64_does(installed: Chroot, assets: Path, published: Published) -> None:
     model = f"/mnt/models/{published.dtype}.tflite"
     words = f"{model} /mnt/photos/{published.photo} --max-results 1 --json"
-    (answer,) = json.loads(installed.run(f"{_AGENT} classify {words} 2>/tmp/said"))
+    (answer,) = json.loads(installed.run(f"{_AGENT} classify {words} 2>/tmp/stderr"))
     assert_known(published, answer["categories"][0], assets)
 
 

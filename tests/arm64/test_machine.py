@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from arm64.published import PUBLISHED, Published, assert_known, lay_out
 from system.bundles import unpack_material
-from system.root import cache, why_there_is_no_bed
+from system.root import cache, missing_for_bed
 from vm.image import make_bare_image, make_disk
 from vm.machine import Machine
 
@@ -42,7 +42,7 @@ cameras:
 @pytest.fixture(scope="module")
 def machine(assets: Path, note: Note) -> Iterator[Machine]:
     """With nothing installed but a broker, and the bundle, the models and the photos in /mnt."""
-    if reason := why_there_is_no_bed("arm64"):
+    if reason := missing_for_bed("arm64"):
         pytest.skip(reason)
     if shutil.which("qemu-system-aarch64") is None:
         pytest.skip("qemu-system-aarch64 is not installed: apt install qemu-system-arm")
@@ -76,9 +76,9 @@ def installed(machine: Machine, note: Note) -> str:
     machine.override("strict", "SystemCallErrorNumber=kill")
     install = "cd /mnt/good; sudo deploy/systemd/install.sh --bundle /mnt/good"
     started_s = time.monotonic()
-    said = machine.run(f"runuser --login ann --command '{install}'", timeout_s=1800)
+    output = machine.run(f"runuser --login ann --command '{install}'", timeout_s=1800)
     note("machine: install.sh, from nothing to ready", f"{time.monotonic() - started_s:.0f} s")
-    return said
+    return output
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +97,8 @@ def test_the_unit_is_ready_after_the_one_command(machine: Machine, installed: st
 
 
 def test_its_exposure_is_that_of_other_machines(machine: Machine, installed: str) -> None:
-    said = machine.run("systemd-analyze security --no-pager edge-agent.service | tail -1")
-    found = re.search(r": ([\d.]+) ", said)
+    output = machine.run("systemd-analyze security --no-pager edge-agent.service | tail -1")
+    found = re.search(r": ([\d.]+) ", output)
     assert found is not None
     assert float(found[1]) <= 1.5
 
@@ -134,7 +134,7 @@ def test_frames_of_a_camera_are_classified_and_come_over_mosquitto(serving: Mach
 
 
 def test_the_doctor_finds_no_fault(serving: Machine) -> None:
-    findings = json.loads(serving.run("edge-agent doctor --json 2>/tmp/said"))
+    findings = json.loads(serving.run("edge-agent doctor --json 2>/tmp/stderr"))
     facts = {finding["about"]: finding["fact"] for finding in findings}
     assert [finding for finding in findings if finding["level"] == "fault"] == []
     assert facts["processor"] == "aarch64 with asimd"

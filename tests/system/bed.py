@@ -1,4 +1,4 @@
-"""Bed: a container that is booted by a real systemd; what is changed in it is gone when it ends, unless it is kept."""
+"""Test beds: containers booted by a real systemd. Changes in a container are discarded when it stops, unless kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from system.bundles import unpack_material
 from system.guest import Guest
 from system.nspawn import init_of, kill
-from system.root import give_up, system_root, why_there_is_no_bed
+from system.root import missing_for_bed, skip_or_fail, system_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,24 +25,24 @@ _PYTHONS = {"jammy": "3.10", "bookworm": "3.11", "trixie": "3.13"}
 
 @contextlib.contextmanager
 def booted_bed(suite: str, folder: Path) -> Iterator[Bed]:
-    """With the material of system.bundles in /mnt. Skips the test, and says why, where there can be none."""
-    if reason := why_there_is_no_bed():
-        give_up(reason)
+    """Starts a bed with the material of system.bundles in /mnt. Skips the test if that is impossible."""
+    if reason := missing_for_bed():
+        skip_or_fail(reason)
     try:
         material = unpack_material(_PYTHONS[suite], folder)
         root = system_root(suite)
     except FileNotFoundError as error:
-        give_up(f"dist/ has no {error}: say make test-system")
+        skip_or_fail(f"dist/ has no {error}: run make test-system")
     except subprocess.CalledProcessError as error:
-        give_up(f"{suite} cannot be installed here: {error}")
+        skip_or_fail(f"{suite} cannot be installed: {error}")
     with Bed(root, material, folder / "boot.log") as bed:
         yield bed
 
 
 class Bed(Guest):
-    """Without any network but its own loopback; `material` is its /mnt, read-only.
+    """A container with only the loopback network; `material` is mounted read-only as /mnt.
 
-    With `keep`, what is changed stays in `root`.
+    With `keep`, changes stay in `root`.
     """
 
     ENVIRONMENT: ClassVar[dict[str, str]] = {}
@@ -70,7 +70,7 @@ class Bed(Guest):
     ) -> None:
         subprocess.run(
             ["kill", "-s", "SIGRTMIN+4", str(init_of(self._nspawn))], check=False
-        )  # systemd's own for: power off
+        )  # systemd powers off on this signal
         try:
             self._nspawn.wait(timeout=30)
         except subprocess.TimeoutExpired:
@@ -99,5 +99,5 @@ class Bed(Guest):
             timeout=timeout_s,
         )
 
-    def why_it_ended(self) -> str | None:
+    def log_if_ended(self) -> str | None:
         return None if self._nspawn.poll() is None else self._log.read_text(errors="replace")

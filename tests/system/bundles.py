@@ -1,4 +1,4 @@
-"""Bundles: the one that `make bundle` made, unpacked, versions of it that go wrong, and a checkout."""
+"""Unpacks the bundle that `make bundle` built, and makes defective versions of it and a checkout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FAILS = 'raise SystemExit("this version is broken")\n'
-# Ready, and dead a second later.
+# Becomes ready, and exits about a second later.
 _DIES = """
 import threading as _threading
 _threading.Timer(1.5, lambda: os._exit(7)).start()
@@ -26,10 +26,10 @@ _threading.Timer(1.5, lambda: os._exit(7)).start()
 
 
 def unpack_material(python: str, folder: Path, machine: str = platform.machine()) -> Path:
-    """A folder with the bundles `good`, `next` (another version that is good), `fails` and `dies` (which are not).
+    """Creates a folder with the bundles `good`, `next` (a newer working version), `fails` and `dies` (defective).
 
-    `checkout` is a third version that is good, and `index` what the network would give it.
-    Raises FileNotFoundError where nobody has made a bundle of that machine and that Python.
+    `checkout` is a third working version, and `index` has the wheels that it would download.
+    Raises FileNotFoundError if there is no bundle for that machine and that Python.
     """
     material = folder / "material"
     with tarfile.open(bundle_file(python, machine)) as tar:
@@ -38,7 +38,7 @@ def unpack_material(python: str, folder: Path, machine: str = platform.machine()
     (material / name).rename(material / "good")
     for version in ("next", "fails", "dies"):
         shutil.copytree(material / "good", material / version, copy_function=os.link)
-        _write(material / version / "configs/agent.yaml", f"# Of {version}.\n")
+        _append(material / version / "configs/agent.yaml", f"# Of {version}.\n")
     _spoil(material / "fails", lambda source: source + _FAILS)
     _spoil(material / "dies", lambda source: source + _DIES)
     _check_out(material / "checkout")
@@ -48,13 +48,13 @@ def unpack_material(python: str, folder: Path, machine: str = platform.machine()
 
 
 def fetch_builder(folder: Path) -> None:
-    """The wheels that build the project's own."""
+    """Downloads the wheels needed to build the project's own wheel."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps"]
     subprocess.run([*pip, "--require-hashes", "--dest", folder, "-r", ROOT / "locks/build.txt"], check=True)
 
 
 def _check_out(folder: Path) -> None:
-    """The working tree, less what git ignores."""
+    """Copies the working tree without ignored files."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         check=True,
@@ -76,15 +76,15 @@ def bundle_file(python: str, machine: str = platform.machine()) -> Path:
     return found[-1]
 
 
-def _write(path: Path, more: str) -> None:
-    """In a file of its own: the other bundles share the old one."""
+def _append(path: Path, more: str) -> None:
+    """Appends to a new file, because the other bundles share the old one by hard link."""
     text = path.read_text() + more
     path.unlink()
     path.write_text(text)
 
 
 def _spoil(bundle: Path, change: Callable[[str], str]) -> None:
-    """Changes agent/service.py in its wheel."""
+    """Changes agent/service.py in the bundle's wheel."""
     (path,) = (bundle / "wheels").glob("edge_agent-*.whl")
     with zipfile.ZipFile(path) as wheel:
         files = {name: wheel.read(name) for name in wheel.namelist()}

@@ -1,4 +1,4 @@
-"""What was measured is told at the end."""
+"""Prints the measurements at the end of the run."""
 
 from system.measured import note, pytest_configure, pytest_terminal_summary
 

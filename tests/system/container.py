@@ -1,4 +1,4 @@
-"""Container: a stage's ENTRYPOINT and CMD as its USER, with a read-only root and a network of its own."""
+"""Runs the ENTRYPOINT and CMD of a stage as its USER, with a read-only root and a private network."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from system.dockerfile import Stage
     from typing_extensions import Self
 
-# On an interface of its own: what answers there listens not only on 127.0.0.1.
+# Not 127.0.0.1: shows that the agent listens on all interfaces.
 ADDRESS = "10.254.254.1"
 
 
 class Container:
-    """As `docker run --read-only --volume MODELS:/models:ro` starts it; nothing but the volumes can be written."""
+    """Like `docker run --read-only --volume MODELS:/models:ro`: only the volumes are writable."""
 
     def __init__(self, stage: Stage, folder: Path, *, models: Path) -> None:
         self._stage = stage
@@ -38,7 +38,7 @@ class Container:
 
     def __enter__(self) -> Self:
         command = [*self._stage.nspawn(*self._options), *self._stage.entrypoint, *self._stage.command]
-        # An engine mounts no /tmp either.
+        # A container engine does not mount /tmp either.
         environment = {**os.environ, "SYSTEMD_NSPAWN_TMPFS_TMP": "0"}
         with self._log.open("wb") as log:
             self._nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
@@ -61,11 +61,11 @@ class Container:
         return self._log.read_text(errors="replace")
 
     def outside(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """A program of this machine in the container's network."""
+        """Runs a program of this machine in the container's network."""
         return _run(["nsenter", f"--target={self.process}", "--net", "--", *command])
 
     def inside(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        """What `docker exec` does, which a health check is."""
+        """Runs a command like `docker exec`, or like a health check."""
         user, _, group = self._stage.user.partition(":")
         own = ["--mount", "--uts", "--ipc", "--net", "--pid", f"--setuid={user}", f"--setgid={group}"]
         variables = [f"{name}={value}" for name, value in self._stage.environment.items()]
@@ -75,13 +75,13 @@ class Container:
         os.kill(self.process, number)
 
     def wait(self) -> int:
-        """The exit code of what ran in it."""
+        """Returns the exit code of the container's process."""
         return self._nspawn.wait(timeout=30)
 
     def wait_for(self, *command: str) -> None:
         deadline_s = time.monotonic() + 30
         while (answer := self._try(command)) != "":
-            assert time.monotonic() < deadline_s, f"not within 30 s: {command}: {answer}\n{self.log}"
+            assert time.monotonic() < deadline_s, f"{command} did not succeed within 30 s: {answer}\n{self.log}"
             assert self._nspawn.poll() is None, self.log
             time.sleep(0.1)
 

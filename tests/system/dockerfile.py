@@ -1,4 +1,4 @@
-"""Dockerfile: its instructions, and its stages made of root folders by systemd-nspawn, where no engine is at hand."""
+"""Reads a Dockerfile, and builds its stages with systemd-nspawn, since no container engine is available."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def instructions(dockerfile: Path) -> Iterator[tuple[str, str]]:
-    """Each with its word, such as RUN, and the rest of it on one line."""
+    """Yields each instruction, such as RUN, with its arguments joined into one line."""
     lines = [line for line in dockerfile.read_text().splitlines() if not line.lstrip().startswith("#")]
     for line in "\n".join(lines).replace("\\\n", " ").splitlines():
         if line.strip():
@@ -28,21 +28,21 @@ def instructions(dockerfile: Path) -> Iterator[tuple[str, str]]:
 
 
 def context(dockerfile: Path) -> list[str]:
-    """What its .dockerignore, a list of exceptions from everything, lets the engine see."""
+    """The paths that .dockerignore, which excludes everything else, lets the engine see."""
     lines = dockerfile.with_name(f"{dockerfile.name}.dockerignore").read_text().splitlines()
     assert "*" in lines
     return [line[1:] for line in lines if line.startswith("!")]
 
 
 def copied(dockerfile: Path) -> set[str]:
-    """What it takes of the context."""
+    """The paths that it copies from the build context."""
     copies = [rest.split() for word, rest in instructions(dockerfile) if word == "COPY"]
     return {source for words in copies if not words[0].startswith("--from") for source in words[:-1]}
 
 
 @dataclass
 class Stage:
-    """The state that the instructions so far have led to."""
+    """The state of a stage after the instructions so far."""
 
     root: Path
     environment: dict[str, str] = field(default_factory=lambda: {"PATH": _PATH})
@@ -54,7 +54,7 @@ class Stage:
     health: list[str] = field(default_factory=list)
 
     def nspawn(self, *options: str, environment: Mapping[str, str] | None = None) -> list[str]:
-        """The command, to which what shall run is added."""
+        """The systemd-nspawn command line, without the program to run."""
         variables = {**self.environment, **(environment or {})}
         return [
             *("systemd-nspawn", "--quiet", "--pipe", "--register=no", "--keep-unit"),
@@ -66,10 +66,10 @@ class Stage:
 
 
 class Build:
-    """Performs the instructions of a Dockerfile; what it does not know is a KeyError."""
+    """Executes the instructions of a Dockerfile; an unknown instruction raises KeyError."""
 
     def __init__(self, *, sources: Path, base: Path, folder: Path, wheels: Path) -> None:
-        """`base` stands for every image that is not a stage; pip finds its packages in `wheels` only."""
+        """`base` replaces every image that is not a stage; pip finds packages only in `wheels`."""
         self._sources = sources
         self._base = base
         self._folder = folder
@@ -78,7 +78,7 @@ class Build:
         self._stages: dict[str, Stage] = {}
 
     def run(self, steps: Iterable[tuple[str, str]]) -> Stage:
-        """The last stage. Raises CalledProcessError where a step fails."""
+        """Returns the last stage. Raises CalledProcessError if a step fails."""
         for word, rest in steps:
             _DO[word](self, rest)
         return self._now
@@ -136,7 +136,7 @@ class Build:
         self._now.health = json.loads(rest.partition("CMD ")[2])
 
     def do_expose(self, rest: str) -> None:
-        """A note to people."""
+        """Has no effect: documentation only."""
 
 
 _DO = {

@@ -1,4 +1,4 @@
-"""Measured: what the tests of a bed note, told at the end of them; a conftest.py takes these three names."""
+"""Prints measurements at the end of the test run. A conftest.py imports these three names."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def note(request: pytest.FixtureRequest) -> Note:
-    """Tells what was measured: docs/reliability.md and docs/performance.md have it."""
+    """Records a measurement, such as those in docs/reliability.md and docs/performance.md."""
     lines = request.config.stash[_LINES]
-    return lambda what, measured: lines.append(f"{what}: {measured}")
+    return lambda name, value: lines.append(f"{name}: {value}")

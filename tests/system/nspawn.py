@@ -1,4 +1,4 @@
-"""nspawn: what it has started, as this machine counts its processes."""
+"""Finds and kills the container that a systemd-nspawn process has started."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def init_of(nspawn: subprocess.Popen[bytes]) -> int:
-    """The container's PID 1. Raises LookupError while there is none yet, and when there is none any more."""
+    """The host PID of the container's PID 1. Raises LookupError before it starts and after it has ended."""
     try:
         children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children").read_text().split()
     except FileNotFoundError:
@@ -24,7 +24,7 @@ def init_of(nspawn: subprocess.Popen[bytes]) -> int:
 
 
 def kill(nspawn: subprocess.Popen[bytes]) -> None:
-    """With what it has started, which nspawn that is killed leaves behind."""
+    """Kills the container too: a killed systemd-nspawn leaves it running."""
     with contextlib.suppress(LookupError, ProcessLookupError):
         os.kill(init_of(nspawn), signal.SIGKILL)
     nspawn.kill()

@@ -1,4 +1,4 @@
-"""Packages: what deploy/debian/build.sh makes of a bundle."""
+"""Builds Debian packages from bundles with deploy/debian/build.sh."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _SCRIPT = ROOT / "deploy/debian/build.sh"
 
 
 def package_of(bundle: Path, number: str) -> Path:
-    """The Debian package of a bundle's folder, as if it were of the version of that number; lies beside the folder."""
+    """Builds the package, with that version number, next to the folder of the bundle."""
     project = bundle / "pyproject.toml"
     text = re.sub('(?m)^version = ".*"', f'version = "{number}"', project.read_text())
-    project.unlink()  # other bundles may share the file
+    project.unlink()  # other bundles may share the file by hard link
     project.write_text(text)
     archive = bundle.with_suffix(".tar")
     with tarfile.open(archive, "w") as tar:
         tar.add(bundle, bundle.name)
-    said = subprocess.run([_SCRIPT, archive], check=True, stdout=subprocess.PIPE, text=True).stdout
+    output = subprocess.run([_SCRIPT, archive], check=True, stdout=subprocess.PIPE, text=True).stdout
     archive.unlink()
-    return bundle.with_name(said.partition(":")[0])
+    return bundle.with_name(output.partition(":")[0])

@@ -1,13 +1,13 @@
-"""Probes: what bash asks of a system that may have the agent."""
+"""Shell commands that check a system on which the agent may be installed."""
 
 UPLOAD = "curl -sS -F file=@/mnt/good/demo/digit.jpg http://127.0.0.1:8501/predict"
 SERVES = "curl -sS http://127.0.0.1:8501/v1/models/digits | grep AVAILABLE"
 
-# What programs leave behind that others use too.
+# Folders that other programs write to as well.
 _OTHERS = "/tmp /var/log /var/lib/systemd /root /var/lib/apt /var/cache/apt /var/lib/dpkg/*-old"
 _PRUNED = " -o ".join(f"-path '{path}'" for path in _OTHERS.split())
 _EVERYTHING = rf"find / -xdev \( {_PRUNED} \) -prune -o -print | sort"
 _USERS = "cat /etc/passwd /etc/group"
-# Which files and users there are, for COMPARE: what has come or gone since.
+# REMEMBER saves the lists of files and users. COMPARE prints what was added or removed since.
 REMEMBER = f"{_EVERYTHING} >/tmp/files; {_USERS} >/tmp/users"
 COMPARE = f"({_EVERYTHING} | diff /tmp/files -; {_USERS} | diff /tmp/users -) | grep '^[<>]' || true"

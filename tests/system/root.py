@@ -1,4 +1,4 @@
-"""Root: a minimal Debian or Ubuntu with systemd, Python and mosquitto, made once and kept in the user's cache."""
+"""Root folders: minimal Debian or Ubuntu systems with systemd, Python and mosquitto, kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HOST = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())  # as Debian calls it
-# qemu's default processor has vector units that it computes wrongly: int8 models then silently answer wrong.
+HOST = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())  # Debian's name
+# qemu emulates the vector units of its default processor incorrectly: int8 models then give wrong results silently.
 EMULATION = {"QEMU_CPU": "cortex-a72"}
 
 _PACKAGES = (
@@ -25,43 +25,43 @@ _PACKAGES = (
     "mosquitto mosquitto-clients"
 ).replace(" ", ",")
 _DEBIAN = ("main", "http://deb.debian.org/debian")
-_OF_A_MACHINE = "linux-image-{} initramfs-tools kmod udev"
-# debootstrap checks no signature of Ubuntu's unless its keyring is there, which Debian 12 does not have.
+_MACHINE_PACKAGES = "linux-image-{} initramfs-tools kmod udev"
+# debootstrap does not verify Ubuntu's signatures without its keyring, which Debian 12 does not have.
 _OTHERS = {"jammy": ("main,universe", "http://archive.ubuntu.com/ubuntu")}
 
 
-def why_there_is_no_bed(architecture: str = HOST) -> str | None:
-    """What this machine lacks for real containers, in a sentence; None where it lacks nothing."""
+def missing_for_bed(architecture: str = HOST) -> str | None:
+    """What this machine lacks for containers and how to get it; None if it lacks nothing."""
     for program, package in (("systemd-nspawn", "systemd-container"), ("debootstrap", "debootstrap")):
         if shutil.which(program) is None:
             return f"{program} is not installed: apt install {package}"
     if architecture != HOST and not Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists():
         return (
-            f"programs of {architecture} do not run here: apt install qemu-user-static binfmt-support, then "
+            f"this machine cannot run {architecture} programs: apt install qemu-user-static binfmt-support, then "
             "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc; update-binfmts --enable qemu-aarch64"
         )
-    return None if os.geteuid() == 0 else "containers are made by root"
+    return None if os.geteuid() == 0 else "creating containers needs root"
 
 
-def give_up(reason: str) -> NoReturn:
-    """Skips the test; in CI, which must run every one, it fails."""
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skips the test; in CI, which must run every test, fails it."""
     if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must run every test, and {reason}")
+        pytest.fail(f"CI must run every test, but {reason}")
     pytest.skip(reason)
 
 
 def system_root(suite: str, architecture: str = HOST, packages: str = _PACKAGES) -> Path:
-    """Takes minutes and a network at the first call. Raises CalledProcessError where it cannot be made."""
+    """The first call takes minutes and needs a network. Raises CalledProcessError if the root cannot be created."""
     foreign = "" if architecture == HOST else f"{architecture}-"
     name = f"{suite}-{foreign}{_digest(packages)}"
     return _kept(name, lambda new: _debootstrap(suite, architecture, packages, new))
 
 
 def machine_root(suite: str, architecture: str = HOST) -> Path:
-    """The same with a kernel of its own and the modules of cameras; two minutes more at the first call."""
-    of_a_system, packages = system_root(suite, architecture), _OF_A_MACHINE.format(architecture)
-    name = f"{of_a_system.name}-machine-{_digest(packages)}"
-    return _kept(name, lambda new: _add_kernel(of_a_system, packages, new))
+    """Like system_root, with a kernel and camera modules; the first call takes two minutes more."""
+    system, packages = system_root(suite, architecture), _MACHINE_PACKAGES.format(architecture)
+    name = f"{system.name}-machine-{_digest(packages)}"
+    return _kept(name, lambda new: _add_kernel(system, packages, new))
 
 
 def cache() -> Path:
@@ -73,8 +73,8 @@ def cache() -> Path:
 def _kept(name: str, make: Callable[[Path], None]) -> Path:
     root = cache() / name
     if not root.exists():
-        with tempfile.TemporaryDirectory(dir=cache(), prefix=".") as aside:  # a half-made one is never taken for whole
-            new = Path(aside, "root")
+        with tempfile.TemporaryDirectory(dir=cache(), prefix=".") as temporary:  # an incomplete root is never used
+            new = Path(temporary, "root")
             make(new)
             new.rename(root)
     return root
@@ -90,19 +90,19 @@ def _debootstrap(suite: str, architecture: str, packages: str, new: Path) -> Non
     (new / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")  # as Debian's installer does
 
 
-def _add_kernel(of_a_system: Path, packages: str, new: Path) -> None:
-    subprocess.run(["cp", "-a", of_a_system, new], check=True)
+def _add_kernel(system: Path, packages: str, new: Path) -> None:
+    subprocess.run(["cp", "-a", system, new], check=True)
     shutil.copy("/etc/resolv.conf", new / "etc/resolv.conf")
     modules = new / "etc/initramfs-tools/conf.d/machine"
     modules.parent.mkdir(parents=True)
-    modules.write_text("MODULES=list\n")  # those of qemu's disk; all of them are 30 MB, which take seconds to unpack
+    modules.write_text("MODULES=list\n")  # only those for qemu's disk: unpacking all of them (30 MB) takes seconds
     (modules.parents[1] / "modules").write_text("virtio_pci\nvirtio_blk\next4\n")
     for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages.split()], ["clean"]):
         subprocess.run(
             ["chroot", new, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2", *words],
             check=True,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # debconf's complaints of a missing terminal
+            stderr=subprocess.DEVNULL,  # debconf warns about the missing terminal
             env={**os.environ, **EMULATION},
         )
 

@@ -1,7 +1,7 @@
-"""The Debian package by apt itself, without a network: one story of a device, told in the order of this file.
+"""Installs the Debian package with apt, without a network. The tests depend on each other and run in this order.
 
-It is told on the first system of BEDS: what differs between systems is install.sh's, and test_service.py has that. From
-nothing to ready by apt is in test_install_guide.py.
+They use only the first system of BEDS: test_service.py covers the differences between systems, all in install.sh.
+test_install_guide.py tests an installation with apt on a running system.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def bed(folder: Path) -> Iterator[Bed]:
 
 @pytest.fixture(scope="module")
 def packages(bed: Bed, folder: Path) -> dict[str, str]:
-    """Where the bed finds the package of each bundle."""
+    """The path in the bed of each bundle's package."""
     names = {bundle: package_of(folder / "material" / bundle, number).name for bundle, number in _NUMBERS.items()}
     return {bundle: f"/mnt/{name}" for bundle, name in names.items()}
 
 
 @pytest.fixture(scope="module")
 def image(bed: Bed, packages: dict[str, str]) -> str:
-    """What apt says to the first package, where an image is built: in a chroot."""
+    """The output of apt for the first package, installed in a chroot as when an image is built."""
     mounts = "mkdir /tmp/image; mount --bind / /tmp/image; "
     mounts += "for part in mnt dev proc; do mount --bind /$part /tmp/image/$part; done"
     install = f"SUDO_USER=ann chroot /tmp/image {_APT} install {packages['good']}"
@@ -60,20 +60,20 @@ def image(bed: Bed, packages: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def started(bed: Bed, image: str) -> None:
-    """The first boot of that image."""
+    """Simulates the first boot of that image."""
     bed.run("systemctl daemon-reload; systemctl start multi-user.target")
     bed.wait_for("systemctl is-active edge-agent")
 
 
 @pytest.fixture
 def serving(bed: Bed, started: None) -> Bed:
-    """With a model that ann dropped."""
+    """The agent serves a model that ann dropped."""
     bed.run("runuser -u ann -- cp /mnt/good/demo/digits.tflite /var/lib/edge-agent/models/")
     bed.wait_for(SERVES)
     return bed
 
 
-def test_in_an_image_that_is_built_the_service_waits_for_the_first_boot(bed: Bed, image: str) -> None:
+def test_the_service_waits_for_the_first_boot_when_installed_in_an_image(bed: Bed, image: str) -> None:
     assert "the service starts at the first boot" in image
     assert "drop .tflite files into /var/lib/edge-agent/models (as ann" in image
     assert bed.run(_STATUS) == "installed"
@@ -85,9 +85,7 @@ def test_a_dropped_model_classifies(serving: Bed) -> None:
     assert json.loads(serving.run(UPLOAD))["label"] in "0123456789"
 
 
-def test_an_upgrade_that_fails_leaves_the_old_version_serving_and_apt_says_so(
-    serving: Bed, packages: dict[str, str]
-) -> None:
+def test_apt_reports_a_failed_upgrade_and_the_old_version_keeps_serving(serving: Bed, packages: dict[str, str]) -> None:
     before = serving.run("readlink /opt/edge-agent/current")
     answer = serving.attempt(f"{_APT} install {packages['fails']}")
     assert answer.returncode == 100, answer.stdout
@@ -99,16 +97,14 @@ def test_an_upgrade_that_fails_leaves_the_old_version_serving_and_apt_says_so(
     serving.wait_for(SERVES)
 
 
-def test_the_old_package_settles_it_and_disturbs_nothing(serving: Bed, packages: dict[str, str]) -> None:
+def test_reinstalling_the_old_package_repairs_dpkg_without_a_restart(serving: Bed, packages: dict[str, str]) -> None:
     pid = serving.show("MainPID")
     serving.run(f"dpkg --install {packages['good']}")
     assert serving.run(_STATUS) == "installed"
     assert serving.show("MainPID") == pid
 
 
-def test_an_upgrade_that_cannot_use_the_configuration_changes_nothing_and_apt_says_so(
-    serving: Bed, packages: dict[str, str]
-) -> None:
+def test_apt_reports_an_invalid_configuration_and_changes_nothing(serving: Bed, packages: dict[str, str]) -> None:
     config = "/etc/edge-agent/agent.yaml"
     serving.run(f"echo '# mine' >>{config}; cp -p {config} /tmp/good.yaml; echo 'htp: {{}}' >>{config}")
     answer = serving.attempt(f"{_APT} install {packages['next']}")
@@ -119,9 +115,9 @@ def test_an_upgrade_that_cannot_use_the_configuration_changes_nothing_and_apt_sa
     serving.run(f"cp -p /tmp/good.yaml {config}")
 
 
-def test_dpkg_goes_on_with_an_upgrade_that_was_broken_off(serving: Bed) -> None:
+def test_dpkg_configure_completes_an_interrupted_upgrade(serving: Bed) -> None:
     home = "/opt/edge-agent"
-    # As one leaves it that is killed between the switch and the restart.
+    # The state after an upgrade was killed between the switch and the restart.
     serving.run(f"ln -s $(readlink {home}/current) {home}/before")
     serving.run(f"ln -sfn versions/$(ls {home}/versions | tail -1) {home}/current")
     assert "Upgraded from 0.1.0-" in serving.run("dpkg --configure edge-agent")
@@ -132,7 +128,7 @@ def test_dpkg_goes_on_with_an_upgrade_that_was_broken_off(serving: Bed) -> None:
     serving.wait_for(SERVES)
 
 
-def test_remove_keeps_what_is_the_users(bed: Bed, started: None) -> None:
+def test_remove_keeps_the_data_of_the_user(bed: Bed, started: None) -> None:
     assert "are still in /etc/edge-agent" in bed.run(f"{_APT} remove edge-agent")
     assert bed.attempt("systemctl cat edge-agent || test -e /opt/edge-agent || test -e /usr/lib/edge-agent").returncode
     bed.run("ls /etc/edge-agent/agent.yaml /var/lib/edge-agent/models/digits.tflite /var/lib/edge-agent/state")

@@ -1,4 +1,4 @@
-"""The Dockerfile: its steps done in a Debian that is as small as its base, and what comes of them running."""
+"""Runs the steps of the Dockerfile in a Debian as small as its base image, and tests the resulting container."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agents.running_agent import DIGITS, ROOT
 from system.bundles import bundle_file, fetch_builder
 from system.container import ADDRESS, Container
 from system.dockerfile import Build, Stage, context, instructions
-from system.root import give_up, system_root, why_there_is_no_bed
+from system.root import missing_for_bed, skip_or_fail, system_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,22 +30,22 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def base() -> Path:
-    if reason := why_there_is_no_bed():
-        give_up(reason)
+    if reason := missing_for_bed():
+        skip_or_fail(reason)
     try:
         return system_root("trixie", packages="")
     except subprocess.CalledProcessError as error:
-        give_up(f"trixie cannot be installed here: {error}")
+        skip_or_fail(f"trixie cannot be installed: {error}")
 
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the bundle, so that pip needs no network, and what builds the project's own."""
+    """The wheels of the bundle and of the build tools, so that pip needs no network."""
     folder = tmp_path_factory.mktemp("wheels")
     try:
         bundle = bundle_file("3.13")
     except FileNotFoundError as error:
-        give_up(f"dist/ has no {error}: say make test-system")
+        skip_or_fail(f"dist/ has no {error}: run make test-system")
     with tarfile.open(bundle) as tar:
         for member in tar:
             if member.name.endswith(".whl"):
@@ -70,7 +70,7 @@ def image(base: Path, wheels: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def container(image: Stage, tmp_path: Path) -> Iterator[Container]:
-    """Its models folder can only be read, and holds the demo's model."""
+    """A container with the demo model in a read-only models folder."""
     models = tmp_path / "models"
     models.mkdir()
     shutil.copy(DIGITS, models)
@@ -79,30 +79,30 @@ def container(image: Stage, tmp_path: Path) -> Iterator[Container]:
         yield container
 
 
-def test_it_has_no_compiler_and_no_installer(image: Stage) -> None:
+def test_the_image_has_no_compiler_and_no_pip(image: Stage) -> None:
     look = ["sh", "-c", "command -v gcc cc g++ make pip pip3 || echo nothing"]
     answer = subprocess.run([*image.nspawn(), *look], check=True, capture_output=True, text=True)
     assert answer.stdout.strip() == "nothing"
 
 
-def test_it_classifies_with_a_read_only_root_and_not_as_root(container: Container) -> None:
+def test_the_container_classifies_with_a_read_only_root_as_a_normal_user(container: Container) -> None:
     upload = container.outside("curl", "-sSf", "-F", f"file=@{ROOT / 'demo/digit.jpg'}", f"{_URL}/predict")
     assert json.loads(upload.stdout)["label"] == "3"
     assert container.inside(["id", "-u"]).stdout.strip() == "10001"
     assert "Read-only file system" in container.inside(["touch", "/tmp/anything"]).stderr
 
 
-def test_a_bad_model_in_a_folder_that_can_only_be_read_is_told(container: Container, tmp_path: Path) -> None:
+def test_a_bad_model_in_a_read_only_folder_is_reported(container: Container, tmp_path: Path) -> None:
     (tmp_path / "models/bad.tflite").write_bytes(b"no model")
     container.wait_for("sh", "-c", f"curl -sS {_URL}/readyz | grep 'Model bad:'")
 
 
-def test_its_log_is_json_of_a_known_shape(container: Container) -> None:
+def test_the_log_lines_are_json_with_a_message(container: Container) -> None:
     records = [json.loads(line) for line in container.log.splitlines() if line.startswith("{")]
     assert any(record["message"].startswith("Ready.") for record in records)
 
 
-def test_its_health_check_tells_an_agent_that_works_from_one_that_hangs(container: Container, image: Stage) -> None:
+def test_the_health_check_fails_while_the_agent_hangs(container: Container, image: Stage) -> None:
     assert container.inside(image.health).returncode == 0
     container.send(signal.SIGSTOP)
     assert container.inside(image.health).returncode != 0
@@ -110,19 +110,19 @@ def test_its_health_check_tells_an_agent_that_works_from_one_that_hangs(containe
     assert container.inside(image.health).returncode == 0
 
 
-def test_its_health_check_tells_that_there_is_no_agent(image: Stage) -> None:
+def test_the_health_check_fails_without_an_agent(image: Stage) -> None:
     command = [*image.nspawn("--private-network", "--as-pid2"), *image.health]
     assert subprocess.run(command, check=False, capture_output=True).returncode != 0
 
 
-def test_it_stops_when_it_is_asked_to(container: Container) -> None:
+def test_the_container_stops_on_sigterm(container: Container) -> None:
     container.send(signal.SIGTERM)
     assert container.wait() == 0
     assert "Stopping." in container.log
 
 
 def _megabytes(root: Path) -> int:
-    """Without what apt leaves here and not in Docker's Debian."""
+    """Without the apt files that this Debian has and Docker's Debian has not."""
     parts = [f"--exclude={root}/var/{part}" for part in ("cache/apt", "lib/apt/lists")]
     answer = subprocess.run(["du", "-sxm", *parts, root], check=True, capture_output=True, text=True)
     return int(re.findall(r"^\d+", answer.stdout)[0])

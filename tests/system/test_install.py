@@ -1,4 +1,4 @@
-"""What a device gets: the core from its hashed lock file, in an environment of its own."""
+"""Installs on a device: the core from its hashed lock file, in its own virtual environment."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-MAX_BYTES = 360 << 20  # as `du -m` counts
+MAX_BYTES = 360 << 20  # in units of `du -m`
 
 
 @pytest.fixture(scope="module")
 def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the core and this project and nothing else."""
+    """A virtual environment with only the core and this project."""
     home = tmp_path_factory.mktemp("device")
     venv.create(home, with_pip=True)
     pip: list[str | Path] = [home / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -32,7 +32,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(300)
 def test_the_core_stays_under_360_mb(device: Path) -> None:
     site = next(device.glob("lib/python*/site-packages"))
-    own = {"pip", "setuptools", "_distutils_hack", "pkg_resources"}  # of the environment, not of the core
+    own = {"pip", "setuptools", "_distutils_hack", "pkg_resources"}  # part of the environment, not of the core
     size = sum(
         file.stat().st_size
         for file in site.rglob("*")
@@ -42,7 +42,7 @@ def test_the_core_stays_under_360_mb(device: Path) -> None:
     assert size < MAX_BYTES
 
 
-def test_the_service_imports_neither_tensorflow_nor_what_a_terminal_needs(device: Path) -> None:
+def test_the_service_does_not_import_tensorflow_or_terminal_packages(device: Path) -> None:
     code = "import sys, json, agent.service; print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
     answer = subprocess.run([device / "bin/python", "-c", code], check=True, capture_output=True, cwd=device)
     loaded = set(json.loads(answer.stdout))
@@ -50,7 +50,7 @@ def test_the_service_imports_neither_tensorflow_nor_what_a_terminal_needs(device
     assert not loaded & {"tensorflow", "converter", "rich", "typer", "amqtt", "cryptography"}
 
 
-def test_the_commands_work_there(device: Path) -> None:
+def test_the_commands_work_with_only_the_core_installed(device: Path) -> None:
     answer = subprocess.run(
         [device / "bin/edge-agent", "inspect", "--json", REPOSITORY / "demo/digits.tflite"],
         check=True,
@@ -61,7 +61,7 @@ def test_the_commands_work_there(device: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", sorted(path.name for path in (REPOSITORY / "locks").glob("*.txt")))
-def test_a_lock_names_hashes_and_no_index(lock: str) -> None:
+def test_a_lock_file_has_hashes_and_no_index(lock: str) -> None:
     lines = (REPOSITORY / "locks" / lock).read_text().splitlines()
     assert not [line for line in lines if "://" in line or re.match("--?(i|index|extra|find|trusted)", line.strip())]
     pins = [line for line in lines if re.match(r"[a-z0-9]", line)]

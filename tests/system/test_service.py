@@ -1,6 +1,6 @@
-"""install.sh and the unit under a real systemd: one story for each system, told in the order of this file.
+"""Tests install.sh and the unit under a real systemd. The tests of a system depend on each other, in this order.
 
-BEDS names the systems: Debian 12 and 13 unless it says otherwise; jammy is Ubuntu 22.04, and so JetPack 6.
+The variable BEDS lists the systems; default: Debian 12 and 13. jammy is Ubuntu 22.04, the base of JetPack 6.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _SUITES = os.environ.get("BEDS", "bookworm trixie").split()
 _INSTALL = "/mnt/{0}/deploy/systemd/install.sh"
-_INDEX = "PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt/index"  # for what a checkout takes off the network
+_INDEX = "PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt/index"  # replaces the downloads of an installation from a checkout
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -35,7 +35,7 @@ def suite(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def bed(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    """Booted, with nothing installed; a denied system call kills there, so that it cannot be overlooked."""
+    """A booted system without edge-agent. A denied system call kills the service, so that tests notice it."""
     with booted_bed(suite, tmp_path_factory.mktemp(suite)) as bed:
         bed.run("useradd --create-home ann; useradd --create-home stranger")
         bed.run(REMEMBER)
@@ -50,37 +50,37 @@ def bed(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
         ("x86_64 3.9", "Python 3.9 is required, but Python 3."),
     ],
 )
-def test_a_bundle_for_another_machine_is_refused_in_a_sentence(bed: Bed, made_for: str, words: str) -> None:
-    bed.run(f"cp -rs /mnt/good /tmp/alien; rm /tmp/alien/for; echo {made_for} >/tmp/alien/for")
-    answer = bed.attempt(f"trap 'rm -r /tmp/alien' EXIT; {_INSTALL.format('good')} --bundle /tmp/alien")
+def test_a_bundle_for_another_machine_or_python_is_refused(bed: Bed, made_for: str, words: str) -> None:
+    bed.run(f"cp -rs /mnt/good /tmp/wrong; rm /tmp/wrong/for; echo {made_for} >/tmp/wrong/for")
+    answer = bed.attempt(f"trap 'rm -r /tmp/wrong' EXIT; {_INSTALL.format('good')} --bundle /tmp/wrong")
     assert answer.stdout.startswith(f"edge-agent: {words}")
 
 
 @pytest.fixture(scope="module")
 def installed(bed: Bed, suite: str, note: Note) -> str:
-    """What install.sh says, called from nothing by ann with sudo."""
+    """The output of install.sh, run by ann with sudo for a new installation."""
     started_s = time.monotonic()
-    said = bed.run(f"SUDO_USER=ann {_INSTALL.format('good')} --bundle /mnt/good")
+    output = bed.run(f"SUDO_USER=ann {_INSTALL.format('good')} --bundle /mnt/good")
     note(f"{suite}, install.sh from nothing to ready", f"{time.monotonic() - started_s:.0f} s")
-    return said
+    return output
 
 
 @pytest.fixture
 def serving(bed: Bed, installed: str) -> Bed:
-    """Installed, with a model that ann dropped."""
+    """The installed agent serves a model that ann dropped."""
     bed.run("runuser -u ann -- cp /mnt/good/demo/digits.tflite /var/lib/edge-agent/models/")
     bed.wait_for(SERVES)
     return bed
 
 
-def test_it_says_where_to_look_once_it_is_ready(bed: Bed, installed: str) -> None:
+def test_install_prints_the_next_steps_once_the_service_is_ready(bed: Bed, installed: str) -> None:
     assert "No model is served yet. HTTP http://127.0.0.1:8501" in installed
     assert "drop .tflite files into /var/lib/edge-agent/models (as ann" in installed
     assert bed.show("ActiveState") == "active"
     assert bed.run("systemctl is-enabled edge-agent") == "enabled"
 
 
-def test_a_second_call_disturbs_nothing(bed: Bed, installed: str) -> None:
+def test_a_second_call_does_not_restart_the_service_or_change_the_configuration(bed: Bed, installed: str) -> None:
     pid = bed.show("MainPID")
     bed.run("echo '# mine' >>/etc/edge-agent/agent.yaml")
     assert "HTTP http://127.0.0.1:8501" in bed.run(_INSTALL.format("good"))
@@ -88,11 +88,11 @@ def test_a_second_call_disturbs_nothing(bed: Bed, installed: str) -> None:
     assert "# mine" in bed.run("cat /etc/edge-agent/agent.yaml")
 
 
-def test_a_user_of_no_file_of_this_machine_may_call_it(bed: Bed, installed: str) -> None:
+def test_a_user_of_a_directory_service_can_run_install(bed: Bed, installed: str) -> None:
     assert "HTTP http://127.0.0.1:8501" in bed.run(f"SUDO_USER=jo@corp.example {_INSTALL.format('good')}")
 
 
-def test_it_runs_no_python_of_the_folder_that_it_is_called_from(bed: Bed, installed: str) -> None:
+def test_install_imports_no_python_file_from_the_working_directory(bed: Bed, installed: str) -> None:
     folder = "/var/lib/edge-agent/models"
     bed.run(f'runuser -u ann -- sh -c \'echo "open(\\"/tmp/trapped\\", \\"w\\")" >{folder}/struct.py\'')
     assert bed.attempt(f"cd {folder}; python3 -c 'import struct'; test -e /tmp/trapped").returncode == 0
@@ -100,7 +100,7 @@ def test_it_runs_no_python_of_the_folder_that_it_is_called_from(bed: Bed, instal
     bed.run(f"rm {folder}/struct.py; ! test -e /tmp/trapped")
 
 
-def test_a_camera_that_the_unit_hides_is_lost_and_the_doctor_knows_why(bed: Bed, installed: str) -> None:
+def test_the_doctor_explains_that_the_unit_hides_the_source_of_a_camera(bed: Bed, installed: str) -> None:
     bed.run("install -o ann /mnt/good/demo/digit.jpg /home/ann/film.mp4")
     bed.override("film", "Environment=EDGE_AGENT_CAMERAS__film__SOURCE=/home/ann/film.mp4")
     bed.run("systemctl restart edge-agent")
@@ -112,42 +112,42 @@ def test_a_camera_that_the_unit_hides_is_lost_and_the_doctor_knows_why(bed: Bed,
     bed.run("rm /home/ann/film.mp4; systemctl restart edge-agent")
 
 
-def test_another_version_is_refused_without_upgrade(bed: Bed, installed: str) -> None:
+def test_another_version_is_refused_without_the_upgrade_option(bed: Bed, installed: str) -> None:
     answer = bed.attempt(_INSTALL.format("next"))
     assert answer.returncode == 1
     assert answer.stdout.startswith("edge-agent: Version ")
     assert "run: sudo" in answer.stdout
 
 
-def test_systemd_finds_no_fault_in_the_unit_and_little_exposure(bed: Bed, installed: str) -> None:
-    said = bed.run("systemd-analyze verify edge-agent.service 2>&1")  # Ubuntu's finds fault with its own units
-    assert [line for line in said.splitlines() if "edge-agent" in line] == []
-    said = bed.run("systemd-analyze security --no-pager edge-agent.service | tail -1")
-    found = re.search(r": ([\d.]+) ", said)
+def test_systemd_verifies_the_unit_and_rates_its_exposure_at_most_1_5(bed: Bed, installed: str) -> None:
+    output = bed.run("systemd-analyze verify edge-agent.service 2>&1")  # Ubuntu reports faults of its own units too
+    assert [line for line in output.splitlines() if "edge-agent" in line] == []
+    output = bed.run("systemd-analyze security --no-pager edge-agent.service | tail -1")
+    found = re.search(r": ([\d.]+) ", output)
     assert found is not None
     assert float(found[1]) <= 1.5
 
 
-def test_it_tells_systemd_when_it_is_ready(bed: Bed, installed: str, suite: str, note: Note) -> None:
+def test_the_service_notifies_systemd_when_it_is_ready(bed: Bed, installed: str, suite: str, note: Note) -> None:
     took_s = []
     for _ in range(3):
         bed.run("systemctl restart edge-agent")
         stamps = [int(bed.show(key)) for key in ("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")]
         took_s.append((stamps[1] - stamps[0]) / 1e6)
-    note(f"{suite}, from start to ready, the best of three", f"{min(took_s):.1f} s")
+    note(f"{suite}, from start to ready, best of three", f"{min(took_s):.1f} s")
 
 
-def test_a_model_dropped_by_a_member_of_the_group_classifies(serving: Bed) -> None:
+def test_a_member_of_the_group_can_drop_a_model(serving: Bed) -> None:
     assert _answer(serving.run(UPLOAD))["label"] in "0123456789"
 
 
-def test_a_stranger_cannot_even_look_into_the_folder(serving: Bed) -> None:
+def test_other_users_cannot_read_models_state_or_configuration(serving: Bed) -> None:
     assert serving.attempt("runuser -u stranger -- ls /var/lib/edge-agent/models").returncode != 0
     assert serving.attempt("runuser -u ann -- ls /var/lib/edge-agent/state").returncode != 0
     assert serving.attempt("runuser -u stranger -- cat /etc/edge-agent/agent.yaml").returncode != 0
 
 
-def test_who_dropped_a_bad_model_can_read_why_and_remove_both(serving: Bed) -> None:
+def test_a_member_of_the_group_can_read_a_rejection_and_remove_the_model(serving: Bed) -> None:
     note = "/var/lib/edge-agent/models/bad.tflite.rejected.txt"
     serving.run("runuser -u ann -- sh -c 'echo no model >/var/lib/edge-agent/models/bad.tflite'")
     serving.wait_for(f"runuser -u ann -- cat {note}")
@@ -155,14 +155,14 @@ def test_who_dropped_a_bad_model_can_read_why_and_remove_both(serving: Bed) -> N
     serving.wait_for(f"! test -e {note}")
 
 
-def test_its_results_come_over_mosquitto(serving: Bed) -> None:
+def test_results_are_published_to_mosquitto(serving: Bed) -> None:
     serving.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep '\"connected\"'")
     listen = "mosquitto_sub -t edge-agent/+/uploads/result -C 1 -W 10"
     heard = serving.run(f"{listen} >/tmp/heard & sleep 0.5; {UPLOAD} >/tmp/answer; wait; cat /tmp/heard")
     assert json.loads(heard)["id"] == _answer(serving.run("cat /tmp/answer"))["id"]
 
 
-def test_the_password_comes_from_a_file_of_root_by_systemd(serving: Bed) -> None:
+def test_systemd_passes_the_mqtt_password_from_a_file_owned_by_root(serving: Bed) -> None:
     serving.run("mosquitto_passwd -b -c /etc/mosquitto/users pi sesame; chmod 644 /etc/mosquitto/users")
     serving.run("printf 'allow_anonymous false\\npassword_file /etc/mosquitto/users\\n' >/etc/mosquitto/conf.d/pi.conf")
     serving.override("broker", "Environment=EDGE_AGENT_MQTT__USERNAME=pi")
@@ -170,8 +170,8 @@ def test_the_password_comes_from_a_file_of_root_by_systemd(serving: Bed) -> None
     serving.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep 'refuses this agent: Not authorized'")
     serving.run("echo sesame | install -m 600 /dev/stdin /etc/edge-agent/mqtt_password; systemctl restart edge-agent")
     serving.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep '\"connected\"'")
-    said = serving.run("edge-agent doctor --json || true")
-    facts = {each["about"]: each["fact"] for each in json.loads(said)}
+    output = serving.run("edge-agent doctor --json || true")
+    facts = {each["about"]: each["fact"] for each in json.loads(output)}
     assert facts["broker"] == "localhost:1883 accepts user pi (MQTT 5)"
     assert facts["delegate"] == "XNNPACK runs the newest model"
     serving.override("broker")
@@ -179,10 +179,10 @@ def test_the_password_comes_from_a_file_of_root_by_systemd(serving: Bed) -> None
     serving.run("systemctl restart mosquitto edge-agent; rm -f /var/lib/mosquitto/mosquitto.db")
 
 
-def test_it_idles_at_1_percent_and_120_mb(serving: Bed, suite: str, note: Note) -> None:
+def test_an_idle_service_uses_at_most_1_percent_cpu_and_120_mb(serving: Bed, suite: str, note: Note) -> None:
     serving.run("systemctl restart edge-agent")
     serving.wait_for(SERVES)
-    time.sleep(3)  # of the start
+    time.sleep(3)  # until the start has finished
     stat = "awk '{print $14 + $15}' /proc/$(systemctl show --property MainPID --value edge-agent)/stat"
     before = int(serving.run(stat))
     time.sleep(10)
@@ -194,7 +194,7 @@ def test_it_idles_at_1_percent_and_120_mb(serving: Bed, suite: str, note: Note) 
     assert resident_mb <= 120
 
 
-def test_a_hang_is_ended_by_the_watchdog(serving: Bed, suite: str, note: Note) -> None:
+def test_the_watchdog_restarts_a_service_that_hangs(serving: Bed, suite: str, note: Note) -> None:
     serving.override("watchdog", "WatchdogSec=2")
     serving.run("systemctl restart edge-agent")
     started_s = time.monotonic()
@@ -206,12 +206,12 @@ def test_a_hang_is_ended_by_the_watchdog(serving: Bed, suite: str, note: Note) -
     serving.wait_for(SERVES)
 
 
-def test_kill_9_loses_no_model_and_no_result_that_waited(serving: Bed, suite: str, note: Note) -> None:
+def test_kill_9_loses_no_model_and_no_waiting_result(serving: Bed, suite: str, note: Note) -> None:
     keeper = "mosquitto_sub -i keeper -c -q 1 -t edge-agent/+/uploads/result"
     serving.run(f"{keeper} -E")
-    serving.run("pkill -STOP -x mosquitto")  # of this container: the broker hangs, with its sessions
+    serving.run("pkill -STOP -x mosquitto")  # the container's broker: it hangs but keeps its sessions
     made = {_answer(serving.run(UPLOAD))["id"] for _ in range(5)}
-    time.sleep(4)  # mqtt.durability: spill writes what has waited for 2 s
+    time.sleep(4)  # mqtt.durability: spill writes results that have waited for 2 s
     started_s = time.monotonic()
     serving.run(f"kill -KILL {serving.show('MainPID')}")
     serving.wait_for("test $(systemctl show -P NRestarts edge-agent) -ge 1 && systemctl is-active edge-agent")
@@ -224,7 +224,7 @@ def test_kill_9_loses_no_model_and_no_result_that_waited(serving: Bed, suite: st
     serving.run("pkill mosquitto_sub")
 
 
-def test_a_bad_configuration_is_told_once_and_not_tried_again(serving: Bed) -> None:
+def test_an_invalid_configuration_is_logged_and_the_service_is_not_restarted(serving: Bed) -> None:
     serving.run("cp -p /etc/edge-agent/agent.yaml /tmp/good.yaml; echo 'htp: {}' >>/etc/edge-agent/agent.yaml")
     assert serving.attempt("systemctl restart edge-agent").returncode != 0
     time.sleep(5)
@@ -233,7 +233,7 @@ def test_a_bad_configuration_is_told_once_and_not_tried_again(serving: Bed) -> N
     serving.run("cp -p /tmp/good.yaml /etc/edge-agent/agent.yaml; systemctl restart edge-agent")
 
 
-def test_an_upgrade_that_cannot_use_the_configuration_changes_nothing(serving: Bed) -> None:
+def test_an_upgrade_that_rejects_the_configuration_changes_nothing(serving: Bed) -> None:
     pid = serving.show("MainPID")
     serving.run("echo 'htp: {}' >>/etc/edge-agent/agent.yaml")
     answer = serving.attempt(f"{_INSTALL.format('next')} --upgrade")
@@ -244,7 +244,7 @@ def test_an_upgrade_that_cannot_use_the_configuration_changes_nothing(serving: B
 
 
 @pytest.mark.parametrize("version", ["fails", "dies"])
-def test_an_upgrade_that_fails_goes_back_by_itself(serving: Bed, suite: str, note: Note, version: str) -> None:
+def test_a_failed_upgrade_is_rolled_back(serving: Bed, suite: str, note: Note, version: str) -> None:
     before = serving.run("readlink /opt/edge-agent/current")
     started_s = time.monotonic()
     answer = serving.attempt(f"{_INSTALL.format(version)} --upgrade")
@@ -257,7 +257,7 @@ def test_an_upgrade_that_fails_goes_back_by_itself(serving: Bed, suite: str, not
     assert "label" in _answer(serving.run(UPLOAD))
 
 
-def test_an_upgrade_that_is_cut_off_is_undone_at_the_next_boot(serving: Bed) -> None:
+def test_an_interrupted_upgrade_is_rolled_back_at_the_next_boot(serving: Bed) -> None:
     before = serving.run("readlink /opt/edge-agent/current")
     started = f"setsid {_INSTALL.format('next')} --upgrade >/tmp/upgrade 2>&1 </dev/null &"
     switched = f"until [ $(readlink /opt/edge-agent/current) != {before} ]; do sleep 0.05; done"
@@ -288,13 +288,13 @@ def test_no_system_call_was_denied(serving: Bed) -> None:
     assert "SIGSYS" not in serving.journal()
 
 
-def test_uninstall_keeps_what_is_the_users(bed: Bed, installed: str) -> None:
+def test_uninstall_keeps_the_data_of_the_user(bed: Bed, installed: str) -> None:
     bed.run(f"{_INSTALL.format('next')} --uninstall")
     assert bed.attempt("systemctl cat edge-agent || test -e /opt/edge-agent").returncode != 0
     bed.run("ls /etc/edge-agent/agent.yaml /var/lib/edge-agent/models/digits.tflite /var/lib/edge-agent/state")
 
 
-def test_an_installation_after_it_serves_the_same_model(bed: Bed, installed: str) -> None:
+def test_a_new_installation_serves_the_kept_model(bed: Bed, installed: str) -> None:
     bed.run(_INSTALL.format("next"))
     bed.wait_for(SERVES)
     assert "# mine" in bed.run("cat /etc/edge-agent/agent.yaml")

@@ -1,4 +1,4 @@
-"""The unit, its drop-ins and the scripts, as their own tools judge them; no service manager has to run."""
+"""Checks the units, drop-ins and scripts with systemd-analyze and shellcheck, without a running systemd."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ import pytest
 SYSTEMD = Path(__file__).parents[2] / "deploy/systemd"
 DROP_INS = sorted((SYSTEMD / "drop-ins").glob("*.conf"))
 
-_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
-_shellcheck = pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed here")
+_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+_shellcheck = pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 
 
 @_shellcheck
-def test_shellcheck_has_nothing_to_say_of_the_scripts() -> None:
+def test_shellcheck_finds_no_problem_in_the_scripts() -> None:
     scripts = [SYSTEMD / "install.sh", *SYSTEMD.glob("install/*.sh"), SYSTEMD.parents[1] / ".ci/run"]
     subprocess.run(["shellcheck", "--external-sources", *scripts], check=True, cwd=SYSTEMD.parents[1])
 
 
 @_systemd
 @pytest.mark.parametrize("drop_in", [None, *DROP_INS], ids=lambda path: path.stem if path else "none")
-def test_systemd_understands_every_line(tmp_path: Path, drop_in: Path | None) -> None:
+def test_systemd_accepts_the_unit_with_every_drop_in(tmp_path: Path, drop_in: Path | None) -> None:
     assert _analyze("verify", _unit(tmp_path, drop_in)) == ""
 
 
 @_systemd
-def test_systemd_understands_the_way_back(tmp_path: Path) -> None:
+def test_systemd_accepts_the_rollback_unit(tmp_path: Path) -> None:
     unit = tmp_path / "edge-agent-go-back.service"
     unit.write_text(re.sub("(?m)^ExecStart=.*", "ExecStart=/bin/true", (SYSTEMD / unit.name).read_text()))
     assert _analyze("verify", unit) == ""
 
 
 @_systemd
-def test_the_exposure_is_at_most_15_with_a_camera(tmp_path: Path) -> None:
+def test_the_exposure_is_at_most_1_5_with_a_camera(tmp_path: Path) -> None:
     assert "char-video4linux" in (SYSTEMD / "edge-agent.service").read_text()
     assert _exposure(_unit(tmp_path, None)) <= 1.5
 
 
 @_systemd
-def test_no_drop_in_raises_it_above_2(tmp_path: Path) -> None:
+def test_no_drop_in_raises_the_exposure_above_2(tmp_path: Path) -> None:
     for drop_in in DROP_INS:
         assert _exposure(_unit(tmp_path, drop_in)) <= 2, drop_in.name
 
 
-def test_the_processor_is_not_hidden_from_xnnpack() -> None:
+def test_the_unit_does_not_hide_cpuinfo_from_xnnpack() -> None:
     assert not re.search("^ProcSubset=", (SYSTEMD / "edge-agent.service").read_text(), re.MULTILINE)
 
 
@@ -58,16 +58,16 @@ def test_the_processor_is_not_hidden_from_xnnpack() -> None:
         ("armv6l", "There are no wheels for this machine (armv6l)."),
     ],
 )
-def test_32_bit_arm_is_refused_in_a_sentence(machine: str, words: str) -> None:
-    told = f'fail() {{ echo "$*"; exit 1; }}; uname() {{ echo {machine}; }}; python=python3 root=/nowhere'
-    script = f"{told}; source {SYSTEMD}/install/check.sh; check_machine"
+def test_an_unsupported_machine_is_refused(machine: str, words: str) -> None:
+    stubs = f'fail() {{ echo "$*"; exit 1; }}; uname() {{ echo {machine}; }}; python=python3 root=/nowhere'
+    script = f"{stubs}; source {SYSTEMD}/install/check.sh; check_machine"
     answer = subprocess.run(["bash", "-euo", "pipefail", "-c", script], check=False, capture_output=True, text=True)
     assert (answer.returncode, answer.stderr) == (1, "")
     assert words in answer.stdout
 
 
 def _unit(folder: Path, drop_in: Path | None) -> Path:
-    """The unit with that drop-in; `verify` complains of a command that is not installed, so it has another one."""
+    """Copies the unit with that drop-in. `verify` rejects a command that is not installed, so ExecStart is replaced."""
     unit = folder / "edge-agent.service"
     unit.write_text(re.sub("(?m)^ExecStart=.*", "ExecStart=/bin/true", (SYSTEMD / unit.name).read_text()))
     drop_ins = folder / f"{unit.name}.d"
@@ -79,9 +79,9 @@ def _unit(folder: Path, drop_in: Path | None) -> Path:
 
 
 def _exposure(unit: Path) -> float:
-    said = _analyze("security", "--offline=true", "--no-pager", unit)
-    found = re.search(r"Overall exposure level for [^:]*: ([\d.]+)", said)
-    assert found is not None, said
+    output = _analyze("security", "--offline=true", "--no-pager", unit)
+    found = re.search(r"Overall exposure level for [^:]*: ([\d.]+)", output)
+    assert found is not None, output
     return float(found[1])
 
 

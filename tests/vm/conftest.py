@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from system.measured import note, pytest_configure, pytest_terminal_summary
-from system.root import cache, give_up
+from system.root import cache, skip_or_fail
 from vm.image import Image, make_image
-from vm.machine import Machine, why_there_is_no_machine
+from vm.machine import Machine, missing_for_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,15 +23,15 @@ __all__ = ["note", "pytest_configure", "pytest_terminal_summary"]
 
 @pytest.fixture(scope="session")
 def image() -> Iterator[Image]:
-    if reason := why_there_is_no_machine():
-        give_up(reason)
+    if reason := missing_for_machine():
+        skip_or_fail(reason)
     with tempfile.TemporaryDirectory(dir=cache(), prefix=".image-") as folder:
         try:
             yield make_image(Path(folder))
         except FileNotFoundError as error:
-            give_up(f"dist/ has no {error}: say make test-vm")
+            skip_or_fail(f"dist/ has no {error}: say make test-vm")
         except subprocess.CalledProcessError as error:
-            give_up(f"no root can be made here: {error}")
+            skip_or_fail(f"no root can be made here: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from peers.mosquitto import free_port
 from system.guest import Guest
-from system.root import why_there_is_no_bed
+from system.root import missing_for_bed
 from vm.image import SHELL_PORT
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 _HTTP_PORT = 8501
 
 
-def why_there_is_no_machine() -> str | None:
+def missing_for_machine() -> str | None:
     """What this machine lacks to emulate another one, in a sentence; None where it lacks nothing."""
     for program, package in (
         ("qemu-system-x86_64", "qemu-system-x86"),
@@ -44,7 +44,7 @@ def why_there_is_no_machine() -> str | None:
     ):
         if shutil.which(program) is None:
             return f"{program} is not installed: apt install {package}"
-    return why_there_is_no_bed()
+    return missing_for_bed()
 
 
 class Machine(Guest):
@@ -105,14 +105,14 @@ class Machine(Guest):
         over = f'[ $SECONDS -lt {timeout_s:.0f} ] || {{ echo "not within {timeout_s:.0f} s: $said"; exit 1; }}'
         self.run(f"until said=$({look}); do {over}; sleep 0.2; done", timeout_s=timeout_s + 60)
 
-    def why_it_ended(self) -> str | None:
+    def log_if_ended(self) -> str | None:
         return None if self._qemu.poll() is None else self._log.read_text(errors="replace")
 
     def _wait_for_shell(self) -> None:
         deadline_s = time.monotonic() + _BOOTS_WITHIN_S
         while not self._answers():
             assert time.monotonic() < deadline_s, self._log.read_text(errors="replace")
-            assert (ended := self.why_it_ended()) is None, ended
+            assert (ended := self.log_if_ended()) is None, ended
             time.sleep(0.1)
 
     def _answers(self) -> bool:
