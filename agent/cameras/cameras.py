@@ -1,4 +1,4 @@
-"""Cameras: every configured camera, from its source to its pipeline; opened, switched off and on again, closed."""
+"""Cameras: opens every configured camera with its pipeline, switches it off and on, and closes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STOP_S = 0.5
 
 
 class Cameras:
-    """Made and used on the loop's thread; its pipelines run in `tasks`."""
+    """Create and use it on the event loop's thread; its pipelines run in `tasks`."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Cameras:
         self._tasks = tasks
         self._enabled = {name for name, camera in configured.items() if camera.enabled}
         self._pipelines: dict[str, Pipeline] = {}
-        self._opened: dict[str, Pipeline] = {}  # the last one of each camera, switched off since or not
+        self._opened: dict[str, Pipeline] = {}  # the latest of each camera, even if it is switched off now
         self._sources: dict[str, Source] = {}
         self._closing: dict[str, Source] = {}
         self._switching: set[str] = set()
@@ -53,18 +53,18 @@ class Cameras:
         }
 
     def announce(self) -> None:
-        """Announces the status of each as it is now."""
+        """Announces the current status of each camera."""
         for name, status in self.statuses.items():
             self._listener.camera_changed(name, status)
 
     def start(self) -> None:
-        """Opens those that are enabled. Returns at once; the listener hears what becomes of them."""
+        """Opens the enabled cameras. Returns at once; the listener gets their status."""
         for name in self._configured:
             if name in self._enabled:
                 self._open(name)
 
     async def close(self) -> None:
-        """And waits a moment for the frames in flight: their results shall be on the disk too."""
+        """Also waits a moment for the frames in flight, so that their results are saved too."""
         for source in self._sources.values():
             source.close()
         with anyio.move_on_after(_STOP_S):
@@ -72,7 +72,7 @@ class Cameras:
                 await ended.wait()
 
     def switch(self, name: str, *, on: bool) -> None:
-        """Until the next start, which follows the configuration."""
+        """Lasts until the next start, which follows the configuration."""
         if on:
             self._enabled.add(name)
             if name not in self._sources and name not in self._switching:
@@ -87,17 +87,17 @@ class Cameras:
         self._changed(name, CameraStatus("disabled"))
 
     def troubles(self) -> list[str]:
-        """Sentences: which camera gives no frames, or waits for its model."""
+        """One sentence for each camera that gives no frames or waits for its model."""
         troubles = []
         for name, status in self.statuses.items():
             if status.state not in ("online", "disabled", "ended"):
                 troubles.append(f"Camera {name} is {status.state}: {status.reason or 'no frame yet.'}")
             elif status.state == "online" and (trouble := self._pipelines[name].trouble):
-                troubles.append(f"Camera {name} waits: {trouble}")
+                troubles.append(f"Camera {name} is waiting: {trouble}")
         return troubles
 
     def stuck(self, *, after_s: float) -> str | None:
-        """The camera that hangs and does not say so, in a sentence."""
+        """A sentence about a camera that hangs although its status is online."""
         for name, pipeline in self._pipelines.items():
             silent_s = time.monotonic() - pipeline.last_read_s
             slowest_s = after_s + 2 / self._configured[name].max_fps
@@ -106,7 +106,7 @@ class Cameras:
         return None
 
     def last_frames_s(self) -> dict[str, float]:
-        """Unix time of the last frame of each camera that was opened; 0 if none came yet."""
+        """Unix time of the last frame of each camera that was opened; 0 before its first frame."""
         return {name: (pipeline.last_frame_ns or 0) / 1e9 for name, pipeline in self._opened.items()}
 
     def _open(self, name: str) -> None:
@@ -134,7 +134,7 @@ class Cameras:
             ended.set()
 
     async def _open_again(self, name: str) -> None:
-        """Once the one before has let go: a device opens once, and streams that hang would each hold a thread."""
+        """Waits until the old source is released: a device opens only once, and each hanging stream holds a thread."""
         if name in self._enabled:  # it may have been switched off again before this task began
             self._changed(name, CameraStatus("starting"))
         if (closing := self._closing.pop(name, None)) is not None:

@@ -1,4 +1,4 @@
-"""Pipeline: one camera's loop: read a frame, classify it, announce what it shows."""
+"""Pipeline: one camera's loop: reads a frame, classifies it and announces a new state."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class DataPlane(Protocol):
 
 
 class Pipeline:
-    """At most one frame in flight, so no queue can grow; a camera whose model is missing waits for it.
+    """Has at most one frame in flight, so no queue can grow; a camera whose model is missing waits for it.
 
-    With `max_fps` None the source sets the pace. `snapshots`: a picture is announced with each new state.
+    If `max_fps` is None, the source sets the pace. `snapshots`: each new state is announced with a picture.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Pipeline:
         self.last_read_s = time.monotonic()
 
     async def run(self) -> None:
-        """Until the source ends or is closed."""
+        """Runs until the source ends or is closed."""
         due_s = time.monotonic()
         while (frame := await self._source.read()) is not None:
             self.last_frame_ns = frame.captured_ns
             self.last_read_s = time.monotonic()
             await self._classify(frame)
-            # Waiting before the read, not after it, keeps what is classified the newest.
+            # Waiting before the read and not after it ensures that the newest frame is classified.
             due_s = max(due_s + self._period_s, time.monotonic())
             await asyncio.sleep(due_s - time.monotonic())
 
@@ -81,5 +81,5 @@ class Pipeline:
                 self._listener.snapshot(self.camera, await asyncio.to_thread(self._snapshot, frame))
 
     def _snapshot(self, frame: Frame) -> bytes:
-        """What the model saw, before it was made smaller for it."""
+        """The region that the model classified, before it was scaled down to the model's input."""
         return frame.image.crop(self._options.region).rotate(self._options.rotate).to_jpeg(max_side=_SNAPSHOT_SIDE)

@@ -1,4 +1,4 @@
-"""State: the label that a camera shows for a while."""
+"""State: the label that a camera shows for several frames in a row."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class StableLabel:
-    """Tells a label that holds from one that flickers: a change counts once it held for `frames` in a row.
+    """Filters out labels that flicker: a new label counts once it was seen in `frames` frames in a row.
 
-    The same label from another version is a new state, too: the state names its model.
+    The same label from another version is also a new state, because the state contains its model.
     """
 
     def __init__(self, *, frames: int) -> None:
@@ -24,7 +24,7 @@ class StableLabel:
         self._count = 0
 
     def observe(self, classification: Classification, captured_ns: int) -> StableState | None:
-        """The new state when this frame makes it stable, else None; no category counts as the label None."""
+        """The new state if this frame makes it stable, else None; a frame without categories has the label None."""
         best: Category | None = next(iter(classification.categories), None)
         label = best.label if best else None
         if self._count == 0 or label != self._label:

@@ -1,4 +1,4 @@
-"""Backoff: how long to wait before the next attempt at something that keeps failing."""
+"""Backoff: how long to wait before the next attempt when an operation keeps failing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class Backoff:
-    """Waits that double from `first_s` up to `longest_s`.
+    """The waits double from `first_s` up to `longest_s`.
 
-    Each is shortened by up to half at random, so that what was lost together does not come back together.
-    `fraction` gives a random number from 0 to 1.
+    Each is shortened at random by up to half, so that clients that lost a connection at the same time do not all
+    reconnect at the same time. `fraction` returns a random number from 0 to 1.
     """
 
     def __init__(
@@ -34,5 +34,5 @@ class Backoff:
         return wait_s * (0.5 + 0.5 * self._fraction())
 
     def reset(self) -> None:
-        """To be called after a success."""
+        """Call it after a success."""
         self._next_s = self._first_s

@@ -1,4 +1,4 @@
-"""Board: what the hardware says of itself."""
+"""Board: reads the name, the temperature and the throttling state of the hardware."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-# Of the Raspberry Pi's firmware; bits 0 to 3 are of this moment: under-voltage, frequency capped, throttled, too hot.
+# Raspberry Pi firmware; bits 0 to 3 are the current state: under-voltage, frequency capped, throttled, too hot.
 _THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 _NOW = 0xF
 _NAME = Path("/proc/device-tree/model")
@@ -22,13 +22,13 @@ def board_name(path: Path = _NAME) -> str | None:
 
 
 def temperature_celsius() -> float | None:
-    """The hottest sensor; None where there is none."""
+    """The temperature of the hottest sensor; None if there is no sensor."""
     sensors: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
     return max((reading.current for readings in sensors.values() for reading in readings), default=None)
 
 
 def is_throttled(path: Path = _THROTTLED) -> bool | None:
-    """Whether the board is slowed down just now, by heat or a weak power supply; None where it does not say."""
+    """Whether heat or a weak power supply currently slows the board down; None if the board does not report it."""
     try:
         return bool(int(path.read_text(encoding="ascii"), 16) & _NOW)
     except (OSError, ValueError):

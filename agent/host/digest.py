@@ -1,4 +1,4 @@
-"""Digest: the SHA-256 of what is too large for memory, a megabyte at a time."""
+"""Digest: the SHA-256 of files that do not fit into memory, read one megabyte at a time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _BLOCK = 1 << 20
 
 
 def sha256_of(file: BinaryIO) -> str:
-    """From where `file` stands to its end, in hexadecimal. Raises OSError."""
+    """Hashes `file` from its current position to its end; in hexadecimal. Raises OSError."""
     digest = hashlib.sha256()
     _feed(digest, file)
     return digest.hexdigest()
 
 
 def sha256_of_folder(folder: Path) -> str:
-    """Of every file's path, size and content, in the order of the paths. Raises OSError."""
+    """Hashes the path, size and content of every file, sorted by path. Raises OSError."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())

@@ -1,4 +1,4 @@
-"""Files that a power cut leaves whole: the old content or the new one."""
+"""Writes files so that a power cut leaves either the whole old content or the whole new content."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """At once or not at all, and on the disk when it returns. Makes the folder. Raises OSError.
+    """Writes atomically; the content is on the disk when it returns. Creates the folder. Raises OSError.
 
-    One writer at a time.
+    Only one writer at a time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.new")
@@ -24,9 +24,9 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def write_and_rename(aside: Path, path: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """As replace_file(), by way of a new file `aside` in the folder of `path`. Raises OSError, also if that exists.
+    """Like replace_file(), with the temporary file `aside`, which must be in the folder of `path`.
 
-    `mode` holds the permissions, less the umask.
+    `mode` holds the permissions before the umask applies. Raises OSError, also if `aside` exists.
     """
     with open(aside, "xb", opener=partial(_open_no_link, mode=mode)) as file:
         try:
@@ -35,7 +35,7 @@ def write_and_rename(aside: Path, path: Path, content: bytes, *, mode: int = 0o6
             os.fsync(file.fileno())
             aside.replace(path)
         except BaseException:
-            # Not later: once it is renamed, `aside` may be another writer's.
+            # Only here: after the rename, `aside` may belong to another writer.
             with suppress(OSError):
                 aside.unlink()
             raise
@@ -43,7 +43,7 @@ def write_and_rename(aside: Path, path: Path, content: bytes, *, mode: int = 0o6
 
 
 def set_aside(path: Path) -> None:
-    """Keeps what is there as `<name>.damaged`, in the place of the one before. Raises OSError."""
+    """Renames `path` to `<name>.damaged` and replaces an earlier one. Raises OSError."""
     aside = path.with_name(f"{path.name}.damaged")
     if aside.is_dir():
         shutil.rmtree(aside)
@@ -51,7 +51,7 @@ def set_aside(path: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """What was made, renamed or removed there is on the disk once its folder is."""
+    """Created, renamed and removed files are on the disk only once their folder is."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -60,5 +60,5 @@ def flush_folder(folder: Path) -> None:
 
 
 def _open_no_link(path: str, flags: int, *, mode: int) -> int:
-    """In a folder that others may write to, a link in the file's place could lead anywhere."""
+    """Refuses links: in a folder that others can write to, a link could point to any file."""
     return os.open(path, flags | os.O_NOFOLLOW, mode)

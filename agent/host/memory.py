@@ -1,4 +1,4 @@
-"""Memory: how much this process may still take."""
+"""Memory: how much memory this process may still allocate."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _OWN = Path("/proc/self/cgroup")
 
 
 def free_bytes() -> int:
-    """What the kernel can give without swapping or, if that is less, what systemd's MemoryMax= leaves."""
+    """What the kernel can provide without swapping or, if that is less, what systemd's MemoryMax= leaves."""
     free = int(psutil.virtual_memory().available)
     left = left_in_cgroup()
     return free if left is None else min(free, left)
 
 
 def left_in_cgroup(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int | None:
-    """What `own`, the file that names this process' cgroup, and the groups above it leave.
+    """What the limits of this process's cgroup, which the file `own` names, and of its parents leave.
 
-    None if nothing limits it, or if cgroups are not of version 2 (docs.kernel.org/admin-guide/cgroup-v2).
+    None if there is no limit, or if cgroups are not version 2 (docs.kernel.org/admin-guide/cgroup-v2).
     """
     try:
         group = cgroups / own.read_text().strip().rpartition("::")[2].lstrip("/")
@@ -32,7 +32,7 @@ def left_in_cgroup(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int | None:
 
 
 def _left_in(group: Path) -> int | None:
-    """What the group may still take: files in the page cache make room, so they do not count."""
+    """What the group may still allocate: the page cache of inactive files can be freed, so it does not count."""
     try:
         limit = (group / "memory.max").read_text().strip()
         if limit == "max":

@@ -1,4 +1,4 @@
-"""Plain file: reading a file that somebody else put there, whatever it turns out to be."""
+"""Plain file: safely opens a regular file that another user put there."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def open_plain_file(path: Path) -> BinaryIO:
-    """Raises OSError for a link, a FIFO or a device, which may have taken the place of a file since it was listed."""
+    """Raises OSError for a link, a FIFO or a device; one may have replaced the file since it was listed."""
     return open(path, "rb", opener=_open)
 
 
 def read_plain_file(path: Path, *, max_bytes: int) -> bytes:
-    """Raises OSError, also when there is more than `max_bytes`."""
+    """Raises OSError, also if the file has more than `max_bytes`."""
     with open_plain_file(path) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
@@ -29,5 +29,5 @@ def _open(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a plain file", path)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
     return descriptor

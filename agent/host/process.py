@@ -21,10 +21,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc keep up to 16 MB a thread that it would give back to the kernel after every image.
+    """Lets glibc keep up to 16 MB per thread instead of returning it to the kernel after every image.
 
-    The next image of the same size took 330 page faults to get it again, a tenth of the time of an upload.
-    mallopt(3); the musl library has no such call and no such habit.
+    Otherwise the next image of the same size needs 330 page faults to get it back, a tenth of the time of an
+    upload. See mallopt(3); musl has no such call and does not need it.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -33,9 +33,9 @@ def keep_freed_memory() -> None:
 
 
 def spare_the_collector() -> None:
-    """What start-up made stays for good: Python's garbage collector need not look at it again and again.
+    """Excludes all objects created at startup from garbage collection, since they stay until the end.
 
-    It took a tenth of the time of a request, all of it with the interpreter's lock held.
+    Scanning them took a tenth of the time of a request, all of it with the interpreter's lock held.
     """
     gc.collect()
     gc.freeze()
@@ -44,13 +44,14 @@ def spare_the_collector() -> None:
 
 @contextlib.contextmanager
 def claimed(state_folder: Path) -> Generator[None]:
-    """Two agents with one state folder would each remove the other's models."""
+    """Locks the state folder: two agents that share one would remove each other's models."""
     try:
         state_folder.mkdir(parents=True, exist_ok=True)
         lock = (state_folder / "lock").open("wb")
-    except OSError as error:  # read-only: the store will say so, and be tried again
+    except OSError as error:  # read-only: the store reports it later and retries
         log.warning(
-            "device.state_folder %s cannot be written: %s. Nothing will outlast a restart.",
+            "Cannot write to device.state_folder %s: %s. Nothing will be kept after a restart. "
+            "Make it writable for the agent's user.",
             state_folder,
             error.strerror,
         )
@@ -61,7 +62,7 @@ def claimed(state_folder: Path) -> Generator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StartError(
-                f"device.state_folder {state_folder} is used by another agent that runs. Stop that one, or give this "
-                "one a folder of its own."
+                f"Another running agent uses device.state_folder {state_folder}. Stop that agent, or give this one its "
+                "own folder."
             ) from None
         yield

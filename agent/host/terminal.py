@@ -1,4 +1,4 @@
-"""Terminal: tables and JSON; nothing in them can steer the terminal."""
+"""Terminal: prints tables and JSON without control codes for the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def version_printer(program: str) -> Callable[[bool], None]:
-    """What the option --version of `program` calls; both programs come from one distribution."""
+    """The callback of the option --version of `program`; both programs are in the same distribution."""
 
     def show(wanted: bool) -> None:  # noqa: FBT001  (typer's)
         if wanted:
@@ -38,19 +38,19 @@ def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
 
     table = Table(box=None, show_header=any(head))
     for name in head:
-        table.add_column(name, overflow="fold")  # a name that is cut off cannot be copied
+        table.add_column(name, overflow="fold")  # a truncated name could not be copied
     for row in rows:
         table.add_row(*(Text(harmless(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def print_finding(level: str, about: str, fact: str, remedy: str | None) -> None:
-    """The remedy in a line of its own, which can be copied whole."""
+    """Prints the remedy on a separate line, so that it can be copied whole."""
     print(f"{level:8} {about:15} {harmless(fact)}", flush=True)
     if remedy:
         print(f"{'':25}{harmless(remedy)}", flush=True)
 
 
 def harmless(text: str) -> str:
-    """Its lines, without codes that a terminal obeys: files and names in it may be anybody's."""
+    """Replaces control codes in each line: names and file contents may come from any user."""
     return "\n".join(printable(line, instead="?") for line in text.split("\n"))

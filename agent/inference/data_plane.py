@@ -1,4 +1,4 @@
-"""DataPlane: the one way from an image to a Result: classified, recorded and announced."""
+"""DataPlane: classifies an image, records the Result and announces it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Models(Protocol):
-    """Which version answers. `for_upload` may give the canary; `observe` takes the outcome of each call."""
+    """Chooses the version. `for_upload` may return the canary; `observe` gets the outcome of each call."""
 
     def get(self, name: str | None, version: str | None = None) -> ServedModel: ...
     def for_upload(self, name: str | None, version: str | None = None) -> ServedModel: ...
@@ -28,7 +28,7 @@ class Models(Protocol):
 
 
 class DataPlane:
-    """One engine behind every door. Call it on the event loop's thread."""
+    """HTTP, MQTT and the cameras share it and its engine. Call it on the event loop's thread."""
 
     def __init__(self, *, engine: InferenceEngine, models: Models, results: Results, listener: Listener) -> None:
         self._engine = engine
@@ -38,13 +38,13 @@ class DataPlane:
 
     @property
     def workers(self) -> int:
-        """How many images are computed at once."""
+        """How many images are classified in parallel."""
         return self._engine.workers
 
     async def classify(self, image: bytes, options: Options, *, arrived_ns: int) -> Result:
         """Classifies an uploaded JPEG, PNG, WebP or BMP that arrived at `arrived_ns` (Unix time).
 
-        Raises BusyError at once if the line is full, ModelNotFoundError, ImageError, ModelError.
+        Raises BusyError at once if the queue is full, ModelNotFoundError, ImageError, ModelError.
         """
         try:
             with self._engine.place():

@@ -1,4 +1,4 @@
-"""InferenceEngine: a pool of worker threads, each with an interpreter of its own."""
+"""InferenceEngine: a pool of worker threads, each with its own interpreter."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ T = TypeVar("T")
 
 
 class InferenceEngine:
-    """Decoding, preprocessing and invoking run in the workers; everything else on the event loop's thread."""
+    """Decodes, preprocesses and invokes in the workers; the rest runs on the event loop's thread."""
 
     def __init__(self, *, workers: int, max_waiting: int, max_pixels: int) -> None:
-        cv2.setNumThreads(1)  # the workers are the parallelism; OpenCV's own pool would only contend with them
+        cv2.setNumThreads(1)  # the workers already run in parallel; OpenCV's own threads would only compete with them
         self._max_uploads = workers + max_waiting
         self._max_pixels = max_pixels
         self._uploads = 0
@@ -45,9 +45,9 @@ class InferenceEngine:
 
     @contextlib.contextmanager
     def place(self) -> Generator[None]:
-        """A place in the line of uploads while it is open. Raises BusyError at once if all are taken.
+        """Holds a place in the queue of uploads while it is open. Raises BusyError at once if all are taken.
 
-        Frames need none: a camera has at most one in flight.
+        Frames need no place: a camera has at most one frame in flight.
         """
         if self._uploads >= self._max_uploads:
             raise BusyError(f"All {self._max_uploads} places in the queue are taken. Retry later.", retry_after_s=1)
@@ -60,22 +60,22 @@ class InferenceEngine:
     async def compute(
         self, served: ServedModel, image: bytes | Image, options: Options, take: Callable[[Scores], T]
     ) -> tuple[T, Timing]:
-        """What `take` makes of the scores, in the worker, and how long all of it took.
+        """Returns the result of `take(scores)`, which runs in the worker, and the time of each step.
 
-        `served` answers from beginning to end: labels, preprocessing and interpreters of one version. Raises
-        ImageError for bytes that do not decode, ModelError if the runtime fails on this image.
+        `served` is used for the whole call: labels, preprocessing and interpreter are of the same version. Raises
+        ImageError for bytes that cannot be decoded, ModelError if the runtime fails on this image.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._in_worker, served, image, options, take)
 
     @property
     def oldest_call_s(self) -> float:
-        """Seconds for which the longest call now in a worker has been running; 0 when all are idle."""
+        """Seconds that the longest current call of a worker has been running; 0 if all workers are idle."""
         started_s = list(self._started_s.values())
         return time.monotonic() - min(started_s) if started_s else 0.0
 
     def close(self) -> None:
-        """Takes no more calls; does not wait for one that hangs."""
+        """Accepts no more calls; does not wait for a call that hangs."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _in_worker(

@@ -1,17 +1,17 @@
-"""Options: what a caller wants of one classification."""
+"""Options: a caller's settings for one classification."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-UPLOAD = "upload"  # the source of every image that no camera took; no camera may have this name
+UPLOAD = "upload"  # the source of every image that is not from a camera; a camera must not have this name
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`region` is the part of the image to classify, in fractions of its sides; `rotate` turns it afterwards.
+    """`region` is the part of the image to classify, in fractions of its sides; it is then rotated by `rotate`.
 
-    `version` is `stable`, `canary` or a number; with None an upload gets the canary for its share of requests.
+    `version` is `stable`, `canary` or a number; if it is None, a share of the uploads goes to the canary.
     """
 
     model: str | None = None

@@ -1,4 +1,4 @@
-"""Results: numbers the results of this run."""
+"""Results: gives each result of this run its sequence number and id."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 class Results:
-    """Counts without holes, in the order of recording; `boot` names this run. One thread only."""
+    """Numbers results without gaps, in the order of recording; `boot` identifies this run. One thread only."""
 
     def __init__(self, *, device: str) -> None:
         self.boot = _ulid(time.time_ns())

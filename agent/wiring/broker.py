@@ -1,4 +1,4 @@
-"""Broker endpoint: the MQTT broker that the configuration names, and what this device says to it of itself."""
+"""Broker endpoint: the MQTT broker from the configuration, and the credentials and last will of this device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def broker_endpoint(config: Config) -> Endpoint:
-    """Raises ConfigError where the password cannot be read; what else may be wrong, its check() tells."""
+    """Raises ConfigError if the password cannot be read; the endpoint's check() finds the other faults."""
     mqtt, device = config.mqtt, config.device
     return Endpoint(
         host=mqtt.host,
@@ -40,13 +40,13 @@ def _tls(config: Config) -> Tls | None:
 
 
 def _password(file: Path | None) -> str | None:
-    """Of mqtt.password_file, else of systemd's LoadCredential=mqtt_password:..., else none."""
+    """From mqtt.password_file, else from systemd's LoadCredential=mqtt_password:..., else None."""
     file = file or _credential("mqtt_password")
     return None if file is None else _secret(file)
 
 
 def _credential(name: str) -> Path | None:
-    """Where systemd has put it. An empty one is none: the unit has it for the case that nobody gave any."""
+    """The file of a systemd credential. An empty one counts as missing: the unit's default is empty."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     if not folder:
         return None
@@ -56,7 +56,7 @@ def _credential(name: str) -> Path | None:
     except FileNotFoundError:
         return None
     except OSError:
-        return file  # whoever needs it says why it cannot be read
+        return file  # the code that reads it reports why it cannot
 
 
 def _secret(path: Path) -> str:
@@ -64,4 +64,6 @@ def _secret(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"mqtt.password_file {path} cannot be read: {reason}.") from None
+        raise ConfigError(
+            f"mqtt.password_file {path} cannot be read: {reason}. Correct it or its permissions."
+        ) from None

@@ -1,4 +1,4 @@
-"""Models: the manager with all that it needs, as the configuration says."""
+"""Models: builds the model manager and its parts from the configuration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def build_models(config: Config, listener: Listener) -> ModelManager:
-    """Nothing is loaded yet.
+    """Does not load any model yet.
 
     Raises ConfigError for a label file that cannot be read, StartError if there is no models folder.
     """
@@ -64,5 +64,5 @@ def build_models(config: Config, listener: Listener) -> ModelManager:
 
 def existing_folder(path: Path) -> Path:
     if not os.path.isdir(path):  # noqa: PTH112  (Path raises for a closed folder)
-        raise StartError(f"models.folder {path} is no folder. Make it (mkdir -p {path}) or correct models.folder.")
+        raise StartError(f"models.folder {path} is not a folder. Create it (mkdir -p {path}) or correct models.folder.")
     return path

@@ -1,4 +1,4 @@
-"""MQTT: the publisher that the configuration describes."""
+"""MQTT: builds the publisher from the configuration."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def build_mqtt(
 ) -> MqttPublisher:
     """Call it inside the running loop. Raises ConfigError for credentials and certificates that cannot be used.
 
-    `version` is the agent's, `boot` names this run, `http_port` is the port on which HTTP listens.
+    `version` is the agent's, `boot` identifies this run, `http_port` is the port on which HTTP listens.
     """
 
     async def classify(image: bytes, model: str | None) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def build_mqtt(
 
 
 class _Models:
-    """What Home Assistant shows of the models."""
+    """What Home Assistant shows about the models."""
 
     def __init__(self, models: ModelManager) -> None:
         self._models = models

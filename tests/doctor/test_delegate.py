@@ -39,7 +39,7 @@ def test_delegate_is_a_warning_when_the_model_does_not_load(tmp_path: Path) -> N
 
 def test_delegate_refuses_to_open_pipes_and_links(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.tflite")
-    assert "it is not a plain file" in check_delegate(tmp_path).fact
+    assert "it is not a regular file" in check_delegate(tmp_path).fact
     (tmp_path / "a.tflite").unlink()
     (tmp_path / "a.tflite").symlink_to(DIGITS)
     assert "not checked" in check_delegate(tmp_path).fact

@@ -174,7 +174,7 @@ def test_a_taken_port_is_told_in_a_sentence(tmp_path: Path, taken_port: int) -> 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"models": {"folder": "nowhere"}}, "nowhere is no folder. Make it (mkdir -p "),
+        ({"models": {"folder": "nowhere"}}, "nowhere is not a folder. Create it (mkdir -p "),
         ({"http": {"host": "192.0.2.1"}}, "http: cannot listen on 192.0.2.1:0: Cannot assign requested address."),
     ],
     ids=["no folder", "foreign address"],

@@ -262,7 +262,7 @@ def test_file_that_is_not_a_key_is_logged_and_the_others_count(desk: Desk, caplo
     (desk.trusted / "gone.pub").symlink_to(desk.trusted / "nowhere")
     assert desk.verify().key_id == KEY_NAME
     reasons = {name: why for name, (_, why) in broken.items()}
-    reasons |= {"gone.pub": "No such file or directory", "waits.pub": "it is not a plain file"}
+    reasons |= {"gone.pub": "No such file or directory", "waits.pub": "it is not a regular file"}
     assert [record.getMessage() for record in caplog.records] == [
         f"{desk.trusted / name} is no public key of minisign and is not counted among the trusted ones: {why}."
         for name, why in sorted(reasons.items())
