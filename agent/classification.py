@@ -1,4 +1,4 @@
-"""Classification: what a model says of one image, and the one JSON shape in which results travel."""
+"""Classification: the categories of one image, and the JSON form of results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """One answer: `index` into the model's outputs, its label, and its score (a probability, 0 to 1)."""
+    """`index` is the position in the model's outputs, `score` a probability from 0 to 1."""
 
     index: int
     label: str
@@ -21,7 +21,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Which bytes answered: `version` counts what was admitted under `name`; `sha256` is of the file."""
+    """`version` counts the versions admitted under `name`; `sha256` is the hash of the model file."""
 
     name: str
     version: int
@@ -35,7 +35,7 @@ class ModelIdentity:
 class Timing:
     """Milliseconds spent in the worker thread; `decode` is 0 for a frame that arrives as pixels.
 
-    `cpu` is the CPU time that this thread used during invoke, whatever else ran.
+    `cpu` is the CPU time of this thread during invoke, without the time of other threads.
     """
 
     decode: float
@@ -55,7 +55,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The categories of one image, best first, none below the caller's threshold; may be empty."""
+    """The categories of one image with at least the requested score, best first; may be empty."""
 
     model: ModelIdentity
     categories: tuple[Category, ...]
@@ -66,7 +66,7 @@ class Classification:
 class Result:
     """A classification with its origin: device, source, capture time and sequence number.
 
-    `seq` counts from 1 in each run of the agent, which `boot` names.
+    `seq` counts from 1 in each run of the agent; `boot` identifies the run.
     """
 
     id: str
@@ -93,7 +93,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class StableState:
-    """What a camera has shown for a while: `label` is None while nothing reaches the threshold."""
+    """The label that a camera has shown for `stable_frames`; None if no category reached the threshold."""
 
     label: str | None
     score: float | None
@@ -110,6 +110,6 @@ class StableState:
 
 
 def iso_time(unix_ns: int) -> str:
-    """UTC with milliseconds and a Z, as JavaScript and Home Assistant write it."""
+    """UTC with milliseconds and a Z, the format that JavaScript and Home Assistant use."""
     moment = datetime.fromtimestamp(unix_ns // 1_000_000 / 1000, tz=timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

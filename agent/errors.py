@@ -1,31 +1,31 @@
-"""Every error that a person may have to act on; each message is a sentence that says what to do.
+"""Every error that a person may have to act on; each message says what is wrong and what to do.
 
 AgentError
 ├── ConfigError               the configuration cannot be used; the service does not start
-├── StartError                something that it names is not there at present, or in use; starting again may do
+├── StartError                something that it names is missing or already in use; a later start may succeed
 ├── ModelError                a file is not a classifier that this agent can serve
-│   ├── IncompleteModelError  it ends before what it announces: a copy goes on, or was cut off
-│   ├── NoRoomError           the memory that is free now does not hold it
-│   ├── NotFiniteError        it answered an image with NaN or infinity
-│   └── SignatureError        the caller must say which signature of a SavedModel to take, or which input size
+│   ├── IncompleteModelError  it is shorter than it claims: still being copied, or truncated
+│   ├── NoRoomError           it does not fit into the memory that is currently free
+│   ├── NotFiniteError        its scores for an image contain NaN or infinity
+│   └── SignatureError        the caller must choose a signature of the SavedModel, or an input size
 ├── ModelNotFoundError        no model of that name is being served
-│   └── ModelNotReadyError    the name is known, and no version of it serves at present
-├── VersionError              a version cannot be pinned, promoted or gone back to
-├── StoreError                the agent's own copies of models cannot be read or written at present
+│   └── ModelNotReadyError    the name is known, but no version of it is currently serving
+├── VersionError              a version cannot be pinned, promoted or rolled back to
+├── StoreError                the agent's own copies of models currently cannot be read or written
 ├── ImageError                an uploaded image cannot be classified
 │   ├── ImageFormatError      it is not JPEG, PNG, WebP or BMP
 │   ├── ImageTooLargeError    it has more bytes or pixels than allowed
-│   └── ImageDamagedError     it claims a known format but does not decode
+│   └── ImageDamagedError     it claims a known format but cannot be decoded
 ├── SegmentError              a file of the outbox was damaged or removed while the agent runs
-├── BusyError                 every place in line for inference is taken; try again later
-└── SourceError               a camera, video or folder gives no frames at present
+├── BusyError                 the queue for inference is full; retry later
+└── SourceError               a camera, video or folder currently gives no frames
 """
 
 from __future__ import annotations
 
 
 class AgentError(Exception):
-    """Root of the tree: expected trouble, reported in a sentence and never as a traceback."""
+    """Root of the tree: expected problems, reported in a sentence and never as a traceback."""
 
 
 class ConfigError(AgentError):
@@ -33,7 +33,7 @@ class ConfigError(AgentError):
 
 
 class StartError(AgentError):
-    """Raised at the start for a folder or an address; the command line exits with 1, and systemd tries again."""
+    """Raised at the start for a folder or an address; the command line exits with 1, and systemd restarts it."""
 
 
 class ModelError(AgentError):
@@ -45,7 +45,7 @@ class IncompleteModelError(ModelError):
 
 
 class NoRoomError(ModelError):
-    """Raised by a device that is short of memory just now; the file is tried again later."""
+    """Raised when the device is short of memory; the file is retried later."""
 
 
 class NotFiniteError(ModelError):
@@ -53,23 +53,23 @@ class NotFiniteError(ModelError):
 
 
 class SignatureError(ModelError):
-    """Raised when several signatures fit, or when the one that was asked for, or the input size, does not."""
+    """Raised when several signatures match, or when the requested signature or input size does not match."""
 
 
 class ModelNotFoundError(AgentError):
-    """Raised when a caller names a model that is not being served, or none is."""
+    """Raised when a caller names a model that is not being served, or when no model is served."""
 
 
 class ModelNotReadyError(ModelNotFoundError):
-    """Raised while a model is loaded, or when its only files are rejected."""
+    """Raised while a model is being loaded, or when all its files were rejected."""
 
 
 class VersionError(AgentError):
-    """Raised when somebody asks for a version that is not in the store, or that cannot serve."""
+    """Raised when the requested version is not in the store or cannot serve."""
 
 
 class StoreError(AgentError):
-    """Raised when the disk is full, read-only or not ours; what serves goes on, and it is tried again."""
+    """Raised when the disk is full, read-only or not writable for the agent; serving continues, and it retries."""
 
 
 class ImageError(AgentError):
@@ -77,7 +77,7 @@ class ImageError(AgentError):
 
 
 class ImageFormatError(ImageError):
-    """Raised when the first bytes are not those of a JPEG, PNG, WebP or BMP."""
+    """Raised when the content does not begin like a JPEG, PNG, WebP or BMP file."""
 
 
 class ImageTooLargeError(ImageError):
@@ -85,11 +85,11 @@ class ImageTooLargeError(ImageError):
 
 
 class ImageDamagedError(ImageError):
-    """Raised when the decoder gives nothing for bytes that begin like an image."""
+    """Raised when bytes that begin like an image cannot be decoded."""
 
 
 class SegmentError(AgentError):
-    """Raised while the outbox reads a segment that was whole at the start; the outbox announces what is lost."""
+    """Raised when a segment that was intact at the start cannot be read; the outbox announces the lost results."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"Segment {number} of the outbox is damaged or missing.")
@@ -97,7 +97,7 @@ class SegmentError(AgentError):
 
 
 class BusyError(AgentError):
-    """Raised at once when the line is full."""
+    """Raised at once when the queue is full."""
 
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Health: is the process alive, is the device ready for its work, and what should a person look at."""
+"""Health: whether the process is stuck, whether the device is ready, and what a person should fix."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ class Mqtt(Protocol):
 
 
 class Health:
-    """Asked by HTTP, by systemd's watchdog and by the metrics. Every answer is made of sentences."""
+    """Used by HTTP, by systemd's watchdog and by the metrics. Problems are reported as sentences."""
 
     def __init__(self, *, engine: Engine, models: Models, cameras: Cameras, mqtt: Mqtt | None) -> None:
-        """`mqtt` is None if it is switched off."""
+        """`mqtt` is None if it is disabled."""
         self._engine = engine
         self._models = models
         self._cameras = cameras
         self._mqtt = mqtt
 
     def stuck(self) -> str | None:
-        """What only a restart of the process can fix; None if everything advances or has said why not."""
+        """The problem that only a restart can fix; None if every part makes progress or reports why it does not."""
         if self._engine.oldest_call_s > _STUCK_AFTER_S:
             return f"An inference has been running for {self._engine.oldest_call_s:.0f} s."
         return self._cameras.stuck(after_s=_STUCK_AFTER_S)
 
     def why_not_ready(self) -> list[str]:
-        """What keeps the device from its work: no model at all, or a camera without frames or without its model."""
+        """Why the device is not ready: no model serves, or a camera has no frames or no model."""
         reasons = [] if self._models.served else ["No model is served yet.", *self.warnings()]
         return [*reasons, *self._cameras.troubles()]
 
     def warnings(self) -> list[str]:
-        """What a person should fix while the device works on: an unreadable folder, rejected files."""
+        """Problems that do not stop the device but that a person should fix: an unreadable folder, rejected files."""
         rejections = [(status.name, status.rejection) for status in self._models.statuses if status.rejection]
         return [*self._models.troubles, *(f"Model {name}: {why.reason}" for name, why in rejections)]
 
     def mqtt(self) -> dict[str, Any] | None:
-        """The state of the connection to the broker."""
+        """The state of the connection to the broker; None if MQTT is disabled."""
         return None if self._mqtt is None else self._mqtt.status.to_json()

@@ -1,4 +1,4 @@
-"""Image: pixels with their colour order, and the way from untrusted bytes to them."""
+"""Image: pixels with their color order, and decoding of untrusted bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-# OpenCV reads this once, at import. Headers are checked before decoding; this bounds a header that lies.
+# OpenCV reads this once, at import. Headers are checked before decoding; this limit covers a header that lies.
 MAX_PIXELS = 1 << 26
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 
@@ -72,7 +72,7 @@ class Image:
         return Image(_uint8(cv2.rotate(self.pixels, _ROTATIONS[degrees])), self.color)
 
     def to_jpeg(self, *, max_side: int) -> bytes:
-        """Smaller where a side has more than `max_side` pixels."""
+        """Scaled down if a side has more than `max_side` pixels."""
         scale = max_side / max(self.width, self.height)
         pixels = self.to_color("bgr").pixels
         if scale < 1:
@@ -84,28 +84,28 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An image of a stream and the Unix time in nanoseconds at which it was taken."""
+    """An image of a stream and the Unix time in nanoseconds at which it was captured."""
 
     image: Image
     captured_ns: int
 
 
 def has_image_name(name: str) -> bool:
-    """Whether a file of that name is taken for an image: by its ending, and unless it is hidden."""
+    """Whether a file with that name counts as an image: it has the extension of one and is not hidden."""
     return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
 
 
 def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, smallest_side: int | None = None) -> Image:
-    """Decodes a JPEG, PNG, WebP or BMP, upright by its EXIF orientation, as 8-bit colour.
+    """Decodes a JPEG, PNG, WebP or BMP as 8-bit color, rotated upright by its EXIF orientation.
 
     The header is read before anything is decoded. A JPEG is decoded at half, a quarter or an eighth of its
-    size as long as both sides stay at least `smallest_side`: the discrete cosine transform does it for free.
+    size if both sides stay at least `smallest_side`: the discrete cosine transform allows this at no cost.
     Raises ImageFormatError, ImageTooLargeError, ImageDamagedError.
     """
     width, height = image_size(content)
     if width * height > max_pixels:
         raise ImageTooLargeError(
-            f"The image has {width} x {height} pixels; at most {max_pixels} pixels are allowed. Send a smaller one."
+            f"The image has {width} x {height} pixels; at most {max_pixels} pixels are allowed. Send a smaller image."
         )
     flags = cv2.IMREAD_COLOR_BGR if hasattr(cv2, "IMREAD_COLOR_BGR") else cv2.IMREAD_COLOR
     if smallest_side is not None and content.startswith(_JPEG):
@@ -115,12 +115,12 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, smallest_side: int |
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise ImageDamagedError("The image is damaged or cut off: it does not decode. Send it again.")
+        raise ImageDamagedError("The image is damaged or truncated and cannot be decoded. Send it again.")
     return Image(_uint8(pixels), "bgr")
 
 
 def image_size(content: bytes) -> tuple[int, int]:
-    """Width and height as the header states them, before any rotation by EXIF."""
+    """Width and height from the header, before any rotation by EXIF."""
     for signature, read_size in _SIZE_READERS.items():
         if content.startswith(signature):
             try:
@@ -128,9 +128,9 @@ def image_size(content: bytes) -> tuple[int, int]:
             except (struct.error, IndexError):
                 width = height = 0
             if width < 1 or height < 1:
-                raise ImageDamagedError("The image ends before its size is stated. Send the whole file.")
+                raise ImageDamagedError("The image is truncated: its header has no size. Send the whole file.")
             return width, height
-    raise ImageFormatError("This is not an image that can be read here: send a JPEG, PNG, WebP or BMP.")
+    raise ImageFormatError("The image format is not supported. Send a JPEG, PNG, WebP or BMP.")
 
 
 def _reduction(side: int, smallest_side: int) -> int:
@@ -148,7 +148,7 @@ _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 def _jpeg_size(content: bytes) -> tuple[int, int]:
     """Walks the segments to the frame header, SOF0 to SOF15 without DHT, JPG and DAC (ITU-T T.81, B.1.1.3)."""
     at = 2
-    for _ in range(1000):  # a hostile file may hold millions of empty segments
+    for _ in range(1000):  # a malicious file may have millions of empty segments
         found = _MARKER.search(content, at)
         if found is None:
             break
@@ -156,7 +156,7 @@ def _jpeg_size(content: bytes) -> tuple[int, int]:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", content, at + 3)
             return width, height
-        if marker != 0x01 and not 0xD0 <= marker <= 0xD8:  # those stand alone, the others state their length
+        if marker != 0x01 and not 0xD0 <= marker <= 0xD8:  # these markers have no length field
             at += int(struct.unpack_from(">H", content, at)[0])
     return 0, 0
 
@@ -175,7 +175,7 @@ def _bmp_size(content: bytes) -> tuple[int, int]:
 
 
 def _webp_size(content: bytes) -> tuple[int, int]:
-    """Of a lossy, lossless or extended file (RFC 9649)."""
+    """Reads the header of a lossy, lossless or extended file (RFC 9649)."""
     chunk = content[8:16]
     if chunk == b"WEBPVP8 ":
         width, height = struct.unpack_from("<HH", content, 26)
@@ -186,7 +186,7 @@ def _webp_size(content: bytes) -> tuple[int, int]:
     if chunk == b"WEBPVP8X":
         width, height = content[24:27], content[27:30]
         return int.from_bytes(width, "little") + 1, int.from_bytes(height, "little") + 1
-    raise ImageFormatError("This RIFF file is not a WebP image: send a JPEG, PNG, WebP or BMP.")
+    raise ImageFormatError("This RIFF file is not a WebP image. Send a JPEG, PNG, WebP or BMP.")
 
 
 _SIZE_READERS = {

@@ -16,38 +16,38 @@ WithdrawalCause = Literal["crash", "failures", "nan", "slow", "operator"]
 
 
 class Listener:
-    """Override the events you need. Each is called on the event loop's thread and must not block or raise."""
+    """Override the events that you need. Each is called on the event loop's thread and must not block or raise."""
 
     def classified(self, result: Result) -> None:
         """An upload or a frame was classified and recorded."""
 
     def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:
-        """An image was not classified; `model` is the name that was asked for, `by` the version that failed on it."""
+        """An image was not classified; `model` is the requested name, `by` the version that failed on the image."""
 
     def state_changed(self, camera: str, state: StableState) -> None:
         """A camera's label held for its `stable_frames`."""
 
     def snapshot(self, camera: str, jpeg: bytes) -> None:
-        """The picture that goes with a new state."""
+        """The picture that belongs to a new state."""
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         """A camera's status changed; also called when only the reason changed."""
 
     def model_changed(self, status: ModelStatus) -> None:
-        """A model's status changed. The last one of a forgotten name holds nothing but the name."""
+        """A model's status changed. When a model is forgotten, the last status has only its name."""
 
     def model_tried(self, model: str, outcome: TrialOutcome) -> None:
         """A dropped file was examined."""
 
     def version_withdrawn(self, model: str, cause: WithdrawalCause) -> None:
-        """A version may not serve any more."""
+        """A version was withdrawn and must not serve any more."""
 
     def swap_gap(self, model: str, seconds: float) -> None:
-        """A swap left the model without a version for `seconds`, because memory was too short for two."""
+        """A swap left the model without a version for `seconds`, since two versions did not fit into memory."""
 
 
 class Listeners(Listener):
-    """Passes every event on to each listener, in the order in which they were added."""
+    """Passes every event to each listener, in the order in which they were added."""
 
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
         self._listeners = list(listeners)

@@ -1,4 +1,4 @@
-"""Logs: one line per record, readable for people or JSON for machines; and the events that are logged."""
+"""Logs: one line per record, as text for people or as JSON for programs; and the events that are logged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def set_up(*, form: Literal["text", "json"], level: str, device: str) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """A line a record: what a message quotes, a file's name for one, must not look like a record of its own."""
+    """One line per record: text that a message quotes, such as a file name, must not look like another record."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         record.message = printable(record.message)
@@ -37,7 +37,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line, with the names of the Elastic Common Schema; the table is in docs/how-to/monitor.md."""
+    """One object per line, with the names of the Elastic Common Schema; the table is in docs/how-to/monitor.md."""
 
     def __init__(self, *, device: str, version: str) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class EventLog(Listener):
         self._announced: set[str] = set()
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
-        if camera not in self._announced:  # how it is before anything has happened
+        if camera not in self._announced:  # the initial status is not an event
             self._announced.add(camera)
             return
         level = logging.WARNING if status.state in ("lost", "frozen") else logging.INFO

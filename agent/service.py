@@ -47,8 +47,8 @@ _STOP_MQTT_S = 1.5
 
 
 def run(config: Config) -> None:
-    """Runs the service until SIGTERM or SIGINT. Raises AgentError when it cannot start."""
-    # Before the state folder is made and the port is taken: a wrong configuration leaves nothing behind.
+    """Runs the service until SIGTERM or SIGINT. Raises AgentError if it cannot start."""
+    # Check these before creating the state folder and opening the port: a wrong configuration leaves nothing behind.
     model_settings(config)
     broker_endpoint(config)
     existing_folder(config.models.folder)
@@ -71,19 +71,19 @@ async def _run(config: Config) -> None:
                 await stop.wait()
                 log.info("Stopping.")
                 systemd.notify("STOPPING=1")
-    # Everything is stopped and said. A thread may hang in OpenCV, in an inference or while it loads a model:
-    # neither the event loop nor the interpreter shall wait for it.
+    # Everything is stopped and logged. A thread may hang in OpenCV, in an inference or while it loads a model;
+    # neither the event loop nor the interpreter must wait for it.
     logging.shutdown()
     os._exit(0)
 
 
 class Service:
-    """Every part, started by `async with`: models, MQTT, HTTP, cameras; stopped the other way round."""
+    """`async with` starts every part: models, MQTT, HTTP, cameras; and stops them in reverse order."""
 
     def __init__(self, config: Config, socket: socket.socket) -> None:
-        """Inside a running loop. `socket` listens already; HTTP is answered there.
+        """Construct it inside a running loop. `socket` already listens; the HTTP server uses it.
 
-        Raises ConfigError or StartError for what can be known before anything runs.
+        Raises ConfigError or StartError for problems that can be detected before any part runs.
         """
         self._config = config
         self._socket = socket
@@ -146,12 +146,12 @@ class Service:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Also when a task of the service failed: the broker still hears `offline`."""
+        """Also runs when a task of the service failed: the broker still receives `offline`."""
         await self._stop(cleanly=kind is None)
         await self._tasks.__aexit__(kind, error, trace)
 
     def status_line(self) -> str:
-        """What `systemctl status` shows."""
+        """The line that `systemctl status` shows."""
         return f"{' '.join(self._health.why_not_ready()) or 'Ready.'} {self.where_to_look()}"
 
     def where_to_look(self) -> str:
@@ -167,7 +167,7 @@ class Service:
         await self._models.start()
         self._tasks.start_soon(self._models.run, name="models")
         if not self._models.served:
-            with anyio.move_on_after(_FIRST_LOOK_S):  # a folder full of files that hang must not keep us from starting
+            with anyio.move_on_after(_FIRST_LOOK_S):  # files that hang must not prevent the start
                 await self._models.has_looked.wait()
 
     async def _start_mqtt(self) -> None:
@@ -188,7 +188,7 @@ class Service:
         self._parts.push_async_callback(server.stop)
 
     async def _feed_watchdog(self, period_s: float) -> None:
-        """Only while everything advances or says why not: a running loop says nothing about a worker that hangs."""
+        """Feeds it only while no part is stuck: that this loop runs does not show that the workers run."""
         while True:
             if (stuck := self._health.stuck()) is None:
                 systemd.notify("WATCHDOG=1", f"STATUS={self.status_line()}")
@@ -197,7 +197,7 @@ class Service:
             await asyncio.sleep(period_s)
 
     async def _stop(self, *, cleanly: bool) -> None:
-        """A model may be what the service failed of: then the next start must know."""
+        """The models are closed only after a clean run: if a model caused the failure, the next start must know."""
         with anyio.CancelScope(shield=True):
             await self._parts.aclose()
             if cleanly:

@@ -1,4 +1,4 @@
-"""Status: what each part reports of itself, in the shape that MQTT and HTTP show."""
+"""Status: the state that each part reports, in the form that MQTT and HTTP show."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CameraState = Literal["starting", "online", "lost", "frozen", "disabled", "ended
 
 @dataclass(frozen=True, slots=True)
 class CameraStatus:
-    """`reason` is a sentence that says what to do unless the camera is online, disabled or at its end."""
+    """`reason` says what is wrong and what to do; None unless the camera is lost or frozen."""
 
     state: CameraState
     reason: str | None = None
@@ -38,7 +38,7 @@ VersionState = Literal["serving", "canary", "admitted", "rejected"]
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """A version that was admitted: an `admitted` one may serve again, a `rejected` one was withdrawn for `reason`."""
+    """A version that was admitted: `admitted` may serve again, `rejected` was withdrawn for `reason`."""
 
     version: int
     sha256: str
@@ -60,10 +60,10 @@ class VersionStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """`candidate` names a file on its way, `trying` says that it is past settling; `since_ns` is of `serving`.
+    """`since_ns` is when `serving` started; `candidate` names a new file; `trying` is true once its trial has begun.
 
-    `probation` says that `serving` may still be withdrawn by itself, `pinned` which version was asked for by
-    hand, `canary` which one takes a share of the uploads. `versions` are the newest first.
+    `probation` means that `serving` may still be withdrawn automatically. `pinned` is the version that was chosen
+    manually, `canary` the one that gets a share of the uploads. `versions` are sorted, newest first.
     """
 
     name: str

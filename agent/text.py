@@ -1,4 +1,4 @@
-"""Text: what others wrote, made safe to show."""
+"""Text: makes text from files, clients and other programs safe to show."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 
 def printable(text: str, *, instead: str = " ") -> str:
-    """On one line, with `instead` for each character that would break the line or steer a terminal."""
+    """Puts `instead` for each character that would break the line or control a terminal."""
     return "".join(letter if letter.isprintable() else instead for letter in text)
 
 
 def printable_json(value: Any, depth: int = 4) -> Any:
-    """A JSON value with every text printable(), and None for what is nested deeper than `depth`."""
+    """Makes every string in a JSON value printable(); values nested deeper than `depth` become None."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict | list) and not depth:

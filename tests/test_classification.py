@@ -6,7 +6,7 @@ MODEL = ModelIdentity("birds", 7, "ab" * 32)
 TEN_O_CLOCK_NS = 1_795_255_200_123_456_789  # 2026-11-21T10:00:00.123456789Z
 
 
-def test_a_state_without_a_label_is_null() -> None:
+def test_state_without_a_label_has_null_values() -> None:
     state = StableState(None, None, TEN_O_CLOCK_NS, MODEL)
     assert state.to_json() == {
         "label": None,

@@ -7,7 +7,7 @@ from agent.status import ModelStatus, Rejection
 
 
 class Parts:
-    """What health is asked about; a test sets what is wrong."""
+    """The parts whose state Health reports; a test sets the problems."""
 
     def __init__(self) -> None:
         self.oldest_call_s = 0.0
@@ -51,7 +51,7 @@ def test_device_is_ready_while_a_model_serves_and_every_camera_gives_frames() ->
     assert parts.health.why_not_ready() == ["Camera front is lost: plug it in."]
 
 
-def test_device_without_a_model_says_why_there_is_none() -> None:
+def test_device_without_a_model_reports_the_reasons() -> None:
     parts = Parts()
     parts.served.clear()
     parts.models_trouble.append("The models folder cannot be listed.")
@@ -74,7 +74,7 @@ def test_process_is_stuck_when_an_inference_or_a_camera_hangs() -> None:
     assert parts.health.stuck() == "An inference has been running for 61 s."
 
 
-def test_state_of_mqtt_is_shown_if_it_is_switched_on() -> None:
+def test_state_of_mqtt_is_shown_when_it_is_enabled() -> None:
     parts = Parts()
     shown = parts.health.mqtt()
     assert shown is not None

@@ -11,7 +11,7 @@ EVENTS = [name for name in vars(Listener) if not name.startswith("_")]
 
 
 class Recorder:
-    """Answers to every event."""
+    """Records every event."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
@@ -21,9 +21,9 @@ class Recorder:
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_listeners_pass_every_event_on_to_each_listener(event: str) -> None:
+def test_listeners_pass_every_event_to_each_listener(event: str) -> None:
     first, second = Recorder(), Recorder()
-    listeners = Listeners([first])  # type: ignore[list-item]  # it answers to everything
+    listeners = Listeners([first])  # type: ignore[list-item]  # it has every method
     listeners.add(second)  # type: ignore[arg-type]
     parameters = list(inspect.signature(getattr(Listener, event)).parameters.values())[1:]
     arguments = tuple(each.name for each in parameters if each.kind is not inspect.Parameter.KEYWORD_ONLY)

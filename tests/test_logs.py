@@ -23,7 +23,7 @@ def failed(**extra: str) -> logging.LogRecord:
     return logging.getLogger().makeRecord("agent.x", logging.ERROR, "f.py", 1, "failed", (), why, extra=extra)
 
 
-def test_a_json_record_is_one_line_with_stable_fields() -> None:
+def test_json_record_is_one_line_with_fixed_fields() -> None:
     record = logging.LogRecord("agent.x", logging.WARNING, "f.py", 1, "two\nlines %s", ("ä",), None)
     record.created = 1_764_000_000.25
     assert written(record) == {
@@ -38,24 +38,24 @@ def test_a_json_record_is_one_line_with_stable_fields() -> None:
     }
 
 
-def test_what_it_is_about_stands_in_fields_of_its_own() -> None:
+def test_json_record_has_fields_for_the_camera_and_the_model() -> None:
     fields = written(failed(camera="gate", model="birds"))
     assert (fields["labels.camera"], fields["labels.model"]) == ("gate", "birds")
 
 
-def test_a_text_record_is_one_line_whatever_it_quotes() -> None:
+def test_text_record_is_one_line_when_it_quotes_control_characters() -> None:
     record = logging.LogRecord("agent.x", logging.WARNING, "f.py", 1, "%s is bad", ("a\n06:00 ERROR \x1b[31m",), None)
     assert TextFormatter("%(message)s").format(record) == "a 06:00 ERROR  [31m is bad"
 
 
-def test_an_exception_stands_in_its_own_fields() -> None:
+def test_json_record_has_fields_for_the_exception() -> None:
     fields = written(failed())
     assert fields["error.type"] == "ValueError"
     assert fields["error.message"] == "invalid literal"
     assert "ValueError: invalid literal" in fields["error.stack_trace"]
 
 
-def test_the_documents_name_every_field() -> None:
+def test_documentation_lists_every_field() -> None:
     rows = re.findall(r"^\| `([@a-z_.]+)` \|", _DOCUMENT.read_text(), re.MULTILINE)
     named = {row for row in rows if row.partition(".")[2] not in {"yaml", "json"}}
     assert named == written(failed(camera="gate", model="birds")).keys()

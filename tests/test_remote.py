@@ -1,4 +1,4 @@
-"""RemoteAgent against real servers: the agent's own application, and others that are no agent."""
+"""RemoteAgent against real servers: the agent's own application and servers that are not an agent."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_operation_reaches_the_models(agent: RemoteAgent, models: FakeMode
     assert models.asked == [("pin", "birds", 1), ("unpin", "birds"), ("promote", "birds"), ("rollback", "birds")]
 
 
-def test_name_may_have_any_letter_of_a_file_name(agent: RemoteAgent, models: FakeModels) -> None:
+def test_name_may_have_any_character_of_a_file_name(agent: RemoteAgent, models: FakeModels) -> None:
     assert agent.model(ANY_NAME)["name"] == ANY_NAME
     agent.unpin(ANY_NAME)
     assert models.asked == [("unpin", ANY_NAME)]
@@ -55,14 +55,14 @@ def test_name_that_is_not_unicode_is_not_found(agent: RemoteAgent) -> None:
 
 
 @pytest.mark.parametrize("error", [VersionError("birds has no version 9."), StoreError("The disk is full.")])
-def test_refusal_has_the_words_of_the_agent(agent: RemoteAgent, models: FakeModels, error: AgentError) -> None:
+def test_refusal_has_the_sentence_of_the_agent(agent: RemoteAgent, models: FakeModels, error: AgentError) -> None:
     models.refusal = error
     with pytest.raises(AgentError) as caught:
         agent.pin("birds", 9)
     assert str(caught.value) == str(error)
 
 
-def test_proxy_of_the_environment_is_not_used(agent: RemoteAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_in_the_environment_is_ignored(agent: RemoteAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")
     assert agent.models()
@@ -73,12 +73,12 @@ def test_error_names_the_url_when_nothing_listens() -> None:
     with pytest.raises(AgentError) as caught:
         RemoteAgent(url).models()
     assert str(caught.value) == (
-        f"No agent answers at {url} (Connection refused): start it, or say where with --url or --config."
+        f"No agent answers at {url} (Connection refused). Start it, or give its address with --url or --config."
     )
 
 
 def test_error_names_the_url_when_there_is_no_route() -> None:
-    with pytest.raises(AgentError, match=r"No agent answers at http://\[fe80::1\]:8501 \(.+\): start it, or say"):
+    with pytest.raises(AgentError, match=r"No agent answers at http://\[fe80::1\]:8501 \(.+\)\. Start it, or give"):
         RemoteAgent("http://[fe80::1]:8501").models()
 
 
@@ -87,8 +87,11 @@ def test_request_times_out_when_the_agent_does_not_answer() -> None:
         RemoteAgent(f"http://127.0.0.1:{port}", timeout_s=0.1).pin("birds", 1)
 
 
-def test_error_says_that_the_agent_hung_up() -> None:
-    with answering(b"") as port, pytest.raises(AgentError, match=rf"The agent at http://127.0.0.1:{port} broke off"):
+def test_error_is_raised_when_the_agent_closes_the_connection() -> None:
+    with (
+        answering(b"") as port,
+        pytest.raises(AgentError, match=rf"The agent at http://127.0.0.1:{port} closed the connection"),
+    ):
         RemoteAgent(f"http://127.0.0.1:{port}").pin("birds", 1)
 
 
@@ -100,25 +103,26 @@ def ok(body: bytes) -> bytes:
     ("answer", "why"),
     [
         (b"SSH-2.0-OpenSSH_9.6\r\n", "BadStatusLine"),
-        (b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", "code 302 without JSON"),
-        (b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n<h1>Not found</h1>", "code 404 without JSON"),
-        (b'HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n{"detail": "Not Found"}', "code 404"),
-        (ok(b"\xff\xfe"), "code 200 without JSON"),
-        (ok(b"[" * 100_000), "code 200 without JSON"),
-        (ok(b"[]"), "code 200 without JSON"),
-        (ok(b'{"models": 1}'), "its answer is no list of models"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", "status 302 without JSON"),
+        (b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n<h1>Not found</h1>", "status 404 without JSON"),
+        (b'HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n{"detail": "Not Found"}', "status 404"),
+        (ok(b"\xff\xfe"), "status 200 without JSON"),
+        (ok(b"[" * 100_000), "status 200 without JSON"),
+        (ok(b"[]"), "status 200 without JSON"),
+        (ok(b'{"models": 1}'), "the response is not a list of models"),
     ],
 )
 def test_server_that_is_not_an_agent_is_recognized(answer: bytes, why: str) -> None:
     with answering(answer) as port, pytest.raises(AgentError) as caught:
         RemoteAgent(f"http://127.0.0.1:{port}").models()
     assert str(caught.value) == (
-        f"What answers at http://127.0.0.1:{port} is no agent ({why}): say where it is with --url or --config."
+        f"The server at http://127.0.0.1:{port} is not an edge-agent ({why}). "
+        "Give the agent's address with --url or --config."
     )
 
 
 def test_answer_without_versions_is_not_a_status() -> None:
-    with answering(ok(b"{}")) as port, pytest.raises(AgentError, match="its answer is no model's status"):
+    with answering(ok(b"{}")) as port, pytest.raises(AgentError, match="the response is not the status of a model"):
         RemoteAgent(f"http://127.0.0.1:{port}").model("birds")
 
 
@@ -141,4 +145,4 @@ def test_url_may_lack_the_scheme_and_have_a_path(models: FakeModels) -> None:
 def test_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         RemoteAgent(url)
-    assert str(caught.value) == f"{url} is no URL of an agent. Write it like http://192.168.1.20:8501."
+    assert str(caught.value) == f"{url} is not a valid agent URL. Use the form http://192.168.1.20:8501."

@@ -14,10 +14,10 @@ from agent.text import printable, printable_json
         ("\ud800\u2028", "  "),
     ],
 )
-def test_printable_replaces_what_breaks_a_line_or_steers_a_terminal(text: str, shown: str) -> None:
+def test_printable_replaces_line_breaks_and_control_characters(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert printable(text, instead="?").isprintable()
 
 
-def test_printable_json_cleans_keys_and_values_and_cuts_off_what_is_nested_deeply() -> None:
+def test_printable_json_cleans_keys_and_values_and_drops_deeply_nested_values() -> None:
     assert printable_json({"a\n": ["\x07", 1, None, {"b": {"c": 2}}]}, depth=3) == {"a ": [" ", 1, None, {"b": None}]}

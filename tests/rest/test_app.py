@@ -129,7 +129,7 @@ async def test_a_batch_larger_than_the_line_is_still_answered(rest: Rest) -> Non
     [
         ("/predict", {"content": b""}, 415, "JPEG, PNG, WebP or BMP"),
         ("/predict", {"content": b"GIF89a"}, 415, "JPEG, PNG, WebP or BMP"),
-        ("/predict", {"content": PICTURE[:-20]}, 422, "does not decode"),
+        ("/predict", {"content": PICTURE[:-20]}, 422, "cannot be decoded"),
         ("/predict", {"content": bytes(MAX_BYTES + 1)}, 413, f"more than {MAX_BYTES} bytes"),
         ("/predict", {"files": {"file": bytes(MAX_BYTES + 1)}}, 413, f"more than {MAX_BYTES} bytes"),
         ("/predict", {"files": {"image": PICTURE}}, 400, "0 fields named `file` instead of one"),
