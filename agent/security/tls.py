@@ -1,4 +1,4 @@
-"""Tls: which certificates a TLS client trusts and shows."""
+"""Tls: the certificate authorities that a TLS client trusts, and the certificate that it presents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Tls:
     """Without `ca_file` the system's authorities are trusted. `cert_file` and `key_file` identify this client.
 
-    `section` is the section of the configuration that names the files; the errors name it.
+    `section` is the section of the configuration that names the files; error messages mention it.
     """
 
     ca_file: Path | None = None
@@ -26,7 +26,7 @@ class Tls:
 
     def context(self) -> ssl.SSLContext:
         """TLS 1.2 or later; checks the server's certificate and its host name. Raises ConfigError."""
-        # Not create_default_context(): from Python 3.13 on it refuses many authorities that people made themselves.
+        # Not create_default_context(): since Python 3.13 it rejects many self-made certificate authorities.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.sslsocket_class = _Socket
@@ -44,30 +44,30 @@ class Tls:
         try:
             context.load_verify_locations(self.ca_file)
         except ssl.SSLError:
-            raise ConfigError(f"{setting} {self.ca_file} is damaged: copy it again.") from None
+            raise ConfigError(f"{setting} {self.ca_file} is damaged. Copy it again.") from None
 
 
 def load_certificate(context: ssl.SSLContext, cert_file: Path, key_file: Path, *, section: str) -> None:
-    """Raises ConfigError that names the setting and the file."""
+    """Raises ConfigError, which names the setting and the file."""
     _check_pem(f"{section}.cert_file", cert_file, b"CERTIFICATE-----", "certificate")
     _check_pem(f"{section}.key_file", key_file, b"PRIVATE KEY-----", "private key")
     try:
-        # Without any password OpenSSL would ask for that of an encrypted key on the terminal.
+        # Without a password argument OpenSSL would prompt for the password of an encrypted key on the terminal.
         context.load_cert_chain(cert_file, key_file, password="")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise ConfigError(
-                f"{section}.key_file {key_file} is not the key of {section}.cert_file {cert_file}: give the two that "
-                "were made together."
+                f"{section}.key_file {key_file} is not the key of {section}.cert_file {cert_file}. Give a certificate "
+                "and its own key."
             ) from None
         raise ConfigError(
-            f"{section}.cert_file {cert_file} or {section}.key_file {key_file} is damaged or encrypted: copy it again, "
-            "and give the key without a passphrase."
+            f"{section}.cert_file {cert_file} or {section}.key_file {key_file} is damaged or encrypted. Copy both "
+            "again, and use a key without a passphrase."
         ) from None
 
 
 class _Socket(ssl.SSLSocket):
-    """Closes itself when the handshake fails: not every client library does."""
+    """Closes itself when the handshake fails, because not every client library closes it."""
 
     def do_handshake(self, *arguments: Any) -> None:
         try:
@@ -78,10 +78,10 @@ class _Socket(ssl.SSLSocket):
 
 
 def _check_pem(setting: str, file: Path, mark: bytes, content: str) -> None:
-    """OpenSSL does not say which of two files it means."""
+    """Checked here because OpenSSL's error does not say which of the two files is wrong."""
     try:
-        there = mark in file.read_bytes()
+        has_mark = mark in file.read_bytes()
     except OSError as error:
         raise ConfigError(f"{setting} {file} cannot be read: {error.strerror}.") from None
-    if not there:
-        raise ConfigError(f"{setting} {file} holds no {content} in PEM format.")
+    if not has_mark:
+        raise ConfigError(f"{setting} {file} contains no {content} in PEM format.")

@@ -334,7 +334,7 @@ def no_password() -> bytes:
 
 
 def test_a_public_key_cannot_sign(tmp_path: Path, key: Path) -> None:
-    with pytest.raises(SigningError, match="a line holds 42 bytes instead of 158"):
+    with pytest.raises(SigningError, match="a line has 42 bytes instead of 158"):
         read_secret_key(tmp_path / "birds.pub", password=no_password)
 
 

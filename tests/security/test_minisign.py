@@ -136,7 +136,7 @@ def test_what_edge_convert_signs_is_accepted_by_minisign(desk: Desk) -> None:
 @pytest.mark.minisign
 def test_a_flipped_byte_of_what_minisign_signed_is_refused(minisigns: Desk) -> None:
     minisigns.file.write_bytes(flipped(CONTENT, 700))
-    minisigns.refuses("birds.tflite is not the file that was signed")
+    minisigns.refuses("birds.tflite does not match its signature")
 
 
 @pytest.mark.minisign
@@ -155,7 +155,7 @@ def test_no_flipped_byte_of_a_signature_of_minisign_passes(minisigns: Desk) -> N
 def test_the_one_algorithm_is_not_taken_for_the_other(minisigns: Desk) -> None:
     signature, comment, comment_signature = lines(minisigns.signature)
     other = {b"ED": b"Ed", b"Ed": b"ED"}[signature[:2]]
-    minisigns.refuses("is not the file that was signed", with_lines(other + signature[2:], comment, comment_signature))
+    minisigns.refuses("does not match its signature", with_lines(other + signature[2:], comment, comment_signature))
 
 
 @pytest.mark.minisign
@@ -165,7 +165,7 @@ def test_no_flipped_byte_of_a_key_of_minisign_passes(minisigns: Desk) -> None:
     for at in range(40):
         raw = flipped(key.id + key.point, at)
         file.write_bytes(public_key_file(PublicKey(raw[:8], raw[8:])))
-        minisigns.refuses("birds.tflite is")
+        minisigns.refuses("birds.tflite (is signed|does not match)")
     file.write_bytes(public_key_file(key))
     minisigns.verify()
 
@@ -181,7 +181,7 @@ def test_an_altered_file_is_refused_with_what_to_do(desk: Desk) -> None:
     with pytest.raises(ModelError) as refusal:
         desk.verify()
     assert str(refusal.value) == (
-        f"birds.tflite is not the file that was signed with the key {KEY_NAME}: it was altered or damaged, or "
+        f"birds.tflite does not match its signature with the key {KEY_NAME}: it was altered or damaged, or "
         "birds.tflite.minisig belongs to another version of it. Copy both again, or sign the file again."
     )
 
@@ -190,7 +190,7 @@ def test_an_altered_trusted_comment_is_refused_with_what_to_do(desk: Desk) -> No
     with pytest.raises(ModelError) as refusal:
         desk.verify(desk.signature.replace(b"version=7", b"version=8"))
     assert str(refusal.value) == (
-        "The trusted comment in birds.tflite.minisig is not the one that was signed: it was altered or damaged. Copy "
+        "The trusted comment in birds.tflite.minisig does not match its signature: it was altered or damaged. Copy "
         "the .minisig again, or sign the file again."
     )
 
@@ -199,8 +199,8 @@ def test_an_unknown_key_is_named_with_what_to_do(desk: Desk) -> None:
     with pytest.raises(ModelError) as refusal:
         desk.verify(signed(desk.file, key=SecretKey(b"another_", KEY.seed)))
     assert str(refusal.value) == (
-        f"birds.tflite is signed with the key 5F726568746F6E61, which is none of those in {desk.trusted}. If you trust "
-        "whoever has it, put its .pub file there; else sign the file with a key that is trusted."
+        f"birds.tflite is signed with the key 5F726568746F6E61, which is not among those in {desk.trusted}. If you "
+        "trust its owner, put the .pub file there; otherwise sign the file with a trusted key."
     )
 
 
@@ -212,20 +212,20 @@ def test_file_is_refused_when_there_is_no_key_at_all(desk: Desk, *, folder_is_th
     with pytest.raises(ModelError) as refusal:
         desk.verify()
     assert str(refusal.value) == (
-        f"birds.tflite is signed, and {desk.trusted} holds no public key to check that with. Put the .pub file of whom "
-        "you trust there."
+        f"birds.tflite is signed, but {desk.trusted} contains no public key to verify it. Put the .pub file of a "
+        "signer that you trust there."
     )
 
 
 def test_keys_come_and_go_while_the_agent_runs(desk: Desk) -> None:
     keys, key = TrustedKeys(desk.trusted), desk.trusted / "ours.pub"
     aside = key.rename(desk.file.parent / "ours.pub")
-    with pytest.raises(ModelError, match="holds no public key"):
+    with pytest.raises(ModelError, match="contains no public key"):
         keys.verify(desk.file, desk.signature, name="birds.tflite")
     shutil.copy(aside, key)
     assert keys.verify(desk.file, desk.signature, name="birds.tflite").key_id == KEY_NAME
     key.unlink()
-    with pytest.raises(ModelError, match="holds no public key"):
+    with pytest.raises(ModelError, match="contains no public key"):
         keys.verify(desk.file, desk.signature, name="birds.tflite")
 
 
@@ -242,18 +242,18 @@ def test_of_several_keys_with_one_id_each_is_tried(desk: Desk) -> None:
         (desk.trusted / name).write_bytes(public_key_file(other.public))
         assert desk.verify(signed(desk.file, key=other)).key_id == KEY_NAME
     assert desk.verify().version == 7
-    desk.refuses("is not the file that was signed", signed(desk.file, key=SecretKey(KEY.id, bytes(32))))
+    desk.refuses("does not match its signature", signed(desk.file, key=SecretKey(KEY.id, bytes(32))))
 
 
 def test_file_that_is_not_a_key_is_logged_and_the_others_count(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     good = (desk.trusted / "ours.pub").read_text()
     comment, key = good.splitlines()
     broken = {
-        "bare.pub": (key, "it is not a line `untrusted comment: ...` and a line with the key"),
-        "cut.pub": (f"{comment}\n{key[:-4]}", "a line holds 39 bytes instead of 42"),
-        "empty.pub": ("", "it is not a line `untrusted comment: ...` and a line with the key"),
-        "long.pub": (good + "x" * 20000, "it is not a line `untrusted comment: ...` and a line with the key"),
-        "text.pub": (f"{comment}\nwas heißt das?", "a line that should be base64 is not"),
+        "bare.pub": (key, "it must have two lines, `untrusted comment: ...` and the key"),
+        "cut.pub": (f"{comment}\n{key[:-4]}", "a line has 39 bytes instead of 42"),
+        "empty.pub": ("", "it must have two lines, `untrusted comment: ...` and the key"),
+        "long.pub": (good + "x" * 20000, "it must have two lines, `untrusted comment: ...` and the key"),
+        "text.pub": (f"{comment}\nwas heißt das?", "a line is not valid base64"),
         "type.pub": (f"{comment}\nQUJ{key[3:]}", "its key is not of the type Ed"),
     }
     for name, (content, _) in broken.items():
@@ -264,7 +264,7 @@ def test_file_that_is_not_a_key_is_logged_and_the_others_count(desk: Desk, caplo
     reasons = {name: why for name, (_, why) in broken.items()}
     reasons |= {"gone.pub": "No such file or directory", "waits.pub": "it is not a regular file"}
     assert [record.getMessage() for record in caplog.records] == [
-        f"{desk.trusted / name} is no public key of minisign and is not counted among the trusted ones: {why}."
+        f"{desk.trusted / name} is not a minisign public key and is ignored: {why}."
         for name, why in sorted(reasons.items())
     ]
 
@@ -279,20 +279,20 @@ GOOD = with_lines(HASHED + bytes(72), b"timestamp:1", bytes(64))
         (b"\0" * 100, "it has 1 lines instead of 4"),
         (GOOD[: GOOD.index(b"trusted comment: t")], "it has 2 lines instead of 4"),
         (GOOD + b"more\n", "it has 5 lines instead of 4"),
-        (GOOD + b"\n" * 9000, "it has more than 8 kB"),
+        (GOOD + b"\n" * 9000, "it is larger than 8 kB"),
         (GOOD.replace(b"untrusted", b"distrusted"), "its lines 1 and 3 do not begin with `untrusted comment: ` and"),
         (GOOD.replace(b"\ntrusted", b"\nuntrusted"), "its lines 1 and 3 do not begin with `untrusted comment: ` and"),
-        (with_lines(HASHED + bytes(71), b"", bytes(64)), "a line holds 73 bytes instead of 74"),
-        (with_lines(HASHED + bytes(72), b"", bytes(65)), "a line holds 65 bytes instead of 64"),
-        (with_lines(b"EE" + bytes(72), b"", bytes(64)), "its signature is neither of the type ED nor of the type Ed"),
-        (GOOD.replace(b"AAAA", b"A!AA"), "a line that should be base64 is not"),
-        (GOOD.replace(b"AAAA", b"A\xff\0A"), "a line that should be base64 is not"),
+        (with_lines(HASHED + bytes(71), b"", bytes(64)), "a line has 73 bytes instead of 74"),
+        (with_lines(HASHED + bytes(72), b"", bytes(65)), "a line has 65 bytes instead of 64"),
+        (with_lines(b"EE" + bytes(72), b"", bytes(64)), "the type of its signature is neither ED nor Ed"),
+        (GOOD.replace(b"AAAA", b"A!AA"), "a line is not valid base64"),
+        (GOOD.replace(b"AAAA", b"A\xff\0A"), "a line is not valid base64"),
     ],
 )
 def test_file_that_is_not_a_signature_is_refused_with_what_to_do(signature: bytes, why: str, desk: Desk) -> None:
     desk.refuses(
-        f"^birds.tflite.minisig is no signature of minisign: {re.escape(why)}.*"
-        "Copy it again, or make it again: edge-convert sign",
+        f"^birds.tflite.minisig is not a minisign signature: {re.escape(why)}.*"
+        "Copy it again, or sign again: edge-convert sign",
         signature,
     )
 
@@ -326,7 +326,7 @@ def test_a_version_is_a_token_of_its_own(comment: str, version: int | None) -> N
 )
 def test_a_malformed_version_is_refused_even_if_it_is_signed(comment: str, desk: Desk) -> None:
     desk.refuses(
-        "The trusted comment in birds.tflite.minisig cannot be used: .* is not one `version=` with a whole number",
+        "The trusted comment in birds.tflite.minisig cannot be used: .* is not a single `version=` with a whole number",
         signed_saying(comment.encode(), desk.file),
     )
 
