@@ -76,7 +76,7 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
         ("cameras: {a: {source: '0', region: [0, 0, 2, 1]}}", "must be [left, top, right, bottom]"),
         ("cameras: {a: {source: '0', rotate: 45}}", "cameras.a.rotate"),
         ("cameras: {upload: {source: '0'}}", "this name is reserved for uploads"),
-        ("models: {settings: {a: {mean: [1, 2]}}}", "models.settings.a.mean must be one number or three"),
+        ("models: {settings: {a: {mean: [1, 2]}}}", "models.settings.a.mean must be one number, or three"),
         ("models: {settings: {a: {std: 0}}}", "models.settings.a.std"),
         ("mqtt: {base_topic: 'a/#'}", "mqtt.base_topic"),
         ("device: {id: 'a b'}", "device.id"),

@@ -1,4 +1,4 @@
-"""Flatbuffer: reading tables of an untrusted model file by field number, with every offset checked."""
+"""Flatbuffer: reads the tables of an untrusted model file by field number and checks every offset."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ FLOAT32 = number_types.Float32Flags
 class Table:
     """A table of the flatbuffer format (flatbuffers.dev/internals); fields are numbered from 0 as in the schema.
 
-    Every method raises IncompleteModelError for an offset or a length that leads outside of the bytes.
+    Every method raises IncompleteModelError for an offset or a length that points outside the content.
     """
 
     def __init__(self, content: bytes, position: int) -> None:
         if not 0 <= position <= len(content) - 4:
-            raise damaged(f"an offset leads to {position}, outside of {len(content)} bytes")
+            raise damaged(f"the offset {position} is outside its {len(content)} bytes")
         self._raw = RawTable(content, position)
 
     @classmethod
     def root(cls, content: bytes) -> Table:
         if len(content) < 8:
-            raise damaged("fewer than 8 bytes")
+            raise damaged("it has fewer than 8 bytes")
         return cls(content, struct.unpack_from("<I", content)[0])
 
     @property
@@ -42,7 +42,7 @@ class Table:
         return int(self._raw.Pos)
 
     def position_of(self, field: int) -> int | None:
-        """Where the string, vector or table starts that the field refers to."""
+        """Where the string, vector or table that the field refers to starts."""
         at = self._at(field)
         return self.position + at + int(self._get(UINT32, self.position + at)) if at else None
 
@@ -68,25 +68,25 @@ class Table:
         return [self._get(flags, at) for at in self._elements(field, flags.bytewidth)]
 
     def blob(self, field: int) -> bytes | None:
-        """A vector of bytes, None where the field is absent."""
+        """A vector of bytes, or None if the field is absent."""
         span = self._vector(field, 1)
         return bytes(self._raw.Bytes[span[0] : span[0] + span[1]]) if span else None
 
     def span(self, field: int) -> tuple[int, int] | None:
-        """Position and length of a vector of bytes without copying it."""
+        """Position and length of a vector of bytes, which is not copied."""
         return self._vector(field, 1)
 
     def _at(self, field: int) -> int:
         try:
             return int(self._raw.Offset(4 + 2 * field))
         except (struct.error, TypeError, ValueError) as error:
-            raise damaged("a table's index lies outside the file") from error
+            raise damaged("the index of a table is outside the file") from error
 
     def _get(self, flags: Any, position: int) -> Any:
         try:
             return self._raw.Get(flags, position)
         except (struct.error, TypeError, ValueError) as error:
-            raise damaged(f"a value at {position} lies outside the file") from error
+            raise damaged(f"the position {position} of a value is outside the file") from error
 
     def _follow(self, position: int) -> Table:
         return Table(self._raw.Bytes, position + int(self._get(UINT32, position)))
@@ -112,11 +112,11 @@ class Table:
 
     def _check(self, start: int, size: int) -> None:
         if start + size > len(self._raw.Bytes):
-            raise damaged(f"{start + size} bytes are announced and {len(self._raw.Bytes)} are there")
+            raise damaged(f"it should have {start + size} bytes but has {len(self._raw.Bytes)}")
 
 
 def damaged(why: str) -> IncompleteModelError:
-    """Most files that contradict themselves are copies that go on, or that were cut off."""
+    """The error for an inconsistent file: most are still being copied or were truncated."""
     return IncompleteModelError(
-        f"The file is damaged or not wholly copied ({why}). Copy it again; it is tried once it is whole."
+        f"The file is damaged or incomplete ({why}). Copy it again; it is tried once the copy is complete."
     )

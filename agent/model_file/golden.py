@@ -1,7 +1,7 @@
-"""Golden samples: images inside a model file, each with the label that must come out on top wherever it runs.
+"""Golden samples: images inside a model file, each with the label that the model must rank first on every device.
 
-In its edge_agent.json: {"golden": {"tolerance": 0.1, "samples": [{"file": "golden/0001.png", "label": "robin"}]}}; each
-image is packed under the name of its `file`.
+They are listed in its edge_agent.json, and each image is packed under the name in `file`:
+{"golden": {"tolerance": 0.1, "samples": [{"file": "golden/0001.png", "label": "robin"}]}}
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _AGAIN = "Convert the model again: edge-convert convert --golden."
 
 @dataclass(frozen=True, slots=True)
 class GoldenSample:
-    """`content` is a JPEG, PNG, WebP or BMP; `file` its name in the model file."""
+    """`content` is a JPEG, PNG, WebP or BMP; `file` is its name in the model file."""
 
     file: str
     content: bytes = field(repr=False)
@@ -32,19 +32,19 @@ class GoldenSample:
 
 @dataclass(frozen=True, slots=True)
 class GoldenSamples:
-    """At least one; `tolerance` is the share of them, 0 to 1, that may be answered otherwise."""
+    """At least one sample; `tolerance` is the fraction of samples, 0 to 1, that may get a different label."""
 
     tolerance: float
     samples: tuple[GoldenSample, ...]
 
     @property
     def allowed(self) -> int:
-        """How many may be answered otherwise."""
-        return int(self.tolerance * len(self.samples) + 1e-9)  # 0.29 x 100 is a little less than 29
+        """How many samples may get a different label."""
+        return int(self.tolerance * len(self.samples) + 1e-9)  # in floating point, 0.29 x 100 is below 29
 
 
 def read_golden(content: bytes) -> GoldenSamples | None:
-    """None where a model file has none. ModelError for malformed ones, IncompleteModelError where an image lacks."""
+    """None if there are none. Raises ModelError if they are malformed, IncompleteModelError if an image is missing."""
     packed = PackedFiles(content)
     golden = read_additions(packed).get("golden")
     return None if golden is None else _checked(golden, packed)
@@ -52,22 +52,22 @@ def read_golden(content: bytes) -> GoldenSamples | None:
 
 def _checked(golden: Any, packed: PackedFiles) -> GoldenSamples:
     if not isinstance(golden, dict):
-        raise ModelError(f"The golden samples of the file are no JSON object. {_AGAIN}")
+        raise ModelError(f"The golden samples in the file are not a JSON object. {_AGAIN}")
     tolerance, samples = golden.get("tolerance"), golden.get("samples")
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance <= 1:
-        raise ModelError(f"The tolerance of the golden samples is no number of 0 to 1. {_AGAIN}")
+        raise ModelError(f"The tolerance of the golden samples is not a number from 0 to 1. {_AGAIN}")
     if not isinstance(samples, list) or not 1 <= len(samples) <= _MAX_SAMPLES:
-        raise ModelError(f"The golden samples of the file are no list of 1 to {_MAX_SAMPLES}. {_AGAIN}")
+        raise ModelError(f"The golden samples in the file are not a list of 1 to {_MAX_SAMPLES} samples. {_AGAIN}")
     return GoldenSamples(float(tolerance), _unpacked([_names(sample) for sample in samples], packed))
 
 
 def _names(sample: Any) -> tuple[str, str]:
-    """The file and the label."""
+    """The name of the image file and the label."""
     if isinstance(sample, dict):
         file, label = sample.get("file"), sample.get("label")
         if isinstance(file, str) and isinstance(label, str):
             return file, label
-    raise ModelError(f"A golden sample of the file does not name its file and its label. {_AGAIN}")
+    raise ModelError(f"A golden sample in the file has no image file or no label. {_AGAIN}")
 
 
 def _unpacked(names: list[tuple[str, str]], packed: PackedFiles) -> tuple[GoldenSample, ...]:
@@ -75,15 +75,15 @@ def _unpacked(names: list[tuple[str, str]], packed: PackedFiles) -> tuple[Golden
     left = _MAX_BYTES
     for file, label in names:
         if file not in packed.names:
-            raise damaged(f"it names {_shown(file)}, which is missing at the end of the file")
+            raise damaged(f"the image {_shown(file)} of a golden sample is missing")
         content = packed.read(file, max_bytes=_MAX_IMAGE_BYTES)
         left -= len(content)
         if left < 0:
-            raise ModelError(f"The golden samples of the file have more than {_MAX_BYTES >> 20} MB. {_AGAIN}")
+            raise ModelError(f"The golden samples in the file are larger than {_MAX_BYTES >> 20} MB. {_AGAIN}")
         samples.append(GoldenSample(file, content, label))
     return tuple(samples)
 
 
 def _shown(text: str) -> str:
-    """Of a file that anybody may have written: short, and without what would steer a terminal."""
+    """Shortened, without control characters: the text comes from an untrusted file."""
     return printable(text[:100])

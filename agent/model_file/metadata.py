@@ -1,8 +1,8 @@
-"""Metadata: what a .tflite file says of itself, read from its bytes alone.
+"""Metadata: what a .tflite file says about itself, read from its bytes without a runtime.
 
 A .tflite is a flatbuffer (schema.fbs of TensorFlow Lite, identifier TFL3). Its metadata entry TFLITE_METADATA
-holds a second flatbuffer (metadata_schema.fbs 1.5.0, identifier M001), and the label files that this one names
-are a zip archive appended to the first. Field numbers below are those of the two schemas.
+contains a second flatbuffer (metadata_schema.fbs 1.5.0, identifier M001). The label files that the second one
+names are in a zip archive appended to the first. The field numbers below are from these two schemas.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _DTYPES = {
 _RESHAPE, _SQUEEZE, _QUANTIZE, _DEQUANTIZE = 22, 43, 114, 6
 _SOFTMAX, _LOGISTIC, _CUSTOM = 25, 14, 32
 _NORMALIZATION, _IMAGE, _GRAYSCALE, _RGB, _AXIS_LABELS = 1, 2, 2, 1, 2
-ADDITIONS = "edge_agent.json"  # packed beside the labels; its keys: settings (of a sidecar), provenance, golden
+ADDITIONS = "edge_agent.json"  # packed with the labels; keys: settings (as in a sidecar), provenance, golden
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """`scale` and `zero_point` are those of a tensor quantised as a whole, `scale` 0 where it is not."""
+    """`scale` and `zero_point` apply if the whole tensor has one scale; otherwise `scale` is 0."""
 
     name: str
     shape: tuple[int, ...]
@@ -54,7 +54,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """`code` is a BuiltinOperator of the schema; `custom` is the name of an operator outside of it."""
+    """`code` is a BuiltinOperator of the schema; `custom` is the name of a custom operator."""
 
     code: int
     version: int
@@ -63,10 +63,10 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """Everything that a file states.
+    """The contents of a model file.
 
-    `settings` holds what it says of feeding and reading it, by metadata, by the converter's additions, and, for
-    the kind of its scores, by its last operator. `provenance` is what edge-convert noted of its making.
+    `settings` come from the metadata and from the additions of edge-convert; whether the scores are probabilities
+    comes from the last operator. `provenance` is what edge-convert recorded about the conversion.
     """
 
     content: bytes = field(repr=False)
@@ -85,9 +85,9 @@ class ModelFile:
 
 
 def read_model_file(content: bytes) -> ModelFile:
-    """Raises ModelError when the bytes are no .tflite file, IncompleteModelError when they are not a whole one."""
+    """Raises ModelError if the bytes are not a .tflite file, IncompleteModelError if the file is truncated."""
     if not content:
-        raise IncompleteModelError("The file is empty. Copy it again; it is tried once it is whole.")
+        raise IncompleteModelError("The file is empty. Copy it again; it is tried once the copy is complete.")
     if content[4:8] != b"TFL3":
         raise ModelError(_what_it_is_instead(content))
     return _read(content)
@@ -98,14 +98,14 @@ def _what_it_is_instead(content: bytes) -> str:
         return "This is a zip archive (a .keras file?), not a .tflite model. Convert it: edge-convert convert."
     if content.startswith(b"\x89HDF"):
         return "This is a Keras .h5 file, not a .tflite model. Convert it: edge-convert convert."
-    return "This is not a .tflite model: its bytes 4 to 8 are not TFL3. Check what was copied."
+    return "This is not a .tflite model: bytes 4 to 7 are not TFL3. Check which file was copied."
 
 
 def _read(content: bytes) -> ModelFile:
     model = Table.root(content)
     subgraphs = model.tables(2)
     if not subgraphs:
-        raise damaged("no graph inside")
+        raise damaged("it contains no graph")
     _check_buffers(model, len(content))
     entries = {entry.string(0): entry.scalar(1, UINT32) for entry in model.tables(6)}
     buffers = model.tables(4)
@@ -142,16 +142,16 @@ def _read(content: bytes) -> ModelFile:
 
 
 def _check_buffers(model: Table, size: int) -> None:
-    """Follows every weight buffer to its end: a copy that was cut off fails here, not inside the runtime."""
+    """Checks that every weight buffer is complete, so that a truncated copy fails here and not in the runtime."""
     for buffer in model.tables(4):
         buffer.span(0)
-        outside = buffer.scalar(1, INT64) + buffer.scalar(2, INT64)  # data kept behind the flatbuffer
+        outside = buffer.scalar(1, INT64) + buffer.scalar(2, INT64)  # data after the flatbuffer
         if outside > size:
-            raise damaged(f"{outside} bytes are announced and {size} are there")
+            raise damaged(f"it should have {outside} bytes but has {size}")
 
 
 def _operator(code: Table) -> Operator:
-    # Codes up to 127 stand in the old one-byte field, later ones in the new: the larger is right.
+    # Codes up to 127 are in the old one-byte field, higher ones in the new field: the larger value is the code.
     builtin = max(code.scalar(0, INT8), code.scalar(3, INT32))
     return Operator(builtin, code.scalar(2, INT32, 1), code.string(1) if builtin == _CUSTOM else None)
 
@@ -175,7 +175,7 @@ def _tensor(tensors: Sequence[Table], index: int) -> Tensor:
 
 
 def _ends_in_probabilities(graph: Table, operators: Sequence[Operator]) -> bool:
-    """Whether the last operator that computes something is a softmax or a sigmoid."""
+    """Whether the last operator, apart from reshaping and quantizing, is a softmax or a sigmoid."""
     makers = {output: node for node in graph.tables(3) for output in node.numbers(2, INT32)}
     outputs = graph.numbers(2, INT32)
     wanted = outputs[0] if outputs else -1
@@ -220,7 +220,7 @@ def _read_metadata(metadata: bytes | None, packed: PackedFiles, outputs: Sequenc
 
 
 def read_additions(packed: PackedFiles) -> dict[str, Any]:
-    """What edge-convert packed beside the labels, unchecked; empty in other files. IncompleteModelError."""
+    """What edge-convert packed with the labels, unchecked; empty for other files. Raises IncompleteModelError."""
     if ADDITIONS not in packed.names:
         return {}
     try:
@@ -228,22 +228,22 @@ def read_additions(packed: PackedFiles) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise damaged(f"its {ADDITIONS} is not JSON: {error}") from None
     if not isinstance(additions, dict):
-        raise damaged(f"its {ADDITIONS} is no JSON object")
+        raise damaged(f"its {ADDITIONS} is not a JSON object")
     return additions
 
 
 def _labels(tensor: Table, packed: PackedFiles) -> tuple[str, ...] | None:
     for file in tensor.tables(6):
-        if file.scalar(2, UINT8) == _AXIS_LABELS and not file.string(3):  # with a locale: a translation
+        if file.scalar(2, UINT8) == _AXIS_LABELS and not file.string(3):  # with a locale it is a translation
             name = file.string(0) or ""
             if name not in packed.names:
-                raise damaged(f"the metadata names {name}, which is missing at the end of the file")
+                raise damaged(f"the label file {name}, named in the metadata, is missing")
             return packed.read_labels(name)
     return None
 
 
 def _only_fitting_labels(packed: PackedFiles, outputs: Sequence[Tensor]) -> tuple[str, ...] | None:
-    """Some published models carry labels that no tensor's metadata names: taken if just one file fits."""
+    """Some published models contain labels that no metadata names: used if exactly one file has the right length."""
     counts = {outputs[0].shape[-1]} if outputs and outputs[0].shape else set()
     fitting = [labels for labels in map(packed.read_labels, packed.possible_labels) if len(labels) in counts]
     return fitting[0] if len(fitting) == 1 else None

@@ -1,4 +1,4 @@
-"""Packed files: the zip archive at the end of a model, with its labels and what else belongs to it."""
+"""Packed files: the zip archive at the end of a model file, with its labels and other files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 _MAX_TEXT_BYTES = 1 << 20
 _MAX_LABEL_FILES = 8
-# What zipfile lets through of damaged offsets, names and compressed data; RuntimeError is a password.
+# What zipfile raises for damaged offsets, names and compressed data; RuntimeError is an encrypted file.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
 
 
 class PackedFiles:
-    """No names if a model has no archive. Only what is asked for is unpacked.
+    """Has no names if the model has no archive. A file is unpacked only when it is read.
 
     Raises IncompleteModelError if that fails.
     """
@@ -40,7 +40,7 @@ class PackedFiles:
 
     @property
     def possible_labels(self) -> list[str]:
-        """The first text files of a size that labels may have."""
+        """The first few text files that are small enough for labels."""
         texts = [name for name in self.names if name.endswith(".txt")]
         return [name for name in texts if self._entries[name].file_size <= _MAX_TEXT_BYTES][:_MAX_LABEL_FILES]
 
@@ -50,13 +50,13 @@ class PackedFiles:
     def read(self, name: str, *, max_bytes: int = _MAX_TEXT_BYTES) -> bytes:
         with _zip_errors_as_damage(), zipfile.ZipFile(self._stream) as archive:
             entry = self._entries[name]
-            # Of the other ways to compress, zipfile cannot stop at a size: one block can hold gigabytes.
+            # For other methods zipfile cannot limit the size: one block can unpack to gigabytes.
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise damaged(f"{name} is neither stored nor deflated")
+                raise damaged(f"{name} uses a compression method other than deflate")
             with archive.open(entry) as file:
                 content = file.read(max_bytes + 1)
         if len(content) > max_bytes:
-            raise damaged(f"{name} has more than {max_bytes >> 20} MB")
+            raise damaged(f"{name} is larger than {max_bytes >> 20} MB")
         return content
 
 

@@ -1,7 +1,7 @@
-"""Settings: what must be known to feed a model and to read its answer, and where it was written down.
+"""Settings: what the agent must know to prepare a model's input and to read its output.
 
-Three places may say it, the later beating the earlier: the metadata inside the model file, the sidecar files
-beside it, the configuration.
+They come from three places, each overriding the one before: the metadata in the model file, the sidecar files
+next to it, the configuration.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Resize = Literal["stretch", "crop", "pad"]
 Score = Literal["probability", "logits"]
 
 _MAX_LABELS_BYTES, _MAX_SETTINGS_BYTES = 1 << 20, 1 << 16
-_LARGEST = 3.4e38  # of float32, in which the pixels are normalised
+_LARGEST = 3.4e38  # of float32, the type in which pixels are normalized
 
 _CHOICES = {
     "color": ("rgb", "bgr", "gray"),
@@ -37,11 +37,11 @@ _CHOICES = {
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """None means that this place does not say.
+    """None means that this place does not set the value.
 
-    `mean` and `std` have one value or one a channel: a float input takes (pixel - mean) / std, pixels being
-    0 to 255. `color` is the order the model wants, `resize` how an image of another shape is fitted, `score`
-    whether the outputs are probabilities already.
+    `mean` and `std` have one value, or one per channel: a float input gets (pixel - mean) / std, with pixels from
+    0 to 255. `color` is the channel order that the model expects, `resize` how an image of another shape is fitted,
+    `score` whether the outputs are already probabilities.
     """
 
     labels: tuple[str, ...] | None = None
@@ -52,15 +52,15 @@ class ModelSettings:
     score: Score | None = None
 
     def overridden_by(self, other: ModelSettings) -> ModelSettings:
-        said = {
+        values = {
             field.name: value
             for field in dataclasses.fields(other)
             if (value := getattr(other, field.name)) is not None
         }
-        return dataclasses.replace(self, **said)
+        return dataclasses.replace(self, **values)
 
     def to_json(self) -> dict[str, Any]:
-        """What check_settings() reads."""
+        """In the form that check_settings() reads."""
         return {
             field.name: list(value) if isinstance(value, tuple) else value
             for field in dataclasses.fields(self)
@@ -69,17 +69,17 @@ class ModelSettings:
 
 
 def final_settings(model: Path, *, own: ModelSettings, given: ModelSettings) -> ModelSettings:
-    """What the file at `model` says, its sidecars, what was given: the later beats the earlier. ModelError."""
+    """The settings in the model file (`own`), overridden by its sidecars, overridden by `given`. Raises ModelError."""
     return own.overridden_by(read_sidecars(model)).overridden_by(given)
 
 
 def sidecar_paths(model: Path) -> tuple[Path, Path]:
-    """The label file and the settings file that may stand beside `model`."""
+    """The label file and the settings file next to `model`; neither need exist."""
     return model.with_suffix(".txt"), model.with_suffix(".yaml")
 
 
 def read_sidecars(model: Path) -> ModelSettings:
-    """Raises ModelError when a sidecar is there and cannot be used. Links count for nothing, as in the drop folder."""
+    """Raises ModelError if a sidecar exists but cannot be used. Symbolic links are ignored, as in the drop folder."""
     labels_path, settings_path = sidecar_paths(model)
     settings = ModelSettings()
     try:
@@ -90,7 +90,7 @@ def read_sidecars(model: Path) -> ModelSettings:
             text = read_plain_file(settings_path, max_bytes=_MAX_SETTINGS_BYTES).decode("utf-8-sig")
             settings = settings.overridden_by(parse_settings(text, where=settings_path.name))
     except UnicodeDecodeError:
-        raise ModelError(f"{settings_path.name} is not UTF-8 text: save it as UTF-8.") from None
+        raise ModelError(f"{settings_path.name} is not UTF-8 text. Save it as UTF-8.") from None
     except OSError as error:
         raise ModelError(f"The sidecar {error.filename} cannot be read: {error.strerror}.") from None
     return settings
@@ -101,15 +101,15 @@ def _is_plain(path: Path) -> bool:
 
 
 def parse_labels(content: bytes, *, where: str) -> tuple[str, ...]:
-    """One label a line, or `index label` lines whose indices count up from 0; blank lines at the end go."""
+    """One label per line, or `index label` lines with indices from 0 up; blank lines at the end are ignored."""
     try:
         lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
     except UnicodeDecodeError:
-        raise ModelError(f"{where} is not UTF-8 text: save the labels as UTF-8, one a line.") from None
+        raise ModelError(f"{where} is not UTF-8 text. Save the labels as UTF-8, one per line.") from None
     while lines and not lines[-1]:
         lines.pop()
     numbered = [re.fullmatch(r"([0-9]+)[\s:,]+(\S.*)", line) for line in lines]
-    # As text: int() refuses thousands of digits.
+    # Compared as text, because int() refuses thousands of digits.
     if numbered and all(match and (match[1].lstrip("0") or "0") == str(i) for i, match in enumerate(numbered)):
         return tuple(match[2] for match in numbered if match)
     return tuple(lines)
@@ -119,20 +119,20 @@ def parse_settings(text: str, *, where: str) -> ModelSettings:
     """Reads the YAML form of a sidecar or of `models.settings` in the configuration."""
     try:
         content = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of 2001-13-45, and of [[[[...
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError for 2001-13-45, RecursionError for [[[[
         raise ModelError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from None
     return check_settings(content, where=where)
 
 
 def check_settings(content: Any, *, where: str) -> ModelSettings:
-    """Raises ModelError for an unknown key and for a value that the key cannot have."""
+    """Raises ModelError for an unknown key or an invalid value."""
     if not isinstance(content, dict):
-        raise ModelError(f"{where} must hold lines like `mean: 127.5`, not a {type(content).__name__}.")
+        raise ModelError(f"{where} must contain lines like `mean: 127.5`, not a {type(content).__name__}.")
     known = [field.name for field in dataclasses.fields(ModelSettings)]
     try:
         unknown = sorted(str(key) for key in content if key not in known)
         if unknown:
-            raise ModelError(f"{where} has the unknown key {unknown[0]!r}; it may have {', '.join(known)}.")
+            raise ModelError(f"{where} has the unknown key {unknown[0]!r}. Supported: {', '.join(known)}.")
         return ModelSettings(**{key: _checked(key, value) for key, value in content.items() if value is not None})
     except ValueError as error:
         raise ModelError(f"{where}: {error}.") from None
@@ -143,10 +143,12 @@ def _checked(key: str, value: Any) -> Any:
         if not isinstance(value, list):
             raise ValueError("labels must be a list of names")
         if any(isinstance(label, bool) or not isinstance(label, str | int | float) for label in value):
-            raise ValueError("labels must be text: put words like yes, no, on, off and null into quotes")
+            raise ValueError("labels must be text; put words like yes, no, on, off and null in quotes")
         labels = tuple(map(str, value))
         if not all(map(is_unicode, labels)):
-            raise ValueError("labels must be valid Unicode: write the characters themselves, no halves like \\uD800")
+            raise ValueError(
+                "labels must be valid Unicode; write the characters themselves instead of escapes like \\uD800"
+            )
         return labels
     if key in ("mean", "std"):
         return checked_numbers(key, value if isinstance(value, list) else [value])
@@ -156,7 +158,7 @@ def _checked(key: str, value: Any) -> Any:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether `text` can be written as UTF-8: the lone surrogates of a foreign file name cannot."""
+    """Whether `text` can be encoded as UTF-8: lone surrogates, as in an undecodable file name, cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -165,10 +167,10 @@ def is_unicode(text: str) -> bool:
 
 
 def checked_numbers(key: str, values: Sequence[Any]) -> tuple[float, ...]:
-    """One or three finite numbers; ValueError otherwise."""
+    """Accepts one or three finite numbers; raises ValueError for others."""
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= _LARGEST]
     if len(numbers) != len(values) or len(numbers) not in (1, 3):
-        raise ValueError(f"{key} must be one number or three (one a channel)")
+        raise ValueError(f"{key} must be one number, or three (one per channel)")
     if key == "std" and not all(numbers):
-        raise ValueError("std must not be 0: pixels are divided by it")
+        raise ValueError("std must not be 0, because pixels are divided by it")
     return tuple(float(number) for number in numbers)

@@ -1,4 +1,4 @@
-"""Classifier: preprocess an image, invoke the model, over whatever computes it."""
+"""Classifier: preprocesses an image and invokes the model; each runtime has a subclass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Spent(NamedTuple):
-    """Milliseconds; `cpu` is the CPU time that the calling thread used during invoke, whatever else ran."""
+    """Milliseconds; `cpu` is the calling thread's CPU time during invoke, so other load does not affect it."""
 
     preprocess: float
     invoke: float
@@ -34,10 +34,10 @@ class Classifier(ABC):
     """One thread at a time may call scores()."""
 
     def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], settings: ModelSettings) -> None:
-        """`settings` are the final ones: the file's own overridden by sidecars and configuration.
+        """`settings` are the final ones: those in the file, overridden by the sidecars and the configuration.
 
-        Raises ModelError with the cause and the remedy when the model is no image classifier or lacks labels
-        or a range for its float input.
+        Raises ModelError with the cause and the remedy if the model is not an image classifier, has no labels, or
+        has a float input of unknown range.
         """
         self.input, self.output = _check_input(inputs), _check_output(outputs)
         self.labels = _check_labels(settings, self.output)
@@ -48,36 +48,36 @@ class Classifier(ABC):
 
     @property
     def longest_side(self) -> int:
-        """Pixels; an image whose shorter side is at least this loses nothing by the resize."""
+        """Pixels; an image may be shrunk until its shorter side is this long, without loss for the model."""
         return max(self.input.shape[1:3])
 
     @property
     @abstractmethod
     def ran_on(self) -> str:
-        """The runtime, and what it runs on, for people."""
+        """The runtime and the hardware it uses, as readable text."""
 
     def scores(self, image: Image) -> tuple[Scores, Spent]:
-        """The whole answer, and how long it took.
+        """The scores of all labels, and the time spent.
 
-        Raises ModelError when the runtime fails though the model was warmed up, NotFiniteError for NaN and infinity.
+        Raises ModelError if the runtime fails although the model was warmed up, NotFiniteError for NaN and infinity.
         """
         started = time.perf_counter()
         tensor = self._preprocess(image)
         invoked, cpu_s = time.perf_counter(), time.thread_time()
         raw = self._invoke(tensor)
         cpu_s, done = time.thread_time() - cpu_s, time.perf_counter()
-        if raw.size != len(self.labels):  # a graph may decide on its shapes while it runs
-            raise ModelError(f"The model computes {raw.size} scores for {len(self.labels)} labels. Convert it again.")
+        if raw.size != len(self.labels):  # a graph may compute its shapes at run time
+            raise ModelError(f"The model returned {raw.size} scores for {len(self.labels)} labels. Convert it again.")
         if raw.dtype == np.float32 and not np.isfinite(raw).all():
-            raise NotFiniteError("The model answers this image with NaN or infinity. Train or convert it again.")
+            raise NotFiniteError("The model returned NaN or infinity for this image. Train or convert it again.")
         scores = Scores(raw, self.labels, self.output.scale, self.output.zero_point, self._are_logits)
         return scores, Spent((invoked - started) * 1e3, (done - invoked) * 1e3, cpu_s * 1e3)
 
     def warm_up(self, invokes: int = 3) -> None:
-        """Runs the model on black so that the first real image does not pay for packing weights. ModelError."""
+        """Runs the model on a black image, so that the first real image is not slow. Raises ModelError."""
         try:
             tensor = np.zeros(self.input.shape, self.input.dtype)
-        except (MemoryError, ValueError) as error:  # NumPy's two complaints: too little memory, and no such size
+        except (MemoryError, ValueError) as error:  # NumPy's errors for too little memory and for an impossible size
             raise ModelError(
                 f"An input of {_shape(self.input)} needs more memory than is free on this device. Drop a smaller model."
             ) from error
@@ -86,7 +86,7 @@ class Classifier(ABC):
 
     @abstractmethod
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """Takes a tensor of the input's shape and dtype; gives the raw outputs, one a label."""
+        """Takes a tensor of the input's shape and dtype; returns the raw outputs, one per label."""
 
 
 def _check_input(inputs: Sequence[Tensor]) -> Tensor:
@@ -98,33 +98,34 @@ def _check_input(inputs: Sequence[Tensor]) -> Tensor:
     if len(tensor.shape) != 4 or tensor.shape[0] != 1:
         raise ModelError(_not_a_classifier(f"its input is {_shape(tensor)}, not 1 x height x width x channels"))
     if tensor.free_dimensions or min(tensor.shape) < 1:
-        raise ModelError("The model leaves its input size open. Fix it: edge-convert convert --input-size HxW.")
+        raise ModelError("The model has no fixed input size. Set it: edge-convert convert --input-size HxW.")
     if tensor.shape[3] not in (1, 3):
         if tensor.shape[1] in (1, 3):
             raise ModelError(f"The input is {_shape(tensor)}, channels first. Convert it with channels last (NHWC).")
-        raise ModelError(_not_a_classifier(f"its input has {tensor.shape[3]} channels, not 3 (colour) or 1 (gray)"))
+        raise ModelError(_not_a_classifier(f"its input has {tensor.shape[3]} channels, not 3 (color) or 1 (gray)"))
     if tensor.dtype not in ("uint8", "int8", "float32"):
         raise ModelError(f"The input is {tensor.dtype}. Convert the model with a uint8, int8 or float32 input.")
     if tensor.dtype == "int8" and not tensor.scale:
-        raise ModelError("The int8 input states no scale. Convert the model again with full integer quantisation.")
+        raise ModelError("The int8 input has no scale. Convert the model again with full integer quantization.")
     return tensor
 
 
 def _check_output(outputs: Sequence[Tensor]) -> Tensor:
     if len(outputs) != 1:
-        kind = "a detector, which finds boxes" if len(outputs) in (3, 4) else "something else"
-        raise ModelError(_not_a_classifier(f"it has {len(outputs)} outputs, so it is {kind}"))
+        kind = ", so it is probably an object detector" if len(outputs) in (3, 4) else " instead of one"
+        raise ModelError(_not_a_classifier(f"it has {len(outputs)} outputs{kind}"))
     output = outputs[0]
     if sum(side > 1 for side in output.shape) > 1:
         raise ModelError(
-            _not_a_classifier(f"its output is {_shape(output)}, a map or a list of points, not one score a label")
+            _not_a_classifier(f"its output is {_shape(output)}, a map or a list of points, not one score per label")
         )
     if not output.shape or max(output.shape) < 2:
         raise ModelError(_not_a_classifier(f"its output is {_shape(output)}, not one score for each of several labels"))
     if output.dtype == "float32" or (output.dtype in ("uint8", "int8", "int16") and output.scale):
         return output
     raise ModelError(
-        f"The output is {output.dtype} without one scale for all. Convert the model with float32 or quantised scores."
+        f"The output is {output.dtype} and has no single scale. Convert the model with float32 scores, or with "
+        "quantized scores that share one scale."
     )
 
 
@@ -132,13 +133,13 @@ def _check_labels(settings: ModelSettings, output: Tensor) -> tuple[str, ...]:
     count = max(output.shape)
     if not settings.labels:
         raise ModelError(
-            f"The model names no labels for its {count} outputs. Put them into a text file beside it, one a line, "
-            "with the model's name and the ending .txt."
+            f"The model has no labels for its {count} outputs. Put them, one per line, in a text file with the "
+            "model's name and the extension .txt next to it."
         )
     if len(settings.labels) != count:
         raise ModelError(
             f"There are {len(settings.labels)} labels for {count} outputs. Use the label file that belongs to the "
-            "model; a list of 1000 for 1001 outputs lacks a first line `background`."
+            "model. If it has 1000 labels for 1001 outputs, add `background` as its first line."
         )
     return settings.labels
 
@@ -146,22 +147,22 @@ def _check_labels(settings: ModelSettings, output: Tensor) -> tuple[str, ...]:
 def _check_range(settings: ModelSettings, tensor: Tensor) -> None:
     channels = tensor.shape[3]
     if any(values is not None and len(values) not in (1, channels) for values in (settings.mean, settings.std)):
-        raise ModelError(f"mean and std have three values and the input has {channels} channel. Give one of each.")
+        raise ModelError(f"mean or std has three values but the input has {channels} channel. Give one value each.")
     if tensor.dtype == "float32" and (settings.mean is None or settings.std is None):
         raise ModelError(
-            "The input is float32 and nothing says which range it wants. Put `mean:` and `std:` into a .yaml file "
-            "beside the model: 127.5 and 127.5 for -1 to 1, 0 and 255 for 0 to 1, 0 and 1 for 0 to 255."
+            "The input is float32 and its range of values is unknown. Put `mean:` and `std:` in a .yaml file next to "
+            "the model: 127.5 and 127.5 for -1 to 1, 0 and 255 for 0 to 1, 0 and 1 for 0 to 255."
         )
 
 
 def _check_color(settings: ModelSettings, tensor: Tensor) -> None:
     if settings.color == "gray" and tensor.shape[3] == 3:
-        raise ModelError("The settings say color: gray and the input has 3 channels. Say rgb or bgr.")
+        raise ModelError("The settings have color: gray but the input has 3 channels. Set color to rgb or bgr.")
 
 
 def _not_a_classifier(why: str) -> str:
-    return f"This is not an image classifier: {why}. Drop a model that gives one score for each label of an image."
+    return f"This is not an image classifier: {why}. Drop a model that returns one score per label."
 
 
 def _shape(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "of no fixed shape"
+    return " x ".join(map(str, tensor.shape)) or "of unknown shape"

@@ -1,4 +1,4 @@
-"""Golden samples put to a classifier: whether it gives each the label that the model file states."""
+"""Golden samples: checks whether a classifier gives each the label that the model file states."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_PIXELS = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class GoldenAnswers:
-    """What a classifier said: `otherwise` has a clause for each sample that it did not answer with its label."""
+    """What a classifier answered: `otherwise` has a clause for each sample that got a different label."""
 
     golden: GoldenSamples
     otherwise: tuple[str, ...]
@@ -29,28 +29,27 @@ class GoldenAnswers:
 
     @property
     def verdict(self) -> str:
-        """In a sentence, with the first three that were answered otherwise."""
+        """A sentence with the first three samples that got a different label."""
         count, allowed = len(self.golden.samples), self.golden.allowed
-        answered = "is" if len(self.otherwise) == 1 else "are"
         return (
-            f"{len(self.otherwise)} of {count} golden samples {answered} answered otherwise than the file says, and "
-            f"{allowed or 'none'} may be: {', '.join(self.otherwise[:3])}."
+            f"{len(self.otherwise)} of {count} golden samples got a different label than expected "
+            f"(at most {allowed} allowed): {', '.join(self.otherwise[:3])}."
         )
 
 
 def check_golden(golden: GoldenSamples, classifier: Classifier) -> None:
-    """Raises ModelError when more samples disagree than may, or when an image does not decode."""
+    """Raises ModelError if more samples get a different label than allowed, or if an image cannot be decoded."""
     answers = ask_golden(golden, classifier)
     if answers.fails:
         raise ModelError(
-            f"{answers.verdict} Check labels, mean, std and color in the sidecars and the configuration; if they are "
-            "right, the runtime here computes the model differently: convert it for this one, edge-convert convert "
-            "--target."
+            f"{answers.verdict} Check labels, mean, std and color in the sidecars and the configuration. If they are "
+            "correct, this device's runtime computes the model differently: convert the model for this runtime, "
+            "edge-convert convert --target."
         )
 
 
 def ask_golden(golden: GoldenSamples, classifier: Classifier) -> GoldenAnswers:
-    """Classifies each as the engine does an upload. ModelError as scores(), and when an image does not decode."""
+    """Classifies each as the engine does an upload. Raises ModelError as scores(), and if an image is unreadable."""
     clauses = (_disagreement(sample, classifier) for sample in golden.samples)
     return GoldenAnswers(golden, tuple(clause for clause in clauses if clause is not None))
 
@@ -71,5 +70,5 @@ def _disagreement(sample: GoldenSample, classifier: Classifier) -> str | None:
 
 
 def _shown(text: str) -> str:
-    """Short, since anybody may have written the file."""
+    """Shortened, without control characters: the text comes from an untrusted file."""
     return printable(text[:100])

@@ -1,4 +1,4 @@
-"""Interpreter: the one place that chooses a TFLite runtime and translates its complaints."""
+"""Interpreter: the only place that chooses a TFLite runtime and translates its errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from agent.model_file.metadata import Operator
 
-# The first that is installed serves: the module, and the distribution that brings it.
+# The first one installed is used. Each is a module and the distribution that provides it.
 _RUNTIMES = (
     ("ai_edge_litert.interpreter", "ai-edge-litert"),
     ("tflite_runtime.interpreter", "tflite-runtime"),
@@ -25,7 +25,7 @@ _RUNTIMES = (
 
 
 class Interpreter(Protocol):
-    """What the three runtimes share. One thread at a time may use an instance."""
+    """What the three runtimes have in common. One thread at a time may use an instance."""
 
     def allocate_tensors(self) -> None: ...
     def get_input_details(self) -> list[dict[str, Any]]: ...
@@ -42,10 +42,10 @@ def runtime() -> str:
 
 
 def open_interpreter(content: bytes, *, threads: int) -> Interpreter:
-    """An interpreter with its tensors allocated, over bytes in memory.
+    """An interpreter for a model in memory, with its tensors allocated.
 
-    Never over a path: the runtimes map a path into memory, and overwriting that file then kills the process
-    with SIGBUS. Raises ModelError with the remedy when the runtime refuses the model.
+    Never for a path: the runtimes map the file into memory, and overwriting it then kills the process with SIGBUS.
+    Raises ModelError with the remedy if the runtime refuses the model.
     """
     make = import_runtime().Interpreter
     with complaints_translated():
@@ -62,55 +62,57 @@ def import_runtime() -> Any:
 
 @contextmanager
 def complaints_translated() -> Iterator[None]:
-    """Raises ModelError with the remedy for what an interpreter raises; some faults show in invoke() only."""
+    """Turns an interpreter's errors into ModelError with the remedy; some errors appear only in invoke()."""
     try:
         yield
     except (ValueError, RuntimeError) as error:
-        raise ModelError(_in_plain_words(str(error))) from error
+        raise ModelError(_translated(str(error))) from error
     except MemoryError as error:
         raise ModelError("The model needs more memory than is free on this device. Drop a smaller model.") from error
 
 
 def find_runtime(find_spec: Callable[[str], object | None] = importlib.util.find_spec) -> tuple[str, str]:
-    """The module and the distribution of the first runtime that is installed. ModelError."""
+    """The module and the distribution of the first runtime installed. Raises ModelError if there is none."""
     for module, distribution in _RUNTIMES:
         if find_spec(module.partition(".")[0]) is not None:
             return module, distribution
     raise ModelError("No TFLite runtime is installed. Install one: pip install ai-edge-litert.")
 
 
-def _in_plain_words(complaint: str) -> str:
-    complaint = " ".join(complaint.split())
-    if too_new := re.search(r"opcode '?(\w+)'? version '?(\d+)'?", complaint):
+def _translated(message: str) -> str:
+    message = " ".join(message.split())
+    if too_new := re.search(r"opcode '?(\w+)'? version '?(\d+)'?", message):
         return (
             f"The operator {too_new[1]} version {too_new[2]} is newer than this runtime ({runtime()}). "
             "Update the runtime, or convert the model for this one: edge-convert convert --target."
         )
-    if custom := re.search(r"unresolved custom op: (\S+)", complaint):
+    if custom := re.search(r"unresolved custom op: (\S+)", message):
         return unknown_operator(custom[1].rstrip("."))
-    if "Select TensorFlow op" in complaint:
+    if "Select TensorFlow op" in message:
         return unknown_operator("Flex")
-    complaint = complaint[:300].rstrip(".")
-    return f"The runtime ({runtime()}) refuses the model: {complaint}. Convert it again from its SavedModel."
+    message = message[:300].rstrip(".")
+    return f"The runtime ({runtime()}) refuses the model: {message}. Convert it again from its SavedModel."
 
 
 def unknown_operator(name: str) -> str:
     """Why a model with the custom operator `name` cannot run here, and what to do."""
     if name == "edgetpu-custom-op":
         return (
-            "The model is compiled for the Coral Edge TPU and runs on nothing else. "
-            "Drop the .tflite from which it was compiled (the name without _edgetpu)."
+            "The model is compiled for the Coral Edge TPU and runs on no other hardware. "
+            "Drop the .tflite file it was compiled from (the one without _edgetpu in its name)."
         )
     if name.startswith("Flex"):
         return (
-            f"The model needs TensorFlow's own operators ({name}), which no TFLite runtime has. "
-            "Convert it again with TensorFlow Lite's builtin operators only."
+            f"The model needs TensorFlow's own operators ({name}), which no TFLite runtime supports. "
+            "Convert it again with TensorFlow Lite's built-in operators only."
         )
-    return f"The model has the custom operator {name}, which this runtime does not know. Convert it without."
+    return (
+        f"The model uses the custom operator {name}, which this runtime does not support. Convert the model without it."
+    )
 
 
 def operator_name(operator: Operator) -> str:
-    """As TensorFlow's schema calls it; by its number where no runtime here knows the name."""
+    """Its name in TensorFlow's schema, or its number if the installed runtime has no list of names."""
     if operator.custom:
         return operator.custom
     number = f"builtin {operator.code}"

@@ -1,4 +1,4 @@
-"""Preprocessing: an image of any size becomes the tensor that a model was trained on."""
+"""Preprocessing: turns an image of any size into the tensor that a model expects."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _WHOLE = np.ones(1, np.float32)
 
 
 class Preprocessor:
-    """Resizes, orders the colours and normalises or quantises; has no state, so any thread may use it.
+    """Resizes, orders the color channels and normalizes or quantizes; has no state, so any thread may use it.
 
-    A uint8 pixel can only become one of 256 values a channel, so everything after the resize is one table:
-    none for a uint8 input (it takes raw pixels), (pixel - mean) / std for float32, and that quantised by the
-    tensor's scale and zero point for int8 (pixel - 128 where no mean and std are known).
+    A uint8 pixel has only 256 values per channel, so everything after the resize is one lookup table. A uint8 input
+    takes raw pixels and needs no table. For float32 the table has (pixel - mean) / std; for int8 it has these values
+    quantized by the tensor's scale and zero point, or pixel - 128 if mean and std are unknown.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Preprocessor:
 
     @classmethod
     def of(cls, tensor: Tensor, settings: ModelSettings) -> Preprocessor:
-        """As `settings` say: one channel is gray, three are RGB where nothing says otherwise; stretched likewise."""
+        """Follows `settings`. One channel is always gray; the defaults are RGB and `stretch`."""
         color: Color = "gray" if tensor.shape[3] == 1 else settings.color or "rgb"
         return cls(tensor, mean=settings.mean, std=settings.std, color=color, resize=settings.resize or "stretch")
 
@@ -73,11 +73,11 @@ class Preprocessor:
 
 
 def resize_antialiased(image: Image, width: int, height: int) -> Image:
-    """Bilinear, and antialiased where it shrinks, as Pillow's and most training code's resize is.
+    """Bilinear, and antialiased when it shrinks, like the resize of Pillow and of most training code.
 
-    Plain bilinear reads four pixels an output and so skips most of a large image: a person 6 times larger than
-    the input scored 0.28 instead of 0.89. Each side is halved (OpenCV's fastest path) while it stays a quarter
-    above the target, what is left is smoothed by a kernel as wide as the remaining step, then interpolated.
+    Plain bilinear reads four pixels per output pixel and so skips most of a large image: a person 6 times larger
+    than the input scored 0.28 instead of 0.89. Each side is halved (OpenCV's fastest path) while the result stays
+    a quarter above the target. The rest is smoothed by a kernel as wide as the remaining step, then interpolated.
     """
     pixels = image.pixels
     while True:
@@ -105,8 +105,8 @@ def _halve(side: int, target: int) -> int:
 def _smoothing(step: float) -> npt.NDArray[np.float32]:
     """A triangle that reaches `step` pixels to each side.
 
-    Below 2.25 it is three taps, for which OpenCV has a faster path: those that, with the interpolation after
-    them, have the triangle's variance (step² / 6), or 1-2-1, beyond which three taps no longer antialias.
+    Below 2.25 it has three taps, for which OpenCV has a faster path. Together with the interpolation that follows,
+    they have the triangle's variance (step² / 6), up to 1-2-1: wider steps need more than three taps to antialias.
     """
     if step <= 1:
         return _WHOLE
@@ -126,7 +126,7 @@ def _crop_to_ratio(image: Image, ratio: float) -> Image:
 def _table(
     tensor: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> npt.NDArray[np.generic] | None:
-    """1 x 256 (x channels where mean or std differ between them) values for the pixels 0 to 255."""
+    """The values for the pixels 0 to 255: 1 x 256, or 1 x 256 x channels if mean or std has a value per channel."""
     if tensor.dtype == "uint8":
         return None
     pixels = np.arange(256, dtype=np.float32)

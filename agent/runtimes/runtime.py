@@ -1,4 +1,4 @@
-"""Runtime: the one place that chooses what computes a model."""
+"""Runtime: the only place that chooses which runtime computes a model."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def open_classifiers(
 ) -> tuple[Classifier, ...]:
     """One classifier per worker, not warmed up; each computes with `threads` threads.
 
-    Raises ModelError with the remedy when the model is not an image classifier or the runtime refuses it.
+    Raises ModelError with the remedy if the model is not an image classifier or the runtime refuses it.
     """
     return tuple(TFLiteClassifier(model, settings, threads=threads) for _ in range(workers))

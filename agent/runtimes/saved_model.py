@@ -1,4 +1,4 @@
-"""SavedModel: a trained model as TensorFlow runs it, and the image classifier inside."""
+"""SavedModel: opens a trained model with TensorFlow and finds the image classifier in it."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from agent.model_file.settings import ModelSettings
     from agent.model_file.signature import Size
 
-_INTERNAL = "__saved_model"  # of signatures that TensorFlow adds for itself
+_INTERNAL = "__saved_model"  # prefix of the signatures that TensorFlow adds
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A SavedModel folder, or a file of Keras, opened.
+    """An opened SavedModel folder or Keras file.
 
-    `keras` is the version that saved it, or its first figure, None if nothing says. `calls` take tensors by name.
+    `keras` is the version that saved it, or only the major version, or None if unknown. `calls` take tensors by name.
 
-    Nothing reads `loaded`: it holds the variables of `calls`.
+    Nothing reads `loaded`: it keeps the variables of `calls` alive.
     """
 
     path: Path
@@ -52,16 +52,16 @@ class TrainedModel:
         return sum(file.stat().st_size for file in files if file.is_file())
 
     def parameters(self, key: str) -> int:
-        """How many numbers the signature `key` was trained to, those of optimizers aside."""
+        """The number of parameters of the signature `key`, excluding those of optimizers."""
         variables = {id(variable): variable for variable in self.calls[key].variables}
         return sum(int(np.prod(variable.shape)) for variable in variables.values())
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFunction:
-    """One signature with nothing free: a float32 image of `input`'s shape in, the scores of `output` out.
+    """One signature with a fixed shape: takes a float32 image of the shape of `input`, returns the scores of `output`.
 
-    `trained_dtype` is what the trained model itself takes.
+    `trained_dtype` is the input type of the trained model.
     """
 
     key: str
@@ -72,12 +72,12 @@ class ImageFunction:
     trained: TrainedModel = field(repr=False)
 
     def after(self, step: Callable[[Any], Any]) -> ImageFunction:
-        """The same with `step`, from tensor to tensor of one shape, before it."""
+        """The same function with `step` before it; `step` must keep the shape of the tensor."""
         return replace(self, concrete=_concrete(lambda image: self.concrete(step(image)), self.input.shape))
 
 
 class TensorFlowClassifier(Classifier):
-    """A trained model behind the agent's own preprocessing and scoring."""
+    """A trained model with the agent's own preprocessing and scoring."""
 
     def __init__(self, function: ImageFunction, settings: ModelSettings) -> None:
         super().__init__((function.input,), (function.output,), settings)
@@ -95,7 +95,9 @@ class TensorFlowClassifier(Classifier):
 def open_saved_model(path: Path) -> TrainedModel:
     """Takes seconds. Raises ModelError if a file is missing or damaged, or TensorFlow cannot read it."""
     if not (path / "saved_model.pb").is_file():
-        raise ModelError(f"{path} is no SavedModel: it has no saved_model.pb. Give the folder that model.export wrote.")
+        raise ModelError(
+            f"{path} is not a SavedModel: it has no saved_model.pb. Give the folder that model.export wrote."
+        )
     tf = import_tensorflow()
     graph = _serving_graph(path / "saved_model.pb")
     keras = _keras_of(path, graph)
@@ -119,7 +121,7 @@ def open_saved_model(path: Path) -> TrainedModel:
 
 
 def image_function(trained: TrainedModel, *, key: str | None, size: Size | None) -> ImageFunction:
-    """The image classifier in `trained`. Raises ModelError and SignatureError as choose_signature() does."""
+    """The image classifier in `trained`. Raises ModelError and SignatureError like choose_signature()."""
     tf = import_tensorflow()
     chosen = choose_signature(trained.signatures, key=key, size=size)
     call = trained.calls[chosen.key]
@@ -134,19 +136,19 @@ def image_function(trained: TrainedModel, *, key: str | None, size: Size | None)
         shape = sides(concrete.structured_outputs.shape)
     except Exception as error:
         raise ModelError(
-            f"{trained.path} cannot take an image of {_size(chosen.input)}: {first_line(error)}."
+            f"{trained.path} does not accept an image of {_size(chosen.input)}: {first_line(error)}."
         ) from error
     if len(shape) < 2 or -1 in shape[1:]:
-        raise ModelError(f"{trained.path} gives an output of shape {shape} for one image, not one score a label.")
+        raise ModelError(f"{trained.path} returns an output of shape {shape} for one image, not one score per label.")
     image = replace(chosen.input, dtype="float32")
     output = replace(chosen.output, dtype="float32", shape=shape)
     return ImageFunction(chosen.key, chosen.input.dtype, image, output, concrete, trained)
 
 
 def gives_probabilities(function: ImageFunction, settings: ModelSettings) -> bool:
-    """Whether the scores of a black, a gray and a white image are each at least 0 and in sum 1.
+    """Whether the scores of a black, a gray and a white image are all at least 0 and add up to 1.
 
-    The last operator of a graph tells less: two softmaxes may be averaged after it.
+    The last operator of the graph does not show it: a model may average two softmaxes.
     """
     prepare = Preprocessor.of(function.input, settings)
     _, height, width, _ = function.input.shape
@@ -179,14 +181,14 @@ def _serving_graph(path: Path) -> Any:
     for graph in proto.meta_graphs:
         if "serve" in graph.meta_info_def.tags:
             return graph
-    raise ModelError(f"{path.parent} holds no graph for serving (the tag `serve`): save the model again.")
+    raise ModelError(f"{path.parent} contains no graph for serving (the tag `serve`). Save the model again.")
 
 
 def _keras_of(path: Path, graph: Any) -> str | None:
     saved = [node.user_object for node in graph.object_graph_def.nodes if node.HasField("user_object")]
-    if any(thing.identifier.startswith("_tf_keras_") for thing in saved):
-        beside = path / "keras_metadata.pb"
-        text = beside.read_bytes() if beside.is_file() else "".join(thing.metadata for thing in saved).encode()
+    if any(each.identifier.startswith("_tf_keras_") for each in saved):
+        metadata = path / "keras_metadata.pb"
+        text = metadata.read_bytes() if metadata.is_file() else "".join(each.metadata for each in saved).encode()
         stated = re.search(rb'"keras_version": "(2[^"]*)"', text)
         return stated[1].decode() if stated else "2"
     return "3, or 2 by export()" if {"serve", "serving_default"} <= set(graph.signature_def) else None
@@ -194,7 +196,7 @@ def _keras_of(path: Path, graph: Any) -> str | None:
 
 def _why_not_loaded(path: Path, error: Exception) -> str:
     if not (path / "variables" / "variables.index").is_file():
-        return f"{path} lacks its variables folder, or that lacks variables.index: copy the whole SavedModel folder."
+        return f"{path} has no variables/variables.index. Copy the whole SavedModel folder."
     return f"{path} cannot be loaded: {first_line(error)}. Copy the whole folder again, or save the model again."
 
 

@@ -1,4 +1,4 @@
-"""Scores: what a model answers about one image, a value for each of its labels."""
+"""Scores: a model's output for one image, one value per label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """The model's own numbers, which become probabilities only when somebody asks.
+    """The model's own numbers, converted to probabilities only on request.
 
     `raw` is one-dimensional, one number per label. Its real values are scale x (raw - zero_point), or `raw` itself if
     `scale` is 0. If `are_logits`, a softmax makes them probabilities.
@@ -29,9 +29,9 @@ class Scores:
     are_logits: bool
 
     def best(self, count: int, *, threshold: float = -math.inf) -> tuple[Category, ...]:
-        """At most `count` categories of at least `threshold`: the best first, the lower index first among equals."""
-        order = _falling(self.raw)[:count]
-        # A softmax needs every value; otherwise only those of the best are computed.
+        """At most `count` categories of at least `threshold`, the best first; among equals the lower index first."""
+        order = _descending(self.raw)[:count]
+        # A softmax needs every value; otherwise only the best values are computed.
         values = self.probabilities[order] if self.are_logits else self._dequantized(self.raw[order])
         return tuple(
             Category(index, self.labels[index], score)
@@ -53,9 +53,9 @@ class Scores:
         return (values - np.float32(self.zero_point)) * np.float32(self.scale) if self.scale else values
 
 
-def _falling(raw: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
-    """Indices, the highest value first, the lower index first among equals."""
-    # ~ reverses the order of integers, signed or not, and NumPy sorts these by radix; dequantizing keeps the order.
+def _descending(raw: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
+    """Indices, the highest value first; among equals the lower index first."""
+    # ~ reverses the order of signed and unsigned integers, which NumPy sorts by radix. Dequantizing keeps the order.
     reversed_order = np.negative(raw) if raw.dtype == np.float32 else np.invert(raw)
     order: npt.NDArray[np.intp] = reversed_order.argsort(kind="stable")
     return order

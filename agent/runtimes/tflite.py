@@ -1,4 +1,4 @@
-"""TFLite: a classifier over one interpreter."""
+"""TFLite: a classifier that uses one TFLite interpreter."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class TFLiteClassifier(Classifier):
-    """One interpreter with what it takes to use it."""
+    """One interpreter and the indices of its tensors."""
 
     def __init__(self, model: ModelFile, settings: ModelSettings, *, threads: int) -> None:
-        """Raises ModelError, as Classifier does, and when the runtime refuses the model."""
+        """Raises ModelError as Classifier does, and if the runtime refuses the model."""
         for operator in model.operators:
             if operator.custom and (operator.custom.startswith("Flex") or operator.custom == "edgetpu-custom-op"):
                 raise ModelError(unknown_operator(operator.custom))

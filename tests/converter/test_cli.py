@@ -182,8 +182,8 @@ def test_without_mean_and_std_the_three_choices_are_said(
         (("--std", "nan"), "--std nan is not one number or three with commas, none of them 0."),
         (("--input-size", "224"), "--input-size 224 is not HEIGHTxWIDTH, such as 224x224."),
         (("--input-size", "0x32"), "--input-size 0x32 is not HEIGHTxWIDTH, such as 224x224."),
-        (("--input-size", "64x32"), "--input-size 64x32, and the model takes ? x 32 x 32 x 3 only."),
-        (("--signature", "train"), "There is no signature 'train'; there are serve, serving_default."),
+        (("--input-size", "64x32"), "--input-size 64x32 does not fit the model, which accepts only ? x 32 x 32 x 3."),
+        (("--signature", "train"), "There is no signature 'train'. Available: serve, serving_default."),
         (("--max-drop", "0.1"), "--max-drop needs images to judge by: --evaluate DIR."),
         (("--report", "r.html"), "--report is the page of an evaluation: it needs images, --evaluate DIR."),
         (("--deploy", "kitchen"), "--deploy kitchen names no folder on another machine: USER@HOST:/PATH."),
@@ -284,7 +284,7 @@ def test_a_source_that_cannot_be_read_ends_with_1(
     refused(ended, 1, f"{tmp_path / 'absent'} does not exist.", output)
     damaged = shutil.copytree(small_saved_model, tmp_path / "damaged")
     shutil.rmtree(damaged / "variables")
-    sentence = f"{damaged} lacks its variables folder, or that lacks variables.index: copy the whole SavedModel folder."
+    sentence = f"{damaged} has no variables/variables.index. Copy the whole SavedModel folder."
     refused(edge_convert("convert", damaged, output, *FLOAT, "--labels", labels), 1, sentence, output)
     ended = edge_convert("inspect", damaged)
     assert (ended.code, ended.err, ended.out) == (1, f"edge-convert: {sentence}\n", "")

@@ -76,7 +76,7 @@ def test_operators_of_flex_are_lacking_too(tmp_path: Path) -> None:
 def test_what_is_no_classifier_is_said_to_be_none_and_not_converted(tmp_path: Path) -> None:
     (signature,) = inspected(saved(tmp_path / "m", tf.sigmoid, (8, 8, 4)))["signatures"]
     assert signature["image_classifier"] is False
-    assert signature["reason"] == "its input has 4 channels, not 3 (colour) or 1 (gray)"
+    assert signature["reason"] == "its input has 4 channels, not 3 (color) or 1 (gray)"
     assert signature["lacks_in_tflite"] is None
 
 
@@ -84,7 +84,7 @@ def test_a_classifier_of_any_size_is_one_and_asks_for_the_size(tmp_path: Path) -
     (signature,) = inspected(saved(tmp_path / "m", tf.nn.softmax, (None, None, 3)))["signatures"]
     assert signature["image_classifier"] is True
     assert signature["reason"] == (
-        "The model leaves its input size open (? x ? x ? x 3); say it: --input-size HEIGHTxWIDTH."
+        "The model has no fixed input size (? x ? x ? x 3). Give one: --input-size HEIGHTxWIDTH."
     )
     assert signature["lacks_in_tflite"] is None
 
@@ -93,7 +93,7 @@ def test_a_classifier_of_any_size_is_one_and_asks_for_the_size(tmp_path: Path) -
 def test_a_keyword_spotter_is_no_image_classifier(assets: Path) -> None:
     (signature,) = inspected(assets / "savedmodels" / "kws_savedmodel_audio")["signatures"]
     assert signature["image_classifier"] is False
-    assert signature["reason"].startswith("its input is 49 x 10, no picture's shape")
+    assert signature["reason"].startswith("its input is 49 x 10, which looks like audio features")
     assert signature["parameters"] == 24908
 
 

@@ -210,9 +210,9 @@ def test_open_sides_are_fixed_and_a_size_too_small_is_refused(tmp_path: Path) ->
     open_model.export(str(tmp_path / "open"), verbose=False)
     source = open_source(tmp_path / "open")
     assert image_function(source, key=None, size=(40, 60)).concrete(tf.zeros((1, 40, 60, 3))).shape == (1, 4)
-    with pytest.raises(SignatureError, match="leaves its input size open"):
+    with pytest.raises(SignatureError, match="has no fixed input size"):
         image_function(source, key=None, size=None)
-    with pytest.raises(ModelError, match=r"^\S+ cannot take an image of 2 x 60 x 3: .*Negative dimension.*\.$"):
+    with pytest.raises(ModelError, match=r"^\S+ does not accept an image of 2 x 60 x 3: .*Negative dimension.*\.$"):
         image_function(source, key=None, size=(2, 60))
 
 
@@ -296,14 +296,14 @@ def with_a_graph_for_training(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (without_variables, "lacks its variables folder, or that lacks variables.index: copy the whole SavedModel"),
-        (without_index, "lacks its variables folder, or that lacks variables.index: copy the whole SavedModel"),
+        (without_variables, "has no variables/variables.index. Copy the whole SavedModel"),
+        (without_index, "has no variables/variables.index. Copy the whole SavedModel"),
         (without_data, "variables.data-00000-of-00001; No such file or directory. Copy the whole folder again"),
         (with_half_the_data, "cannot be loaded: Read less bytes than requested. Copy the whole folder again"),
         (with_half_the_graph, "saved_model.pb is damaged: Error parsing message"),
         (with_an_empty_graph, "saved_model.pb is empty. Copy it again."),
-        (without_graph, "is no SavedModel: it has no saved_model.pb. Give the folder that model.export wrote."),
-        (with_a_graph_for_training, "holds no graph for serving (the tag `serve`): save the model again."),
+        (without_graph, "is not a SavedModel: it has no saved_model.pb. Give the folder that model.export wrote."),
+        (with_a_graph_for_training, "contains no graph for serving (the tag `serve`). Save the model again."),
     ],
 )
 def test_a_damaged_saved_model_is_refused_in_a_sentence(
@@ -316,7 +316,7 @@ def test_a_damaged_saved_model_is_refused_in_a_sentence(
 @pytest.mark.assets
 def test_a_keyword_spotter_is_refused_with_its_shape(assets: Path) -> None:
     said = refusal(assets / "savedmodels" / "kws_savedmodel_audio")
-    assert "its input is 49 x 10, no picture's shape but that of audio features" in said
+    assert "its input is 49 x 10, which looks like audio features" in said
     assert "dense: float32 ? x 12" in said
 
 

@@ -26,10 +26,10 @@ _WITHOUT_CHECKSUM = 10  # of which one comes without
 _SEEN = 3  # answers of an accepted mutant, before the next one comes
 # What a model does to an image all by itself; any other failure of a request is the service's.
 _OWN_FAILURES = (
-    "answers this image with NaN",
+    "returned NaN or infinity for this image",
     '"The runtime (',
     '"The model needs more memory',
-    '"The model computes ',
+    '"The model returned ',
 )
 
 

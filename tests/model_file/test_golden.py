@@ -45,23 +45,23 @@ def test_tolerance_allows_whole_samples_despite_rounding() -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ([], "no JSON object"),
-        ("golden", "no JSON object"),
-        (0, "no JSON object"),
-        ({"samples": ONE_SAMPLE["samples"]}, "tolerance of the golden samples is no number of 0 to 1"),
+        ([], "not a JSON object"),
+        ("golden", "not a JSON object"),
+        (0, "not a JSON object"),
+        ({"samples": ONE_SAMPLE["samples"]}, "tolerance of the golden samples is not a number from 0 to 1"),
         (ONE_SAMPLE | {"tolerance": True}, "tolerance"),
         (ONE_SAMPLE | {"tolerance": "0.1"}, "tolerance"),
         (ONE_SAMPLE | {"tolerance": 1.5}, "tolerance"),
         (ONE_SAMPLE | {"tolerance": -1}, "tolerance"),
         (ONE_SAMPLE | {"tolerance": float("nan")}, "tolerance"),
-        ({"tolerance": 0}, "no list of 1 to 100"),
-        ({"tolerance": 0, "samples": []}, "no list of 1 to 100"),
-        ({"tolerance": 0, "samples": {"file": "golden/1.png"}}, "no list of 1 to 100"),
-        ({"tolerance": 0, "samples": [{"file": "golden/1.png", "label": "3"}] * 101}, "no list of 1 to 100"),
-        ({"tolerance": 0, "samples": ["golden/1.png"]}, "does not name its file and its label"),
-        ({"tolerance": 0, "samples": [{"file": "golden/1.png"}]}, "does not name its file and its label"),
-        ({"tolerance": 0, "samples": [{"file": "golden/1.png", "label": 3}]}, "does not name its file and its label"),
-        ({"tolerance": 0, "samples": [{"file": ["1"], "label": "3"}]}, "does not name its file and its label"),
+        ({"tolerance": 0}, "not a list of 1 to 100"),
+        ({"tolerance": 0, "samples": []}, "not a list of 1 to 100"),
+        ({"tolerance": 0, "samples": {"file": "golden/1.png"}}, "not a list of 1 to 100"),
+        ({"tolerance": 0, "samples": [{"file": "golden/1.png", "label": "3"}] * 101}, "not a list of 1 to 100"),
+        ({"tolerance": 0, "samples": ["golden/1.png"]}, "has no image file or no label"),
+        ({"tolerance": 0, "samples": [{"file": "golden/1.png"}]}, "has no image file or no label"),
+        ({"tolerance": 0, "samples": [{"file": "golden/1.png", "label": 3}]}, "has no image file or no label"),
+        ({"tolerance": 0, "samples": [{"file": ["1"], "label": "3"}]}, "has no image file or no label"),
     ],
 )
 def test_malformed_golden_samples_are_refused_with_the_remedy(said: object, words: str) -> None:
@@ -70,7 +70,7 @@ def test_malformed_golden_samples_are_refused_with_the_remedy(said: object, word
 
 
 def test_missing_sample_is_damage() -> None:
-    with pytest.raises(IncompleteModelError, match=r"it names golden/1\.png, which is missing at the end of the file"):
+    with pytest.raises(IncompleteModelError, match=r"the image golden/1\.png of a golden sample is missing"):
         read_golden(packed(ONE_SAMPLE, {}))
 
 
@@ -82,12 +82,12 @@ def test_damaged_sample_is_damage() -> None:
 
 
 def test_sample_of_more_than_4_mb_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"golden/1\.png has more than 4 MB"):
+    with pytest.raises(ModelError, match=r"golden/1\.png is larger than 4 MB"):
         read_golden(packed(ONE_SAMPLE, {"golden/1.png": bytes((4 << 20) + 1)}))
 
 
 def test_samples_of_more_than_16_mb_together_are_refused() -> None:
     """Here one image that many samples name: a small file that would fill the memory."""
     many = {"tolerance": 0, "samples": [{"file": "golden/1.png", "label": "3"}] * 5}
-    with pytest.raises(ModelError, match="more than 16 MB"):
+    with pytest.raises(ModelError, match="larger than 16 MB"):
         read_golden(packed(many, {"golden/1.png": bytes(4 << 20)}))

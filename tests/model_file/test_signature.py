@@ -60,13 +60,13 @@ def test_the_only_one_that_fits_goes_before_a_default_that_does_not() -> None:
 def test_of_several_that_fit_without_a_default_the_caller_must_choose() -> None:
     with pytest.raises(SignatureError) as raised:
         chosen(taking(key="day"), taking(key="night"), taking((-1, 10), key="text"))
-    assert str(raised.value) == "Several signatures fit; say which: --signature day or night."
+    assert str(raised.value) == "Several signatures fit. Choose one: --signature day or night."
 
 
 def test_an_unknown_name_is_answered_with_those_that_there_are() -> None:
     with pytest.raises(SignatureError) as raised:
         chosen(taking(key="day"), taking(key="night"), key="dusk")
-    assert str(raised.value) == "There is no signature 'dusk'; there are day, night."
+    assert str(raised.value) == "There is no signature 'dusk'. Available: day, night."
 
 
 def test_a_model_without_signatures_is_refused_with_the_way_to_save_one() -> None:
@@ -77,7 +77,7 @@ def test_a_model_without_signatures_is_refused_with_the_way_to_save_one() -> Non
 def test_when_none_fits_the_default_is_described() -> None:
     said = refusal(taking((-1, 10), key="a"), taking((-1, 7)))
     assert "its input is ? x 7, not images x height x width x channels" in said
-    assert said.endswith("serving_default takes image: float32 ? x 7 and gives scores: float32 ? x 4.")
+    assert said.endswith("serving_default takes image: float32 ? x 7 and returns scores: float32 ? x 4.")
 
 
 def test_an_oblong_input_takes_pictures_if_the_user_says_so() -> None:
@@ -86,7 +86,7 @@ def test_an_oblong_input_takes_pictures_if_the_user_says_so() -> None:
 
 def test_an_input_up_to_three_times_as_long_as_wide_needs_no_word() -> None:
     assert chosen(taking((-1, 30, 90, 1))).input.shape == (1, 30, 90, 1)
-    assert "no picture's shape" in refusal(taking((-1, 30, 91, 1)))
+    assert "which looks like audio features" in refusal(taking((-1, 30, 91, 1)))
 
 
 def test_text_is_no_image() -> None:
@@ -103,25 +103,25 @@ def test_two_inputs_are_refused() -> None:
 
 def test_no_input_is_refused() -> None:
     assert "it has 0 inputs" in refusal(Signature("serving_default", (), (SCORES,)))
-    assert "takes nothing and gives" in refusal(Signature("serving_default", (), (SCORES,)))
+    assert "takes nothing and returns" in refusal(Signature("serving_default", (), (SCORES,)))
 
 
 def test_channels_first_is_told_from_a_wrong_number_of_channels() -> None:
-    assert "? x 3 x 32 x 32, channels first, which TensorFlow Lite does not take" in refusal(taking((-1, 3, 32, 32)))
-    assert "its input has 4 channels, not 3 (colour) or 1 (gray)" in refusal(taking((-1, 32, 32, 4)))
+    assert "? x 3 x 32 x 32, channels first, which TensorFlow Lite does not support" in refusal(taking((-1, 3, 32, 32)))
+    assert "its input has 4 channels, not 3 (color) or 1 (gray)" in refusal(taking((-1, 32, 32, 4)))
 
 
 def test_an_open_number_of_channels_is_refused() -> None:
-    assert "its input has an open number of channels" in refusal(taking((-1, 32, 32, -1)))
+    assert "its input has an unknown number of channels" in refusal(taking((-1, 32, 32, -1)))
 
 
 def test_an_input_of_no_known_rank_is_refused() -> None:
-    assert "its input is of no fixed shape" in refusal(taking(()))
+    assert "its input is of unknown shape" in refusal(taking(()))
 
 
 def test_one_sigmoid_is_answered_with_the_remedy() -> None:
     said = refusal(taking(outputs=[Tensor("yes", (-1, 1), "float32")]))
-    assert "it gives one score; let it end in a softmax over two labels instead of one sigmoid" in said
+    assert "it returns one score; end it in a softmax over two labels instead of one sigmoid" in said
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_of_an_estimators_outputs_the_probabilities_are_taken() -> None:
 def test_of_two_outputs_that_could_be_scores_none_is_guessed() -> None:
     said = refusal(taking(outputs=[Tensor("color", (-1, 4), "float32"), Tensor("shape", (-1, 6), "float32")]))
     assert "it has 2 outputs" in said
-    assert "gives color: float32 ? x 4, shape: float32 ? x 6." in said
+    assert "returns color: float32 ? x 4, shape: float32 ? x 6." in said
 
 
 @pytest.mark.parametrize("shape", [(-1, -1, -1, 3), (-1, 40, -1, 3), (-1, -1, 60, 3)])
@@ -162,12 +162,14 @@ def test_open_sides_without_a_size_are_asked_for() -> None:
     with pytest.raises(SignatureError) as raised:
         chosen(taking((-1, -1, 60, 3)))
     assert str(raised.value) == (
-        "The model leaves its input size open (? x ? x 60 x 3); say it: --input-size HEIGHTxWIDTH."
+        "The model has no fixed input size (? x ? x 60 x 3). Give one: --input-size HEIGHTxWIDTH."
     )
 
 
 @pytest.mark.parametrize("shape", [(-1, 32, 24, 3), (-1, -1, 24, 3)])
 def test_a_size_that_the_model_does_not_take_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(SignatureError, match=r"^--input-size 24x32, and the model takes \? x .* x 24 x 3 only\.$"):
+    with pytest.raises(
+        SignatureError, match=r"^--input-size 24x32 does not fit the model, which accepts only \? x .* x 24 x 3\.$"
+    ):
         chosen(taking(shape), size=(24, 32))
     assert chosen(taking(shape), size=(32, 24)).input.shape == (1, 32, 24, 3)

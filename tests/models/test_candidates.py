@@ -140,7 +140,7 @@ async def test_cut_off_file_waits_for_the_rest_and_is_rejected_when_it_does_not_
     clock.now_s += LONG_S
     await managed.reconcile()
     assert (managed.status().candidate, managed.loads) == (None, [("m", "rejected")])
-    assert "not wholly copied" in managed.reason()
+    assert "damaged or incomplete" in managed.reason()
     assert len(managed.trial.runs) == 1
 
 

@@ -69,8 +69,8 @@ async def test_unchanged_folder_loads_nothing_again(folder: Path) -> None:
         (DIGITS[: len(DIGITS) * 99 // 100], "damaged"),
         (b"", "empty"),
         (b"<html>", "not a .tflite model"),
-        (with_free_height(), "leaves its input size open"),
-        (BARE_DIGITS, "names no labels for its 10 outputs"),
+        (with_free_height(), "has no fixed input size"),
+        (BARE_DIGITS, "has no labels for its 10 outputs"),
     ],
 )
 async def test_bad_candidate_changes_only_the_status(folder: Path, content: bytes, words: str) -> None:

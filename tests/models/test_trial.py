@@ -43,14 +43,14 @@ def test_trial_reports_what_a_good_model_takes(model: Path) -> None:
 
 def test_settings_beside_the_file_and_of_the_configuration_count(model: Path) -> None:
     model.write_bytes(BARE_DIGITS)
-    assert "names no labels" in refusal_of(model)
+    assert "has no labels" in refusal_of(model)
     assert Trial(threads=1).run(model, LABELS).invoke_ms > 0
     assert "There are 2 labels for 10 outputs" in refusal_of(model, ModelSettings(labels=("a", "b")))
 
 
 def test_trial_distinguishes_a_cut_off_file_from_a_wrong_one(model: Path) -> None:
     model.write_bytes(DIGITS[:-100])
-    with pytest.raises(IncompleteModelError, match="not wholly copied"):
+    with pytest.raises(IncompleteModelError, match="damaged or incomplete"):
         Trial(threads=1).run(model, ModelSettings())
     model.write_bytes(b"GIF89a" + bytes(100))
     assert "not a .tflite model" in refusal_of(model)

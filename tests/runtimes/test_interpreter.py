@@ -63,8 +63,8 @@ def test_complaints_of_the_runtimes_are_put_into_plain_words(complaint: str, wor
 
 def test_every_unknown_operator_has_a_remedy() -> None:
     assert "_edgetpu" in unknown_operator("edgetpu-custom-op")
-    assert "builtin operators only" in unknown_operator("FlexErf")
-    assert "Convert it without" in unknown_operator("Mine")
+    assert "built-in operators only" in unknown_operator("FlexErf")
+    assert "Convert the model without it" in unknown_operator("Mine")
 
 
 @pytest.mark.parametrize(
