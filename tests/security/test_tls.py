@@ -33,7 +33,7 @@ def _tls(certificate: Certificate) -> Tls:
         ("ca_file", "cut", "mqtt.ca_file {ca_file} is damaged. Copy it again."),
         ("cert_file", "cut", "{cert_file} or mqtt.key_file {key_file} is damaged or encrypted"),
         ("key_file", encrypt_key, "is damaged or encrypted. Copy both again, and use a key without a passphrase."),
-        ("key_file", "other", "mqtt.key_file {key_file} is not the key of mqtt.cert_file {cert_file}. Give a certificate"),
+        ("key_file", "other", "mqtt.key_file {key_file} is not the key of mqtt.cert_file {cert_file}. Give"),
     ],
 )
 def test_unusable_file_is_a_configuration_error_that_names_it(
