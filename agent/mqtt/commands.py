@@ -1,4 +1,4 @@
-"""Commands: what may be asked of this agent over MQTT."""
+"""Commands: the requests and camera commands that this agent accepts over MQTT."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """`classify` makes a Result's JSON of an image and a model's name, or raises AgentError.
+    """`classify` returns the JSON of a Result for an image and a model name, or raises AgentError.
 
-    `set_enabled` switches a camera. `shared` is `$share/<group>/<topic>`: the images published to that topic are
-    shared out among all agents of the group whose `has_model` says that they can answer. An image has at most
-    `max_bytes`; `workers` are worked on at once.
+    `set_enabled` turns a camera on or off. `shared` is `$share/<group>/<topic>`: the broker distributes the images
+    published to that topic among the agents of the group. An agent takes part while its `has_model` returns true. An
+    image has at most `max_bytes`; `workers` is the number of images processed at the same time.
     """
 
     classify: Callable[[bytes, str | None], Awaitable[dict[str, Any]]]
@@ -36,7 +36,7 @@ class Actions:
 
 
 class Commands:
-    """Takes what comes for its `filters`; `acknowledge` tells the broker that it is done."""
+    """Handles the messages that match its `filters`; calls `acknowledge` once a message was handled."""
 
     def __init__(
         self,
@@ -61,17 +61,17 @@ class Commands:
             classify=actions.classify,
             answer=answer,
             acknowledge=acknowledge,
-            own_topics=identity.base_topic,  # those of other devices too
+            own_topics=identity.base_topic,  # includes the topics of other devices
             max_bytes=actions.max_bytes,
             workers=actions.workers,
         )
 
     async def run(self) -> None:
-        """For ever."""
+        """Never returns."""
         await self._requests.run()
 
     def take(self, incoming: Incoming) -> bool:
-        """False for what is no command."""
+        """Returns False if the message is not a command."""
         if incoming.topic in self._image_topics:
             self._requests.put(incoming)
             return True
@@ -83,14 +83,14 @@ class Commands:
         return True
 
     def _switch_camera(self, camera: str, incoming: Incoming) -> None:
-        word = incoming.payload.strip().upper()
-        if incoming.retained:  # an old command, which would come again with every connect
+        value = incoming.payload.strip().upper()
+        if incoming.retained:  # an old command, which the broker would send again after every connect
             _logger.warning(
                 "Ignored a retained command on %s. Publish commands without the retain flag.", incoming.topic
             )
-        elif camera not in self._cameras or word not in (b"ON", b"OFF"):
+        elif camera not in self._cameras or value not in (b"ON", b"OFF"):
             _logger.warning(
                 "Ignored a command on %s: send ON or OFF, for a camera of the configuration.", incoming.topic
             )
         else:
-            self._set_enabled(camera, word == b"ON")
+            self._set_enabled(camera, value == b"ON")

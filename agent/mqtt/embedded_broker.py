@@ -1,4 +1,4 @@
-"""EmbeddedBroker: an MQTT broker inside this process, so that the demo needs none installed."""
+"""EmbeddedBroker: an MQTT broker inside this process, so that the demo needs no installed broker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddedBroker:
-    """Lets everybody in, keeps nothing on disk and speaks MQTT 3.1.1 only: for the demo, not for a device."""
+    """Accepts every client, stores nothing on disk and supports MQTT 3.1.1 only. For the demo, not for a device."""
 
     def __init__(self, *, host: str, port: int) -> None:
         self.host = host
@@ -21,15 +21,15 @@ class EmbeddedBroker:
         self._broker: Broker | None = None
 
     async def start(self) -> None:
-        """Serves in the running loop until stop(). Raises AgentError without amqtt or with the port taken."""
+        """Serves in the running loop until stop(). Raises AgentError if amqtt is missing or the port is in use."""
         try:
-            from amqtt.broker import Broker  # noqa: PLC0415  (of the demo extra, and slow to import)
+            from amqtt.broker import Broker  # noqa: PLC0415  (part of the demo extra, and slow to import)
             from amqtt.errors import BrokerError  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise AgentError(
                 f"The embedded MQTT broker needs the package {error.name}: pip install 'edge-agent[demo]'"
             ) from error
-        for chatty in ("amqtt", "transitions"):  # they report each client, and expected errors
+        for chatty in ("amqtt", "transitions"):  # they log every client and expected errors
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
         broker = Broker(_config(self.host, self.port))
         try:
@@ -42,20 +42,20 @@ class EmbeddedBroker:
         self._broker = broker
 
     async def stop(self) -> None:
-        """Does nothing unless it was started."""
+        """Does nothing if the broker was not started."""
         broker, self._broker = self._broker, None
         if broker is not None:
             await broker.shutdown()
 
 
 def _reason(error: BaseException) -> str:
-    """The operating system's words where they are the cause: asyncio's own repeat the address."""
+    """Returns the operating system's message if there is one: asyncio's own message repeats the address."""
     cause = error.__cause__
     return os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else str(cause or error)
 
 
 def _config(host: str, port: int) -> dict[str, object]:
-    """Naming the plugins leaves out amqtt's default ones: $SYS statistics and a log of every packet."""
+    """The explicit list of plugins disables amqtt's defaults: $SYS statistics and a log of every packet."""
     return {
         "listeners": {"default": {"type": "tcp", "bind": f"{host}:{port}"}},
         "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},

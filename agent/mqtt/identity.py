@@ -1,4 +1,4 @@
-"""Identity: under which topics this device publishes, and which cameras it has."""
+"""Identity: the device's name, the prefix of its topics and its cameras."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`boot` names this run of the agent."""
+    """`boot` identifies this run of the agent."""
 
     device: str
     base_topic: str
@@ -16,5 +16,5 @@ class Identity:
 
     @property
     def base(self) -> str:
-        """Every topic of this device begins with it."""
+        """The prefix of every topic of this device."""
         return f"{self.base_topic}/{self.device}"

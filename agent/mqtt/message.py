@@ -1,4 +1,4 @@
-"""Message: what goes to the broker; Incoming: what comes from it; MqttVersion: how."""
+"""Message: a message to the broker. Incoming: a message from it. MqttVersion: the protocol version."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 MqttVersion = Literal[5, 311]
 
-# A file may be named so; a topic must not, and mosquitto hangs up on a control or non-character in one.
+# Valid in a file name but not in a topic: mosquitto disconnects a client that sends a control or non-character.
 _UNSAFE_IN_TOPIC = re.compile("[+#/\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _MAX_TOPIC = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`payload` is encoded once, however often it is sent; `correlation` is MQTT 5's Correlation Data of an answer."""
+    """`correlation` is the MQTT 5 Correlation Data of an answer."""
 
     topic: str
     payload: bytes
@@ -26,9 +26,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A message of a subscription. `retained`: the broker had kept it. `receipt` is for Connection.acknowledge().
+    """A message received for a subscription. `receipt` is for Connection.acknowledge().
 
-    `response_topic` and `correlation` are MQTT 5's properties of a request.
+    `retained` is true if the broker had stored the message. `response_topic` and `correlation` are the MQTT 5
+    properties of a request.
     """
 
     topic: str
@@ -40,12 +41,12 @@ class Incoming:
 
 
 def is_topic(text: str) -> bool:
-    """Whether a broker lets somebody publish to it."""
+    """Whether a client can publish to this topic."""
     return 0 < len(text) <= _MAX_TOPIC and not _UNSAFE_IN_TOPIC.search(text.replace("/", ""))
 
 
 def topic_level(name: str) -> str:
-    """A model's name as one level of a topic."""
+    """Returns a model's name as one level of a topic."""
     return _UNSAFE_IN_TOPIC.sub("_", name)
 
 

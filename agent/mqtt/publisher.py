@@ -1,4 +1,4 @@
-"""MqttPublisher: which event goes to which topic, and what comes back over MQTT."""
+"""MqttPublisher: publishes the agent's events to their topics and handles incoming messages."""
 
 from __future__ import annotations
 
@@ -31,23 +31,24 @@ if TYPE_CHECKING:
 
 _STATS_EVERY_S, _FIRST_STATS_AFTER_S = 30.0, 5.0
 _SWEEP_S = 2.0
-_WELCOME_AGAIN_S = 5.0
+_ANSWER_BIRTH_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Make the payloads of `<base>/info` and `<base>/stats` when they are due."""
+    """Called to build the payloads of `<base>/info` and `<base>/stats`."""
 
     info: Callable[[], dict[str, Any]]
     stats: Callable[[], dict[str, Any]]
 
 
 class MqttPublisher(Listener, SessionListener):
-    """Publishes with QoS 1 the topics of docs/reference/mqtt.md; at most 20 messages are in flight.
+    """Publishes the topics of docs/reference/mqtt.md with QoS 1; at most 20 messages are in flight.
 
-    Made inside a running loop; every method is called on its thread, and none but close() waits. `results`: "all";
-    "changes", a camera's result only if its best label differs from that of the one before, and every upload; or
-    "off". Without `home_assistant` what an earlier run left there is removed.
+    Create it inside a running loop and call every method on that loop's thread; only close() waits. `results` is
+    "all", "off" or "changes": with "changes", a camera's result is published only if its best label differs from the
+    camera's previous result; uploads are always published. Without `home_assistant`, the discovery message of an
+    earlier run is removed.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class MqttPublisher(Listener, SessionListener):
         self._last_labels: dict[str, str | None] = {}
         self._swept = self._shares = False
         self._last_stats: Message | None = None
-        self._welcomed_s = -_WELCOME_AGAIN_S
+        self._answered_birth_s = -_ANSWER_BIRTH_EVERY_S
         self._session = Session(endpoint, identity, storage=storage, listener=self, timeouts=timeouts)
         self._retained = self._session.retained
         self._stale = StaleTopics(identity, retained=self._retained)
@@ -87,17 +88,17 @@ class MqttPublisher(Listener, SessionListener):
         return self._session.status
 
     def start(self) -> None:
-        """Begins to connect, and retries until close(). What is published before is kept for the broker."""
+        """Connects in the background and retries until close(). Earlier messages are kept for the broker."""
         self._session.open()
 
     async def run(self) -> None:
-        """Serves the disk and the requests; never returns."""
+        """Writes the outbox to disk and handles requests. Never returns."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._session.outbox.run, name="mqtt-outbox")
             tasks.start_soon(self._commands.run, name="mqtt-requests")
 
     async def close(self, timeout_s: float) -> None:
-        """Says offline and disconnects, in `timeout_s` at most; then what was not acknowledged goes to the disk."""
+        """Publishes `offline` and disconnects within `timeout_s`, then saves unacknowledged results to disk."""
         await self._session.close(timeout_s)
 
     def classified(self, result: Result) -> None:
@@ -121,24 +122,24 @@ class MqttPublisher(Listener, SessionListener):
         self._session.send_now(Message(f"{self._base}/cameras/{camera}/snapshot", jpeg), newest_only=True)
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
-        """The first status also says whether the camera is enabled; later only a command changes that."""
+        """The first status also sets whether the camera is enabled; later, only a command changes that."""
         self._retain(f"cameras/{camera}/status", status.state.encode())
         if f"{self._base}/cameras/{camera}/enabled" not in self._retained:
             self._retain_enabled(camera, enabled=status.state != "disabled")
 
     def model_changed(self, status: ModelStatus) -> None:
-        """The topic of a forgotten name is removed."""
+        """Removes the topic if nothing is known about the model any more."""
         topic = f"models/{topic_level(status.name)}"
-        there = status.serving or status.candidate or status.rejection or status.versions
-        self._retain(topic, compact_json(status.to_json()) if there else b"")
-        self._share_in()
+        is_known = status.serving or status.candidate or status.rejection or status.versions
+        self._retain(topic, compact_json(status.to_json()) if is_known else b"")
+        self._update_share()
         self._publish_info()
         self._publish_discovery()
 
     def connected(self) -> None:
         self._session.subscribe(*self._filters(), *(() if self._swept else self._stale.filters))
         self._shares = False
-        self._share_in()
+        self._update_share()
         self._publish_info()
         self._session.call_later(_FIRST_STATS_AFTER_S, self._send_stats)
         if not self._swept:
@@ -146,9 +147,9 @@ class MqttPublisher(Listener, SessionListener):
 
     def received(self, incoming: Incoming) -> None:
         if self._commands.take(incoming):
-            return  # it acknowledges the message when it is done
+            return  # the command acknowledges the message once it is done
         if is_birth(incoming.topic, incoming.payload):
-            self._welcome()
+            self._answer_birth()
         elif incoming.retained:
             self._stale.take(incoming)
         self._session.acknowledge(incoming)
@@ -174,7 +175,7 @@ class MqttPublisher(Listener, SessionListener):
         self._retain("info", compact_json(self._reports.info()))
 
     def _publish_discovery(self) -> None:
-        """Only after the sweep, which finds what the broker retains of an earlier run."""
+        """Does nothing before the sweep has found the topics that the broker retains from an earlier run."""
         if not self._swept:
             return
         if self._home_assistant is not None:
@@ -184,8 +185,8 @@ class MqttPublisher(Listener, SessionListener):
         elif self._stale.discovery:
             self._retained.remove(self._stale.discovery_topic)
 
-    def _share_in(self) -> None:
-        """Takes part in the shared queue only while a model serves: other agents can answer meanwhile."""
+    def _update_share(self) -> None:
+        """Joins the shared queue only while a model serves: until then, other agents answer."""
         wanted = self._commands.shared is not None and self._commands.has_model()
         if self._commands.shared is None or wanted == self._shares or self._session.status.state != "connected":
             return
@@ -197,7 +198,7 @@ class MqttPublisher(Listener, SessionListener):
         return birth + self._commands.filters
 
     def _end_sweep(self) -> None:
-        """The broker has sent what it retains: it does so right after a subscription."""
+        """By now the broker has sent its retained messages: it does so right after a subscription."""
         self._swept = True
         self._session.unsubscribe(*self._stale.filters)
         self._publish_discovery()
@@ -215,11 +216,11 @@ class MqttPublisher(Listener, SessionListener):
         self._session.send_now(self._last_stats)
         self._session.call_later(_STATS_EVERY_S, self._send_stats)
 
-    def _welcome(self) -> None:
-        """Home Assistant has started. Any client may send that message, so it is answered at a bounded rate."""
-        if time.monotonic() - self._welcomed_s < _WELCOME_AGAIN_S:
+    def _answer_birth(self) -> None:
+        """Handles the start of Home Assistant. Any client can send that message, so the rate is limited."""
+        if time.monotonic() - self._answered_birth_s < _ANSWER_BIRTH_EVERY_S:
             return
-        self._welcomed_s = time.monotonic()
+        self._answered_birth_s = time.monotonic()
         self._retained.repeat(self._stale.discovery_topic)
         if self._last_stats is not None:
             self._session.send_now(self._last_stats)

@@ -1,4 +1,4 @@
-"""Requests: images that come over MQTT to be classified, each with a topic for its answer."""
+"""Requests: images to classify that arrive over MQTT, each with a topic for its answer."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from agent.mqtt.message import Incoming, Message, is_topic
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-_MAX_WAITING = 64  # which only requests of QoS 0 reach: the broker holds back what is to be acknowledged
-_MAX_WAITING_IMAGES = 10  # of the largest size
+_MAX_WAITING = 64  # only QoS 0 requests reach it: the broker limits the number of unacknowledged messages
+_MAX_WAITING_IMAGES = 10  # of the largest allowed size
 _MAX_JSON_PARTS = 1000
 _logger = logging.getLogger(__name__)
 _FORM = (
@@ -31,7 +31,7 @@ _FORM = (
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What was understood of a request; `fault` is what was not, for the answer."""
+    """A parsed request; `fault` is the error to answer with if the request is invalid."""
 
     image: bytes = b""
     model: str | None = None
@@ -44,9 +44,9 @@ class _Request:
 class Requests:
     """A request is JPEG or PNG bytes with MQTT 5's response topic and correlation data, or JSON.
 
-    `classify` makes a Result's JSON of an image and a model's name, or raises AgentError. `answer` sends.
-    `acknowledge` tells the broker that a request is done: before that it gives the request to another agent
-    if this one goes away. At most `workers` are worked on at once.
+    `classify` returns the JSON of a Result for an image and a model name, or raises AgentError. `answer` sends a
+    message. `acknowledge` confirms a request to the broker; if this agent disconnects before that, the broker passes
+    the request to another agent. At most `workers` requests are processed at the same time.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Requests:
         self._waiting_bytes = 0
 
     def put(self, incoming: Incoming) -> None:
-        """A retained one is old, and would come again with every connect."""
+        """Ignores a retained request: it is old, and the broker would send it again after every connect."""
         if incoming.retained:
             self._acknowledge(incoming)
             return
@@ -83,7 +83,7 @@ class Requests:
         self._waiting.put_nowait(incoming)
 
     async def run(self) -> None:
-        """For ever."""
+        """Never returns."""
         async with anyio.create_task_group() as tasks:
             for _ in range(self._workers):
                 tasks.start_soon(self._work)
@@ -105,7 +105,7 @@ class Requests:
             return {"error": str(error)}
 
     async def _classified(self, request: _Request) -> dict[str, Any]:
-        """The broker waits for us, so whoever is in line for an answer over HTTP goes first."""
+        """Retries while the engine is busy: the broker can wait, so HTTP clients go first."""
         while True:
             with contextlib.suppress(BusyError):
                 return await self._classify(request.image, request.model)
@@ -132,17 +132,17 @@ class Requests:
         return self._from_json(incoming.payload, reply_to, correlation)
 
     def _from_json(self, payload: bytes, reply_to: str | None, correlation: bytes | None) -> _Request:
-        if sum(payload.count(sign) for sign in (b"[", b"{", b",")) > _MAX_JSON_PARTS:  # it would be parsed for seconds
+        if sum(payload.count(sign) for sign in (b"[", b"{", b",")) > _MAX_JSON_PARTS:  # parsing would take seconds
             return _Request(reply_to=reply_to, correlation=correlation, fault=_FORM)
         try:
             document = json.loads(payload)
         except (ValueError, RecursionError):
             return _Request(reply_to=reply_to, correlation=correlation, fault=_FORM)
-        said = document.get("reply_to", reply_to)
+        topic = document.get("reply_to", reply_to)
         tag, model, image = (document.get(key) for key in ("correlation", "model", "image"))
-        if (fault := self._unusable(said)) is not None:
+        if (fault := self._unusable(topic)) is not None:
             return _Request(reply_to=reply_to, correlation=correlation, fault=fault)
-        request = _Request(b"", model, said, correlation, tag)
+        request = _Request(b"", model, topic, correlation, tag)
         if not isinstance(image, str) or not isinstance(model, str | None):
             return replace(request, fault=_FORM)
         try:
@@ -159,7 +159,7 @@ class Requests:
         return f"The image is larger than {self._max_bytes} bytes. Send a smaller one or raise http.max_upload_bytes."
 
     def _unusable(self, topic: Any) -> str | None:
-        """Whoever may ask must not speak in the agent's name, nor to the broker itself."""
+        """Protects the agent's own topics, Home Assistant's and the broker's from a client that may only ask."""
         if topic is None:
             return None
         if not isinstance(topic, str) or not is_topic(topic):

@@ -1,4 +1,4 @@
-"""Retained: the newest payload of each retained topic, for a broker that missed or forgot it."""
+"""Retained: the newest payload of each retained topic, to send again to a broker that missed or lost it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Window(Protocol):
 
 
 class Retained:
-    """Everything is sent on every connect, and a change at once. One thread only."""
+    """Sends all topics after every connect, and each change immediately. Not thread-safe."""
 
     def __init__(self, window: Window) -> None:
         self._window = window
         self._payloads: dict[str, bytes] = {}
-        self._unsent: dict[str, None] = {}  # a set that keeps its order
+        self._unsent: dict[str, None] = {}  # used as an ordered set
         self._removals: dict[int, str] = {}
         self._connected = False
 
@@ -31,13 +31,13 @@ class Retained:
             self.repeat(topic)
 
     def repeat(self, topic: str) -> None:
-        """Nothing where there is nothing of that topic."""
+        """Sends the topic's payload again; does nothing if there is none."""
         if topic in self._payloads:
             self._unsent[topic] = None
             self.pump()
 
     def remove(self, topic: str) -> None:
-        """The broker keeps nothing of an empty payload; remembered until it has acknowledged that."""
+        """Sends an empty payload, which makes the broker delete the topic, until the broker acknowledges it."""
         self.put(topic, b"")
 
     def open(self) -> None:

@@ -1,4 +1,4 @@
-"""Session: what goes to the broker, in which order, and what of it is yet to be acknowledged."""
+"""Session: sends messages to the broker in their order of priority and tracks acknowledgments."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class SessionListener:
     """Override the events you need; each is called on the loop's thread."""
 
     def connected(self) -> None:
-        """The broker knows that the device is online; retained topics and results follow."""
+        """The device was announced as online; retained topics and results follow."""
 
     def received(self, incoming: Incoming) -> None:
-        """To be given to acknowledge() when it is done."""
+        """Pass the message to acknowledge() once it was handled."""
 
 
 class Session(ConnectionListener):
-    """Goes on from one connection to the next. At most 20 messages are in flight, and fewer if the broker asks."""
+    """Continues across connections. At most 20 messages are in flight, or fewer if the broker asks for it."""
 
     def __init__(
         self,
@@ -74,9 +74,9 @@ class Session(ConnectionListener):
         self._listener = listener
         self._transient: deque[Message] = deque(maxlen=_MAX_TRANSIENT)
         self._timers: list[asyncio.TimerHandle] = []
-        self._farewell: int | None = None
-        self._gone = asyncio.Event()
-        self._heard = asyncio.Event()
+        self._offline_number: int | None = None
+        self._offline_or_lost = asyncio.Event()
+        self._acknowledgment = asyncio.Event()
         self._connection = Connection(endpoint, listener=self, timeouts=timeouts)
         self._window = Window(self._connection, base=identity.base)
         self.retained = Retained(self._window)
@@ -88,11 +88,11 @@ class Session(ConnectionListener):
         return MqttStatus(connection.state, connection.reason, connection.protocol, self.outbox.status)
 
     def open(self) -> None:
-        """Begins to connect, and retries until close()."""
+        """Connects in the background and retries until close()."""
         self._connection.open()
 
     def subscribe(self, *filters: str) -> None:
-        """Only while connected, and for this connection."""
+        """Call it only while connected; it is valid for this connection."""
         self._connection.subscribe(*filters)
 
     def unsubscribe(self, *filters: str) -> None:
@@ -102,7 +102,7 @@ class Session(ConnectionListener):
         self._connection.acknowledge(incoming)
 
     def send_now(self, message: Message, *, newest_only: bool = False) -> None:
-        """Sends it only over this connection; `newest_only` replaces what waits for the same topic."""
+        """Sends over this connection or not at all; `newest_only` replaces waiting messages of the same topic."""
         if self._connection.state == "connected":
             if newest_only:
                 waiting = (each for each in self._transient if each.topic != message.topic)
@@ -111,15 +111,15 @@ class Session(ConnectionListener):
             self._pump()
 
     def call_later(self, delay_s: float, call: Callable[[], None]) -> None:
-        """Calls it only if this connection still exists then."""
+        """The call is canceled if this connection ends before."""
         now_s = self._loop.time()
         self._timers = [timer for timer in self._timers if timer.when() > now_s]
         self._timers.append(self._loop.call_later(delay_s, call))
 
     async def close(self, timeout_s: float) -> None:
-        """Says offline, waits for its acknowledgement and disconnects; in `timeout_s` whatever the broker does.
+        """Publishes `offline`, waits for its acknowledgment and disconnects, all within `timeout_s`.
 
-        Then what was not acknowledged goes to the disk.
+        Then saves unacknowledged results to disk.
         """
         deadline_s = anyio.current_time() + timeout_s
         if self._connection.state == "connected":
@@ -127,12 +127,12 @@ class Session(ConnectionListener):
         self.outbox.stop()
         with anyio.move_on_after((deadline_s - anyio.current_time()) / 2):
             while self._connection.state == "connected" and self._window.room() <= 0:
-                self._heard.clear()
-                await self._heard.wait()
+                self._acknowledgment.clear()
+                await self._acknowledgment.wait()
         if self._connection.state == "connected":
-            self._farewell = self._window.send(presence(self._base, "offline"))
+            self._offline_number = self._window.send(presence(self._base, "offline"))
             with anyio.move_on_after(deadline_s - anyio.current_time()):
-                await self._gone.wait()
+                await self._offline_or_lost.wait()
         await self._connection.close(timeout_s=max(0.0, deadline_s - anyio.current_time()))
         await self.outbox.close()
 
@@ -144,7 +144,7 @@ class Session(ConnectionListener):
         self.outbox.pump()
 
     def connected(self) -> None:
-        self._gone.clear()
+        self._offline_or_lost.clear()
         self._window.send(presence(self._base, "online"))
         self._listener.connected()
         self.retained.open()
@@ -157,14 +157,14 @@ class Session(ConnectionListener):
         self._transient.clear()
         self.retained.pause()
         self.outbox.pause()
-        self._gone.set()
-        self._heard.set()
+        self._offline_or_lost.set()
+        self._acknowledgment.set()
 
     def acknowledged(self, number: int, failure: str | None) -> None:
         self._window.acknowledge(number)
-        self._heard.set()
-        if number == self._farewell:
-            self._gone.set()
+        self._acknowledgment.set()
+        if number == self._offline_number:
+            self._offline_or_lost.set()
         self.retained.acknowledge(number)
         self.outbox.acknowledge(number, failure)
         self._pump()
@@ -173,6 +173,6 @@ class Session(ConnectionListener):
         self._listener.received(incoming)
 
 
-def presence(base: str, word: Literal["online", "offline"]) -> Message:
-    """`offline` is the last will, too."""
-    return Message(f"{base}/status", word.encode(), retain=True)
+def presence(base: str, state: Literal["online", "offline"]) -> Message:
+    """`offline` is also the last will."""
+    return Message(f"{base}/status", state.encode(), retain=True)

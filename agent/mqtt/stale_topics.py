@@ -1,4 +1,4 @@
-"""StaleTopics: topics that the broker still retains from earlier runs, of removed cameras and models."""
+"""StaleTopics: removes topics of former cameras and models that the broker still retains."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class StaleTopics:
-    """Finds them once per run: subscribes for a moment to the topics that the agent retains.
+    """Finds them once per run by a short subscription to the agent's own retained topics.
 
-    So the agent stores nothing about removed cameras and models.
+    So the agent need not remember removed cameras and models.
     """
 
     def __init__(self, identity: Identity, *, retained: Retained) -> None:
@@ -33,7 +33,7 @@ class StaleTopics:
         )
 
     def take(self, incoming: Incoming) -> None:
-        """A retained message that came for one of the filters."""
+        """Handles a retained message that matches one of the filters."""
         if incoming.topic == self.discovery_topic:
             self.discovery = incoming.payload
             return
@@ -46,7 +46,7 @@ class StaleTopics:
             self._classified.setdefault(name, set()).add(incoming.topic)
 
     def classified(self, camera: str, topic: str) -> None:
-        """A camera's label stands at `topic` from now on, and no more where another model's did."""
+        """The camera's label is now published on `topic`; removes the topics of its former models."""
         for other in self._classified.get(camera, set()) - {topic}:
             self._retained.remove(other)
         self._classified[camera] = {topic}

@@ -1,4 +1,4 @@
-"""Window: the messages that the broker has not acknowledged yet, 20 at most."""
+"""Window: the messages that the broker has not acknowledged yet, at most 20."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _MOST = 20
 
 
 class Window:
-    """Everything that is published goes through it, while the connection is open; fewer than 20 if the broker asks.
+    """All publishing goes through it while the connection is open. Its size is below 20 if the broker asks for it.
 
-    What is sent gets a number, under which the acknowledgement comes.
+    Each send method returns a number that identifies the acknowledgment.
     """
 
     def __init__(self, connection: Connection, *, base: str) -> None:
@@ -26,11 +26,11 @@ class Window:
         self._unacknowledged: set[int] = set()
 
     def room(self) -> int:
-        """How many more may be sent now."""
+        """The number of messages that can be sent now."""
         return self._size - len(self._unacknowledged)
 
     def backlog_room(self) -> int:
-        """How many results of the backlog may be sent now: a fifth of the window stays free for live ones."""
+        """The number of backlog results that can be sent now: a fifth of the window is reserved for live ones."""
         return self.room() - self._size // 5
 
     def send(self, message: Message) -> int:
@@ -39,7 +39,7 @@ class Window:
         return number
 
     def send_result(self, entry: Entry, *, late: bool) -> int:
-        """A `late` one says so in its payload."""
+        """A `late` result gets `replayed` in its payload."""
         payload = entry.payload[:-1] + b',"replayed":true}' if late else entry.payload
         return self.send(Message(entry.topic, payload))
 
@@ -50,7 +50,7 @@ class Window:
         self._unacknowledged.discard(number)
 
     def clear(self) -> None:
-        """The connection was lost: nothing of it will be acknowledged."""
+        """The connection was lost, so its messages will not be acknowledged."""
         self._unacknowledged.clear()
 
     @property

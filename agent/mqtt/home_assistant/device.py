@@ -1,4 +1,4 @@
-"""DiscoveredDevice: this device as Home Assistant shows it, and when its description has to be sent again."""
+"""DiscoveredDevice: builds this device's discovery message and decides when to send it again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 class Models(Protocol):
     def labels(self, model: str | None) -> tuple[str, ...]:
-        """Labels of the version that serves `model`, or the first model; empty if none does."""
+        """Labels of the serving version of `model`, or of the first model if None; empty if none serves."""
 
     def serving(self) -> Sequence[str]:
-        """Names of the models of which a version serves."""
+        """Names of the models that have a serving version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class DiscoveredDevice:
         self._shown: dict[str, str | None] = {}
 
     def message(self, former: bytes | None) -> Message:
-        """`former` is what the broker retains of this topic; it names what has to be removed."""
+        """`former` is the payload that the broker retains for this topic; entities missing since are removed."""
         cameras = [
             CameraEntities(name, self._models.labels(camera.model), camera.snapshots, self._shown.get(name))
             for name, camera in self._cameras.items()
@@ -46,12 +46,12 @@ class DiscoveredDevice:
         return discovery(self._facts(), cameras=cameras, models=self._models.serving(), former=former)
 
     def shows(self, camera: str, label: str | None) -> bool:
-        """Returns whether the options of the camera's label, which named the old label of another model, can change."""
+        """Returns whether to publish again: the options still list the last label of a former model."""
         before, self._shown[camera] = self._shown.get(camera), label
         return before is not None and before not in self._models.labels(self._cameras[camera].model)
 
 
 def page_url(host: str, port: int) -> str | None:
-    """The address of the HTTP interface for other devices; None if `host` is only for this device or any address."""
+    """The URL of the HTTP API for other devices; None if `host` is a loopback or wildcard address."""
     own = host == "localhost" or host.startswith("127.") or host in ("::1", "::", "0.0.0.0")  # noqa: S104
     return None if own else f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,6 +1,6 @@
-"""Home Assistant: the one retained message that makes this device show up there with everything it has.
+"""Home Assistant discovery: one retained message that describes this device and all its entities.
 
-Device-based MQTT discovery of Home Assistant 2024.11 and later, which calls an entity's description a component:
+Uses the device-based MQTT discovery of Home Assistant 2024.11 and later, where a component describes an entity:
 home-assistant.io/integrations/mqtt/#device-discovery-payload
 """
 
@@ -34,10 +34,10 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 @dataclass(frozen=True, slots=True)
 class CameraEntities:
-    """`labels` are those of the camera's model, or empty while none serves.
+    """`labels` are the labels of the camera's model; empty while none serves.
 
-    `shown` is the label that the camera's retained state has now: Home Assistant refuses to go on with options
-    that lack it, which is so until a swapped model has found its first label.
+    `shown` is the label in the camera's retained state. Home Assistant rejects a state that is not among the options,
+    so the options must keep this label until a swapped model has reported its first one.
     """
 
     name: str
@@ -48,7 +48,7 @@ class CameraEntities:
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """`base` begins every topic, `url` (http or https) is the page of the device, `hardware` the name of the board."""
+    """`base` is the prefix of every topic, `url` the device's web page, `hardware` the name of the board."""
 
     device: str
     base: str
@@ -62,7 +62,7 @@ class DeviceFacts:
 def discovery(
     facts: DeviceFacts, *, cameras: Sequence[CameraEntities], models: Sequence[str], former: bytes | None = None
 ) -> Message:
-    """`former` is what the broker retains of this topic: it names the components to remove."""
+    """`former` is the payload that the broker retains for this topic; components missing since are removed."""
     device, base = facts.device, facts.base
     components = entities.health(base, thermometer=facts.thermometer, throttle=facts.throttle)
     for camera in cameras:
@@ -80,7 +80,9 @@ def discovery(
         "components": {**components, **_removed(former, components)},
     }
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    return Message(topic_of(device), text.encode(errors="replace"), retain=True)  # a file's name may be no Unicode
+    return Message(
+        topic_of(device), text.encode(errors="replace"), retain=True
+    )  # a file name need not be valid Unicode
 
 
 def topic_of(device: str) -> str:
@@ -88,7 +90,7 @@ def topic_of(device: str) -> str:
 
 
 def is_birth(topic: str, payload: bytes) -> bool:
-    """Home Assistant has started, or has come back to the broker."""
+    """Whether Home Assistant has started or reconnected to the broker."""
     return topic == BIRTH_TOPIC and payload == b"online"
 
 
@@ -108,23 +110,23 @@ def _device(facts: DeviceFacts) -> dict[str, Any]:
 
 
 def _removed(former: bytes | None, present: dict[str, Component]) -> dict[str, Component]:
-    """A component of which only its platform is left: so Home Assistant is told that it has gone."""
+    """Home Assistant removes a component whose description has nothing but its platform."""
     if former is None or len(former) > _MAX_FORMER_BYTES:
         return {}
     try:
-        said = json.loads(former)["components"].items()
+        components = json.loads(former)["components"].items()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
-    gone: dict[str, Component] = {}
-    for key, component in said:
+    removed: dict[str, Component] = {}
+    for key, component in components:
         platform = component.get("platform") if isinstance(component, dict) else None
         if key not in present and _KEY.fullmatch(key) and isinstance(platform, str) and platform in _PLATFORMS:
-            gone[key] = {"platform": platform}
-    return dict(list(gone.items())[:_MAX_REMOVED])
+            removed[key] = {"platform": platform}
+    return dict(list(removed.items())[:_MAX_REMOVED])
 
 
 def _token(name: str) -> str:
-    """`name` in the characters that Home Assistant takes in a topic: different for different names."""
+    """Returns `name` in the characters that Home Assistant allows in a topic; unique for each name."""
     if _TOKEN.fullmatch(name):
         return name
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
@@ -132,6 +134,6 @@ def _token(name: str) -> str:
 
 
 def _entity_id(platform: str, device: str, name: str) -> str:
-    """The one that Home Assistant would make: `sensor.pi_1_front_label`."""
+    """The id that Home Assistant itself would derive, such as `sensor.pi_1_front_label`."""
     plain = unicodedata.normalize("NFKD", f"{device} {name}").encode("ascii", "ignore").decode().lower()
     return f"{platform}.{re.sub('[^a-z0-9]+', '_', plain).strip('_')}"

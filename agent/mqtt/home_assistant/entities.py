@@ -1,6 +1,6 @@
-"""Entities: how Home Assistant is told of what a camera, a model and the device itself have to show.
+"""Entities: the Home Assistant entities of a camera, a model and the device itself.
 
-Each is a component of its device discovery, which discovery.py writes.
+Each is a component of the discovery message, which discovery.py builds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 NO_LABEL = "none"
 
-_EXPIRE_AFTER_S = 120  # four times `stats`
-_MAX_STATE = 255  # characters of a state, and of a release summary
-_MAX_OPTIONS_BYTES = 100_000  # they come again for every camera, and some brokers take no message above 1 MB
+_EXPIRE_AFTER_S = 120  # four intervals of `stats`
+_MAX_STATE = 255  # characters of a state or a release summary
+_MAX_OPTIONS_BYTES = 100_000  # repeated for every camera, and some brokers accept at most 1 MB per message
 
-# Home Assistant strips what a template gives, and takes the word None for "unknown".
+# Home Assistant strips the result of a template, and treats the word None as "unknown".
 _LABEL = (
     f"{{% set label = (value_json.label or '')[:{_MAX_STATE}] | trim %}}"
     f"{{{{ '{NO_LABEL}' if label in ('', 'None') else label }}}}"
@@ -43,7 +43,7 @@ _UPDATE = (
 def camera(
     name: str, base: str, *, labels: Collection[str], shown: str | None, snapshots: bool
 ) -> dict[str, Component]:
-    """What a camera sees is unavailable while it sees nothing; how it does, and its switch, are not."""
+    """Label, score and snapshot are unavailable while the camera is not live; its health and switch are not."""
     title, topic = _title(name), f"{base}/cameras/{name}"
     while_live = {
         "availability": [{"topic": f"{base}/status"}, {"topic": f"{topic}/status", "value_template": _LIVE}],
@@ -131,7 +131,7 @@ def _switch(title: str, topic: str) -> Component:
     return {
         "platform": "switch",
         "name": f"{title} enabled",
-        "entity_category": "config",  # or "turn off everything in the garden" would take its camera along
+        "entity_category": "config",  # otherwise "turn off everything in the garden" would turn off its camera too
         "state_topic": topic,
         "command_topic": f"{topic}/set",
         "payload_on": "ON",
@@ -172,7 +172,7 @@ def _from(stats: str) -> Component:
 
 
 def _options(labels: Collection[str], shown: str | None) -> list[str] | None:
-    """The states that _LABEL can give; None when there are too many, or none is known yet: then any text may come."""
+    """The states that _LABEL can render. None, which allows any text, if there are too many or none is known yet."""
     texts = dict.fromkeys(label[:_MAX_STATE].strip() for label in (*labels, shown or ""))
     options = [text for text in texts if text not in ("", "None", NO_LABEL)] + [NO_LABEL]
     few = sum(len(option.encode(errors="replace")) + 3 for option in options) <= _MAX_OPTIONS_BYTES

@@ -1,4 +1,4 @@
-"""Connection: to the MQTT broker, tried again whenever it ends, with MQTT 5 or else 3.1.1."""
+"""Connection: connects to the MQTT broker with MQTT 5 or 3.1.1, and reconnects whenever the link ends."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ class ConnectionListener:
     """Override the events you need; each is called on the loop's thread."""
 
     def connected(self) -> None:
-        """Messages can be published until `disconnected`."""
+        """Messages can be published until `disconnected` is called."""
 
     def disconnected(self) -> None:
-        """The connection was lost; the next one is made automatically."""
+        """The connection was lost; it is retried automatically."""
 
     def acknowledged(self, number: int, failure: str | None) -> None:
-        """`number` is what publish() returned, `failure` why the broker discards the message, None if it took it."""
+        """`number` is the result of publish(); `failure` is why the broker discarded the message, or None."""
 
     def received(self, incoming: Incoming) -> None:
-        """To be given to acknowledge() when it is done."""
+        """Pass the message to acknowledge() once it was handled."""
 
 
 class Connection(LinkListener):
-    """Belongs to the loop it is made in: every method is called there, every event comes there.
+    """Belongs to the loop in which it is created: methods and events are called there only.
 
-    The endpoint's version of MQTT is tried first, and the other one when the broker refuses it or hangs up without an
-    answer. It is logged when the state or its reason changes. `fraction` gives a random number from 0 to 1. Raises
-    ConfigError for an invalid host and for unusable certificates.
+    Tries the endpoint's MQTT version first, and the other one if the broker refuses it or closes the connection
+    without an answer. Logs each change of the state or its reason. `fraction` returns a random number from 0 to 1.
+    Raises ConfigError for an invalid host and for unusable certificates.
     """
 
     def __init__(
@@ -78,18 +78,18 @@ class Connection(LinkListener):
         self._retry: asyncio.TimerHandle | None = None
         self._refusal: str | None = None
         self._accepted_s = 0.0
-        self._short_lives = 0
+        self._short_connections = 0
         self._unsubscribable: set[str] = set()
-        # To be read by others, and set here only.
+        # Others may read these; only this class sets them.
         self.state: ConnectionState = "connecting"
-        self.reason: str | None = None  # a sentence: what is wrong and what to do
-        self.receive_maximum = 0  # messages that the broker takes unacknowledged; it hangs up on one more
+        self.reason: str | None = None  # what is wrong and what to do
+        self.receive_maximum = 0  # unacknowledged messages that the broker accepts; one more, and it disconnects
         self.tries = 0
-        self.pause_s = 0.0  # the last one before a try
+        self.pause_s = 0.0  # before the latest try
 
     @property
     def protocol(self) -> Literal["5", "3.1.1"] | None:
-        """The MQTT version spoken now; None while not connected."""
+        """The MQTT version in use; None while not connected."""
         if self.state != "connected":
             return None
         return "5" if self._versions.current == 5 else "3.1.1"
@@ -111,7 +111,7 @@ class Connection(LinkListener):
         )
 
     def publish(self, message: Message) -> int:
-        """Sends with QoS 1 and returns the message's number. Only while the state is connected."""
+        """Sends with QoS 1 and returns the message's number. Call it only while connected."""
         assert self._link is not None
         number = self._link.publish(message)
         if not (message.retain or message.topic.startswith(f"{self._base}/")):
@@ -119,23 +119,23 @@ class Connection(LinkListener):
         return number
 
     def subscribe(self, *filters: str) -> None:
-        """With QoS 1. Only while the state is connected, and for this connection."""
+        """Subscribes with QoS 1 for this connection. Call it only while connected."""
         assert self._link is not None
         self._link.subscribe(filters)
 
     def unsubscribe(self, *filters: str) -> None:
-        """Only while the state is connected."""
+        """Call it only while connected."""
         assert self._link is not None
         self._link.unsubscribe(filters)
 
     def acknowledge(self, incoming: Incoming) -> None:
-        """Nothing for QoS 0, nor where the connection that brought it has ended."""
+        """Does nothing for QoS 0, or if the connection that delivered the message has ended."""
         link, number, qos = incoming.receipt
         if qos > 0 and self._link is not None and self._link.number == link:
             self._link.acknowledge(number, qos)
 
     async def close(self, *, timeout_s: float) -> None:
-        """Disconnects cleanly and tries no more. Takes no longer, whatever the broker does."""
+        """Disconnects cleanly and stops retrying. Returns within `timeout_s`, whatever the broker does."""
         self.state, self.reason = "unreachable", "The agent is stopping."
         if self._retry is not None:
             self._retry.cancel()
@@ -167,7 +167,7 @@ class Connection(LinkListener):
         self._refusal = reason
 
     def acknowledged(self, number: int, failure: str | None) -> None:
-        foreign = number in self._foreign  # an answer, whose topic a stranger has chosen
+        foreign = number in self._foreign  # an answer, whose topic was chosen by another client
         self._foreign.discard(number)
         if failure is not None and not foreign:
             remedy = f"Allow the agent's MQTT user to publish below {self._base}."
@@ -175,7 +175,7 @@ class Connection(LinkListener):
         self._listener.acknowledged(number, failure)
 
     def subscribed(self, topic_filter: str, failure: str | None) -> None:
-        """Logs a refusal once, not with each connection."""
+        """Logs a refusal once, not on each connection."""
         if failure is None:
             self._unsubscribable.discard(topic_filter)
         elif topic_filter not in self._unsubscribable:
@@ -191,7 +191,7 @@ class Connection(LinkListener):
     def silent(self) -> None:
         self._link = None
         if self.state == "connected":
-            self._short_lives = 0
+            self._short_connections = 0
             self._lose(sentence(self.endpoint, "no longer answers", None, _REPEATED_LOSS))
         elif not self._versions.is_proven:
             self._try_other_version("does not answer")
@@ -213,10 +213,10 @@ class Connection(LinkListener):
             self._retry_later(unanswered(self.endpoint, "closes the connection without an answer"))
 
     def _lost(self, reason: str | None) -> None:
-        """MQTT 3.1.1 does not report a takeover, but it repeats: each of the two clients disconnects the other."""
+        """MQTT 3.1.1 does not report a takeover. It shows in the repetition: the two clients disconnect each other."""
         is_short = self._loop.time() - self._accepted_s < self._timeouts.proven_s
-        self._short_lives = self._short_lives + 1 if is_short and reason is None else 0
-        taken_over = self._short_lives >= _TAKEN_OVER_AFTER
+        self._short_connections = self._short_connections + 1 if is_short and reason is None else 0
+        taken_over = self._short_connections >= _TAKEN_OVER_AFTER
         remedy = _TAKEN_OVER if taken_over else None
         self._lose(sentence(self.endpoint, "closed the connection", reason, remedy, otherwise=_REPEATED_LOSS))
 
@@ -228,7 +228,7 @@ class Connection(LinkListener):
         self._retry_later(reason)
 
     def _try_other_version(self, without_answer: str | None) -> None:
-        """Both are tried at once, one after the other; then comes a pause."""
+        """Tries both versions without a pause between them, then pauses."""
         if self._versions.switch():
             self.open()
         elif without_answer is not None:

@@ -1,4 +1,4 @@
-"""Endpoint: which MQTT broker, how it is reached, and how long the agent waits for it."""
+"""Endpoint: the address of the MQTT broker and how to connect. Timeouts: how long to wait for it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the broker is and who connects.
+    """The broker's address and the client's credentials.
 
-    `version` is the MQTT version to try first. A broker that stops answering is noticed within one and a half times
-    `keepalive_s`. With MQTT 5 the broker sends at most `receive_maximum` messages of QoS 1 without an acknowledgement,
-    and none above `max_packet_bytes`; MQTT 3.1.1 has no such limits.
+    `version` is the MQTT version to try first. A broker that stops answering is detected within one and a half times
+    `keepalive_s`. With MQTT 5 the broker sends at most `receive_maximum` unacknowledged QoS 1 messages, and none
+    larger than `max_packet_bytes`; MQTT 3.1.1 has no such limits.
     """
 
     host: str
@@ -39,7 +39,7 @@ class Endpoint:
         return f"{self.host}:{self.port}"
 
     def check(self) -> None:
-        """Raises ConfigError for a host that cannot be one, and for certificates that cannot be used."""
+        """Raises ConfigError for an invalid host name and for unusable certificates."""
         try:
             usable = bool(self.host.encode("idna"))
         except UnicodeError:
@@ -54,12 +54,12 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long to wait for the network and the answer to a CONNECT, and before the next try.
+    """How long to wait for the network, for the answer to a CONNECT, and before the next try.
 
     The pauses double from `first_retry_s` to `max_retry_s`, and start at `first_retry_s` again after a connection that
-    lasted `proven_s`. After a refusal the pause is `refused_retry_s`. Each pause is shortened by up to a half at
-    random, so that many devices do not connect at the same moment. amqtt needs `answer_s`: asked for MQTT 5 with a
-    last will, it neither answers nor hangs up.
+    lasted `proven_s`. After a refusal the pause is `refused_retry_s`. Each pause is shortened at random by up to a
+    half, so that many devices do not connect at the same moment. `answer_s` is necessary for amqtt, which neither
+    answers an MQTT 5 CONNECT with a last will nor closes the connection.
     """
 
     answer_s: float = 10.0

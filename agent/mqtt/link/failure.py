@@ -1,4 +1,4 @@
-"""ConnectFailure: why there is no connection to the broker, and what to do."""
+"""ConnectFailure: why a connection to the broker failed, and what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agent.mqtt.link.endpoint import Endpoint
     from agent.security.tls import Tls
 
-# Of X509_V_ERR_… in OpenSSL's x509_vfy.h
+# Values of X509_V_ERR_… in OpenSSL's x509_vfy.h
 _NOT_YET_VALID, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
 
 _OTHER_PORT = "Correct mqtt.port (usually 8883 for TLS), or set mqtt.tls to false."
@@ -34,7 +34,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class ConnectFailure:
-    """`what` the broker does and `why`; it is `refused` if it does so until somebody changes a certificate."""
+    """`what` the broker does and `why`. `refused` if this lasts until someone changes a certificate."""
 
     what: str
     why: str | None
@@ -45,7 +45,7 @@ class ConnectFailure:
 def sentence(
     endpoint: Endpoint, what: str, why: str | None, remedy: str | None = None, *, otherwise: str | None = None
 ) -> str:
-    """What the broker does, why, and what to do: `remedy`, or what is known of `why`, or `otherwise`."""
+    """Says what the broker does, why, and what to do: `remedy`, or the known remedy for `why`, or `otherwise`."""
     cause = f": {why}" if why else ""
     fact = f"The MQTT broker at {endpoint.address} {what}{cause}."
     remedy = remedy or _REMEDIES.get(why or "", otherwise)
@@ -53,7 +53,7 @@ def sentence(
 
 
 def unanswered(endpoint: Endpoint, what: str) -> str:
-    """The sentence about a broker that says nothing."""
+    """The sentence for a broker that does not answer the CONNECT."""
     kind = "without" if endpoint.tls is None else "with"
     remedy = f"Check that it is running and that mqtt.port is its port for MQTT {kind} TLS."
     return sentence(endpoint, what, None, remedy)
@@ -95,7 +95,7 @@ def _remedy_for(code: int) -> str:
 
 
 def _refusal(alert: str, tls: Tls) -> ConnectFailure:
-    """`alert` is what RFC 8446 calls it in section 6."""
+    """`alert` is the name of the TLS alert in RFC 8446, section 6."""
     what = "refuses this agent"
     if alert == "protocol version":
         return ConnectFailure(

@@ -1,17 +1,17 @@
-"""InFlight: what the broker has not acknowledged yet, and whether that is overdue."""
+"""InFlight: the messages that the broker has not acknowledged yet, and whether they are overdue."""
 
 from __future__ import annotations
 
 _SLOWEST_BYTES_PER_S = 4096
-_LONGEST_S = 200.0  # 250 messages a second use fewer than the 65,535 numbers in this time
+_LONGEST_S = 200.0  # at 250 messages per second, fewer than the 65,535 packet ids are used in this time
 
 
 class InFlight:
-    """A half-open link takes everything and gives nothing, not even an end: only missing acknowledgements show it.
+    """Detects a half-open link, which accepts data but returns nothing: only missing acknowledgments reveal it.
 
-    They are overdue if none at all has come for `timeout_s`, or up to twice as long while much is in flight: a snapshot
-    may take longer over a slow uplink and must not be cut off again and again. A single one is overdue after minutes,
-    because its number would soon be used again.
+    The messages are overdue if no acknowledgment has arrived for `timeout_s`, or for up to twice as long while much
+    data is in flight: a snapshot over a slow uplink must not be cut off repeatedly. A single message is overdue after
+    minutes, before its packet id is used again.
     """
 
     def __init__(self, *, timeout_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Link: one try to reach the MQTT broker, and the network connection if it succeeds."""
+"""Link: one attempt to connect to the MQTT broker, and the connection if it succeeds."""
 
 from __future__ import annotations
 
@@ -25,44 +25,44 @@ if TYPE_CHECKING:
     from agent.mqtt.link.paho_client import End
     from agent.mqtt.message import Message, MqttVersion
 
-_MAX_UNDELIVERED = 64  # messages of QoS 0, whose flood nothing else stops
+_MAX_UNDELIVERED = 64  # QoS 0 messages, which nothing else limits
 _MAX_UNDELIVERED_BYTES = 32 << 20
-_NO_LIMIT = 65535  # of messages that an MQTT 5 broker takes at once, unless it names one
+_NO_LIMIT = 65535  # MQTT 5 default for unacknowledged messages if the broker sends no Receive Maximum
 
 
 class LinkListener:
     """Override the events you need; each is called on the loop's thread.
 
-    Exactly one of `failed`, `silent` and `ended` comes, as the last call.
+    The last call is exactly one of `failed`, `silent` and `ended`.
     """
 
     def failed(self, error: BaseException) -> None:
-        """No connection came about over which MQTT could be spoken."""
+        """No connection that can carry MQTT was established."""
 
     def accepted(self, *, receive_maximum: int) -> None:
-        """The broker takes `receive_maximum` messages without an acknowledgement from it."""
+        """The broker accepts up to `receive_maximum` unacknowledged messages."""
 
     def refused(self, reason: str) -> None:
-        """The broker answered no; the end follows."""
+        """The broker refused the connection; `ended` follows."""
 
     def acknowledged(self, number: int, failure: str | None) -> None:
-        """`failure` is why an MQTT 5 broker throws the message away, None if it took it."""
+        """`failure` is why an MQTT 5 broker discarded the message; None if it accepted it."""
 
     def subscribed(self, topic_filter: str, failure: str | None) -> None:
-        """`failure` is why the broker refuses it."""
+        """`failure` is why the broker refused the subscription; None if it accepted it."""
 
     def received(self, incoming: Incoming) -> None:
-        """To be acknowledged when it is done."""
+        """Acknowledge the message once it was handled."""
 
     def silent(self) -> None:
-        """The broker does not answer, a CONNECT or later."""
+        """The broker stopped answering, at the CONNECT or later."""
 
     def ended(self, reason: str | None) -> None:
-        """`reason` is what an MQTT 5 broker said before it hung up."""
+        """`reason` is the one that an MQTT 5 broker sent before it closed the connection."""
 
 
 class Link:
-    """One network connection with what is under way on it; made and used on the loop's thread."""
+    """One network connection and its unacknowledged messages; created and used on the loop's thread."""
 
     def __init__(
         self, endpoint: Endpoint, *, number: int, version: MqttVersion, timeouts: Timeouts, listener: LinkListener
@@ -77,7 +77,7 @@ class Link:
         self._gone = asyncio.Event()
         self._filters: dict[int, tuple[str, ...]] = {}
         self._in_flight = InFlight(timeout_s=endpoint.keepalive_s / 2)
-        # Two counters with one writer each need no lock: the network's thread takes, the loop's delivers.
+        # Two counters with one writer each need no lock: the network thread counts arrivals, the loop deliveries.
         self._taken = self._delivered = 0  # messages
         self._taken_bytes = self._delivered_bytes = 0
         self._paho = PahoClient(endpoint, version=version)
@@ -90,7 +90,7 @@ class Link:
         )
 
     def publish(self, message: Message) -> int:
-        """Hands a message to paho with QoS 1 and returns the number that `acknowledged` will tell."""
+        """Hands a message to paho with QoS 1; returns the number with which `acknowledged` will be called."""
         properties = None
         if message.correlation is not None and self._version == 5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -100,9 +100,9 @@ class Link:
         return number
 
     def subscribe(self, filters: tuple[str, ...]) -> None:
-        """With QoS 1."""
+        """Subscribes with QoS 1."""
         _, number = self._client.subscribe([(topic_filter, 1) for topic_filter in filters])
-        if number is not None:  # the connection has not ended
+        if number is not None:  # None if the connection has ended
             self._filters[number] = filters
             self._expect_answer(number)
 
@@ -115,7 +115,7 @@ class Link:
         self._client.ack(number, qos)
 
     async def close(self, *, timeout_s: float) -> None:
-        """Disconnects cleanly, so that no last will follows, and tells the listener nothing more."""
+        """Disconnects cleanly, so that the broker sends no last will. The listener gets no more calls."""
         self._end()
         self._paho.disconnect()
         with anyio.move_on_after(timeout_s):
@@ -123,10 +123,10 @@ class Link:
         self._paho.abandon()
 
     def _listen(self) -> None:
-        """Paho calls these in the network's thread, partly under its locks: they only hand over to the loop."""
+        """Paho calls these in the network thread, partly while it holds locks: they only hand over to the loop."""
 
-        def on_connect(_c: Client, _u: object, _f: ConnectFlags, reason: ReasonCode, told: Properties | None) -> None:
-            self._call_in_loop(self._answer, _failure(reason), getattr(told, "ReceiveMaximum", _NO_LIMIT))
+        def on_connect(_c: Client, _u: object, _f: ConnectFlags, reason: ReasonCode, sent: Properties | None) -> None:
+            self._call_in_loop(self._answer, _failure(reason), getattr(sent, "ReceiveMaximum", _NO_LIMIT))
 
         def on_publish(_c: Client, _u: object, mid: int, reason: ReasonCode, _p: object) -> None:
             self._call_in_loop(self._acknowledge, mid, _failure(reason))
@@ -149,7 +149,7 @@ class Link:
         client.on_subscribe, client.on_unsubscribe = on_subscribe, on_unsubscribe
 
     def _call_in_loop(self, call: Callable[..., object], *arguments: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no listener is left
             self._loop.call_soon_threadsafe(call, *arguments)
 
     def _await_answer(self) -> None:
@@ -168,7 +168,7 @@ class Link:
         self._listener.silent()
 
     def _fall_silent(self) -> None:
-        """Without a DISCONNECT: should it reach the broker after all, then the last will tells that we were away."""
+        """Sends no DISCONNECT: if it did reach the broker, it would suppress the last will."""
         self._give_up()
         self._listener.silent()
 
@@ -187,7 +187,7 @@ class Link:
         self._in_flight.add(number, size=size, now_s=self._loop.time())
 
     def _watch(self, *, was_overdue: bool = False) -> None:
-        """Overdue twice in a row: this process may have been stopped, and the answers wait to be read."""
+        """Ends the link if it is overdue twice in a row: after a pause of this process, answers may be unread."""
         is_overdue = self._in_flight.is_overdue(self._loop.time())
         if is_overdue and was_overdue:
             self._fall_silent()
@@ -213,7 +213,7 @@ class Link:
             return
         try:
             topic = message.topic
-        except UnicodeDecodeError:  # nobody can have asked for it
+        except UnicodeDecodeError:  # no subscription can match it
             return
         properties = message.properties
         self._listener.received(
@@ -237,7 +237,7 @@ class Link:
         elif end.silent:
             self._listener.silent()
         else:
-            self._listener.ended(end.told or _oddity(end.error))
+            self._listener.ended(end.reason or _unexpected(end.error))
 
     def _give_up(self) -> None:
         self._end()
@@ -254,9 +254,9 @@ def _failure(reason: ReasonCode) -> str | None:
 
 
 def _is_final(error: BaseException) -> bool:
-    """A broker may end a connection because it does not know the version of MQTT, but not in this way."""
+    """A broker that does not know the MQTT version closes the connection, but not with such an error."""
     return isinstance(error, ssl.SSLError) or not isinstance(error, OSError)
 
 
-def _oddity(error: BaseException | None) -> str | None:
+def _unexpected(error: BaseException | None) -> str | None:
     return None if error is None or isinstance(error, OSError) else repr(error)

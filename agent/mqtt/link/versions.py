@@ -1,4 +1,4 @@
-"""VersionChoice: which version of MQTT to try, 5 or 3.1.1."""
+"""VersionChoice: which MQTT version to try, 5 or 3.1.1."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class VersionChoice:
         self._proven, self._fell_back = self.current, False
 
     def undo(self) -> None:
-        """The last try taught nothing about the version: the next one begins again with the version before."""
+        """The last try said nothing about the version, so the next one uses the previous version again."""
         if self._fell_back:
             self.current, self._fell_back = _OTHER[self.current], False
 
     def switch(self) -> bool:
-        """Takes the other version; returns whether it has yet to be tried before a pause."""
+        """Switches to the other version; returns whether to try it without a pause."""
         self.current = _OTHER[self.current]
         self._fell_back = not self._fell_back
         return self._fell_back

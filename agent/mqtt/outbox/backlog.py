@@ -1,4 +1,4 @@
-"""Backlog: the results that wait on the disk, and how far the broker has acknowledged them."""
+"""Backlog: the results that wait on disk, and how far the broker has acknowledged them."""
 
 from __future__ import annotations
 
@@ -23,55 +23,61 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_KEEP_ACTIVE_S = 10.0  # of a segment that is written now and all acknowledged: the next group goes there too
+_KEEP_ACTIVE_S = 10.0  # keep a fully acknowledged segment this long: the next group may be appended to it
 
 
 @dataclass(eq=False)
 class _Waiting:
-    """A segment: all entries below `done` are acknowledged, and those in `beyond`."""
+    """A segment whose entries below `done` and in `done_ahead` are acknowledged."""
 
     segment: Segment
     done: int = 0
-    beyond: set[int] = field(default_factory=set)
+    done_ahead: set[int] = field(default_factory=set)
 
     def mark(self, entry: int) -> None:
-        self.beyond.add(entry)
-        while self.done in self.beyond:
-            self.beyond.remove(self.done)
+        self.done_ahead.add(entry)
+        while self.done in self.done_ahead:
+            self.done_ahead.remove(self.done)
             self.done += 1
 
     def is_done(self, entry: int) -> bool:
-        return entry < self.done or entry in self.beyond
+        return entry < self.done or entry in self.done_ahead
 
     @property
     def left(self) -> int:
-        return self.segment.count - self.done - len(self.beyond)
+        return self.segment.count - self.done - len(self.done_ahead)
 
 
 class Backlog:
-    """Belongs to one event loop; the disk is touched in a thread of its own, one call after the other.
+    """Belongs to one event loop; all disk access runs in one separate thread, one call at a time.
 
-    What awaits may raise OSError. Over the bounds of `storage` the oldest segment goes.
+    Coroutines may raise OSError. If the bounds of `storage` are exceeded, over_bounds() names the oldest segment.
     """
 
     def __init__(self, segments: Segments, storage: Storage, *, note_cursor_every_s: float) -> None:
         self._segments = segments
-        self._max_bytes = storage.max_bytes - 2 * storage.segment_bytes  # for what is being written, and its copy
+        self._max_bytes = (
+            storage.max_bytes - 2 * storage.segment_bytes
+        )  # reserve for the active segment and a repair copy
         self._max_age_s = storage.max_age_s
         self._note_cursor_every_s = note_cursor_every_s
         self._waiting: deque[_Waiting] = deque()
         self._cursor = Position(0, 0)
         self._noted = (0.0, self._cursor)
-        self._reader = (0, 0, 0)  # the segment's number, the offset of its next block, the number of its first entry
+        self._reader = (
+            0,
+            0,
+            0,
+        )  # the segment's number, the offset of its next block, the index of that block's first entry
         self._thread = ThreadPoolExecutor(1, "outbox")
 
     def __len__(self) -> int:
-        """Entries that are not acknowledged."""
+        """The number of unacknowledged entries."""
         return sum(waiting.left for waiting in self._waiting)
 
     @property
     def size(self) -> int:
-        """Bytes on the disk."""
+        """Bytes on disk."""
         return sum(waiting.segment.size for waiting in self._waiting)
 
     @property
@@ -92,7 +98,7 @@ class Backlog:
         return await loop.run_in_executor(self._thread, lambda: call(*arguments, **named))
 
     async def append(self, entries: Sequence[Entry]) -> list[Position]:
-        """Where each of them is now. Without any, only how far everything was acknowledged is noted."""
+        """Saves `entries` and returns their positions. Without entries, saves only the cursor."""
         cursor = self._first_left()
         segment, first = await self.in_thread(self._segments.append, entries, cursor)
         self._noted = time.monotonic(), cursor
@@ -101,7 +107,7 @@ class Backlog:
         return [Position(segment.number, first + index) for index in range(len(entries))]
 
     def mark(self, position: Position) -> None:
-        """Notes the acknowledgement."""
+        """Records the acknowledgment."""
         waiting = self._of(position.segment)
         if waiting is not None:
             waiting.mark(position.entry)
@@ -110,16 +116,16 @@ class Backlog:
         return self._of(position.segment) is not None
 
     def segment(self, number: int) -> Segment | None:
-        """None if it is not on the disk any more."""
+        """None if the segment is no longer on disk."""
         waiting = self._of(number)
         return waiting.segment if waiting is not None else None
 
     def rewind(self) -> None:
-        """The next read() begins at the oldest again."""
+        """Makes the next read() start at the oldest entry again."""
         self._reader = (0, 0, 0)
 
     async def read(self, limit: int) -> list[tuple[Position, Entry]]:
-        """The next entries that are not acknowledged, about `limit`; empty when all were read.
+        """Returns about `limit` of the next unacknowledged entries; none once all were read.
 
         Raises SegmentError.
         """
@@ -128,7 +134,7 @@ class Backlog:
             segment = waiting.segment
             entries, end = await self.in_thread(self._segments.read, segment, offset, limit)
             if self._reader != (number, offset, first):
-                continue  # rewound meanwhile
+                continue  # rewind() was called meanwhile
             self._reader = (number, end, first + len(entries))
             positions = [Position(number, entry) for entry in range(first, first + len(entries))]
             left = [pair for pair in zip(positions, entries, strict=True) if not waiting.is_done(pair[0].entry)]
@@ -137,7 +143,7 @@ class Backlog:
         return []
 
     def over_bounds(self) -> tuple[Segment, Cause] | None:
-        """The segment that has to go next, and why."""
+        """The segment that must be dropped next, and why."""
         oldest = self.oldest
         if oldest is None:
             return None
@@ -148,7 +154,10 @@ class Backlog:
     async def give_up(
         self, segment: Segment, cause: Cause, *, sent: Callable[[], Collection[Position | None]]
     ) -> list[Gap]:
-        """What is lost with it: neither acknowledged nor sent by then. Nothing more is read of it; remove() follows."""
+        """Stops reading the segment, and returns its results that were neither acknowledged nor `sent`.
+
+        Call remove() afterwards.
+        """
         try:
             entries, _ = await self.in_thread(self._segments.read, segment, 0, segment.count)
         except (SegmentError, OSError):
@@ -167,7 +176,7 @@ class Backlog:
         await self.in_thread(self._segments.set_aside if damaged else self._segments.remove, segment)
 
     async def tidy(self, *, entirely: bool = False) -> None:
-        """Removes what is acknowledged, and notes from time to time how far that is."""
+        """Removes acknowledged segments, and saves the cursor from time to time."""
         while self._waiting and self._waiting[0].left == 0:
             oldest = self._waiting[0]
             if (
@@ -190,7 +199,7 @@ class Backlog:
         return self._cursor
 
     def _to_read(self) -> _Waiting | None:
-        """The reader's segment, or the one behind it once all of it was read."""
+        """The reader's segment, or the next one if it was read completely."""
         number, offset, _ = self._reader
         for waiting in self._waiting:
             segment = waiting.segment

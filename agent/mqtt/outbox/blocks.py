@@ -1,7 +1,7 @@
-"""Blocks: how results lie in the outbox's files.
+"""Blocks: the file format of the outbox.
 
-A block is a group of entries that reached the disk together: a header, whose CRC-32 covers all that follows it, and the
-entries, compressed by zlib. Each block also tells up to where everything was acknowledged when it was written.
+A block is a group of entries that were written together: a header, whose CRC-32 covers everything after it, and the
+entries, compressed with zlib. Each block also has a cursor: every entry before it was acknowledged at that time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ENTRY = struct.Struct("<QHI")  # seq, bytes of the topic, bytes of the payload
 
 
 class Position(NamedTuple):
-    """The number of a segment, and which of its entries, counted from 0."""
+    """The number of a segment, and the index of an entry in it."""
 
     segment: int
     entry: int
@@ -28,7 +28,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A result on its way, made as the `seq`-th of the run `boot`."""
+    """A result to deliver. `seq` is its number within the run `boot`, from 1."""
 
     boot: str
     seq: int
@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`seqs` are those of the first and the last entry; before `cursor` all was acknowledged."""
+    """`seqs` are the first and last entry's; every entry before `cursor` was acknowledged."""
 
     count: int
     seqs: tuple[int, int]
@@ -58,20 +58,20 @@ class Block:
 
 
 def encode(entries: Sequence[Entry], cursor: Position) -> bytes:
-    """One block; without entries it only tells the cursor."""
+    """Returns one block; without entries, it only records the cursor."""
     topics = [entry.topic.encode() for entry in entries]
     body = b"".join(
         _ENTRY.pack(entry.seq, len(topic), len(entry.payload)) + topic + entry.payload
         for entry, topic in zip(entries, topics, strict=True)
     )
-    packed = zlib.compress(body, 1)  # results resemble one another: a fifth of the size, at 20 microseconds a result
+    packed = zlib.compress(body, 1)  # results are similar: a fifth of the size, for 20 microseconds per result
     first, last = (entries[0].seq, entries[-1].seq) if entries else (0, 0)
     rest = _HEADER.pack(_MAGIC, 0, len(packed), len(entries), first, last, *cursor)[8:] + packed
     return _MAGIC + struct.pack("<I", zlib.crc32(rest)) + rest
 
 
 def walk(data: bytes) -> Iterator[Block | None]:
-    """Every whole block in `data`; None stands for bytes that are none, whatever their number."""
+    """Yields every whole block in `data`, and None for each run of other bytes."""
     start = 0
     while 0 <= start < len(data):
         block = _block_at(data, start)

@@ -1,4 +1,4 @@
-"""DiskFaults: whether the outbox's folder can be read and written now."""
+"""DiskFaults: whether the outbox's folder is currently readable and writable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _logger = logging.getLogger(__name__)
 
 
 class DiskFaults:
-    """Logs when a fault comes, changes or ends."""
+    """Logs when a fault starts, changes or ends."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -22,7 +22,7 @@ class DiskFaults:
 
     @property
     def sentence(self) -> str | None:
-        """What fails and what to do; None while nothing does."""
+        """What fails and what to do; None while nothing fails."""
         return next(iter(self._sentences.values()), None)
 
     def add(self, access: Access, error: OSError) -> None:

@@ -1,4 +1,4 @@
-"""DiskWriter: writes results to the disk before they can be lost, and drops the oldest over the bounds."""
+"""DiskWriter: writes results to disk before they can be lost, and drops the oldest above the limits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 
 class DiskWriter:
-    """Belongs to one event loop. `on_change` comes when there may be something to send."""
+    """Belongs to one event loop. Calls `on_change` when there may be something to send."""
 
     def __init__(
         self,
@@ -66,14 +66,14 @@ class DiskWriter:
         self._logged: set[Cause] = set()
         self.evicted = 0
         self.connected = False
-        self._doomed: list[tuple[Segment, bool]] = []
+        self._dropped: list[tuple[Segment, bool]] = []
         self._retry_at_s = 0.0
         self._changed = asyncio.Event()
-        self._saving = asyncio.Lock()  # a group may be on its way to the disk when the rest is to follow
+        self._saving = asyncio.Lock()  # save_all() may be called while a group is being written
 
     @property
     def opened(self) -> bool:
-        """Whether the backlog holds what earlier runs left."""
+        """Whether the backlog includes the results of earlier runs."""
         return self._recovery.opened
 
     async def run(self) -> None:
@@ -83,7 +83,7 @@ class DiskWriter:
             tasks.start_soon(self.read_ahead.run)
 
     def wake(self) -> None:
-        """Something in memory has changed."""
+        """Call it after a change in memory."""
         if self._has_work():
             self._changed.set()
         self.read_ahead.wake()
@@ -96,7 +96,7 @@ class DiskWriter:
         return record.position is not None and self.backlog.holds(record.position)
 
     def is_given_up(self, record: Record) -> bool:
-        """Sent while its segment had to go, and made by an earlier run, among whose files it cannot be put again."""
+        """Whether its segment was dropped while it was sent: a result of an earlier run cannot be written again."""
         return record.entry.boot != self._boot and not self.is_on_disk(record)
 
     def reconnected(self) -> None:
@@ -104,14 +104,14 @@ class DiskWriter:
         self._logged.clear()
 
     def lose(self, gaps: list[Gap]) -> None:
-        """Counts results that will not be delivered, and has them announced."""
+        """Counts results that will not be delivered, and queues their announcement."""
         self.gaps.add(gaps)
         self.evicted += sum(gap.count or 0 for gap in gaps)
         for gap in gaps:
             self._log_loss(gap)
 
     def _log_loss(self, gap: Gap) -> None:
-        """Once for each cause until the broker is there again."""
+        """Logs once per cause until the broker is connected again."""
         if gap.cause not in self._logged:
             self._logged.add(gap.cause)
             count = "an unknown number of" if gap.count is None else gap.count
@@ -120,7 +120,7 @@ class DiskWriter:
             )
 
     async def save_all(self) -> None:
-        """Before the end of the process."""
+        """Saves everything. Call it before the process ends."""
         async with self._saving:
             await self._save(entirely=True)
 
@@ -138,14 +138,14 @@ class DiskWriter:
         return bool(self._queue or self.backlog.size or self.gaps.unsaved is not None or not self.opened)
 
     async def _save(self, *, entirely: bool = False) -> None:
-        """Brings the disk up to date; if it refuses, results wait in memory, and a later call tries again."""
+        """Brings the disk up to date. If it fails, results stay in memory and a later call retries."""
         if time.monotonic() < self._retry_at_s and not entirely:
             return
         try:
             if not self.opened:
                 await self._recovery.open()
                 self.read_ahead.wake()
-            await self._remove_doomed()
+            await self._remove_dropped()
             await self.backlog.tidy(entirely=False)
             if not self._recovery.begun:
                 await self._recovery.begin()
@@ -164,7 +164,7 @@ class DiskWriter:
     async def _save_records(self, *, entirely: bool) -> None:
         at_once = entirely or self._durability == "group" or not self.connected
         due = self._queue.unsaved(older_than_s=0.0 if at_once else self._pace.spill_after_s)
-        # What an earlier run made, and the disk then lost, is not put among this run's.
+        # A result of an earlier run that is no longer on disk must not be written to a file of this run.
         own = [record for record in due if record.entry.boot == self._boot and self._durability != "none"]
         for group in _groups(own, self._storage.segment_bytes):
             await self._append_with_room(group)
@@ -172,7 +172,7 @@ class DiskWriter:
         await self._keep_bounds()
 
     async def _append_with_room(self, records: list[Record]) -> None:
-        """On a full disk memory has to do; once that is half full too, the oldest on the disk make room."""
+        """If the disk is full, results stay in memory; once that is half full, drops the oldest segment on disk."""
         try:
             await self._append(records)
         except OSError as error:
@@ -199,7 +199,7 @@ class DiskWriter:
             await self._give_up(*over)
 
     async def _give_up(self, segment: Segment, cause: Cause) -> None:
-        """The announcement is on the disk before the results are gone from it."""
+        """Saves the announcement to disk before the results are removed from it."""
         queue = self._queue
         self.lose(
             await self.backlog.give_up(
@@ -207,18 +207,18 @@ class DiskWriter:
             )
         )
         queue.read = deque(record for record in queue.read if record.position and record.position[0] != segment.number)
-        self._doomed.append((segment, cause == "damaged"))
+        self._dropped.append((segment, cause == "damaged"))
         try:
             await self._save_gaps()
         finally:
-            await self._remove_doomed()
+            await self._remove_dropped()
 
-    async def _remove_doomed(self) -> None:
-        """Their loss is announced, so no later run may find them."""
-        while self._doomed:
-            segment, damaged = self._doomed[0]
+    async def _remove_dropped(self) -> None:
+        """The loss of these segments is announced, so no later run may find them."""
+        while self._dropped:
+            segment, damaged = self._dropped[0]
             await self.backlog.remove(segment, damaged=damaged)
-            self._doomed.pop(0)
+            self._dropped.pop(0)
 
     async def _save_gaps(self) -> None:
         if (gaps := self.gaps.unsaved) is not None and (self._durability != "none" or self._storage.folder.is_dir()):
@@ -231,7 +231,7 @@ class DiskWriter:
 
 
 def _groups(records: list[Record], max_bytes: int) -> Iterator[list[Record]]:
-    """What is written together, so that the bound on the disk is never passed by more than that."""
+    """Splits records into groups that are written together; the disk limit is exceeded by one group at most."""
     group: list[Record] = []
     size = 0
     for record in records:

@@ -1,4 +1,4 @@
-"""Gaps: results that will never be delivered, remembered until the broker has been told."""
+"""Gaps: results that will never be delivered, kept until the broker has acknowledged their announcement."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 Cause = Literal["max_bytes", "max_age", "disk", "memory", "damaged", "killed", "rejected"]
 
-_MAX_GAPS = 1000  # beyond which neighbours are told as one
+_MAX_GAPS = 1000  # above this number, neighboring gaps are merged
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """`count` results of the run `boot`, from `first_seq` to `last_seq`; None where nobody can know.
+    """`count` missing results of the run `boot`, from `first_seq` to `last_seq`; None if unknown.
 
-    With a `count` of last - first + 1 every one of them is missing.
+    If `count` is last - first + 1, all of them are missing.
     """
 
     boot: str
@@ -37,16 +37,16 @@ class Gap:
 
 
 class Gaps:
-    """Those not yet acknowledged, the oldest first, kept at `path`. One thread, but for load() and save()."""
+    """The unacknowledged gaps, oldest first, saved at `path`. Not thread-safe, except load() and save()."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._waiting: list[Gap] = []
-        self._under_way: list[Gap] = []
+        self._in_flight: list[Gap] = []
         self._saved: list[Gap] = []
 
     def load(self) -> list[Gap]:
-        """What an earlier run left; blocks. A damaged file tells nothing, and is set aside. Raises OSError."""
+        """Returns the gaps of an earlier run. Sets a damaged file aside and returns none. Blocks. Raises OSError."""
         try:
             return [_gap(**gap) for gap in json.loads(self._path.read_bytes())]
         except FileNotFoundError:
@@ -65,49 +65,49 @@ class Gaps:
                 self._waiting.append(gap)
             else:
                 self._waiting[-1] = joined
-        while len(self._waiting) > _MAX_GAPS and (pair := self._neighbours()) is not None:
+        while len(self._waiting) > _MAX_GAPS and (pair := self._neighbors()) is not None:
             self._waiting[pair : pair + 2] = [_spanned(*self._waiting[pair : pair + 2])]
 
     def begin(self) -> Gap | None:
-        """The next one to announce, which is under way until done() or reset()."""
+        """Returns the next gap to announce, which is in flight until done() or reset()."""
         if not self._waiting:
             return None
-        self._under_way.append(self._waiting.pop(0))
-        return self._under_way[-1]
+        self._in_flight.append(self._waiting.pop(0))
+        return self._in_flight[-1]
 
     def done(self, gap: Gap) -> None:
-        self._under_way.remove(gap)
+        self._in_flight.remove(gap)
 
     def reset(self) -> None:
-        """The broker is gone, so nothing is under way."""
-        self._waiting[:0] = self._under_way
-        self._under_way.clear()
+        """The connection was lost, so nothing is in flight."""
+        self._waiting[:0] = self._in_flight
+        self._in_flight.clear()
 
     def __bool__(self) -> bool:
-        """Whether any is not acknowledged yet."""
-        return bool(self._waiting or self._under_way)
+        """Whether any gap is unacknowledged."""
+        return bool(self._waiting or self._in_flight)
 
     @property
     def unsaved(self) -> list[Gap] | None:
-        """What save() shall write; None while the file tells the same."""
-        gaps = [*self._under_way, *self._waiting]
+        """What save() must write; None while the file is up to date."""
+        gaps = [*self._in_flight, *self._waiting]
         return None if gaps == self._saved else gaps
 
     def save(self, gaps: list[Gap]) -> None:
-        """Blocks; any thread. Raises OSError."""
+        """Blocks; callable from any thread. Raises OSError."""
         if gaps:
             replace_file(self._path, json.dumps([asdict(gap) for gap in gaps]).encode())
         else:
             self._path.unlink(missing_ok=True)
         self._saved = gaps
 
-    def _neighbours(self) -> int | None:
+    def _neighbors(self) -> int | None:
         pairs = zip(self._waiting, self._waiting[1:], strict=False)
         return next((index for index, (one, other) in enumerate(pairs) if one.boot == other.boot), None)
 
 
 def _gap(boot: Any, first_seq: Any, last_seq: Any, count: Any, cause: Any) -> Gap:
-    """Raises TypeError for what is no gap."""
+    """Raises TypeError if the values are not those of a gap."""
     numbers = (first_seq, last_seq, count)
     if not isinstance(boot, str) or any(type(number) not in (int, type(None)) for number in numbers):
         raise TypeError
@@ -115,7 +115,7 @@ def _gap(boot: Any, first_seq: Any, last_seq: Any, count: Any, cause: Any) -> Ga
 
 
 def gaps_of(boot: str, seqs: Iterable[int], cause: Cause) -> list[Gap]:
-    """One for each run of consecutive numbers in `seqs`, which ascend."""
+    """Returns one gap for each run of consecutive numbers in `seqs`, which must ascend."""
     gaps: list[Gap] = []
     for seq in seqs:
         if gaps and gaps[-1].last_seq == seq - 1:
@@ -126,7 +126,7 @@ def gaps_of(boot: str, seqs: Iterable[int], cause: Cause) -> list[Gap]:
 
 
 def _joined(one: Gap, other: Gap) -> Gap | None:
-    """Both as one where that tells the same."""
+    """Returns both gaps as one if that loses no information."""
     follows = other.first_seq is not None and one.last_seq == other.first_seq - 1
     alike = (one.boot, one.cause) == (other.boot, other.cause)
     return _spanned(one, other) if follows and alike and one.count and other.count else None

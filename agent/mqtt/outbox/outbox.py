@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OutboxStatus:
-    """`messages` are not acknowledged, `size` is what they take of the disk in bytes, `evicted` were given up."""
+    """`messages` are unacknowledged, `size` is their bytes on disk, `evicted` is the number of dropped results."""
 
     messages: int
     size: int
@@ -36,7 +36,7 @@ class OutboxStatus:
 
 
 class Window(Protocol):
-    """Sends; each returns the number under which the acknowledgement will come."""
+    """Each send method returns a number that identifies the acknowledgment."""
 
     def room(self) -> int: ...
     def backlog_room(self) -> int: ...
@@ -45,10 +45,10 @@ class Window(Protocol):
 
 
 class Outbox:
-    """At least once to the broker; what is lost is announced. One event loop.
+    """Delivers results to the broker at least once, and announces lost ones. Belongs to one event loop.
 
-    run() must run as long as results are to reach the disk or to come from it. DiskWriter decides when and where, and
-    `segments` is the disk that it uses.
+    While run() is not running, nothing is written to disk or read from it. DiskWriter decides what is written when;
+    `segments` is the class that accesses the disk.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Outbox:
 
     @property
     def is_idle(self) -> bool:
-        """The disk was read, and neither a result nor a gap waits for the broker."""
+        """Whether the disk was read, and neither a result nor a gap waits for the broker."""
         return self._writer.opened and not (self.status.messages or self._writer.gaps)
 
     def put(self, entry: Entry) -> None:
@@ -97,13 +97,13 @@ class Outbox:
         self.pump()
 
     def open(self) -> None:
-        """The broker is there. What waits is sent, at a bounded rate, and what is made now beside it."""
+        """The broker is connected. Sends the backlog at a limited rate, and new results at the same time."""
         self._writer.reconnected()
         self._may_announce = True
         self.pump()
 
     def pause(self) -> None:
-        """The broker is gone. What it did not acknowledge is sent again; it may get it twice."""
+        """The connection was lost. Unacknowledged results will be sent again, so the broker may get them twice."""
         self._writer.connected = self._may_announce = False
         for record in self._queue.window.values():
             if self._writer.is_given_up(record):
@@ -115,11 +115,11 @@ class Outbox:
         self.pump()
 
     def acknowledge(self, number: int, failure: str | None = None) -> None:
-        """Ignores numbers that are not of this outbox. What the broker refuses for good is a gap."""
+        """Ignores numbers of other messages. A result that the broker rejects becomes a gap."""
         if (gap := self._announced.pop(number, None)) is not None:
             if failure is None:
                 self._writer.gaps.done(gap)
-            else:  # it is announced again at the next connect, with what is lost until then
+            else:  # announced again at the next connect, with the losses until then
                 self._writer.gaps.reset()
                 self._may_announce = False
         elif (record := self._queue.window.pop(number, None)) is not None:
@@ -133,7 +133,7 @@ class Outbox:
         self.pump()
 
     async def run(self) -> None:
-        """For ever."""
+        """Never returns."""
         await self._writer.run()
 
     async def drain(self, timeout_s: float) -> None:
@@ -142,13 +142,13 @@ class Outbox:
             await self._drained.wait()
 
     def stop(self) -> None:
-        """Sends no more; what is sent may still be acknowledged."""
+        """Stops sending; sent messages may still be acknowledged."""
         self._writer.connected = self._may_announce = False
         if self._tick is not None:
             self._tick.cancel()
 
     async def close(self) -> None:
-        """Leaves on the disk what was not acknowledged."""
+        """Saves unacknowledged results to disk."""
         await self._writer.save_all()
         if lost := self._queue.unsaved():
             _logger.warning(
@@ -156,7 +156,7 @@ class Outbox:
             )
 
     def pump(self) -> None:
-        """Sends what may be sent now."""
+        """Sends as much as the window allows."""
         queue, writer, window = self._queue, self._writer, self._window
         queue.age()
         while queue.oldest_age_s() > self._storage.max_age_s:
@@ -179,7 +179,7 @@ class Outbox:
         writer.wake()
 
     def _next(self) -> Record | None:
-        """Live results first; then, where they leave room, the backlog, of which the disk has the oldest."""
+        """Live results first; then, if there is room, the backlog, whose oldest results are on disk."""
         queue, writer = self._queue, self._writer
         if queue.fresh and writer.may_be_sent(queue.fresh[0]):
             return queue.take(queue.fresh)
@@ -199,6 +199,6 @@ class Outbox:
         self.pump()
 
     def _lose(self, record: Record, cause: Cause) -> None:
-        """It may be on its way to the disk, from where nobody shall read it then."""
+        """Marks it as acknowledged too: it may be on its way to disk, and must not be read from there later."""
         record.acknowledged = True
         self._writer.lose(gaps_of(record.entry.boot, [record.entry.seq], cause))

@@ -1,4 +1,4 @@
-"""Queue: results in memory, on their way to the broker or to the disk."""
+"""Queue: results in memory, on their way to the broker or to disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, slots=True)
 class Record:
-    """A `late` one says so to the subscriber; `position` is where it is on the disk."""
+    """A `late` record is marked as replayed for the subscriber; `position` is its place on disk."""
 
     entry: Entry
     put_s: float = field(default_factory=time.monotonic)
@@ -29,10 +29,10 @@ class Record:
 
 
 class Queue:
-    """`fresh` was made just now, `late` has waited too long for that, both with the oldest first.
+    """`fresh` holds new records and `late` those that waited too long, both oldest first.
 
-    `read` was read from the disk to be sent next; `window` is sent, by the number of its acknowledgement. `size` is
-    that of what waits in `fresh` and `late`, in bytes.
+    `read` was read from disk and is sent next. `window` holds the sent records by message number. `size` is the bytes
+    in `fresh` and `late`.
     """
 
     def __init__(self, *, late_after_s: float) -> None:
@@ -44,7 +44,7 @@ class Queue:
         self.size = 0
 
     def __bool__(self) -> bool:
-        """Whether anything waits or is sent; what was only read ahead is on the disk."""
+        """Whether any record waits or is in flight. Those only read ahead do not count: they are on disk."""
         return bool(self.fresh or self.late or self.window)
 
     def put(self, record: Record) -> None:
@@ -68,7 +68,7 @@ class Queue:
         return next((record.age_s for record in self._waiting()), 0.0)
 
     def give_back(self, is_on_disk: Callable[[Record], bool]) -> None:
-        """The connection ended: what was sent in vain waits again, in front, unless the disk has it."""
+        """The connection ended: unacknowledged records wait again, at the front, unless they are on disk."""
         unsent = [record for record in self.window.values() if not (record.acknowledged or is_on_disk(record))]
         for record in sorted(unsent, key=lambda record: record.put_s, reverse=True):
             record.late, record.position = True, None
@@ -79,7 +79,7 @@ class Queue:
         self.forget(is_on_disk)
 
     def forget(self, unwanted: Callable[[Record], bool]) -> bool:
-        """Of what waits; whether there was any."""
+        """Forgets waiting records; returns whether any was found."""
         gone = [record for record in self._waiting() if unwanted(record)]
         if gone:
             self.fresh = deque(record for record in self.fresh if not unwanted(record))
@@ -88,7 +88,7 @@ class Queue:
         return bool(gone)
 
     def unsaved(self, *, older_than_s: float = 0.0) -> list[Record]:
-        """What the disk does not have, in the order of its making."""
+        """Returns the records that are not on disk, in the order of their creation."""
         records = (*self.window.values(), *self._waiting())
         found = (record for record in records if record.position is None and record.age_s >= older_than_s)
         return sorted(found, key=lambda record: record.put_s)

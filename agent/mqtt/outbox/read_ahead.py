@@ -1,4 +1,4 @@
-"""ReadAhead: brings the backlog into memory, a little before it is sent."""
+"""ReadAhead: reads the backlog into memory shortly before it is sent."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _RECORDS = 200
 
 
 class ReadAhead:
-    """`exhausted` means that the disk has nothing that is not in memory too.
+    """`exhausted` is true if everything on disk is also in memory.
 
-    `give_up` gets the number of a damaged segment, which is not read again after that.
+    `give_up` is called with the number of a damaged segment, which is not read again after that.
     """
 
     def __init__(
@@ -43,23 +43,23 @@ class ReadAhead:
         self._may_read = may_read
         self._give_up = give_up
         self._on_read = on_read
-        self._hungry = asyncio.Event()
+        self._wanted = asyncio.Event()
         self.exhausted = False
 
     def wake(self) -> None:
         if self._has_room():
-            self._hungry.set()
+            self._wanted.set()
 
     def rewind(self) -> None:
-        """The disk has something that memory does not have any more."""
+        """Call it when memory no longer holds everything that is on disk."""
         self._backlog.rewind()
         self.exhausted = False
 
     async def run(self) -> None:
         """Never returns."""
         while True:
-            await self._hungry.wait()
-            self._hungry.clear()
+            await self._wanted.wait()
+            self._wanted.clear()
             if self._has_room():
                 await self._read_ahead()
                 self._on_read()

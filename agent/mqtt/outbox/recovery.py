@@ -1,4 +1,4 @@
-"""Recovery: what earlier runs left in the outbox's folder, and which results they lost."""
+"""Recovery: takes over the results that earlier runs left in the outbox's folder, and finds lost ones."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Recovery:
-    """What awaits may raise OSError and is then called again; no loss is counted twice.
+    """Coroutines may raise OSError; call them again then. No loss is counted twice.
 
-    `lose` gets what earlier runs lost; `save_gaps` brings all announcements to the disk.
+    `lose` is called with the losses of earlier runs; `save_gaps` saves all announcements to disk.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class Recovery:
         self._lose = lose
         self._save_gaps = save_gaps
         self._taken_over = self._damaged = False
-        self.opened = False  # the backlog holds what earlier runs left
-        self.begun = False  # a kill from now on will be noticed by the next run
+        self.opened = False  # the backlog includes the results of earlier runs
+        self.begun = False  # the next run will notice if this one is killed
 
     async def open(self) -> None:
-        """Damage is announced on the disk before it is repaired."""
+        """Saves the announcement of damage before it repairs the damage."""
         if self._storage.durability == "none" and not self._storage.folder.is_dir():
             self.opened = self.begun = True
             return
@@ -55,7 +55,7 @@ class Recovery:
         self.opened = True
 
     async def begin(self) -> None:
-        """Notes that a kill may lose results from now on, once the losses of earlier runs are on the disk."""
+        """Saves the losses of earlier runs, then marks that a kill may lose results from now on."""
         await self._save_gaps()
         keeps = self._storage.durability != "none"
         await self._backlog.in_thread(self._segments.begin if keeps else self._segments.end)
@@ -70,7 +70,7 @@ class Recovery:
 
 
 def _losses(found: Found) -> list[Gap]:
-    """What an earlier run had only in memory when it was killed, and what cannot be read of its files."""
+    """The results that a killed run had only in memory, and those in unreadable parts of files."""
     gaps = []
     if found.killed is not None:
         known = [segment.seqs[1] for segment in found.segments if segment.boot == found.killed]

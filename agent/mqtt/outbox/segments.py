@@ -1,8 +1,8 @@
-"""Segments: the outbox's append-only files, the oldest first.
+"""Segments: the outbox's append-only files, oldest first.
 
-A file `<number>-<boot>.segment` is written by one run of the agent and holds blocks (blocks.py). It is removed once
-all of it was acknowledged, or when it is the oldest and there is no room. docs/architecture.md says why this is not
-SQLite: what each writes to the disk for a result.
+A file `<number>-<boot>.segment` is written by one run of the agent and consists of blocks (blocks.py). It is removed
+once all its entries are acknowledged, or if it is the oldest when space runs out. docs/architecture.md explains why
+this is not SQLite: it writes fewer bytes per result.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(\d{12})-([0-9A-Z]{26})\.segment")
 _RUNNING = "running"
-_GONE = (errno.ENOENT, errno.EIO)  # a file, or a sector of it
+_GONE = (errno.ENOENT, errno.EIO)  # the file, or a sector of it
 _DAMAGED = (errno.EISDIR, errno.EIO)
 _BLOCK_ENTRIES = 256
 
 
 @dataclass(slots=True)
 class Segment:
-    """`seqs` are those of its first and its last entry; `begun_s` and `written_s` are of time.monotonic()."""
+    """`seqs` are the first and last entry's; `begun_s` and `written_s` are times of time.monotonic()."""
 
     number: int
     boot: str
@@ -48,7 +48,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """What a damaged file does not tell: `before` and `after` are the seqs around it, where they are known."""
+    """An unreadable part of a damaged file. `before` and `after` are the adjacent seqs; None if unknown."""
 
     segment: int
     boot: str
@@ -58,7 +58,7 @@ class Hole:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a start finds. `killed` is the boot of a run that had no time to write down what it had in memory."""
+    """What a start finds. `killed` is the boot of a run that ended without saving the results in memory."""
 
     segments: tuple[Segment, ...]
     cursor: Position
@@ -70,10 +70,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Segments:
-    """Every method blocks, may raise OSError, and is called by one thread at a time.
+    """Every method blocks, may raise OSError, and must be called by one thread at a time.
 
-    A segment ends after `segment_bytes` or `segment_s`. Nothing is written while the disk has less than
-    `reserve_bytes` left.
+    A segment is closed after `segment_bytes` or `segment_s`. Nothing is written while less than `reserve_bytes` of
+    disk space are free.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Segments:
         self._repairs: list[Callable[[], None]] = []
 
     def open(self) -> Found:
-        """Reads every segment once, and removes what was acknowledged. repair() has to follow before read()."""
+        """Reads every segment once, and removes acknowledged ones. Call repair() before read()."""
         self._holes, self._repairs = [], []
         names = sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
         boots = {int(found[1]): found[2] for name in names if (found := _NAME.fullmatch(name))}
@@ -107,7 +107,7 @@ class Segments:
             else:
                 segments.append(segment)
         if cursor.segment in {hole.segment for hole in self._holes}:
-            cursor = Position(cursor.segment, 0)  # what is gone from it may have been counted
+            cursor = Position(cursor.segment, 0)  # the cursor may count entries that are now missing
         self._next_number = max([*boots, cursor.segment], default=0) + 1
         for segment in unreadable:
             self._leave_for_later(segment)
@@ -122,31 +122,31 @@ class Segments:
         )
 
     def repair(self) -> None:
-        """Sets aside what is damaged, and leaves what is not: to be done once the damage is told."""
+        """Sets damaged files aside and keeps their intact blocks. Call it once the damage was announced."""
         while self._repairs:
             self._repairs[0]()
             self._repairs.pop(0)
 
     def begin(self) -> None:
-        """Notes that from now on there may be results in memory only."""
+        """Marks on disk that from now on there may be unsaved results in memory."""
         marker = self._folder / _RUNNING
         if marker.is_dir():
             set_aside(marker)
         replace_file(marker, self._boot.encode())
 
     def end(self) -> None:
-        """Notes that there are none any more."""
+        """Removes the mark of begin(): there are no unsaved results any more."""
         (self._folder / _RUNNING).unlink(missing_ok=True)
 
     def append(self, entries: Sequence[Entry], cursor: Position) -> tuple[Segment, int]:
-        """Puts `entries` on the disk, in the segment returned, from the index returned on."""
+        """Writes `entries` to disk; returns their segment and the index of the first one."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self._folder).free < self._reserve_bytes:
             raise OSError(errno.ENOSPC, f"Less than {self._reserve_bytes >> 20} MB are free")
         if self._active is None or self._is_full(self._active):
             self._active = Segment(self._next_number, self._boot)
             self._next_number += 1
-        segment, self._active = self._active, None  # after an error nobody knows what of the file the disk has
+        segment, self._active = self._active, None  # after an error, the content of the file is unknown
         starts = range(0, max(1, len(entries)), _BLOCK_ENTRIES)
         self._write(segment, b"".join(encode(entries[start : start + _BLOCK_ENTRIES], cursor) for start in starts))
         self._active = segment
@@ -158,7 +158,7 @@ class Segments:
         return segment, first
 
     def read(self, segment: Segment, offset: int, limit: int) -> tuple[list[Entry], int]:
-        """At least `limit` entries, or all there are, from the block at `offset` on; and the next block's offset.
+        """Returns at least `limit` entries, or all, from the block at `offset` on, and the next block's offset.
 
         Raises SegmentError.
         """
@@ -185,7 +185,7 @@ class Segments:
         self._path(segment).unlink(missing_ok=True)
 
     def set_aside(self, segment: Segment) -> None:
-        """Keeps the newest damaged file, for whoever wants to look at it."""
+        """Keeps only the newest damaged file, for inspection."""
         self._let_go(segment)
         self._forget_damaged()
         with contextlib.suppress(FileNotFoundError):
@@ -195,7 +195,7 @@ class Segments:
         return segment.size >= self._segment_bytes or time.monotonic() - segment.begun_s > self._segment_s
 
     def _write(self, segment: Segment, blocks: bytes) -> None:
-        """A failed write leaves nothing behind, as half a block would look like damage."""
+        """Undoes a failed write, because half a block would look like damage."""
         new = os.O_CREAT | os.O_EXCL if segment.size == 0 else 0
         descriptor = os.open(self._path(segment), os.O_WRONLY | os.O_CLOEXEC | new, 0o600)
         try:
@@ -214,7 +214,7 @@ class Segments:
         segment.size += len(blocks)
 
     def _examine(self, segment: Segment, *, torn_end: bool) -> Position:
-        """Returns the last cursor. What a killed run wrote last may be torn."""
+        """Returns the last cursor. With `torn_end`, an incomplete last block is not damage: the run was killed."""
         path = self._path(segment)
         try:
             data = path.read_bytes()
@@ -237,7 +237,7 @@ class Segments:
         return max((block.cursor for block in whole), default=Position(0, 0))
 
     def _repair(self, segment: Segment, whole: list[Block], *, keep: bool) -> None:
-        """Leaves whole blocks only; with `keep` the damaged file stays beside it. If it fails, nothing has changed."""
+        """Keeps only whole blocks; `keep` also saves the damaged file. Changes nothing if it fails."""
         path = self._path(segment)
         if keep:
             self._forget_damaged()
@@ -246,7 +246,7 @@ class Segments:
         replace_file(path, b"".join(block.raw for block in whole))
 
     def _leave_for_later(self, segment: Segment) -> None:
-        """A file of another user goes behind all others, so that no cursor passes it before it can be read."""
+        """Moves another user's file behind all others, so that no cursor passes it before it becomes readable."""
         path = self._path(segment)
         _logger.warning("Cannot read %s. Make it readable for the agent's user and its results will be sent.", path)
         segment.number, self._next_number = self._next_number, self._next_number + 1
@@ -273,7 +273,7 @@ class Segments:
 
 def _write_all(descriptor: int, content: bytes, offset: int) -> None:
     if os.pwrite(descriptor, content, offset) < len(content):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # which the kernel says of the next write
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the kernel would report it only at the next write
 
 
 def _is_acknowledged(segment: Segment, cursor: Position) -> bool:

@@ -1,4 +1,4 @@
-"""Storage and Pace: where results wait for the broker, how many, and when they move."""
+"""Storage: where results wait for the broker, and how many. Pace: when they are saved and sent."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Durability = Literal["spill", "group", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """spill: what is not acknowledged within 2 s is on the disk; group: everything is, within 0.1 s; none: nothing.
+    """spill: results not acknowledged within 2 s are on disk; group: all are, within 0.1 s; none: no result is.
 
-    `max_bytes` and `max_age_s` bound the disk, `max_memory_bytes` what waits in memory.
+    `max_bytes` and `max_age_s` limit the results on disk, `max_memory_bytes` those in memory.
     """
 
     folder: Path
@@ -31,10 +31,10 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds. A result is late after `late_after_s`; tests are faster than the defaults, which the product uses.
+    """A result is late after `late_after_s`. The agent uses the defaults; tests use shorter times.
 
-    `spill_after_s` and `look_every_s` together are below 2 s, `group_every_s` is below 0.1 s. Each `backlog_tick_s`
-    five results of the backlog may be sent: 250 a second.
+    `spill_after_s` plus `look_every_s` must be below 2 s, `group_every_s` below 0.1 s. Five results of the backlog are
+    sent per `backlog_tick_s`: 250 per second.
     """
 
     late_after_s: float = 2.0
