@@ -23,7 +23,7 @@ class Device(ConnectionListener):
         self, port: int, tls: Tls | None = None, *, timeouts: Timeouts = QUICK, fraction: float = 1.0, **options: Any
     ) -> None:
         self.events: list[str] = []
-        self.acknowledgements: list[int] = []
+        self.acknowledgments: list[int] = []
         self.incoming: list[Incoming] = []
         will = Message("edge-agent/pi-1/status", b"offline")
         values = {"host": "127.0.0.1", "username": None, "password": None, "client_id": "pi-1"} | options
@@ -47,7 +47,7 @@ class Device(ConnectionListener):
         self.events.append("off")
 
     def acknowledged(self, number: int, failure: str | None) -> None:
-        self.acknowledgements.append(number)
+        self.acknowledgments.append(number)
 
     def received(self, incoming: Incoming) -> None:
         self.incoming.append(incoming)

@@ -54,7 +54,7 @@ def test_retained_sends_everything_again_at_every_connect() -> None:
     assert wire.payloads() == [("a", b"1"), ("a", b"2")]
 
 
-def test_retained_waits_for_an_acknowledgement_without_room() -> None:
+def test_retained_waits_for_an_acknowledgment_without_room() -> None:
     wire = Wire(room=1)
     wire.retained.open()
     wire.retained.put("a", b"1")

@@ -85,7 +85,7 @@ async def test_lost_connection_is_made_again(tmp_path: Path) -> None:
             broker.start()
             await until(device.is_connected)
             number = connection.publish(Message("a", b"b"))
-            await until(lambda: device.acknowledgements == [number])
+            await until(lambda: device.acknowledgments == [number])
     assert device.events == ["on", "off", "on"]
 
 
@@ -98,7 +98,7 @@ async def test_broker_that_discards_messages_is_reported(tmp_path: Path) -> None
         async with device as connection:
             await until(device.is_connected)
             connection.publish(Message("edge-agent/pi-1/info", b""))
-            await until(lambda: device.acknowledgements)
+            await until(lambda: device.acknowledgments)
             assert connection.state == "connected"
             assert connection.reason == (
                 f"The MQTT broker at 127.0.0.1:{broker.port} discards the agent's messages: Not authorized. "

@@ -7,7 +7,7 @@ def test_nothing_is_overdue_while_nothing_is_under_way() -> None:
     assert not InFlight(timeout_s=15).is_overdue(1e6)
 
 
-def test_any_acknowledgement_is_a_sign_of_life_for_all() -> None:
+def test_any_acknowledgment_is_a_sign_of_life_for_all() -> None:
     in_flight = InFlight(timeout_s=15)
     for number in (1, 2):
         in_flight.add(number, size=0, now_s=100)

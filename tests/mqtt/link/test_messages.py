@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 @pytest.mark.anyio
 @pytest.mark.mosquitto
 @pytest.mark.parametrize("version", [5, 311])
-async def test_broker_waits_for_an_acknowledgement_before_the_next_message(
-    tmp_path: Path, version: MqttVersion
-) -> None:
+async def test_broker_waits_for_an_acknowledgment_before_the_next_message(tmp_path: Path, version: MqttVersion) -> None:
     with Mosquitto(tmp_path, config="max_inflight_messages 1") as broker:
         device = Device(broker.port, version=version, receive_maximum=1)
         async with device as connection:
@@ -32,7 +30,7 @@ async def test_broker_waits_for_an_acknowledgement_before_the_next_message(
             connection.subscribe("a/+", "b")
             for topic in ("a/1", "b", "c", "a/2"):
                 connection.publish(Message(topic, topic.encode(), retain=True))
-            await until(lambda: len(device.acknowledgements) == 4)
+            await until(lambda: len(device.acknowledgments) == 4)
             assert [incoming.topic for incoming in device.incoming] == ["a/1"], "one at a time"
             connection.acknowledge(device.incoming[0])
             await until(lambda: len(device.incoming) == 2)
@@ -73,12 +71,12 @@ async def test_retained_message_is_marked_and_nothing_comes_after_unsubscribing(
             connection.acknowledge(device.incoming[0])
             connection.unsubscribe("a")
             connection.publish(Message("a", b"new"))
-            await until(lambda: len(device.acknowledgements) == 2)
+            await until(lambda: len(device.acknowledgments) == 2)
     assert [(incoming.payload, incoming.retained) for incoming in device.incoming] == [(b"kept", True)]
 
 
 @pytest.mark.anyio
-async def test_acknowledgement_is_sent_for_qos_1_and_only_on_the_connection_that_brought_the_message() -> None:
+async def test_acknowledgment_is_sent_for_qos_1_and_only_on_the_connection_that_brought_the_message() -> None:
     async with ScriptedBroker() as broker:
         device = Device(broker.port)
         async with device as connection:
@@ -115,7 +113,7 @@ async def test_refused_subscription_is_logged_once_with_its_filter(
                 connection.publish(Message("after", b""))
                 await until(lambda: broker.published)
                 broker.acknowledge(broker.published.pop())
-                await until(lambda count=count: len(device.acknowledgements) == count)  # type: ignore[misc]
+                await until(lambda count=count: len(device.acknowledgments) == count)  # type: ignore[misc]
                 assert [connection.state, connection.reason] == ["connected", None]
                 broker.hang_up()
                 await until(lambda: not device.is_connected())
@@ -134,7 +132,7 @@ async def test_flood_of_qos_0_is_bounded_while_the_loop_is_busy(tmp_path: Path) 
             await until(device.is_connected)
             connection.subscribe("flood", "asked")
             connection.publish(Message("ready", b""))
-            await until(lambda: device.acknowledgements)
+            await until(lambda: device.acknowledgments)
             command = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(broker.port)]
             subprocess.run([*command, "-t", "flood", "-l"], input=flood, text=True, check=True)  # noqa: ASYNC221
             subprocess.run([*command, "-t", "asked", "-m", "", "-q", "1"], check=True)  # noqa: ASYNC221

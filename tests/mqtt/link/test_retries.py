@@ -104,7 +104,7 @@ async def test_stopped_broker_is_noticed_and_gets_messages_again_when_it_goes_on
             broker.resume()
             await until(device.is_connected)
             number = connection.publish(Message("a", b"b"))
-            await until(lambda: device.acknowledgements == [number])
+            await until(lambda: device.acknowledgments == [number])
 
 
 @pytest.mark.anyio
@@ -119,7 +119,7 @@ async def test_slow_broker_keeps_its_connection_as_long_as_it_acknowledges() -> 
             for message in broker.published:
                 await asyncio.sleep(0.3)
                 broker.acknowledge(message)
-            await until(lambda: len(device.acknowledgements) == 5)
+            await until(lambda: len(device.acknowledgments) == 5)
             assert device.events == ["on"]
 
 

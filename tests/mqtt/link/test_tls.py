@@ -172,7 +172,7 @@ async def test_device_with_a_certificate_of_the_authority_is_let_in(authority: A
         async with device as connection:
             await until(lambda: connection.state == "connected")
             number = connection.publish(Message("a", b"b"))
-            await until(lambda: device.acknowledgements == [number])
+            await until(lambda: device.acknowledgments == [number])
 
 
 @pytest.mark.anyio

@@ -39,7 +39,7 @@ async def test_websockets_carry_mqtt_with_and_without_tls(tls: bool, tmp_path: P
             await until(lambda: connection.state == "connected")
             assert connection.protocol == "5"
             number = connection.publish(Message("a", b"b" * 100_000))
-            await until(lambda: device.acknowledgements == [number])
+            await until(lambda: device.acknowledgments == [number])
 
 
 @pytest.mark.anyio
@@ -54,7 +54,7 @@ async def test_websockets_lose_nothing_when_the_network_takes_it_in_pieces(tmp_p
             numbers = [connection.publish(Message("a", bytes(size))) for size in (3 << 20, 10, 1 << 20, 10)]
             await asyncio.sleep(0.5)  # it fills what the kernel keeps for a broker that does not read
             broker.resume()
-            await until(lambda: device.acknowledgements == numbers)
+            await until(lambda: device.acknowledgments == numbers)
 
 
 @pytest.mark.anyio
