@@ -72,7 +72,7 @@ class FailingClassifier(TFLiteClassifier):
         raise self._error
 
 
-class StandingClassifier(TFLiteClassifier):
+class BlockingClassifier(TFLiteClassifier):
     """The digits; each image sets `arrived` and waits for `leave`, ten seconds at most."""
 
     def __init__(self, arrived: threading.Event, leave: threading.Event) -> None:

@@ -44,7 +44,7 @@ AS_USUAL = Rules()
 ONE, TWO, THREE, FOUR = (digits(str(number)) for number in (1, 2, 3, 4))
 
 
-class TrialHere(Trial):
+class InProcessTrial(Trial):
     """The real trial without its process, which takes half a second to start; tests/models/test_trial.py has that."""
 
     def __init__(self, **reported: Any) -> None:
@@ -100,7 +100,7 @@ class Managed(Listener):
         *,
         times: Times = AT_ONCE,
         rules: Rules = AS_USUAL,
-        trial: TrialHere | None = None,
+        trial: InProcessTrial | None = None,
         workers: int = 1,
         settings: dict[str, ModelSettings] | None = None,
         signatures: Signatures = "off",
@@ -118,7 +118,7 @@ class Managed(Listener):
         self._changed = asyncio.Event()
         self.store = HookedStore(self.state / "copies", max_bytes=1 << 24)
         self.history = History(self.state / "history.json", write=write)
-        self.trial = trial or TrialHere()
+        self.trial = trial or InProcessTrial()
         self.loader = HookedLoader(
             store=self.store,
             workers=workers,
@@ -264,7 +264,7 @@ async def start_after_crash(managed: Managed, **options: Any) -> Managed:
     return again
 
 
-def another_boot(managed: Managed) -> None:
+def simulate_power_cut(managed: Managed) -> None:
     """What ended the last run was a power cut."""
     path = managed.state / "history.json"
     document = json.loads(path.read_text())

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
-from agents.fake_agent import FakeModels, StandingClassifier, served, serving
+from agents.fake_agent import BlockingClassifier, FakeModels, served, serving
 from agents.heard import Heard
 from agents.models_on_disk import DIGIT_LABELS, digits, photo_of_3
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.classification import Classification, Timing
     from agent.runtimes.scores import Scores
 
-    Standing: TypeAlias = asyncio.Task[tuple[str, Timing]]
+    BlockedCall: TypeAlias = asyncio.Task[tuple[str, Timing]]
 
 FRAME = Frame(photo_of_3(), captured_ns=0)
 JPEG = cv2.imencode(".jpg", photo_of_3().pixels)[1].tobytes()
@@ -57,28 +57,28 @@ class Running:
         self.heard = Heard()
         self.data_plane = DataPlane(engine=engine, models=models, results=Results(device="test"), listener=self.heard)
         self._release = threading.Event()
-        self._standing: list[Standing] = []
+        self._blocked: list[BlockedCall] = []
 
-    async def stand(self) -> Standing:
+    async def block_worker(self) -> BlockedCall:
         """A call that stands still in its worker until release()."""
         arrived = threading.Event()
-        classifiers = [StandingClassifier(arrived, self._release) for _ in range(self.engine.workers)]
+        classifiers = [BlockingClassifier(arrived, self._release) for _ in range(self.engine.workers)]
         call = asyncio.create_task(self.engine.compute(serving(classifiers), FRAME.image, DIGIT, best_label))
-        self._standing.append(call)
+        self._blocked.append(call)
         await asyncio.to_thread(arrived.wait, 10)
         return call
 
-    async def occupy(self) -> None:
+    async def block_all_workers(self) -> None:
         """Every worker stands still until release()."""
         for _ in range(self.engine.workers):
-            await self.stand()
+            await self.block_worker()
 
     def release(self) -> None:
         self._release.set()
 
     async def close(self) -> None:
         self.release()
-        await asyncio.gather(*self._standing)
+        await asyncio.gather(*self._blocked)
         self.engine.close()
 
     async def upload(self, content: bytes = JPEG, options: Options = DIGIT) -> Classification:

@@ -88,7 +88,7 @@ async def test_models_do_not_hear_of_bad_images_and_full_lines() -> None:
             await run.upload(b"text")
         with pytest.raises(ImageDamagedError):
             await run.upload(JPEG[:500])
-        await run.occupy()
+        await run.block_all_workers()
         waiting = asyncio.create_task(run.upload())
         await started(waiting)
         with pytest.raises(BusyError):
@@ -101,7 +101,7 @@ async def test_models_do_not_hear_of_bad_images_and_full_lines() -> None:
 @pytest.mark.anyio
 async def test_version_taken_at_the_start_is_kept_to_the_end() -> None:
     async with running() as run:
-        await run.occupy()
+        await run.block_all_workers()
         before = [asyncio.create_task(run.upload()), asyncio.create_task(run.frame())]
         await started(*before)
         run.models.swap(version=2, labels=OTHER_LABELS)

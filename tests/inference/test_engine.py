@@ -37,7 +37,7 @@ async def test_upload_and_frame_get_the_same_answer() -> None:
 @pytest.mark.anyio
 async def test_upload_beyond_the_line_is_refused_at_once() -> None:
     async with running(workers=2, max_waiting=3) as run:
-        await run.occupy()
+        await run.block_all_workers()
         line = [asyncio.create_task(run.upload()) for _ in range(5)]
         await started(*line)
         begun_s = time.monotonic()
@@ -53,7 +53,7 @@ async def test_upload_beyond_the_line_is_refused_at_once() -> None:
 @pytest.mark.anyio
 async def test_frame_is_never_refused_for_want_of_a_place() -> None:
     async with running(max_waiting=0) as run:
-        await run.occupy()
+        await run.block_all_workers()
         line = [asyncio.create_task(run.upload()), *(asyncio.create_task(run.frame()) for _ in range(5))]
         await started(*line)
         with pytest.raises(BusyError):
@@ -70,7 +70,7 @@ async def test_place_of_a_caller_who_left_or_failed_is_free_again() -> None:
                 await run.upload(content)
         with pytest.raises(ModelNotFoundError):
             await run.upload(JPEG, Options("cats"))
-        await run.occupy()
+        await run.block_all_workers()
         left = asyncio.create_task(run.upload())
         await started(left)
         left.cancel()
@@ -101,7 +101,7 @@ async def test_uploads_are_decoded_in_the_workers(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.anyio
 async def test_loop_goes_on_while_the_workers_work() -> None:
     async with running() as run:
-        await run.occupy()
+        await run.block_all_workers()
         waiting = asyncio.create_task(run.frame())
         for _ in range(100):
             await started(waiting)
@@ -160,7 +160,7 @@ async def test_options_bound_the_categories() -> None:
 async def test_longest_call_is_timed_while_it_runs() -> None:
     async with running() as run:
         assert run.engine.oldest_call_s == 0
-        call = await run.stand()
+        call = await run.block_worker()
         first_s = run.engine.oldest_call_s
         assert 0 < first_s < run.engine.oldest_call_s
         run.release()
@@ -171,7 +171,7 @@ async def test_longest_call_is_timed_while_it_runs() -> None:
 @pytest.mark.anyio
 async def test_close_drops_who_waits_and_does_not_wait_for_the_call_in_flight() -> None:
     async with running() as run:
-        call = await run.stand()
+        call = await run.block_worker()
         waiting = asyncio.create_task(run.frame())
         await started(waiting)
         run.engine.close()

@@ -7,7 +7,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
-from agents.managed import TrialHere
+from agents.managed import InProcessTrial
 from agents.models_on_disk import BARE_DIGITS, DIGITS, digits, photo_of_3, write_whole
 
 from agent.errors import IncompleteModelError, ModelError
@@ -45,7 +45,7 @@ class Desk:
         keys: Keys | None = None,
         workers: int = 1,
         unloads_first: bool = False,
-        trial: TrialHere | None = None,
+        trial: InProcessTrial | None = None,
         memory: Callable[[], int] = free_bytes,
     ) -> None:
         self.folder = folder / "models"
@@ -54,7 +54,7 @@ class Desk:
         self.loader = Loader(store=self.store, workers=workers, threads=1, settings=settings)
         self.admission = Admission(
             store=self.store,
-            trial=trial or TrialHere(),
+            trial=trial or InProcessTrial(),
             workers=workers,
             unloads_first=unloads_first,
             settings=settings,
@@ -278,7 +278,7 @@ def test_model_is_refused_when_it_is_too_large_for_all_workers_together(tmp_path
         tmp_path,
         workers=2,
         unloads_first=unloads_first,
-        trial=TrialHere(bytes_each=100 << 20),
+        trial=InProcessTrial(bytes_each=100 << 20),
         memory=lambda: free,
     )
     candidate = desk.take(DIGITS)

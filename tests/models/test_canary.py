@@ -9,7 +9,7 @@ from agents.managed import (
     ONE,
     THREE,
     TWO,
-    TrialHere,
+    InProcessTrial,
     decided,
     drop,
     dropped,
@@ -93,7 +93,7 @@ async def test_memory_of_the_stable_version_does_not_count_as_room_for_a_canary(
             folder,
             ONE,
             rules=Rules(canary_shares=shares, unloads_first=True),
-            trial=TrialHere(bytes_each=2 << 20),
+            trial=InProcessTrial(bytes_each=2 << 20),
             memory=lambda: free,  # noqa: B023  (asked within this turn)
         )
         free = 1 << 20

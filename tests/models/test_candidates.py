@@ -12,8 +12,8 @@ from agents.managed import (
     LONG_S,
     ONE,
     TWO,
+    InProcessTrial,
     Managed,
-    TrialHere,
     drop,
     dropped,
     next_start,
@@ -104,7 +104,7 @@ async def test_file_that_changes_while_it_is_read_is_read_again(folder: Path, fi
 async def test_file_is_rejected_when_admission_fails_in_an_unforeseen_way(
     folder: Path, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Stumbling(TrialHere):
+    class Stumbling(InProcessTrial):
         def run(self, path: Path, overrides: ModelSettings) -> TrialReport:
             if self.runs:
                 return super().run(path, overrides)
@@ -188,7 +188,7 @@ async def test_copies_of_rejected_files_do_not_gather_in_the_store(folder: Path)
 async def test_candidate_is_rejected_when_memory_is_too_short(folder: Path) -> None:
     for unloads_first in (False, True):
         managed = await dropped(
-            folder, ONE, trial=TrialHere(bytes_each=1 << 50), rules=Rules(unloads_first=unloads_first)
+            folder, ONE, trial=InProcessTrial(bytes_each=1 << 50), rules=Rules(unloads_first=unloads_first)
         )
         assert "for 1 workers and" in managed.reason()
         assert ("models.swap: resource" in managed.reason()) is not unloads_first

@@ -10,11 +10,11 @@ from agents.managed import (
     ONE,
     TWO,
     Managed,
-    another_boot,
     drop,
     dropped,
     next_start,
     prove,
+    simulate_power_cut,
     start_after_crash,
 )
 
@@ -59,10 +59,10 @@ async def test_power_cuts_on_probation_count_as_crashes_only_at_the_third(folder
     drop(folder, TWO)
     await managed.reconcile()
     for start in (2, 3):
-        another_boot(managed)
+        simulate_power_cut(managed)
         managed = await start_after_crash(managed)
         assert managed.version() == 2, f"start {start}"
-    another_boot(managed)
+    simulate_power_cut(managed)
     managed = await start_after_crash(managed)
     assert managed.version() == 1
     await managed.reconcile()
@@ -128,7 +128,7 @@ async def test_only_the_model_that_was_still_loading_is_blamed_for_a_crash(folde
     await managed.history.save()
     again = Managed(folder)
     for _ in range(2):
-        another_boot(managed)
+        simulate_power_cut(managed)
         again = Managed(folder)
         assert again.history.blame_last_run() == []
         await again.history.begin_loading("m", 2)

@@ -10,7 +10,7 @@ from agents.managed import (
     ONE,
     THREE,
     TWO,
-    TrialHere,
+    InProcessTrial,
     drop,
     dropped,
     next_start,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 async def test_old_version_is_unloaded_first_when_memory_is_short(folder: Path) -> None:
     free = 1 << 30
     managed = await dropped(
-        folder, ONE, rules=Rules(unloads_first=True), trial=TrialHere(bytes_each=2 << 20), memory=lambda: free
+        folder, ONE, rules=Rules(unloads_first=True), trial=InProcessTrial(bytes_each=2 << 20), memory=lambda: free
     )
     assert managed.gaps == []
     served: list[int | None] = []
@@ -45,7 +45,7 @@ async def test_old_version_is_unloaded_first_when_memory_is_short(folder: Path) 
 async def test_gap_lasts_until_something_serves_again_even_the_old_version(folder: Path) -> None:
     free = 1 << 30
     managed = await dropped(
-        folder, ONE, rules=Rules(unloads_first=True), trial=TrialHere(bytes_each=2 << 20), memory=lambda: free
+        folder, ONE, rules=Rules(unloads_first=True), trial=InProcessTrial(bytes_each=2 << 20), memory=lambda: free
     )
     managed.loader.before_load = refuse(ModelError("It does not load."), number=2)
     drop(folder, TWO)
