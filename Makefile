@@ -19,9 +19,9 @@ else
 TEST_CONVERTER = @echo "The converter's tests are skipped: there is no TensorFlow for this machine."
 endif
 
-.PHONY: help run test check bench bundle deb clean dev dev-converter lint format demo-model demo-video lock operator-table \
-	test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm test-arm64 test-demo-model \
-	test-faults test-faults-short test-home-assistant
+.PHONY: help run test check bench bundle deb clean dev dev-converter lint format demo-model demo-video reference lock \
+	operator-table test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
+	test-arm64 test-demo-model test-faults test-faults-short test-home-assistant
 
 help:
 	@awk -F ' *##@? ' '/^##@/ { print "\n" $$2 } \
@@ -161,6 +161,9 @@ demo-video: dev-converter  ## Draw the video of the demo
 operator-table:  ## Ask tflite-runtime which operators it can load
 	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
 	.venv-tflite-runtime/bin/python -m converter.target.probe_runtime >converter/target/tflite_runtime_2_14.json
+
+reference: dev  ## Write docs/reference/ and configs/agent.yaml from the code
+	$(BIN)/python -m docs.reference_generator
 
 lock: dev  ## Renew the lock files; versions that still fit stay
 	$(LOCK) pyproject.toml -o locks/device.txt

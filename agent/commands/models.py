@@ -61,7 +61,7 @@ def show(name: Name, config: ConfigFile = None, url: Url = None, as_json: Json =
 
 @models_app.command()
 def rollback(name: Name, config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
-    """Withdraw the canary, or the serving version if there is no canary, and serve the last good version."""
+    """Withdraw the canary, or without a canary the serving version, and serve the last good version."""
     _say(_agent(config, url).rollback(name), as_json)
 
 

@@ -162,14 +162,16 @@ class ModelOverrides(_Section):
         default=None, description="Standard deviation of the normalization, in the same form.", examples=[127.5]
     )
     color: Literal["rgb", "bgr", "gray"] | None = Field(
-        default=None, description="Color order of the input.", examples=["rgb"]
+        default=None, description="Color order of the input: rgb, bgr or gray.", examples=["rgb"]
     )
     resize: Literal["stretch", "crop", "pad"] | None = Field(
-        default=None, description="How images with a different aspect ratio are fitted.", examples=["stretch"]
+        default=None,
+        description="How to fit images with a different aspect ratio: stretch, crop or pad.",
+        examples=["stretch"],
     )
     score: Literal["probability", "logits"] | None = Field(
         default=None,
-        description="What the model returns; the agent applies a softmax to logits.",
+        description="What the model returns, probability or logits; the agent applies a softmax to logits.",
         examples=["probability"],
     )
 
@@ -204,7 +206,7 @@ class ModelsSection(_Section):
     max_mb: int = Field(
         default=256,
         ge=1,
-        description="Largest model file in MB. Larger files are rejected, because a model is read into memory.",
+        description="Maximum size of a model file in MB. A model is read into memory.",
     )
     swap: Literal["availability", "resource"] = Field(
         default="availability",
@@ -265,14 +267,16 @@ class CameraSection(_Section):
     max_fps: float = Field(
         default=5,
         gt=0,
-        description="Most frames to classify per second. A video file keeps its own pace.",
+        description="Maximum number of frames to classify per second. A video file keeps its own pace.",
     )
     region: Annotated[tuple[float, float, float, float], AfterValidator(_region)] = Field(
         default=(0.0, 0.0, 1.0, 1.0),
         description="Part of the picture to classify: left, top, right, bottom as fractions.",
     )
-    rotate: Literal[0, 90, 180, 270] = Field(default=0, description="Degrees to rotate the picture clockwise.")
-    max_results: int = Field(default=3, ge=1, description="Most categories in a Result.")
+    rotate: Literal[0, 90, 180, 270] = Field(
+        default=0, description="Degrees to rotate the picture clockwise: 0, 90, 180 or 270."
+    )
+    max_results: int = Field(default=3, ge=1, description="Maximum number of categories in a Result.")
     score_threshold: float = Field(default=0.5, ge=0, le=1, description="Lowest score of a category in a Result.")
     stable_frames: int = Field(
         default=3, ge=1, description="Frames in a row with the same best label until it becomes the camera's state."
@@ -283,12 +287,14 @@ class CameraSection(_Section):
 
 
 class OutboxSection(_Section):
-    max_bytes: int = Field(default=64 << 20, ge=1 << 20, description="Most bytes of waiting results on the disk.")
-    max_age_s: float = Field(default=7 * 24 * 3600, gt=0, description="Longest time that a result waits, in seconds.")
+    max_bytes: int = Field(
+        default=64 << 20, ge=1 << 20, description="Maximum size of the waiting Results on the disk, in bytes."
+    )
+    max_age_s: float = Field(default=7 * 24 * 3600, gt=0, description="Maximum time that a Result waits, in seconds.")
 
 
 class MqttSection(_Section):
-    enabled: bool = Field(default=True, description="Connect to the MQTT broker.")
+    enabled: bool = Field(default=True, description="Whether to use MQTT at all.")
     host: Annotated[str, AfterValidator(_host)] = Field(
         default="localhost", description="Host name or address of the broker."
     )
@@ -358,12 +364,15 @@ class HttpSection(_Section):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8501, description="Port to listen on; 0 lets the system choose one."
     )
-    max_upload_bytes: int = Field(default=8 << 20, ge=1, description="Largest image in bytes, over HTTP and MQTT.")
+    max_upload_bytes: int = Field(
+        default=8 << 20, ge=1, description="Maximum size of an uploaded image in bytes, over HTTP and MQTT."
+    )
     max_pixels: int = Field(
         default=1 << 24,
         ge=1,
         le=MAX_PIXELS,
-        description="Largest image in pixels, checked before decoding: a PNG of 109 kB can decode to 5 GB.",
+        description="Maximum size of an uploaded image in pixels, checked before decoding. A PNG of 109 kB can "
+        "decode to 5 GB.",
     )
 
     def own_url(self) -> str:
@@ -376,7 +385,9 @@ class LoggingSection(_Section):
     format: Literal["text", "json"] = Field(
         default="text", description="`text` for people, or `json`: one object per line, for programs."
     )
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level to log.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lowest level to log: debug, info, warning or error."
+    )
 
 
 class Config(BaseSettings):
@@ -386,7 +397,7 @@ class Config(BaseSettings):
         extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_ignore_empty=True
     )
 
-    device: DeviceSection = Field(default_factory=DeviceSection, description="This device.")
+    device: DeviceSection = Field(default_factory=DeviceSection, description="The device that the agent runs on.")
     models: ModelsSection = Field(default=ModelsSection(), description="Where models come from and how they serve.")
     engine: EngineSection = Field(default=EngineSection(), description="Threads for inference.")
     cameras: dict[Name, CameraSection] = Field(
