@@ -22,7 +22,7 @@ def board_name(path: Path = _NAME) -> str | None:
 
 
 def temperature_celsius() -> float | None:
-    """The temperature of the hottest sensor; None if there is no sensor."""
+    """The temperature of the hottest sensor; None without a sensor."""
     sensors: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
     return max((reading.current for readings in sensors.values() for reading in readings), default=None)
 

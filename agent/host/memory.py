@@ -21,7 +21,7 @@ def free_bytes() -> int:
 def left_in_cgroup(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int | None:
     """What the limits of this process's cgroup, which the file `own` names, and of its parents leave.
 
-    None if there is no limit, or if cgroups are not version 2 (docs.kernel.org/admin-guide/cgroup-v2).
+    None if none has a limit, or if cgroups are not version 2 (docs.kernel.org/admin-guide/cgroup-v2).
     """
     try:
         group = cgroups / own.read_text().strip().rpartition("::")[2].lstrip("/")

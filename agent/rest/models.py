@@ -99,7 +99,7 @@ async def _read_version(request: Request, timeout_s: float) -> int:
 
 
 async def _read_object(request: Request, timeout_s: float) -> dict[str, Any]:
-    """The body as a JSON object; empty if there is no body.
+    """The body as a JSON object; empty without a body.
 
     The Content-Type header protects against cross-site requests: before a foreign web page may send it, the
     browser makes a CORS preflight request, which the agent does not grant.

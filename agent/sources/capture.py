@@ -145,7 +145,7 @@ class Capture:
     def _post(self, call: Callable[..., None], *args: object) -> None:
         try:
             self._loop.call_soon_threadsafe(call, *args)
-        except RuntimeError:  # the loop is closed: there is no reader any more
+        except RuntimeError:  # the loop is closed, so no task reads
             self._closed.set()
 
     def _answer(self, frame: Frame | None) -> None:

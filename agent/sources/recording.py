@@ -116,7 +116,7 @@ class Recording:
 
     def _release(self) -> None:
         self._shots = None  # the generator's `finally` runs
-        with suppress(RuntimeError):  # the loop is closed: no task waits
+        with suppress(RuntimeError):  # the loop is closed, so no task waits
             self._loop.call_soon_threadsafe(self._released.set)
 
     async def _wait(self, seconds: float) -> None:
@@ -133,7 +133,7 @@ class Recording:
 class Timetable:
     """When each shot is due.
 
-    The time is counted from the due time of the previous shot, so there is no drift. If the reader is more than
+    The time is counted from the due time of the previous shot, so it does not drift. If the reader is more than
     one shot late, the whole timetable moves, so that the reader does not get all missed shots at once.
     """
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def build_models(config: Config, listener: Listener) -> ModelManager:
     """Does not load any model yet.
 
-    Raises ConfigError for a label file that cannot be read, StartError if there is no models folder.
+    Raises ConfigError for a label file that cannot be read, StartError if the models folder does not exist.
     """
     models, settings, state_folder = config.models, model_settings(config), config.device.state_folder
     workers, threads = config.engine.sizes()
