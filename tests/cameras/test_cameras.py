@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Watched(Listener):
-    """Keeps the states of the camera, and answers as a data plane."""
+    """Records the states of the camera, and acts as a data plane."""
 
     def __init__(self) -> None:
         self.states: list[str] = []
@@ -52,7 +52,7 @@ def photos(tmp_path: Path) -> CameraSection:
 
 
 @pytest.mark.anyio
-async def test_camera_opens_again_after_it_was_switched_off(photos: CameraSection) -> None:
+async def test_camera_opens_again_when_it_is_switched_off_and_on(photos: CameraSection) -> None:
     watched = Watched()
     async with anyio.create_task_group() as tasks:
         cameras = Cameras({"front": photos}, data_plane=watched, listener=watched, tasks=tasks)

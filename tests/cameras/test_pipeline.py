@@ -16,13 +16,13 @@ from agent.inference.results import Results
 MODEL = ModelIdentity("m", 1, "00" * 32)
 
 
-def saying(label: str | None, score: float = 0.9) -> Classification:
+def classification_of(label: str | None, score: float = 0.9) -> Classification:
     categories = () if label is None else (Category(0, label, score),)
     return Classification(MODEL, categories, Timing(0, 0, 0, 0))
 
 
 class Frames:
-    """A source that gives as many frames as it is told, each as soon as it is asked for."""
+    """A source of `count` frames, each available at once."""
 
     def __init__(self, count: int) -> None:
         self.left = count
@@ -37,7 +37,7 @@ class Frames:
 
 
 class Script:
-    """A data plane that answers what it is told, one after the other, and announces it."""
+    """A data plane that gives the listed answers one after the other, and announces them."""
 
     def __init__(self, *answers: Classification | Exception) -> None:
         self.answers = list(answers)
@@ -72,8 +72,8 @@ async def run(
 
 
 @pytest.mark.anyio
-async def test_every_frame_becomes_a_result_of_its_camera() -> None:
-    heard, pipeline = await run(Script(*[saying("a")] * 3))
+async def test_pipeline_makes_a_result_of_every_frame() -> None:
+    heard, pipeline = await run(Script(*[classification_of("a")] * 3))
     assert [(r.seq, r.source, r.captured_ns) for r in heard.results] == [
         (1, "front", 2),
         (2, "front", 1),
@@ -83,45 +83,45 @@ async def test_every_frame_becomes_a_result_of_its_camera() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_label_that_holds_becomes_the_state_once() -> None:
-    heard, _ = await run(Script(*map(saying, ["a", "a", "a", "b", "a", "b", "b", "b"])))
+async def test_pipeline_announces_a_stable_label_once() -> None:
+    heard, _ = await run(Script(*map(classification_of, ["a", "a", "a", "b", "a", "b", "b", "b"])))
     assert [(camera, state.label) for camera, state in heard.states] == [("front", "a"), ("front", "b")]
 
 
 @pytest.mark.anyio
-async def test_a_camera_without_a_model_waits_and_says_so() -> None:
+async def test_pipeline_waits_and_reports_trouble_when_its_model_is_missing() -> None:
     heard, pipeline = await run(
         Script(ModelNotFoundError("No model is served."), ModelNotFoundError("No model is served."))
     )
     assert pipeline.trouble == "No model is served."
     assert heard.results == []
-    heard, pipeline = await run(Script(ModelNotFoundError("No model is served."), saying("a")))
+    heard, pipeline = await run(Script(ModelNotFoundError("No model is served."), classification_of("a")))
     assert pipeline.trouble is None
     assert len(heard.results) == 1
 
 
 @pytest.mark.anyio
-async def test_a_frame_that_the_model_fails_on_is_trouble_and_not_the_end() -> None:
-    heard, pipeline = await run(Script(ModelError("It fails."), saying("a")))
+async def test_pipeline_continues_when_the_model_fails_on_a_frame() -> None:
+    heard, pipeline = await run(Script(ModelError("The runtime fails."), classification_of("a")))
     assert (pipeline.trouble, len(heard.results)) == (None, 1)
 
 
 @pytest.mark.anyio
-async def test_a_bug_ends_the_pipeline_instead_of_hiding() -> None:
+async def test_pipeline_raises_unexpected_errors() -> None:
     with pytest.raises(ZeroDivisionError):
         await run(Script(ZeroDivisionError()))
 
 
 @pytest.mark.anyio
-async def test_frames_are_read_no_faster_than_max_fps() -> None:
+async def test_pipeline_reads_frames_no_faster_than_max_fps() -> None:
     frames = Frames(6)
-    await run(Script(*[saying("a")] * 6), max_fps=100, frames=frames)
+    await run(Script(*[classification_of("a")] * 6), max_fps=100, frames=frames)
     assert frames.read_at_s[-1] - frames.read_at_s[0] >= 5 * 0.01 * 0.99
 
 
 @pytest.mark.anyio
-async def test_each_new_state_has_a_picture_of_what_the_model_saw_where_that_is_asked_for() -> None:
+async def test_pipeline_announces_a_picture_of_the_region_when_snapshots_are_enabled() -> None:
     labels = ["a", "a", "a", "b", "b"]
-    assert (await run(Script(*map(saying, labels))))[0].snapshots == []
-    heard, _ = await run(Script(*map(saying, labels)), snapshots=True)
+    assert (await run(Script(*map(classification_of, labels))))[0].snapshots == []
+    heard, _ = await run(Script(*map(classification_of, labels)), snapshots=True)
     assert [image_size(jpeg) for jpeg in heard.snapshots] == [(40, 30)] * 2

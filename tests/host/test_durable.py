@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_replace_writes_a_file_in_a_new_folder_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_replace_writes_a_file_in_a_new_folder_without_temporary_files(tmp_path: Path) -> None:
     path = tmp_path / "state" / "history.json"
     replace_file(path, b"first")
     replace_file(path, b"second, longer")
@@ -20,14 +20,14 @@ def test_replace_writes_a_file_in_a_new_folder_and_leaves_nothing_else(tmp_path:
     assert [file.name for file in path.parent.iterdir()] == ["history.json"]
 
 
-def test_replace_survives_what_a_power_cut_left(tmp_path: Path) -> None:
+def test_replace_works_when_a_power_cut_left_a_temporary_file(tmp_path: Path) -> None:
     (tmp_path / ".history.json.new").write_bytes(b"half of an earlier atte")
     replace_file(tmp_path / "history.json", b"whole")
     assert [file.name for file in tmp_path.iterdir()] == ["history.json"]
     assert (tmp_path / "history.json").read_bytes() == b"whole"
 
 
-def test_replace_leaves_the_earlier_file_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replace_keeps_the_earlier_file_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace_file(tmp_path / "history.json", b"earlier")
 
     def full(_: int) -> None:
@@ -40,10 +40,10 @@ def test_replace_leaves_the_earlier_file_when_the_disk_is_full(tmp_path: Path, m
     assert (tmp_path / "history.json").read_bytes() == b"earlier"
 
 
-def test_replace_leaves_alone_what_the_next_writer_makes_once_its_own_file_is_renamed(
+def test_replace_does_not_remove_the_file_of_the_next_writer_after_its_rename(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    next_one = tmp_path / ".history.json.new"
-    monkeypatch.setattr(durable, "flush_folder", lambda _: next_one.write_bytes(b"of the next writer"))
+    next_file = tmp_path / ".history.json.new"
+    monkeypatch.setattr(durable, "flush_folder", lambda _: next_file.write_bytes(b"of the next writer"))
     replace_file(tmp_path / "history.json", b"first")
-    assert next_one.read_bytes() == b"of the next writer"
+    assert next_file.read_bytes() == b"of the next writer"

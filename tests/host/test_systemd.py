@@ -21,7 +21,7 @@ def test_notify_sends_one_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert receiver.recv(100) == b"READY=1\nSTATUS=fine MAINPID=1"
 
 
-def test_notify_understands_an_abstract_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notify_accepts_an_abstract_address(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"edge-agent-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind("\0" + name)
@@ -33,7 +33,7 @@ def test_notify_understands_an_abstract_address(monkeypatch: pytest.MonkeyPatch)
 def test_notify_does_nothing_without_a_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     systemd.notify("READY=1")
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody listens"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "no listener"))
     systemd.notify("READY=1")
 
 

@@ -39,7 +39,7 @@ async def test_every_outcome_is_reported_with_its_source() -> None:
 
 
 @pytest.mark.anyio
-async def test_cameras_keep_to_the_stable_version_while_uploads_try_the_canary() -> None:
+async def test_cameras_use_the_stable_version_while_uploads_use_the_canary() -> None:
     async with running() as run:
         run.models.try_out(version=2, labels=OTHER_LABELS)
         assert label(await run.upload()) == "d"
@@ -47,7 +47,7 @@ async def test_cameras_keep_to_the_stable_version_while_uploads_try_the_canary()
 
 
 @pytest.mark.anyio
-async def test_version_that_was_asked_for_answers() -> None:
+async def test_requested_version_is_used() -> None:
     async with running() as run:
         run.models.try_out(version=2, labels=OTHER_LABELS)
         stable, canary = Options("digits", version="stable"), Options("digits", version="canary")
@@ -58,7 +58,7 @@ async def test_version_that_was_asked_for_answers() -> None:
 
 
 @pytest.mark.anyio
-async def test_models_hear_on_the_loop_what_came_of_each_call() -> None:
+async def test_models_observe_the_outcome_of_each_call_on_the_loop() -> None:
     async with running() as run:
         first, second = await run.upload(), await run.frame()
         assert run.models.observed == [(1, first.timing), (1, second.timing)]
@@ -67,7 +67,7 @@ async def test_models_hear_on_the_loop_what_came_of_each_call() -> None:
 
 
 @pytest.mark.anyio
-async def test_models_hear_of_a_model_that_fails() -> None:
+async def test_models_observe_a_model_that_fails() -> None:
     error = NotFiniteError("The model answers with NaN.")
     async with running() as run:
         run.models.served["digits"] = model = serving([FailingClassifier(error)])
@@ -82,7 +82,7 @@ async def test_models_hear_of_a_model_that_fails() -> None:
 
 
 @pytest.mark.anyio
-async def test_models_do_not_hear_of_bad_images_and_full_lines() -> None:
+async def test_models_do_not_observe_bad_images_and_full_queues() -> None:
     async with running(max_waiting=0) as run:
         with pytest.raises(ImageFormatError):
             await run.upload(b"text")
@@ -99,7 +99,7 @@ async def test_models_do_not_hear_of_bad_images_and_full_lines() -> None:
 
 
 @pytest.mark.anyio
-async def test_version_taken_at_the_start_is_kept_to_the_end() -> None:
+async def test_call_keeps_its_version_when_the_model_is_swapped() -> None:
     async with running() as run:
         await run.block_all_workers()
         before = [asyncio.create_task(run.upload()), asyncio.create_task(run.frame())]
@@ -114,7 +114,7 @@ async def test_version_taken_at_the_start_is_kept_to_the_end() -> None:
 
 
 @pytest.mark.anyio
-async def test_many_callers_across_many_swaps_get_labels_of_the_version_they_are_told() -> None:
+async def test_labels_match_the_reported_version_during_many_swaps() -> None:
     async with running(workers=2, max_waiting=100) as run:
         tasks = []
         for version in range(2, 12):

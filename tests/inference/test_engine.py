@@ -35,35 +35,35 @@ async def test_upload_and_frame_get_the_same_answer() -> None:
 
 
 @pytest.mark.anyio
-async def test_upload_beyond_the_line_is_refused_at_once() -> None:
+async def test_upload_is_refused_at_once_when_the_queue_is_full() -> None:
     async with running(workers=2, max_waiting=3) as run:
         await run.block_all_workers()
-        line = [asyncio.create_task(run.upload()) for _ in range(5)]
-        await started(*line)
+        queued = [asyncio.create_task(run.upload()) for _ in range(5)]
+        await started(*queued)
         begun_s = time.monotonic()
         with pytest.raises(BusyError, match="All 5 places in the queue are taken") as caught:
             await run.upload()
         assert time.monotonic() - begun_s < 1
         assert caught.value.retry_after_s == 1
         run.release()
-        assert [label(each) for each in await asyncio.gather(*line)] == ["3"] * 5
+        assert [label(each) for each in await asyncio.gather(*queued)] == ["3"] * 5
         assert label(await run.upload()) == "3"  # the places are free again
 
 
 @pytest.mark.anyio
-async def test_frame_is_never_refused_for_want_of_a_place() -> None:
+async def test_frame_is_accepted_when_the_queue_is_full() -> None:
     async with running(max_waiting=0) as run:
         await run.block_all_workers()
-        line = [asyncio.create_task(run.upload()), *(asyncio.create_task(run.frame()) for _ in range(5))]
-        await started(*line)
+        queued = [asyncio.create_task(run.upload()), *(asyncio.create_task(run.frame()) for _ in range(5))]
+        await started(*queued)
         with pytest.raises(BusyError):
             await run.upload()
         run.release()
-        assert [label(each) for each in await asyncio.gather(*line)] == ["3"] * 6
+        assert [label(each) for each in await asyncio.gather(*queued)] == ["3"] * 6
 
 
 @pytest.mark.anyio
-async def test_place_of_a_caller_who_left_or_failed_is_free_again() -> None:
+async def test_place_is_freed_when_the_caller_fails_or_is_canceled() -> None:
     async with running(max_waiting=0) as run:
         for content in (b"text", JPEG[:500]):
             with pytest.raises(AgentError):
@@ -71,27 +71,27 @@ async def test_place_of_a_caller_who_left_or_failed_is_free_again() -> None:
         with pytest.raises(ModelNotFoundError):
             await run.upload(JPEG, Options("cats"))
         await run.block_all_workers()
-        left = asyncio.create_task(run.upload())
-        await started(left)
-        left.cancel()
+        canceled = asyncio.create_task(run.upload())
+        await started(canceled)
+        canceled.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await left
-        line = asyncio.create_task(run.upload())
-        await started(line)
+            await canceled
+        queued = asyncio.create_task(run.upload())
+        await started(queued)
         run.release()
-        assert label(await line) == "3"
+        assert label(await queued) == "3"
 
 
 @pytest.mark.anyio
 async def test_uploads_are_decoded_in_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[str] = []
 
-    def noted(content: bytes, *, max_pixels: int, smallest_side: int | None) -> Image:
+    def recorded(content: bytes, *, max_pixels: int, smallest_side: int | None) -> Image:
         threads.append(threading.current_thread().name)
         assert smallest_side == 32
         return decode(content, max_pixels=max_pixels, smallest_side=smallest_side)
 
-    monkeypatch.setattr(engine_module, "decode", noted)
+    monkeypatch.setattr(engine_module, "decode", recorded)
     async with running(workers=2) as run:
         await asyncio.gather(*(run.upload() for _ in range(4)))
     assert len(threads) == 4
@@ -99,7 +99,7 @@ async def test_uploads_are_decoded_in_the_workers(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.anyio
-async def test_loop_goes_on_while_the_workers_work() -> None:
+async def test_loop_keeps_running_while_the_workers_are_busy() -> None:
     async with running() as run:
         await run.block_all_workers()
         waiting = asyncio.create_task(run.frame())
@@ -117,7 +117,7 @@ async def test_upload_above_the_pixel_limit_is_refused() -> None:
 
 
 @pytest.mark.anyio
-async def test_region_of_the_frame_is_what_is_classified() -> None:
+async def test_only_the_region_of_the_frame_is_classified() -> None:
     digit = photo_of_3().to_color("bgr").pixels
     height, width = digit.shape[:2]
     wide = np.zeros((2 * height, 3 * width, 3), np.uint8)
@@ -133,15 +133,15 @@ async def test_region_of_the_frame_is_what_is_classified() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize(("degrees", "quarters"), [(0, 0), (90, 1), (180, 2), (270, 3)])
 async def test_rotate_turns_the_frame_upright(degrees: int, quarters: int) -> None:
-    turned = np.ascontiguousarray(np.rot90(photo_of_3().pixels, quarters))  # against the clock
+    turned = np.ascontiguousarray(np.rot90(photo_of_3().pixels, quarters))  # counterclockwise
     async with running() as run:
         options = Options("digits", rotate=degrees)
-        upright, askew = await run.frame(), await run.frame(options, Frame(Image(turned, "bgr"), captured_ns=0))
-        assert askew.categories == upright.categories
+        upright, rotated = await run.frame(), await run.frame(options, Frame(Image(turned, "bgr"), captured_ns=0))
+        assert rotated.categories == upright.categories
 
 
 @pytest.mark.anyio
-async def test_region_is_cut_before_the_frame_is_turned() -> None:
+async def test_region_is_cropped_before_the_frame_is_rotated() -> None:
     digit = np.rot90(photo_of_3().pixels)
     frame = Frame(Image(np.hstack([np.zeros_like(digit), digit]), "bgr"), captured_ns=0)
     async with running() as run:
@@ -150,14 +150,14 @@ async def test_region_is_cut_before_the_frame_is_turned() -> None:
 
 
 @pytest.mark.anyio
-async def test_options_bound_the_categories() -> None:
+async def test_options_limit_the_categories() -> None:
     async with running() as run:
         assert len((await run.frame(Options("digits", max_results=3))).categories) == 3
         assert (await run.frame(Options("digits", score_threshold=1.01))).categories == ()
 
 
 @pytest.mark.anyio
-async def test_longest_call_is_timed_while_it_runs() -> None:
+async def test_oldest_call_is_timed_while_it_runs() -> None:
     async with running() as run:
         assert run.engine.oldest_call_s == 0
         call = await run.block_worker()
@@ -169,14 +169,14 @@ async def test_longest_call_is_timed_while_it_runs() -> None:
 
 
 @pytest.mark.anyio
-async def test_close_drops_who_waits_and_does_not_wait_for_the_call_in_flight() -> None:
+async def test_close_cancels_waiting_calls_and_does_not_wait_for_the_running_call() -> None:
     async with running() as run:
         call = await run.block_worker()
         waiting = asyncio.create_task(run.frame())
         await started(waiting)
         run.engine.close()
         with pytest.raises(asyncio.CancelledError):
-            await waiting  # still in line: never begun
+            await waiting  # still in the queue
         assert not call.done()
         run.release()
         assert (await call)[0] == "3"

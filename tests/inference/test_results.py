@@ -13,7 +13,7 @@ def some_classification() -> Classification:
     return Classification(MODEL, (Category(3, "robin", 0.93),), Timing(1.1, 0.3, 1.7, 3.3))
 
 
-def test_a_result_has_the_one_json_shape() -> None:
+def test_result_has_the_documented_json_form() -> None:
     result = Results(device="pi-1").record(some_classification(), source="front", captured_ns=TEN_O_CLOCK_NS)
     document = result.to_json()
     assert re.fullmatch("[0-9A-HJKMNP-TV-Z]{26}", document.pop("id"))
@@ -29,7 +29,7 @@ def test_a_result_has_the_one_json_shape() -> None:
     }
 
 
-def test_results_are_numbered_without_holes_and_their_ids_sort_by_time() -> None:
+def test_results_are_numbered_without_gaps_and_their_ids_sort_by_time() -> None:
     numbered = Results(device="pi-1")
     results = [
         numbered.record(some_classification(), source="front", captured_ns=TEN_O_CLOCK_NS + n * 1_000_000)
@@ -41,6 +41,6 @@ def test_results_are_numbered_without_holes_and_their_ids_sort_by_time() -> None
     assert len(set(ids)) == 50
 
 
-def test_an_id_begins_with_its_time_as_the_ulid_specification_says() -> None:
+def test_id_begins_with_its_time_as_in_the_ulid_specification() -> None:
     result = Results(device="d").record(some_classification(), source="s", captured_ns=1_469_918_176_385_000_000)
     assert result.id.startswith("01ARYZ6S41")

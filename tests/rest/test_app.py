@@ -1,4 +1,4 @@
-"""The whole REST application over a real engine and the demo's real model, without a socket."""
+"""The whole REST application with a real engine and the demo's real model, without a socket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PICTURE = cv2.imencode(".png", np.full((32, 32), 200, np.uint8))[1].tobytes()
 
 
 class Rest:
-    """The application with what it was given; `get` and `post` answer as a server would."""
+    """The application and its parts; `get` and `post` send requests to it."""
 
     def __init__(self, data_plane: FakeDataPlane | None = None, *, upload_timeout_s: float = 30) -> None:
         self.heard, self.health, self.metrics = Heard(), FakeHealth(), FakeMetrics()
@@ -61,7 +61,7 @@ class Rest:
 
 @pytest.fixture
 def rest() -> Iterator[Rest]:
-    """Version 1 of the digits serves."""
+    """Serves version 1 of the digits model."""
     rest = Rest()
     digits = rest.models.served["digits"] = served(DIGITS, 1, workers=2)
     rest.models.statuses.append(ModelStatus("digits", serving=digits.identity))
@@ -76,7 +76,7 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
 
 
 @pytest.mark.anyio
-async def test_a_form_and_a_raw_body_give_the_same_result(rest: Rest) -> None:
+async def test_form_and_raw_body_give_the_same_result(rest: Rest) -> None:
     form = await rest.post("/predict", files={"file": PICTURE})
     raw = await rest.post("/predict_async", content=PICTURE)
     assert form.status_code == raw.status_code == 200
@@ -85,7 +85,7 @@ async def test_a_form_and_a_raw_body_give_the_same_result(rest: Rest) -> None:
 
 
 @pytest.mark.anyio
-async def test_an_answer_is_a_result_with_its_best_category_on_top(rest: Rest) -> None:
+async def test_answer_is_a_result_with_its_best_category_on_the_top_level(rest: Rest) -> None:
     answer = (await rest.post("/predict?max_results=2", content=PICTURE)).json()
     best = answer["categories"][0]
     assert (answer["class_id"], answer["label"], answer["confidence"]) == (best["index"], best["label"], best["score"])
@@ -100,15 +100,15 @@ async def test_an_answer_is_a_result_with_its_best_category_on_top(rest: Rest) -
 
 
 @pytest.mark.anyio
-async def test_a_threshold_above_every_score_leaves_no_category(rest: Rest) -> None:
+async def test_threshold_above_every_score_gives_no_category(rest: Rest) -> None:
     answer = (await rest.post("/predict?score_threshold=1", content=PICTURE)).json()
     assert answer["categories"] == []
     assert answer["class_id"] is answer["label"] is answer["confidence"] is None
 
 
 @pytest.mark.anyio
-async def test_a_batch_keeps_its_order_and_a_bad_file_spoils_none(rest: Rest) -> None:
-    files = [("files", PICTURE), ("files", b"no image"), ("files", PICTURE)]
+async def test_batch_keeps_its_order_when_one_file_is_bad(rest: Rest) -> None:
+    files = [("files", PICTURE), ("files", b"not an image"), ("files", PICTURE)]
     answer = await rest.post("/batch_predict", files=files)
     assert answer.status_code == 200
     first, second, third = answer.json()
@@ -118,7 +118,7 @@ async def test_a_batch_keeps_its_order_and_a_bad_file_spoils_none(rest: Rest) ->
 
 
 @pytest.mark.anyio
-async def test_a_batch_larger_than_the_line_is_still_answered(rest: Rest) -> None:
+async def test_batch_larger_than_the_queue_is_answered(rest: Rest) -> None:
     answers = (await rest.post("/batch_predict", files=[("files", PICTURE)] * 20)).json()
     assert len([answer for answer in answers if "label" in answer]) == 20
 
@@ -152,7 +152,7 @@ async def test_a_batch_larger_than_the_line_is_still_answered(rest: Rest) -> Non
         ("/healthz", {"content": PICTURE}, 405, "Method POST is not allowed for /healthz."),
     ],
 )
-async def test_a_bad_request_is_refused_in_a_sentence(rest: Rest, path: str, what: Any, code: int, said: str) -> None:
+async def test_bad_request_is_refused_with_a_sentence(rest: Rest, path: str, what: Any, code: int, said: str) -> None:
     got, sentence = refusal(await rest.post(path, **what))
     assert got == code
     assert said in sentence
@@ -160,7 +160,7 @@ async def test_a_bad_request_is_refused_in_a_sentence(rest: Rest, path: str, wha
 
 
 @pytest.mark.anyio
-async def test_too_many_pixels_are_refused_by_the_header(rest: Rest) -> None:
+async def test_image_with_too_many_pixels_is_refused_by_its_header(rest: Rest) -> None:
     large = cv2.imencode(".png", np.zeros((101, 100), np.uint8))[1].tobytes()
     code, sentence = refusal(await rest.post("/predict", content=large))
     assert code == 413
@@ -168,7 +168,7 @@ async def test_too_many_pixels_are_refused_by_the_header(rest: Rest) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_body_without_a_length_is_cut_off_at_the_limit(rest: Rest) -> None:
+async def test_body_without_a_length_is_refused_at_the_limit(rest: Rest) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -182,7 +182,7 @@ async def test_a_body_without_a_length_is_cut_off_at_the_limit(rest: Rest) -> No
 
 
 @pytest.mark.anyio
-async def test_a_body_that_does_not_come_is_given_up() -> None:
+async def test_body_that_does_not_arrive_is_refused() -> None:
     rest = Rest(upload_timeout_s=0.05)
 
     async def stalled() -> AsyncIterator[bytes]:
@@ -195,7 +195,7 @@ async def test_a_body_that_does_not_come_is_given_up() -> None:
 
 
 @pytest.mark.anyio
-async def test_without_a_model_uploads_are_told_when_to_come_back() -> None:
+async def test_upload_without_a_model_is_refused_with_retry_after() -> None:
     rest = Rest()
     answer = await rest.post("/predict", content=PICTURE)
     rest.engine.close()
@@ -204,7 +204,7 @@ async def test_without_a_model_uploads_are_told_when_to_come_back() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_full_line_is_busy_at_once(rest: Rest) -> None:
+async def test_upload_is_refused_at_once_when_the_queue_is_full(rest: Rest) -> None:
     async def crowd(client: httpx.AsyncClient) -> list[httpx.Response]:
         return await asyncio.gather(*(client.post("/predict", content=PICTURE) for _ in range(12)))
 
@@ -216,14 +216,14 @@ async def test_a_full_line_is_busy_at_once(rest: Rest) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_form_of_countless_empty_parts_is_refused_before_it_is_parsed(rest: Rest) -> None:
+async def test_form_with_thousands_of_empty_parts_is_refused_early(rest: Rest) -> None:
     code, sentence = refusal(await rest.post("/predict", content=b"--a\r\n\r\n\r\n" * 8_000, headers=BAD_FORM))
     assert code == 400
     assert "more than 100 fields" in sentence
 
 
 @pytest.mark.anyio
-async def test_a_batch_holds_each_file_to_the_limit(rest: Rest) -> None:
+async def test_batch_applies_the_size_limit_to_each_file(rest: Rest) -> None:
     files = [("files", bytes(MAX_BYTES + 1)), ("files", PICTURE)]
     first, second = (await rest.post("/batch_predict", files=files)).json()
     assert f"more than {MAX_BYTES} bytes" in first["error"]
@@ -231,13 +231,13 @@ async def test_a_batch_holds_each_file_to_the_limit(rest: Rest) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_model_that_fails_on_one_image_is_no_fault_of_the_service(rest: Rest) -> None:
+async def test_upload_is_refused_with_503_when_the_model_fails_on_it(rest: Rest) -> None:
     rest.models.served["digits"] = serving([FailingClassifier(ModelError("The runtime fails on this image."))] * 2)
     assert refusal(await rest.post("/predict", content=PICTURE)) == (503, "The runtime fails on this image.")
 
 
 @pytest.mark.anyio
-async def test_more_bodies_than_memory_allows_are_turned_away_and_the_next_is_taken() -> None:
+async def test_uploads_beyond_the_memory_limit_are_refused_until_others_end() -> None:
     rest = Rest(upload_timeout_s=0.2)
 
     async def stalled() -> AsyncIterator[bytes]:
@@ -250,11 +250,11 @@ async def test_more_bodies_than_memory_allows_are_turned_away_and_the_next_is_ta
 
     codes = await rest.serve(crowd)
     rest.engine.close()
-    assert codes == [408] * 8 + [503] * 2 + [503]  # the last one only for want of a model
+    assert codes == [408] * 8 + [503] * 2 + [503]  # the last one only because no model serves
 
 
 @pytest.mark.anyio
-async def test_health_readiness_and_metrics(rest: Rest) -> None:
+async def test_health_readiness_and_metrics_are_answered(rest: Rest) -> None:
     assert (await rest.get("/healthz")).json() == {"status": "ok"}
     assert (await rest.get("/readyz")).json() == {
         "ready": True,
@@ -271,7 +271,7 @@ async def test_health_readiness_and_metrics(rest: Rest) -> None:
 
 
 @pytest.mark.anyio
-async def test_who_is_stuck_is_not_healthy(rest: Rest) -> None:
+async def test_healthz_returns_503_when_the_process_is_stuck(rest: Rest) -> None:
     rest.health.hangs = "An inference has been running for 61 s."
     assert refusal(await rest.get("/healthz")) == (503, rest.health.hangs)
 
@@ -285,7 +285,7 @@ async def test_requests_are_counted_by_route_and_not_by_path(rest: Rest) -> None
 
 
 @pytest.mark.anyio
-async def test_requests_are_in_flight_until_they_are_answered_and_a_scrape_does_not_see_itself(rest: Rest) -> None:
+async def test_requests_are_in_flight_until_they_are_answered_except_scrapes(rest: Rest) -> None:
     async def three_at_once(client: httpx.AsyncClient) -> None:
         await asyncio.gather(*(client.post("/predict", content=PICTURE) for _ in range(3)))
 
@@ -296,7 +296,7 @@ async def test_requests_are_in_flight_until_they_are_answered_and_a_scrape_does_
 
 
 @pytest.mark.anyio
-async def test_a_fault_of_ours_is_logged_and_says_no_more() -> None:
+async def test_unexpected_error_is_answered_without_details() -> None:
     data_plane = FakeDataPlane()
     data_plane.refusal = ZeroDivisionError()
     assert refusal(await Rest(data_plane).post("/predict", content=PICTURE)) == (
@@ -306,7 +306,7 @@ async def test_a_fault_of_ours_is_logged_and_says_no_more() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_documentation_offers_a_file_to_choose(rest: Rest) -> None:
+async def test_documentation_page_has_a_file_field(rest: Rest) -> None:
     paths = (await rest.get("/openapi.json")).json()["paths"]
     form = paths["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert form["schema"]["properties"]["file"]["format"] == "binary"

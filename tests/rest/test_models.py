@@ -40,7 +40,7 @@ async def test_models_are_shown_with_their_versions(models: FakeModels) -> None:
 
 
 @pytest.mark.anyio
-async def test_every_operation_answers_with_the_new_status(models: FakeModels) -> None:
+async def test_every_operation_returns_the_new_status(models: FakeModels) -> None:
     assert (await ask(models, "POST", "/api/models/birds/pin", json={"version": 2})).json()["pinned"] == "2"
     assert (await ask(models, "POST", "/api/models/birds/unpin", json={})).json()["pinned"] is None
     assert (await ask(models, "POST", "/api/models/birds/promote", json={})).json()["canary"] is None
@@ -49,20 +49,20 @@ async def test_every_operation_answers_with_the_new_status(models: FakeModels) -
 
 
 @pytest.mark.anyio
-async def test_a_version_is_taken_as_number_or_text(models: FakeModels) -> None:
+async def test_version_may_be_a_number_or_a_string(models: FakeModels) -> None:
     for version in (3, "3", "03"):
         assert (await ask(models, "POST", "/api/models/birds/pin", json={"version": version})).status_code == 200
     assert models.asked == [("pin", "birds", 3)] * 3
 
 
 @pytest.mark.anyio
-async def test_no_body_is_as_good_as_an_empty_object(models: FakeModels) -> None:
+async def test_missing_body_counts_as_an_empty_object(models: FakeModels) -> None:
     header = {"Content-Type": "application/json; charset=utf-8"}
     assert (await ask(models, "POST", "/api/models/birds/rollback", headers=header)).status_code == 200
 
 
 @pytest.mark.anyio
-async def test_a_name_may_have_any_letter_of_a_file_name() -> None:
+async def test_name_may_have_any_character_of_a_file_name() -> None:
     name = "a b?#%&ü[1]"
     models = FakeModels(ModelStatus(name))
     assert (await ask(models, "POST", "/api/models/a%20b%3F%23%25%26%C3%BC%5B1%5D/unpin", json={})).json()[
@@ -102,7 +102,7 @@ JSON = {"Content-Type": "application/json"}
         ("unpin", {"content": b" " * 4097, "headers": JSON}, 413, "The body has more than 4096 bytes."),
     ],
 )
-async def test_a_bad_request_is_refused_in_a_sentence_and_changes_nothing(
+async def test_bad_request_is_refused_with_a_sentence_and_changes_nothing(
     models: FakeModels, path: str, what: Any, code: int, said: str
 ) -> None:
     got, sentence = refusal(await ask(models, "POST", f"/api/models/birds/{path}", **what))
@@ -112,7 +112,7 @@ async def test_a_bad_request_is_refused_in_a_sentence_and_changes_nothing(
 
 
 @pytest.mark.anyio
-async def test_a_body_that_does_not_come_is_given_up(models: FakeModels) -> None:
+async def test_body_that_does_not_arrive_is_refused(models: FakeModels) -> None:
     async def stalled() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
@@ -127,11 +127,11 @@ async def test_a_body_that_does_not_come_is_given_up(models: FakeModels) -> None
     [
         (ModelNotFoundError("Model birds does not exist."), 404),
         (VersionError("birds has no version 3."), 409),
-        (ModelError("Version 3 does not load any more."), 409),
+        (ModelError("Version 3 no longer loads."), 409),
         (StoreError("The disk is full."), 503),
     ],
 )
-async def test_every_refusal_has_its_code_and_its_sentence(models: FakeModels, error: AgentError, code: int) -> None:
+async def test_every_error_has_its_code_and_its_sentence(models: FakeModels, error: AgentError, code: int) -> None:
     models.refusal = error
     answer = await ask(models, "POST", "/api/models/birds/pin", json={"version": 3})
     assert refusal(answer) == (code, str(error))
@@ -139,13 +139,13 @@ async def test_every_refusal_has_its_code_and_its_sentence(models: FakeModels, e
 
 
 @pytest.mark.anyio
-async def test_an_unknown_model_is_not_found(models: FakeModels) -> None:
+async def test_unknown_model_is_not_found(models: FakeModels) -> None:
     assert refusal(await ask(models, "GET", "/api/models/cats"))[0] == 404
     assert refusal(await ask(models, "POST", "/api/models/cats/unpin", json={})) == (404, "Model cats does not exist.")
 
 
 @pytest.mark.anyio
-async def test_the_documentation_says_what_a_pin_takes(models: FakeModels) -> None:
+async def test_documentation_describes_the_body_of_pin(models: FakeModels) -> None:
     paths = (await ask(models, "GET", "/openapi.json")).json()["paths"]
     body = paths["/api/models/{name}/pin"]["post"]["requestBody"]["content"]["application/json"]
     assert body["schema"]["required"] == ["version"]

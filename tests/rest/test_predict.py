@@ -1,4 +1,4 @@
-"""What /predict hands to the data plane, and the codes of its refusals."""
+"""The options that /predict passes to the data plane, and the status codes of errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def predict(data_plane: FakeDataPlane, query: str, **what: Any) -> httpx.R
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("version", ["stable", "canary", "12"])
-async def test_a_version_is_asked_for_by_label_or_number(version: str) -> None:
+async def test_version_may_be_a_label_or_a_number(version: str) -> None:
     data_plane = FakeDataPlane()
     assert (await predict(data_plane, f"/predict?model=birds&version={version}")).status_code == 200
     assert (await predict(data_plane, f"/batch_predict?version={version}", files={"files": b"x"})).status_code == 200
@@ -28,7 +28,7 @@ async def test_a_version_is_asked_for_by_label_or_number(version: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_without_a_version_the_models_choose() -> None:
+async def test_version_is_chosen_by_the_models_when_it_is_missing() -> None:
     data_plane = FakeDataPlane()
     await predict(data_plane, "/predict")
     await predict(data_plane, "/predict?model=birds")
@@ -37,7 +37,7 @@ async def test_without_a_version_the_models_choose() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("version", ["", "latest", "-1", "1.0", "1%0A", "1" * 19])
-async def test_another_version_is_malformed(version: str) -> None:
+async def test_malformed_version_is_refused(version: str) -> None:
     answer = await predict(FakeDataPlane(), f"/predict?version={version}")
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("version must be stable, canary or a number.")
@@ -55,7 +55,7 @@ async def test_another_version_is_malformed(version: str) -> None:
         ("?version=canary", ModelError("The runtime fails on this image."), 503),
     ],
 )
-async def test_what_does_not_serve_is_not_found_once_it_is_named(
+async def test_error_of_the_models_is_404_only_when_the_request_names_one(
     query: str, error: ModelNotFoundError | ModelError, code: int
 ) -> None:
     data_plane = FakeDataPlane()
@@ -65,7 +65,7 @@ async def test_what_does_not_serve_is_not_found_once_it_is_named(
 
 
 @pytest.mark.anyio
-async def test_the_documentation_names_the_version() -> None:
+async def test_documentation_lists_the_parameters() -> None:
     app = rest_app(FakeModels())
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

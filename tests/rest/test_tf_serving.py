@@ -12,7 +12,7 @@ from agent.status import Rejection
 
 @pytest.fixture
 def models() -> FakeModels:
-    """Version 2 of the birds is stable, 4 the canary, 3 was withdrawn, 1 is good, and the last file was none."""
+    """Version 2 of birds is stable, 4 is the canary, 3 was withdrawn, 1 is good; the last file was rejected."""
     status = birds(
         canary=identity(4),
         rejection=Rejection("birds.tflite", "The file is empty.", 0),
@@ -35,7 +35,7 @@ async def get(models: FakeModels, path: str) -> httpx.Response:
 
 
 async def versions(models: FakeModels, path: str = "") -> list[tuple[str, ...]]:
-    """Number, state, code and message of each."""
+    """The number, state, code and message of each version."""
     document: dict[str, Any] = (await get(models, f"/v1/models/birds{path}")).json()
     return [
         (each["version"], each["state"], each["status"]["error_code"], each["status"]["error_message"])
@@ -54,7 +54,7 @@ async def test_models_are_listed(models: FakeModels) -> None:
 
 
 @pytest.mark.anyio
-async def test_every_version_is_told_with_its_state(models: FakeModels) -> None:
+async def test_every_version_is_listed_with_its_state(models: FakeModels) -> None:
     assert await versions(models) == [STABLE, CANARY, WITHDRAWN, GOOD, REFUSED]
 
 
@@ -65,13 +65,13 @@ async def test_each_version_is_found_by_its_number(models: FakeModels) -> None:
 
 
 @pytest.mark.anyio
-async def test_labels_name_the_stable_version_and_the_canary(models: FakeModels) -> None:
+async def test_labels_select_the_stable_version_and_the_canary(models: FakeModels) -> None:
     assert await versions(models, "/labels/stable") == [STABLE]
     assert await versions(models, "/labels/canary") == [CANARY]
 
 
 @pytest.mark.anyio
-async def test_metadata_state_the_tensors(models: FakeModels) -> None:
+async def test_metadata_describes_the_tensors(models: FakeModels) -> None:
     signature = (await get(models, "/v1/models/birds/metadata")).json()["metadata"]["signature_def"]["signature_def"]
     (tensor,) = signature["serving_default"]["inputs"].values()
     assert tensor["dtype"] == "DT_UINT8"
@@ -89,7 +89,7 @@ async def test_metadata_state_the_tensors(models: FakeModels) -> None:
         ("/labels/canary/metadata", "4"),
     ],
 )
-async def test_metadata_are_of_the_version_that_was_asked_for(models: FakeModels, path: str, number: str) -> None:
+async def test_metadata_is_of_the_requested_version(models: FakeModels, path: str, number: str) -> None:
     document = (await get(models, f"/v1/models/birds{path}")).json()
     assert document["model_spec"] == {"name": "birds", "signature_name": "", "version": number}
 
@@ -105,14 +105,14 @@ async def test_metadata_are_of_the_version_that_was_asked_for(models: FakeModels
         ("/labels/latest", "Model birds has no label latest. Use stable or canary."),
     ],
 )
-async def test_what_does_not_serve_is_not_found(models: FakeModels, path: str, sentence: str) -> None:
+async def test_version_that_does_not_serve_is_not_found(models: FakeModels, path: str, sentence: str) -> None:
     models.canaries.clear()
     answer = await get(models, f"/v1/models/birds{path}")
     assert (answer.status_code, answer.json()) == (404, {"error": sentence})
 
 
 @pytest.mark.anyio
-async def test_a_model_that_does_not_serve_has_no_metadata(models: FakeModels) -> None:
+async def test_model_that_does_not_serve_has_no_metadata(models: FakeModels) -> None:
     models.served.clear()
     assert (await get(models, "/v1/models/birds/metadata")).json() == {
         "error": "Model birds currently has no stable version."
