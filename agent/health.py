@@ -48,7 +48,7 @@ class Health:
         self._mqtt = mqtt
 
     def stuck(self) -> str | None:
-        """The problem that only a restart can fix; None if every part makes progress or reports why it does not."""
+        """The problem that only a restart can fix; None if every part makes progress or has reported its problem."""
         if self._engine.oldest_call_s > _STUCK_AFTER_S:
             return f"An inference has been running for {self._engine.oldest_call_s:.0f} s."
         return self._cameras.stuck(after_s=_STUCK_AFTER_S)

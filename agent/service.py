@@ -1,4 +1,4 @@
-"""Service: builds every part from the configuration, runs them, and stops them in reverse."""
+"""Service: builds every part from the configuration, runs them, and stops them in reverse order."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def _run(config: Config) -> None:
             loop.add_signal_handler(number, starting.cancel)
         with process.claimed(config.device.state_folder), listen(config.http.host, config.http.port) as socket:
             async with Service(config, socket) as service:
-                process.spare_the_collector()
+                process.freeze_startup_objects()
                 for number in (signal.SIGTERM, signal.SIGINT):
                     loop.add_signal_handler(number, stop.set)
                 systemd.notify("READY=1", f"STATUS={service.status_line()}")
@@ -139,7 +139,7 @@ class Service:
                 self._tasks.start_soon(self._feed_watchdog, period_s, name="watchdog")
         except BaseException as error:
             await self._stop(cleanly=isinstance(error, anyio.get_cancelled_exc_class()))
-            await self._tasks.__aexit__(None, None, None)  # given the error, it would wrap it in a group
+            await self._tasks.__aexit__(None, None, None)  # with the error, it would wrap it in an exception group
             raise
         return self
 

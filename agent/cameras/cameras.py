@@ -43,7 +43,7 @@ class Cameras:
         self._tasks = tasks
         self._enabled = {name for name, camera in configured.items() if camera.enabled}
         self._pipelines: dict[str, Pipeline] = {}
-        self._opened: dict[str, Pipeline] = {}  # the latest of each camera, even if it is switched off now
+        self._opened: dict[str, Pipeline] = {}  # the latest pipeline of each camera, even if the camera is off now
         self._sources: dict[str, Source] = {}
         self._closing: dict[str, Source] = {}
         self._switching: set[str] = set()

@@ -16,7 +16,7 @@ from agent.mqtt.message import Message
 if TYPE_CHECKING:
     from agent.mqtt.link.endpoint import Endpoint
 
-_PATIENCE_S = 5.0  # for the network, and for each answer: first to MQTT 5, then to 3.1.1
+_TIMEOUT_S = 5.0  # for the network, and for each answer: first to MQTT 5, then to 3.1.1
 
 
 def check_broker(endpoint: Endpoint) -> Finding:
@@ -32,7 +32,7 @@ def check_broker(endpoint: Endpoint) -> Finding:
 
 
 async def _log_in(endpoint: Endpoint) -> Finding:
-    timeouts = Timeouts(answer_s=_PATIENCE_S, network_s=_PATIENCE_S)
+    timeouts = Timeouts(answer_s=_TIMEOUT_S, network_s=_TIMEOUT_S)
     connection = Connection(endpoint, listener=ConnectionListener(), timeouts=timeouts)
     connection.open()
     while connection.state == "connecting":  # noqa: ASYNC110  (the connection has no event for a failed attempt)

@@ -8,7 +8,7 @@ from pathlib import Path
 from agent.doctor.finding import Finding, fault, ok
 from agent.sources.stream import redact, why_unreachable
 
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 
 
 def check_camera(name: str, source: str) -> Finding:
@@ -31,6 +31,6 @@ def check_camera(name: str, source: str) -> Finding:
 
 
 def _check_stream(about: str, url: str) -> Finding:
-    if why := why_unreachable(url, timeout_s=_PATIENCE_S):
+    if why := why_unreachable(url, timeout_s=_TIMEOUT_S):
         return fault(about, why, "Fix that; the agent retries automatically.")
     return ok(about, f"{redact(url)} answers")

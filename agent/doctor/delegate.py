@@ -55,17 +55,17 @@ def _age(path: Path) -> int:
 
 
 def _as_owner(model: BinaryIO) -> dict[str, Any]:
-    """Drops root's rights to the owner of the file: root must not load a model that another user wrote."""
+    """Runs the check as the owner of the file: root must not load a model that another user wrote."""
     owner = os.fstat(model.fileno())
     if os.geteuid() != 0 or owner.st_uid == 0:
         return {}
     return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
 
 
-def _finding(said: bytes) -> Finding:
-    if said.startswith(b"XNNPACK"):
+def _finding(output: bytes) -> Finding:
+    if output.startswith(b"XNNPACK"):
         return ok("delegate", "XNNPACK runs the newest model")
-    if said.startswith(b"none"):
+    if output.startswith(b"none"):
         return warning("delegate", "The newest model runs without XNNPACK.", _REMEDY)
     return warning("delegate", "The runtime cannot load the newest model.", _REMEDY)
 

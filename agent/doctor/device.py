@@ -17,7 +17,7 @@ _WORN = 8  # tenths of the lifetime, as eMMC reports it (JEDEC 84-B51)
 
 
 def check_memory_cgroup(cgroup: Path = _CGROUP) -> Finding:
-    """Version 2, or version 1 as on JetPack and older systems."""
+    """Accepts cgroup version 2, or version 1 as on JetPack and older systems."""
     try:
         is_on = "memory" in (cgroup / "cgroup.controllers").read_text(encoding="ascii").split()
     except OSError:
@@ -63,10 +63,10 @@ def check_disk(folder: Path) -> Finding:
     while not os.path.exists(folder):  # noqa: PTH110  (Path raises for a closed folder)
         folder = folder.parent
     free_mb = shutil.disk_usage(folder).free >> 20
-    said, remedy = f"{free_mb} MB free for {folder}", "Free some space: journalctl --vacuum-size=32M, apt clean."
+    fact, remedy = f"{free_mb} MB free for {folder}", "Free some space: journalctl --vacuum-size=32M, apt clean."
     if free_mb < 64:
-        return fault("disk", said, remedy)
-    return warning("disk", said, remedy) if free_mb < 512 else ok("disk", said)
+        return fault("disk", fact, remedy)
+    return warning("disk", fact, remedy) if free_mb < 512 else ok("disk", fact)
 
 
 def check_drop_folder(folder: Path) -> Finding:

@@ -10,7 +10,7 @@ from agent.doctor.finding import Finding, fault, ok, warning
 from agent.errors import ConfigError
 from agent.remote import RemoteAgent
 
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 
 
 class _Mqtt(BaseModel):
@@ -28,7 +28,7 @@ class _Readiness(BaseModel):
 def check_running(url: str) -> list[Finding]:
     """Reads the problems that the agent itself reports, from /readyz."""
     try:
-        said = _Readiness.model_validate_json(RemoteAgent(url, timeout_s=_PATIENCE_S).get("/readyz"))
+        readiness = _Readiness.model_validate_json(RemoteAgent(url, timeout_s=_TIMEOUT_S).get("/readyz"))
     except (OSError, http.client.HTTPException, ConfigError) as error:
         remedy = "sudo systemctl start edge-agent; sudo journalctl -u edge-agent shows why it ended."
         return [fault("agent", f"No agent answers at {url}: {getattr(error, 'strerror', None) or error}.", remedy)]
@@ -36,16 +36,17 @@ def check_running(url: str) -> list[Finding]:
         remedy = "Stop that server or correct http.port; ss -tlnp lists the servers."
         return [fault("agent", f"The server at {url} is not an edge-agent.", remedy)]
     reasons = [
-        fault("agent", reason, "See the findings above and sudo journalctl -u edge-agent.") for reason in said.reasons
+        fault("agent", reason, "See the findings above and sudo journalctl -u edge-agent.")
+        for reason in readiness.reasons
     ]
-    remarks = [warning("agent", remark, "edge-agent models list shows more.") for remark in said.warnings]
-    return [*(reasons or [ok("agent", f"ready at {url}")]), *remarks, *_of_mqtt(said.mqtt)]
+    warnings = [warning("agent", each, "edge-agent models list shows more.") for each in readiness.warnings]
+    return [*(reasons or [ok("agent", f"ready at {url}")]), *warnings, *_check_mqtt(readiness.mqtt)]
 
 
-def _of_mqtt(said: _Mqtt | None) -> list[Finding]:
-    if said is None:
+def _check_mqtt(mqtt: _Mqtt | None) -> list[Finding]:
+    if mqtt is None:
         return []
-    if said.state == "connected":
-        return [ok("MQTT", f"connected, {said.queued} results waiting")]
-    reason = f"{said.state}: {said.reason or 'no answer yet'}"
+    if mqtt.state == "connected":
+        return [ok("MQTT", f"connected, {mqtt.queued} results waiting")]
+    reason = f"{mqtt.state}: {mqtt.reason or 'no answer yet'}"
     return [warning("MQTT", reason, "Results wait on this device until the broker accepts them.")]

@@ -42,15 +42,15 @@ def check_packages() -> Finding:
 
 def check_libc() -> Finding:
     """The wheels are built for glibc 2.28 and later."""
-    said = (os.confstr("CS_GNU_LIBC_VERSION") or "") if "CS_GNU_LIBC_VERSION" in os.confstr_names else ""
-    found = re.fullmatch(r"glibc (\d+)\.(\d+)", said)
+    version = (os.confstr("CS_GNU_LIBC_VERSION") or "") if "CS_GNU_LIBC_VERSION" in os.confstr_names else ""
+    found = re.fullmatch(r"glibc (\d+)\.(\d+)", version)
     if found is None:
         return warning(
             "C library", "The C library is not glibc.", "The wheels are built for glibc: use Debian or Ubuntu."
         )
     if (int(found[1]), int(found[2])) < (2, 28):
-        return fault("C library", f"{said} is too old for the wheels.", "Use Debian 12, Ubuntu 22.04 or later.")
-    return ok("C library", said)
+        return fault("C library", f"{version} is too old for the wheels.", "Use Debian 12, Ubuntu 22.04 or later.")
+    return ok("C library", version)
 
 
 def check_processor(cpuinfo: Path = _CPUINFO, machine: str | None = None) -> Finding:

@@ -65,8 +65,8 @@ def _drop_in_variables() -> dict[str, str]:
     """The agent's variables that drop-ins of the unit set; none if systemd does not answer."""
     command = ["systemctl", "show", "--property=Environment", "--value", "edge-agent.service"]
     try:
-        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout  # noqa: S603  (systemd's)
+        output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout  # noqa: S603  (systemd's)
     except (OSError, subprocess.SubprocessError):
         return {}
-    settings = (word.partition("=") for word in shlex.split(said))
+    settings = (word.partition("=") for word in shlex.split(output))
     return {name: value for name, _, value in settings if name.startswith("EDGE_AGENT_")}

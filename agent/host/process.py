@@ -32,7 +32,7 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 16 << 20)
 
 
-def spare_the_collector() -> None:
+def freeze_startup_objects() -> None:
     """Excludes all objects created at startup from garbage collection, since they stay until the end.
 
     Scanning them took a tenth of the time of a request, all of it with the interpreter's lock held.

@@ -28,7 +28,7 @@ class Models(Protocol):
 
 
 class DataPlane:
-    """HTTP, MQTT and the cameras share it and its engine. Call it on the event loop's thread."""
+    """HTTP, MQTT and the cameras share one data plane and its engine. Call it on the event loop's thread."""
 
     def __init__(self, *, engine: InferenceEngine, models: Models, results: Results, listener: Listener) -> None:
         self._engine = engine

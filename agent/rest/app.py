@@ -46,7 +46,7 @@ _CODES: tuple[tuple[type[AgentError], int], ...] = (
     (ImageFormatError, 415),
     (ImageDamagedError, 422),
     (BusyError, 503),
-    (ModelError, 503),  # the runtime failed on this image; another version may not
+    (ModelError, 503),  # the runtime failed on this image; another version may succeed
 )
 # /api/models: the client named the model and the version, so a failure to load is a conflict with the request.
 _CODES_OF_API = ((ModelNotFoundError, 404), (ModelError, 409), (VersionError, 409), (StoreError, 503), *_CODES)

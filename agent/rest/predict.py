@@ -72,7 +72,7 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader) -> APIRouter
             raise HTTPException(400, f"The form has {len(files)} fields named `files`; send 1 to {_MAX_FILES}.")
         places = asyncio.Semaphore(data_plane.workers)  # a batch must not fill the queue for other clients
 
-        async def one(content: bytes) -> dict[str, Any]:
+        async def answer(content: bytes) -> dict[str, Any]:
             async with places:
                 if len(content) > uploads.max_bytes:
                     return {"error": too_large(uploads.max_bytes)}
@@ -81,7 +81,7 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader) -> APIRouter
                 except (ImageError, ModelError, BusyError) as error:
                     return {"error": str(error)}
 
-        return JSONResponse(await asyncio.gather(*(one(file) for file in files)))
+        return JSONResponse(await asyncio.gather(*(answer(file) for file in files)))
 
     return router
 

@@ -146,7 +146,7 @@ class _FormReader:
         }
 
     def _begin_part(self) -> None:
-        if len(self.parts) == _MAX_PARTS:  # a body of empty parts would hold up the event loop for seconds
+        if len(self.parts) == _MAX_PARTS:  # a body of empty parts would block the event loop for seconds
             raise HTTPException(400, f"The form has more than {_MAX_PARTS} fields. Send fewer.")
         self.parts.append(Part())
 

@@ -91,7 +91,7 @@ class Capture:
         try:
             while not self._is_closed():
                 self._connect()
-        except Exception as bug:  # noqa: BLE001  (not expected trouble: read() raises it and ends the process)
+        except Exception as bug:  # noqa: BLE001  (not an expected error: read() raises it and ends the process)
             self._post(self._fail, bug)
         finally:
             self._post(self._released.set)

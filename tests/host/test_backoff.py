@@ -16,5 +16,5 @@ def test_reset_restores_the_first_wait() -> None:
 
 
 def test_two_backoffs_wait_differently() -> None:
-    one, other = Backoff(), Backoff()
-    assert [one.next_s() for _ in range(4)] != [other.next_s() for _ in range(4)]
+    first, second = Backoff(), Backoff()
+    assert [first.next_s() for _ in range(4)] != [second.next_s() for _ in range(4)]

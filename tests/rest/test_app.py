@@ -54,8 +54,8 @@ class Rest:
         answer: httpx.Response = await self.serve(lambda client: client.get(path))
         return answer
 
-    async def post(self, path: str, **what: Any) -> httpx.Response:
-        answer: httpx.Response = await self.serve(lambda client: client.post(path, **what))
+    async def post(self, path: str, **arguments: Any) -> httpx.Response:
+        answer: httpx.Response = await self.serve(lambda client: client.post(path, **arguments))
         return answer
 
 
@@ -125,7 +125,7 @@ async def test_batch_larger_than_the_queue_is_answered(rest: Rest) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("path", "what", "code", "said"),
+    ("path", "arguments", "code", "expected"),
     [
         ("/predict", {"content": b""}, 415, "JPEG, PNG, WebP or BMP"),
         ("/predict", {"content": b"GIF89a"}, 415, "JPEG, PNG, WebP or BMP"),
@@ -152,10 +152,12 @@ async def test_batch_larger_than_the_queue_is_answered(rest: Rest) -> None:
         ("/healthz", {"content": PICTURE}, 405, "Method POST is not allowed for /healthz."),
     ],
 )
-async def test_bad_request_is_refused_with_a_sentence(rest: Rest, path: str, what: Any, code: int, said: str) -> None:
-    got, sentence = refusal(await rest.post(path, **what))
+async def test_bad_request_is_refused_with_a_sentence(
+    rest: Rest, path: str, arguments: Any, code: int, expected: str
+) -> None:
+    got, sentence = refusal(await rest.post(path, **arguments))
     assert got == code
-    assert said in sentence
+    assert expected in sentence
     assert rest.heard.results == []
 
 

@@ -21,10 +21,10 @@ def models() -> FakeModels:
     return FakeModels(birds(), ModelStatus("fish", rejection=Rejection("fish.tflite", "It is empty.", 0)))
 
 
-async def ask(models: FakeModels, method: str, path: str, *, timeout_s: float = 30, **what: Any) -> httpx.Response:
+async def ask(models: FakeModels, method: str, path: str, *, timeout_s: float = 30, **arguments: Any) -> httpx.Response:
     transport = httpx.ASGITransport(rest_app(models, upload_timeout_s=timeout_s), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        return await client.request(method, path, **what)
+        return await client.request(method, path, **arguments)
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str]:
@@ -76,7 +76,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("path", "what", "code", "said"),
+    ("path", "arguments", "code", "expected"),
     [
         ("pin", {"content": b'{"version": 3}'}, 415, "Send the header Content-Type: application/json."),
         ("pin", {"data": {"version": "3"}}, 415, "Send the header Content-Type: application/json."),
@@ -103,11 +103,11 @@ JSON = {"Content-Type": "application/json"}
     ],
 )
 async def test_bad_request_is_refused_with_a_sentence_and_changes_nothing(
-    models: FakeModels, path: str, what: Any, code: int, said: str
+    models: FakeModels, path: str, arguments: Any, code: int, expected: str
 ) -> None:
-    got, sentence = refusal(await ask(models, "POST", f"/api/models/birds/{path}", **what))
+    got, sentence = refusal(await ask(models, "POST", f"/api/models/birds/{path}", **arguments))
     assert got == code
-    assert said in sentence
+    assert expected in sentence
     assert models.asked == []
 
 

@@ -12,10 +12,10 @@ from agent.errors import ModelError, ModelNotFoundError
 from agent.inference.options import Options
 
 
-async def predict(data_plane: FakeDataPlane, query: str, **what: Any) -> httpx.Response:
+async def predict(data_plane: FakeDataPlane, query: str, **arguments: Any) -> httpx.Response:
     transport = httpx.ASGITransport(rest_app(FakeModels(), data_plane))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        return await client.post(query, **what or {"content": b"image"})
+        return await client.post(query, **arguments or {"content": b"image"})
 
 
 @pytest.mark.anyio
