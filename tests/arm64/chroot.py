@@ -1,4 +1,4 @@
-"""Chroot: a Debian of arm64 whose programs qemu translates one by one; no systemd runs there, and no other kernel."""
+"""Chroot: an arm64 Debian whose programs run under qemu user emulation, without systemd or its own kernel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from system.root import EMULATION
 if TYPE_CHECKING:
     from pathlib import Path
 
-# The kernel shows this machine's processor; LiteRT takes what it finds there for its own, and crashes.
+# Otherwise LiteRT reads the host's processor from /proc/cpuinfo, uses its features, and crashes.
 _CPUINFO = """\
 processor\t: 0
 BogoMIPS\t: 108.00
@@ -25,7 +25,7 @@ CPU revision\t: 3
 
 
 class Chroot(Bed):
-    """`material` is its /mnt, read-only."""
+    """`material` is mounted read-only as /mnt."""
 
     ENVIRONMENT = EMULATION
     HAS_STARTED = "mount --bind /mnt/cpuinfo /proc/cpuinfo"

@@ -1,4 +1,4 @@
-"""What was measured under emulation is told at the end."""
+"""Prints the measurements made under emulation at the end of the run."""
 
 from system.measured import note, pytest_configure, pytest_terminal_summary
 

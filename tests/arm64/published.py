@@ -1,4 +1,4 @@
-"""Published: a real model of each dtype with a photo that it knows; for a device, laid out as a user drops models."""
+"""Published models: one real model of each dtype, with a photo that it classifies correctly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Published:
     dtype: str
     folder: str
     photo: str
-    within: float  # quantised scores differ between processors, float32 does not
+    tolerance: float  # quantized scores differ between processors, float32 scores do not
 
 
 PUBLISHED = (
@@ -29,7 +29,7 @@ PUBLISHED = (
 
 
 def lay_out(assets: Path, target: Path) -> None:
-    """`models/` with the model of each dtype by that name and its labels, and `photos/`."""
+    """Creates `models/`, with a model and its labels named after each dtype, and `photos/`."""
     for name in ("models", "photos"):
         (target / name).mkdir(parents=True)
     for published in PUBLISHED:
@@ -40,11 +40,11 @@ def lay_out(assets: Path, target: Path) -> None:
         shutil.copy(assets / "photos" / published.photo, target / "photos")
 
 
-def assert_known(published: Published, category: dict[str, Any], assets: Path) -> None:
-    """The best category is what x86_64 answers."""
+def assert_same_as_x86_64(published: Published, category: dict[str, Any], assets: Path) -> None:
+    """Asserts that the best category is the same as on x86_64."""
     expected = json.loads((assets / "expected.json").read_text())
     model = next(model for path, model in expected.items() if path.startswith(f"{published.folder}/"))
     assert model["input"]["dtype"] == published.dtype
-    wanted = model["top1"][published.photo]
-    assert (category["index"], category["label"]) == (wanted["index"], wanted["label"])
-    assert category["score"] == pytest.approx(wanted["score"], abs=published.within)
+    reference = model["top1"][published.photo]
+    assert (category["index"], category["label"]) == (reference["index"], reference["label"])
+    assert category["score"] == pytest.approx(reference["score"], abs=published.tolerance)

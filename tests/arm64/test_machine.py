@@ -1,4 +1,4 @@
-"""A whole arm64 machine with a Debian kernel of its own: one story, told in the order of this file."""
+"""Tests a whole emulated arm64 machine with a Debian kernel. The tests depend on each other and run in this order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from arm64.published import PUBLISHED, Published, assert_known, lay_out
+from arm64.published import PUBLISHED, Published, assert_same_as_x86_64, lay_out
 from system.bundles import unpack_material
 from system.root import cache, missing_for_bed
 from vm.image import make_bare_image, make_disk
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.assets, pytest.mark.timeout(3600)]
 
 _MODELS = "/var/lib/edge-agent/models"
 _URL = "http://127.0.0.1:8501"
-# Where others keep this machine busy, a trial may not be through within its minute; then ann drops the file again.
+# If this machine is busy, a trial may not finish within its minute; then ann drops the file again.
 _SERVES = f"""
 curl -sS {_URL}/v1/models/{{0}} | grep AVAILABLE && exit
 ! test -e {_MODELS}/{{0}}.tflite.rejected.txt || runuser --login ann --command 'cp /mnt/models/{{0}}.tflite {_MODELS}'
@@ -41,7 +41,7 @@ cameras:
 
 @pytest.fixture(scope="module")
 def machine(assets: Path, note: Note) -> Iterator[Machine]:
-    """With nothing installed but a broker, and the bundle, the models and the photos in /mnt."""
+    """A machine with a broker but without edge-agent; the bundle, the models and the photos are in /mnt."""
     if reason := missing_for_bed("arm64"):
         pytest.skip(reason)
     if shutil.which("qemu-system-aarch64") is None:
@@ -52,12 +52,12 @@ def machine(assets: Path, note: Note) -> Iterator[Machine]:
             drives = _drives(assets, folder)
             image = make_bare_image(folder, "arm64")
         except FileNotFoundError as error:
-            pytest.skip(f"dist/ has no {error}: say make test-arm64")
+            pytest.skip(f"dist/ has no {error}: run make test-arm64")
         except subprocess.CalledProcessError as error:
-            pytest.skip(f"arm64 cannot be installed here: {error}")
+            pytest.skip(f"arm64 cannot be installed: {error}")
         started_s = time.monotonic()
         with Machine(image, folder / "console.log", drives=[f"file={image.disk}", *drives]) as machine:
-            note("machine: from power to every unit started", f"{time.monotonic() - started_s:.0f} s")
+            note("machine: from power on to all units started", f"{time.monotonic() - started_s:.0f} s")
             machine.run("mount -o ro /dev/vdb /mnt")
             yield machine
 
@@ -71,7 +71,7 @@ def _drives(assets: Path, folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def installed(machine: Machine, note: Note) -> str:
-    """What install.sh says, called by ann with sudo; a denied system call kills there, so that it is not overlooked."""
+    """Output of install.sh, run by ann with sudo. A denied system call kills the service, so that tests notice it."""
     machine.run("useradd --create-home ann; echo 'ann ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ann")
     machine.override("strict", "SystemCallErrorNumber=kill")
     install = "cd /mnt/good; sudo deploy/systemd/install.sh --bundle /mnt/good"
@@ -83,45 +83,45 @@ def installed(machine: Machine, note: Note) -> str:
 
 @pytest.fixture(scope="module")
 def serving(machine: Machine, installed: str) -> Machine:
-    """With the models that ann dropped."""
+    """The machine serves the models that ann dropped."""
     machine.run(f"runuser --login ann --command 'cp /mnt/models/* {_MODELS}'")
     for published in PUBLISHED:
         machine.wait_for(_SERVES.format(published.dtype), timeout_s=480)
     return machine
 
 
-def test_the_unit_is_ready_after_the_one_command(machine: Machine, installed: str) -> None:
+def test_the_service_is_ready_after_install(machine: Machine, installed: str) -> None:
     assert "HTTP http://127.0.0.1:8501" in installed
     assert machine.run("uname --machine") == "aarch64"
     assert [machine.show(key) for key in ("ActiveState", "NRestarts")] == ["active", "0"]
 
 
-def test_its_exposure_is_that_of_other_machines(machine: Machine, installed: str) -> None:
+def test_the_exposure_of_the_unit_is_at_most_1_5(machine: Machine, installed: str) -> None:
     output = machine.run("systemd-analyze security --no-pager edge-agent.service | tail -1")
     found = re.search(r": ([\d.]+) ", output)
     assert found is not None
     assert float(found[1]) <= 1.5
 
 
-def test_it_starts_in_a_time_that_is_stated(machine: Machine, installed: str, note: Note) -> None:
+def test_the_start_time_is_measured(machine: Machine, installed: str, note: Note) -> None:
     took_s = []
     for _ in range(2):
         machine.run("systemctl restart edge-agent")
         stamps = [int(machine.show(f"{key}TimestampMonotonic")) for key in ("ExecMainStart", "ActiveEnter")]
         took_s.append((stamps[1] - stamps[0]) / 1e6)
-    note("machine: from start to ready, the better of two", f"{min(took_s):.1f} s")
+    note("machine: from start to ready, better of two", f"{min(took_s):.1f} s")
 
 
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda published: published.dtype)
-def test_it_answers_over_http_as_x86_64_does(serving: Machine, assets: Path, note: Note, published: Published) -> None:
+def test_http_results_are_as_on_x86_64(serving: Machine, assets: Path, note: Note, published: Published) -> None:
     answer = json.loads(
         serving.run(f"curl -sS -F file=@/mnt/photos/{published.photo} '{_URL}/predict?model={published.dtype}'")
     )
-    assert_known(published, answer["categories"][0], assets)
+    assert_same_as_x86_64(published, answer["categories"][0], assets)
     note(f"machine: invoke of {published.folder}", f"{answer['timing_ms']['invoke']:.1f} ms")
 
 
-def test_frames_of_a_camera_are_classified_and_come_over_mosquitto(serving: Machine) -> None:
+def test_camera_frames_are_classified_and_published_to_mosquitto(serving: Machine) -> None:
     serving.run("modprobe vivid n_devs=1")
     serving.wait_for("test $(stat --format %G /dev/video0) = video")
     serving.run(f"sed -i '/^cameras:/d' /etc/edge-agent/agent.yaml; echo '{_CAMERA}' >>/etc/edge-agent/agent.yaml")
@@ -133,7 +133,7 @@ def test_frames_of_a_camera_are_classified_and_come_over_mosquitto(serving: Mach
     assert results[0]["seq"] < results[1]["seq"] < results[2]["seq"]
 
 
-def test_the_doctor_finds_no_fault(serving: Machine) -> None:
+def test_the_doctor_reports_no_fault(serving: Machine) -> None:
     findings = json.loads(serving.run("edge-agent doctor --json 2>/tmp/stderr"))
     facts = {finding["about"]: finding["fact"] for finding in findings}
     assert [finding for finding in findings if finding["level"] == "fault"] == []

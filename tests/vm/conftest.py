@@ -1,4 +1,4 @@
-"""The image that every machine boots, made once, and what was measured, told at the end."""
+"""Builds the image that every machine boots, and prints the measurements at the end of the run."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def image() -> Iterator[Image]:
         try:
             yield make_image(Path(folder))
         except FileNotFoundError as error:
-            skip_or_fail(f"dist/ has no {error}: say make test-vm")
+            skip_or_fail(f"dist/ has no {error}: run make test-vm")
         except subprocess.CalledProcessError as error:
-            skip_or_fail(f"no root can be made here: {error}")
+            skip_or_fail(f"the root cannot be created: {error}")
 
 
 @pytest.fixture(scope="session")
 def machine(image: Image, note: Note, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """For all but the power cuts, since a boot takes long; its changes are gone when it ends."""
+    """Shared by most tests, since a boot takes long. Its changes are discarded when it ends."""
     log = tmp_path_factory.mktemp("machine") / "console.log"
     with Machine(image, log, drives=[f"file={image.disk},snapshot=on"]) as machine:
         begun, ready = (int(machine.show(f"{key}TimestampMonotonic")) for key in ("ExecMainStart", "ActiveEnter"))
-        note("from start to ready, while the machine boots", f"{(ready - begun) / 1e6:.0f} s")
+        note("from start to ready during boot", f"{(ready - begun) / 1e6:.0f} s")
         yield machine

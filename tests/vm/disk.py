@@ -1,4 +1,4 @@
-"""Disk: a file behind a write cache that a power cut empties: what was not flushed is lost."""
+"""Disk: a file behind a write cache. A power cut discards the writes that were not flushed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class Disk:
-    """nbdkit's cache filter passes writes on when the machine says flush, as a drive with a volatile cache does.
+    """nbdkit's cache filter writes only when the machine flushes, like a drive with a volatile cache.
 
-    `drive` is what qemu attaches. After cut_power(), open() makes a new one of what is left in `file`.
+    `drive` is the -drive option of qemu. After cut_power(), open() starts again with the remaining content of `file`.
     """
 
     def __init__(self, file: Path, socket: Path) -> None:
         self._file = file
         self._socket = socket
-        # Requests wait when the disk is gone: in a power cut no program hears of an error any more.
+        # Requests wait while the disk is gone: after a power cut no program must see an I/O error.
         self.drive = f"file.driver=nbd,file.server.type=unix,file.server.path={socket},file.reconnect-delay=60"
 
     def __enter__(self) -> Self:
@@ -36,12 +36,12 @@ class Disk:
 
     def open(self) -> None:
         self._socket.unlink(missing_ok=True)
-        served = ["--filter=cache", "file", f"file={self._file}", "cache=writeback"]
-        self._nbdkit = subprocess.Popen(["nbdkit", "--foreground", "--unix", self._socket, *served])
+        options = ["--filter=cache", "file", f"file={self._file}", "cache=writeback"]
+        self._nbdkit = subprocess.Popen(["nbdkit", "--foreground", "--unix", self._socket, *options])
         deadline_s = time.monotonic() + 10
         while not self._socket.exists():
             assert self._nbdkit.poll() is None, "nbdkit has ended"
-            assert time.monotonic() < deadline_s, "nbdkit does not listen"
+            assert time.monotonic() < deadline_s, "nbdkit is not listening"
             time.sleep(0.01)
 
     def cut_power(self) -> None:

@@ -1,4 +1,4 @@
-"""Image: the disk of a Debian with a kernel and a root shell on TCP, on which install.sh has installed edge-agent."""
+"""Image: a disk with Debian, a kernel, a root shell on TCP, and edge-agent installed by install.sh."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FSTAB = "/dev/vda / ext4 errors=remount-ro 0 1\n"
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An ext4 file system in `disk`, and what boots it on a processor of `architecture`, as Debian calls it."""
+    """An ext4 file system in `disk`, with the kernel and initrd for `architecture` (Debian's name)."""
 
     disk: Path
     kernel: Path
@@ -29,9 +29,9 @@ class Image:
 
 
 def make_image(folder: Path) -> Image:
-    """Takes a minute, and minutes and a network at the first call.
+    """Takes a minute; the first call takes several and needs a network.
 
-    Raises FileNotFoundError where there is no bundle, CalledProcessError where no root can be made.
+    Raises FileNotFoundError if there is no bundle, CalledProcessError if the root cannot be created.
     """
     material = unpack_material("3.11", folder)
     root = _copy_root(folder, HOST)
@@ -41,15 +41,15 @@ def make_image(folder: Path) -> Image:
 
 
 def make_bare_image(folder: Path, architecture: str) -> Image:
-    """The same without edge-agent."""
+    """Like make_image, without edge-agent."""
     return _pack(_copy_root(folder, architecture), folder, architecture)
 
 
 def make_disk(content: Path, disk: Path, size: str) -> None:
     subprocess.run(["truncate", "--size", size, disk], check=True)
-    # Nothing is left to be written when it is first mounted, and counted as the agent's.
-    lazy = "lazy_itable_init=0,lazy_journal_init=0"
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-E", lazy, "-d", content, disk], check=True)
+    # Otherwise ext4 writes after the first mount, which would be counted as the agent's writes.
+    no_lazy_init = "lazy_itable_init=0,lazy_journal_init=0"
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-E", no_lazy_init, "-d", content, disk], check=True)
 
 
 def _copy_root(folder: Path, architecture: str) -> Path:
@@ -64,7 +64,7 @@ def _copy_root(folder: Path, architecture: str) -> Path:
 
 
 def _install(root: Path, material: Path, log: Path) -> None:
-    """By the real script, in a container that boots the same root: under an emulated processor it takes minutes."""
+    """Runs install.sh in a container with the same root, since it takes minutes on an emulated processor."""
     with Bed(root, material, log, keep=True) as bed:
         bed.run("/mnt/good/deploy/systemd/install.sh --bundle /mnt/good")
 

@@ -1,4 +1,4 @@
-"""Machine: a whole computer with a disk and a network card, emulated by qemu; nothing of it needs KVM."""
+"""Machine: a computer with a disk and a network card, emulated by qemu without KVM."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
     from vm.image import Image
 
-HOST = "10.0.2.2"  # is this machine, for the emulated one
+HOST = "10.0.2.2"  # the address of this machine, seen from the emulated one
 
 _BOOTS_WITHIN_S = 480
 _PROCESSORS = {
@@ -36,7 +36,7 @@ _HTTP_PORT = 8501
 
 
 def missing_for_machine() -> str | None:
-    """What this machine lacks to emulate another one, in a sentence; None where it lacks nothing."""
+    """What this machine lacks for emulation and how to get it; None if it lacks nothing."""
     for program, package in (
         ("qemu-system-x86_64", "qemu-system-x86"),
         ("nbdkit", "nbdkit"),
@@ -48,9 +48,9 @@ def missing_for_machine() -> str | None:
 
 
 class Machine(Guest):
-    """With two processors, 1.5 GB, and `drives` in qemu's words, of which the first is booted.
+    """Has two processors, 1.5 GB of memory, and `drives` (-drive options of qemu); boots the first drive.
 
-    `port` is where its own port 8501 answers here. `__enter__` returns when all of its units have started.
+    The local `port` is forwarded to port 8501 of the machine. `__enter__` returns when all units have started.
     """
 
     def __init__(self, image: Image, log: Path, *, drives: Sequence[str], root: str = "rw") -> None:
@@ -82,7 +82,7 @@ class Machine(Guest):
         self.cut_power()
 
     def cut_power(self) -> None:
-        """What the machine holds in its memory is gone; what its disk holds in its own, is up to that."""
+        """Kills qemu: the memory is lost. The disk decides about its own write cache."""
         self._qemu.kill()
         self._qemu.wait()
 
@@ -96,14 +96,15 @@ class Machine(Guest):
             raise LookupError(f"the machine does not answer: {error}") from error
         output, _, status = said.decode(errors="replace").rstrip("\n").rpartition("\n")
         if not status.isdecimal():
-            raise LookupError("the machine has hung up")
+            raise LookupError("the machine closed the connection")
         return subprocess.CompletedProcess(script, int(status), output)
 
     def wait_for(self, script: str, *, timeout_s: float = 60) -> None:
-        """Looks again and again over there: to begin each look from here takes a second of an emulated processor."""
-        look = f"bash -euo pipefail -c {shlex.quote(script)} 2>&1"
-        over = f'[ $SECONDS -lt {timeout_s:.0f} ] || {{ echo "not within {timeout_s:.0f} s: $said"; exit 1; }}'
-        self.run(f"until said=$({look}); do {over}; sleep 0.2; done", timeout_s=timeout_s + 60)
+        """Retries inside the machine: starting each attempt from here takes a second on an emulated processor."""
+        attempt = f"bash -euo pipefail -c {shlex.quote(script)} 2>&1"
+        message = f"did not succeed within {timeout_s:.0f} s: $output"
+        give_up = f'[ $SECONDS -lt {timeout_s:.0f} ] || {{ echo "{message}"; exit 1; }}'
+        self.run(f"until output=$({attempt}); do {give_up}; sleep 0.2; done", timeout_s=timeout_s + 60)
 
     def log_if_ended(self) -> str | None:
         return None if self._qemu.poll() is None else self._log.read_text(errors="replace")
@@ -116,7 +117,7 @@ class Machine(Guest):
             time.sleep(0.1)
 
     def _answers(self) -> bool:
-        """Gives up in time: before anybody listens over there, qemu takes a connection and lets it wait."""
+        """Has a short timeout: qemu accepts a connection before the machine listens, and then never answers."""
         with contextlib.suppress(LookupError):
             return self.attempt("true", timeout_s=20).returncode == 0
         return False

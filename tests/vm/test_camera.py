@@ -1,4 +1,4 @@
-"""A real /dev/video0 under the unit as it is shipped: frames, an unplugged camera, one that comes late."""
+"""Tests a real /dev/video0 with the shipped unit: frames, an unplugged camera, a camera plugged in later."""
 
 from __future__ import annotations
 
@@ -24,49 +24,49 @@ _WATCHDOG_S = 30
 
 @pytest.fixture(scope="module")
 def watching(machine: Machine) -> Machine:
-    """With a camera that is configured and not there yet: the service has started without it."""
+    """The service has started with a configured camera that is not plugged in yet."""
     drop(machine, DIGITS.read_bytes())
     configure(machine, cameras={"front": {"source": "/dev/video0", "score_threshold": 0.0}})
     wait_until_served(machine)
     return machine
 
 
-def test_a_camera_that_comes_after_the_service_is_found(watching: Machine) -> None:
+def test_a_camera_plugged_in_after_the_start_comes_online(watching: Machine) -> None:
     _wait_for_status(watching, "lost")
     watching.run("modprobe vivid n_devs=1 node_types=0x1")
     _wait_for_status(watching, "online")
 
 
-def test_its_frames_are_classified_and_published(watching: Machine, note: Note) -> None:
+def test_frames_are_classified_and_published_in_sequence(watching: Machine, note: Note) -> None:
     heard = watching.run(f"{_LISTEN}/result -C 50 -W 120").splitlines()
     results = [json.loads(line) for line in heard]
     assert [each["seq"] for each in results] == list(range(results[0]["seq"], results[0]["seq"] + 50))
     assert all(each["source"] == "front" and each["model"]["name"] == "digits" for each in results)
     assert all(each["categories"] for each in results)
     begun, ended = (watching.run(f"date -d {results[at]['captured_at']} +%s.%N") for at in (0, -1))
-    note("frames of a V4L2 camera, asked for 5 a second", f"{49 / (float(ended) - float(begun)):.1f} a second")
+    note("frames of a V4L2 camera, at the default max_fps of 5", f"{49 / (float(ended) - float(begun)):.1f} per second")
 
 
-def test_only_its_group_and_the_device_of_the_unit_open_it(watching: Machine) -> None:
+def test_the_group_and_the_device_policy_allow_only_cameras(watching: Machine) -> None:
     assert watching.run("stat -c '%G %a' /dev/video0") == "video 660"
     assert watching.show("DevicePolicy") == "closed"
     assert "char-video4linux" in watching.show("DeviceAllow")
 
 
-def test_a_camera_that_is_unplugged_is_lost_and_the_service_stays(watching: Machine) -> None:
+def test_an_unplugged_camera_is_lost_and_the_service_keeps_running(watching: Machine) -> None:
     pid = watching.show("MainPID")
     watching.run(_UNPLUG)
     _wait_for_status(watching, "lost")
     assert "/dev/video0 is not found" in watching.journal()
-    time.sleep(_WATCHDOG_S + 5)  # which must not take this for a hang
+    time.sleep(_WATCHDOG_S + 5)  # the watchdog must not mistake this for a hang
     assert [watching.show(key) for key in ("ActiveState", "NRestarts", "MainPID")] == ["active", "0", pid]
 
 
-def test_it_comes_back_when_it_is_plugged_in_again(watching: Machine, note: Note) -> None:
+def test_a_camera_plugged_in_again_comes_online(watching: Machine, note: Note) -> None:
     pid, started_s = watching.show("MainPID"), time.monotonic()
     watching.run(_PLUG)
     _wait_for_status(watching, "online")
-    note("from a camera that is plugged in again to online", f"{time.monotonic() - started_s:.0f} s")
+    note("from plugging the camera in again to online", f"{time.monotonic() - started_s:.0f} s")
     watching.run(f"{_LISTEN}/result -C 3 -W 60")
     assert watching.show("MainPID") == pid
 

@@ -1,4 +1,4 @@
-"""The power is cut again and again, while models are swapped and results go out: what was told stays true."""
+"""Cuts the power repeatedly while models are swapped and results published: no promise may be broken."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from faults.archive import Archive
 from faults.delivery import Delivery
 from faults.makers import PERSISTENT, NumberedUploads
 from peers.mosquitto import Mosquitto
-from vm.agent import ask, configure, wait_until_served, withdrawn
+from vm.agent import classify_upload, configure, wait_until_served, withdrawn
 from vm.disk import Disk
 from vm.machine import HOST, Machine
 from vm.versions import Versions
@@ -33,10 +33,10 @@ pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(3 * 3600)]
 
 _CUTS = 20
 _WINDOW_S = {"spill": 2.0, "group": 0.1}
-_SLOW_S = 2.0  # an emulated processor needs that much longer for what a board does in its window
+_SLOW_S = 2.0  # additional time: an emulated processor is slower than a board
 _LIVES_S = (2.0, 14.0)
-_PER_S = 10  # a version is proven by a hundred
-_DROPS_A_LIFE = 6
+_PER_S = 10  # a version needs 100 inferences to count as proven
+_DROPS_PER_LIFE = 6
 _DROPS = """
 mount -o ro /dev/vdb /mnt
 systemd-run --quiet --unit drops bash -c '
@@ -53,7 +53,7 @@ systemd-run --quiet --unit drops bash -c '
 
 
 class Device:
-    """One disk, and the lives of the machine that boots it; `withdrawn` has the reasons, by version."""
+    """One disk, and the machine that boots from it, once per life. `withdrawn` has the reasons by version."""
 
     def __init__(self, image: Image, folder: Path, versions: Versions) -> None:
         self.withdrawn: dict[int, str] = {}
@@ -70,7 +70,7 @@ class Device:
 
     @contextlib.contextmanager
     def life(self) -> Iterator[Machine]:
-        """Boots it by itself; the end of it is a power cut."""
+        """Boots the machine; a life ends with a power cut."""
         drives = [self._disk.drive, f"file={self._versions.disk},readonly=on"]
         started_s = time.monotonic()
         with self._disk, Machine(self._image, self._folder / "console.log", drives=drives) as machine:
@@ -78,13 +78,13 @@ class Device:
             yield machine
 
     def work(self, machine: Machine, life_s: float) -> None:
-        """Swaps and results until the power is cut."""
-        first, self._dropped = self._dropped + 1, self._dropped + _DROPS_A_LIFE
+        """Drops versions and uploads images for `life_s`, then cuts the power."""
+        first, self._dropped = self._dropped + 1, self._dropped + _DROPS_PER_LIFE
         numbers = " ".join(f"{number:04d}" for number in range(first, self._dropped + 1))
         machine.run(_DROPS.format(numbers=numbers))
         wait_until_served(machine)
         with NumberedUploads(machine, per_s=_PER_S) as uploads:
-            wait_until(lambda: uploads.made, timeout_s=60, what="results are made")
+            wait_until(lambda: uploads.made, timeout_s=60, what="an upload is answered")
             time.sleep(life_s)
             cut_s = time.monotonic()
             self._disk.cut_power()
@@ -94,13 +94,13 @@ class Device:
 
     @property
     def answered(self) -> set[int]:
-        """The versions that have answered an upload."""
+        """The numbers of the versions that have answered an upload."""
         return {self._versions.number(each.sha256) for each in self.made}
 
     def check(self, machine: Machine) -> int:
-        """The version that serves after a boot: no older than the last good one, and its answer is right."""
+        """Returns the version serving after a boot: correct, and no older than the last good one."""
         wait_until_served(machine)
-        answer = ask(machine, digit_png())
+        answer = classify_upload(machine, digit_png())
         number = self._versions.number(answer["model"]["sha256"])
         assert answer["categories"][0]["label"] == self._versions.right_answer(number)
         for sha256, reason in withdrawn(machine).items():
@@ -111,32 +111,33 @@ class Device:
 
 
 def test_the_power_is_cut_20_times(image: Image, tmp_path: Path, note: Note) -> None:
-    device = Device(image, tmp_path, Versions(tmp_path, (_CUTS + 1) * _DROPS_A_LIFE))
-    chance = random.Random(6)
+    device = Device(image, tmp_path, Versions(tmp_path, (_CUTS + 1) * _DROPS_PER_LIFE))
+    generator = random.Random(6)
     durabilities = ["spill"] * (_CUTS // 2) + ["group"] * (_CUTS // 2)
     promised_s: dict[str, float] = {}
     with Mosquitto(tmp_path, config=PERSISTENT) as broker, Archive(broker.port) as archive:
         for cut, durability in enumerate(durabilities):
             with device.life() as machine:
                 if cut:
-                    print(f"{cut}: {device.check(machine)} serves; had answered: {device.answered}", flush=True)
+                    print(f"{cut}: serving {device.check(machine)}; answered before: {device.answered}", flush=True)
                 if cut in (0, _CUTS // 2):
                     mqtt = {"host": HOST, "port": broker.port, "durability": durability}
                     configure(machine, mqtt=mqtt)
                 if cut % 2:
                     broker.stop()
-                device.work(machine, chance.uniform(*_LIVES_S))
+                device.work(machine, generator.uniform(*_LIVES_S))
             if cut % 2:
                 broker.start()
             promised_s |= {boot: _WINDOW_S[durability] for boot in device.cut_s if boot not in promised_s}
         with device.life() as machine:
             device.check(machine)
             delivery = _drained(machine, archive, device.made)
-    _tell(device, delivery, promised_s, note)
-    # The processor time of an emulated processor is that of this machine, which may be busy with something else.
+    _report(device, delivery, promised_s, note)
+    # The CPU time of the emulated processor depends on this machine, which may be busy with other work.
     assert all("took the processor" in reason for reason in device.withdrawn.values()), device.withdrawn
     assert delivery.undeclared == set()
-    assert delivery.flaws.keys() <= {"late without a mark"}, delivery.flaws  # which would compare two machines' clocks
+    # "late without a mark" does not count: it compares the clocks of two machines.
+    assert delivery.flaws.keys() <= {"late without a mark"}, delivery.flaws
     assert all(age_s <= promised_s[boot] + _SLOW_S for boot, age_s in _ages_of_lost(device, delivery))
 
 
@@ -144,23 +145,25 @@ def _drained(machine: Machine, archive: Archive, made: list[Made]) -> Delivery:
     seqs: dict[str, list[int]] = defaultdict(list)
     for each in made:
         seqs[each.boot].append(each.seq)
-    wait_until(lambda: not Delivery.to(archive, seqs).undeclared, timeout_s=120, what="all has come or is announced")
-    last = ask(machine, digit_png())
-    wait_until(lambda: archive.has(last["boot"], last["seq"]), timeout_s=60, what="a result of now arrives")
+    wait_until(
+        lambda: not Delivery.to(archive, seqs).undeclared,
+        timeout_s=120,
+        what="no result is missing",
+    )
+    last = classify_upload(machine, digit_png())
+    wait_until(lambda: archive.has(last["boot"], last["seq"]), timeout_s=60, what="the newest result arrives")
     return Delivery.to(archive, seqs)
 
 
 def _ages_of_lost(device: Device, delivery: Delivery) -> list[tuple[str, float]]:
-    """How long before the cut each of them had been answered, beside its boot."""
+    """For each lost result, its boot and the seconds between its answer and the power cut."""
     at_s = {(each.boot, each.seq): each.at_s for each in device.made}
     return [(place[0], device.cut_s[place[0]] - at_s[place]) for place in delivery.lost]
 
 
-def _tell(device: Device, delivery: Delivery, promised_s: dict[str, float], note: Note) -> None:
+def _report(device: Device, delivery: Delivery, promised_s: dict[str, float], note: Note) -> None:
     answered, rejected = len(device.answered), len(device.withdrawn)
-    note(
-        f"{_CUTS} power cuts", f"{delivery.count} results, {answered} versions had answered, {rejected} were withdrawn"
-    )
+    note(f"{_CUTS} power cuts", f"{delivery.count} results, {answered} versions answered, {rejected} were withdrawn")
     for durability, window_s in _WINDOW_S.items():
         boots = {boot for boot, promised in promised_s.items() if promised == window_s}
         ages_s = [age_s for boot, age_s in _ages_of_lost(device, delivery) if boot in boots]
@@ -171,6 +174,6 @@ def _tell(device: Device, delivery: Delivery, promised_s: dict[str, float], note
             f"{durability}: lost",
             f"{len(ages_s)} of {made}, {too_old} older than {window_s:g} s; oldest {oldest_s:.2f} s",
         )
-    note("lost and not declared", str(len(delivery.undeclared)))
+    note("lost and not announced", str(len(delivery.undeclared)))
     ordered_s = sorted(device.ready_s)
-    note("power on to ready", f"{ordered_s[len(ordered_s) // 2]:.0f} s, at most {ordered_s[-1]:.0f} s")
+    note("from power on to ready", f"{ordered_s[len(ordered_s) // 2]:.0f} s, at most {ordered_s[-1]:.0f} s")

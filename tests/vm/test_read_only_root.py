@@ -1,4 +1,4 @@
-"""A root that nobody can write to, as many boards in the field have, and one disk for what the agent keeps."""
+"""Tests a read-only root, as many boards in the field have, with one writable disk for the agent's data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FSTAB = """/dev/vda / ext4 ro 0 1
 _UPLOAD = "echo {0} | base64 --decode | curl -sS --data-binary @- http://127.0.0.1:8501/predict"
 
 
-def test_the_service_works_with_one_writable_folder(image: Image, tmp_path: Path) -> None:
+def test_the_service_works_with_a_read_only_root_and_one_writable_folder(image: Image, tmp_path: Path) -> None:
     drives = [f"file={_with_read_only_root(image, tmp_path)}", f"file={_empty_disk(tmp_path)}"]
     with Machine(image, tmp_path / "console.log", drives=drives, root="ro systemd.mask=mosquitto.service") as machine:
         assert machine.attempt("touch /etc/edge-agent/agent.yaml").returncode != 0

@@ -1,4 +1,4 @@
-"""What a camera that publishes over a good link writes to the disk, the journal with it."""
+"""Measures the bytes written to disk, journal included, for one camera that publishes over a good link."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(1800)]
 
-_DURING_S = 330  # the journal goes to the disk every five minutes
-_SETTLES_S = 45
-_MOST_AN_HOUR = 5 << 20
-# Sectors of 512 bytes (docs.kernel.org/block/stat), and pages that each process made dirty (proc(5), write_bytes).
+_DURING_S = 330  # the journal is written to disk every five minutes
+_SETTLE_S = 45
+_MAX_BYTES_PER_HOUR = 5 << 20
+# Sectors of 512 bytes (docs.kernel.org/block/stat), and bytes in pages that a process dirtied (proc(5), write_bytes).
 _READ = """
 sync
 awk '{print $7 * 512}' /sys/block/vda/stat
@@ -50,16 +50,14 @@ class _Reading:
 
 
 def _pictures(machine: Machine) -> str:
-    """In place of a V4L2 camera: vivid, on a slow processor, fills the journal with complaints of the kernel."""
+    """Replaces a V4L2 camera: on a slow processor, vivid fills the journal with kernel warnings."""
     folder = "/var/lib/edge-agent/pictures"
     text = base64.b64encode(digit_png()).decode()
     machine.run(f"mkdir -p {folder}; echo {text} | base64 --decode >{folder}/digit.png; chmod -R a+rX {folder}")
     return folder
 
 
-def test_less_than_5_mb_an_hour_are_written_while_the_link_is_good(
-    machine: Machine, tmp_path: Path, note: Note
-) -> None:
+def test_less_than_5_mb_per_hour_are_written_with_a_good_link(machine: Machine, tmp_path: Path, note: Note) -> None:
     with Mosquitto(tmp_path) as broker:
         machine.run("systemctl stop mosquitto; modprobe --remove --quiet vivid || true")
         drop(machine, DIGITS.read_bytes())
@@ -67,15 +65,15 @@ def test_less_than_5_mb_an_hour_are_written_while_the_link_is_good(
         configure(machine, cameras={"front": camera}, mqtt={"host": HOST, "port": broker.port})
         wait_until_served(machine)
         machine.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep '\"ready\":true'")
-        time.sleep(_SETTLES_S)
+        time.sleep(_SETTLE_S)
         first = _Reading.of(machine)
         time.sleep(_DURING_S)
         last = _Reading.of(machine)
         machine.run("systemctl stop edge-agent")
-    an_hour = 3600 / (last.at_s - first.at_s)
-    note("frames classified and published", f"{(last.frames - first.frames) / (last.at_s - first.at_s):.1f} a second")
+    per_hour = 3600 / (last.at_s - first.at_s)
+    note("frames classified and published", f"{(last.frames - first.frames) / (last.at_s - first.at_s):.1f} per second")
     for name in ("disk", "agent", "journal"):
-        written = (getattr(last, name) - getattr(first, name)) * an_hour
-        note(f"written with a good link, {name}", f"{written / 1e6:.2f} MB an hour")
+        written = (getattr(last, name) - getattr(first, name)) * per_hour
+        note(f"written with a good link, {name}", f"{written / 1e6:.2f} MB per hour")
     assert last.frames > first.frames
-    assert (last.disk - first.disk) * an_hour < _MOST_AN_HOUR
+    assert (last.disk - first.disk) * per_hour < _MAX_BYTES_PER_HOUR

@@ -1,4 +1,4 @@
-"""Versions: many good models that answer each in its own words, on a disk of their own."""
+"""Versions: many good models on one disk, each with its own labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Versions:
-    """`disk` holds 0001.tflite and so on; the answers of each begin with its number."""
+    """`disk` contains 0001.tflite, 0002.tflite and so on; the labels of each begin with its number."""
 
     def __init__(self, folder: Path, count: int) -> None:
         files = {number: model_file(number, labels=_labels(number)) for number in range(1, count + 1)}
@@ -29,7 +29,7 @@ class Versions:
         return self._numbers[sha256]
 
     def right_answer(self, number: int) -> str:
-        """What that version has to say of digit_png()."""
+        """The correct label of that version for digit_png()."""
         return _labels(number)[int(digit_shown(0))]
 
 
