@@ -1,5 +1,5 @@
-# Every target sets up what it needs in .venv folders of this checkout. It needs only git, make and python3.
-# `make help` lists the targets with a comment after two number signs.
+# Every target sets up the .venv folders that it needs in this checkout, and requires only git, make and python3.
+# `make help` lists the targets that have a comment with two number signs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ SET_UP := deploy/venv.sh $(PYTHON)
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-annotate --custom-compile-command "make lock" --python-version 3.10 --constraint locks/constraints.in
 
-# Processes of a test run on two cores. The agent's tests wait half of the time; those of the converter compute.
+# Test processes for two cores. The agent's tests wait half of the time; the converter's tests need the CPU.
 PARALLEL := -n 4 --dist loadfile
 PARALLEL_CONVERTER := -n 2 --dist loadfile
 PARALLEL_FAULTS := -n 3 --dist loadfile
@@ -16,7 +16,7 @@ PARALLEL_FAULTS := -n 3 --dist loadfile
 ifneq ($(filter x86_64 aarch64 arm64,$(shell uname -m)),)
 TEST_CONVERTER = .venv-converter/bin/pytest $(PARALLEL_CONVERTER) tests/converter
 else
-TEST_CONVERTER = @echo "The converter's tests are skipped: there is no TensorFlow for this machine."
+TEST_CONVERTER = @echo "Skipping the tests of the converter: there is no TensorFlow for this machine."
 endif
 
 .PHONY: help run test check bench bundle deb clean dev dev-converter lint format demo-model demo-video reference lock \
@@ -27,7 +27,7 @@ help:
 	@awk -F ' *##@? ' '/^##@/ { print "\n" $$2 } \
 		/^[a-z].*## / { sub(":.*", "", $$1); printf "make %-22s %s\n", $$1, $$2 }' Makefile
 
-run:  ## Show the demo: a video as the camera, results over MQTT and HTTP
+run:  ## Run the demo: a video as the camera, results over MQTT and HTTP
 	@$(SET_UP) $(VENV) locks/demo.txt
 	@mkdir -p .demo/models && cp -u demo/digits.tflite .demo/models/
 	@cat demo/where-to-look.txt
@@ -42,20 +42,20 @@ check: lint test  ## Check format, lint, types and import rules, then run the te
 bench: dev .cache/conversion/mobilenet_v2  ## Compare speed and delivery with the bare runtime, on a quiet machine
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.run
 
-# Without TensorFlow a published model is measured instead.
+# Without TensorFlow, the benchmarks measure a published model instead.
 .cache/conversion/mobilenet_v2: tests/benchmarks/make_source.py
 	-@$(SET_UP) .venv-converter locks/converter.txt && rm -rf $@ && .venv-converter/bin/python $< $(@D) && touch $@
 
-# A device without internet needs the bundle for its machine and its Python; all of them take 900 MB.
+# A device without internet needs the bundle for its machine and its Python. All bundles together take 900 MB.
 MACHINES ?= x86_64 aarch64
 PYTHONS ?= 3.10 3.11 3.12 3.13
-bundle: dev  ## Build what a device without internet needs: MACHINES=aarch64 PYTHONS=3.13
+bundle: dev  ## Build bundles for devices without internet: MACHINES=aarch64 PYTHONS=3.13
 	@set -e; for machine in $(MACHINES); do for python in $(PYTHONS); do \
 		$(BIN)/python deploy/bundle.py $$machine $$python; \
 	done; done
 
-# Needs dpkg-deb, but nothing of the machine that the packages are for.
-deb: bundle  ## Build the same as Debian packages
+# Needs dpkg-deb, but not a machine of the target architecture.
+deb: bundle  ## Build the bundles as Debian packages
 	@set -e; version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
 	for machine in $(MACHINES); do for python in $(PYTHONS); do \
 		deploy/debian/build.sh dist/edge-agent-$$version-$$machine-py$$(echo $$python | tr -d .).tar; \
@@ -66,17 +66,16 @@ clean:  ## Delete the environments, caches and builds in this checkout
 
 ##@ Longer tests
 
-# Every Python from 3.10 to 3.13 that this machine has, and tflite-runtime in place of LiteRT.
-test-pythons: test-tflite-runtime  ## Test the agent on every Python that this machine has
+test-pythons: test-tflite-runtime  ## Test the agent with every installed Python, and with tflite-runtime
 	@$(call ON_EACH_PYTHON,.venv,locks/dev.txt,$(PARALLEL))
 
-test-converter-pythons:  ## Test the converter on every Python that this machine has: 3 GB each
+test-converter-pythons:  ## Test the converter with every installed Python: 3 GB each
 	@$(call ON_EACH_PYTHON,.venv-converter,locks/converter.txt,$(PARALLEL_CONVERTER) tests/converter)
 
 define ON_EACH_PYTHON
 set -e; if command -v pyenv >/dev/null; then export PYENV_VERSION=$$(pyenv versions --bare | paste -sd: -); fi; \
 for version in 3.10 3.11 3.12 3.13; do \
-	python$$version -c '' 2>/dev/null || { echo "There is no python$$version here."; continue; }; \
+	python$$version -c '' 2>/dev/null || { echo "Skipping python$$version: it is not installed."; continue; }; \
 	deploy/venv.sh python$$version $(1)-$$version $(2); \
 	$(1)-$$version/bin/python -c "import sys; assert sys.version.startswith('$$version')"; \
 	echo "Python $$version:"; $(1)-$$version/bin/pytest -q $(3); \
@@ -84,25 +83,25 @@ done
 endef
 
 # tflite-runtime has no wheel for Python 3.12 and later.
-test-tflite-runtime:  ## Test the agent with tflite-runtime in place of LiteRT
+test-tflite-runtime:  ## Test the agent with tflite-runtime instead of LiteRT
 	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
 	.venv-tflite-runtime/bin/pytest -q $(PARALLEL)
 
-test-faults: dev dev-converter  ## Break files, disks, links and processes on purpose for docs/reliability.md: an hour
+test-faults: dev dev-converter  ## Inject all faults and update docs/reliability.md: an hour
 	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
 	FAULTS=full FAULTS_FIGURES=docs/reliability.md $(BIN)/pytest tests/faults
 	FAULTS=full FAULTS_FIGURES=docs/reliability.md .venv-tflite-runtime/bin/pytest tests/faults
 
-# With tflite-runtime, only what depends on the runtime.
-test-faults-short: dev dev-converter  ## Break a sample of it on purpose: minutes
+# With tflite-runtime, only the tests that depend on the runtime.
+test-faults-short: dev dev-converter  ## Inject a sample of the faults: minutes
 	$(BIN)/pytest -q $(PARALLEL_FAULTS) -m "not alone" tests/faults
 	$(BIN)/pytest -q -m alone tests/faults
 	@if python3.11 -c '' 2>/dev/null; then \
 		deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt && \
 		.venv-tflite-runtime/bin/pytest -q tests/faults/test_mutants.py -k harm_nobody; \
-	else echo "There is no python3.11: no tflite-runtime."; fi
+	else echo "Skipping tflite-runtime: python3.11 is not installed."; fi
 
-test-home-assistant:  ## Test the discovery with the core of Home Assistant: 600 MB
+test-home-assistant:  ## Test discovery with Home Assistant: 600 MB
 	@if command -v pyenv >/dev/null; then export PYENV_VERSION=$$(pyenv versions --bare | paste -sd: -); fi; \
 	deploy/venv.sh python3.13 .venv-home-assistant locks/home-assistant.txt
 	.venv-home-assistant/bin/pytest -W ignore tests/home_assistant
@@ -110,34 +109,34 @@ test-home-assistant:  ## Test the discovery with the core of Home Assistant: 600
 test-install: dev  ## Measure the size of an installation
 	$(BIN)/pytest tests/system/test_install.py
 
-# The first run takes minutes more and keeps a gigabyte in ~/.cache/edge-agent-beds. BEDS=jammy is Ubuntu 22.04.
+# The first run takes some minutes more and keeps 1 GB in ~/.cache/edge-agent-beds. BEDS=jammy tests Ubuntu 22.04.
 BEDS ?= bookworm trixie
 PYTHON_OF_jammy := 3.10
 PYTHON_OF_bookworm := 3.11
 PYTHON_OF_trixie := 3.13
-test-system: dev  ## Install the service in containers of Debian 12 and 13 with systemd, as root
+test-system: dev  ## Test the service in containers of Debian 12 and 13 with systemd, as root
 	@set -e; for python in $(foreach bed,$(BEDS),$(PYTHON_OF_$(bed))); do $(BIN)/python deploy/bundle.py $$(uname -m) $$python; done
 	BEDS="$(BEDS)" $(BIN)/pytest tests/system --ignore tests/system/test_install.py
 
-# Half an hour on idle processors; the first run takes two minutes and half a gigabyte more.
-test-vm: dev  ## Run the service in an emulated computer: camera, limits, 20 power cuts, wear
+# Half an hour on an idle machine; the first run takes two minutes and half a gigabyte more.
+test-vm: dev  ## Test the service in an emulated computer: camera, limits, 20 power cuts, wear
 	$(BIN)/python deploy/bundle.py x86_64 $(PYTHON_OF_bookworm)
 	$(BIN)/pytest tests/vm
 
-# Half an hour, the first time an hour, and a gigabyte in ~/.cache/edge-agent-beds.
-test-arm64: dev  ## Run the bundle for aarch64 on an emulated processor
+# Half an hour; the first run takes an hour, and 1 GB in ~/.cache/edge-agent-beds.
+test-arm64: dev  ## Test the aarch64 bundle on an emulated processor
 	$(BIN)/python deploy/bundle.py aarch64 $(PYTHON_OF_bookworm)
 	$(BIN)/pytest tests/arm64
 
-test-demo-model: dev-converter  ## Train the model of the demo again and compare it with the committed one
+test-demo-model: dev-converter  ## Train the demo model again and compare it with the committed one
 	.venv-converter/bin/pytest tests/demo_model
 
-##@ Upkeep
+##@ Maintenance
 
 dev:
 	@$(SET_UP) $(VENV) locks/dev.txt
 
-# TensorFlow and MediaPipe take 3 GB and no device needs them, so the converter has its own environment.
+# TensorFlow and MediaPipe take 3 GB, and devices do not need them, so the converter has its own environment.
 dev-converter:  ## Set up the environment of the converter: 3 GB
 	@$(SET_UP) .venv-converter locks/converter.txt
 
@@ -151,21 +150,21 @@ format: dev  ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo-model: dev-converter  ## Train the model of the demo
+demo-model: dev-converter  ## Train the demo model
 	.venv-converter/bin/python demo/train.py
 
-demo-video: dev-converter  ## Draw the video of the demo
+demo-video: dev-converter  ## Render the demo video
 	.venv-converter/bin/python demo/video.py
 
-# For edge-convert convert --target tflite-runtime.
-operator-table:  ## Ask tflite-runtime which operators it can load
+# The table is for edge-convert convert --target tflite-runtime.
+operator-table:  ## Record the operators that tflite-runtime supports
 	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
 	.venv-tflite-runtime/bin/python -m converter.target.probe_runtime >converter/target/tflite_runtime_2_14.json
 
 reference: dev  ## Write docs/reference/ and configs/agent.yaml from the code
 	$(BIN)/python -m docs.reference_generator
 
-lock: dev  ## Renew the lock files; versions that still fit stay
+lock: dev  ## Update the lock files, keeping versions that still match
 	$(LOCK) pyproject.toml -o locks/device.txt
 	$(LOCK) locks/build.in -o locks/build.txt
 	$(LOCK) pyproject.toml locks/build.in --extra demo -o locks/demo.txt
