@@ -16,7 +16,7 @@ PARALLEL_FAULTS := -n 3 --dist loadfile
 ifneq ($(filter x86_64 aarch64 arm64,$(shell uname -m)),)
 TEST_CONVERTER = .venv-converter/bin/pytest $(PARALLEL_CONVERTER) tests/converter
 else
-TEST_CONVERTER = @echo "Skipping the tests of the converter: there is no TensorFlow for this machine."
+TEST_CONVERTER = @echo "Skipping the tests of the converter: TensorFlow does not support this machine."
 endif
 
 .PHONY: help run test check bench bundle deb clean dev dev-converter lint format demo-model demo-video reference lock \

@@ -1,4 +1,4 @@
-"""A rule that asks for a metric that nobody has stays silent for ever: each is one that a running agent shows."""
+"""Checks that a running agent has every metric and label in the expressions: other rules would never fire."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def labels_by_metric(text: str) -> dict[str, set[str]]:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """The labels of each metric of an agent that has seen everything once."""
+def running_metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """The labels of each metric of an agent, after each event has occurred once."""
     agent = RunningAgent(
         tmp_path_factory.mktemp("agent"),
         cameras={"gate": {"source": str(VIDEO), "loop": True}},
@@ -41,7 +41,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         agent.drop(b"no model", "bad")
         for version in (1, 2):
             agent.drop(model_file(version))
-            wait_until(serves(agent, version), what=f"version {version} serves")
+            wait_until(serves(agent, version), what=f"version {version} is serving")
         agent.post("/predict", content=digit_png())
         agent.post("/api/models/digits/rollback", json={})
         wait_until(lambda: agent.rejection("bad"), what="the bad file is rejected")
@@ -50,8 +50,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         )
         counted = 'rollbacks_total{cause="operator",model="digits"} 1.0'
         wait_until(lambda: counted in agent.get("/metrics").text, what="the rollback is counted")
-        counted_again = "version_inference_seconds_count{"  # of the version that serves since the rollback
-        wait_until(lambda: counted_again in agent.get("/metrics").text, what="it has classified a frame")
+        counted_again = "version_inference_seconds_count{"  # of the version serving since the rollback
+        wait_until(lambda: counted_again in agent.get("/metrics").text, what="that version classifies a frame")
         return labels_by_metric(agent.get("/metrics").text)
 
 
@@ -60,18 +60,18 @@ def serves(agent: RunningAgent, version: int) -> Callable[[], bool]:
 
 
 @pytest.fixture
-def of_the_board(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
-    """What only some boards tell."""
+def board_metrics(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
+    """The metrics that only some boards have."""
     monkeypatch.setattr(metrics, "temperature_celsius", lambda: 50.0)
     monkeypatch.setattr(metrics, "is_throttled", lambda: False)
     return labels_by_metric(metrics.Metrics(version="1", runtime="litert", cameras=[]).render().decode())
 
 
 @pytest.mark.parametrize("expression", all_expressions())
-def test_every_expression_asks_for_what_a_running_agent_shows(
-    expression: str, shown: dict[str, set[str]], of_the_board: dict[str, set[str]]
+def test_every_expression_uses_metrics_and_labels_of_a_running_agent(
+    expression: str, running_metrics: dict[str, set[str]], board_metrics: dict[str, set[str]]
 ) -> None:
-    known = {**of_the_board, **shown}
+    known = {**board_metrics, **running_metrics}
     labels: set[str] = set()
     for metric, asked in selections(expression):
         assert metric in known
@@ -80,7 +80,7 @@ def test_every_expression_asks_for_what_a_running_agent_shows(
     assert grouping_labels(expression) <= labels
 
 
-def test_every_value_that_is_asked_for_is_one_that_the_documents_name() -> None:
+def test_every_label_value_in_an_expression_is_documented() -> None:
     asked = {
         (metric, value)
         for expression in all_expressions()
@@ -94,7 +94,7 @@ def test_every_value_that_is_asked_for_is_one_that_the_documents_name() -> None:
         for metric, value in asked
         if not any(f"`{family(metric)}`" in row and value in row for row in rows) and metric.startswith("edge_agent_")
     ]
-    assert unknown == [("edge_agent_inferences_total", "upload")]  # a source, as a camera's name is
+    assert unknown == [("edge_agent_inferences_total", "upload")]  # a value of source, like the names of cameras
 
 
 def family(metric: str) -> str:

@@ -29,7 +29,7 @@ def unpack_material(python: str, folder: Path, machine: str = platform.machine()
     """Creates a folder with the bundles `good`, `next` (a newer working version), `fails` and `dies` (defective).
 
     `checkout` is a third working version, and `index` has the wheels that it would download.
-    Raises FileNotFoundError if there is no bundle for that machine and that Python.
+    Raises FileNotFoundError if no bundle for that machine and that Python was built.
     """
     material = folder / "material"
     with tarfile.open(bundle_file(python, machine)) as tar:

@@ -31,7 +31,7 @@ class Image:
 def make_image(folder: Path) -> Image:
     """Takes a minute; the first call takes several and needs a network.
 
-    Raises FileNotFoundError if there is no bundle, CalledProcessError if the root cannot be created.
+    Raises FileNotFoundError if no bundle was built, CalledProcessError if the root cannot be created.
     """
     material = unpack_material("3.11", folder)
     root = _copy_root(folder, HOST)
