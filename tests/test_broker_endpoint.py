@@ -17,13 +17,13 @@ def write(tmp_path: Path) -> Path:
     return tmp_path / "agent.yaml"
 
 
-def test_missing_password_file_is_named(write: Path) -> None:
+def test_missing_password_file_is_reported(write: Path) -> None:
     write.write_text("mqtt: {password_file: secret}\n")
     with pytest.raises(ConfigError, match=r"mqtt\.password_file .*secret cannot be read"):
         _password(write)
 
 
-def test_password_keeps_its_spaces_and_loses_its_line_end(write: Path) -> None:
+def test_password_keeps_its_spaces_without_its_line_end(write: Path) -> None:
     (write.parent / "secret").write_text(" pass word \n")
     write.write_text("mqtt: {password_file: secret}\n")
     assert _password(write) == " pass word "

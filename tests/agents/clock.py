@@ -1,4 +1,4 @@
-"""A clock that the test moves on, in place of time.monotonic()."""
+"""A clock that the test advances, used instead of time.monotonic()."""
 
 from __future__ import annotations
 

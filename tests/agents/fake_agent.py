@@ -1,4 +1,4 @@
-"""An agent without a manager: its REST application over models that the test sets."""
+"""An agent without a model manager: the REST application with models that the test sets."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def version(number: int, state: VersionState = "admitted", reason: str | None = 
 
 
 def birds(**changes: object) -> ModelStatus:
-    """Version 2 serves, 1 is good too."""
+    """Version 2 serves; version 1 is admitted."""
     status = ModelStatus(
         "birds",
         serving=identity(2),
@@ -54,14 +54,14 @@ def birds(**changes: object) -> ModelStatus:
 
 
 def served(content: bytes, version: int, *, name: str = "digits", workers: int = 1) -> ServedModel:
-    """A real model that serves as `version`."""
+    """A real model, served as `version`."""
     file = read_model_file(content)
     classifiers = open_classifiers(file, file.settings, workers=workers, threads=1)
     return ServedModel(identity(version, name), LoadedModel(file, file.settings, classifiers))
 
 
 class FailingClassifier(TFLiteClassifier):
-    """The digits, whose runtime fails on every image."""
+    """The digits model with a runtime that fails on every image."""
 
     def __init__(self, error: ModelError) -> None:
         file = read_model_file(DIGITS)
@@ -73,7 +73,7 @@ class FailingClassifier(TFLiteClassifier):
 
 
 class BlockingClassifier(TFLiteClassifier):
-    """The digits; each image sets `arrived` and waits for `leave`, ten seconds at most."""
+    """The digits model; each image sets `arrived` and waits up to 10 s for `leave`."""
 
     def __init__(self, arrived: threading.Event, leave: threading.Event) -> None:
         file = read_model_file(DIGITS)
@@ -88,15 +88,16 @@ class BlockingClassifier(TFLiteClassifier):
 
 
 def serving(classifiers: Sequence[Classifier], version: int = 1) -> ServedModel:
-    """The digits that serve as `version`, computed by `classifiers`, one per worker."""
+    """The digits model, served as `version`, with `classifiers`, one per worker."""
     file = read_model_file(DIGITS)
     return ServedModel(identity(version, "digits"), LoadedModel(file, file.settings, tuple(classifiers)))
 
 
 class FakeModels:
-    """Does what is asked to the status, or raises `refusal`; `asked` keeps it.
+    """Applies each request to the statuses, or raises `refusal`; `asked` records the requests.
 
-    `observed` keeps what an engine told, `observing_threads` where. Uploads get the canary where there is one.
+    `observed` records what an engine reported, and `observing_threads` from which thread. Uploads get the canary, if
+    there is one.
     """
 
     def __init__(self, *statuses: ModelStatus) -> None:
@@ -153,7 +154,7 @@ class FakeModels:
 
 
 class FakeDataPlane:
-    """Answers every upload with a robin, or raises `refusal`; `options` keeps what was asked for."""
+    """Answers every upload with a robin, or raises `refusal`; `options` records the options of each call."""
 
     workers = 1
 
@@ -171,7 +172,7 @@ class FakeDataPlane:
 
 
 class FakeHealth:
-    """Says what the test sets."""
+    """Reports what the test sets."""
 
     def __init__(self) -> None:
         self.hangs: str | None = None
@@ -191,7 +192,7 @@ class FakeHealth:
 
 
 class FakeMetrics:
-    """Renders one line, and keeps what it is told of requests."""
+    """Renders one line, and records the requests."""
 
     def __init__(self) -> None:
         self.http = self

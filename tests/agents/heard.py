@@ -1,4 +1,4 @@
-"""Heard: a listener that keeps what it heard, event by event."""
+"""Heard: a listener that records every event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Managed: a model manager over a real folder and a real store, whose trials run in the test's own process."""
+"""Managed: a model manager with a real folder and a real store, whose trials run in the test process."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ ONE, TWO, THREE, FOUR = (digits(str(number)) for number in (1, 2, 3, 4))
 
 
 class InProcessTrial(Trial):
-    """The real trial without its process, which takes half a second to start; tests/models/test_trial.py has that."""
+    """The real trial without its process, which takes 0.5 s to start; tests/models/test_trial.py covers that."""
 
     def __init__(self, **reported: Any) -> None:
-        """`reported` takes the place of what was measured."""
+        """`reported` replaces measured values of the report."""
         super().__init__(threads=1)
         self._reported = reported
         self.runs: list[Path] = []
@@ -60,7 +60,7 @@ class InProcessTrial(Trial):
 
 
 class HookedStore(Store):
-    """The real one; what a test puts into its hooks is called with the path or the SHA-256, and may raise."""
+    """The real store with hooks, which are called with the path or the SHA-256 and may raise."""
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         super().__init__(folder, max_bytes=max_bytes)
@@ -80,7 +80,7 @@ class HookedStore(Store):
 
 
 class HookedLoader(Loader):
-    """The real one; what a test puts into its hook is called with the version, and may raise."""
+    """The real loader with a hook, which is called with the version and may raise."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -92,7 +92,7 @@ class HookedLoader(Loader):
 
 
 class Managed(Listener):
-    """The manager, and everything that it announced. A second one over the same folders is the agent's next start."""
+    """The manager, and its recorded events. A second one with the same folders acts as the agent's next start."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Managed(Listener):
         write: Callable[[Path, bytes], None] = write_durably,
         memory: Callable[[], int] = free_bytes,
     ) -> None:
-        """`models` takes the place of the folder's own list and watch, `memory` tells the free bytes."""
+        """`models` replaces the list and watch of the folder; `memory` returns the free bytes."""
         self.folder, self.state = folder, folder.parent / "state"
         self.statuses: list[ModelStatus] = []
         self.loads: list[tuple[str, str]] = []
@@ -161,7 +161,7 @@ class Managed(Listener):
         self.gaps.append((model, seconds))
 
     async def start(self) -> None:
-        """As the service does: what served before, or else what lies in the folder."""
+        """Starts as the service does: with the versions that served before, or the files in the folder."""
         await self.manager.start()
         if not self.manager.served:
             wait_s = await self.reconcile()
@@ -207,13 +207,13 @@ class Managed(Listener):
         return {version.version: version.state for version in self.status(name).versions}
 
     def copies(self) -> set[str]:
-        """The SHA-256 of what the store holds, and what else lies there under its whole name."""
+        """The SHA-256 of each stored copy, and the full names of other files in the store."""
         return {path.name.removesuffix(".tflite") for path in self.store.folder.iterdir()}
 
 
 @asynccontextmanager
 async def following(managed: Managed) -> AsyncIterator[None]:
-    """The manager follows its folder, and has looked at it once."""
+    """Runs the manager, which follows its folder."""
     task = asyncio.create_task(managed.manager.run(), name="models")
     try:
         yield
@@ -228,13 +228,13 @@ def drop(folder: Path, content: bytes, name: str = "m") -> None:
 
 
 def put(folder: Path, version: int, content: bytes) -> None:
-    """In the layout of TensorFlow Serving."""
+    """Writes a version in the folder layout of TensorFlow Serving."""
     (folder / "m" / str(version)).mkdir(parents=True, exist_ok=True)
     write_whole(folder / "m" / str(version) / "model.tflite", content)
 
 
 async def dropped(folder: Path, *contents: bytes, **options: Any) -> Managed:
-    """A manager that saw one after the other, and for which each has passed its probation."""
+    """Returns a manager after each of `contents` was dropped and passed its probation."""
     managed = Managed(folder, **options)
     await managed.start()
     for content in contents:
@@ -245,7 +245,7 @@ async def dropped(folder: Path, *contents: bytes, **options: Any) -> Managed:
 
 
 async def prove(managed: Managed) -> None:
-    """Every version in memory gets through its probation."""
+    """Lets every loaded version pass its probation."""
     for served in (*managed.manager.served.values(), *managed.manager.canaries.values()):
         for _ in range(100):
             managed.manager.observe(served, answer())
@@ -253,7 +253,7 @@ async def prove(managed: Managed) -> None:
 
 
 async def next_start(managed: Managed, **options: Any) -> Managed:
-    """After a clean stop."""
+    """Starts again after a clean stop."""
     await managed.manager.close()
     return await start_after_crash(managed, **options)
 
@@ -265,7 +265,7 @@ async def start_after_crash(managed: Managed, **options: Any) -> Managed:
 
 
 def simulate_power_cut(managed: Managed) -> None:
-    """What ended the last run was a power cut."""
+    """Changes the boot id in the history, as if a power cut had ended the last run."""
     path = managed.state / "history.json"
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, "boot": "of another time"}))
@@ -281,17 +281,17 @@ def observe(managed: Managed, *outcomes: Timing | ModelError) -> None:
 
 
 async def decided() -> None:
-    """What an observed inference set off has come to its end."""
+    """Waits until the decisions that observed inferences triggered are complete."""
     while tasks := {task for task in asyncio.all_tasks() if task.get_name() == "models-decision"}:
         await asyncio.wait(tasks)
 
 
 def nothing(_: object) -> None:
-    """For a hook that no longer has anything to do."""
+    """A hook that does nothing."""
 
 
 def refuse(error: Exception, *, number: int | None = None) -> Callable[[Any], None]:
-    """For a hook: raises `error`, or only for the version with this number."""
+    """Returns a hook that raises `error`; with `number`, only for that version."""
 
     def hook(what: Any) -> None:
         if number is None or what.number == number:

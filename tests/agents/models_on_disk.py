@@ -1,4 +1,4 @@
-"""Model files for tests: the demo's digits under other names and labels, and with single fields changed."""
+"""Model files for tests: the demo's digits with other names and labels, or with single fields changed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ DIGIT_LABELS = tuple("0123456789")
 LETTERS = tuple("abcdefghij")
 DIGIT = DEMO / "digits.mp4"  # its first frame shows a 3
 
-# Behind the model's own name for it, the metadata is there but nobody finds it.
+# The metadata is still in the file, but under a name that no reader looks for.
 BARE_DIGITS = DIGITS.replace(b"TFLITE_METADATA", b"TFLITE_METADATX")
 
 CONV_2D = 3
 
 
 def digits(version: str = "1", *, labels: Sequence[str] = DIGIT_LABELS) -> bytes:
-    """Other bytes for each `version` and `labels`, the same answers."""
+    """Returns different bytes for each `version` and `labels`, with the same scores."""
     return pack_metadata(DIGITS, labels=labels, mean=[0.0], std=[255.0], color="gray", name="digits", version=version)
 
 
@@ -52,7 +52,7 @@ def with_input_shape(shape: Sequence[int]) -> bytes:
 
 
 def with_free_height() -> bytes:
-    """The digits behind a new head, whose input tensor has the shape signature of images of any height."""
+    """The digits with a new header, in which the input's shape signature allows images of any size."""
     model = Table.root(DIGITS)
     graph = model.tables(2)[0]
     tensors, image = graph.tables(0), _tensor(DIGITS, 1)
@@ -83,7 +83,7 @@ def with_output_shape(shape: Sequence[int]) -> bytes:
 
 
 def with_tensor_type(field: int, type_: int) -> bytes:
-    """`field` 1 is the input, 2 the output; `type_` as TensorFlow's schema.fbs numbers it."""
+    """`field` 1 is the input, 2 the output; `type_` is a TensorType of TensorFlow's schema.fbs."""
     return _with_scalar(DIGITS, _tensor(DIGITS, field), 1, struct.pack("<b", type_))
 
 
@@ -93,7 +93,7 @@ def with_operator_version(code: int, version: int) -> bytes:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """As rsync and any careful tool does it: written aside, then moved into place."""
+    """Writes a temporary file and renames it, as rsync does."""
     aside = path.with_name(f".{path.name}.aside")
     aside.write_bytes(content)
     aside.replace(path)

@@ -1,4 +1,4 @@
-"""Device: a connection to a broker that records what it hears and retries quickly."""
+"""Device: a connection to a broker that records its events and retries quickly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUICK = Timeouts(answer_s=0.3, first_retry_s=0.02, max_retry_s=0.05, refused_ret
 
 
 class Device(ConnectionListener):
-    """`async with` opens the connection, gives it, and closes it. `fraction` stands for the random number."""
+    """`async with` opens, yields and closes the connection. `fraction` replaces the random number."""
 
     def __init__(
         self, port: int, tls: Tls | None = None, *, timeouts: Timeouts = QUICK, fraction: float = 1.0, **options: Any
@@ -54,7 +54,7 @@ class Device(ConnectionListener):
 
 
 async def expect(connection: Connection, state: str, words: str) -> None:
-    """`words` follow the address of the broker in the reason."""
+    """`words` is the part of the reason after the broker's address."""
     await until(lambda: connection.state != "connecting")
     address = connection.endpoint.address
     assert [connection.state, connection.reason] == [state, f"The MQTT broker at {address} {words}"]

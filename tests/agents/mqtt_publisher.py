@@ -30,7 +30,7 @@ _QUICK = Timeouts(first_retry_s=0.05, max_retry_s=0.1)
 
 
 def mqtt_publisher(port: int, *, boot: str = BOOT, timeouts: Timeouts = _QUICK, **options: Any) -> MqttPublisher:
-    """With its outbox in memory only, unless `storage` says otherwise."""
+    """Keeps its outbox in memory only, unless `storage` is given."""
     endpoint = Endpoint(
         host="127.0.0.1",
         port=port,
@@ -75,7 +75,7 @@ async def acknowledge_online_and_info(broker: ScriptedBroker) -> None:
 
 
 class Camera:
-    """Gives numbered results."""
+    """Creates numbered results."""
 
     def __init__(self, name: str = "front") -> None:
         self._name = name

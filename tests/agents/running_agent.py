@@ -1,4 +1,4 @@
-"""RunningAgent: the real command `edge-agent run` in a process of its own, as systemd would see it."""
+"""RunningAgent: the real command `edge-agent run` in its own process, as systemd runs it."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _READY = re.compile(r"Ready\. HTTP http://127\.0\.0\.1:(\d+)/docs")
 
 
 class AgentProcess:
-    """Keeps agent.log beside its configuration, whose http.port must be 0: the kernel chooses.
+    """Writes agent.log next to its configuration, in which http.port must be 0: the kernel chooses the port.
 
-    `__enter__` returns once the log says Ready, `__exit__` kills what still runs; a crash of the agent fails
-    the test.
+    `__enter__` returns once the log says Ready. `__exit__` kills the process if it still runs. A crash of the agent
+    fails the test.
     """
 
     def __init__(
         self, config_path: Path, *, environment: dict[str, str] | None = None, under: Sequence[str] = ()
     ) -> None:
-        """`under` is a command that runs the one it is given, such as setpriv or prlimit with their options."""
+        """`under` is a command that runs another one, such as setpriv or prlimit with options."""
         config = yaml.safe_load(config_path.read_text())
         self.models = (config_path.parent / config["models"].get("folder", "models")).resolve()
         self.port = 0
@@ -66,7 +66,7 @@ class AgentProcess:
 
     @property
     def log(self) -> str:
-        """All that the process wrote to standard output and standard error."""
+        """The process's standard output and standard error."""
         return self._log_path.read_text()
 
     @property
@@ -74,7 +74,7 @@ class AgentProcess:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Returns at once."""
+        """Returns immediately."""
         own = [str(Path(sys.executable).with_name("edge-agent")), "run", "--config", str(self._config_path)]
         command = [*self._under, *own]
         with self._log_path.open("wb") as log:
@@ -83,7 +83,7 @@ class AgentProcess:
             )
 
     def restart(self) -> None:
-        """Starts it, once more where it has ended, and returns when it is ready."""
+        """Starts the agent, possibly again after it ended, and returns when it is ready."""
         self.start()
         try:
             wait_until(lambda: self._is_ready() or not self.is_running(), timeout_s=20, what="the agent is ready")
@@ -96,7 +96,7 @@ class AgentProcess:
         return self.process.poll() is None
 
     def drop(self, content: bytes, name: str = "digits", *, checksum: bool = False) -> None:
-        """Writes the file as `cp` does, after a .sha256 of it where that is asked for."""
+        """Writes the file as `cp` does; with `checksum`, writes its .sha256 file first."""
         proof = self.models / f"{name}.tflite.sha256"
         if checksum:
             proof.write_text(f"{hashlib.sha256(content).hexdigest()}  {name}.tflite\n")
@@ -114,24 +114,24 @@ class AgentProcess:
         return self._request("POST", path, **request)
 
     def model(self, name: str = "digits") -> dict[str, Any]:
-        """What /v1/models says of one model; empty where it knows none of that name."""
+        """The model's entry in /v1/models; empty if there is none."""
         found = (model for model in self.json("/v1/models")["models"] if model["name"] == name)
         return next(found, {})
 
     def rejection(self, name: str = "digits") -> str:
-        """Why the last file of that name was refused; empty where it was not."""
+        """Why the last file with that name was rejected; empty if it was not."""
         rejection = self.model(name).get("rejection")
         return str(rejection["reason"]) if rejection else ""
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Sends a signal, waits and returns how many seconds that took."""
+        """Sends a signal, waits for the end and returns the seconds that it took."""
         started_s = time.monotonic()
         self.process.send_signal(number)
         self.process.wait(timeout=30)
         return time.monotonic() - started_s
 
     def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
-        # Without `verify=False` each call reads the certificates of all the world's authorities, for 30 ms.
+        # Without `verify=False`, each call loads the system's CA certificates, which takes 30 ms.
         return httpx.request(method, self.url + path, timeout=10, verify=False, trust_env=False, **request)
 
     def _kill(self) -> None:
@@ -146,7 +146,7 @@ class AgentProcess:
 
 
 class RunningAgent(AgentProcess):
-    """A quiet agent (MQTT off, no camera) with its files in `folder`; `config` adds to the sections of its YAML."""
+    """An agent without MQTT or cameras, with its files in `folder`; `config` adds to the sections of its YAML."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class RunningAgent(AgentProcess):
 
 
 def wait_until(condition: Callable[[], object], *, timeout_s: float = 10, what: str) -> None:
-    """Looks again and again until `condition` holds; fails, naming `what`, when it does not in time."""
+    """Polls until `condition` is true; fails with `what` in the message after `timeout_s`."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, f"not within {timeout_s:.0f} s: {what}"

@@ -1,4 +1,4 @@
-"""Running: an engine and a data plane over the digits, whose workers a test can keep busy."""
+"""Running: an engine and a data plane for the digits model, whose workers a test can block."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DIGIT = Options("digits")
 
 
 class Served(FakeModels):
-    """The digits, swapped by the test."""
+    """The digits model, which the test can swap."""
 
     def __init__(self, *, workers: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Served(FakeModels):
         self.served["digits"] = served(digits(str(version), labels=labels), version, workers=self._workers)
 
     def try_out(self, *, version: int, labels: Sequence[str] = DIGIT_LABELS) -> None:
-        """From now on uploads that ask for no version get this one."""
+        """Adds a canary, which uploads without an explicit version get from now on."""
         self.canaries["digits"] = served(digits(str(version), labels=labels), version, workers=self._workers)
 
 
@@ -60,7 +60,7 @@ class Running:
         self._blocked: list[BlockedCall] = []
 
     async def block_worker(self) -> BlockedCall:
-        """A call that stands still in its worker until release()."""
+        """Starts a call that blocks its worker until release()."""
         arrived = threading.Event()
         classifiers = [BlockingClassifier(arrived, self._release) for _ in range(self.engine.workers)]
         call = asyncio.create_task(self.engine.compute(serving(classifiers), FRAME.image, DIGIT, best_label))
@@ -69,7 +69,7 @@ class Running:
         return call
 
     async def block_all_workers(self) -> None:
-        """Every worker stands still until release()."""
+        """Blocks every worker until release()."""
         for _ in range(self.engine.workers):
             await self.block_worker()
 
@@ -100,7 +100,7 @@ async def running(*, workers: int = 1, max_waiting: int = 2, max_pixels: int = 1
 
 
 async def started(*tasks: asyncio.Task[Classification]) -> None:
-    """Every task has come to its first wait."""
+    """Lets every task run up to its first wait."""
     await asyncio.sleep(0)
     assert not any(task.done() for task in tasks)
 

@@ -1,4 +1,4 @@
-"""Shell: runs the command line in this process and keeps what it printed."""
+"""Shell: runs the command line in this process and captures its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wire: an outbox behind a broker that acknowledges when a test says so."""
+"""WiredOutbox: an outbox connected to a fake broker, which acknowledges on the test's command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BOOT = "01M8AAAAAAAAAAAAAAAAAAAAAA"
 LATER_BOOT = "01M8BBBBBBBBBBBBBBBBBBBBBB"
 WINDOW = 20
 
-# Two seconds become a tenth, and the backlog is sent as fast as it is acknowledged.
+# 2 s become 0.1 s, and the backlog is sent as fast as it is acknowledged.
 QUICK = Pace(
     late_after_s=0.1,
     spill_after_s=0.06,
@@ -35,8 +35,8 @@ QUICK = Pace(
 )
 
 
-class Wire:
-    """`bounds` are those of Storage; `segments` is the disk, which may refuse."""
+class WiredOutbox:
+    """`bounds` are options of Storage; `segments` is the class that accesses the disk, and may fail."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Wire:
         return [gap.to_json() for _, gap in self.gaps]
 
     def announced_seqs(self) -> list[int]:
-        """Every result that the gaps name; only if each gap knows its ends."""
+        """Every seq in the announced gaps; requires that each gap has both ends."""
         return [seq for gap in self.announced() for seq in range(gap["first_seq"], gap["last_seq"] + 1)]
 
     def room(self) -> int:
@@ -123,8 +123,8 @@ class Wire:
 
 
 @asynccontextmanager
-async def running(wire: Wire, *, close: bool = True) -> AsyncIterator[Wire]:
-    """Without `close` it ends as by kill -9: what is in memory only is lost."""
+async def running(wire: WiredOutbox, *, close: bool = True) -> AsyncIterator[WiredOutbox]:
+    """Without `close`, it ends as with kill -9: results that are only in memory are lost."""
     task = asyncio.create_task(wire.outbox.run())
     try:
         yield wire
@@ -154,7 +154,7 @@ def segments(folder: Path) -> list[Path]:
 
 
 def blocks(folder: Path) -> Iterator[Block]:
-    """Every whole block of every segment, the oldest first."""
+    """Yields every whole block of every segment, oldest first."""
     for path in segments(folder):
         with contextlib.suppress(FileNotFoundError):
             yield from filter(None, walk(path.read_bytes()))

@@ -12,7 +12,7 @@ _FACTS = DeviceFacts("pi-1", "edge-agent/pi-1", "0.1.0", thermometer=False, thro
 
 
 class Birds:
-    """One model that serves, with labels that a test changes."""
+    """One serving model, whose labels the test changes."""
 
     def __init__(self) -> None:
         self.known = ("robin", "wren")
@@ -40,7 +40,7 @@ def test_device_describes_its_cameras_and_serving_models() -> None:
     assert components["model_birds"]["platform"] == "update"
 
 
-def test_device_needs_a_new_description_once_the_old_label_of_another_model_is_not_shown_any_more() -> None:
+def test_device_is_described_again_once_the_last_label_of_the_former_model_is_replaced() -> None:
     models = Birds()
     device = _device(models)
     assert not device.shows("front", "robin")
@@ -64,5 +64,5 @@ def test_device_needs_a_new_description_once_the_old_label_of_another_model_is_n
         ("fd00::7", "http://[fd00::7]:8501"),
     ],
 )
-def test_page_url_names_only_an_address_that_others_can_reach(host: str, url: str | None) -> None:
+def test_page_url_is_given_only_for_an_address_that_other_devices_can_reach(host: str, url: str | None) -> None:
     assert page_url(host, 8501) == url

@@ -17,12 +17,12 @@ pytest.importorskip("amqtt", reason="amqtt is not installed: pip install 'edge-a
 
 
 async def _subscriber(port: int) -> Subscriber:
-    """Enters in another thread: the broker lives in this one."""
+    """Connects in another thread, because the broker runs in this one."""
     return await asyncio.to_thread(Subscriber(port).__enter__)
 
 
 @pytest.mark.anyio
-async def test_mqtt_5_falls_back_to_3_1_1_which_the_embedded_broker_speaks() -> None:
+async def test_embedded_broker_makes_the_client_fall_back_to_mqtt_3_1_1() -> None:
     broker = EmbeddedBroker(host="127.0.0.1", port=free_port())
     await broker.start()
     publisher = mqtt_publisher(broker.port, timeouts=Timeouts(answer_s=0.3))
@@ -51,7 +51,7 @@ async def test_broker_stops_while_clients_are_connected_and_starts_again() -> No
 
 
 @pytest.mark.anyio
-async def test_used_port_is_reported_in_a_sentence_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+async def test_used_port_is_reported_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     port = free_port()
     first, second = (
@@ -67,7 +67,7 @@ async def test_used_port_is_reported_in_a_sentence_without_a_traceback(caplog: p
 
 
 @pytest.mark.anyio
-async def test_missing_package_is_reported_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_package_is_reported_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "amqtt.broker", None)
     with pytest.raises(AgentError, match=r"pip install 'edge-agent\[demo\]'"):
         await EmbeddedBroker(host="127.0.0.1", port=1883).start()

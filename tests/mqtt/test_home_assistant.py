@@ -1,4 +1,4 @@
-"""The rules of Home Assistant's discovery, written out; tests/home_assistant holds the messages to the real one."""
+"""Checks messages against the rules of discovery; tests/home_assistant uses the real Home Assistant."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _discovery(**options: Any) -> dict[str, Any]:
 
 
 def _payload(**options: Any) -> bytes:
-    """`options` are of discovery() and of DeviceFacts."""
+    """`options` are arguments of discovery() and DeviceFacts."""
     names = ("cameras", "models", "former")
     shown: dict[str, Any] = {"cameras": [_FRONT], "models": ["birds"]}
     shown |= {name: options.pop(name) for name in names if name in options}
@@ -99,7 +99,7 @@ def _real_payloads() -> dict[str, Any]:
     }
 
 
-def test_message_is_retained_on_the_topic_that_home_assistant_reads() -> None:
+def test_discovery_message_is_retained_on_the_topic_that_home_assistant_reads() -> None:
     facts = DeviceFacts("pi-1", _BASE, "1", thermometer=False, throttle=False)
     message = discovery(facts, cameras=[], models=[])
     assert message.topic == "homeassistant/device/pi-1/config"
@@ -107,13 +107,13 @@ def test_message_is_retained_on_the_topic_that_home_assistant_reads() -> None:
 
 
 @pytest.mark.parametrize("device", ["pi.1", "pi_1", "pi-1", "a" * 300, "Ünïcode", "\udcff"])
-def test_every_device_has_its_own_topic_in_the_characters_that_home_assistant_allows(device: str) -> None:
+def test_device_topic_is_unique_and_has_only_characters_that_home_assistant_allows(device: str) -> None:
     others = {"pi.1", "pi_1", "pi-1", "pi+1", "a" * 300, "a" * 301, "Ünïcode", "\udcff"} - {device}
     assert re.fullmatch(r"homeassistant/device/[a-zA-Z0-9_-]+/config", topic_of(device))
     assert topic_of(device) not in {topic_of(other) for other in others}
 
 
-def test_a_device_and_an_origin_are_described_with_the_keys_that_the_schema_has() -> None:
+def test_device_and_origin_are_described_with_the_keys_of_the_schema() -> None:
     document = _discovery(hardware="Raspberry Pi 4 Model B")
     assert document.keys() == {"device", "origin", "availability", "components"}
     assert document["device"] == {
@@ -153,7 +153,7 @@ def test_every_sensor_follows_the_rules_of_its_device_class() -> None:
                 assert component["state_class"] == "measurement"
 
 
-def test_topics_are_below_the_base_and_templates_name_what_the_payloads_have() -> None:
+def test_topics_are_below_the_base_and_templates_use_existing_fields() -> None:
     payloads = _real_payloads()
     for component in _components().values():
         for key, value in component.items():
@@ -180,7 +180,7 @@ def test_label_is_unavailable_while_the_camera_is_lost_but_its_switch_is_not() -
         assert "availability" not in components[f"camera_front_{what}"]
 
 
-def test_health_expires_when_the_device_falls_silent() -> None:
+def test_health_expires_when_the_device_stops_reporting() -> None:
     of_stats = [component for component in _components().values() if component.get("state_topic") == f"{_BASE}/stats"]
     assert len(of_stats) == 6
     assert {component["expire_after"] for component in of_stats} == {120}
@@ -192,13 +192,13 @@ def test_missing_sensors_and_snapshots_have_no_components() -> None:
     assert not keys & {"temperature", "throttling", "camera_front_snapshot"}
 
 
-def test_names_read_well_and_entity_ids_follow_them() -> None:
+def test_names_are_readable_and_entity_ids_are_derived_from_them() -> None:
     component = _components(cameras=[CameraEntities("front-door", (), snapshots=False)])["camera_front-door_label"]
     assert component["name"] == "Front door label"
     assert component["default_entity_id"] == "sensor.pi_1_front_door_label"
 
 
-def test_names_that_differ_a_little_stay_apart() -> None:
+def test_similar_names_get_different_components() -> None:
     names = ["front.door", "front_door", "front-door"]
     cameras = [CameraEntities(name, ("robin",), snapshots=True) for name in names]
     components = _components(cameras=cameras, models=["ü", "u", "a b", "a+b", "a\udcff", "a" * 300, "a" * 301])
@@ -207,7 +207,7 @@ def test_names_that_differ_a_little_stay_apart() -> None:
     assert all(re.fullmatch("[A-Za-z0-9_-]{1,200}", key) for key in components)
 
 
-def test_model_with_an_unsafe_name_has_the_topic_on_which_it_is_published() -> None:
+def test_model_with_an_unsafe_name_uses_the_topic_on_which_it_is_published() -> None:
     topics = {component.get("state_topic") for component in _components(models=["a+b/#\x00"]).values()}
     assert f"{_BASE}/models/a_b___" in topics
 
@@ -216,12 +216,12 @@ def test_options_are_the_labels_and_none() -> None:
     assert _label_options("robin", "wren") == ["robin", "wren", "none"]
 
 
-def test_options_follow_the_labels_and_keep_the_one_that_is_still_shown() -> None:
+def test_options_follow_the_labels_and_keep_the_label_in_the_retained_state() -> None:
     assert _label_options("cat", "dog", shown="robin") == ["cat", "dog", "robin", "none"]
     assert _label_options("cat", "dog", shown="dog") == ["cat", "dog", "none"]
 
 
-def test_options_are_what_the_template_makes_of_the_labels() -> None:
+def test_options_are_what_the_template_renders_for_the_labels() -> None:
     long = "a" * 300
     labels = ("robin", " robin ", long, long + "b", "", "None", "none", "\ud800")
     assert _label_options(*labels) == ["robin", "a" * 255, "?", "none"]
@@ -232,7 +232,7 @@ def test_unknown_labels_leave_the_sensor_without_options() -> None:
     assert not label.keys() & {"options", "device_class"}
 
 
-def test_thousand_labels_are_options_of_bounded_size() -> None:
+def test_options_of_a_thousand_labels_have_a_bounded_size() -> None:
     labels = [f"{number}: some kind of a bird" for number in range(1001)]
     options = _label_options(*labels)
     assert options is not None
@@ -255,7 +255,7 @@ def test_removed_component_has_only_its_platform() -> None:
     assert components["camera_front_label"]["options"] == ["robin", "wren", "none"]
 
 
-def test_removed_component_stays_removed_until_it_is_back() -> None:
+def test_removed_component_stays_removed_until_it_is_added_again() -> None:
     gone = _payload(cameras=[], former=_payload())
     assert _components(cameras=[], former=gone)["camera_front_label"] == {"platform": "sensor"}
     assert _components(former=gone) == _components()
@@ -282,7 +282,7 @@ def test_former_message_of_another_origin_removes_nothing(former: bytes) -> None
     assert _components(former=former) == _components()
 
 
-def test_former_message_adds_only_platforms_and_a_bounded_number() -> None:
+def test_former_message_adds_only_platforms_of_a_bounded_number_of_components() -> None:
     hostile = {f"x{number}": {"platform": "switch", "command_topic": "alarm/off"} for number in range(10_000)}
     added = {
         key: component
@@ -293,7 +293,7 @@ def test_former_message_adds_only_platforms_and_a_bounded_number() -> None:
     assert all(component == {"platform": "switch"} for component in added.values())
 
 
-def test_only_a_home_assistant_that_comes_online_is_a_birth() -> None:
+def test_birth_is_recognized_only_when_home_assistant_comes_online() -> None:
     assert BIRTH_TOPIC == "homeassistant/status"
     assert is_birth("homeassistant/status", b"online")
     assert not is_birth("homeassistant/status", b"offline")

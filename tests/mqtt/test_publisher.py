@@ -29,7 +29,7 @@ _SINCE_NS = 1_700_000_000_000_000_000
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_online_and_info_are_retained_and_offline_follows_a_clean_stop(tmp_path: Path) -> None:
+async def test_online_and_info_are_retained_and_offline_is_published_on_a_clean_stop(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with started(broker.port) as publisher:
             await until(lambda: live.of("/info"))
@@ -47,7 +47,7 @@ async def test_online_and_info_are_retained_and_offline_follows_a_clean_stop(tmp
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_broker_says_offline_for_an_agent_that_is_killed(tmp_path: Path) -> None:
+async def test_broker_publishes_offline_when_the_agent_is_killed(tmp_path: Path) -> None:
     program = """
 import asyncio
 from agents.mqtt_publisher import mqtt_publisher
@@ -60,7 +60,7 @@ asyncio.run(run())
 """
     repository = Path(str(agent.__file__)).parents[1]
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
-        process = subprocess.Popen(  # noqa: ASYNC220  (the loop has nothing else to do meanwhile)
+        process = subprocess.Popen(  # noqa: ASYNC220  (the loop has nothing else to do)
             [sys.executable, "-c", program.replace("{port}", str(broker.port))],
             env={**os.environ, "PYTHONPATH": f"{repository}:{repository / 'tests'}"},
         )
@@ -74,7 +74,7 @@ asyncio.run(run())
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_retained_topics_are_published_again_to_a_broker_that_forgot_them(tmp_path: Path) -> None:
+async def test_retained_topics_are_published_again_when_the_broker_lost_them(tmp_path: Path) -> None:
     broker = Mosquitto(tmp_path)
     with broker:
         async with started(broker.port) as publisher:
@@ -100,7 +100,7 @@ async def test_retained_topics_are_published_again_to_a_broker_that_forgot_them(
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_state_is_retained_as_json_and_as_the_bare_label(tmp_path: Path) -> None:
+async def test_state_is_retained_as_json_and_as_a_plain_label(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with started(broker.port) as publisher:
             publisher.state_changed("front", StableState("Kohlmeise ä", 0.91234, _SINCE_NS, BIRDS))
@@ -149,7 +149,7 @@ async def test_topic_of_a_model_forgotten_while_offline_is_removed_later(tmp_pat
 @pytest.mark.anyio
 @pytest.mark.mosquitto
 @pytest.mark.parametrize("name", ["a/b", "a+b", "a#b", "a\0b", "a\nb", "a\x85b", "a\udcffb", "a\ufffeb"])
-async def test_model_names_that_no_topic_may_hold_are_made_safe(tmp_path: Path, name: str) -> None:
+async def test_model_name_is_made_safe_when_it_is_not_valid_in_a_topic(tmp_path: Path, name: str) -> None:
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with started(broker.port) as publisher:
             await until_connected(publisher)
@@ -161,7 +161,7 @@ async def test_model_names_that_no_topic_may_hold_are_made_safe(tmp_path: Path, 
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_changes_publishes_new_best_labels_of_each_camera_and_every_upload(tmp_path: Path) -> None:
+async def test_results_changes_publishes_each_new_best_label_and_every_upload(tmp_path: Path) -> None:
     front, door, upload = Camera("front"), Camera("door"), Camera("upload")
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with started(broker.port, results="changes") as publisher:
@@ -177,7 +177,7 @@ async def test_changes_publishes_new_best_labels_of_each_camera_and_every_upload
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_results_can_be_switched_off_while_states_go_on(tmp_path: Path) -> None:
+async def test_results_off_still_publishes_states(tmp_path: Path) -> None:
     camera = Camera()
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with started(broker.port, results="off") as publisher:
@@ -191,7 +191,7 @@ async def test_results_can_be_switched_off_while_states_go_on(tmp_path: Path) ->
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_enabled_follows_the_first_status_and_then_only_commands(tmp_path: Path) -> None:
+async def test_enabled_is_set_by_the_first_status_and_then_only_by_commands(tmp_path: Path) -> None:
     switched: list[tuple[str, bool]] = []
     actions = replace(NO_ACTIONS, set_enabled=lambda camera, enabled: switched.append((camera, enabled)))
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:

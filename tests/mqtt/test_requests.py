@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 _PNG = b"\x89PNG and so on"
 
 
-class Desk:
-    """Takes requests as the publisher does; `classify` answers with what it was asked."""
+class RunningRequests:
+    """Takes requests as the publisher does; `classify` returns the size of the image and the model's name."""
 
     def __init__(self, **options: Any) -> None:
         self.answers: list[Message] = []
         self.acknowledged: list[Incoming] = []
         self.busy_times = 0
-        self.working = self.most_working = 0
+        self.working = self.most_workers = 0
         self.requests = Requests(
             classify=self._classify,
             answer=self.answers.append,
@@ -37,7 +37,7 @@ class Desk:
 
     async def _classify(self, image: bytes, model: str | None) -> dict[str, Any]:
         self.working += 1
-        self.most_working = max(self.most_working, self.working)
+        self.most_workers = max(self.most_workers, self.working)
         await asyncio.sleep(0)
         self.working -= 1
         if self.busy_times:
@@ -53,17 +53,17 @@ class Desk:
 
 
 @asynccontextmanager
-async def _open(**options: Any) -> AsyncIterator[Desk]:
-    desk = Desk(**options)
-    task = asyncio.create_task(desk.requests.run())
-    yield desk
+async def _run(**options: Any) -> AsyncIterator[RunningRequests]:
+    running = RunningRequests(**options)
+    task = asyncio.create_task(running.requests.run())
+    yield running
     task.cancel()
 
 
 def _incoming(
     payload: bytes | dict[str, Any],
     *,
-    response_topic: str | None = "me/answers",
+    response_topic: str | None = "client/answers",
     correlation: bytes | None = b"7",
     retained: bool = False,
 ) -> Incoming:
@@ -71,13 +71,13 @@ def _incoming(
     return Incoming("edge-agent/pi-1/classify", content, retained, response_topic, correlation, (1, 1, 1))
 
 
-async def _ask(*incoming: Incoming) -> Desk:
-    """Until every one is acknowledged."""
-    async with _open() as desk:
+async def _ask(*incoming: Incoming) -> RunningRequests:
+    """Waits until every request is acknowledged."""
+    async with _run() as running:
         for each in incoming:
-            desk.requests.put(each)
-        await until(lambda: len(desk.acknowledged) == len(incoming))
-    return desk
+            running.requests.put(each)
+        await until(lambda: len(running.acknowledged) == len(incoming))
+    return running
 
 
 def _b64(image: bytes = _PNG) -> str:
@@ -85,20 +85,20 @@ def _b64(image: bytes = _PNG) -> str:
 
 
 @pytest.mark.anyio
-async def test_bytes_are_answered_on_the_response_topic_with_their_correlation() -> None:
-    assert (await _ask(_incoming(_PNG))).only_answer() == ("me/answers", {"image": len(_PNG), "model": None}, b"7")
+async def test_image_bytes_are_answered_on_the_response_topic_with_their_correlation() -> None:
+    assert (await _ask(_incoming(_PNG))).only_answer() == ("client/answers", {"image": len(_PNG), "model": None}, b"7")
 
 
 @pytest.mark.anyio
-async def test_json_names_the_topic_the_model_and_a_correlation_of_its_own() -> None:
-    request = {"image": _b64(), "reply_to": "me/here", "model": "birds", "correlation": [1]}
-    desk = await _ask(_incoming(request, response_topic=None, correlation=None))
-    assert desk.only_answer() == ("me/here", {"image": len(_PNG), "model": "birds", "correlation": [1]}, None)
+async def test_json_request_sets_the_topic_the_model_and_the_correlation() -> None:
+    request = {"image": _b64(), "reply_to": "client/other", "model": "birds", "correlation": [1]}
+    running = await _ask(_incoming(request, response_topic=None, correlation=None))
+    assert running.only_answer() == ("client/other", {"image": len(_PNG), "model": "birds", "correlation": [1]}, None)
 
 
 @pytest.mark.anyio
-async def test_json_over_mqtt_5_may_leave_the_topic_to_the_response_topic() -> None:
-    assert (await _ask(_incoming({"image": _b64()}))).only_answer()[0] == "me/answers"
+async def test_json_request_without_a_topic_uses_the_response_topic() -> None:
+    assert (await _ask(_incoming({"image": _b64()}))).only_answer()[0] == "client/answers"
 
 
 @pytest.mark.anyio
@@ -130,7 +130,7 @@ async def test_json_over_mqtt_5_may_leave_the_topic_to_the_response_topic() -> N
 )
 async def test_invalid_request_is_answered_with_an_error(payload: bytes | dict[str, Any], error: str) -> None:
     topic, document, correlation = (await _ask(_incoming(payload))).only_answer()
-    assert (topic, correlation) == ("me/answers", b"7")
+    assert (topic, correlation) == ("client/answers", b"7")
     assert error in document["error"]
 
 
@@ -143,8 +143,8 @@ async def test_response_topic_below_the_agents_own_topics_gets_no_answer() -> No
 async def test_request_without_a_response_topic_gets_no_answer_and_its_failure_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    desk = await _ask(_incoming(_PNG, response_topic=None), _incoming(b"junk", response_topic=None))
-    assert desk.answers == []
+    running = await _ask(_incoming(_PNG, response_topic=None), _incoming(b"junk", response_topic=None))
+    assert running.answers == []
     assert "without a response topic failed: The body is not an image." in caplog.text
 
 
@@ -155,30 +155,32 @@ async def test_retained_request_is_not_answered() -> None:
 
 @pytest.mark.anyio
 async def test_request_waits_while_the_engine_is_busy() -> None:
-    async with _open(retry_busy_s=0.001) as desk:
-        desk.busy_times = 5
-        desk.requests.put(_incoming(_PNG))
-        await until(lambda: desk.acknowledged)
-        assert desk.only_answer()[1]["image"] == len(_PNG)
+    async with _run(retry_busy_s=0.001) as running:
+        running.busy_times = 5
+        running.requests.put(_incoming(_PNG))
+        await until(lambda: running.acknowledged)
+        assert running.only_answer()[1]["image"] == len(_PNG)
 
 
 @pytest.mark.anyio
-async def test_requests_use_only_the_workers_and_refuse_what_is_too_much() -> None:
-    async with _open() as desk:
+async def test_requests_use_only_the_workers_and_refuse_excess_requests() -> None:
+    async with _run() as running:
         for _ in range(70):
-            desk.requests.put(_incoming(_PNG))
-        refused = [json.loads(answer.payload) for answer in desk.answers]
+            running.requests.put(_incoming(_PNG))
+        refused = [json.loads(answer.payload) for answer in running.answers]
         assert refused == [{"error": "Too many requests are waiting. Try again later."}] * 6
-        await until(lambda: len(desk.answers) == 70)
-        assert desk.most_working == 2
+        await until(lambda: len(running.answers) == 70)
+        assert running.most_workers == 2
 
 
 @pytest.mark.anyio
-async def test_large_requests_wait_only_while_memory_allows() -> None:
-    async with _open() as desk:
+async def test_large_requests_wait_only_up_to_the_memory_limit() -> None:
+    async with _run() as running:
         for _ in range(20):
-            desk.requests.put(_incoming(_PNG + bytes(980)))
-        assert len(desk.answers) == 9, "ten times the largest size, and what came when there was room"
-        await until(lambda: len(desk.answers) == 20)
-        desk.requests.put(_incoming(_PNG))
-        await until(lambda: len(desk.answers) == 21)
+            running.requests.put(_incoming(_PNG + bytes(980)))
+        assert len(running.answers) == 9, (
+            "ten images of the largest size wait, and one that arrived when there was room"
+        )
+        await until(lambda: len(running.answers) == 20)
+        running.requests.put(_incoming(_PNG))
+        await until(lambda: len(running.answers) == 21)

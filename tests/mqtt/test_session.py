@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_results_of_an_outage_arrive_afterwards_once_each_and_in_order(tmp_path: Path) -> None:
-    """The broker keeps the subscriber's session on disk: who is back first does not matter."""
+async def test_results_of_an_outage_arrive_once_and_in_order_after_it(tmp_path: Path) -> None:
+    """The broker keeps the subscriber's session on disk, so the order of the reconnects does not matter."""
     camera = Camera()
     made: list[str] = []
 
@@ -79,7 +79,7 @@ async def test_results_of_an_outage_arrive_afterwards_once_each_and_in_order(tmp
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_broker_that_takes_two_messages_at_a_time_gets_the_backlog_too(tmp_path: Path) -> None:
+async def test_backlog_is_delivered_to_a_broker_that_accepts_two_messages_at_a_time(tmp_path: Path) -> None:
     camera, storage = Camera(), Storage(tmp_path / "outbox")
     earlier = mqtt_publisher(free_port(), storage=storage)
     for _ in range(30):
@@ -118,7 +118,7 @@ def _has_results(broker: ScriptedBroker, count: int) -> bool:
 
 
 @pytest.mark.anyio
-async def test_unacknowledged_results_are_sent_once_more_after_a_reconnect() -> None:
+async def test_unacknowledged_results_are_sent_again_after_a_reconnect() -> None:
     camera = Camera()
     async with ScriptedBroker() as broker, started(broker.port) as publisher:
         await acknowledge_online_and_info(broker)
@@ -136,7 +136,7 @@ async def test_unacknowledged_results_are_sent_once_more_after_a_reconnect() -> 
             broker.acknowledge(message)
         await until_delivered(publisher)
         again = [message.json["seq"] for message in broker.results() if message.connection == 2]
-        assert again == [6, 2, 3, 4, 5], "what is made now does not wait"
+        assert again == [6, 2, 3, 4, 5], "a new result does not wait"
 
 
 @pytest.mark.anyio
@@ -176,8 +176,8 @@ async def test_nothing_follows_offline_but_earlier_results_may_still_be_acknowle
             publisher.classified(camera.result())
         await until(lambda: len(broker.results()) == 20)
         closing = asyncio.create_task(publisher.close(30))
-        await asyncio.sleep(0.6)  # close() gives the results half a second, and sends none after that
-        broker.acknowledge(broker.results()[0])  # offline is one more, and waits for its place
+        await asyncio.sleep(0.6)  # close() sends results for half a second
+        broker.acknowledge(broker.results()[0])  # offline needs a place in the window
         await until(lambda: broker.published[-1].payload == "offline")
         for message in broker.published[3:]:
             broker.acknowledge(message)
@@ -187,7 +187,7 @@ async def test_nothing_follows_offline_but_earlier_results_may_still_be_acknowle
 
 
 @pytest.mark.anyio
-async def test_close_does_not_wait_for_a_broker_that_hangs_up() -> None:
+async def test_close_does_not_wait_when_the_broker_disconnects() -> None:
     async with ScriptedBroker() as broker:
         publisher = mqtt_publisher(broker.port)
         publisher.start()
@@ -197,7 +197,7 @@ async def test_close_does_not_wait_for_a_broker_that_hangs_up() -> None:
 
 
 @pytest.mark.anyio
-async def test_status_is_shown_as_json() -> None:
+async def test_status_is_converted_to_json() -> None:
     async with ScriptedBroker() as broker:
         publisher = mqtt_publisher(broker.port, timeouts=Timeouts(first_retry_s=30))
         assert publisher.status == MqttStatus("connecting", None, None, OutboxStatus(0, 0, 0, None))

@@ -1,4 +1,4 @@
-"""Certificates: an authority of a test's own, and what it signs."""
+"""Certificates: a test's own certificate authority, and the certificates that it signs."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Certificate:
     cert_file: Path
     key_file: Path
 
-    def listener(self, *, wants_certificate: bool = False) -> str:
-        """Of mosquitto.conf: TLS, for devices with a certificate of the same authority only if it `wants` it."""
+    def listener(self, *, requires_certificate: bool = False) -> str:
+        """Returns mosquitto.conf lines for TLS; `requires_certificate` asks clients for a certificate."""
         files = f"certfile {self.cert_file}\nkeyfile {self.key_file}\n"
-        return files + (f"cafile {self.ca_file}\nrequire_certificate true\n" if wants_certificate else "")
+        return files + (f"cafile {self.ca_file}\nrequire_certificate true\n" if requires_certificate else "")
 
     def server(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -37,7 +37,7 @@ class Certificate:
 
 
 class Authority:
-    """Signs certificates for 127.0.0.1 and localhost, unless told otherwise, and keeps them in `folder`."""
+    """Signs certificates for 127.0.0.1 and localhost, unless `host` is given, and keeps them in `folder`."""
 
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self._folder = folder
@@ -52,7 +52,7 @@ class Authority:
         )
 
     def sign(self, name: str, *, host: str = "127.0.0.1", age_days: int = 0) -> Certificate:
-        """Each lasts a day."""
+        """Signs a certificate that is valid for one day."""
         key = ec.generate_private_key(ec.SECP256R1())
         address = x509.IPAddress(ipaddress.ip_address(host)) if host[0].isdigit() else x509.DNSName(host)
         signed = (

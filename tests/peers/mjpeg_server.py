@@ -10,7 +10,7 @@ import numpy as np
 
 
 class MjpegServer:
-    """It stalls, stops and comes back on the same port. Frame n is n bright in blue, 0 in green and 200 in red."""
+    """Can stall, stop and restart on the same port. Frame n has the blue value n, green 0 and red 200."""
 
     def __init__(self) -> None:
         self.period_s = 0.01
@@ -66,7 +66,7 @@ class _Viewer(BaseHTTPRequestHandler):
                 if mjpeg.flowing.is_set():
                     self.wfile.write(mjpeg.next_part())
         except OSError:
-            pass  # the client hung up
+            pass  # the client disconnected
 
     def log_message(self, *_: object) -> None:
         pass

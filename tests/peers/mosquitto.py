@@ -1,4 +1,4 @@
-"""Mosquitto: the real broker, started, stopped and killed by a test on a free port of its own."""
+"""Mosquitto: the real broker on a free port, which a test can start, stop and kill."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"  # Debian keeps it off a user's PATH
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"  # Debian installs it outside a user's PATH
 _claims: list[socket.socket] = []
 
 
 class Mosquitto:
-    """Skips the test where mosquitto is not installed. Keeps its files in `folder`, which must exist.
+    """Skips the test if mosquitto is not installed. Keeps its files in `folder`, which must exist.
 
-    Anonymous unless `users` gives names and passwords; `config` is added to mosquitto.conf as it is: first come
-    settings of the one listener, like those of Certificate.listener, then further listeners. Each start() serves
-    the same port; `persistence true` in `config` makes stop(), not kill(), keep its state.
+    Access is anonymous unless `users` maps names to passwords. `config` is appended to mosquitto.conf: settings of the
+    default listener, such as Certificate.listener(), must precede further listeners. Each start() uses the same port.
+    With `persistence true` in `config`, the state survives stop(), but not kill().
     """
 
     def __init__(self, folder: Path, *, users: dict[str, str] | None = None, config: str = "") -> None:
@@ -58,7 +58,7 @@ class Mosquitto:
         return (self._folder / "mosquitto.log").read_text()
 
     def start(self) -> None:
-        """Returns once it accepts connections."""
+        """Returns once the broker accepts connections."""
         with (self._folder / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._binary, "-v", "-c", self._folder / "mosquitto.conf"], stdout=log, stderr=log
@@ -66,7 +66,7 @@ class Mosquitto:
         deadline = time.monotonic() + 10
         while not self._accepts():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"mosquitto does not start:\n{self.log}")
+                raise AssertionError(f"mosquitto did not start:\n{self.log}")
             time.sleep(0.01)
 
     def stop(self) -> None:
@@ -76,7 +76,7 @@ class Mosquitto:
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """The kernel goes on to accept connections and bytes for it; nobody answers. Until resume(), or kill()."""
+        """Stops the process until resume() or kill(): the kernel accepts connections and bytes, without an answer."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -85,7 +85,7 @@ class Mosquitto:
         self._process.send_signal(signal.SIGCONT)
 
     def set_password(self, name: str, password: str) -> None:
-        """Counts at once, for a running broker too; connections that exist go on."""
+        """Takes effect immediately, also in a running broker; existing connections stay open."""
         create = [] if self._passwords.exists() else ["-c"]
         subprocess.run(
             [_find("mosquitto_passwd"), *create, "-b", self._passwords, name, password],
@@ -110,10 +110,10 @@ class Mosquitto:
 
 
 def free_port() -> int:
-    """A TCP port that no other caller gets, in any process, until this process ends.
+    """Returns a TCP port that no other caller in any process gets until this process ends.
 
-    It lies below the ports that the kernel gives to clients: while nobody listens, a client that connects to itself
-    would take it. This process holds the UDP port of the same number as its claim.
+    It is below the kernel's range of client ports, because a client could connect to itself on a port without a
+    listener. This process claims the port by holding the UDP port of the same number.
     """
     while True:
         port = random.randint(12_000, 32_000)

@@ -1,4 +1,4 @@
-"""An RTSP camera on a free port, by GStreamer in the system's Python."""
+"""An RTSP camera on a free port, served by GStreamer in the system's Python."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GLib.MainLoop().run()
 
 @contextmanager
 def rtsp_server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Gives the URL of a red picture, and the process; skips the test without GStreamer."""
+    """Yields the URL of a red picture, and the process. Skips the test if GStreamer is not installed."""
     if not Path("/usr/lib/python3/dist-packages/gi/overrides/Gst.py").exists():
         pytest.skip("no RTSP server: apt-get install python3-gst-1.0 gir1.2-gst-rtsp-server-1.0")
     command = [_SYSTEM_PYTHON, "-c", _SERVER]

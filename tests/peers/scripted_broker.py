@@ -1,4 +1,4 @@
-"""ScriptedBroker: a broker that misbehaves on purpose, which a real one does not do on demand."""
+"""ScriptedBroker: a broker that misbehaves on demand, unlike a real one."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ class Published:
 
 
 class ScriptedBroker:
-    """Speaks MQTT 5 (level 5) and 3.1.1 (level 4) to QoS 1 publishers; the test acknowledges for it.
+    """Speaks MQTT 5 (level 5) and 3.1.1 (level 4) to QoS 1 publishers; the test sends the acknowledgments.
 
-    `hangs_up_on` are the protocol levels whose CONNECT gets no answer but the end of the connection. While it
-    `swallows`, it takes everything and answers nothing. A subscription gets the next of `suback_codes`, as long as
-    there are any.
+    It closes the connection at a CONNECT with a protocol level in `hangs_up_on`. While `swallows` is set, it accepts
+    everything and answers nothing. Each subscription is answered with the next of `suback_codes`, if any are left.
     """
 
     def __init__(self, *, hangs_up_on: set[int] | None = None) -> None:
@@ -72,18 +71,18 @@ class ScriptedBroker:
         self._writer.write(b"\x40\x02" + struct.pack(">H", message.number))
 
     def hang_up(self, *, reason: int | None = None) -> None:
-        """`reason` is the code of the MQTT 5 DISCONNECT to send before."""
+        """Sends an MQTT 5 DISCONNECT with the code `reason` first, if it is given."""
         if self._writer is not None:
             self._writer.write(b"" if reason is None else bytes([0xE0, 2, reason, 0]))
             self._writer.close()
 
     def deliver(self, topic: str, payload: bytes, *, number: int = 0) -> None:
-        """With QoS 1 if it has a number."""
+        """Sends with QoS 1 if `number` is given, otherwise with QoS 0."""
         assert self._writer is not None
         name = topic.encode()
         body = struct.pack(">H", len(name)) + name + (struct.pack(">H", number) if number else b"")
         body += (b"\0" if self._level == 5 else b"") + payload
-        assert len(body) < 128, "the remaining length has one byte here"
+        assert len(body) < 128, "the remaining length must fit in one byte"
         self._writer.write(bytes([0x32 if number else 0x30, len(body)]) + body)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -124,7 +123,7 @@ class ScriptedBroker:
         return True
 
     def _confirm(self, kind: int, body: bytes, writer: asyncio.StreamWriter) -> None:
-        """Of one filter only."""
+        """Supports a single filter only."""
         self.subscribed.append(body)
         properties = b"\0" if self._level == 5 else b""
         code = bytes([self.suback_codes.pop(0) if self.suback_codes else 1]) if kind == _SUBSCRIBE else properties
@@ -134,7 +133,7 @@ class ScriptedBroker:
     def _keep(self, body: bytes) -> None:
         length = struct.unpack_from(">H", body)[0]
         topic, rest = body[2 : 2 + length].decode(), body[2 + length :]
-        payload = rest[3:] if self._level == 5 else rest[2:]  # MQTT 5: after an empty list of properties
+        payload = rest[3:] if self._level == 5 else rest[2:]  # MQTT 5 has an empty list of properties first
         number = int(struct.unpack_from(">H", rest)[0])
         self.published.append(Published(topic, payload.decode(), number, self.connections))
         if self.acknowledges:
@@ -142,7 +141,7 @@ class ScriptedBroker:
 
 
 async def _remaining_length(reader: asyncio.StreamReader) -> int:
-    """Seven bits a byte, the lowest first, the eighth says that more follow (MQTT 3.1.1, 2.2.3)."""
+    """Seven bits per byte, lowest first; the eighth bit marks that more bytes follow (MQTT 3.1.1, 2.2.3)."""
     length = shift = 0
     while True:
         byte = (await reader.readexactly(1))[0]

@@ -1,4 +1,4 @@
-"""Subscriber: what a real MQTT client hears of a broker, kept for a test to look at."""
+"""Subscriber: a real MQTT client that records the messages it receives."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Received:
 
 
 class Subscriber:
-    """Subscribes to `topics` with QoS 1 before __enter__ returns; MQTT 3.1.1, which every broker speaks.
+    """Subscribes to `topics` with QoS 1 before __enter__ returns. Uses MQTT 3.1.1, which every broker supports.
 
-    A `client_id` asks the broker to remember the subscription, and to collect what comes, while it is away.
+    With a `client_id`, the broker keeps the subscription and queues messages while the client is disconnected.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Subscriber:
     def __enter__(self) -> Self:
         self._client.connect("127.0.0.1", self._port)
         self._client.loop_start()
-        assert self._subscribed.wait(10), "the broker accepts no subscription"
+        assert self._subscribed.wait(10), "the broker did not confirm the subscription"
         return self
 
     def __exit__(
@@ -76,15 +76,15 @@ class Subscriber:
     ) -> None:
         self._client.disconnect()
         self._client.loop_stop()
-        # Out of the cycle with this object, paho's client closes its sockets as soon as it is let go.
+        # Without this reference cycle, paho's client closes its sockets as soon as it is released.
         self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """With QoS 1."""
+        """Publishes with QoS 1."""
         self._client.publish(topic, payload, qos=1)
 
     def of(self, topic: str) -> list[Received]:
-        """What came on a topic, given by the end of its name, in the order of arrival."""
+        """The messages whose topic ends with `topic`, in the order of arrival."""
         return [message for message in list(self._received) if message.topic.endswith(topic)]
 
     def payloads(self, topic: str) -> list[str]:
@@ -94,7 +94,7 @@ class Subscriber:
         return {message.topic for message in list(self._received)}
 
     def retained(self) -> dict[str, str]:
-        """What the broker had kept at the time of the subscription."""
+        """The payloads that the broker retained at the time of the subscription, by topic."""
         return {message.topic: message.payload for message in list(self._received) if message.retained}
 
     def _subscribe(self, *_: object) -> None:
@@ -105,8 +105,8 @@ class Subscriber:
 
 
 async def until(condition: Callable[[], object], *, timeout_s: float = 10) -> None:
-    """Lets the loop run until the condition holds; fails when it does not in time."""
+    """Runs the loop until the condition is true; fails after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
+        assert time.monotonic() < deadline, f"the condition was not true within {timeout_s:.0f} s"
         await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Servers on a free port of this machine: of an application, of fixed bytes, and one that says nothing."""
+"""HTTP servers on a free local port: one for an application, and one that sends fixed bytes or nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[int]:
-    """Gives the port."""
+    """Yields the port."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -31,7 +31,7 @@ def serving(app: ASGIApp) -> Iterator[int]:
 
 @contextmanager
 def answering(answer: bytes | None) -> Iterator[int]:
-    """Gives the port; takes one request, sends `answer` and hangs up; None says nothing until the end."""
+    """Yields the port. Accepts one request, sends `answer` and closes the connection; None sends nothing."""
     over = threading.Event()
 
     def answer_once() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# paho forgets a plain socket on which WebSockets do not come about; it is closed with the last reference.
+# paho does not close the socket if the WebSocket handshake fails; it is closed with the last reference.
 _LEAKS = pytest.mark.filterwarnings(
     "ignore:unclosed <socket:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -53,7 +53,7 @@ async def test_first_connect_is_retried_until_the_broker_starts(
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_wrong_password_is_reported_and_recovers_once_the_broker_knows_it(
+async def test_wrong_password_is_reported_until_the_broker_accepts_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Mosquitto(tmp_path, users={"pi": "right"}) as broker:
@@ -64,7 +64,7 @@ async def test_wrong_password_is_reported_and_recovers_once_the_broker_knows_it(
                 "Correct mqtt.username and mqtt.password_file (for the service: /etc/edge-agent/mqtt_password) "
                 "and restart the agent, or give this user access on the broker."
             )
-            await until(lambda: broker.log.count("not authorised") >= 3)
+            await until(lambda: broker.log.count("disconnected, not auth") >= 3)
             broker.set_password("pi", "new")
             await until(lambda: connection.state == "connected")
             assert [connection.state, connection.reason] == ["connected", None]
@@ -74,7 +74,7 @@ async def test_wrong_password_is_reported_and_recovers_once_the_broker_knows_it(
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_lost_connection_is_made_again(tmp_path: Path) -> None:
+async def test_lost_connection_is_restored(tmp_path: Path) -> None:
     broker = Mosquitto(tmp_path)
     device = Device(broker.port)
     with broker:
@@ -119,7 +119,7 @@ async def test_broker_that_discards_messages_is_reported(tmp_path: Path) -> None
         (None, ". If this repeats, check the network."),
     ],
 )
-async def test_lost_connection_is_reported_with_the_reason_of_the_broker(code: int | None, words: str) -> None:
+async def test_lost_connection_is_reported_with_the_reason_from_the_broker(code: int | None, words: str) -> None:
     async with ScriptedBroker() as broker:
         device = Device(broker.port, timeouts=Timeouts(first_retry_s=30))
         async with device as connection:
@@ -130,7 +130,7 @@ async def test_lost_connection_is_reported_with_the_reason_of_the_broker(code: i
 
 
 @pytest.mark.anyio
-async def test_closed_connection_is_not_tried_again() -> None:
+async def test_closed_connection_is_not_retried() -> None:
     async with ScriptedBroker() as broker:
         device = Device(broker.port)
         async with device:
@@ -143,18 +143,18 @@ async def test_closed_connection_is_not_tried_again() -> None:
 
 
 @pytest.mark.anyio
-async def test_close_is_quick_while_the_broker_is_reachable() -> None:
+async def test_close_returns_quickly_while_the_broker_is_reachable() -> None:
     async with ScriptedBroker() as broker:
         device = Device(broker.port)
         device.connection.open()
         await until(device.is_connected)
         began = time.monotonic()
         await device.connection.close(timeout_s=30)
-        assert time.monotonic() - began < 0.8, "paho looks up only once a second by itself"
+        assert time.monotonic() - began < 0.8, "without a wake-up, paho checks only once per second"
 
 
 def test_close_keeps_its_timeout_while_the_network_does_not_answer() -> None:
-    """A listener whose backlog is full answers no SYN: connect() waits for paho's five seconds."""
+    """A listener with a full backlog answers no SYN, so connect() waits for paho's timeout of 5 s."""
 
     async def scenario(port: int) -> float:
         device = Device(port)
@@ -171,20 +171,20 @@ def test_close_keeps_its_timeout_while_the_network_does_not_answer() -> None:
             client.connect_ex(listener.getsockname())
         began = time.monotonic()
         assert asyncio.run(scenario(listener.getsockname()[1])) < 0.5
-        assert time.monotonic() - began < 1, "the loop's end waits for nothing either"
+        assert time.monotonic() - began < 1, "closing the loop does not wait either"
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("host", ["", "broker..local", "a" * 64])
-async def test_invalid_host_is_refused_at_once(host: str) -> None:
+async def test_invalid_host_is_a_configuration_error(host: str) -> None:
     with pytest.raises(ConfigError, match=r"mqtt.host is .*Give the broker's name or address"):
         Device(free_port(), host=host)
 
 
 @pytest.mark.anyio
 @_LEAKS
-async def test_bytes_that_paho_cannot_read_are_reported_and_do_not_stop_the_retries() -> None:
-    """Paho looks for a blank after the colon, and its thread would die of an IndexError."""
+async def test_bytes_that_paho_cannot_parse_are_reported_and_do_not_stop_the_retries() -> None:
+    """Paho expects a space after the colon; without it, its thread would die of an IndexError."""
     tries = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

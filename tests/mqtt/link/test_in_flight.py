@@ -3,11 +3,11 @@ from __future__ import annotations
 from agent.mqtt.link.in_flight import InFlight
 
 
-def test_nothing_is_overdue_while_nothing_is_under_way() -> None:
+def test_nothing_is_overdue_while_nothing_is_in_flight() -> None:
     assert not InFlight(timeout_s=15).is_overdue(1e6)
 
 
-def test_any_acknowledgment_is_a_sign_of_life_for_all() -> None:
+def test_any_acknowledgment_restarts_the_timeout_of_all_messages() -> None:
     in_flight = InFlight(timeout_s=15)
     for number in (1, 2):
         in_flight.add(number, size=0, now_s=100)
@@ -18,7 +18,7 @@ def test_any_acknowledgment_is_a_sign_of_life_for_all() -> None:
     assert not in_flight.is_overdue(1000)
 
 
-def test_waiting_begins_with_the_message_and_not_with_the_one_before() -> None:
+def test_timeout_starts_when_the_message_is_sent() -> None:
     in_flight = InFlight(timeout_s=15)
     in_flight.add(1, size=0, now_s=0)
     in_flight.discard(1, now_s=1)
@@ -26,7 +26,7 @@ def test_waiting_begins_with_the_message_and_not_with_the_one_before() -> None:
     assert not in_flight.is_overdue(101)
 
 
-def test_much_in_flight_gets_up_to_twice_the_time() -> None:
+def test_timeout_is_up_to_twice_as_long_when_much_is_in_flight() -> None:
     in_flight = InFlight(timeout_s=15)
     in_flight.add(1, size=20480, now_s=0)
     assert not in_flight.is_overdue(20)
@@ -36,7 +36,7 @@ def test_much_in_flight_gets_up_to_twice_the_time() -> None:
     assert in_flight.is_overdue(30.1)
 
 
-def test_forgotten_message_is_overdue_before_its_number_is_used_again() -> None:
+def test_message_is_overdue_before_its_number_is_used_again() -> None:
     in_flight = InFlight(timeout_s=15)
     in_flight.add(1, size=0, now_s=0)
     for now_s in range(1, 200):

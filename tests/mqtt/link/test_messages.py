@@ -60,7 +60,7 @@ async def test_request_and_its_answer_carry_the_properties_of_mqtt_5(tmp_path: P
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_retained_message_is_marked_and_nothing_comes_after_unsubscribing(tmp_path: Path) -> None:
+async def test_retained_message_is_marked_and_no_message_arrives_after_unsubscribing(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker:
         device = Device(broker.port)
         async with device as connection:
@@ -76,7 +76,7 @@ async def test_retained_message_is_marked_and_nothing_comes_after_unsubscribing(
 
 
 @pytest.mark.anyio
-async def test_acknowledgment_is_sent_for_qos_1_and_only_on_the_connection_that_brought_the_message() -> None:
+async def test_acknowledgment_is_sent_for_qos_1_and_only_on_the_connection_that_delivered_the_message() -> None:
     async with ScriptedBroker() as broker:
         device = Device(broker.port)
         async with device as connection:
@@ -124,7 +124,7 @@ async def test_refused_subscription_is_logged_once_with_its_filter(
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_flood_of_qos_0_is_bounded_while_the_loop_is_busy(tmp_path: Path) -> None:
+async def test_number_of_qos_0_messages_is_bounded_while_the_loop_is_busy(tmp_path: Path) -> None:
     flood = "".join(f"{number}\n" for number in range(500))
     with Mosquitto(tmp_path) as broker:
         device = Device(broker.port)
@@ -136,14 +136,14 @@ async def test_flood_of_qos_0_is_bounded_while_the_loop_is_busy(tmp_path: Path) 
             command = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(broker.port)]
             subprocess.run([*command, "-t", "flood", "-l"], input=flood, text=True, check=True)  # noqa: ASYNC221
             subprocess.run([*command, "-t", "asked", "-m", "", "-q", "1"], check=True)  # noqa: ASYNC221
-            time.sleep(0.3)  # noqa: ASYNC251  (the loop is to be busy while the broker sends)
+            time.sleep(0.3)  # noqa: ASYNC251  (keeps the loop busy while the broker sends)
             await until(lambda: device.incoming and device.incoming[-1].topic == "asked")
     assert [incoming.payload for incoming in device.incoming[:64]] == [b"%d" % number for number in range(64)]
     assert len(device.incoming) == 65
 
 
 @pytest.mark.anyio
-async def test_connect_says_how_much_the_broker_may_send() -> None:
+async def test_connect_states_how_much_the_broker_may_send() -> None:
     async with ScriptedBroker() as broker:
         device = Device(broker.port, receive_maximum=3, max_packet_bytes=70000)
         async with device:
@@ -154,7 +154,7 @@ async def test_connect_says_how_much_the_broker_may_send() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_broker_says_how_many_messages_it_takes_at_once(tmp_path: Path) -> None:
+async def test_receive_maximum_of_the_broker_is_kept(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, config="max_inflight_messages 5") as broker:
         device = Device(broker.port)
         async with device as connection:

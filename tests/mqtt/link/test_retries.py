@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("first", "level", "protocol"), [(5, 5, "3.1.1"), (311, 4, "5")])
-async def test_other_version_is_tried_at_once_when_the_broker_hangs_up_on_one(
+async def test_other_version_is_tried_immediately_when_the_broker_disconnects_one(
     first: MqttVersion, level: int, protocol: str
 ) -> None:
     async with ScriptedBroker(hangs_up_on={level}) as broker:
@@ -43,7 +43,7 @@ async def test_port_without_a_broker_is_reported() -> None:
 
 
 @pytest.mark.anyio
-async def test_version_is_kept_when_the_network_is_gone_for_the_other_one() -> None:
+async def test_version_is_kept_when_the_network_fails_during_the_other_one() -> None:
     servers: list[asyncio.Server] = []
 
     async def hang_up_for_good(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,7 +58,7 @@ async def test_version_is_kept_when_the_network_is_gone_for_the_other_one() -> N
 
 
 @pytest.mark.anyio
-async def test_version_that_has_served_is_kept_when_the_broker_hangs_up_later() -> None:
+async def test_proven_version_is_kept_when_the_broker_disconnects_later() -> None:
     async with ScriptedBroker() as broker:
         device = Device(broker.port)
         async with device:
@@ -73,7 +73,7 @@ async def test_version_that_has_served_is_kept_when_the_broker_hangs_up_later() 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("idle", [True, False])
-async def test_silent_link_is_noticed_within_one_and_a_half_keep_alives(idle: bool) -> None:  # noqa: FBT001
+async def test_silent_link_is_detected_within_one_and_a_half_keep_alives(idle: bool) -> None:  # noqa: FBT001
     async with ScriptedBroker() as broker:
         device = Device(broker.port, timeouts=Timeouts(first_retry_s=30), keepalive_s=2)
         async with device as connection:
@@ -90,7 +90,7 @@ async def test_silent_link_is_noticed_within_one_and_a_half_keep_alives(idle: bo
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_stopped_broker_is_noticed_and_gets_messages_again_when_it_goes_on(tmp_path: Path) -> None:
+async def test_stopped_broker_is_detected_and_gets_messages_again_when_it_resumes(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker:
         device = Device(broker.port, keepalive_s=2)
         async with device as connection:
@@ -108,7 +108,7 @@ async def test_stopped_broker_is_noticed_and_gets_messages_again_when_it_goes_on
 
 
 @pytest.mark.anyio
-async def test_slow_broker_keeps_its_connection_as_long_as_it_acknowledges() -> None:
+async def test_slow_broker_keeps_its_connection_while_it_acknowledges() -> None:
     async with ScriptedBroker() as broker:
         device = Device(broker.port, keepalive_s=1)
         async with device as connection:
@@ -142,7 +142,7 @@ async def test_pauses_double_and_are_shortened_by_up_to_a_half(fraction: float) 
 
 
 @pytest.mark.anyio
-async def test_pauses_start_short_again_after_a_connection_that_lasted() -> None:
+async def test_pauses_start_short_again_after_a_long_connection() -> None:
     async with ScriptedBroker() as broker:
         device = Device(broker.port, timeouts=Timeouts(first_retry_s=0.02, max_retry_s=1, proven_s=0.2))
         pauses: list[float] = []
@@ -159,12 +159,12 @@ async def test_pauses_start_short_again_after_a_connection_that_lasted() -> None
 @pytest.mark.anyio
 @pytest.mark.mosquitto
 @pytest.mark.parametrize("version", [5, 311])
-async def test_second_client_with_the_same_id_is_recognized(tmp_path: Path, version: MqttVersion) -> None:
-    """Mosquitto 2.0.11 tells neither version that a session was taken over."""
-    told = "closed the connection. This keeps happening: another client probably uses the same mqtt.client_id."
+async def test_second_client_with_the_same_id_is_reported(tmp_path: Path, version: MqttVersion) -> None:
+    """Mosquitto 2.0.11 reports a taken-over session in neither version."""
+    words = "closed the connection. This keeps happening: another client probably uses the same mqtt.client_id."
     with Mosquitto(tmp_path) as broker:
         devices = [Device(broker.port, version=version), Device(broker.port, version=version)]
         async with devices[0], devices[1]:
             for device in devices:
-                await until(lambda device=device: told in str(device.connection.reason))  # type: ignore[misc]
+                await until(lambda device=device: words in str(device.connection.reason))  # type: ignore[misc]
                 assert device.events[:6] == ["on", "off"] * 3

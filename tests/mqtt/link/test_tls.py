@@ -42,7 +42,7 @@ def _own(authority: Authority, tls: Certificate | None = None) -> Tls:
 
 @contextmanager
 def _handshakes(context: ssl.SSLContext) -> Iterator[int]:
-    """A port where nothing but the handshake is tried; asyncio's own server does not send the alert."""
+    """A port that performs only the handshake; asyncio's own server does not send the alert."""
 
     def serve() -> None:
         with suppress(OSError):
@@ -92,7 +92,7 @@ def _handshakes(context: ssl.SSLContext) -> Iterator[int]:
         ),
     ],
 )
-async def test_broker_that_cannot_be_trusted_is_refused_with_the_reason(
+async def test_untrusted_broker_is_refused_with_the_reason(
     server: dict[str, Any], host: str, ca: str | None, words: str, tmp_path: Path
 ) -> None:
     authority, _ = Authority(tmp_path), Authority(tmp_path, "other")
@@ -120,7 +120,7 @@ async def test_broker_that_cannot_be_trusted_is_refused_with_the_reason(
         ("expired", "certificate expired. Renew mqtt.cert_file, or correct the broker's clock."),
     ],
 )
-async def test_device_without_a_certificate_that_the_broker_wants_is_refused_with_its_reason(
+async def test_broker_that_refuses_the_client_certificate_is_reported_with_its_reason(
     kind: str, words: str, authority: Authority, tmp_path: Path
 ) -> None:
     given = {
@@ -128,12 +128,12 @@ async def test_device_without_a_certificate_that_the_broker_wants_is_refused_wit
         "stranger": Authority(tmp_path, "other").sign("stranger"),
         "expired": authority.sign("old", age_days=2),
     }
-    with Mosquitto(tmp_path, config=authority.sign("broker").listener(wants_certificate=True)) as broker:
+    with Mosquitto(tmp_path, config=authority.sign("broker").listener(requires_certificate=True)) as broker:
         device = _Device(broker.port, _own(authority, given[kind]))
         async with device as connection:
             await expect(connection, "refused", f"refuses this agent: {words}")
             await until(lambda: broker.log.count("New connection from") >= 3)
-            # Now and then the broker's reset overtakes its alert, and a try says less than the one before.
+            # Sometimes the broker's reset overtakes its alert, and a try then has a less precise reason.
             await expect(connection, "refused", f"refuses this agent: {words}")
             assert "on" not in device.events
         assert "New client connected" not in broker.log
@@ -153,7 +153,7 @@ async def test_refused_certificate_is_reported_with_tls_1_2_too(authority: Autho
 
 @pytest.mark.anyio
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
-async def test_broker_without_tls_1_2_is_refused(authority: Authority) -> None:
+async def test_broker_without_tls_1_2_is_reported(authority: Authority) -> None:
     server = authority.sign("broker").server()
     server.set_ciphers("ALL:@SECLEVEL=0")
     server.minimum_version = server.minimum_version.TLSv1_1
@@ -166,8 +166,8 @@ async def test_broker_without_tls_1_2_is_refused(authority: Authority) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_device_with_a_certificate_of_the_authority_is_let_in(authority: Authority, tmp_path: Path) -> None:
-    with Mosquitto(tmp_path, config=authority.sign("broker").listener(wants_certificate=True)) as broker:
+async def test_device_with_a_certificate_of_the_authority_is_accepted(authority: Authority, tmp_path: Path) -> None:
+    with Mosquitto(tmp_path, config=authority.sign("broker").listener(requires_certificate=True)) as broker:
         device = _Device(broker.port, _own(authority, authority.sign("pi-1")))
         async with device as connection:
             await until(lambda: connection.state == "connected")
@@ -184,7 +184,7 @@ async def test_refusal_is_retried_slowly_with_one_version_until_the_certificate_
         device = _Device(broker.port, _own(authority))
         async with device as connection:
             await until(lambda: connection.state == "refused")
-            assert connection.tries <= 2, "MQTT 3.1.1 would meet the same certificate"
+            assert connection.tries <= 2, "MQTT 3.1.1 would get the same certificate"
             authority.sign("broker")
             broker.kill()
             broker.start()
@@ -194,9 +194,11 @@ async def test_refusal_is_retried_slowly_with_one_version_until_the_certificate_
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_renewed_certificate_of_the_device_counts_without_a_restart(authority: Authority, tmp_path: Path) -> None:
+async def test_renewed_certificate_of_the_device_is_used_without_a_restart(
+    authority: Authority, tmp_path: Path
+) -> None:
     own = authority.sign("pi-1", age_days=2)
-    with Mosquitto(tmp_path, config=authority.sign("broker").listener(wants_certificate=True)) as broker:
+    with Mosquitto(tmp_path, config=authority.sign("broker").listener(requires_certificate=True)) as broker:
         async with _Device(broker.port, _own(authority, own)) as connection:
             await until(lambda: connection.state == "refused")
             own.cert_file.unlink()
@@ -208,9 +210,7 @@ async def test_renewed_certificate_of_the_device_counts_without_a_restart(author
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_tls_at_a_port_without_it_is_reported_and_tried_with_one_version(
-    authority: Authority, tmp_path: Path
-) -> None:
+async def test_port_without_tls_is_reported_and_tried_with_one_version(authority: Authority, tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker:
         async with _Device(broker.port, _own(authority)) as connection:
             words = "Correct mqtt.port (usually 8883 for TLS), or set mqtt.tls to false."
@@ -219,7 +219,7 @@ async def test_tls_at_a_port_without_it_is_reported_and_tried_with_one_version(
 
 
 @pytest.mark.anyio
-async def test_handshake_that_nobody_answers_is_given_up(authority: Authority) -> None:
+async def test_unanswered_handshake_times_out(authority: Authority) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         device = _Device(listener.getsockname()[1], _own(authority), timeouts=replace(_QUICK, network_s=0.2))
         async with device as connection:
@@ -229,7 +229,7 @@ async def test_handshake_that_nobody_answers_is_given_up(authority: Authority) -
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_plain_mqtt_at_a_port_with_tls_is_reported(authority: Authority, tmp_path: Path) -> None:
+async def test_port_with_tls_is_reported_when_tls_is_off(authority: Authority, tmp_path: Path) -> None:
     with Mosquitto(tmp_path, config=authority.sign("broker").listener()) as broker:
         async with _Device(broker.port, None) as connection:
             words = "Check that it is running and that mqtt.port is its port for MQTT without TLS."

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _QUICK = Timeouts(answer_s=2, first_retry_s=0.05, max_retry_s=0.1, refused_retry_s=0.2)
 _Device = partial(Device, timeouts=_QUICK)
 
-# paho forgets a plain socket on which WebSockets do not come about; it is closed with the last reference.
+# paho does not close the socket if the WebSocket handshake fails; it is closed with the last reference.
 _LEAKS = pytest.mark.filterwarnings(
     "ignore:unclosed <socket:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -44,7 +44,7 @@ async def test_websockets_carry_mqtt_with_and_without_tls(tls: bool, tmp_path: P
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-async def test_websockets_lose_nothing_when_the_network_takes_it_in_pieces(tmp_path: Path) -> None:
+async def test_websockets_lose_no_message_when_the_network_accepts_it_in_parts(tmp_path: Path) -> None:
     port = free_port()
     with Mosquitto(tmp_path, config=f"listener {port} 127.0.0.1\nprotocol websockets") as broker:
         device = _Device(port, None, websocket_path="/mqtt")
@@ -52,7 +52,7 @@ async def test_websockets_lose_nothing_when_the_network_takes_it_in_pieces(tmp_p
             await until(lambda: connection.state == "connected")
             broker.pause()
             numbers = [connection.publish(Message("a", bytes(size))) for size in (3 << 20, 10, 1 << 20, 10)]
-            await asyncio.sleep(0.5)  # it fills what the kernel keeps for a broker that does not read
+            await asyncio.sleep(0.5)  # fills the kernel's buffer for a broker that does not read
             broker.resume()
             await until(lambda: device.acknowledgments == numbers)
 
@@ -60,7 +60,7 @@ async def test_websockets_lose_nothing_when_the_network_takes_it_in_pieces(tmp_p
 @pytest.mark.anyio
 @_LEAKS
 @pytest.mark.mosquitto
-async def test_websockets_at_a_port_without_them_are_reported(tmp_path: Path) -> None:
+async def test_port_without_websockets_is_reported(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker:
         async with _Device(broker.port, None, websocket_path="/mqtt") as connection:
             words = "Correct mqtt.websocket_path and mqtt.port, or remove mqtt.websocket_path."

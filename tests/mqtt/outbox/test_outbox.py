@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from agents.wired_outbox import BOOT, LATER_BOOT, QUICK, WINDOW, Wire, blocks, files, running, segments
+from agents.wired_outbox import BOOT, LATER_BOOT, QUICK, WINDOW, WiredOutbox, blocks, files, running, segments
 from peers.subscriber import until
 
 from agent.mqtt.outbox.storage import Pace
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from agent.mqtt.outbox.storage import Durability
 
-_PATIENT = replace(QUICK, late_after_s=5.0)  # a slow disk makes nothing late
+_PATIENT = replace(QUICK, late_after_s=5.0)  # so that a slow disk makes no result late
 
 
 @pytest.mark.anyio
 async def test_outbox_writes_nothing_while_the_broker_acknowledges(tmp_path: Path) -> None:
     folder = tmp_path / "outbox"
-    async with running(Wire(folder)) as wire:
+    async with running(WiredOutbox(folder)) as wire:
         await until((folder / "running").exists)
         wire.connect()
         for _ in range(50):
@@ -35,13 +35,13 @@ async def test_outbox_writes_nothing_while_the_broker_acknowledges(tmp_path: Pat
 
 
 @pytest.mark.anyio
-async def test_unacknowledged_results_go_to_the_disk_and_survive_a_kill(tmp_path: Path) -> None:
-    async with running(Wire(tmp_path), close=False) as wire:
+async def test_unacknowledged_results_are_saved_and_survive_a_kill(tmp_path: Path) -> None:
+    async with running(WiredOutbox(tmp_path), close=False) as wire:
         wire.connect()
         wire.put(30)
         assert wire.seqs() == list(range(1, 21)), "the window"
         await until(lambda: sum(block.count for block in blocks(tmp_path)) == 30)
-    async with running(Wire(tmp_path, boot=LATER_BOOT)) as later:
+    async with running(WiredOutbox(tmp_path, boot=LATER_BOOT)) as later:
         later.put()
         later.connect()
         await later.until_delivered()
@@ -54,10 +54,10 @@ async def test_unacknowledged_results_go_to_the_disk_and_survive_a_kill(tmp_path
 
 
 @pytest.mark.anyio
-async def test_clean_stop_leaves_everything_on_the_disk_and_announces_no_gap(tmp_path: Path) -> None:
-    async with running(Wire(tmp_path)) as wire:
+async def test_clean_stop_saves_everything_and_announces_no_gap(tmp_path: Path) -> None:
+    async with running(WiredOutbox(tmp_path)) as wire:
         wire.put(100)
-    async with running(Wire(tmp_path, boot=LATER_BOOT)) as later:
+    async with running(WiredOutbox(tmp_path, boot=LATER_BOOT)) as later:
         later.connect()
         await later.until_delivered()
         assert later.seqs() == list(range(1, 101))
@@ -66,18 +66,18 @@ async def test_clean_stop_leaves_everything_on_the_disk_and_announces_no_gap(tmp
 
 @pytest.mark.anyio
 async def test_stop_saves_results_even_if_the_outbox_never_ran(tmp_path: Path) -> None:
-    wire = Wire(tmp_path)
+    wire = WiredOutbox(tmp_path)
     wire.put(3)
     await wire.outbox.close()
-    async with running(Wire(tmp_path, boot=LATER_BOOT)) as later:
+    async with running(WiredOutbox(tmp_path, boot=LATER_BOOT)) as later:
         later.connect()
         await later.until_delivered()
         assert later.seqs() == [1, 2, 3]
 
 
 @pytest.mark.anyio
-async def test_lost_connection_repeats_at_most_the_window_with_the_oldest_first(tmp_path: Path) -> None:
-    async with running(Wire(tmp_path)) as wire:
+async def test_lost_connection_repeats_at_most_the_window_oldest_first(tmp_path: Path) -> None:
+    async with running(WiredOutbox(tmp_path)) as wire:
         wire.connect()
         wire.put(50)
         wire.acknowledge(1)
@@ -94,16 +94,16 @@ async def test_lost_connection_repeats_at_most_the_window_with_the_oldest_first(
 
 @pytest.mark.anyio
 async def test_live_results_do_not_wait_for_the_backlog(tmp_path: Path) -> None:
-    async with running(Wire(tmp_path)) as wire:
+    async with running(WiredOutbox(tmp_path)) as wire:
         wire.put(2000)
-    async with running(Wire(tmp_path, boot=LATER_BOOT, pace=Pace())) as later:
+    async with running(WiredOutbox(tmp_path, boot=LATER_BOOT, pace=Pace())) as later:
         later.connect()
         await until(lambda: len(later.sent) > 10)
         for _ in range(20):
             later.acknowledge_all()
             seen = len(later.sent)
             later.put()
-            assert later.sent[seen][1].boot == LATER_BOOT, "at once"
+            assert later.sent[seen][1].boot == LATER_BOOT, "immediately"
             assert not later.sent[seen][2]
             await asyncio.sleep(0.01)
         assert later.outbox.status.messages > 1500, "the backlog drains at a bounded rate"
@@ -111,9 +111,9 @@ async def test_live_results_do_not_wait_for_the_backlog(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_backlog_leaves_room_in_the_window_for_live_results(tmp_path: Path) -> None:
-    async with running(Wire(tmp_path)) as wire:
+    async with running(WiredOutbox(tmp_path)) as wire:
         wire.put(100)
-    async with running(Wire(tmp_path, boot=LATER_BOOT)) as later:
+    async with running(WiredOutbox(tmp_path, boot=LATER_BOOT)) as later:
         later.connect()
         await until(lambda: len(later.sent) == 16)
         await asyncio.sleep(0.05)
@@ -123,24 +123,24 @@ async def test_backlog_leaves_room_in_the_window_for_live_results(tmp_path: Path
 
 
 @pytest.mark.anyio
-async def test_group_sends_nothing_before_it_is_on_the_disk(tmp_path: Path) -> None:
-    async with running(Wire(tmp_path, durability="group", pace=_PATIENT), close=False) as wire:
+async def test_group_sends_results_only_after_they_are_on_disk(tmp_path: Path) -> None:
+    async with running(WiredOutbox(tmp_path, durability="group", pace=_PATIENT), close=False) as wire:
         wire.connect()
         wire.put(5)
         assert wire.sent == []
         await until(lambda: wire.sent)
         assert segments(tmp_path)
         assert wire.seqs() == [1, 2, 3, 4, 5]
-        assert not any(late for _, _, late in wire.sent), "nor is it late"
-    async with running(Wire(tmp_path, boot=LATER_BOOT)) as later:
+        assert not any(late for _, _, late in wire.sent), "and no result is late"
+    async with running(WiredOutbox(tmp_path, boot=LATER_BOOT)) as later:
         later.connect()
         await later.until_delivered()
         assert later.seqs() == [1, 2, 3, 4, 5], "they were not acknowledged"
 
 
 @pytest.mark.anyio
-async def test_group_sends_each_result_once_while_groups_follow_one_another(tmp_path: Path) -> None:
-    async with running(Wire(tmp_path, durability="group", pace=_PATIENT)) as wire:
+async def test_group_sends_each_result_once_during_continuous_writing(tmp_path: Path) -> None:
+    async with running(WiredOutbox(tmp_path, durability="group", pace=_PATIENT)) as wire:
         wire.connect()
         for _ in range(100):
             wire.put()
@@ -153,7 +153,7 @@ async def test_group_sends_each_result_once_while_groups_follow_one_another(tmp_
 @pytest.mark.anyio
 @pytest.mark.parametrize("durability", ["spill", "group"])
 async def test_slow_broker_gets_every_result_once(tmp_path: Path, durability: Durability) -> None:
-    async with running(Wire(tmp_path, durability=durability)) as wire:
+    async with running(WiredOutbox(tmp_path, durability=durability)) as wire:
         wire.connect()
         for _ in range(60):
             wire.put(2)
@@ -167,7 +167,7 @@ async def test_slow_broker_gets_every_result_once(tmp_path: Path, durability: Du
 @pytest.mark.anyio
 async def test_none_writes_nothing_and_keeps_the_order(tmp_path: Path) -> None:
     folder = tmp_path / "outbox"
-    async with running(Wire(folder, durability="none")) as wire:
+    async with running(WiredOutbox(folder, durability="none")) as wire:
         wire.put(200)
         await asyncio.sleep(0.15)
         wire.connect()
@@ -177,10 +177,10 @@ async def test_none_writes_nothing_and_keeps_the_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_none_still_delivers_what_an_earlier_run_left(tmp_path: Path) -> None:
-    async with running(Wire(tmp_path)) as wire:
+async def test_none_delivers_the_results_of_an_earlier_run(tmp_path: Path) -> None:
+    async with running(WiredOutbox(tmp_path)) as wire:
         wire.put(10)
-    async with running(Wire(tmp_path, boot=LATER_BOOT, durability="none")) as later:
+    async with running(WiredOutbox(tmp_path, boot=LATER_BOOT, durability="none")) as later:
         later.connect()
         await later.until_delivered()
         assert later.seqs() == list(range(1, 11))

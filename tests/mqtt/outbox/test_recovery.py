@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from agents.wired_outbox import BOOT, LATER_BOOT, QUICK, Wire, blocks, files, running, segments
+from agents.wired_outbox import BOOT, LATER_BOOT, QUICK, WiredOutbox, blocks, files, running, segments
 from peers.subscriber import until
 
 from agent.mqtt.outbox.segments import Segments
@@ -21,7 +21,7 @@ _WRONG_GAP = b'[{"boot": "b", "first_seq": "3", "last_seq": 4, "count": 1, "caus
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"boot": 1}]', bytes(100), b'{"a": 1}', _WRONG_GAP])
 async def test_damaged_list_of_gaps_does_not_stop_the_outbox(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "gaps.json").write_bytes(content)
-    async with running(Wire(tmp_path)) as wire:
+    async with running(WiredOutbox(tmp_path)) as wire:
         wire.put(3)
         wire.connect()
         await wire.until_delivered()
@@ -33,7 +33,7 @@ async def test_damaged_list_of_gaps_does_not_stop_the_outbox(tmp_path: Path, con
 async def test_folder_in_the_place_of_a_file_is_set_aside(tmp_path: Path, name: str) -> None:
     (tmp_path / name / "full").mkdir(parents=True)
     (tmp_path / f"{name}.damaged" / "full").mkdir(parents=True)
-    async with running(Wire(tmp_path)) as wire:
+    async with running(WiredOutbox(tmp_path)) as wire:
         wire.put(3)
         wire.connect()
         await wire.until_delivered()
@@ -43,9 +43,9 @@ async def test_folder_in_the_place_of_a_file_is_set_aside(tmp_path: Path, name: 
 
 @pytest.mark.anyio
 async def test_damage_found_at_run_time_is_announced_and_set_aside(tmp_path: Path) -> None:
-    async with running(Wire(tmp_path)) as wire:
+    async with running(WiredOutbox(tmp_path)) as wire:
         wire.put(10)
-    async with running(Wire(tmp_path, boot=LATER_BOOT)) as later:
+    async with running(WiredOutbox(tmp_path, boot=LATER_BOOT)) as later:
         await until(lambda: later.outbox.status.messages == 10)
         (path,) = segments(tmp_path)
         path.write_bytes(bytes(path.stat().st_size))
@@ -60,15 +60,15 @@ async def test_damage_found_at_run_time_is_announced_and_set_aside(tmp_path: Pat
 @pytest.mark.anyio
 async def test_progress_through_the_backlog_survives_a_kill(tmp_path: Path) -> None:
     pace = replace(QUICK, note_cursor_every_s=0.0)
-    async with running(Wire(tmp_path)) as wire:
+    async with running(WiredOutbox(tmp_path)) as wire:
         wire.put(100)
-    async with running(Wire(tmp_path, boot=LATER_BOOT, pace=pace), close=False) as killed:
+    async with running(WiredOutbox(tmp_path, boot=LATER_BOOT, pace=pace), close=False) as killed:
         killed.connect()
         while len(killed.sent) < 60:
             await asyncio.sleep(0.001)
             killed.acknowledge_all()
         await until(lambda: max(block.cursor for block in blocks(tmp_path)).entry > 20)
-    async with running(Wire(tmp_path, boot="01M8CCCCCCCCCCCCCCCCCCCCCC")) as last:
+    async with running(WiredOutbox(tmp_path, boot="01M8CCCCCCCCCCCCCCCCCCCCCC")) as last:
         last.connect()
         await last.until_delivered()
         assert min(last.seqs()) > 20
@@ -76,7 +76,7 @@ async def test_progress_through_the_backlog_survives_a_kill(tmp_path: Path) -> N
 
 
 @pytest.mark.anyio
-async def test_losses_of_an_earlier_run_are_announced_once_although_the_disk_refuses_at_first(tmp_path: Path) -> None:
+async def test_losses_of_an_earlier_run_are_announced_once_when_the_disk_fails_at_first(tmp_path: Path) -> None:
     (tmp_path / "running").write_text(BOOT)
     refusals = [OSError(28, "No space left on device")] * 3
 
@@ -86,7 +86,7 @@ async def test_losses_of_an_earlier_run_are_announced_once_although_the_disk_ref
                 raise refusals.pop()
             super().begin()
 
-    async with running(Wire(tmp_path, boot=LATER_BOOT, segments=Refusing)) as wire:
+    async with running(WiredOutbox(tmp_path, boot=LATER_BOOT, segments=Refusing)) as wire:
         await until(lambda: wire.outbox.status.trouble)
         wire.connect()
         await wire.until_delivered()
@@ -94,10 +94,10 @@ async def test_losses_of_an_earlier_run_are_announced_once_although_the_disk_ref
 
 
 @pytest.mark.anyio
-async def test_damaged_segment_on_a_disk_that_refuses_does_not_stop_the_outbox(tmp_path: Path) -> None:
-    async with running(Wire(tmp_path)) as wire:
+async def test_damaged_segment_on_a_failing_disk_does_not_stop_the_outbox(tmp_path: Path) -> None:
+    async with running(WiredOutbox(tmp_path)) as wire:
         wire.put(10)
-    async with running(Wire(tmp_path, boot=LATER_BOOT)) as later:
+    async with running(WiredOutbox(tmp_path, boot=LATER_BOOT)) as later:
         await until(lambda: later.outbox.status.messages == 10)
         (path,) = segments(tmp_path)
         path.write_bytes(bytes(path.stat().st_size))
@@ -113,7 +113,7 @@ async def test_damaged_segment_on_a_disk_that_refuses_does_not_stop_the_outbox(t
 
 
 @pytest.mark.anyio
-async def test_disk_that_refuses_writes_from_the_start_still_gives_what_is_on_it(tmp_path: Path) -> None:
+async def test_results_on_a_read_only_disk_are_delivered(tmp_path: Path) -> None:
     class ReadOnly(Segments):
         def begin(self) -> None:
             raise OSError(30, "Read-only file system")
@@ -121,9 +121,9 @@ async def test_disk_that_refuses_writes_from_the_start_still_gives_what_is_on_it
         def append(self, *_: object) -> Any:
             raise OSError(30, "Read-only file system")
 
-    async with running(Wire(tmp_path)) as wire:
+    async with running(WiredOutbox(tmp_path)) as wire:
         wire.put(30)
-    async with running(Wire(tmp_path, boot=LATER_BOOT, segments=ReadOnly)) as later:
+    async with running(WiredOutbox(tmp_path, boot=LATER_BOOT, segments=ReadOnly)) as later:
         later.connect()
         later.put(2)
         await until(lambda: len(later.sent) >= 16)
@@ -134,16 +134,16 @@ async def test_disk_that_refuses_writes_from_the_start_still_gives_what_is_on_it
 
 
 @pytest.mark.anyio
-async def test_damage_is_noted_on_the_disk_before_it_is_repaired(tmp_path: Path) -> None:
+async def test_damage_is_recorded_on_disk_before_it_is_repaired(tmp_path: Path) -> None:
     class Unrepairable(Segments):
         def repair(self) -> None:
             raise OSError(5, "Input/output error")
 
-    async with running(Wire(tmp_path)) as wire:
+    async with running(WiredOutbox(tmp_path)) as wire:
         wire.put(10)
     (path,) = segments(tmp_path)
     path.write_bytes(b"no segment")
-    async with running(Wire(tmp_path, boot=LATER_BOOT, segments=Unrepairable), close=False) as later:
+    async with running(WiredOutbox(tmp_path, boot=LATER_BOOT, segments=Unrepairable), close=False) as later:
         await until(lambda: later.outbox.status.trouble)
         assert [gap["cause"] for gap in json.loads((tmp_path / "gaps.json").read_text())] == ["damaged"]
         assert path.read_bytes() == b"no segment"

@@ -43,7 +43,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.segment"))
 
 
-def test_next_run_finds_what_was_appended(tmp_path: Path) -> None:
+def test_next_run_finds_appended_entries(tmp_path: Path) -> None:
     first = _segments(tmp_path)
     first.append(_entries(1, 300), _START)
     first.append(_entries(301, 303), _START)
@@ -69,7 +69,7 @@ def test_read_continues_where_it_stopped(tmp_path: Path) -> None:
     assert [entry.seq for entry in segments.read(segment, offset, 99)[0]] == [6]
 
 
-def test_full_segment_is_followed_by_another_and_a_new_run_starts_its_own(tmp_path: Path) -> None:
+def test_full_segment_or_new_run_starts_another_segment(tmp_path: Path) -> None:
     segments = _segments(tmp_path, segment_bytes=1)
     numbers = [segments.append(_entries(seq, seq), _START)[0].number for seq in (1, 2)]
     later = _segments(tmp_path, _LATER)
@@ -78,7 +78,7 @@ def test_full_segment_is_followed_by_another_and_a_new_run_starts_its_own(tmp_pa
     assert numbers == [1, 2, 3]
 
 
-def test_next_run_removes_what_lies_before_the_newest_cursor(tmp_path: Path) -> None:
+def test_next_run_removes_entries_before_the_newest_cursor(tmp_path: Path) -> None:
     segments = _segments(tmp_path, segment_bytes=1)
     for seq in (1, 2, 3):
         segments.append(_entries(seq, seq), _START)
@@ -100,7 +100,7 @@ def test_torn_end_of_a_killed_run_is_not_damage(tmp_path: Path) -> None:
     assert (_seqs(later, found), found.holes, found.killed) == ([1, 2, 3, 4, 5], (), _BOOT)
 
 
-def test_torn_end_of_a_cleanly_ended_run_is_damage_even_after_a_later_kill(tmp_path: Path) -> None:
+def test_torn_end_of_a_cleanly_stopped_run_is_damage_even_after_a_later_kill(tmp_path: Path) -> None:
     _segments(tmp_path).append(_entries(1, 5), _START)
     (path,) = _files(tmp_path)
     os.truncate(path, path.stat().st_size - 3)
@@ -109,7 +109,7 @@ def test_torn_end_of_a_cleanly_ended_run_is_damage_even_after_a_later_kill(tmp_p
     assert (found.holes, found.killed) == ((Hole(1, _BOOT, None, None),), _LATER)
 
 
-def test_open_tells_a_clean_end_from_a_kill(tmp_path: Path) -> None:
+def test_open_distinguishes_a_clean_stop_from_a_kill(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     segments.begin()
     assert _opened(_segments(tmp_path, _LATER)).killed == _BOOT
@@ -117,7 +117,7 @@ def test_open_tells_a_clean_end_from_a_kill(tmp_path: Path) -> None:
     assert _opened(_segments(tmp_path, _LATER)).killed is None
 
 
-def test_damage_loses_one_block_and_is_reported_with_the_seqs_around_it(tmp_path: Path) -> None:
+def test_damage_loses_one_block_and_is_reported_with_the_adjacent_seqs(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     ends = []
     for seq in (1, 11, 21):
@@ -133,7 +133,7 @@ def test_damage_loses_one_block_and_is_reported_with_the_seqs_around_it(tmp_path
     assert _seqs(later, found) == [*range(1, 11), *range(21, 31)]
     assert path.with_name(path.name + ".damaged").read_bytes() == content
     again = _opened(_segments(tmp_path, _LATER))
-    assert (again.holes, again.segments[0].count) == ((), 20), "damage is told once"
+    assert (again.holes, again.segments[0].count) == ((), 20), "damage is reported once"
 
 
 @pytest.mark.parametrize("content", [b"", bytes(4096), b"eao1" * 100, b"no segment at all"])
@@ -156,7 +156,7 @@ def test_folder_in_the_place_of_a_segment_is_set_aside(tmp_path: Path) -> None:
     assert segments.append(_entries(1, 1, _LATER), _START)[0].number == 2
 
 
-def test_random_flips_and_cuts_neither_fail_nor_change_an_entry(tmp_path: Path) -> None:
+def test_random_damage_neither_fails_nor_changes_an_entry(tmp_path: Path) -> None:
     good = _segments(tmp_path / "good")
     for seq in range(1, 101, 5):
         good.append(_entries(seq, seq + 4), _START)
@@ -176,7 +176,7 @@ def test_random_flips_and_cuts_neither_fail_nor_change_an_entry(tmp_path: Path) 
         found = _opened(later)
         seqs = _seqs(later, found)
         assert set(seqs) <= set(range(1, 101))
-        assert len(seqs) == 100 or found.holes, "what is missing is told, unless the cut was between two blocks"
+        assert len(seqs) == 100 or found.holes, "missing entries are reported, unless the cut was between two blocks"
 
 
 def test_segment_damaged_or_removed_at_run_time_raises_an_error(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_segment_damaged_or_removed_at_run_time_raises_an_error(tmp_path: Path) 
     segments.set_aside(segment)
     with pytest.raises(OSError, match="No such file"):
         _vanished(segments, tmp_path)
-    assert segments.append(_entries(7, 7), _START)[1] == 0, "the next one begins a new file"
+    assert segments.append(_entries(7, 7), _START)[1] == 0, "the next entry starts a new file"
 
 
 def _vanished(segments: Segments, folder: Path) -> None:
@@ -210,7 +210,7 @@ def test_append_writes_nothing_while_the_disk_is_nearly_full(tmp_path: Path) -> 
 
 @contextmanager
 def _largest_file(size: int) -> Iterator[None]:
-    """The kernel writes only up to `size`, as on a full disk."""
+    """Limits files to `size` bytes, so that a write fails as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -231,7 +231,7 @@ def test_failed_write_leaves_the_file_unchanged(tmp_path: Path) -> None:
     assert _seqs(later, _opened(later)) == [1, 2, 3, 4, 5, 6]
 
 
-def test_damage_before_the_cursor_never_hides_what_follows(tmp_path: Path) -> None:
+def test_damage_before_the_cursor_does_not_hide_later_entries(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     for seq in (1, 11, 21):
         segments.append(_entries(seq, seq + 9), _START)
@@ -245,7 +245,7 @@ def test_damage_before_the_cursor_never_hides_what_follows(tmp_path: Path) -> No
     assert (found.cursor, _seqs(later, found)) == (Position(1, 0), [*range(11, 31)])
 
 
-def test_failed_repair_loses_nothing(tmp_path: Path) -> None:
+def test_failed_repair_loses_no_entry(tmp_path: Path) -> None:
     segments = _segments(tmp_path)
     for seq in (1, 11, 21):
         segments.append(_entries(seq, seq + 9), _START)
@@ -286,4 +286,6 @@ def test_unreadable_file_does_not_hide_the_others(
     assert "Make it readable for the agent's user and its results will be sent." in caplog.text
     later.append([], Position(4, 0))
     monkeypatch.undo()
-    assert _seqs(later, _opened(_segments(tmp_path, _LATER))) == [1], "what may be read again is delivered, though late"
+    assert _seqs(later, _opened(_segments(tmp_path, _LATER))) == [1], (
+        "a file that is readable again is delivered, though late"
+    )
