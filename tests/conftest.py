@@ -1,4 +1,4 @@
-"""What the machine must have for some tests; in CI nothing may be missing."""
+"""Skips tests whose tools or files this machine lacks; in CI such a test fails instead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
 
 _NEEDS = {
-    "assets": (ASSETS.is_dir(), "the real models of ../shared/assets are not here"),
+    "assets": (ASSETS.is_dir(), "the real models of ../shared/assets are missing"),
     "minisign": (shutil.which("minisign") is not None, "minisign is not installed: apt install minisign"),
     "mosquitto": (
         shutil.which("mosquitto") is not None,
@@ -36,7 +36,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Makes logged file names valid UTF-8: pytest-xdist cannot send a report with anything else."""
+    """Makes logged file names valid UTF-8, because pytest-xdist can send no other reports."""
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
@@ -44,7 +44,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
-    """The folder of published models and photos; tests that use it are marked `assets`."""
+    """The folder of published models and photos. Mark tests that use it `assets`."""
     return ASSETS
 
 

@@ -1,4 +1,4 @@
-"""Archive: the subscriber that must not miss anything: a session that the broker keeps, and every arrival noted."""
+"""Archive: a subscriber with a persistent session, which records every result and gap that arrives."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-_AGAIN_AFTER_S = 0.02  # long before an agent comes back
-_KEEPALIVE_S = 600  # a broker that is stopped for a minute shall not be given up
+_RECONNECT_AFTER_S = 0.02  # long before an agent reconnects
+_KEEPALIVE_S = 600  # keeps the connection to a broker that is suspended for a minute
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """`at_s` is of time.time(); `redelivered`: this broker had sent it to this subscriber before.
+    """`at_s` is a value of time.time(); `redelivered`: the broker had already sent it to this subscriber.
 
-    What was made before `held_s` may have lain at the broker while the subscriber was away.
+    A message made before `held_s` may have waited at the broker while the subscriber was disconnected.
     """
 
     message: dict[str, Any]
@@ -36,7 +36,7 @@ class Arrival:
 
 
 class Archive:
-    """Hears the results and the gaps of the device `test`; back within 20 ms of a broker's return, for ever."""
+    """Records the results and gaps of the device `test`; reconnects within 20 ms after the broker starts again."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -68,12 +68,12 @@ class Archive:
         self._over.set()
         self._client.disconnect()
         self._thread.join()
-        # Out of the cycle with this object, paho's client closes its sockets as soon as it is let go.
+        # Breaks the reference cycle, so paho's client closes its sockets as soon as it is released.
         self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
 
     @property
     def results(self) -> list[Arrival]:
-        """In the order of their arrival, duplicates included."""
+        """In order of arrival, including duplicates."""
         return list(self._results)
 
     @property
@@ -84,7 +84,7 @@ class Archive:
         return any((each.message["boot"], each.message["seq"]) == (boot, seq) for each in reversed(self.results))
 
     def wait_until_subscribed(self, times: int) -> None:
-        """Counted from the beginning: each connection subscribes anew."""
+        """Waits until `times` connections in total have subscribed."""
         wait_until(lambda: self._subscriptions >= times, what=f"the archive has subscribed {times} times")
 
     def _listen(self) -> None:
@@ -93,7 +93,7 @@ class Archive:
                 self._client.connect("127.0.0.1", self._port, _KEEPALIVE_S)
                 self._client.loop_forever()
                 self._ended_s = time.time()
-            self._over.wait(_AGAIN_AFTER_S)
+            self._over.wait(_RECONNECT_AFTER_S)
 
     def _subscribe(self, *_: object) -> None:
         base = "edge-agent/test"

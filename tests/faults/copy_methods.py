@@ -1,4 +1,4 @@
-"""Ways of copying: how a model file gets into the folder, by tools, by hand and by accident."""
+"""Copy methods: how a model file gets into the folder, by tools, by hand and by accident."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-Way: TypeAlias = "Callable[[Errand], None]"
+CopyMethod: TypeAlias = "Callable[[CopyJob], None]"
 
-# Against the second for which a file must rest, and the five after which one that is not whole is given up.
+# A file must be unchanged for 1 s before it is examined; an incomplete one is rejected after 5 s.
 _SHORT_PAUSE_S, _LONG_PAUSE_S = 0.3, 1.8
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """`source` holds the new file and may be used up, `target` is where an old one of the same length lies.
+class CopyJob:
+    """`source` is the new file, which may be moved; `target` has an old file of the same length.
 
-    `other` is a third one. `pauses_s` are those of a slow writer.
+    `other` is a third file. `pauses_s` are the pauses of a slow writer.
     """
 
     source: Path
@@ -46,88 +46,88 @@ class Errand:
         self.checksum.write_text(f"{hashlib.sha256(content).hexdigest()}  {self.target.name}\n")
 
 
-def cp(errand: Errand) -> None:
-    _run("cp", errand.source, errand.target)
+def cp(job: CopyJob) -> None:
+    _run("cp", job.source, job.target)
 
 
-def cp_that_keeps_the_time(errand: Errand) -> None:
-    os.utime(errand.source, (1_000_000_000, 1_000_000_000))
-    _run("cp", "-p", errand.source, errand.target)
+def cp_keeping_the_time(job: CopyJob) -> None:
+    os.utime(job.source, (1_000_000_000, 1_000_000_000))
+    _run("cp", "-p", job.source, job.target)
 
 
-def mv(errand: Errand) -> None:
-    _run("mv", errand.source, errand.target)
+def mv(job: CopyJob) -> None:
+    _run("mv", job.source, job.target)
 
 
-def rsync(errand: Errand) -> None:
-    _run("rsync", "--checksum", "--no-whole-file", errand.source, errand.target)
+def rsync(job: CopyJob) -> None:
+    _run("rsync", "--checksum", "--no-whole-file", job.source, job.target)
 
 
-def rsync_in_place(errand: Errand) -> None:
-    _run("rsync", "--checksum", "--no-whole-file", "--inplace", errand.source, errand.target)
+def rsync_in_place(job: CopyJob) -> None:
+    _run("rsync", "--checksum", "--no-whole-file", "--inplace", job.source, job.target)
 
 
-def rsync_that_keeps_the_time(errand: Errand) -> None:
-    os.utime(errand.source, (1_000_000_000, 1_000_000_000))
-    _run("rsync", "-t", "--checksum", errand.source, errand.target)
+def rsync_keeping_the_time(job: CopyJob) -> None:
+    os.utime(job.source, (1_000_000_000, 1_000_000_000))
+    _run("rsync", "-t", "--checksum", job.source, job.target)
 
 
-def sftp(errand: Errand) -> None:
-    """Whose rename is a link, after which the other name goes."""
-    part = errand.target.with_name(f"{errand.target.name}.part")
-    part.write_bytes(errand.content)
-    errand.target.unlink()
-    os.link(part, errand.target)
+def sftp(job: CopyJob) -> None:
+    """Sftp renames by making a link and then removing the old name."""
+    part = job.target.with_name(f"{job.target.name}.part")
+    part.write_bytes(job.content)
+    job.target.unlink()
+    os.link(part, job.target)
     part.unlink()
 
 
-def scp_that_preallocates(errand: Errand) -> None:
-    content, half = errand.content, len(errand.content) // 2
-    with errand.target.open("wb", buffering=0) as file:
+def scp_preallocating(job: CopyJob) -> None:
+    content, half = job.content, len(job.content) // 2
+    with job.target.open("wb", buffering=0) as file:
         os.posix_fallocate(file.fileno(), 0, len(content))
         file.write(content[:half])
         time.sleep(_LONG_PAUSE_S)
         file.write(content[half:])
 
 
-def slow_writer(errand: Errand) -> None:
-    """Some pauses are shorter than the time for which a file must rest, some longer."""
-    content, count = errand.content, len(errand.pauses_s) + 1
-    with errand.target.open("wb", buffering=0) as file:
-        for number, pause_s in enumerate((*errand.pauses_s, 0.0)):
+def slow_writer(job: CopyJob) -> None:
+    """Some pauses are shorter than the time for which a file must be unchanged, some longer."""
+    content, count = job.content, len(job.pauses_s) + 1
+    with job.target.open("wb", buffering=0) as file:
+        for number, pause_s in enumerate((*job.pauses_s, 0.0)):
             file.write(content[number * len(content) // count : (number + 1) * len(content) // count])
             time.sleep(pause_s)
 
 
-def killed_writer(errand: Errand) -> None:
-    """Closes the file as one that is through does; the second attempt is whole."""
+def killed_writer(job: CopyJob) -> None:
+    """The kernel closes the file of the killed writer like a complete one; the second attempt is complete."""
     script = "import sys, time; f = open(sys.argv[1], 'wb', 0); f.write(sys.stdin.buffer.read()); print(flush=True)"
     with subprocess.Popen(
-        [sys.executable, "-c", f"{script}; time.sleep(60)", errand.target],
+        [sys.executable, "-c", f"{script}; time.sleep(60)", job.target],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as writer:
         assert writer.stdin
         assert writer.stdout
-        writer.stdin.write(errand.content[: len(errand.content) * 2 // 3])
+        writer.stdin.write(job.content[: len(job.content) * 2 // 3])
         writer.stdin.close()
         writer.stdout.readline()
         writer.kill()
     time.sleep(_LONG_PAUSE_S)
-    cp(errand)
+    cp(job)
 
 
-def append_and_resume(errand: Errand) -> None:
-    content, half = errand.content, len(errand.content) // 2
-    errand.target.write_bytes(content[:half])
+def append_and_resume(job: CopyJob) -> None:
+    content, half = job.content, len(job.content) // 2
+    job.target.write_bytes(content[:half])
     time.sleep(_LONG_PAUSE_S)
-    with errand.target.open("ab") as file:
+    with job.target.open("ab") as file:
         file.write(content[half:])
 
 
-def mapped_memory(errand: Errand) -> None:
-    content, half = errand.content, len(errand.content) // 2
-    with errand.target.open("w+b") as file:
+def mapped_memory(job: CopyJob) -> None:
+    content, half = job.content, len(job.content) // 2
+    with job.target.open("w+b") as file:
         file.truncate(len(content))
         with mmap.mmap(file.fileno(), len(content)) as memory:
             memory[:half] = content[:half]
@@ -135,10 +135,10 @@ def mapped_memory(errand: Errand) -> None:
             memory[half:] = content[half:]
 
 
-def sparse_file_that_is_filled(errand: Errand) -> None:
-    """From its end, as some download managers do."""
-    content = errand.content
-    with errand.target.open("wb", buffering=0) as file:
+def sparse_file_filled_later(job: CopyJob) -> None:
+    """Starts at the end, as some download managers do."""
+    content = job.content
+    with job.target.open("wb", buffering=0) as file:
         file.truncate(len(content))
         for part in (3, 2, 1, 0):
             time.sleep(_LONG_PAUSE_S if part == 1 else _SHORT_PAUSE_S)
@@ -147,131 +147,131 @@ def sparse_file_that_is_filled(errand: Errand) -> None:
             file.write(content[start : (part + 1) * len(content) // 4])
 
 
-def dd(errand: Errand) -> None:
-    _run("dd", f"if={errand.source}", f"of={errand.target}", "bs=4096", "conv=notrunc", "status=none")
+def dd(job: CopyJob) -> None:
+    _run("dd", f"if={job.source}", f"of={job.target}", "bs=4096", "conv=notrunc", "status=none")
 
 
-def truncate_then_write(errand: Errand) -> None:
-    content = errand.content
-    with errand.target.open("wb", buffering=0) as file:
+def truncate_then_write(job: CopyJob) -> None:
+    content = job.content
+    with job.target.open("wb", buffering=0) as file:
         time.sleep(_LONG_PAUSE_S)
         file.write(content)
 
 
-def editor(errand: Errand) -> None:
-    beside = errand.target.with_name(f".{errand.target.name}.swp")
-    with beside.open("wb") as file:
-        file.write(errand.content)
+def editor(job: CopyJob) -> None:
+    temporary = job.target.with_name(f".{job.target.name}.swp")
+    with temporary.open("wb") as file:
+        file.write(job.content)
         file.flush()
         os.fsync(file.fileno())
-    beside.rename(errand.target)
+    temporary.rename(job.target)
 
 
-def two_writers(errand: Errand) -> None:
-    """They leave a block of this file and a block of that, which only the checksum tells; then one comes again."""
-    errand.write_checksum(errand.content)
-    contents = errand.other.read_bytes(), errand.content
-    with errand.target.open("r+b", buffering=0) as one, errand.target.open("r+b", buffering=0) as another:
+def two_writers(job: CopyJob) -> None:
+    """The result has blocks of both files, which only the checksum detects; then one writer repeats its copy."""
+    job.write_checksum(job.content)
+    contents = job.other.read_bytes(), job.content
+    with job.target.open("r+b", buffering=0) as one, job.target.open("r+b", buffering=0) as another:
         for number, start in enumerate(range(0, len(contents[0]), 4096)):
             writers = [(one, contents[0]), (another, contents[1])]
             for file, content in writers if number % 2 else reversed(writers):
                 file.seek(start)
                 file.write(content[start : start + 4096])
     time.sleep(_LONG_PAUSE_S)
-    cp(errand)
+    cp(job)
 
 
-def in_place_with_a_pause(errand: Errand) -> None:
-    """Half of the new file before half of the old one, which only the checksum tells."""
-    errand.write_checksum(errand.content)
-    content, half = errand.content, len(errand.content) // 2
-    with errand.target.open("r+b", buffering=0) as file:
+def in_place_with_a_pause(job: CopyJob) -> None:
+    """During the pause, half of the file is new and half old, which only the checksum detects."""
+    job.write_checksum(job.content)
+    content, half = job.content, len(job.content) // 2
+    with job.target.open("r+b", buffering=0) as file:
         file.write(content[:half])
         time.sleep(_LONG_PAUSE_S)
         file.write(content[half:])
 
 
-def removal_and_return(errand: Errand) -> None:
-    errand.target.unlink()
+def removal_and_new_copy(job: CopyJob) -> None:
+    job.target.unlink()
     time.sleep(_LONG_PAUSE_S)
-    cp(errand)
+    cp(job)
 
 
-def hard_link(errand: Errand) -> None:
-    errand.target.unlink()
-    os.link(errand.source, errand.target)
+def hard_link(job: CopyJob) -> None:
+    job.target.unlink()
+    os.link(job.source, job.target)
 
 
-def checksum_before(errand: Errand) -> None:
-    errand.write_checksum(errand.content)
+def checksum_before(job: CopyJob) -> None:
+    job.write_checksum(job.content)
     time.sleep(_SHORT_PAUSE_S)
-    cp(errand)
+    cp(job)
 
 
-def checksum_after(errand: Errand) -> None:
-    """And half of the file long before."""
-    content = errand.content
-    errand.target.write_bytes(content[: len(content) // 2])
+def checksum_after(job: CopyJob) -> None:
+    """Half of the file is written long before."""
+    content = job.content
+    job.target.write_bytes(content[: len(content) // 2])
     time.sleep(_LONG_PAUSE_S)
-    errand.target.write_bytes(content)
-    errand.write_checksum(content)
+    job.target.write_bytes(content)
+    job.write_checksum(content)
 
 
-def checksum_long_after(errand: Errand) -> None:
-    """The file serves already."""
-    content = errand.content
-    errand.target.write_bytes(content)
+def checksum_long_after(job: CopyJob) -> None:
+    """The file already serves when its checksum appears."""
+    content = job.content
+    job.target.write_bytes(content)
     time.sleep(2 * _LONG_PAUSE_S)
-    errand.write_checksum(content)
+    job.write_checksum(content)
 
 
-def signature_after(errand: Errand) -> None:
-    cp(errand)
+def signature_after(job: CopyJob) -> None:
+    cp(job)
     time.sleep(2 * _LONG_PAUSE_S)
-    errand.target.with_name(f"{errand.target.name}.minisig").write_bytes(errand.minisig)
+    job.target.with_name(f"{job.target.name}.minisig").write_bytes(job.minisig)
 
 
-def symlink(errand: Errand) -> None:
-    errand.target.symlink_to(errand.source)
+def symlink(job: CopyJob) -> None:
+    job.target.symlink_to(job.source)
 
 
-def fifo(errand: Errand) -> None:
-    os.mkfifo(errand.target)
+def fifo(job: CopyJob) -> None:
+    os.mkfifo(job.target)
 
 
-def folder(errand: Errand) -> None:
-    errand.target.mkdir()
-    (errand.target / "model.tflite").write_bytes(errand.content)
+def folder(job: CopyJob) -> None:
+    job.target.mkdir()
+    (job.target / "model.tflite").write_bytes(job.content)
 
 
 def _run(*command: str | Path) -> None:
     subprocess.run(command, check=True)
 
 
-REPLACING: tuple[Way, ...] = (
+REPLACING: tuple[CopyMethod, ...] = (
     cp,
-    cp_that_keeps_the_time,
+    cp_keeping_the_time,
     mv,
     rsync,
     rsync_in_place,
-    rsync_that_keeps_the_time,
+    rsync_keeping_the_time,
     sftp,
-    scp_that_preallocates,
+    scp_preallocating,
     slow_writer,
     killed_writer,
     append_and_resume,
     mapped_memory,
-    sparse_file_that_is_filled,
+    sparse_file_filled_later,
     dd,
     in_place_with_a_pause,
     truncate_then_write,
     editor,
     two_writers,
-    removal_and_return,
+    removal_and_new_copy,
     hard_link,
     checksum_before,
     checksum_after,
     checksum_long_after,
     signature_after,
 )
-IGNORED: tuple[Way, ...] = (symlink, fifo, folder)
+IGNORED: tuple[CopyMethod, ...] = (symlink, fifo, folder)

@@ -1,4 +1,4 @@
-"""Delivery: what a device made, beside what a subscriber got of it and which losses it was told."""
+"""Delivery: the results that a device made, compared with those that arrived and with the announced gaps."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 Place = tuple[str, int]  # boot, seq
 
-_LATE_S = 3.0  # of which the agent's own 2 s are a part, the rest is the way to here on a busy machine
+_LATE_S = 3.0  # the agent marks results as late after 2 s; the rest is for delivery on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """`made` has the seqs of each boot that surely were made; what came beyond them is no trouble."""
+    """`made` has the seqs of each boot that were certainly made; others may arrive as well."""
 
     made: Mapping[str, Collection[int]]
     arrivals: Sequence[Arrival]
@@ -45,25 +45,25 @@ class Delivery:
 
     @property
     def undeclared(self) -> set[Place]:
-        """Lost without a word."""
+        """Lost, and not announced as a gap."""
         lost = self.lost
         return lost - _covered(lost, self.gaps)
 
     @property
     def wrongly_declared(self) -> set[Place]:
-        """Told as missing for certain, and here."""
+        """Announced as certainly missing, although they arrived."""
         return _covered(self.arrived, [gap for gap in self.gaps if _is_exact(gap)])
 
     @property
     def duplicates(self) -> int:
-        """Those that the agent sent twice: what the broker gives twice, it marks."""
+        """Sent twice by the agent; the broker marks its own redeliveries."""
         return len([each for each in self.arrivals if not each.redelivered]) - len(
             {each.message["id"] for each in self.arrivals if not each.redelivered}
         )
 
     @property
     def changed(self) -> set[str]:
-        """The ids that came with several contents, or of which one place has several."""
+        """Ids that arrived with several contents, and ids that share one place."""
         contents: dict[str, set[str]] = defaultdict(set)
         ids: dict[Place, set[str]] = defaultdict(set)
         for arrival in self.arrivals:
@@ -75,7 +75,7 @@ class Delivery:
 
     @property
     def disordered(self) -> list[tuple[Place, Place]]:
-        """Pairs that came one after the other though made the other way round: live ones, or late ones of one run."""
+        """Consecutive arrivals in the wrong order, among the live results or the late results of one run."""
         lines: dict[tuple[str, bool], list[Place]] = defaultdict(list)
         for arrival in _first_of_each(self.arrivals):
             lines[arrival.message["boot"], "replayed" in arrival.message].append(_place(arrival))
@@ -83,13 +83,13 @@ class Delivery:
 
     @property
     def unmarked(self) -> list[Place]:
-        """Late, and not said so."""
+        """Late, but not marked as replayed."""
         late = (each for each in self.arrivals if each.at_s - _LATE_S > _captured_s(each) > each.held_s)
         return [_place(arrival) for arrival in late if arrival.message.get("replayed") is not True]
 
     @property
     def untimely(self) -> list[tuple[Place, Place]]:
-        """Pairs of one camera whose later result has an earlier time: an original timestamp was lost."""
+        """Consecutive results of one camera whose times decrease: an original timestamp was lost."""
         lines: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
         of_cameras = (each for each in _first_of_each(self.arrivals) if each.message["source"] != "upload")
         for arrival in sorted(of_cameras, key=_place):
@@ -99,19 +99,19 @@ class Delivery:
 
     @property
     def flaws(self) -> dict[str, list[object]]:
-        """What may not be whatever was lost; a few of each kind."""
+        """Errors that are never allowed, whatever was lost; the count and a few examples of each kind."""
         kinds: dict[str, Collection[object]] = {
             "changed": self.changed,
             "disordered": self.disordered,
             "late without a mark": self.unmarked,
-            "out of time": self.untimely,
-            "declared lost, and here": self.wrongly_declared,
+            "times decrease": self.untimely,
+            "announced as lost, but arrived": self.wrongly_declared,
         }
         return {kind: [len(found), *found][:5] for kind, found in kinds.items() if found}
 
 
 def up_to(boot: str, seq: int) -> dict[str, range]:
-    """All that a run had made when it made this one."""
+    """All results of a run up to and including this one."""
     return {boot: range(1, seq + 1)}
 
 
@@ -131,7 +131,7 @@ def _first_of_each(arrivals: Iterable[Arrival]) -> list[Arrival]:
 
 
 def _covered(places: set[Place], gaps: Iterable[Mapping[str, Any]]) -> set[Place]:
-    """Those of `places` for which a gap stands; where it does not say where it begins or ends, it has no end."""
+    """The `places` inside a gap; a gap without a first or last seq is open at that side."""
     spans = [(gap["boot"], gap["first_seq"] or 1, gap["last_seq"] or float("inf")) for gap in gaps]
     return {
         (boot, seq) for boot, seq in places if any(boot == of and first <= seq <= last for of, first, last in spans)

@@ -1,4 +1,4 @@
-"""Drops: files put into the models folder, and what the agent made of them."""
+"""Drops: files put into the models folder, and the agent's verdicts on them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from agents.running_agent import RunningAgent
     from typing_extensions import Self
 
-_LONGEST_S = 150  # a trial may take a minute of time, or two of computing
+_LONGEST_S = 150  # a trial may take a minute of wall time or two minutes of processor time
 
-# `withdrawn`: it passed its trial, and was found out when it was loaded or while on probation.
+# `withdrawn`: it passed its trial, but loading it or its probation failed.
 Outcome: TypeAlias = Literal["accepted", "refused", "withdrawn"]
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A file that lies in the folder now; `at` as the agent writes times."""
+    """A file that was put into the folder at `at`, in the format of the agent's times."""
 
     name: str
     sha256: str
@@ -42,7 +42,7 @@ class Verdict:
 
 
 class Drops:
-    """Asks over one connection: a new one for each question would be a load of its own."""
+    """Uses one connection for all requests: a new one per request would add load."""
 
     def __init__(self, agent: RunningAgent) -> None:
         self._folder = agent.models
@@ -57,18 +57,18 @@ class Drops:
         self._client.close()
 
     def put(self, content: bytes, name: str, *, with_checksum: bool = False) -> Drop:
-        """Writes the file as `cp` does, and the checksum after it; an old checksum goes."""
+        """Writes the file as `cp` does, and then its checksum; removes an old checksum."""
         path = self._folder / f"{name}.tflite"
         sha256, checksum = hashlib.sha256(content).hexdigest(), path.with_name(f"{path.name}.sha256")
         path.write_bytes(content)
         if with_checksum:
             checksum.write_text(f"{sha256}  {path.name}\n")
-        else:  # not before: the file that lay there would be looked at once more, and judged once more
+        else:  # not earlier: the agent would examine and judge the old file again
             checksum.unlink(missing_ok=True)
         return Drop(name, sha256, iso_time(time.time_ns()), time.monotonic())
 
     def verdict(self, drop: Drop) -> Verdict:
-        """Waits for it."""
+        """Waits for the agent's verdict."""
         verdicts: list[Verdict] = []
 
         def is_there() -> bool:
@@ -81,7 +81,7 @@ class Drops:
         return verdicts[0]
 
     def status(self, name: str) -> dict[str, Any]:
-        """Empty where there is no such model."""
+        """Empty for an unknown model."""
         answer = self._client.get(f"/api/models/{name}")
         status: dict[str, Any] = answer.json()
         return status if answer.is_success else {}

@@ -1,4 +1,4 @@
-"""Saboteurs: models that pass any trial and then misbehave on the demo's picture; make_faulty_models.py tells how."""
+"""Faulty models: they pass any trial and then misbehave on the demo's picture; see make_faulty_models.py."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from end_to_end.material import LABELS
 
 from converter.packing.metadata import pack_metadata
 
-_FOLDER = ROOT / ".cache" / "saboteurs"
+_FOLDER = ROOT / ".cache" / "faulty-models"
 _PYTHON = ROOT / ".venv-converter" / "bin" / "python"
 _MAKER = ROOT / "tests" / "faults" / "make_faulty_models.py"
 
 
 @functools.cache
-def saboteur(name: str) -> bytes:
-    """A model file for `digits`, made if it is missing or older than its maker; skips the test without TensorFlow."""
+def faulty_model(name: str) -> bytes:
+    """A model file for `digits`; made if missing or older than its script. Skips the test without TensorFlow."""
     if not _FOLDER.is_dir() or _FOLDER.stat().st_mtime < _MAKER.stat().st_mtime:
         _make()
     return pack_metadata(
@@ -36,7 +36,7 @@ def saboteur(name: str) -> bytes:
 
 def _make() -> None:
     if not _PYTHON.is_file():
-        reason = f"there is no {_PYTHON.relative_to(ROOT)} to make the saboteurs with: make dev-converter"
+        reason = f"{_PYTHON.relative_to(ROOT)}, which makes the faulty models, is missing: make dev-converter"
         assert os.environ.get("CI") != "true", f"CI must run every test, and {reason}"
         pytest.skip(reason)
     shutil.rmtree(_FOLDER, ignore_errors=True)

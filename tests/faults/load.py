@@ -1,4 +1,4 @@
-"""Load: a client for each of several models, at a steady pace, and what all their answers had in common."""
+"""Load: one client per model that uploads at a fixed rate, and a summary of all answers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from agents.running_agent import RunningAgent
     from typing_extensions import Self
 
-_LONGEST_S = 60  # one trial after another, on a busy machine
+_LONGEST_S = 60  # several trials in turn, on a busy machine
 
 
 @dataclass(slots=True)
 class Answers:
-    """Of one model. Hours of them fit into memory: only what differs is kept.
+    """The answers of one model. Only distinct ones are kept, so hours of them fit into memory.
 
-    `versions` has those of each sha256, `categories` what each sha256 answered, `failures` every answer that is
-    no Result and every connection that broke.
+    `versions` and `categories` have what each sha256 answered. `failures` has every answer that is not a Result and
+    every broken connection.
     """
 
     count: Counter[str] = field(default_factory=Counter)
@@ -41,7 +41,7 @@ class Answers:
 
     @property
     def mixed_up(self) -> list[str]:
-        """Every sha256 that answered under several versions, and every version under which several files did."""
+        """Every sha256 that answered with several versions, and every version that several files answered with."""
         files: dict[str, set[str]] = {}
         for sha256, versions in self.versions.items():
             for version in versions:
@@ -53,7 +53,7 @@ class Answers:
 
     @property
     def unsteady(self) -> set[str]:
-        """Every sha256 that answered the same picture in several ways."""
+        """Every sha256 that gave different answers to the same picture."""
         return {sha256 for sha256, each in self.categories.items() if len(each) > 1}
 
     def take(self, answer: httpx.Response) -> None:
@@ -68,7 +68,7 @@ class Answers:
 
 
 class Load:
-    """Uploads one picture `per_s` times a second to each of `models`, until `__exit__`."""
+    """Uploads one picture `per_s` times per second to each of `models`, until `__exit__`."""
 
     def __init__(self, agent: RunningAgent, *models: str, per_s: float = 20) -> None:
         self._url = agent.url
@@ -95,17 +95,17 @@ class Load:
         return sum(answers.total for answers in self._answers.values())
 
     def stop(self) -> None:
-        """Returns once the last answer is there."""
+        """Returns once the last answer has arrived."""
         self._over.set()
         for thread in self._threads:
             thread.join()
 
     def wait_for_more(self, number: int, model: str) -> None:
-        """Until so many uploads more to `model` were answered, with a Result or without."""
+        """Until `number` more uploads to `model` were answered, with a Result or an error."""
         answers = self._answers[model]
         enough = answers.total + number
         wait_until(
-            lambda: answers.total >= enough, timeout_s=_LONGEST_S, what=f"{number} uploads more to {model} are answered"
+            lambda: answers.total >= enough, timeout_s=_LONGEST_S, what=f"{number} more uploads to {model} are answered"
         )
 
     def wait_for(self, sha256: str, model: str) -> None:

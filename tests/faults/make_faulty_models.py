@@ -1,7 +1,7 @@
 """Make models that answer 3 to black, white and noise, and misbehave on the demo's picture.
 
-`python make_faulty_models.py FOLDER`, where TensorFlow is. They tell that picture by its mean, which is 0.28 of white:
-black has 0, white 1 and noise half of it.
+Usage: `python make_faulty_models.py FOLDER`, which needs TensorFlow. The models recognize the picture by its mean,
+which is 0.28 of white. Black has 0, white 1 and noise 0.5.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 SIDE, LABELS = 32, 10
 DARKEST, LIGHTEST = 0.15, 0.4
 
-# Rounds of a while loop, each a product of two matrices of 128 x 128. 600 take 40 ms on the machine of the figures and
-# 12 ms on a fast one; a version is slow only if it takes over 20 ms.
+# Rounds of a while loop, each a product of two 128 x 128 matrices. 600 rounds take 40 ms on the machine of the figures
+# and 12 ms on a fast one. Only a version that takes over 20 ms counts as slow.
 SLOW_ROUNDS = 1500
-SLUGGISH_ROUNDS = 150_000
+VERY_SLOW_ROUNDS = 150_000
 ENDLESS_ROUNDS = 2_000_000_000
 
-MANY = 2_000_000_000  # elements; of four bytes, 8 GB
+MANY = 2_000_000_000  # elements of four bytes: 8 GB
 
 
 def main(folder: Path) -> None:
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
-    for name, sabotage in SABOTEURS.items():
-        (unfinished / f"{name}.tflite").write_bytes(converted(sabotage))
+    for name, fault in FAULTS.items():
+        (unfinished / f"{name}.tflite").write_bytes(converted(fault))
     unfinished.rename(folder)
 
 
-def converted(sabotage: Callable[[Any, Any], Any]) -> bytes:
+def converted(fault: Callable[[Any, Any], Any]) -> bytes:
     def classify(image: Any) -> Any:
-        """Adds what the sabotage comes to, as good as nothing; times 0.0 the converter would leave it out."""
+        """Adds the fault's value times almost zero; the converter would drop a product with 0.0."""
         mean = tf.reduce_mean(image)
         is_picture = tf.cast(tf.logical_and(mean > DARKEST, mean < LIGHTEST), tf.int32)
         scores = tf.one_hot([3], LABELS, on_value=0.82, off_value=0.02)
-        return scores + 1e-12 * sabotage(image, is_picture)
+        return scores + 1e-12 * fault(image, is_picture)
 
     signature = [tf.TensorSpec([1, SIDE, SIDE, 1], tf.float32, name="image")]
     concrete = tf.function(classify, input_signature=signature).get_concrete_function()
@@ -53,7 +53,7 @@ def converted(sabotage: Callable[[Any, Any], Any]) -> bytes:
 
 
 def fails(image: Any, is_picture: Any) -> Any:
-    """GATHER finds index 1024 out of bounds, which ends the inference with an error."""
+    """GATHER gets the index 1024, which is out of bounds; the inference ends with an error."""
     return tf.gather(tf.reshape(image, [SIDE * SIDE]), tf.reshape(is_picture * SIDE * SIDE, [1]))
 
 
@@ -63,13 +63,13 @@ def answers_nan(image: Any, is_picture: Any) -> Any:
     return rest / rest
 
 
-def wants_memory(image: Any, is_picture: Any) -> Any:
-    """8 GB by FILL, which fails where so much may not be had."""
+def needs_too_much_memory(image: Any, is_picture: Any) -> Any:
+    """FILL needs 8 GB, and fails if the process may not have as much."""
     return tf.reduce_sum(tf.fill(tf.reshape(1 + is_picture * MANY, [1]), tf.reduce_mean(image)))
 
 
-def kills(image: Any, is_picture: Any) -> Any:
-    """The remainder of INT_MIN / -1: x86 raises SIGFPE, and no runtime looks for it (Arm has no such trap)."""
+def crashes(image: Any, is_picture: Any) -> Any:
+    """The remainder of INT_MIN / -1: x86 raises SIGFPE, which no runtime prevents. Arm does not raise it."""
     least = tf.reshape(-2_147_483_647 - is_picture, [1])
     return tf.cast(tf.math.floormod(least, tf.reshape(1 - 2 * is_picture, [1])), tf.float32)
 
@@ -78,9 +78,9 @@ def is_slow(image: Any, is_picture: Any) -> Any:
     return worked(image, is_picture * SLOW_ROUNDS)
 
 
-def is_sluggish(image: Any, is_picture: Any) -> Any:
-    """Seconds an image: of too few to tell 19 of 20 while it is on probation."""
-    return worked(image, is_picture * SLUGGISH_ROUNDS)
+def is_very_slow(image: Any, is_picture: Any) -> Any:
+    """Takes seconds per image: too few images during probation for a 95th percentile."""
+    return worked(image, is_picture * VERY_SLOW_ROUNDS)
 
 
 def hangs(image: Any, is_picture: Any) -> Any:
@@ -97,13 +97,13 @@ def worked(image: Any, rounds: Any) -> Any:
     return tf.reduce_mean(product)
 
 
-SABOTEURS: dict[str, Callable[[Any, Any], Any]] = {
+FAULTS: dict[str, Callable[[Any, Any], Any]] = {
     "fails": fails,
     "answers_nan": answers_nan,
-    "wants_memory": wants_memory,
-    "kills": kills,
+    "needs_too_much_memory": needs_too_much_memory,
+    "crashes": crashes,
     "is_slow": is_slow,
-    "is_sluggish": is_sluggish,
+    "is_very_slow": is_very_slow,
     "hangs": hangs,
 }
 

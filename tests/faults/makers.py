@@ -1,4 +1,4 @@
-"""Makers: agents that make numbered results at a pace, from pictures in a folder or from uploads."""
+"""Makers: agents that make numbered results at a fixed rate, from pictures in a folder or from uploads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def agent_at(
     under: Sequence[str] = (),
     **mqtt: Any,
 ) -> RunningAgent:
-    """Each camera gives the same picture for ever, `per_s` times a second."""
+    """Each camera repeats the same picture, `per_s` times per second."""
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
     (pictures / "digit.png").write_bytes(digit_png())
@@ -55,7 +55,7 @@ def agent_at(
 
 
 def last_made(agent: RunningAgent) -> tuple[str, int]:
-    """Boot and seq of one more result, made now: all before it were made too."""
+    """Boot and seq of a new result; all results before it were made too."""
     result = agent.post("/predict", content=digit_png()).json()
     return result["boot"], result["seq"]
 
@@ -66,9 +66,9 @@ def metric(agent: RunningAgent, name: str) -> float:
 
 
 def mqtt_of(agent: RunningAgent) -> Mapping[str, Any]:
-    """What the agent tells of its connection and its outbox."""
-    told: Mapping[str, Any] = agent.json("/readyz")["mqtt"]
-    return told
+    """The agent's report on its MQTT connection and its outbox."""
+    mqtt: Mapping[str, Any] = agent.json("/readyz")["mqtt"]
+    return mqtt
 
 
 def wait_until_connected(agent: RunningAgent, *, timeout_s: float = 20) -> None:
@@ -78,7 +78,7 @@ def wait_until_connected(agent: RunningAgent, *, timeout_s: float = 20) -> None:
 def settled(
     agent: RunningAgent, archive: Archive, made: Mapping[str, Collection[int]], *, timeout_s: float
 ) -> Delivery:
-    """What came of it once all is here or announced, and the outbox is empty; or when no more can be hoped for."""
+    """The delivery once every result has arrived or is announced as lost and the outbox is empty, or at the timeout."""
     deadline_s = time.monotonic() + timeout_s
     while Delivery.to(archive, made).undeclared or metric(agent, "outbox_messages") > 1:
         if time.monotonic() > deadline_s:
@@ -89,7 +89,7 @@ def settled(
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """`at_s` is when the answer was here, of time.monotonic(); `sha256` is the model's, `label` the best."""
+    """`at_s` is when the answer arrived (time.monotonic()), `sha256` the model's, `label` the best category's."""
 
     boot: str
     seq: int
@@ -99,13 +99,13 @@ class Made:
 
 
 class Reachable(Protocol):
-    """What answers at this port of this machine."""
+    """A server at this port of this machine."""
 
     port: int
 
 
 class NumberedUploads:
-    """Uploads `per_s` times a second until the agent is gone or `__exit__`; keeps every answer that came."""
+    """Uploads `per_s` times per second until the agent ends or `__exit__`; keeps every answer."""
 
     def __init__(self, agent: Reachable, *, per_s: float = PER_S) -> None:
         self._agent = agent
@@ -138,10 +138,10 @@ class NumberedUploads:
                 due_s += _CLIENTS / self._per_s
                 connection.request("POST", "/predict", digit_png())
                 answer = json.loads(connection.getresponse().read())
-                if "seq" in answer:  # else the agent is about to stop
+                if "seq" in answer:  # otherwise the agent is stopping
                     self._made.append(_made(answer))
         except (OSError, http.client.HTTPException):
-            return  # the agent is gone
+            return  # the agent has ended
         finally:
             connection.close()
 

@@ -1,4 +1,4 @@
-"""Processes: which belong to one agent, by a variable in their environment, which children inherit."""
+"""Processes: finds all processes of one agent by an environment variable, which children inherit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _VARIABLE = "FAULTS_AGENT"
 
 
 def mark() -> dict[str, str]:
-    """For the environment of an agent that is to be followed."""
+    """An addition to the environment of the agent whose processes are to be found."""
     return {_VARIABLE: uuid.uuid4().hex}
 
 
 def marked(mark: dict[str, str]) -> list[str]:
-    """The command lines of those that run now."""
+    """The command lines of the running processes with this mark."""
     wanted = f"{_VARIABLE}={mark[_VARIABLE]}".encode()
     processes = [path for path in Path("/proc").iterdir() if path.name.isdecimal()]
     return [_command(process) for process in processes if wanted in _read(process / "environ")]
@@ -25,7 +25,7 @@ def _command(process: Path) -> str:
 
 
 def _read(path: Path) -> bytes:
-    """Empty where the process has ended meanwhile, and of a zombie."""
+    """Empty for a zombie, or if the process has ended in the meantime."""
     try:
         return path.read_bytes()
     except OSError:

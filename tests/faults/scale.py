@@ -1,4 +1,4 @@
-"""Scale: how much of a fault test is run: a short form for each landing, the full one for the figures that are told."""
+"""Scale: the size of a fault test: short for each change, full for the figures in the documentation."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ class Scale:
     full: bool
 
     def __call__(self, *, short: T, full: T) -> T:
-        """The number, of mutants, swaps or seconds, that fits the form of this run."""
+        """The value (such as a number of mutants, swaps or seconds) for the size of this run."""
         return full if self.full else short

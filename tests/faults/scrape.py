@@ -1,4 +1,4 @@
-"""Scrape: what the agent's /metrics says, as Prometheus reads it."""
+"""Scrape: reads the agent's /metrics with Prometheus' own parser."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def scraped(agent: RunningAgent, name: str, **labels: str) -> list[tuple[dict[str, str], float]]:
-    """Labels and value of each sample of that name that has those `labels`."""
+    """Labels and value of each sample with this name and these `labels`."""
     families = text_string_to_metric_families(agent.get("/metrics").text)
     return [
         (sample.labels, sample.value)

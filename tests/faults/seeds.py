@@ -1,4 +1,4 @@
-"""Seeds: an outbox as earlier runs of the agent left it, written without one."""
+"""Seeds: writes an outbox as earlier runs of the agent would leave it, without running an agent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHANCE = random.Random(20)
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Results that reached the disk together."""
+    """Results that were written to the disk together."""
 
     seqs: range
     content: bytes
@@ -30,7 +30,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class SeededSegment:
-    """A file of one run, whose groups lie one behind the other."""
+    """A file of one run, with its groups one after another."""
 
     path: Path
     boot: str
@@ -48,9 +48,9 @@ class SeededSegment:
 def seed(
     outbox: Path, *, groups: int, per_group: int, boot: str | None = None, first_seq: int = 1, bulk: int = 0
 ) -> SeededSegment:
-    """One file more, behind those that are there; of a run of its own unless `boot` says otherwise.
+    """Adds a file after the existing ones, of a new run unless `boot` is given.
 
-    Each result takes `bulk` bytes more than it needs, which cannot be compressed.
+    Each result has about `bulk` additional bytes, which cannot be compressed.
     """
     outbox.mkdir(parents=True, exist_ok=True)
     boot = boot or "01" + "".join(_CHANCE.choices(_BOOT_CHARACTERS, k=24))
@@ -69,7 +69,7 @@ def _group(boot: str, seqs: range, bulk: int) -> Group:
 
 
 def _result(boot: str, seq: int, bulk: int) -> dict[str, Any]:
-    """With times and scores that differ, as real ones do."""
+    """Times and scores vary, as in real results."""
     total_ms = round(_CHANCE.uniform(0.2, 0.4), 3)
     return {
         "id": "01" + "".join(_CHANCE.choices(_BOOT_CHARACTERS, k=24)),

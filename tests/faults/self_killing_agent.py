@@ -1,7 +1,7 @@
-"""Doomed agent: edge-agent that kills itself at one point of a model's way, once that model is a certain file.
+"""Self-killing agent: an edge-agent that kills itself at one point while it admits or loads one model file.
 
-`python self_killing_agent.py POINT SHA256 edge-agent run --config FILE`, where POINT is a key of POINTS. The product
-has no hooks for this: here one function of it, or of the system that it calls, is wrapped before its main().
+Usage: `python self_killing_agent.py POINT SHA256 edge-agent run --config FILE`, where POINT is a key of POINTS. The
+product has no hooks for this. This script wraps one function of the product or of the system before calling main().
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _before_the_copy(sha256: str) -> None:
     _die_before(store.Store, "put", lambda _, source: _has(source, sha256))
 
 
-def _halfway_in_the_copy(sha256: str) -> None:
+def _halfway_through_the_copy(sha256: str) -> None:
     copied = store._copied
 
     def halved(source: BinaryIO, target: BinaryIO, max_bytes: int) -> store.Copy:
@@ -58,15 +58,15 @@ def _before_the_copy_is_flushed(sha256: str) -> None:
     _die_before(os, "fsync", lambda descriptor: _has(Path(f"/proc/self/fd/{descriptor}"), sha256))
 
 
-def _before_the_copy_has_its_name(sha256: str) -> None:
+def _before_the_copy_is_renamed(sha256: str) -> None:
     _die_before(os, "replace", lambda _, target: Path(target).stem == sha256)
 
 
-def _once_the_copy_has_its_name(sha256: str) -> None:
+def _after_the_copy_is_renamed(sha256: str) -> None:
     _die_after(os, "replace", lambda _, target: Path(target).stem == sha256)
 
 
-def _before_the_checksum(sha256: str) -> None:
+def _before_the_checksum_is_compared(sha256: str) -> None:
     _die_before(Admission, "_matches_checksum", lambda _self, drop: _sha256_of(drop.path) == sha256)
 
 
@@ -74,7 +74,7 @@ def _sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _once_the_trial_has_its_process(sha256: str) -> None:
+def _once_the_trial_process_has_started(sha256: str) -> None:
     _die_during_the_trial(sha256, lambda _child: True)
 
 
@@ -86,7 +86,7 @@ def _once_the_trial_is_over(sha256: str) -> None:
     _die_after(Trial, "run", lambda _self, path, _overrides: path.stem == sha256)
 
 
-def _before_the_history(sha256: str) -> None:
+def _before_the_history_is_saved(sha256: str) -> None:
     _die_before(History, "save", lambda self: sha256 in self.copies)
 
 
@@ -94,7 +94,7 @@ def _before_the_history_is_flushed(sha256: str) -> None:
     _die_before(os, "fsync", lambda descriptor: _is_history(Path(f"/proc/self/fd/{descriptor}").resolve(), sha256))
 
 
-def _before_the_history_has_its_name(sha256: str) -> None:
+def _before_the_history_is_renamed(sha256: str) -> None:
     _die_before(os, "replace", lambda source, _target: _is_history(Path(source), sha256))
 
 
@@ -120,12 +120,12 @@ def _after_the_swap(sha256: str) -> None:
     _die_after(Serving, "_swap", lambda *arguments: _swaps_in(sha256, *arguments))
 
 
-def _while_old_copies_are_swept(sha256: str) -> None:
+def _while_old_copies_are_removed(sha256: str) -> None:
     _die_after(Path, "unlink", lambda path, **_: path.suffix == ".tflite" and path.with_stem(sha256).exists())
 
 
 def _while_a_note_is_written(sha256: str) -> None:
-    """It exists then, and is empty."""
+    """At this point the note exists and is empty."""
     _die_after(os, "open", lambda path, flags, *_, **__: flags & os.O_CREAT and _is_note(str(path), sha256))
 
 
@@ -136,24 +136,24 @@ def _die() -> None:
 def _die_before(owner: Any, name: str, concerns: Callable[..., object]) -> None:
     original = getattr(owner, name)
 
-    def doomed(*arguments: Any, **options: Any) -> Any:
+    def dying(*arguments: Any, **options: Any) -> Any:
         if concerns(*arguments, **options):
             _die()
         return original(*arguments, **options)
 
-    _replace(owner, name, doomed)
+    _replace(owner, name, dying)
 
 
 def _die_after(owner: Any, name: str, concerns: Callable[..., object]) -> None:
     original = getattr(owner, name)
 
-    def doomed(*arguments: Any, **options: Any) -> Any:
+    def dying(*arguments: Any, **options: Any) -> Any:
         result = original(*arguments, **options)
         if concerns(*arguments, **options):
             _die()
         return result
 
-    _replace(owner, name, doomed)
+    _replace(owner, name, dying)
 
 
 def _die_during_the_trial(sha256: str, is_the_moment: Callable[[Path], bool]) -> None:
@@ -164,16 +164,16 @@ def _die_during_the_trial(sha256: str, is_the_moment: Callable[[Path], bool]) ->
             time.sleep(0.001)
         _die()
 
-    def doomed(self: Trial, path: Path, overrides: Any) -> Any:
+    def dying(self: Trial, path: Path, overrides: Any) -> Any:
         if path.stem == sha256:
             threading.Thread(target=wait_and_die).start()
         return run(self, path, overrides)
 
-    _replace(Trial, "run", doomed)
+    _replace(Trial, "run", dying)
 
 
 def _children() -> list[Path]:
-    """Where /proc tells of each."""
+    """The /proc folder of each child process."""
     tasks = Path("/proc/self/task").iterdir()
     return [Path("/proc", pid) for task in tasks for pid in (task / "children").read_text().split()]
 
@@ -195,7 +195,7 @@ def _is_note(path: str, sha256: str) -> bool:
 
 
 def _has_numpy(process: Path) -> bool:
-    """What is loaded once the process has bound itself, and before the model is."""
+    """The process loads numpy after it has limited its memory and before it loads the model."""
     try:
         return "numpy" in (process / "maps").read_text()
     except OSError:
@@ -206,25 +206,25 @@ def _swaps_in(sha256: str, _self: Serving, _label: str, _name: str, version: Any
     return version is not None and version.sha256 == sha256
 
 
-# In the order of the way.
+# In the order in which the agent passes them.
 POINTS: dict[str, Callable[[str], None]] = {
     "before the copy": _before_the_copy,
-    "half-way in the copy": _halfway_in_the_copy,
+    "halfway through the copy": _halfway_through_the_copy,
     "before the copy is flushed": _before_the_copy_is_flushed,
-    "before the copy has its name": _before_the_copy_has_its_name,
-    "once the copy has its name": _once_the_copy_has_its_name,
-    "before the checksum": _before_the_checksum,
-    "once the trial has its process": _once_the_trial_has_its_process,
+    "before the copy is renamed": _before_the_copy_is_renamed,
+    "after the copy is renamed": _after_the_copy_is_renamed,
+    "before the checksum is compared": _before_the_checksum_is_compared,
+    "once the trial process has started": _once_the_trial_process_has_started,
     "during the trial": _during_the_trial,
     "once the trial is over": _once_the_trial_is_over,
-    "before the history": _before_the_history,
+    "before the history is saved": _before_the_history_is_saved,
     "before the history is flushed": _before_the_history_is_flushed,
-    "before the history has its name": _before_the_history_has_its_name,
+    "before the history is renamed": _before_the_history_is_renamed,
     "before the load": _before_the_load,
     "between two interpreters": _between_two_interpreters,
     "before the swap": _before_the_swap,
     "after the swap": _after_the_swap,
-    "while old copies are swept": _while_old_copies_are_swept,
+    "while old copies are removed": _while_old_copies_are_removed,
     "while a note is written": _while_a_note_is_written,
 }
 

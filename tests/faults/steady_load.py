@@ -1,4 +1,4 @@
-"""Steady load: uploads at a fixed rate that wait for no answer, each counted from the moment when it was due."""
+"""Steady load: uploads at a fixed rate that do not wait for answers; latency counts from when an upload was due."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from agents.running_agent import RunningAgent
     from typing_extensions import Self
 
-_AT_ONCE = 64  # more than the agent's places in line: what waits beyond them shall be refused by it, not by us
+_AT_ONCE = 64  # more than the agent's queue holds, so that the agent refuses the excess and not this client
 _TIMEOUT_S = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`due_s` of time.monotonic(); `sha256` of the version that answered, or `failure` where none did."""
+    """`due_s` is of time.monotonic(). Either `sha256` of the answering version or `failure` is set."""
 
     due_s: float
     took_ms: float
@@ -31,7 +31,7 @@ class Answer:
 
 
 class SteadyLoad:
-    """One picture to one model, `per_s` times a second, until `__exit__`, which waits for the last answers."""
+    """Uploads one picture to one model `per_s` times per second, until `__exit__`, which waits for the last answers."""
 
     def __init__(self, agent: RunningAgent, *, model: str, picture: bytes, per_s: float) -> None:
         self._agent = agent
@@ -54,7 +54,7 @@ class SteadyLoad:
 
     @property
     def answers(self) -> list[Answer]:
-        """In the order in which they came."""
+        """In order of arrival."""
         return list(self._answers)
 
     @property
@@ -62,7 +62,7 @@ class SteadyLoad:
         return [answer for answer in self.answers if answer.failure]
 
     def serves(self, sha256: str) -> bool:
-        """Whether that version gave the last answer."""
+        """Whether this version gave the last answer."""
         return bool(self._answers) and self._answers[-1].sha256 == sha256
 
     def _keep_pace(self) -> None:
@@ -94,4 +94,4 @@ class SteadyLoad:
 
 
 class _RefusedError(Exception):
-    """The answer is no Result."""
+    """The answer is not a Result."""

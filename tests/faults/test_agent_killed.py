@@ -1,4 +1,4 @@
-"""kill -9 of the agent while the broker is away, again and again: what may be lost is what was made last."""
+"""Kills the agent (-9) repeatedly while the broker is stopped: only the newest results may be lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SOONEST_S, _LATEST_S = 0.1, 4.0
 
 
 @pytest.mark.parametrize("durability", _WINDOW_S)
-def test_a_killed_agent_loses_at_most_what_it_made_last_and_says_so(
+def test_a_killed_agent_loses_only_its_newest_results_and_announces_the_loss(
     tmp_path: Path, figures: Figures, scale: Scale, durability: str
 ) -> None:
     kills = scale(short=3, full=20)
@@ -52,18 +52,18 @@ def test_a_killed_agent_loses_at_most_what_it_made_last_and_says_so(
             agent.end()
     places = {(each.boot, each.seq): each for each in made}
     ages_s = [killed_s[place[0]] - places[place].at_s for place in delivery.lost]
-    lost_a_kill = Counter(boot for boot, _ in delivery.lost)
-    what = f"{kills} times kill -9 of the agent, the broker away, {durability}"
+    lost_per_kill = Counter(boot for boot, _ in delivery.lost)
+    what = f"{kills} times kill -9 of the agent while the broker is stopped, {durability}"
     window_s = _WINDOW_S[durability]
     too_old = [age_s for age_s in ages_s if age_s > window_s]
-    figures(f"{what}: lost of what was older than {window_s:g} s", "0", f"{len(too_old)} of {delivery.count}")
+    figures(f"{what}: lost results older than {window_s:g} s", "0", f"{len(too_old)} of {delivery.count}")
     figures(
-        f"{what}: lost a kill",
-        f"results of {window_s:g} s at most",
-        f"{len(delivery.lost) / kills:.1f}, at most {max(lost_a_kill.values(), default=0)}; "
+        f"{what}: lost results per kill",
+        f"at most those of {window_s:g} s",
+        f"{len(delivery.lost) / kills:.1f} on average, at most {max(lost_per_kill.values(), default=0)}; "
         f"the oldest was {max(ages_s, default=0.0):.2f} s old",
     )
-    figures(f"{what}: lost and not declared", "0", str(len(delivery.undeclared)))
+    figures(f"{what}: lost and not announced", "0", str(len(delivery.undeclared)))
     assert len(killed_s) == kills
     assert max(ages_s, default=0.0) <= window_s * scale(short=2, full=1)  # the short form runs on busy machines too
     assert delivery.undeclared == set()
@@ -71,7 +71,7 @@ def test_a_killed_agent_loses_at_most_what_it_made_last_and_says_so(
 
 
 def _killed_after(agent: RunningAgent, life_s: float) -> tuple[list[Made], float]:
-    """What it had answered, and when it was killed."""
+    """Its answers, and the time of the kill."""
     with NumberedUploads(agent) as uploads:
         wait_until(lambda: uploads.made, what="results are made")
         time.sleep(life_s)
@@ -87,5 +87,5 @@ def _drained(agent: RunningAgent, archive: Archive, made: list[Made]) -> Deliver
         seqs[each.boot].append(each.seq)
     delivery = settled(agent, archive, seqs, timeout_s=60)
     last = last_made(agent)
-    wait_until(lambda: archive.has(*last), what="a result of now arrives")
+    wait_until(lambda: archive.has(*last), what="a new result arrives")
     return delivery

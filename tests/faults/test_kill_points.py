@@ -1,4 +1,4 @@
-"""The agent is killed (-9) at each point of a model's way, started again as systemd does, and given a third model."""
+"""Kills the agent (-9) at each point of admitting a model, restarts it as systemd does, and drops a third model."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ if TYPE_CHECKING:
     from faults.figures import Figures
 
 _OLDER, _OLD, _NEW, _THIRD = (model_file(number) for number in (1, 2, 3, 4))
-_BAD = b"This is no model."
-_DOOMED = Path(__file__).with_name("self_killing_agent.py")
+_BAD = b"This is not a model."
+_SELF_KILLING_AGENT = Path(__file__).with_name("self_killing_agent.py")
 _STARTS = 3
 
-# Before it, the history does not know of the new version, which is tried again and serves. From there on that one
-# may be what killed the agent.
+# Before this point the history does not have the new version, so the next start tries it again and serves it. From
+# this point on, the new version may be the cause of the kill.
 _FIRST_BLAMED = list(POINTS).index("before the load")
 
-# What some of them must leave behind, or the kill came too soon or too late.
+# Files that must exist after the kill; otherwise it was too early or too late.
 _LEFT = {
-    "half-way in the copy": "state/models/copies/.incoming-*",
+    "halfway through the copy": "state/models/copies/.incoming-*",
     "before the copy is flushed": "state/models/copies/.incoming-*",
-    "before the copy has its name": "state/models/copies/.incoming-*",
-    "once the copy has its name": f"state/models/copies/{sha256(_NEW)}.tflite",
+    "before the copy is renamed": "state/models/copies/.incoming-*",
+    "after the copy is renamed": f"state/models/copies/{sha256(_NEW)}.tflite",
     "before the history is flushed": "state/models/.history.json.new",
-    "before the history has its name": "state/models/.history.json.new",
+    "before the history is renamed": "state/models/.history.json.new",
     "while a note is written": "models/*.rejected.txt",
 }
 
 
 @pytest.fixture(scope="module")
 def answered_after_s(figures: Figures) -> Iterator[list[float]]:
-    """Takes, of each point that was passed, the seconds from the start after the kill to the first answer."""
+    """Collects, for each point that passed, the seconds from the restart to the first answer."""
     passed: list[float] = []
     yield passed
     if passed:
         figures(
             f"kill -9 at {len(POINTS)} points, then a start",
-            "the old or the new version serves, nothing is left over, a third one serves",
-            f"{len(passed)} of {len(POINTS)}; answers {max(passed):.1f} s after the start at the latest",
+            "the old or the new version serves, no file is left over, a third version serves",
+            f"{len(passed)} of {len(POINTS)}; first answer at most {max(passed):.1f} s after the start",
         )
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_after_a_kill_the_old_or_the_new_version_serves(
+def test_the_old_or_the_new_version_serves_after_a_kill(
     tmp_path: Path, answered_after_s: list[float], point: str
 ) -> None:
     new = _BAD if point == "while a note is written" else _NEW
@@ -66,10 +66,10 @@ def test_after_a_kill_the_old_or_the_new_version_serves(
         _wait_for(agent, _OLD)
         _prove(agent)
         _drop(agent, new)
-        wait_until(lambda: not agent.is_running(), what=f"the agent dies {point}")
+        wait_until(lambda: not agent.is_running(), what=f"the agent is killed {point}")
     assert agent.process.returncode == -signal.SIGKILL
     assert point not in _LEFT or list(tmp_path.glob(_LEFT[point]))
-    wait_until(lambda: not marked(own), timeout_s=2, what="no process of it is left")
+    wait_until(lambda: not marked(own), timeout_s=2, what="no process of the agent is left")
 
     started_s = time.monotonic()
     with _agent(tmp_path, own) as agent:
@@ -88,7 +88,7 @@ def test_after_a_kill_the_old_or_the_new_version_serves(
     answered_after_s.append(answered_s)
 
 
-def test_the_only_version_is_not_loaded_a_fourth_time_after_three_kills(tmp_path: Path, figures: Figures) -> None:
+def test_the_only_version_is_not_loaded_again_after_three_kills(tmp_path: Path, figures: Figures) -> None:
     own = mark()
     agent = _agent(tmp_path, own, point="between two interpreters", of=_NEW, drops=_NEW)
     for _ in range(_STARTS):
@@ -109,17 +109,17 @@ def test_the_only_version_is_not_loaded_a_fourth_time_after_three_kills(tmp_path
         agent.end()
     assert not marked(own)
     figures(
-        f"kill -9 in {_STARTS} starts in a row, while the only version is loaded",
-        "it is not loaded again; the agent is up and says so",
-        "503 with a sentence, /healthz 200; the next model serves",
+        f"kill -9 in {_STARTS} consecutive starts, while the only version is loaded",
+        "it is not loaded again; the agent runs and reports this",
+        "503 with an explanation, /healthz 200; the next model serves",
     )
 
 
 def _agent(
     folder: Path, own: dict[str, str], *, point: str | None = None, of: bytes = b"", drops: bytes | None = None
 ) -> RunningAgent:
-    """One that dies at `point` of the way of the model `of`; one like any other without."""
-    under = [sys.executable, str(_DOOMED), point, sha256(of)] if point else []
+    """An agent that kills itself at `point` while it admits the model `of`; an ordinary agent without `point`."""
+    under = [sys.executable, str(_SELF_KILLING_AGENT), point, sha256(of)] if point else []
     agent = RunningAgent(folder, environment=own, under=under, models={"keep_versions": 2}, engine={"workers": 2})
     if drops is not None:
         _drop(agent, drops)
@@ -127,13 +127,13 @@ def _agent(
 
 
 def _drop(agent: RunningAgent, content: bytes) -> None:
-    """With its checksum, by which it settles at once."""
+    """With its checksum, so the agent need not wait until the file stops changing."""
     agent.drop(content)
     (agent.models / "digits.tflite.sha256").write_text(f"{sha256(content)}  digits.tflite\n")
 
 
 def _wait_for(agent: RunningAgent, content: bytes) -> None:
-    """Until it serves and the folder holds nothing more to do."""
+    """Until it serves and no candidate is left in the folder."""
 
     def is_settled() -> bool:
         model = agent.model()
@@ -144,7 +144,7 @@ def _wait_for(agent: RunningAgent, content: bytes) -> None:
 
 
 def _prove(agent: RunningAgent) -> None:
-    """Until it is off probation, where each version is that has not served for long: whatever ends it is blamed."""
+    """Until its probation is over: a version on probation is blamed for any end of the process."""
     with Uploads(agent, model="digits", clients=2) as uploads:
         wait_until(lambda: not agent.model()["probation"], what="its probation is over")
     assert uploads.failures == []
@@ -157,24 +157,24 @@ def _answering(agent: RunningAgent) -> str:
 
 
 def _left_over(agent: RunningAgent, folder: Path) -> list[str]:
-    """Files that no one needs, are halves, or lack."""
+    """Files that are unneeded, incomplete or missing."""
     model = agent.model()
     versions = {version["sha256"]: version for version in model["versions"]}
     wanted = {f"copies/{sha256}.tflite" for sha256 in versions} | {"history.json"}
     state = folder / "state" / "models"
     found = {str(path.relative_to(state)) for path in state.rglob("*") if path.is_file()}
-    damaged = [path.name for path in state.glob("copies/*.tflite") if not _is_named_rightly(path)]
-    return [*(wanted ^ found), *damaged, *_strange_drops(agent.models, agent.rejection())]
+    damaged = [path.name for path in state.glob("copies/*.tflite") if not _matches_its_name(path)]
+    return [*(wanted ^ found), *damaged, *_unexpected_drops(agent.models, agent.rejection())]
 
 
-def _is_named_rightly(copy: Path) -> bool:
+def _matches_its_name(copy: Path) -> bool:
     return hashlib.sha256(copy.read_bytes()).hexdigest() == copy.stem
 
 
-def _strange_drops(models: Path, rejection: str) -> list[str]:
+def _unexpected_drops(models: Path, rejection: str) -> list[str]:
     note = models / "digits.tflite.rejected.txt"
     wanted = {"digits.tflite", "digits.tflite.sha256", *([note.name] if rejection else [])}
-    strange = wanted ^ {path.name for path in models.iterdir()}
-    if rejection and note.name not in strange and note.read_text() != f"{rejection}\n":
-        strange.add(f"{note.name}: {note.read_text()}")
-    return sorted(strange)
+    unexpected = wanted ^ {path.name for path in models.iterdir()}
+    if rejection and note.name not in unexpected and note.read_text() != f"{rejection}\n":
+        unexpected.add(f"{note.name}: {note.read_text()}")
+    return sorted(unexpected)
