@@ -98,7 +98,7 @@ test-faults-short: dev dev-converter  ## Inject a sample of the faults: minutes
 	$(BIN)/pytest -q -m alone tests/faults
 	@if python3.11 -c '' 2>/dev/null; then \
 		deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt && \
-		.venv-tflite-runtime/bin/pytest -q tests/faults/test_mutants.py -k harm_nobody; \
+		.venv-tflite-runtime/bin/pytest -q tests/faults/test_mutants.py -k affect_no_other_model; \
 	else echo "Skipping tflite-runtime: python3.11 is not installed."; fi
 
 test-home-assistant:  ## Test discovery with Home Assistant: 600 MB

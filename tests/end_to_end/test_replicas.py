@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file, sha256
-from faults.disk_faults import AS_ANYBODY
+from faults.disk_faults import AS_ORDINARY_USER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ def replicas(models: Path, tmp_path: Path) -> Iterator[list[RunningAgent]]:
         agents = []
         for name in ("one", "two", "three"):
             (tmp_path / name).mkdir()
-            agent = RunningAgent(tmp_path / name, under=AS_ANYBODY, models={"folder": str(models)})
+            agent = RunningAgent(tmp_path / name, under=AS_ORDINARY_USER, models={"folder": str(models)})
             agents.append(running.enter_context(agent))
         yield agents
 

@@ -1,6 +1,7 @@
-"""Figures and scale of the fault tests: `make test-faults`, and `make test-faults-short` for each landing.
+"""Figures and scale of the fault tests, which `make test-faults` and `make test-faults-short` run.
 
-FAULTS is short or full; FAULTS_FIGURES is the document whose tables are rewritten, none where it is not set.
+The environment variable FAULTS is short or full. FAULTS_FIGURES is the document whose tables are rewritten; if it is
+not set, no document changes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     document, rows = os.environ.get("FAULTS_FIGURES"), session.config.stash[_ROWS]
-    if hasattr(session.config, "workeroutput"):  # one of pytest-xdist's processes: the first process has the last word
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist: the main process writes the document
         session.config.workeroutput["figures"] = [astuple(row) for row in rows]
     elif document and rows:
         rewrite(Path(document), rows)
@@ -37,14 +38,14 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     terminalreporter.section("figures")
     for row in config.stash[_ROWS]:
-        terminalreporter.write_line(f"{row.what} [{row.asked}]: {row.measured}")
+        terminalreporter.write_line(f"{row.test} [{row.required}]: {row.measured}")
 
 
 @pytest.fixture(scope="session")
 def figures(request: pytest.FixtureRequest) -> Figures:
-    """Tells what was measured, at the end of the run, and in docs/reliability.md where the run is for that."""
+    """Records what was measured, for the end of the run and for the document that FAULTS_FIGURES names."""
     rows = request.config.stash[_ROWS]
-    return lambda what, asked, measured: rows.append(Row.of_today(what, asked, measured))
+    return lambda test, required, measured: rows.append(Row.of_today(test, required, measured))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Troubles: a disk that is full or read-only, and folders whose mode forbids what the agent needs."""
+"""Disk faults: a full or read-only disk, a disk without inodes, and folders without write permission."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-# Root may do all that modes forbid, unless these two powers are taken from it.
-AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+# Root ignores file modes unless it lacks these two capabilities.
+AS_ORDINARY_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
-_DISK = "size=64m,nr_inodes=1000"  # the store leaves 16 MB of it free
+_DISK = "size=64m,nr_inodes=1000"  # the store keeps 16 MB of it free
 
 
-class Trouble(Protocol):
-    """`words` are the system's own for it."""
+class DiskFault(Protocol):
+    """`message` is the system's error message."""
 
-    words: str
+    message: str
 
     def begin(self) -> None: ...
     def end(self) -> None: ...
 
 
 class FullDisk:
-    """To the last byte."""
+    """No byte is left."""
 
-    words = "No space left on device"
+    message = "No space left on device"
 
     def __init__(self, disk: Path) -> None:
         self._ballast = disk / "ballast"
@@ -46,9 +46,9 @@ class FullDisk:
 
 
 class NoInodes:
-    """No new file can be made, whatever room there is."""
+    """No new file can be made, although space is left."""
 
-    words = "No space left on device"
+    message = "No space left on device"
 
     def __init__(self, disk: Path) -> None:
         self._disk = disk
@@ -62,9 +62,9 @@ class NoInodes:
 
 
 class ReadOnlyDisk:
-    """As the kernel makes it after an error of the device."""
+    """As after the kernel remounted it because of a device error."""
 
-    words = "Read-only file system"
+    message = "Read-only file system"
 
     def __init__(self, disk: Path) -> None:
         self._disk = disk
@@ -76,10 +76,10 @@ class ReadOnlyDisk:
         _mount(self._disk, "remount,rw")
 
 
-class ForeignFolders:
-    """None of the folders in `folder`, nor that one itself, may be written any more."""
+class UnwritableFolders:
+    """Removes the write permission of `folder` and of all folders in it."""
 
-    words = "Permission denied"
+    message = "Permission denied"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -96,17 +96,17 @@ class ForeignFolders:
                 path.chmod(mode)
 
 
-TROUBLES: dict[str, Callable[[Path], Trouble]] = {
+DISK_FAULTS: dict[str, Callable[[Path], DiskFault]] = {
     "a full disk": FullDisk,
-    "a disk without inodes": NoInodes,
+    "a disk without free inodes": NoInodes,
     "a read-only disk": ReadOnlyDisk,
-    "a folder that may not be written": ForeignFolders,
+    "a folder without write permission": UnwritableFolders,
 }
 
 
 @contextmanager
 def disk_at(folder: Path) -> Iterator[Path]:
-    """A small file system of its own, for which one must be root."""
+    """Mounts a small file system on `folder`, which needs root."""
     folder.mkdir(parents=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", _DISK, "tmpfs", folder], capture_output=True, check=False)
     if mounted.returncode:

@@ -1,4 +1,4 @@
-"""Link: the network between an agent and its broker, which a test can cut, stop and slow down, and listens to."""
+"""Link: a TCP proxy between an agent and its broker, which records messages and can close, block or delay them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _CONNECT, _PUBLISH, _PUBACK = 1, 3, 4
 
 
 class Link:
-    """Relays TCP from its own `port` to the broker's; closed at first: it accepts nobody until open().
+    """Relays TCP from its own `port` to the broker's. It accepts connections only after open().
 
-    `published` has the payload of every PUBLISH of the agent, `acknowledged` of those whose PUBACK was on its way to
-    it. `most_unacknowledged` is the highest number at one time.
+    `published` has the payload of every PUBLISH of the agent. `acknowledged` has the payloads whose PUBACK was sent
+    to the agent. `most_unacknowledged` is the highest number of unacknowledged messages at one time.
     """
 
     def __init__(self, broker_port: int) -> None:
         self.port = free_port()
         self.ack_delay_s = 0.0
-        self.swallows = False
+        self.drops_data = False
         self.connections = 0
         self.published: list[bytes] = []
         self.acknowledged: list[bytes] = []
@@ -53,7 +53,7 @@ class Link:
         self._start(self._accept, self._listener)
 
     def close(self) -> None:
-        """Cuts what there is, too; and waits until nothing is relayed any more."""
+        """Also closes open connections, and waits until no data is relayed."""
         listener, self._listener = self._listener, None
         for each in (listener, *self._sockets):
             if each is not None:
@@ -96,14 +96,14 @@ class Link:
                     unacknowledged[number] = payload
                     self.published.append(payload)
                     self.most_unacknowledged = max(self.most_unacknowledged, len(unacknowledged))
-                if not self.swallows:
+                if not self.drops_data:
                     broker.sendall(raw)
         _hang_up(broker)
 
     def _carry_down(self, broker: socket.socket, agent: socket.socket, unacknowledged: dict[int, bytes]) -> None:
         with broker, suppress(OSError):
             for kind, body, raw in _packets(broker):
-                if self.swallows:
+                if self.drops_data:
                     continue
                 if kind >> 4 == _PUBACK:
                     time.sleep(self.ack_delay_s)
@@ -118,7 +118,7 @@ def _hang_up(other: socket.socket) -> None:
 
 
 def _packets(stream: socket.socket) -> Iterator[tuple[int, bytes, bytes]]:
-    """Each packet's first byte, its body, and all of it, until the end of the stream."""
+    """The first byte, the body and the raw bytes of each packet, until the end of the stream."""
     file = stream.makefile("rb")
     while first := file.read(1):
         head, length, shift = first, 0, 0
@@ -143,5 +143,5 @@ def _published(body: bytes, level: int) -> tuple[int, bytes]:
     number = int(struct.unpack_from(">H", body, start)[0])
     start += 2
     if level == 5:
-        start += 1 + body[start]  # properties, of which the agent gives few
+        start += 1 + body[start]  # properties; the agent sends fewer than 128 bytes of them
     return number, body[start:]

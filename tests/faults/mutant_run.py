@@ -1,4 +1,4 @@
-"""Siege: an agent that serves several models while mutants of them are dropped, and what came of it."""
+"""MutantRun: drops mutants on an agent that serves several models under load, and records the outcome."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from faults.mutants import Mutant
     from typing_extensions import Self
 
-_WITHOUT_CHECKSUM = 10  # of which one comes without
-_SEEN = 3  # answers of an accepted mutant, before the next one comes
-# What a model does to an image all by itself; any other failure of a request is the service's.
+_WITHOUT_CHECKSUM = 10  # one of 10 mutants is dropped without a checksum
+_SEEN = 3  # uploads to answer after an accepted mutant, before the next drop
+# Errors that the model itself causes; the service is responsible for any other failed request.
 _OWN_FAILURES = (
     "returned NaN or infinity for this image",
     '"The runtime (',
@@ -35,7 +35,7 @@ _OWN_FAILURES = (
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """A good model file; `labels` is empty where they are inside."""
+    """A good model file; `labels` is empty if the file contains them."""
 
     content: bytes = field(repr=False)
     labels: tuple[str, ...] = ()
@@ -47,8 +47,8 @@ class Original:
 
 
 @dataclass(frozen=True, slots=True)
-class Attack:
-    """A mutant that was dropped under the name of a model, and the agent's verdict."""
+class DroppedMutant:
+    """A mutant that was dropped under a model's name, and the agent's verdict."""
 
     name: str
     mutant: Mutant
@@ -56,13 +56,13 @@ class Attack:
     verdict: Verdict
 
 
-class Siege:
-    """Uploads to each of the models all the time, from before the first mutant to after the last one."""
+class MutantRun:
+    """Uploads to each model continuously, from before the first mutant to after the last one."""
 
     def __init__(self, folder: Path, originals: dict[str, Original], **models: Any) -> None:
-        """`models` adds to that section of the agent's configuration."""
+        """`models` extends that section of the agent's configuration."""
         settings = {name: {"labels": list(each.labels)} for name, each in originals.items() if each.labels}
-        self.attacks: list[Attack] = []
+        self.dropped: list[DroppedMutant] = []
         self.originals = originals
         self._state = folder / "state"
         self.agent = RunningAgent(folder, models={"settings": settings, "retire_after_s": 1, **models})
@@ -89,17 +89,17 @@ class Siege:
     ) -> None:
         self._parts.__exit__(kind, error, trace)
 
-    def attack(self, mutants: Sequence[tuple[str, Mutant]]) -> None:
-        """One after another; each pair is a model's name and what comes under it."""
+    def drop_in_turn(self, mutants: Sequence[tuple[str, Mutant]]) -> None:
+        """Drops one mutant after another; each pair is a model's name and its mutant."""
         for number, (name, mutant) in enumerate(mutants):
             with_checksum = number % _WITHOUT_CHECKSUM > 0
             verdict = self.drops.verdict(self.drops.put(mutant.content, name, with_checksum=with_checksum))
-            self.attacks.append(Attack(name, mutant, with_checksum, verdict))
+            self.dropped.append(DroppedMutant(name, mutant, with_checksum, verdict))
             if verdict.outcome != "refused":
                 self.load.wait_for_more(_SEEN, name)
 
-    def attack_at_once(self, mutants: Sequence[tuple[str, Mutant]]) -> None:
-        """The first of each model under its name, the others under names of their own, with the model's signature."""
+    def drop_together(self, mutants: Sequence[tuple[str, Mutant]]) -> None:
+        """Drops the first mutant of each model under the model's name and the others under new names, all signed."""
         names: list[str] = []
         for name, _ in mutants:
             names.append(name if name not in names else f"{name}-{len(names)}")
@@ -110,30 +110,30 @@ class Siege:
             dropped.append(self.drops.put(mutant.content, name))
         for drop, (_, mutant) in zip(dropped, mutants, strict=True):
             verdict = self.drops.verdict(drop)
-            self.attacks.append(Attack(drop.name, mutant, with_checksum=False, verdict=verdict))
+            self.dropped.append(DroppedMutant(drop.name, mutant, with_checksum=False, verdict=verdict))
 
     @property
     def own_failures(self) -> list[str]:
-        """Requests that failed of what an accepted mutant computed."""
+        """Requests that failed because of an accepted mutant."""
         return [failure for failure in self._failures() if any(own in failure for own in _OWN_FAILURES)]
 
     @property
     def failures(self) -> list[str]:
-        """All others."""
+        """All other failed requests."""
         return [failure for failure in self._failures() if not any(own in failure for own in _OWN_FAILURES)]
 
     @property
     def mixed_up(self) -> list[str]:
-        """Answers of one file or version for another, of a file that was refused, or of one that was never dropped."""
-        return [words for name in self.originals for words in self._mixed_up(name)]
+        """Answers by the wrong file or version, by a refused file, or by one that was never dropped."""
+        return [error for name in self.originals for error in self._mixed_up(name)]
 
     @property
     def unsteady(self) -> set[str]:
-        """Every sha256 that answered the same picture in several ways."""
+        """Every sha256 that gave different answers to the same picture."""
         return {sha256 for name in self.originals for sha256 in self.load[name].unsteady}
 
     def rollbacks(self) -> Counter[str]:
-        """How many accepted mutants were withdrawn, by the cause."""
+        """The number of withdrawn mutants, by cause."""
         causes: Counter[str] = Counter()
         for labels, count in scraped(self.agent, "edge_agent_model_rollbacks_total"):
             causes[labels["cause"]] += int(count)
@@ -143,8 +143,8 @@ class Siege:
         ((_, resident_bytes),) = scraped(self.agent, "process_resident_memory_bytes")
         return int(resident_bytes)
 
-    def lift(self) -> list[Path]:
-        """Ends the load, removes every model and what was put beside it, and returns what the agent leaves behind."""
+    def remove_models(self) -> list[Path]:
+        """Ends the load, removes every model and its sidecars, and returns the files that the agent leaves behind."""
         self.load.stop()
         for path in list(self.agent.models.iterdir()):
             if path.suffix in (".tflite", ".sha256", ".minisig"):
@@ -155,7 +155,7 @@ class Siege:
         return self._left()
 
     def _mixed_up(self, name: str) -> list[str]:
-        verdicts = {each.mutant.sha256: each.verdict for each in self.attacks if each.name == name}
+        verdicts = {each.mutant.sha256: each.verdict for each in self.dropped if each.name == name}
         answered = self.load[name].versions.keys() - {self.originals[name].sha256}
         refused = {sha256 for sha256 in answered if sha256 in verdicts and verdicts[sha256].outcome == "refused"}
         return [
@@ -165,9 +165,9 @@ class Siege:
         ]
 
     def _left(self) -> list[Path]:
-        """Notes, and files that are written aside before they get their name."""
-        aside = [path for path in self._state.rglob(".*") if path.is_file()]
-        return [*aside, *self.agent.models.iterdir()]
+        """Notes, and temporary files."""
+        temporary = [path for path in self._state.rglob(".*") if path.is_file()]
+        return [*temporary, *self.agent.models.iterdir()]
 
     def _failures(self) -> list[str]:
         return [failure for name in self.originals for failure in self.load[name].failures]

@@ -1,4 +1,4 @@
-"""Mutants: model files as bit rot, broken copies and mix-ups leave them, reproducible from a seed."""
+"""Mutants: model files damaged by bit rot, broken copies or mix-ups, reproducible from a seed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
-# What is written where: positions in the file, each with the bytes that come there.
+# New bytes by their position in the file.
 Patch: TypeAlias = dict[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`kind` says in a word or two what was done to the file."""
+    """`kind` is a short name of the damage."""
 
     kind: str
     content: bytes = field(repr=False)
@@ -31,23 +31,23 @@ class Mutant:
 
 
 def byte_mutants(model: bytes, random: Random) -> Iterator[Mutant]:
-    """Endless, and no two of them alike: whatever the place, the bytes do not know what they mean."""
-    ways: list[Callable[[bytes, Random], Mutant]] = [_cut, _cut_late, _flip_bit, _flip_burst, _zero_block]
+    """An endless series without repetitions; damages bytes regardless of their meaning."""
+    damages: list[Callable[[bytes, Random], Mutant]] = [_cut, _cut_late, _flip_bit, _flip_burst, _zero_block]
     if (tail := model.rfind(b"PK\3\4")) > 0:
-        ways.append(lambda content, random: Mutant("zip tail missing", content[: random.randrange(tail, len(content))]))
-    return different(model, (way(model, random) for way in itertools.cycle(ways)))
+        damages.append(lambda content, random: Mutant("truncated ZIP", content[: random.randrange(tail, len(content))]))
+    return different(model, (damage(model, random) for damage in itertools.cycle(damages)))
 
 
 def foreign_files(assets: Path, demo: Path, random: Random) -> list[Mutant]:
-    """What is no such model at all, and comes under the name of one."""
+    """Files that are not such a model, for dropping under the name of one."""
     texts = {
         "text": b"The model is on the share, ask Kim.\n",
-        "page": b"<!DOCTYPE html><title>404 Not Found</title>",
+        "HTML page": b"<!DOCTYPE html><title>404 Not Found</title>",
         "json": b'{"model": "digits"}',
         "checksum": b"%064x  digits.tflite\n" % 7,
-        "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:%064x\nsize 3577760\n" % 7,
+        "LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:%064x\nsize 3577760\n" % 7,
         "empty": b"",
-        "identifier": b"\x1c\0\0\0TFL3",
+        "only an identifier": b"\x1c\0\0\0TFL3",
     }
     files = [assets / "h5" / "vww_96.h5", demo / "digit.jpg", demo / "digits.mp4", *sorted(assets.glob("photos/*.*"))]
     others = [*sorted(assets.glob("refuse/*/*.tflite")), *sorted(assets.glob("models/*/*.tflite"))]
@@ -62,7 +62,7 @@ def foreign_files(assets: Path, demo: Path, random: Random) -> list[Mutant]:
 
 
 def different(model: bytes, mutants: Iterator[Mutant]) -> Iterator[Mutant]:
-    """Each once, and the model itself never."""
+    """Each mutant once, and never the model itself."""
     seen = {hashlib.sha256(model).hexdigest()}
     for mutant in mutants:
         if mutant.sha256 not in seen:
@@ -71,16 +71,16 @@ def different(model: bytes, mutants: Iterator[Mutant]) -> Iterator[Mutant]:
 
 
 def _cut(model: bytes, random: Random) -> Mutant:
-    return Mutant("cut", model[: random.randrange(1, len(model))])
+    return Mutant("truncated", model[: random.randrange(1, len(model))])
 
 
 def _cut_late(model: bytes, random: Random) -> Mutant:
-    return Mutant("cut", model[: -random.randrange(1, len(model) // 30)])
+    return Mutant("truncated", model[: -random.randrange(1, len(model) // 30)])
 
 
 def _flip_bit(model: bytes, random: Random) -> Mutant:
     at = random.randrange(len(model))
-    return Mutant("bit", patched(model, {at: bytes([model[at] ^ 1 << random.randrange(8)])}))
+    return Mutant("flipped bit", patched(model, {at: bytes([model[at] ^ 1 << random.randrange(8)])}))
 
 
 def _flip_burst(model: bytes, random: Random) -> Mutant:
@@ -91,7 +91,7 @@ def _flip_burst(model: bytes, random: Random) -> Mutant:
 
 
 def _zero_block(model: bytes, random: Random) -> Mutant:
-    """As a sparse file has them, and a disk that lost a page."""
+    """As in a sparse file, or after a disk lost a page."""
     length = 1 << random.randrange(4, 13)
     at = random.randrange(0, len(model) - length, 16)
     return Mutant("zeroed", patched(model, {at: bytes(length)}))

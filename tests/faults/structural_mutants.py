@@ -1,4 +1,4 @@
-"""Structural mutants: model files that a hostile hand made, flatbuffers in which one thing does not fit another."""
+"""Structural mutants: valid flatbuffers in which one value contradicts another, as an attacker may make them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _OPTIONS_WITH_STRIDES = (1, 2, 5)  # Conv2DOptions, DepthwiseConv2DOptions and P
 
 
 def structural_mutants(model: bytes, random: Random) -> Iterator[Mutant]:
-    """Endless, no two of them alike, every kind in turn. As flatbuffers they can be read."""
+    """An endless series without repetitions, of every kind in turn. All are readable flatbuffers."""
     structure = _Structure(model)
-    made = ((kind, way(structure, random)) for kind, way in itertools.cycle(_WAYS.items()))
+    made = ((kind, damage(structure, random)) for kind, damage in itertools.cycle(_DAMAGES.items()))
     return different(model, (Mutant(kind, patched(model, patch)) for kind, patch in made if patch))
 
 
 class _Structure:
-    """The tables of a model by their names in schema.fbs."""
+    """The tables of a model, named as in schema.fbs."""
 
     def __init__(self, model: bytes) -> None:
         root = Table.root(model)
@@ -38,7 +38,7 @@ class _Structure:
 
 
 def _scalar(table: Table, number: int, form: str, value: int) -> Patch:
-    """Empty where the field has its default and so no place in the file."""
+    """Empty if the field has its default and is therefore not in the file."""
     at = table._at(number)
     return {table.position + at: struct.pack(form, value)} if at else {}
 
@@ -49,13 +49,13 @@ def _element(table: Table, number: int, form: str, index: int, value: float) -> 
 
 
 def _places(table: Table, number: int, width: int) -> range:
-    """Where the elements of a vector begin; `width` is the bytes of each."""
+    """The positions of a vector's elements; `width` is the size of each in bytes."""
     start, count = table.span(number) or (0, 0)
     return range(start, start + count * width, width)
 
 
 def _length(table: Table, number: int, new: Callable[[int], int]) -> Patch:
-    """Another length for a vector, within the file as a rule: what follows it becomes part of it."""
+    """Changes a vector's length, usually within the file: the bytes after it become part of it."""
     span = table.span(number)
     return {span[0] - 4: struct.pack("<I", max(0, new(span[1])))} if span else {}
 
@@ -66,14 +66,14 @@ def _dimension(model: _Structure, random: Random) -> Patch:
 
 
 def _dimension_at_an_end(model: _Structure, random: Random) -> Patch:
-    """Of the input or the output, which everybody looks at first."""
+    """Of the model's input or output, which every reader checks first."""
     index = random.choice([*model.graph.numbers(1, INT32), *model.graph.numbers(2, INT32)])
     value = random.choice([-1, 0, 1, 2, 97, 129, 1002, 1 << 20, _MAX_INT])
     return _element(model.tensors[index], 0, "<i", random.randrange(4), value)
 
 
 def _huge(model: _Structure, random: Random) -> Patch:
-    """Products that overflow, and products that only fill the memory."""
+    """Shapes whose product overflows, and shapes that only need too much memory."""
     tensor, side = random.choice(model.tensors), random.choice([200, 600, 1 << 12, 1 << 16, 1 << 24])
     return {at: struct.pack("<i", side) for at in _places(tensor, 0, 4)}
 
@@ -118,13 +118,13 @@ def _axis(model: _Structure, random: Random) -> Patch:
 
 
 def _operator_index(model: _Structure, random: Random) -> Patch:
-    """Another operator of the model's own, or none."""
+    """Another of the model's operators, or an index out of range."""
     values = [*range(len(model.codes)), len(model.codes), 2**32 - 1]
     return _scalar(random.choice(model.operators), 0, "<I", random.choice(values))
 
 
 def _builtin(model: _Structure, random: Random) -> Patch:
-    """Any operator that there is, in both fields that may say it, and some that there are not."""
+    """Any existing operator or an unknown one, in both fields that may contain it."""
     code, value = random.choice(model.codes), random.choice([*range(208), 4000, -1, _MAX_INT])
     return {**_scalar(code, 0, "<b", max(-1, min(value, 127))), **_scalar(code, 3, "<i", value)}
 
@@ -148,7 +148,7 @@ def _operator_end(model: _Structure, random: Random, number: int) -> Patch:
 
 
 def _operator_ends(model: _Structure, random: Random) -> Patch:
-    """Fewer inputs or outputs than the operator takes, or one more."""
+    """Fewer inputs or outputs than the operator needs, or one too many."""
     number, step = random.choice([1, 2]), random.choice([-2, -1, 1])
     return _length(random.choice(model.operators), number, lambda length: length + step)
 
@@ -159,7 +159,7 @@ def _self_reference(model: _Structure, random: Random) -> Patch:
 
 
 def _cycle(model: _Structure, random: Random) -> Patch:
-    """An operator waits for what a later one makes."""
+    """An operator needs the output of a later one."""
     first, later = sorted(random.sample(range(len(model.operators)), 2))
     return _element(model.operators[first], 1, "<i", 0, model.operators[later].numbers(2, INT32)[0])
 
@@ -176,7 +176,7 @@ def _stride(model: _Structure, random: Random) -> Patch:
 
 
 def _options(model: _Structure, random: Random) -> Patch:
-    """The options of one operator, read as those of another."""
+    """The options of one operator, with the type of another's."""
     return _scalar(random.choice(model.operators), 3, "<B", random.randrange(126))
 
 
@@ -188,9 +188,9 @@ def _metadata(model: _Structure, random: Random) -> Patch:
     return _scalar(random.choice(model.metadata), 1, "<I", random.choice(values))
 
 
-_WAYS: dict[str, Callable[[_Structure, Random], Patch]] = {
+_DAMAGES: dict[str, Callable[[_Structure, Random], Patch]] = {
     "dimension": _dimension,
-    "dimension of an end": _dimension_at_an_end,
+    "dimension of the input or output": _dimension_at_an_end,
     "huge dimensions": _huge,
     "rank": _rank,
     "type": _type,
@@ -198,18 +198,18 @@ _WAYS: dict[str, Callable[[_Structure, Random], Patch]] = {
     "buffer length": _buffer_length,
     "scale": _scale,
     "zero point": _zero_point,
-    "count of scales": _scale_count,
-    "quantised axis": _axis,
+    "number of scales": _scale_count,
+    "quantized axis": _axis,
     "operator index": _operator_index,
     "operator": _builtin,
     "operator version": _operator_version,
     "operator input": _operator_input,
     "operator output": _operator_output,
-    "operator ends": _operator_ends,
+    "number of operator inputs or outputs": _operator_ends,
     "self-reference": _self_reference,
     "cycle": _cycle,
-    "graph end": _graph_end,
+    "input or output of the graph": _graph_end,
     "stride": _stride,
-    "options": _options,
+    "operator options": _options,
     "metadata": _metadata,
 }

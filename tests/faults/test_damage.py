@@ -1,4 +1,4 @@
-"""The dropped file, the store's copy of it and the history are damaged while the agent runs, and before it starts."""
+"""Damages the dropped file, the stored copy and the history, while the agent runs and before it starts."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _STARTS_AT_ONCE = 3
 
 
 def _overwrite(path: Path) -> None:
-    """In place and in its length: whoever has mapped it reads zeros now."""
+    """In place, with the same length: a process that maps the file reads zeros."""
     with path.open("r+b") as file:
         file.write(bytes(path.stat().st_size))
 
 
 def _truncate(path: Path) -> None:
-    """Whoever has mapped it gets SIGBUS."""
+    """A process that maps the file gets SIGBUS."""
     os.truncate(path, 100)
 
 
@@ -48,9 +48,9 @@ def _unlink(path: Path) -> None:
 
 
 def _replace_by_garbage(path: Path) -> None:
-    aside = path.with_name(".garbage")
-    aside.write_bytes(random.Random(0).randbytes(50_000))
-    aside.replace(path)
+    garbage = path.with_name(".garbage")
+    garbage.write_bytes(random.Random(0).randbytes(50_000))
+    garbage.replace(path)
 
 
 _DAMAGES: tuple[Damage, ...] = (_overwrite, _truncate, _unlink, _replace_by_garbage)
@@ -58,7 +58,7 @@ _DAMAGES: tuple[Damage, ...] = (_overwrite, _truncate, _unlink, _replace_by_garb
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A model of its own for each damage to each of its two files."""
+    """One kind of damage to one of a model's two files; each case has its own model."""
 
     number: int
     damage: Damage
@@ -83,7 +83,7 @@ _CASES = [
 ]
 
 
-def test_damaged_files_do_not_change_an_answer_and_are_made_good_at_the_next_start(
+def test_damaged_files_change_no_answer_and_are_repaired_at_the_next_start(
     tmp_path: Path, figures: Figures, scale: Scale
 ) -> None:
     config = {"retire_after_s": 3600}
@@ -94,12 +94,14 @@ def test_damaged_files_do_not_change_an_answer_and_are_made_good_at_the_next_sta
             _harm_while_it_answers(case, agent, tmp_path, scale(short=100, full=1000))
         agent.end()
     figures(
-        f"{len(_CASES)} damages to the dropped file or the store's copy, while it answers", "no changed answer", "none"
+        f"{len(_CASES)} kinds of damage to the dropped file or the stored copy while it answers",
+        "no changed answer",
+        "none",
     )
     with RunningAgent(tmp_path, models=config) as agent:
         for case in _CASES:
             assert _serves(agent, case.model, case.content), f"{case.model} does not serve"
-    figures("... after a restart", f"{len(_CASES)} serve", f"{len(_CASES)}")
+    figures("... models that serve after a restart", f"{len(_CASES)}", f"{len(_CASES)}")
 
 
 def _harm_while_it_answers(case: _Case, agent: RunningAgent, folder: Path, inferences: int) -> None:
@@ -112,7 +114,7 @@ def _harm_while_it_answers(case: _Case, agent: RunningAgent, folder: Path, infer
     assert load[case.model].unsteady == set()
 
 
-def test_an_old_version_whose_copy_was_damaged_serves_when_it_is_dropped_again(tmp_path: Path) -> None:
+def test_an_old_version_with_a_damaged_copy_serves_when_it_is_dropped_again(tmp_path: Path) -> None:
     old, new = model_file(1), model_file(2)
     with RunningAgent(tmp_path) as agent, Drops(agent) as drops:
         for content in (old, new):
@@ -126,27 +128,29 @@ def test_an_old_version_whose_copy_was_damaged_serves_when_it_is_dropped_again(t
         assert agent.rejection() == ""
 
 
-def test_a_damaged_history_keeps_nobody_from_starting(tmp_path: Path, figures: Figures, scale: Scale) -> None:
+def test_the_agent_starts_and_serves_with_a_damaged_history(tmp_path: Path, figures: Figures, scale: Scale) -> None:
     pristine = tmp_path / "pristine"
     pristine.mkdir()
     with RunningAgent(pristine) as agent, Drops(agent) as drops:
         assert drops.verdict(drops.put(model_file(1), "digits")).outcome == "accepted"
         agent.end()
     history = (pristine / "state" / "models" / "history.json").read_bytes()
-    damaged = [*_blunt(history), *_flipped(history, scale(short=20, full=200))]
+    damaged = [*_grossly_damaged(history), *_flipped(history, scale(short=20, full=200))]
     folders = [tmp_path / str(number) for number in range(len(damaged))]
-    with ThreadPoolExecutor(_STARTS_AT_ONCE) as hands:
-        troubles = [trouble for trouble in hands.map(_trouble, itertools.repeat(pristine), folders, damaged) if trouble]
+    with ThreadPoolExecutor(_STARTS_AT_ONCE) as threads:
+        failures = [
+            failure for failure in threads.map(_failure, itertools.repeat(pristine), folders, damaged) if failure
+        ]
     figures(
-        f"{len(damaged)} damages to history.json, then a start: the model serves",
+        f"{len(damaged)} damaged copies of history.json, a start with each: the model serves",
         f"{len(damaged)}",
-        f"{len(damaged) - len(troubles)}",
+        f"{len(damaged) - len(failures)}",
     )
-    assert troubles == []
+    assert failures == []
 
 
-def _blunt(history: bytes) -> list[bytes | None]:
-    """None stands for a folder in its place."""
+def _grossly_damaged(history: bytes) -> list[bytes | None]:
+    """None means a folder in its place."""
     cut = [history[: len(history) * part // 8] for part in range(8)]
     return [*cut, history[:-1], bytes(len(history)), history + history, b"null", b"[]", b"{}", b"\xff\xfe", None]
 
@@ -158,8 +162,8 @@ def _flipped(history: bytes, count: int) -> Iterator[bytes]:
         yield patched(history, {at: bytes([history[at] ^ 1 << chance.randrange(8)])})
 
 
-def _trouble(pristine: Path, folder: Path, history: bytes | None) -> str:
-    """What is wrong when an agent starts with that history and the same drop folder, "" where nothing is."""
+def _failure(pristine: Path, folder: Path, history: bytes | None) -> str:
+    """Starts an agent with that history and the same drop folder; returns the error, or "" if the model serves."""
     shutil.copytree(pristine / "state", folder / "state")
     path = folder / "state" / "models" / "history.json"
     path.unlink()
@@ -175,7 +179,7 @@ def _trouble(pristine: Path, folder: Path, history: bytes | None) -> str:
 
 
 def _serves(agent: RunningAgent, model: str, content: bytes) -> bool:
-    """Now, or once it has settled and is tried."""
+    """Whether it serves, once the agent has examined it."""
     with contextlib.suppress(AssertionError):
         wait_until(lambda: agent.model(model).get("serving") or agent.rejection(model), what=f"{model} serves")
     serving = agent.model(model).get("serving")

@@ -1,4 +1,4 @@
-"""The broker goes, by its own will, by force or into silence, and the agent goes too: every result arrives."""
+"""Stops, kills and silences the broker, and stops the agent: every result arrives."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(400)]
 
-_FORGETFUL = "max_queued_messages 0"
+_WITHOUT_PERSISTENCE = "max_queued_messages 0"
 _WINDOW = 20
 _KEEPALIVE_S = 30
-_DRAINS_PER_S = 250
+_PROXY, _BROKER, _IDLE = "a proxy drops all data", "the broker is suspended", "a proxy drops all data, no results"
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_broker_that_stops_and_comes_back_gets_everything(
+def test_every_result_arrives_after_the_broker_restarts(
     tmp_path: Path, figures: Figures, scale: Scale, index: int
 ) -> None:
     durations_s = scale(short=[3], full=[5, 60])
     if index >= len(durations_s):
-        pytest.skip("of the full form")
-    away_s = durations_s[index]
+        pytest.skip("only in the full form")
+    outage_s = durations_s[index]
     with (
         Mosquitto(tmp_path, config=PERSISTENT) as broker,
         Archive(broker.port) as archive,
@@ -54,28 +54,32 @@ def test_a_broker_that_stops_and_comes_back_gets_everything(
         wait_until_connected(agent)
         time.sleep(2)
         broker.stop()
-        time.sleep(away_s)
+        time.sleep(outage_s)
         broker.start()
         wait_until_connected(agent)
         time.sleep(2)
-        delivery = settled(agent, archive, up_to(*last_made(agent)), timeout_s=20 + away_s)
+        delivery = settled(agent, archive, up_to(*last_made(agent)), timeout_s=20 + outage_s)
         agent.end()
-    what = f"{PER_S} results/s, broker stopped for {away_s} s"
-    figures(f"{what}: lost", "0", f"{len(delivery.lost)} of {delivery.count}")
-    figures(f"{what}: duplicates", "at most 20 a reconnect", str(delivery.duplicates))
+    what = f"{PER_S} results/s, broker stopped for {outage_s} s"
+    figures(f"{what}: lost results", "0", f"{len(delivery.lost)} of {delivery.count}")
+    figures(f"{what}: duplicates", f"at most {_WINDOW} per reconnect", str(delivery.duplicates))
     assert delivery.lost == set()
     assert delivery.duplicates <= _WINDOW
     assert delivery.gaps == []
     assert delivery.flaws == {}
 
 
-def test_a_broker_that_is_killed_and_forgets_gets_everything_that_it_did_not_acknowledge(
+def test_every_unacknowledged_result_arrives_after_a_broker_without_persistence_is_killed(
     tmp_path: Path, figures: Figures, scale: Scale
 ) -> None:
     kills = scale(short=1, full=10)
-    with Mosquitto(tmp_path, config=_FORGETFUL) as broker, Archive(broker.port) as archive, Link(broker.port) as link:
+    with (
+        Mosquitto(tmp_path, config=_WITHOUT_PERSISTENCE) as broker,
+        Archive(broker.port) as archive,
+        Link(broker.port) as link,
+    ):
         link.open()
-        link.ack_delay_s = 0.01  # so that some are under way
+        link.ack_delay_s = 0.01  # so that some are unacknowledged at the kill
         with agent_at(link.port, tmp_path) as agent:
             for killed in range(kills):
                 wait_until_connected(agent)
@@ -91,11 +95,11 @@ def test_a_broker_that_is_killed_and_forgets_gets_everything_that_it_did_not_ack
             delivery = settled(agent, archive, up_to(*last_made(agent)), timeout_s=20)
             agent.end()
         acknowledged = {_place(payload) for payload in link.acknowledged if b'"seq"' in payload}
-    what = f"{PER_S} results/s, broker killed {kills} times, nothing of it kept"
+    what = f"{PER_S} results/s, broker without persistence killed {kills} times"
     never_acknowledged = delivery.lost - acknowledged
-    figures(f"{what}: lost of what it had not acknowledged", "0", f"{len(never_acknowledged)} of {delivery.count}")
-    figures(f"{what}: acknowledged and then forgotten by it", "-", str(len(delivery.lost & acknowledged)))
-    figures(f"{what}: duplicates", f"at most {_WINDOW} a reconnect", str(delivery.duplicates))
+    figures(f"{what}: lost results that it had not acknowledged", "0", f"{len(never_acknowledged)} of {delivery.count}")
+    figures(f"{what}: lost results that it had acknowledged", "-", str(len(delivery.lost & acknowledged)))
+    figures(f"{what}: duplicates", f"at most {_WINDOW} per reconnect", str(delivery.duplicates))
     assert never_acknowledged == set()
     assert delivery.duplicates <= kills * _WINDOW
     assert delivery.gaps == []
@@ -103,10 +107,10 @@ def test_a_broker_that_is_killed_and_forgets_gets_everything_that_it_did_not_ack
 
 
 @pytest.mark.parametrize("durability", ["spill", "group"])
-def test_an_agent_that_is_stopped_in_an_outage_delivers_at_its_next_start(
+def test_an_agent_stopped_during_an_outage_delivers_after_its_next_start(
     tmp_path: Path, figures: Figures, scale: Scale, durability: str
 ) -> None:
-    away_s = scale(short=2, full=20)
+    outage_s = scale(short=2, full=20)
     with (
         Mosquitto(tmp_path, config=PERSISTENT) as broker,
         Archive(broker.port) as archive,
@@ -116,15 +120,15 @@ def test_an_agent_that_is_stopped_in_an_outage_delivers_at_its_next_start(
         with NumberedUploads(agent) as uploads:
             time.sleep(1)
             broker.stop()
-            time.sleep(away_s)
+            time.sleep(outage_s)
             took_s = agent.end()
         broker.start()
         agent.restart()
         made = {each.boot: range(1, each.seq + 1) for each in sorted(uploads.made, key=lambda made: made.seq)}
         delivery = settled(agent, archive, made | up_to(*last_made(agent)), timeout_s=20)
         agent.end()
-    what = f"{PER_S} results/s, agent stopped {away_s} s after the broker, {durability}"
-    figures(f"{what}: lost", "0", f"{len(delivery.lost)} of {delivery.count}; it took {took_s:.1f} s to stop")
+    what = f"{PER_S} results/s, agent stopped {outage_s} s after the broker, {durability}"
+    figures(f"{what}: lost results", "0", f"{len(delivery.lost)} of {delivery.count}; stopping took {took_s:.1f} s")
     assert agent.process.returncode == 0
     assert delivery.lost == set()
     assert delivery.duplicates <= _WINDOW
@@ -132,54 +136,54 @@ def test_an_agent_that_is_stopped_in_an_outage_delivers_at_its_next_start(
     assert delivery.flaws == {}
 
 
-@pytest.mark.parametrize("way", ["a proxy that swallows", "a broker that is stopped", "silence while nothing is made"])
-def test_a_half_open_link_is_found_out_and_costs_nothing(
-    tmp_path: Path, figures: Figures, scale: Scale, way: str
+@pytest.mark.parametrize("kind", [_PROXY, _BROKER, _IDLE])
+def test_a_half_open_link_is_detected_and_loses_nothing(
+    tmp_path: Path, figures: Figures, scale: Scale, kind: str
 ) -> None:
-    if not scale.full and way != "a proxy that swallows":
-        pytest.skip("of the full form")
-    cameras = 0 if "nothing" in way else 1
+    if not scale.full and kind != _PROXY:
+        pytest.skip("only in the full form")
+    cameras = 0 if kind == _IDLE else 1
     with Mosquitto(tmp_path, config=PERSISTENT) as broker, Archive(broker.port) as archive, Link(broker.port) as link:
         link.open()
         with agent_at(link.port, tmp_path, cameras=cameras) as agent:
             wait_until_connected(agent)
             time.sleep(2)
             begun_s = time.monotonic()
-            _silence(broker, link, way)
+            _silence(broker, link, kind)
             wait_until(
                 lambda: mqtt_of(agent)["state"] != "connected",
                 timeout_s=2 * _KEEPALIVE_S + 10,
                 what="the agent knows that the link is dead",
             )
-            found_out_s = time.monotonic() - begun_s
-            time.sleep(scale(short=1, full=max(0.0, 60 - found_out_s)))
-            _end_silence(broker, link, way)
+            detected_s = time.monotonic() - begun_s
+            time.sleep(scale(short=1, full=max(0.0, 60 - detected_s)))
+            _end_silence(broker, link, kind)
             wait_until_connected(agent, timeout_s=40)
             delivery = settled(agent, archive, up_to(*last_made(agent)), timeout_s=60)
             agent.end()
-    what = f"half-open link ({way})"
-    figures(f"{what}: found out", "within 45 s, 1.5 keep-alives", f"{found_out_s:.1f} s")
-    figures(f"{what}: lost", "0", f"{len(delivery.lost)} of {delivery.count}")
-    assert found_out_s <= 1.5 * _KEEPALIVE_S
+    what = f"half-open link ({kind})"
+    figures(f"{what}: detected", "within 45 s (1.5 keep-alive intervals)", f"{detected_s:.1f} s")
+    figures(f"{what}: lost results", "0", f"{len(delivery.lost)} of {delivery.count}")
+    assert detected_s <= 1.5 * _KEEPALIVE_S
     assert delivery.lost == set()
-    assert delivery.duplicates <= 2 * _WINDOW  # an attempt to connect may have come through, late
+    assert delivery.duplicates <= 2 * _WINDOW  # a connection attempt may have succeeded late
     assert delivery.gaps == []
     assert delivery.flaws == {}
 
 
-def _silence(broker: Mosquitto, link: Link, way: str) -> None:
-    if "broker" in way:
+def _silence(broker: Mosquitto, link: Link, kind: str) -> None:
+    if kind == _BROKER:
         broker.pause()
     else:
-        link.swallows = True
+        link.drops_data = True
 
 
-def _end_silence(broker: Mosquitto, link: Link, way: str) -> None:
-    if "broker" in way:
+def _end_silence(broker: Mosquitto, link: Link, kind: str) -> None:
+    if kind == _BROKER:
         broker.resume()
     else:
         link.close()
-        link.swallows = False
+        link.drops_data = False
         link.open()
 
 

@@ -1,4 +1,4 @@
-"""A disk is full or read-only, or a folder may not be used any more: uploads go on, and what waits serves by itself."""
+"""Disk faults of the store and the drop folder: uploads continue, and waiting models serve automatically afterwards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file, sha256
-from faults.disk_faults import AS_ANYBODY, TROUBLES, disk_at
+from faults.disk_faults import AS_ORDINARY_USER, DISK_FAULTS, disk_at
 from faults.processes import mark, marked
 from faults.steady_load import SteadyLoad
 
@@ -20,27 +20,28 @@ if TYPE_CHECKING:
 
 _OLD, _NEW = model_file(1), model_file(2)
 _PER_S = 20
+_REQUIRED = "uploads succeed, the fault is reported, the model serves automatically afterwards"
 
 
 @pytest.fixture
 def own() -> Iterator[dict[str, str]]:
-    """The mark of an agent's processes, none of which may be left."""
+    """The mark of an agent's processes; fails if any of them is left at the end."""
     own = mark()
     yield own
     wait_until(lambda: not marked(own), timeout_s=2, what="no process of the agent is left")
 
 
-@pytest.mark.parametrize("kind", TROUBLES)
-def test_uploads_go_on_and_a_new_model_waits_for_the_store(
+@pytest.mark.parametrize("kind", DISK_FAULTS)
+def test_uploads_succeed_and_a_new_model_waits_during_a_store_fault(
     tmp_path: Path, own: dict[str, str], figures: Figures, kind: str
 ) -> None:
     with disk_at(tmp_path / "state" / "models") as disk, _agent(tmp_path, own, drops=_OLD) as agent:
-        trouble = TROUBLES[kind](disk)
+        fault = DISK_FAULTS[kind](disk)
         with _load(agent) as load:
             _wait_for(agent, _OLD)
-            trouble.begin()
+            fault.begin()
             _drop(agent, _NEW)
-            wait_until(lambda: trouble.words in _warning(agent), what="the trouble is told")
+            wait_until(lambda: fault.message in _warning(agent), what="the fault is reported")
             assert _warning(agent).endswith(".")
             _wait_for_metric(agent, 1.0)
             assert agent.get("/readyz").is_success
@@ -48,11 +49,11 @@ def test_uploads_go_on_and_a_new_model_waits_for_the_store(
             assert agent.rejection() == ""
             _wait_for_answers(load, 3 * _PER_S)
             assert load.serves(sha256(_OLD))
-            trouble.end()
+            fault.end()
             ended_s = time.monotonic()
             _wait_for(agent, _NEW)
             recovered_s = time.monotonic() - ended_s
-            _wait_until_well(agent)
+            _wait_until_healthy(agent)
             wait_until(lambda: load.serves(sha256(_NEW)), what="the new model answers")
         assert load.failures == []
         assert {answer.sha256 for answer in load.answers} == {sha256(_OLD), sha256(_NEW)}
@@ -60,50 +61,50 @@ def test_uploads_go_on_and_a_new_model_waits_for_the_store(
         agent.end()
     figures(
         f"{kind} for the store, while a model is dropped",
-        "uploads go on, it is told, the model serves afterwards by itself",
-        f"{len(load.failures)} of {len(load.answers)} uploads lost; serves {recovered_s:.1f} s after the end of it",
+        _REQUIRED,
+        f"{len(load.failures)} of {len(load.answers)} uploads lost; serves {recovered_s:.1f} s after the fault ends",
     )
 
 
-@pytest.mark.parametrize("kind", TROUBLES)
-def test_a_start_serves_what_served_before(tmp_path: Path, own: dict[str, str], kind: str) -> None:
+@pytest.mark.parametrize("kind", DISK_FAULTS)
+def test_a_start_serves_the_previous_model_during_a_store_fault(tmp_path: Path, own: dict[str, str], kind: str) -> None:
     with disk_at(tmp_path / "state") as disk:
         with _agent(tmp_path, own, drops=_OLD) as agent:
             _wait_for(agent, _OLD)
             agent.end()
-        trouble = TROUBLES[kind](disk)
-        trouble.begin()
+        fault = DISK_FAULTS[kind](disk)
+        fault.begin()
         with _agent(tmp_path, own) as agent, _load(agent) as load:
             wait_until(lambda: load.serves(sha256(_OLD)), what="the model answers")
             _drop(agent, _NEW)
-            wait_until(lambda: trouble.words in _warning(agent), what="the trouble is told")
-            trouble.end()
+            wait_until(lambda: fault.message in _warning(agent), what="the fault is reported")
+            fault.end()
             _wait_for(agent, _NEW)
-            _wait_until_well(agent)
+            _wait_until_healthy(agent)
             agent.end()
     assert load.answers[0].sha256 == sha256(_OLD)
 
 
-def test_the_trouble_is_over_for_a_candidate_that_was_taken_away(tmp_path: Path, own: dict[str, str]) -> None:
+def test_the_store_warning_ends_when_the_waiting_candidate_is_removed(tmp_path: Path, own: dict[str, str]) -> None:
     with disk_at(tmp_path / "state" / "models") as disk, _agent(tmp_path, own, drops=_OLD) as agent:
         _wait_for(agent, _OLD)
-        trouble = TROUBLES["a full disk"](disk)
-        trouble.begin()
+        fault = DISK_FAULTS["a full disk"](disk)
+        fault.begin()
         agent.drop(_NEW, "other")
-        wait_until(lambda: trouble.words in _warning(agent), what="the trouble is told")
+        wait_until(lambda: fault.message in _warning(agent), what="the fault is reported")
         (agent.models / "other.tflite").unlink()
-        trouble.end()
-        _wait_until_well(agent)
+        fault.end()
+        _wait_until_healthy(agent)
 
 
-def test_an_unreadable_drop_folder_is_told_and_read_again_by_itself(
+def test_an_unreadable_drop_folder_is_reported_and_read_again_automatically(
     tmp_path: Path, own: dict[str, str], figures: Figures
 ) -> None:
     with _agent(tmp_path, own, drops=_OLD) as agent:
         with _load(agent) as load:
             _wait_for(agent, _OLD)
             agent.models.chmod(0o333)
-            wait_until(lambda: "cannot be listed: Permission denied" in _warning(agent), what="the trouble is told")
+            wait_until(lambda: "cannot be listed: Permission denied" in _warning(agent), what="the fault is reported")
             _wait_for_metric(agent, 0.0)
             _drop(agent, _NEW)
             _wait_for_answers(load, 2 * _PER_S)
@@ -116,19 +117,19 @@ def test_an_unreadable_drop_folder_is_told_and_read_again_by_itself(
         assert load.failures == []
         agent.end()
     figures(
-        "a drop folder that may not be read, while a model is dropped",
-        "uploads go on, it is told, the model serves afterwards by itself",
-        f"{len(load.failures)} of {len(load.answers)} uploads lost; serves {recovered_s:.1f} s after the end of it",
+        "a drop folder without read permission, while a model is dropped",
+        _REQUIRED,
+        f"{len(load.failures)} of {len(load.answers)} uploads lost; serves {recovered_s:.1f} s after the fault ends",
     )
 
 
-def test_an_unreadable_file_is_told_and_read_again_by_itself(tmp_path: Path, own: dict[str, str]) -> None:
+def test_an_unreadable_file_is_rejected_and_read_again_automatically(tmp_path: Path, own: dict[str, str]) -> None:
     with _agent(tmp_path, own, drops=_OLD) as agent, _load(agent) as load:
         _wait_for(agent, _OLD)
         dropped = agent.models / "digits.tflite"
         dropped.chmod(0o200)
         _drop(agent, _NEW)
-        wait_until(lambda: "cannot be read: Permission denied" in agent.rejection(), what="the trouble is told")
+        wait_until(lambda: "cannot be read: Permission denied" in agent.rejection(), what="the fault is reported")
         assert load.serves(sha256(_OLD))
         dropped.chmod(0o644)
         _wait_for(agent, _NEW)
@@ -136,23 +137,23 @@ def test_an_unreadable_file_is_told_and_read_again_by_itself(tmp_path: Path, own
     assert load.failures == []
 
 
-def test_a_rejection_is_told_though_no_note_can_be_written(tmp_path: Path, own: dict[str, str]) -> None:
+def test_a_rejection_is_reported_if_no_note_can_be_written(tmp_path: Path, own: dict[str, str]) -> None:
     with _agent(tmp_path, own, drops=_OLD) as agent, _load(agent) as load:
         _wait_for(agent, _OLD)
-        _drop(agent, b"This is no model.")
+        _drop(agent, b"This is not a model.")
         agent.models.chmod(0o555)
-        wait_until(agent.rejection, what="the rejection is told")
-        said = f"Why files are rejected cannot be written into {agent.models}: Permission denied."
-        wait_until(lambda: said in agent.log, what="the log says that there is no note")
+        wait_until(agent.rejection, what="the rejection is reported")
+        message = f"Why files are rejected cannot be written into {agent.models}: Permission denied."
+        wait_until(lambda: message in agent.log, what="the log says that the note is missing")
         agent.models.chmod(0o755)
         note = agent.models / "digits.tflite.rejected.txt"
         wait_until(note.is_file, what="the note is written")
-        assert agent.log.count(said) == 1
+        assert agent.log.count(message) == 1
     assert load.failures == []
 
 
 def _agent(folder: Path, own: dict[str, str], *, drops: bytes | None = None) -> RunningAgent:
-    agent = RunningAgent(folder, environment=own, under=AS_ANYBODY)
+    agent = RunningAgent(folder, environment=own, under=AS_ORDINARY_USER)
     if drops is not None:
         _drop(agent, drops)
     return agent
@@ -163,7 +164,7 @@ def _load(agent: RunningAgent) -> SteadyLoad:
 
 
 def _drop(agent: RunningAgent, content: bytes) -> None:
-    """With its checksum, by which it settles at once."""
+    """With its checksum, so the agent need not wait until the file stops changing."""
     agent.drop(content)
     (agent.models / "digits.tflite.sha256").write_text(f"{sha256(content)}  digits.tflite\n")
 
@@ -178,7 +179,7 @@ def _wait_for(agent: RunningAgent, content: bytes) -> None:
 
 def _wait_for_answers(load: SteadyLoad, number: int) -> None:
     enough = len(load.answers) + number
-    wait_until(lambda: len(load.answers) >= enough, what=f"{number} uploads more are answered")
+    wait_until(lambda: len(load.answers) >= enough, what=f"{number} more uploads are answered")
 
 
 def _wait_for_metric(agent: RunningAgent, value: float) -> None:
@@ -186,8 +187,8 @@ def _wait_for_metric(agent: RunningAgent, value: float) -> None:
     wait_until(lambda: line in agent.get("/metrics").text, what=f"the metric says {value}")
 
 
-def _wait_until_well(agent: RunningAgent) -> None:
-    wait_until(lambda: _warning(agent) == "", what="no trouble is told any more")
+def _wait_until_healthy(agent: RunningAgent) -> None:
+    wait_until(lambda: _warning(agent) == "", what="no fault is reported any more")
     _wait_for_metric(agent, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""A model of MobileNet's size is swapped every two seconds for minutes, under uploads at a steady rate."""
+"""Swaps a model of MobileNet's size every two seconds for minutes, under uploads at a steady rate."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _PER_S = 20
 _SWAP_EVERY_S = 2.0
 _SLOWER = 2.0
 _GROWTH = 1.1
-_FIRST_RSS_AFTER = 5  # swaps: by then the allocator has what it needs
+_FIRST_RSS_AFTER = 5  # swaps: by then the allocator has reached its usual size
 
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """Of time.monotonic()."""
+    """Times are of time.monotonic()."""
 
     begun_s: float
     ended_s: float
@@ -37,36 +37,38 @@ class _Span:
 
 
 class _Swapper:
-    """Drops two variants of one model in turn, each with its checksum, by which it settles at once."""
+    """Drops two variants of one model alternately, with checksums, so the agent need not wait for unchanged files."""
 
     def __init__(self, agent: RunningAgent, model: Path) -> None:
         self._agent = agent
         self._variants = [model_version(model, number) for number in (0, 1)]
         self.hashes = [sha256(variant) for variant in self._variants]
-        self.swaps = -1  # the first is no swap
+        self.swaps = -1  # the first drop is not a swap
         self.rss_kb: dict[int, int] = {}
         self.drop()
 
     def drop(self) -> None:
         self.swaps += 1
         self._agent.drop(self._variants[self.swaps % 2], "mobilenet")
-        proof = f"{self.hashes[self.swaps % 2]}  mobilenet.tflite\n"
-        (self._agent.models / "mobilenet.tflite.sha256").write_text(proof)
+        checksum = f"{self.hashes[self.swaps % 2]}  mobilenet.tflite\n"
+        (self._agent.models / "mobilenet.tflite.sha256").write_text(checksum)
 
     def wait(self) -> None:
-        """Until what was dropped last serves, which must be sooner than the next drop is due."""
+        """Until the variant that was dropped last serves."""
         version = str(self.swaps + 1)
         wait_until(lambda: self._serving() == version, what=f"version {version} serves")
 
     def swap_for(self, seconds: float) -> _Span:
-        """The next drop is due two seconds after the one before, or once that one serves if it takes longer."""
+        """Drops a variant every two seconds, or once the previous one serves if that takes longer."""
         begun_s = due_s = time.monotonic()
         while due_s < begun_s + seconds:
             self.drop()
             self.wait()
             due_s = max(due_s + _SWAP_EVERY_S, time.monotonic())
             _pause_until(due_s)
-            self.rss_kb[self.swaps] = _rss_kb(self._agent.process.pid)  # by then the last call of the old one has ended
+            self.rss_kb[self.swaps] = _rss_kb(
+                self._agent.process.pid
+            )  # the last inference of the old version has ended
         return _Span(begun_s, time.monotonic())
 
     def _serving(self) -> str | None:
@@ -77,7 +79,7 @@ class _Swapper:
 @pytest.mark.alone
 @pytest.mark.assets
 @pytest.mark.timeout(900)
-def test_swaps_for_minutes_lose_no_upload_and_no_memory(
+def test_repeated_swaps_lose_no_upload_and_leak_no_memory(
     tmp_path: Path, assets: Path, figures: Figures, scale: Scale
 ) -> None:
     own = mark()
@@ -102,13 +104,13 @@ def test_swaps_for_minutes_lose_no_upload_and_no_memory(
 
     calm_ms, busy_ms = _p99_ms(steady, load.answers), _p99_ms(swapping, load.answers)
     first_kb, last_kb = swapper.rss_kb[_FIRST_RSS_AFTER], swapper.rss_kb[swapper.swaps]
-    what = f"{swapper.swaps} swaps of MobileNetV2 in {rounds * swapping_s} s under {_PER_S} uploads a second"
-    figures(f"{what}: uploads lost", "0", f"{len(load.failures)} of {len(load.answers)}")
-    figures(f"{what}: p99 latency", "at most twice the steady one", f"{busy_ms:.1f} ms, steady {calm_ms:.1f} ms")
+    what = f"{swapper.swaps} swaps of MobileNetV2 in {rounds * swapping_s} s under {_PER_S} uploads per second"
+    figures(f"{what}: lost uploads", "0", f"{len(load.failures)} of {len(load.answers)}")
+    figures(f"{what}: p99 latency", "at most twice that without swaps", f"{busy_ms:.1f} ms; {calm_ms:.1f} ms without")
     figures(
         f"{what}: memory (RSS) at the end",
         f"within 10 % of that after swap {_FIRST_RSS_AFTER}",
-        f"{last_kb / 1e3:.0f} MB, and {first_kb / 1e3:.0f} MB then",
+        f"{last_kb / 1e3:.0f} MB; {first_kb / 1e3:.0f} MB after swap {_FIRST_RSS_AFTER}",
     )
     assert swapper.swaps >= rounds * swapping_s / _SWAP_EVERY_S * 0.8
     if scale.full:
@@ -122,8 +124,8 @@ def _rested(seconds: float) -> _Span:
     return _Span(begun_s, time.monotonic())
 
 
-def _pause_until(then_s: float) -> None:
-    time.sleep(max(0.0, then_s - time.monotonic()))
+def _pause_until(end_s: float) -> None:
+    time.sleep(max(0.0, end_s - time.monotonic()))
 
 
 def _p99_ms(spans: list[_Span], answers: list[Answer]) -> float:

@@ -1,4 +1,4 @@
-"""More than the outbox may hold, and more than a slow broker takes: bounds are kept, and what goes is told."""
+"""More results than the outbox may hold or a slow broker accepts: bounds are kept, and losses are announced."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PER_FRAME, _FRAMES_A_SEGMENT = 250, 40
 
 
 class _Highest:
-    """The highest of what is measured every 50 ms between `__enter__` and `__exit__`."""
+    """The highest value of `measure`, called every 50 ms between `__enter__` and `__exit__`."""
 
     def __init__(self, measure: object) -> None:
         self.value = 0
@@ -57,11 +57,11 @@ class _Highest:
             self.value = max(self.value, self._measure())  # type: ignore[operator]
 
 
-def test_an_outbox_that_is_full_keeps_its_bound_and_announces_exactly_what_goes(
+def test_a_full_outbox_keeps_its_bound_and_announces_exactly_the_dropped_results(
     tmp_path: Path, figures: Figures, scale: Scale
 ) -> None:
-    """The first of it is of an earlier run; what comes then is made by several cameras as fast as it can be."""
-    away_s = scale(short=4, full=90)
+    """It first holds results of an earlier run; then cameras make results at full speed."""
+    outage_s = scale(short=4, full=90)
     outbox = tmp_path / "state" / "outbox"
     made = _seed_earlier(outbox, segments=scale(short=17, full=2))
     with (
@@ -72,7 +72,7 @@ def test_an_outbox_that_is_full_keeps_its_bound_and_announces_exactly_what_goes(
         broker.stop()
         bounds = {"max_bytes": _MAX_BYTES}
         with agent_at(broker.port, tmp_path, cameras=scale(short=1, full=2), per_s=1000, outbox=bounds) as agent:
-            time.sleep(away_s)
+            time.sleep(outage_s)
             made |= up_to(*last_made(agent))
             evicted = mqtt_of(agent)["dropped"]
             agent.end()
@@ -81,11 +81,11 @@ def test_an_outbox_that_is_full_keeps_its_bound_and_announces_exactly_what_goes(
             made |= up_to(*last_made(agent))
             delivery = settled(agent, archive, made, timeout_s=120)
             agent.end()
-    what = f"outbox of 1 MiB, {away_s} s of results as fast as they can be made"
-    figures(f"{what}: most on the disk", "1.00 MiB", f"{usage.value / (1 << 20):.2f} MiB")
-    figures(f"{what}: missing", "all of them announced", f"{len(delivery.lost)} of {delivery.count}")
+    what = f"outbox of 1 MiB, {outage_s} s of results at full speed"
+    figures(f"{what}: most bytes on the disk", "at most 1.00 MiB", f"{usage.value / (1 << 20):.2f} MiB")
+    figures(f"{what}: missing results", "all announced", f"{len(delivery.lost)} of {delivery.count}")
     figures(f"{what}: missing and not announced", "0", str(len(delivery.undeclared)))
-    figures(f"{what}: announced and here", "0", str(len(delivery.wrongly_declared)))
+    figures(f"{what}: announced as missing but delivered", "0", str(len(delivery.wrongly_declared)))
     assert usage.value <= _MAX_BYTES
     assert len(delivery.lost) >= evicted > 0
     assert delivery.undeclared == set()
@@ -93,7 +93,7 @@ def test_an_outbox_that_is_full_keeps_its_bound_and_announces_exactly_what_goes(
     assert {gap["cause"] for gap in delivery.gaps} == {"max_bytes"}
 
 
-def test_100_000_that_wait_and_a_slow_broker_take_neither_memory_nor_the_wire(
+def test_100_000_waiting_results_keep_memory_and_the_window_bounded(
     tmp_path: Path, figures: Figures, scale: Scale
 ) -> None:
     slow_s, count = scale(short=6, full=60), 100_000
@@ -112,26 +112,26 @@ def test_100_000_that_wait_and_a_slow_broker_take_neither_memory_nor_the_wire(
                 link.ack_delay_s = 0
                 made |= up_to(*last_made(agent))
                 settled(agent, archive, made, timeout_s=2 * count / _BACKLOG_PER_S)
-            link.ack_delay_s = 1  # all that may be unacknowledged is, when the agent stops
+            link.ack_delay_s = 1  # fills the window of unacknowledged messages before the agent stops
             time.sleep(2)
             agent.end()
         delivery = Delivery.to(archive, made)
     growth_mb = rss.value / 1e6 - without_mb
-    what = "100,000 results wait, then a broker that takes 50/s"
-    figures(f"{what}: unacknowledged on the wire", "at most 20", str(link.most_unacknowledged))
-    figures(f"{what}: growth of memory (RSS)", "under 30 MB", f"{growth_mb:.1f} MB, to {rss.value / 1e6:.0f} MB")
+    what = "100,000 waiting results, a broker that accepts 50/s"
+    figures(f"{what}: unacknowledged messages", "at most 20", str(link.most_unacknowledged))
+    figures(f"{what}: growth of memory (RSS)", "under 30 MB", f"{growth_mb:.1f} MB, up to {rss.value / 1e6:.0f} MB")
     assert slowly >= slow_s * 20
     assert link.most_unacknowledged <= _WINDOW
     assert growth_mb < _RSS_GROWTH_MB
     assert delivery.flaws == {}
     assert delivery.gaps == []
     if scale.full:
-        figures(f"{what}, and then quickly: lost", "0", f"{len(delivery.lost)} of {delivery.count}")
+        figures(f"{what} and later all: lost results", "0", f"{len(delivery.lost)} of {delivery.count}")
         assert delivery.lost == set()
 
 
 def _seed_earlier(outbox: Path, *, segments: int) -> dict[str, range]:
-    """Each about as long as the agent makes them where a MiB is all."""
+    """Segments of about the size that the agent makes if `max_bytes` is a MiB."""
     boot = seed(outbox, groups=10, per_group=6, bulk=1000).boot
     for number in range(1, segments):
         seed(outbox, groups=10, per_group=6, bulk=1000, boot=boot, first_seq=1 + number * 60)
@@ -147,7 +147,7 @@ def _seed_backlog(outbox: Path, count: int) -> dict[str, range]:
 
 
 def _most_rss_mb(link: Link, folder: Path, *, slow_s: float) -> float:
-    """Of the same agent without a backlog."""
+    """The peak memory of the same agent without a backlog."""
     with agent_at(link.port, folder, per_s=10) as agent, _Highest(lambda: _rss(agent)) as rss:
         wait_until_connected(agent)
         time.sleep(slow_s)
@@ -156,7 +156,7 @@ def _most_rss_mb(link: Link, folder: Path, *, slow_s: float) -> float:
 
 
 def _disk_usage(folder: Path) -> int:
-    """As du tells it."""
+    """As du reports it."""
     return sum(_blocks(path) for path in folder.glob("*"))
 
 

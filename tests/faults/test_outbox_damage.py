@@ -1,4 +1,4 @@
-"""Damage to the outbox's files: the agent starts, delivers what can be read, and tells what cannot."""
+"""Damage to the outbox's files: the agent starts, delivers the readable results and announces the others as lost."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _cut(segment: SeededSegment) -> set[int]:
 
 
 def _zero(segment: SeededSegment) -> set[int]:
-    """A run of bytes, as a lost block."""
+    """A range of bytes, like a lost block."""
     begin = _CHANCE.randrange(segment.size)
     end = min(segment.size, begin + _CHANCE.choice((1, 16, 512, 4096)))
     content = bytearray(segment.path.read_bytes())
@@ -81,19 +81,19 @@ def _put_a_folder_there(segment: SeededSegment) -> set[int]:
 
 _DAMAGES: dict[str, Callable[[SeededSegment], set[int]]] = {
     "a flipped bit": _flip,
-    "cut off": _cut,
-    "zeros in it": _zero,
+    "truncated": _cut,
+    "some zeros": _zero,
     "all zeros": _fill_with_zeros,
     "empty": _empty,
     "garbage": _fill_with_garbage,
-    "garbage behind it": _append_garbage,
+    "garbage appended": _append_garbage,
     "a folder in its place": _put_a_folder_there,
 }
-_PLACES = ("a flipped bit", "cut off", "zeros in it")  # of which there are many
+_ANYWHERE = ("a flipped bit", "truncated", "some zeros")  # damage at a random place, so it is worth repeating
 
 
 def _touched(segment: SeededSegment, begin: int, end: int) -> set[int]:
-    """The numbers of the groups that have a byte in there."""
+    """The indexes of the groups with a byte between `begin` and `end`."""
     touched, start = set(), 0
     for number, group in enumerate(segment.groups):
         if begin < start + len(group.content) and start < end:
@@ -102,10 +102,10 @@ def _touched(segment: SeededSegment, begin: int, end: int) -> set[int]:
     return touched
 
 
-def test_damage_anywhere_fails_no_start_and_costs_what_it_touched(
+def test_the_agent_starts_after_any_damage_and_loses_only_damaged_results(
     tmp_path: Path, figures: Figures, scale: Scale
 ) -> None:
-    """One outbox, which grows by a file before each start, after a clean end and after a kill in turn."""
+    """One outbox, to which each round adds a file; the agent is stopped and killed alternately."""
     rounds = scale(short=12, full=200)
     outbox = tmp_path / "state" / "outbox"
     segments: list[SeededSegment] = []
@@ -122,28 +122,28 @@ def test_damage_anywhere_fails_no_start_and_costs_what_it_touched(
         for number in range(rounds):
             segments.append(seed(outbox, groups=_GROUPS, per_group=_PER_GROUP))
             made[segments[-1].boot] = segments[-1].seqs
-            name = list(_DAMAGES)[number % len(_DAMAGES)] if number % 2 else _CHANCE.choice(_PLACES)
+            name = list(_DAMAGES)[number % len(_DAMAGES)] if number % 2 else _CHANCE.choice(_ANYWHERE)
             damaged = _CHANCE.choice(segments[-8:])
             done[damaged.boot].append(f"{name} at start {number + 1}")
             _damage(damaged, name, segments)
             readable = {(segment.boot, seq) for segment in segments for seq in segment.seqs}
             agent.restart()
-            _wait_until_counted(agent, len(readable), what=f"start {number + 1}, {name}: what is left is counted")
+            _wait_until_counted(agent, len(readable), what=f"start {number + 1}, {name}: results are counted")
             assert mqtt_of(agent)["outbox_trouble"] is None
-            _end(agent, cleanly=number % 2 == 0)  # of kills in a row, each after a start, the model would be blamed
+            _end(agent, cleanly=number % 2 == 0)  # after several kills in a row, the model would be blamed
         broker.start()
         agent.restart()
         delivery = settled(agent, archive, made, timeout_s=10 + len(readable) / 50)
         last = last_made(agent)
-        wait_until(lambda: archive.has(*last), what="a result of now arrives")
+        wait_until(lambda: archive.has(*last), what="a new result arrives")
         agent.end()
     lost = len(delivery.lost & readable)
-    figures(f"{rounds} damages to the outbox, each before a start: failed starts", "0", "0")
-    figures(f"{rounds} damages to the outbox: lost of what can be read", "0", f"{lost} of {len(readable)}")
+    figures(f"the outbox damaged {rounds} times, each before a start: failed starts", "0", "0")
+    figures(f"the outbox damaged {rounds} times: lost readable results", "0", f"{lost} of {len(readable)}")
     figures(
-        f"{rounds} damages to the outbox: results that they hit",
-        "all declared",
-        f"{len(delivery.lost)}, of which {len(delivery.undeclared)} are not declared",
+        f"the outbox damaged {rounds} times: damaged results",
+        "all announced",
+        f"{len(delivery.lost)}, of which {len(delivery.undeclared)} were not announced",
     )
     assert delivery.lost & readable == set()
     assert {boot: done[boot] for boot, _ in delivery.undeclared} == {}
@@ -153,21 +153,21 @@ def test_damage_anywhere_fails_no_start_and_costs_what_it_touched(
 
 @pytest.mark.parametrize("name", ["gaps.json", "running"])
 @pytest.mark.parametrize("kind", ["garbage", "empty", "folder"])
-def test_a_start_copes_with_what_lies_in_the_place_of_a_file(
+def test_the_agent_starts_if_something_else_replaces_a_file_of_the_outbox(
     tmp_path: Path, scale: Scale, name: str, kind: str
 ) -> None:
-    """And goes on to keep results on the disk."""
+    """And continues to write results to the disk."""
     if kind == "empty" and not scale.full:
-        pytest.skip("of the full form")
+        pytest.skip("only in the full form")
     outbox = tmp_path / "state" / "outbox"
     segment = seed(outbox, groups=2, per_group=5)
     _put(outbox / name, kind)
     with Mosquitto(tmp_path, config=PERSISTENT) as broker, Archive(broker.port) as archive:
         broker.stop()
         with agent_at(broker.port, tmp_path, cameras=0) as agent:
-            _wait_until_counted(agent, len(segment.seqs), what="what is left is counted")
+            _wait_until_counted(agent, len(segment.seqs), what="the earlier results are counted")
             first = last_made(agent)
-            wait_until(lambda: metric(agent, "outbox_bytes") > segment.size, what="one more is on the disk")
+            wait_until(lambda: metric(agent, "outbox_bytes") > segment.size, what="another result is on the disk")
             assert mqtt_of(agent)["outbox_trouble"] is None
             agent.process.kill()
             agent.process.wait()
@@ -179,7 +179,7 @@ def test_a_start_copes_with_what_lies_in_the_place_of_a_file(
 
 
 @pytest.mark.parametrize("kind", ["garbage", "empty"])
-def test_a_file_in_the_place_of_the_folder_is_told_until_it_goes(tmp_path: Path, kind: str) -> None:
+def test_a_file_in_place_of_the_outbox_folder_is_reported_until_it_is_removed(tmp_path: Path, kind: str) -> None:
     (tmp_path / "state").mkdir()
     outbox = tmp_path / "state" / "outbox"
     _put(outbox, kind)
@@ -187,9 +187,9 @@ def test_a_file_in_the_place_of_the_folder_is_told_until_it_goes(tmp_path: Path,
         broker.stop()
         with agent_at(broker.port, tmp_path, cameras=0) as agent:
             last_made(agent)
-            wait_until(lambda: str(outbox) in (mqtt_of(agent)["outbox_trouble"] or ""), what="the trouble is told")
+            wait_until(lambda: str(outbox) in (mqtt_of(agent)["outbox_trouble"] or ""), what="the fault is reported")
             outbox.unlink()
-            wait_until(lambda: metric(agent, "outbox_bytes") > 0, what="it is on the disk")
+            wait_until(lambda: metric(agent, "outbox_bytes") > 0, what="the result is on the disk")
             assert mqtt_of(agent)["outbox_trouble"] is None
             agent.end()
 

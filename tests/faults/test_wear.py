@@ -1,4 +1,4 @@
-"""What the agent writes to the disk for a result, while the link is good and while it is down."""
+"""Bytes that the agent writes to the disk per result, while the link is up and while it is down."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(300)]
 
-_BOUNDS = {("spill", "good"): 50, ("spill", "down"): 1500, ("group", "good"): 1500, ("group", "down"): 1500}
-_IN_MEMORY = {"tmpfs", "ramfs"}  # what is written there is written to no disk, and not counted
+_BOUNDS = {("spill", "up"): 50, ("spill", "down"): 1500, ("group", "up"): 1500, ("group", "down"): 1500}
+_IN_MEMORY = {"tmpfs", "ramfs"}  # writes to these reach no disk and are not counted
 
 
-def test_little_is_written_for_a_result(tmp_path: Path, figures: Figures, scale: Scale) -> None:
-    """Two agents at one broker."""
+def test_the_bytes_written_per_result_stay_under_the_bounds(tmp_path: Path, figures: Figures, scale: Scale) -> None:
+    """Two agents, one for each durability, use the same broker."""
     if (system := _file_system(tmp_path)) in _IN_MEMORY:
-        pytest.skip(f"{tmp_path} is on {system}: no byte would be counted. Give pytest another --basetemp.")
+        pytest.skip(f"{tmp_path} is on {system}, where no bytes are counted. Give pytest another --basetemp.")
     during_s = scale(short=5, full=60)
     with (
         Mosquitto(tmp_path, config=PERSISTENT) as broker,
@@ -36,15 +36,15 @@ def test_little_is_written_for_a_result(tmp_path: Path, figures: Figures, scale:
         wait_until_connected(spill)
         wait_until_connected(group)
         time.sleep(2)
-        measured = {"good": _bytes_a_result(agents, during_s)}
+        measured = {"up": _bytes_per_result(agents, during_s)}
         broker.stop()
         time.sleep(3)
-        measured["down"] = _bytes_a_result(agents, during_s)
+        measured["down"] = _bytes_per_result(agents, during_s)
         spill.end()
         group.end()
     for (durability, link), bound in _BOUNDS.items():
         written = measured[link][durability]
-        what = f"{PER_S} results/s for {during_s} s, {durability}, link {link}: bytes written for a result"
+        what = f"{PER_S} results/s for {during_s} s, {durability}, link {link}: bytes written per result"
         figures(what, f"under {bound}", f"{written:.0f} on {system}")
         assert written < bound
 
@@ -55,8 +55,8 @@ def _agent(broker: Mosquitto, folder: Path, durability: str) -> RunningAgent:
     return agent_at(broker.port, own, durability=durability, client_id=durability, base_topic=durability)
 
 
-def _bytes_a_result(agents: dict[str, RunningAgent], during_s: float) -> dict[str, float]:
-    """All that a process causes to be written, whatever it is; subtracts nothing."""
+def _bytes_per_result(agents: dict[str, RunningAgent], during_s: float) -> dict[str, float]:
+    """Counts everything that the processes write."""
     first = {name: (last_made(agent)[1], _written(agent)) for name, agent in agents.items()}
     time.sleep(during_s)
     last = {name: (last_made(agent)[1], _written(agent)) for name, agent in agents.items()}
@@ -66,9 +66,9 @@ def _bytes_a_result(agents: dict[str, RunningAgent], during_s: float) -> dict[st
 
 
 def _written(agent: RunningAgent) -> int:
-    """Pages that it made dirty, in bytes (proc(5), write_bytes)."""
-    told = Path(f"/proc/{agent.process.pid}/io").read_text()
-    return int(told.partition("\nwrite_bytes:")[2].split()[0])
+    """The dirtied pages of the process, in bytes (proc(5), write_bytes)."""
+    counters = Path(f"/proc/{agent.process.pid}/io").read_text()
+    return int(counters.partition("\nwrite_bytes:")[2].split()[0])
 
 
 def _file_system(folder: Path) -> str:
