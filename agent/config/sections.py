@@ -335,7 +335,7 @@ class MqttSection(_Section):
     )
     durability: Literal["spill", "group", "none"] = Field(
         default="spill",
-        description="Where Results wait for the broker's acknowledgement. `spill`: on the disk after 2 s or when the "
+        description="Where Results wait for the broker's acknowledgment. `spill`: on the disk after 2 s or when the "
         "agent stops; nothing is written while the connection is good. `group`: on the disk within 0.1 s, before they "
         "are sent. `none`: in memory only, at most 4 MB, lost when the process ends.",
     )

@@ -103,7 +103,7 @@ def test_the_autoscaler_uses_a_metric_of_the_agent_that_the_adapter_provides() -
     (rule,) = yaml.safe_load((KUBERNETES / "prometheus/adapter.yaml").read_text())["rules"]["custom"]
     name = metric["pods"]["metric"]["name"]
     assert rule["seriesQuery"].startswith(f"{name}{{")
-    assert f"`{name}`" in (_ROOT / "docs/reference/http.md").read_text()
+    assert f"`{name}`" in (_ROOT / "docs/reference/metrics.md").read_text()
 
 
 @pytest.mark.prometheus
