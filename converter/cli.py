@@ -1,4 +1,4 @@
-"""The command line: `edge-convert`; exits with 0 done, 1 failed, 2 usage, 130 interrupted."""
+"""Command line of `edge-convert`. Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Turns a trained model into one finished, proven .tflite file.",
+    help="Convert a trained image classifier to a .tflite file, evaluate it and sign it.",
 )
 
 
@@ -36,7 +36,7 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Options that stand before a command."""
+    """Options given before a command."""
 
 
 for command in (convert, evaluate, inspect, keygen, sign):
@@ -44,20 +44,20 @@ for command in (convert, evaluate, inspect, keygen, sign):
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """The entry point; `words` default to those of the process.
+    """Entry point; `words` default to the arguments of the process.
 
-    Errors that a person can act on are one sentence, tracebacks only with --debug.
+    Expected errors print one sentence; --debug adds the traceback.
     """
     given = sys.argv[1:] if words is None else list(words)
     try:
         app(given, prog_name="edge-convert")
     except AgentError as error:
         _fail(str(error), 2 if isinstance(error, UsageError | SignatureError) else 1, debug="--debug" in given)
-    except OSError as error:  # of a path that cannot even be looked at
+    except OSError as error:  # a path that cannot even be checked, for example for lack of permission
         _fail(f"{error.filename}: {error.strerror}.", 1, debug="--debug" in given)
     except SystemExit as end:
-        if end.code == 130:  # so typer ends on Ctrl-C, without a word
-            print("edge-convert: interrupted; nothing half-written is left.", file=sys.stderr)
+        if end.code == 130:  # typer exits silently on Ctrl-C
+            print("edge-convert: interrupted; no incomplete file was left behind.", file=sys.stderr)
         raise
 
 

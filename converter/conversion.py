@@ -1,4 +1,4 @@
-"""Conversion: the whole way from a trained model to finished, proven .tflite files."""
+"""Conversion: from a trained model to finished .tflite files, checked and evaluated."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
 
 _GOLDEN_TOLERANCE = 0.1
 _REMEDY = (
-    "Try more calibration images like those of the camera; --explain, which ranks the layers that int8 hurts, and "
-    "--keep-float for the first of them; or --quantize float16."
+    "Use more calibration images that look like those of the camera. Or rank the layers with --explain and keep the "
+    "worst ones in float with --keep-float. Or use --quantize float16."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedModel:
-    """`refusal` says why it was not written: the target cannot load it, or it answers too much worse."""
+    """`refusal` is why it was not written: the target cannot load it, or it loses too much accuracy."""
 
     path: Path
     scheme: Scheme
@@ -58,7 +58,7 @@ class FinishedModel:
     refusal: AgentError | None = None
 
     def rsync(self, destination: str) -> str:
-        """The line that copies the file to `destination`, whole or not at all, readable to the agent's group."""
+        """The command that copies the file to `destination` atomically, readable by the agent's group."""
         folder = destination if destination.endswith((":", "/")) else f"{destination}/"
         return f"rsync --times --chmod=F664 {shlex.quote(str(self.path))} {shlex.quote(folder)}"
 
@@ -77,9 +77,9 @@ class FinishedModel:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """`layers` is filled for --explain, the worst first.
+    """`layers` is filled for --explain, worst first.
 
-    `golden` counts the samples that each file carries; `notes` are sentences for the user.
+    `golden` is the number of samples in each file; `notes` are sentences for the user.
     """
 
     function: ImageFunction
@@ -95,7 +95,7 @@ class Conversion:
         return tuple(model for model in self.models if model.refusal is None)
 
     def write(self) -> None:
-        """Writes what was not refused; ConverterError where the disk does not let us."""
+        """Writes the models that were not refused. Raises ConverterError if a file cannot be written."""
         for model in self.accepted:
             write_whole(model.path, model.content)
 
@@ -121,9 +121,9 @@ class Conversion:
 
 
 def convert(request: Request, *, track: Track) -> Conversion:
-    """Nothing is written; Conversion.write() does that. Raises ConverterError and ModelError, each a sentence.
+    """Convert without writing; Conversion.write() writes the files. Raises ConverterError and ModelError.
 
-    A model that its target refuses or that fails --max-drop says so in `refusal`.
+    If the target refuses a model or it fails --max-drop, its `refusal` is set.
     """
     request.check()
     folders = _Folders.of(request)
@@ -162,7 +162,7 @@ class _Folders:
         return [folder for folder in (self.calibration, self.evaluation, self.golden) if folder is not None]
 
     def check_truth(self, labels: Sequence[str]) -> None:
-        """Now, not after minutes of work."""
+        """Fail now, not after minutes of work."""
         for folder in (self.evaluation, self.golden):
             if folder is not None:
                 folder.truth(labels)
@@ -170,7 +170,7 @@ class _Folders:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """`trained` feeds the source, `packed` the file: they differ in what was moved into the file's graph."""
+    """`trained` is for the source, `packed` for the file: they differ in the steps moved into the file's graph."""
 
     request: Request
     function: ImageFunction
@@ -204,10 +204,10 @@ def _golden(
 def _moved_into_the_graph(
     request: Request, function: ImageFunction, trained: ModelSettings
 ) -> tuple[ImageFunction, ModelSettings]:
-    """The function as the file will hold it, and how that is fed.
+    """The function as the file will contain it, and the settings for its input.
 
-    TFLite Metadata knows no BGR, MediaPipe no mean for each channel, and the one scale of a raw uint8 pixel no mean
-    that is no pixel's value: the graph does these itself.
+    The graph itself does what a reader of the file could not: TFLite Metadata has no BGR, MediaPipe supports no mean
+    per channel, and the zero point of a raw uint8 input cannot be a mean outside 0 to 255.
     """
     tf = import_tensorflow()
     mean, std = trained.mean or (0.0,), trained.std or (1.0,)
@@ -223,21 +223,21 @@ def _moved_into_the_graph(
 
 
 def _draft(prepared: _Prepared, scheme: Scheme) -> FinishedModel:
-    """One scheme, checked; what it cannot be is its refusal, so that the others go on."""
+    """One scheme, checked. An error becomes its refusal, so that the other schemes continue."""
     request, path, content = prepared.request, prepared.request.paths[scheme], b""
     try:
         flatbuffer = prepared.quantizer.quantize(scheme, pixels=request.pixels, keep_float=request.keep_float)
         content = _packed(prepared, scheme, flatbuffer)
         _check_pixels(content, prepared.packed)
-        checked = check_target(content, "litert")  # in a child process, before this one loads it to evaluate it
+        checked = check_target(content, "litert")  # in a child process first, since a faulty model can crash this one
         if request.target != "litert":
             checked = check_target(content, request.target, python=request.target_python)
-        subject = finished_subject(content, path.name)  # an agent would serve it, or ModelError says why not
+        subject = finished_subject(content, path.name)  # raises ModelError if an agent would not serve it
         check_packed(content, subject.classifier)
     except (ConversionError, ModelError) as refusal:
         return FinishedModel(path, scheme, content, "", None, refusal)
     floor = read_model_file(content).min_runtime_version
-    return FinishedModel(path, scheme, content, f"{checked} It needs TFLite {floor} or later.")
+    return FinishedModel(path, scheme, content, f"{checked} Required TFLite version: {floor} or later.")
 
 
 def _packed(prepared: _Prepared, scheme: Scheme, model: bytes, evaluation: Evaluation | None = None) -> bytes:
@@ -283,20 +283,20 @@ def _provenance(prepared: _Prepared, scheme: Scheme, evaluation: Evaluation | No
 
 
 def _check_pixels(content: bytes, settings: ModelSettings) -> None:
-    """A raw uint8 pixel must be what its normalised value quantises to, or every device would feed it wrong."""
+    """A raw uint8 pixel must equal its quantized normalized value, or every device would feed wrong values."""
     tensor = read_model_file(content).inputs[0]
     mean, std = settings.mean or (0.0,), settings.std or (1.0,)
     if tensor.dtype == "uint8" and (abs(tensor.scale * std[0] - 1) > 0.01 or abs(tensor.zero_point - mean[0]) > 1):
         raise ConversionError(
-            f"The uint8 input came out with scale {tensor.scale:.5f} and zero point {tensor.zero_point}, which is not "
-            f"(pixel - {mean[0]:g}) / {std[0]:g}. Convert with --input-type int8."
+            f"TensorFlow gave the uint8 input scale {tensor.scale:.5f} and zero point {tensor.zero_point}, which do "
+            f"not match (pixel - {mean[0]:g}) / {std[0]:g}. Convert with --input-type int8."
         )
 
 
 def _evaluated(
     prepared: _Prepared, drafts: Sequence[FinishedModel], folder: ImageFolder | None, track: Track
 ) -> list[FinishedModel]:
-    """The drafts with what an evaluation said of them, in their content too; those refused already stay as they are."""
+    """The drafts with their evaluation, which is also packed into their content. Refused drafts stay unchanged."""
     loads = [draft for draft in drafts if draft.refusal is None]
     if folder is None or not loads:
         return list(drafts)

@@ -1,13 +1,13 @@
 """Every error of the converter; each message is a sentence that says what is wrong, where, and what to do.
 
-AgentError                    of the agent: its models, SavedModels and images raise it here too
+AgentError                    of the agent: its code for model files, SavedModels and images raises it here too
 └── ConverterError
-    ├── UsageError            the command line asks for what cannot be; exit code 2
-    ├── TrainedModelError     what was to be converted cannot be read
-    ├── ConversionError       TensorFlow could not convert it, or the target could not load what came out
-    ├── ImagesError           a folder of images cannot serve for calibration or evaluation
-    ├── DropError             the finished model answers worse than --max-drop allows
-    └── SigningError          a file cannot be signed: its key cannot be read, or the password is another
+    ├── UsageError            the command line is wrong or contradicts itself; exit code 2
+    ├── TrainedModelError     the model to convert cannot be read
+    ├── ConversionError       TensorFlow could not convert the model, or the target could not load the result
+    ├── ImagesError           a folder of images cannot be used for calibration or evaluation
+    ├── DropError             the finished model loses more accuracy than --max-drop allows
+    └── SigningError          a file cannot be signed: the key cannot be read, or the password is wrong
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agent.errors import AgentError
 
 
 class ConverterError(AgentError):
-    """Root of the converter's own part of the tree."""
+    """Root of the converter's own errors."""
 
 
 class UsageError(ConverterError):
@@ -24,20 +24,20 @@ class UsageError(ConverterError):
 
 
 class TrainedModelError(ConverterError):
-    """Raised for a path that leads to no trained model, and for a .keras or .h5 file that Keras cannot open."""
+    """Raised if a path is not a trained model, or if Keras cannot open a .keras or .h5 file."""
 
 
 class ConversionError(ConverterError):
-    """Raised with the operators at fault, where they are known."""
+    """Names the unsupported operators, if they are known."""
 
 
 class ImagesError(ConverterError):
-    """Raised when a folder is missing, empty, or holds too few images that decode."""
+    """Raised when a folder is missing, empty, or has too few readable images."""
 
 
 class DropError(ConverterError):
-    """Raised by the gate, with the figures; nothing has been written then."""
+    """Gives the accuracies. The file has not been written."""
 
 
 class SigningError(ConverterError):
-    """Raised when a key file is damaged, missing or locked by another password."""
+    """Raised when a key file is damaged or missing, or the password is wrong."""

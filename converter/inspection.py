@@ -1,4 +1,4 @@
-"""Inspection: what a trained model is, how it is called, and what would keep it from a device."""
+"""Inspection: what a trained model is, its signatures, and whether it can run on a device."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def _signature(source: TrainedModel, signature: Signature, size: Size | None) ->
     if fits:
         try:
             lacking = _lacking_operators(source, signature, size)
-            why_not = "TensorFlow Lite lacks operators of it" if lacking else None
+            why_not = "TensorFlow Lite does not support some of its operators" if lacking else None
         except (ConversionError, ModelError) as error:
-            why_not, fits = str(error), isinstance(error, SignatureError)  # which only leaves its size open
+            why_not, fits = str(error), isinstance(error, SignatureError)  # SignatureError: only its size is open
     return {
         "signature": signature.key,
         "inputs": _tensors(signature.inputs),
@@ -62,7 +62,7 @@ def _tensors(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
 
 
 def _lacking_operators(source: TrainedModel, signature: Signature, size: Size | None) -> list[str]:
-    """Operators that a converted file would need beyond TensorFlow Lite's own, found by converting it."""
+    """Operators of the model that TensorFlow Lite does not have, found by converting it."""
     function = image_function(source, key=signature.key, size=size)
     file = read_model_file(convert_with_foreign_operators(function))
     return sorted({operator_name(operator).removeprefix("Flex") for operator in file.operators if operator.custom})

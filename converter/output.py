@@ -1,4 +1,4 @@
-"""Output: finished files, written whole or not at all."""
+"""Output: checks of output paths, and atomic writes."""
 
 from __future__ import annotations
 
@@ -14,31 +14,30 @@ if TYPE_CHECKING:
 
 
 def check_output(paths: Iterable[Path], *, force: bool) -> None:
-    """Raises UsageError, before any work, for what would be overwritten or has no folder to go to."""
+    """Raises UsageError, before any work, if a path exists already or its folder does not."""
     for path in paths:
         if not path.parent.is_dir():
-            raise UsageError(f"The folder {path.parent} does not exist: make it first.")
+            raise UsageError(f"The folder {path.parent} does not exist. Create it first.")
         if path.is_dir():
-            raise UsageError(f"{path} is a folder: give a file's name.")
+            raise UsageError(f"{path} is a folder. Give the name of a file.")
         if path.exists() and not force:
-            raise UsageError(f"{path} exists already: --force replaces it.")
+            raise UsageError(f"{path} already exists. Use --force to replace it.")
 
 
 def check_report(page: Path) -> None:
-    """Raises UsageError, before any work, if the page or the figures beside it cannot be written or replaced."""
+    """Raises UsageError, before any work, if the page or the figures next to it cannot be written or replaced."""
     figures = page.with_suffix(".json")
     if page.suffix not in (".html", ".htm"):
-        raise UsageError(f"--report {page}: the page's name ends in .html; its figures go beside it as .json.")
+        raise UsageError(f"--report {page}: the name must end in .html. The figures are written next to it as .json.")
     check_output([page, figures], force=True)
     if figures.exists() and not page.exists():
-        raise UsageError(f"{figures} exists and is of no earlier report: give another name.")
+        raise UsageError(f"{figures} already exists and does not belong to a report. Use another name for --report.")
 
 
 def write_whole(path: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """Beside `path`, under a name that agents ignore, then renamed: a running agent never sees half of it.
+    """Write to a temporary file next to `path` that agents ignore, then rename it: no agent sees an incomplete file.
 
-    `mode` holds its permissions, less the umask. Raises ConverterError when the disk is full or the folder does not
-    let us.
+    The umask reduces `mode`. Raises ConverterError if the disk is full or the folder is not writable.
     """
     try:
         write_and_rename(path.with_name(f".{path.name}.{os.getpid()}.part"), path, content, mode=mode)

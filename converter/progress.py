@@ -1,4 +1,4 @@
-"""Progress: how a long job shows how far it is."""
+"""Progress: the interface through which a long job shows its progress."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ T = TypeVar("T")
 
 
 class Track(Protocol):
-    """Shows a person what is being done; `what` is a short text such as `Converting`."""
+    """Shows the user the current step; `what` is a short text such as `Converting`."""
 
     def __call__(self, items: Sequence[T], what: str) -> Iterable[T]:
-        """Passes `items` on, one at a time, and shows how many are done."""
+        """Yields `items` and shows how many are done."""
         ...
 
     def step(self, what: str) -> AbstractContextManager[object]:
-        """Shows that the block inside runs, for which nothing can be counted."""
+        """Shows that the block is running, without a count."""
         ...

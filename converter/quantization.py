@@ -1,4 +1,4 @@
-"""Quantization: a function of TensorFlow becomes the bytes of a .tflite, by one of five schemes."""
+"""Quantization: converts a TensorFlow function to the bytes of a .tflite file, by one of five schemes."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ PixelType = Literal["uint8", "int8"]
 
 INT8_SCHEMES = ("int8", "int8-float")
 
-# The operators by which a layer with weights is known, among those fused with it; TensorFlow may add a figure.
+# Operators that identify a layer with weights among those fused with it; TensorFlow may append a number.
 _COMPUTING = re.compile(r"/(Conv2D|convolution|depthwise|separable_conv2d|MatMul|Tensordot|einsum)\d*$")
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One quantised layer: `error` is what int8 adds to its output, as a share of the output: 0.02 is 2 %.
+    """One quantized layer: `error` is the error that int8 adds to its output, relative to the output: 0.02 is 2 %.
 
-    Root mean squares, of each channel by itself, since a weak channel drowns in the range of a strong one; then
-    their mean. `feeds` names the layers that take the output, which is quantised unless those stay float too.
-    `tensor` is TensorFlow's name for the output.
+    It is the mean over the channels of their relative root mean square error, so that a strong channel does not hide
+    the error of a weak one. `feeds` names the layers that read the output, which is quantized unless they stay float
+    too. `tensor` is TensorFlow's name for the output.
     """
 
     name: str
@@ -55,15 +55,15 @@ class Layer:
 
 
 class Quantizer:
-    """One function, in any scheme; what int8 needs is calibrated once. Every method raises ConversionError."""
+    """Converts one function by any scheme; calibrates int8 only once. Every method raises ConversionError."""
 
     def __init__(self, function: ImageFunction, representative: Representative | None) -> None:
-        """`representative` is needed for int8 only."""
+        """Only int8 needs `representative`."""
         self._function = function
         self._representative = representative
 
     def quantize(self, scheme: Scheme, *, pixels: PixelType = "uint8", keep_float: Sequence[str] = ()) -> bytes:
-        """`pixels` is the type of int8's input and output; `keep_float` names layers. UsageError for unknown ones."""
+        """`pixels` is the type of int8's input and output. Raises UsageError if a layer in `keep_float` is unknown."""
         if scheme not in INT8_SCHEMES:
             return self._convert(scheme)
         tf = import_tensorflow()
@@ -72,17 +72,17 @@ class Quantizer:
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """Every layer that int8 quantises, the largest error first, measured on the calibration images."""
+        """Every layer that int8 quantizes, largest error first, measured on the calibration images."""
         tf = import_tensorflow()
         model = self._quantize_int8(tf.float32, enable_numeric_verify=True)
         options = tf.lite.experimental.QuantizationDebugOptions(layer_direct_compare_metrics={"error": _share_of_error})
         table = io.StringIO()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says that its own interpreter is deprecated
+            warnings.simplefilter("ignore")  # the debugger warns that its own interpreter is deprecated
             debugger = tf.lite.experimental.QuantizationDebugger(
                 quant_debug_model_content=model, debug_dataset=self._representative, debug_options=options
             )
-            with _failures_in_a_sentence("int8"):
+            with _failures_as_conversion_errors("int8"):
                 debugger.run()
             debugger.layer_statistics_dump(table)
         table.seek(0)
@@ -107,7 +107,7 @@ class Quantizer:
         if name not in named:
             near = difflib.get_close_matches(name, named, n=3, cutoff=0)
             raise UsageError(
-                f"No layer is called {name!r}; the nearest are {', '.join(near)}. --explain lists them all."
+                f"The model has no layer {name!r}. Similar names: {', '.join(near)}. --explain lists all layers."
             )
         return named[name]
 
@@ -115,12 +115,12 @@ class Quantizer:
         from tensorflow.lite.python.convert import mlir_quantize  # noqa: PLC0415  (what TFLiteConverter calls)
 
         calibrated = self._calibrated
-        with _failures_in_a_sentence("int8"):
+        with _failures_as_conversion_errors("int8"):
             return bytes(mlir_quantize(calibrated, input_data_type=outside, output_data_type=outside, **options))
 
     @cached_property
     def _calibrated(self) -> bytes:
-        """The float model with the range of every tensor."""
+        """The float model with the measured range of every tensor."""
         return self._convert("int8")
 
     def _convert(self, scheme: Scheme) -> bytes:
@@ -134,24 +134,24 @@ class Quantizer:
             converter.representative_dataset = self._representative
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter._experimental_calibrate_only = True  # noqa: SLF001  (as TensorFlow's own QuantizationDebugger)
-        with _failures_in_a_sentence(scheme):
+        with _failures_as_conversion_errors(scheme):
             return bytes(converter.convert())
 
 
 def convert_with_foreign_operators(function: ImageFunction) -> bytes:
-    """Float, with operators that TensorFlow Lite lacks let through, to see which they are. ConversionError."""
+    """A float model that may contain operators that TensorFlow Lite lacks, to list them. Raises ConversionError."""
     tf = import_tensorflow()
     converter = _converter(function)
     converter.allow_custom_ops = True
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
-    with _failures_in_a_sentence("none"):
+    with _failures_as_conversion_errors("none"):
         return bytes(converter.convert())
 
 
 def _converter(function: ImageFunction) -> Any:
     tf = import_tensorflow()
-    # TensorFlow saves what it is given: of the whole loaded model it would save all that the function does not need,
-    # slowly, and leave the variables of a .keras file of Keras 3 without their values.
+    # TensorFlow saves the object that it is given. The whole loaded model would be slow, since it has parts that the
+    # function does not need, and the variables of a Keras 3 .keras file would lose their values.
     needed = tf.Module()
     needed.held = list(function.concrete.graph.variables)
     return tf.lite.TFLiteConverter.from_concrete_functions([function.concrete], needed)
@@ -159,14 +159,14 @@ def _converter(function: ImageFunction) -> Any:
 
 def _share_of_error(exact: Array, quantized: Array, scale: float, zero_point: int) -> float:
     error = (quantized.astype(np.float32) - zero_point) * scale - exact.astype(np.float32)
-    axes = tuple(range(exact.ndim - 1)) if exact.ndim == 4 else None  # of pixels; a vector has one value a channel
+    axes = tuple(range(exact.ndim - 1)) if exact.ndim == 4 else None  # over pixels; a vector has one value per channel
     power, noise = np.square(exact, dtype=np.float32).mean(axis=axes), np.square(error).mean(axis=axes)
     alive = power > 0
     return float(np.sqrt(noise[alive] / power[alive]).mean()) if alive.any() else 0.0
 
 
 def _takers(model: bytes) -> dict[str, list[str]]:
-    """For each tensor the outputs of the operators that take it, by name."""
+    """For each tensor, the names of the outputs of the operators that read it."""
     graph = Table.root(model).tables(2)[0]
     names = [tensor.string(3) or "" for tensor in graph.tables(0)]
     takers: dict[str, list[str]] = defaultdict(list)
@@ -177,9 +177,9 @@ def _takers(model: bytes) -> dict[str, list[str]]:
 
 
 def _layer_names(tensors: Sequence[str], variables: Sequence[str]) -> dict[str, str]:
-    """For each tensor a name as training called its layer; with its path, or TensorFlow's, where two are alike."""
+    """For each tensor, the name of its layer in training. Duplicates get their path, or TensorFlow's name."""
     paths = [_layer_path(tensor) for tensor in tensors]
-    if _are_numbered_anew(paths, variables):
+    if _are_renumbered(paths, variables):
         paths = ["/".join(map(_without_number, path.split("/"))) for path in paths]
     candidates = [(path.rpartition("/")[2], path, tensor) for path, tensor in zip(paths, tensors, strict=True)]
     counts = Counter(name for names in candidates for name in set(names))
@@ -187,14 +187,14 @@ def _layer_names(tensors: Sequence[str], variables: Sequence[str]) -> dict[str, 
 
 
 def _layer_path(tensor: str) -> str:
-    """TensorFlow joins by `;` the names of what it fused, each with its operator at the end."""
+    """TensorFlow joins the names of fused operators by `;`. Each name ends in its operator."""
     fused = tensor.split(";")
     computing = next((name for name in fused if _COMPUTING.search(name)), fused[-1])
     return re.sub(r"/ReadVariableOp\d*$", "", computing).rpartition("/")[0]
 
 
-def _are_numbered_anew(paths: Sequence[str], variables: Sequence[str]) -> bool:
-    """Whether a layer `conv` stands there as `conv_1`, as Keras 3 exports it, while its variables are `conv/...`."""
+def _are_renumbered(paths: Sequence[str], variables: Sequence[str]) -> bool:
+    """Whether a layer `conv` appears as `conv_1`, as Keras 3 exports it, while its variables are named `conv/...`."""
     layers = {part for variable in variables for part in variable.split("/")[:-1]}
     parts = {part for path in paths for part in path.split("/")}
     return len(layers & set(map(_without_number, parts))) > len(layers & parts)
@@ -205,28 +205,28 @@ def _without_number(name: str) -> str:
 
 
 @contextmanager
-def _failures_in_a_sentence(scheme: str) -> Iterator[None]:
-    """What TensorFlow raises, which is pages long, becomes a ConversionError."""
+def _failures_as_conversion_errors(scheme: str) -> Iterator[None]:
+    """Turns TensorFlow's errors, which are pages long, into a ConversionError of one sentence."""
     try:
         yield
     except Exception as error:
-        raise ConversionError(_in_plain_words(str(error), scheme)) from error
+        raise ConversionError(_explanation(str(error), scheme)) from error
 
 
-def _in_plain_words(complaint: str, scheme: str) -> str:
+def _explanation(complaint: str, scheme: str) -> str:
     if "f16" in complaint:
         return (
-            "The model computes in float16 (mixed precision), which TensorFlow Lite's layers do not. Load it under "
+            "The model computes in float16 (mixed precision), which TensorFlow Lite does not support. Load it with "
             "keras.mixed_precision.set_global_policy('float32') and export it again."
         )
     lacking = re.findall(r"(?:TF Select|Custom) ops: ([\w, ]+)", complaint)
     if lacking:
         names = sorted({name.strip() for names in lacking for name in names.split(",")})
         return (
-            f"The model has operators that TensorFlow Lite lacks: {', '.join(names)}. Change these layers to ones "
-            "that it has, or take them out of what is exported."
+            f"The model uses operators that TensorFlow Lite does not support: {', '.join(names)}. Replace these "
+            "layers, or leave them out of the export."
         )
-    first = next((line.strip() for line in complaint.splitlines() if line.strip()), "it gave no reason")
+    first = next((line.strip() for line in complaint.splitlines() if line.strip()), "no reason given")
     return (
         f"TensorFlow cannot convert the model with --quantize {scheme}: {first[:300].rstrip('.')}. Try another scheme."
     )

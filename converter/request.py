@@ -1,4 +1,4 @@
-"""Request: what is to be converted into what, as the command line states it."""
+"""Request: the options of one conversion, as given on the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is to be converted into what. `mean` and `std`: (pixel - mean) / std is what training fed."""
+    """The options of one conversion. In training the input was (pixel - `mean`) / `std`."""
 
     source: Path
     output: Path
@@ -57,19 +57,19 @@ class Request:
 
     @property
     def paths(self) -> dict[Scheme, Path]:
-        """One file a scheme; several share a stem."""
+        """The file of each scheme; with several schemes, each name ends in its scheme."""
         if len(self.schemes) == 1:
             return {self.schemes[0]: self.output}
         return {scheme: self.output.with_name(f"{self.output.stem}-{scheme}.tflite") for scheme in self.schemes}
 
     @property
     def quantizes(self) -> bool:
-        """Whether ranges have to be measured."""
+        """Whether a scheme needs calibration."""
         return any(scheme in INT8_SCHEMES for scheme in self.schemes)
 
     @property
     def texts(self) -> dict[str, str]:
-        """What the file says of itself, for people."""
+        """Descriptive metadata for people."""
         return {
             "name": self.name or self.output.stem,
             "version": self.version,
@@ -79,7 +79,7 @@ class Request:
         }
 
     def check(self) -> None:
-        """Raises UsageError, before any work, for what cannot be done or written."""
+        """Raises UsageError, before any work, if the options are wrong or an output cannot be written."""
         check_output(self.paths.values(), force=self.force)
         self._check_options()
         self._check_feeding()
@@ -87,67 +87,69 @@ class Request:
 
     def _check_options(self) -> None:
         if self.quantizes and self.calibration is None:
-            raise UsageError("int8 measures its ranges on your images: give a folder of them, --calibration DIR.")
+            raise UsageError("int8 needs images to measure value ranges. Give a folder of images: --calibration DIR.")
         if not self.quantizes and (self.keep_float or self.explain):
-            raise UsageError("--keep-float and --explain are about int8: give --quantize int8, or --all.")
+            raise UsageError("--keep-float and --explain apply only to int8. Use --quantize int8 or --all.")
         if self.max_drop is not None and self.evaluation is None:
-            raise UsageError("--max-drop needs images to judge by: --evaluate DIR.")
+            raise UsageError("--max-drop needs an evaluation. Give a folder of images: --evaluate DIR.")
         if self.golden_tolerance is not None and self.golden is None:
-            raise UsageError("--golden-tolerance is about golden samples: give a folder of them, --golden DIR.")
+            raise UsageError("--golden-tolerance needs golden samples. Give a folder of images: --golden DIR.")
         if self.report is not None and self.evaluation is None:
-            raise UsageError("--report is the page of an evaluation: it needs images, --evaluate DIR.")
+            raise UsageError("--report needs an evaluation. Give a folder of images: --evaluate DIR.")
 
     def _check_feeding(self) -> None:
         if max(map(abs, self.std)) < 1:
             raise UsageError(
-                "--std below 1 is meant for pixels of 0 to 1, and here they are 0 to 255: give 255 times the values, "
+                "--std below 1 is for pixels from 0 to 1, but here pixels are 0 to 255. Multiply the values by 255: "
                 f"--mean {_times_255(self.mean)} --std {_times_255(self.std)}."
             )
         if len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
-            raise UsageError("--mean and --std have different numbers of values: give one, or one a channel.")
+            raise UsageError("--mean and --std have different numbers of values. Give one value or one per channel.")
 
     def _check_places(self) -> None:
         if self.output.suffix != ".tflite":
-            raise UsageError(f"{self.output} does not end in .tflite, so no agent would look at it.")
+            raise UsageError(f"{self.output} does not end in .tflite, so an agent would ignore it. Add .tflite.")
         if self.labels is not None and not self.labels.is_file():
-            raise UsageError(f"{self.labels} is no file: give the labels, one a line.")
+            raise UsageError(f"{self.labels} is not a file. Give a text file with one label per line.")
         if self.source.is_dir() and self.source.resolve() in self.output.resolve().parents:
-            raise UsageError(f"{self.output} lies inside {self.source}, which it would change: write it elsewhere.")
+            raise UsageError(f"{self.output} is inside {self.source} and would change it. Use another folder.")
         if self.deploy is not None and ":" not in self.deploy:
-            raise UsageError(f"--deploy {self.deploy} names no folder on another machine: USER@HOST:/PATH.")
+            raise UsageError(f"--deploy {self.deploy} is not a remote folder. Use the form USER@HOST:/PATH.")
         if self.report is not None:
             check_report(self.report)
 
 
 def parse_schemes(quantize: Scheme, input_type: str, *, every: bool) -> tuple[Scheme, ...]:
-    """What --quantize, --input-type and --all ask for together. UsageError if they contradict one another."""
+    """The schemes that --quantize, --input-type and --all select. Raises UsageError if the options conflict."""
     if input_type != "uint8" and (quantize != "int8" or (every and input_type == "float32")):
-        raise UsageError(f"--input-type {input_type} is about --quantize int8, and --all has float32 among its files.")
+        raise UsageError(
+            f"--input-type {input_type} requires --quantize int8. --all already writes a file with float32 input."
+        )
     if every:
         return ("int8", "int8-float", "float16", "dynamic", "none")
     return ("int8-float",) if quantize == "int8" and input_type == "float32" else (quantize,)
 
 
 def parse_numbers(key: str, text: str | None) -> tuple[float, ...]:
-    """What --mean or --std says. UsageError."""
+    """The values of --mean or --std. Raises UsageError."""
     if text is None:
         raise UsageError(
-            "Nothing in the model says which range of values it was trained on: give --mean and --std. 0 and 255 feed "
-            "0..1, 127.5 and 127.5 feed -1..1, 0 and 1 feed 0..255, as to a model with a Rescaling layer inside."
+            "The model does not state the value range that it was trained on. Give --mean and --std: 0 and 255 for "
+            "0..1, 127.5 and 127.5 for -1..1, 0 and 1 for 0..255 (also if the model has a Rescaling layer)."
         )
     try:
         return checked_numbers(key, [float(number) for number in text.split(",")])
     except ValueError:
-        other = ", none of them 0" if key == "std" else ""
-        raise UsageError(f"--{key} {text} is not one number or three with commas{other}.") from None
+        number = "nonzero number" if key == "std" else "number"
+        raise UsageError(f"--{key} {text} is not valid. Give one {number}, or three separated by commas.") from None
 
 
 def output_file(output: Path, *, source: Path, name: str | None) -> Path:
-    """`output`, or if that is a folder, the file in it that is called `name`, or like the source. UsageError."""
+    """`output`; if that is a folder, a file in it named `name` or after the source. Raises UsageError."""
     if not output.is_dir():
         return output
     if name is not None and (name.startswith(".") or "/" in name):
-        raise UsageError(f"--name {name} cannot name a file in {output}: give OUTPUT.tflite.")
+        raise UsageError(f"--name {name} cannot be a file name in {output}. Give the whole path as OUTPUT.tflite.")
     own = source.resolve()
     return output / f"{name or (own.name if own.is_dir() else own.stem)}.tflite"
 
@@ -157,12 +159,12 @@ def _times_255(values: Sequence[float]) -> str:
 
 
 def trained_settings(request: Request, function: ImageFunction, folders: Sequence[ImageFolder]) -> ModelSettings:
-    """How the source is fed. Raises UsageError where the request does not fit the model."""
+    """The settings of the source. Raises UsageError if the request does not fit the model."""
     channels, count = function.input.shape[3], max(function.output.shape)
     if "int" in function.trained_dtype and (set(request.mean), set(request.std)) != ({0.0}, {1.0}):
-        raise UsageError(f"The model takes {function.trained_dtype} pixels as they are: give --mean 0 --std 1.")
+        raise UsageError(f"The model takes raw {function.trained_dtype} pixels. Use --mean 0 --std 1.")
     if channels == 1 and max(len(request.mean), len(request.std)) > 1:
-        raise UsageError("--mean and --std have three values, and the model takes one channel: give one of each.")
+        raise UsageError("--mean or --std has three values, but the model has one channel. Give one value for each.")
     values = max(len(request.mean), len(request.std))
     return ModelSettings(
         labels=_labels(request, count, folders),
@@ -174,21 +176,27 @@ def trained_settings(request: Request, function: ImageFunction, folders: Sequenc
 
 
 def _labels(request: Request, count: int, folders: Sequence[ImageFolder]) -> tuple[str, ...]:
-    """Those of --labels; else the names of the class folders, in the order in which Keras numbers them."""
+    """The labels of --labels, or the names of the class folders in the order in which Keras numbers them."""
     if request.labels is not None:
         try:
             labels = parse_labels(request.labels.read_bytes(), where=str(request.labels))
         except OSError as error:
             raise UsageError(f"{request.labels} cannot be read: {error.strerror}.") from None
         if len(labels) != count:
-            raise UsageError(f"{request.labels} has {len(labels)} labels, and the model has {count} outputs.")
+            raise UsageError(
+                f"{request.labels} has {len(labels)} labels, but the model has {count} outputs. Give one label per "
+                "output."
+            )
         return labels
     for folder in folders:
         if len(folder.class_names) == count:
             return folder.class_names
     found = "; ".join(f"{folder.root} has {_class_folders(folder)}" for folder in folders)
     where = f" ({found})" if found else ""
-    raise UsageError(f"The model has {count} outputs and nothing names them{where}: give --labels FILE, one a line.")
+    raise UsageError(
+        f"The model has {count} outputs, but there are no labels for them{where}. Give a file with one label per line: "
+        "--labels FILE."
+    )
 
 
 def _class_folders(folder: ImageFolder) -> str:

@@ -1,8 +1,8 @@
-"""Signing: minisign's secret keys, and the signatures that they make of finished files.
+"""Signing: secret keys in minisign's format, and signatures of finished files.
 
-A key file holds a comment line and the base64 of "Ed"; "Sc" (scrypt), or two zeros where there is no password; "B2";
-32 bytes salt; two limits; and 104 bytes, XORed with what scrypt makes of the password: key id, seed, public key and
-their checksum.
+A key file has a comment line, and a line with the base64 of: "Ed"; "Sc" (scrypt), or two zero bytes without a password;
+"B2"; a salt of 32 bytes; two limits; and 104 bytes: key id, seed, public key and their checksum, XORed with the output
+of scrypt for the password.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ if TYPE_CHECKING:
 _SCRYPT, _NO_PASSWORD, _BLAKE2B = b"Sc", b"\0\0", b"B2"
 _HEAD = struct.Struct("<2s2s2s32sQQ")
 _SECRET = struct.Struct("<8s32s32s32s")
-_R = 8  # of scrypt, as libsodium has it
-_MAX_MEMORY_BYTES = (1 << 31) - 1  # of hashlib.scrypt; minisign takes half of it
+_R = 8  # scrypt's block size, as in libsodium
+_MAX_MEMORY_BYTES = (1 << 31) - 1  # the limit of hashlib.scrypt; minisign uses half of it
 _MAX_PASSWORD_BYTES = 1000  # minisign's buffer has 1024
 _MAX_COMMENT_BYTES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a password costs who guesses at it, in libsodium's terms; without values as minisign has it, 1 GB."""
+    """How expensive guessing the password is (libsodium's limits); defaults as in minisign: 1 GB."""
 
     operations: int = 1 << 25
     memory_bytes: int = 1 << 30
 
 
-_MINISIGNS = Limits()
+_MINISIGN_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
 class SecretKey:
-    """`id` is 8 bytes, `seed` the 32 that are secret."""
+    """`id` has 8 bytes, `seed` has 32 secret bytes."""
 
     id: bytes
     seed: bytes = field(repr=False)
@@ -82,8 +82,8 @@ def public_key_file(key: PublicKey) -> bytes:
     return _lines(f"{COMMENT}minisign public key {key_name(key.id)}", _base64(KEY_TYPE + key.id + key.point))
 
 
-def secret_key_file(key: SecretKey, password: bytes | None, *, limits: Limits = _MINISIGNS) -> bytes:
-    """Readable without a password where it is None, as `minisign -G -W` writes it."""
+def secret_key_file(key: SecretKey, password: bytes | None, *, limits: Limits = _MINISIGN_LIMITS) -> bytes:
+    """With `password` None the key is not encrypted, as `minisign -G -W` writes it."""
     point = key.public.point
     if password is None:
         head = _HEAD.pack(KEY_TYPE, _NO_PASSWORD, _BLAKE2B, bytes(32), 0, 0)
@@ -97,7 +97,7 @@ def secret_key_file(key: SecretKey, password: bytes | None, *, limits: Limits = 
 
 
 def read_secret_key(path: Path, *, password: Callable[[], bytes]) -> SecretKey:
-    """`password` is called only where the key has one. Raises SigningError when it is wrong or the file no key."""
+    """Calls `password` only if the key has one. Raises SigningError if it is wrong or the file is not a key."""
     try:
         raw = key_bytes(path.read_bytes(), _HEAD.size + _SECRET.size)
         return _opened(raw, password)
@@ -105,35 +105,35 @@ def read_secret_key(path: Path, *, password: Callable[[], bytes]) -> SecretKey:
         raise SigningError(f"{path} cannot be read: {error.strerror}. Make a key: edge-convert keygen.") from None
     except ValueError as error:
         raise SigningError(
-            f"{path} cannot be used as a secret key: {error}. Give one that edge-convert keygen or minisign -G made."
+            f"{path} cannot be used as a secret key: {error}. Give a key made by edge-convert keygen or minisign -G."
         ) from None
 
 
 def read_password(path: Path) -> bytes:
-    """What the file holds but for a line end. UsageError where minisign could not be given it."""
+    """The content of the file without line end. Raises UsageError if it could not be typed into minisign."""
     try:
         password = path.read_bytes().rstrip(b"\r\n")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
     if len(password) > _MAX_PASSWORD_BYTES or any(byte in password for byte in b"\0\r\n"):
-        raise UsageError(f"{path} must hold the password on one line, of at most {_MAX_PASSWORD_BYTES} bytes.")
+        raise UsageError(f"{path} must contain the password on one line of at most {_MAX_PASSWORD_BYTES} bytes.")
     return password
 
 
 def trusted_comment(name: str, *, timestamp_s: int, version: int | None, words: str | None) -> str:
-    """As minisign has it, with what this project adds. UsageError for what would not be read back as it is meant."""
+    """The trusted comment as minisign writes it, plus version and `words`. Raises UsageError if it could be misread."""
     if not name.isprintable() or not is_unicode(name):
-        raise UsageError(f"{name!r} cannot stand in a signature: give the file a name of printable characters.")
+        raise UsageError(f"A signature cannot contain the file name {name!r}. Use only printable characters in it.")
     if words is not None and (not words.isprintable() or len(words.encode()) > _MAX_COMMENT_BYTES):
-        raise UsageError(f"--comment must be one line of printable text, of at most {_MAX_COMMENT_BYTES} bytes.")
+        raise UsageError(f"--comment must be one line of printable text of at most {_MAX_COMMENT_BYTES} bytes.")
     if words is not None and any(word.startswith("version=") for word in words.split()):
-        raise UsageError("--comment states a version, which is what --version is for.")
+        raise UsageError("--comment must not contain version=. Use --version instead.")
     stated = [] if version is None else [f"version={version}"]
     return "\t".join([f"timestamp:{timestamp_s}", f"file:{name}", "hashed", *stated, *([words] if words else [])])
 
 
 def signature_file(content: Path, key: SecretKey, *, comment: str) -> bytes:
-    """What belongs beside the file at `content`; `comment` is what trusted_comment() gave."""
+    """The signature file for the file at `content`; `comment` is the result of trusted_comment()."""
     signature = key.sign(hash_of(content))
     return _lines(
         f"{COMMENT}signature from edge-convert",
@@ -147,7 +147,7 @@ def _opened(raw: bytes, password: Callable[[], bytes]) -> SecretKey:
     _, kdf, _, salt, operations, memory_bytes = _HEAD.unpack_from(raw)
     secret = raw[_HEAD.size :]
     if kdf not in (_SCRYPT, _NO_PASSWORD):
-        raise ValueError(f"it is locked in a way that is not known here, {kdf!r}")
+        raise ValueError(f"its encryption {kdf!r} is not supported")
     if kdf == _SCRYPT:
         secret = _xored(secret, _stream(password(), salt, Limits(operations, memory_bytes)))
     key_id, seed, point, checksum = _SECRET.unpack(secret)
@@ -167,11 +167,11 @@ def _stream(password: bytes, salt: bytes, limits: Limits) -> bytes:
     n, p = _cost(limits)
     memory_bytes = 128 * _R * (n + p + 2)
     if memory_bytes > _MAX_MEMORY_BYTES:
-        raise ValueError(f"its password asks for {memory_bytes >> 20} MB of memory")
+        raise ValueError(f"its password needs {memory_bytes >> 20} MB of memory, more than is supported")
     try:
         return hashlib.scrypt(password, salt=salt, n=n, r=_R, p=p, maxmem=_MAX_MEMORY_BYTES, dklen=_SECRET.size)
     except MemoryError:
-        raise ValueError(f"its password asks for {memory_bytes >> 20} MB of memory, which are not free") from None
+        raise ValueError(f"its password needs {memory_bytes >> 20} MB of memory, which is not available") from None
 
 
 def _cost(limits: Limits) -> tuple[int, int]:

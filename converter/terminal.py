@@ -1,4 +1,4 @@
-"""Terminal: what a person sees: bars while it works, tables and sentences when it is done."""
+"""Terminal output: progress bars, tables and sentences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Bars:
-    """A Track that draws on `console`, if that is a terminal, and leaves nothing there."""
+    """A Track that draws temporary progress bars on `console`, if that is a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -44,16 +44,16 @@ class _Bars:
 
 @contextmanager
 def terminal(*, debug: bool) -> Iterator[Track]:
-    """Bars on the terminal; TensorFlow's noise beside them with --debug only."""
+    """Progress bars on the terminal; TensorFlow's own messages only with --debug."""
     with nullcontext(sys.stderr) if debug else native_noise_hidden() as stream:
         yield _Bars(Console(file=stream))
 
 
 @contextmanager
 def native_noise_hidden() -> Iterator[TextIO]:
-    """Gives the terminal's standard error, while everything else that is written there, from C++ too, is dropped.
+    """Yields the original standard error and drops everything else written to it, also from C++.
 
-    TensorFlow and LLVM write dozens of lines past Python's logging and warnings.
+    TensorFlow and LLVM write dozens of lines that bypass Python's logging and warnings.
     """
     sys.stderr.flush()
     terminal = os.dup(2)
@@ -73,7 +73,7 @@ def print_conversion(conversion: Conversion) -> None:
             (layer.name, layer.operator, f"{100 * layer.error:.1f} %", ", ".join(layer.feeds))
             for layer in conversion.layers
         ]
-        print_table(("layer", "operator", "error of its output", "feeds"), layers)
+        print_table(("layer", "operator", "output error", "feeds"), layers)
     evaluations = [model.evaluation for model in conversion.models if model.evaluation is not None]
     if evaluations:
         rows = [_source_row(evaluations[0]), *map(_row, conversion.models)]
@@ -82,11 +82,11 @@ def print_conversion(conversion: Conversion) -> None:
         print_table(("file", "scheme", "kB", ""), [(*_row(model)[:3], _row(model)[-1]) for model in conversion.models])
     several = len(conversion.models) > 1
     if evaluations and not several and conversion.accepted:
-        print(harmless(evaluations[0].verdict))  # a refusal says it too
+        print(harmless(evaluations[0].verdict))  # a refusal already contains it
     for model in conversion.accepted:
         print(harmless(f"{model.path.name}: {model.checked}" if several else model.checked))
     if conversion.golden and conversion.accepted:
-        print(f"{conversion.golden} golden samples are in {'each' if several else 'it'}.")
+        print(f"{'Each' if several else 'The'} file contains {conversion.golden} golden samples.")
 
 
 def _source_row(evaluation: Evaluation) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ def print_inspection(document: dict[str, Any]) -> None:
             "inputs": ", ".join(map(_tensor, signature["inputs"])),
             "outputs": ", ".join(map(_tensor, signature["outputs"])),
             "image_classifier": "yes" if signature["image_classifier"] else "no",
-            "lacks_in_tflite": "not known" if lacking is None else ", ".join(lacking) or "nothing",
+            "lacks_in_tflite": "unknown" if lacking is None else ", ".join(lacking) or "none",
         }
         print()
         print_table(("", ""), [(key, words.get(key, in_words(value))) for key, value in signature.items()])

@@ -1,4 +1,4 @@
-"""The command `edge-convert convert`: a trained model in, finished files out."""
+"""The command `edge-convert convert`: converts a trained model to finished files."""
 
 from __future__ import annotations
 
@@ -18,65 +18,82 @@ if TYPE_CHECKING:
 
 def convert(
     saved_model: SourcePath,
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT.tflite", help="The file, or a folder, such as an agent's.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT.tflite", help="File to write, or an existing folder for it.")
+    ],
     mean: Annotated[
-        str | None, typer.Option(help="(pixel - MEAN) / STD is what training fed: one number or R,G,B.")
+        str | None, typer.Option(help="Training input was (pixel - MEAN) / STD. One number, or three as R,G,B.")
     ] = None,
-    std: Annotated[str | None, typer.Option(help="Mean 0, std 255: 0..1; 127.5, 127.5: -1..1; 0, 1: 0..255.")] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(help="See --mean. Mean 0 and std 255 for 0..1; 127.5 and 127.5 for -1..1; 0 and 1 for 0..255."),
+    ] = None,
     quantize: Annotated[
-        Literal["int8", "float16", "dynamic", "none"], typer.Option(help="int8 is the fastest on every board.")
+        Literal["int8", "float16", "dynamic", "none"],
+        typer.Option(help="Quantization scheme; int8 is the fastest on every board."),
     ] = "int8",
-    every: Annotated[bool, typer.Option("--all", help="Every scheme, each in a file of its own, compared.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Write one file per scheme and compare them.")] = False,
     calibration: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Images from which int8 measures its ranges: flat or a folder a class."),
+        typer.Option(metavar="DIR", help="Images for int8 calibration, with or without one folder per class."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="One label a line; without it the class folders' names, sorted.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Text file with one label per line; default: sorted names of class folders."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Default: that of OUTPUT.")] = None,
-    version: Annotated[str, typer.Option(help="For people; the agent counts its own.")] = "1",
-    description: Annotated[str, typer.Option(help="What the model tells apart.")] = "",
-    author: Annotated[str, typer.Option(help="Who made it.")] = "",
-    license_: Annotated[str, typer.Option("--license", help="Of the model.")] = "",
+    name: Annotated[str | None, typer.Option(help="Model name; default: the name of OUTPUT.")] = None,
+    version: Annotated[str, typer.Option(help="Version in the metadata; the agent numbers versions itself.")] = "1",
+    description: Annotated[str, typer.Option(help="What the model classifies.")] = "",
+    author: Annotated[str, typer.Option(help="Author of the model.")] = "",
+    license_: Annotated[str, typer.Option("--license", help="License of the model.")] = "",
     evaluate: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Images, a folder a class, to compare source and file on.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Images (one folder per class) on which to compare source and file."),
     ] = None,
     max_drop: MaxDrop = None,
     golden: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Images, a folder a class, to pack: a device serves what answers them so."),
+        typer.Option(
+            metavar="DIR",
+            help="Labeled images (one folder per class) to pack as golden samples; a device serves the model only if "
+            "it labels them correctly.",
+        ),
     ] = None,
     golden_tolerance: Annotated[
-        float | None, typer.Option(min=0, max=1, help="The share of these that may be answered otherwise; 0.1.")
+        float | None, typer.Option(min=0, max=1, help="Share of golden samples that may fail; default: 0.1.")
     ] = None,
     report: Report = None,
     signature: Signature = None,
     input_size: InputSize = None,
     input_type: Annotated[
-        Literal["uint8", "int8", "float32"], typer.Option(help="Of int8's input and output; uint8 takes raw pixels.")
+        Literal["uint8", "int8", "float32"],
+        typer.Option(help="Type of the input and output of an int8 model; uint8 takes raw pixels."),
     ] = "uint8",
-    color: Annotated[Literal["rgb", "bgr"], typer.Option(help="The order that training fed.")] = "rgb",
+    color: Annotated[Literal["rgb", "bgr"], typer.Option(help="Channel order in training.")] = "rgb",
     resize: Annotated[
-        Literal["stretch", "crop", "pad"], typer.Option(help="How training fitted images of another shape.")
+        Literal["stretch", "crop", "pad"], typer.Option(help="How training fitted images to the input size.")
     ] = "stretch",
-    target: Annotated[str, typer.Option(help="litert, tflite-runtime or tflite-runtime==2.14.")] = "litert",
+    target: Annotated[
+        str, typer.Option(help="Runtime on the device: litert, tflite-runtime or tflite-runtime==2.14.")
+    ] = "litert",
     target_python: Annotated[
         Path | None,
-        typer.Option(metavar="PYTHON", help="A Python that has tflite-runtime, to really load the file with."),
+        typer.Option(
+            metavar="PYTHON", help="Python with tflite-runtime, in which --target tflite-runtime loads the file."
+        ),
     ] = None,
     keep_float: Annotated[
-        list[str] | None, typer.Option(metavar="LAYER", help="Leave this layer float; may be said several times.")
+        list[str] | None, typer.Option(metavar="LAYER", help="Keep this layer in float; can be repeated.")
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Rank the layers by what int8 does to them.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Rank the layers by the error that int8 adds.")] = False,
     deploy: Annotated[
-        str | None, typer.Option(metavar="USER@HOST:/PATH", help="Print the rsync line that copies the file there.")
+        str | None, typer.Option(metavar="USER@HOST:/PATH", help="Print the rsync command that copies the file there.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUTPUT.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUTPUT if it exists.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Convert, quantise, label, check and evaluate; OUTPUT is written only if all of it went well."""
+    """Convert, quantize, label, check and evaluate a model. OUTPUT is written only if every step succeeds."""
     from converter.conversion import convert
     from converter.request import Request, output_file, parse_numbers, parse_schemes
     from converter.target.target import parse_target
@@ -126,7 +143,7 @@ def convert(
 
 
 def _write_reports(path: Path, conversion: Conversion) -> list[Path]:
-    """One page a scheme, of refused models too; where they are."""
+    """Write one page per scheme, also for refused models; returns the paths."""
     from converter.report.page import write_report
 
     several = len(conversion.models) > 1

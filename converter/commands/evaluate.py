@@ -1,4 +1,4 @@
-"""The command `edge-convert evaluate`: a finished file measured on labelled images."""
+"""The command `edge-convert evaluate`: evaluates a finished file on labeled images."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from converter.terminal import print_evaluation, print_notes, terminal
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="A finished file, with its sidecars.")],
-    images: Annotated[Path, typer.Argument(metavar="DIR", help="Images, a folder a class.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="Finished file; its sidecars are used too.")],
+    images: Annotated[Path, typer.Argument(metavar="DIR", help="Images, one folder per class.")],
     source: Annotated[
-        Path | None, typer.Option(metavar="SAVED_MODEL", help="Compare with the model that it was made from.")
+        Path | None,
+        typer.Option(metavar="SAVED_MODEL", help="Trained model that the file was made from, to compare with."),
     ] = None,
     signature: Signature = None,
     max_drop: MaxDrop = None,
@@ -27,12 +28,12 @@ def evaluate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a finished file on labelled images, alone or against its source."""
+    """Evaluate a finished file on labeled images, alone or against its source."""
     from converter.evaluation.comparison import compare
     from converter.report.page import write_report
 
     if max_drop is not None and source is None:
-        raise UsageError("--max-drop compares with the source: give it, --source SAVED_MODEL.")
+        raise UsageError("--max-drop needs the source to compare with. Give it with --source SAVED_MODEL.")
     if report is not None:
         check_report(report)
     with terminal(debug=debug) as track:
@@ -45,4 +46,4 @@ def evaluate(
     else:
         print_evaluation(evaluation)
     if max_drop is not None and evaluation.drop > max_drop:
-        raise DropError(f"{percent(evaluation.drop)} of top-1 are lost, and --max-drop allows {percent(max_drop)}.")
+        raise DropError(f"Top-1 accuracy dropped by {percent(evaluation.drop)}. --max-drop allows {percent(max_drop)}.")

@@ -1,4 +1,4 @@
-"""The command `edge-convert inspect`: what a trained model is and whether it can become a file for a device."""
+"""The command `edge-convert inspect`: shows a trained model and whether it can be converted for a device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from converter.terminal import print_inspection, terminal
 
 
 def inspect(saved_model: SourcePath, input_size: InputSize = None, as_json: Json = False, debug: Debug = False) -> None:
-    """Show how a trained model is called, and whether it can become an image classifier on a device."""
+    """Show the signatures of a trained model, and whether it can become an image classifier on a device."""
     from converter.inspection import inspect_source
 
     size = parse_size(input_size)

@@ -1,4 +1,4 @@
-"""Comparison: a finished file and its source, side by side, as subjects of an evaluation."""
+"""Comparison: evaluates a finished file, alone or side by side with its source."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def finished_subject(content: bytes, name: str) -> Subject:
-    """The bytes of a .tflite as the agent would serve them, on one thread; ModelError where it would not."""
+    """A .tflite file as the agent would serve it, on one thread. Raises ModelError if the agent would not."""
     file = read_model_file(content)
     return _subject(file, file.settings, name)
 
 
 def source_subject(function: ImageFunction, settings: ModelSettings) -> Subject:
-    """`settings` are what the source was trained with, `score` what its finished file ends in."""
+    """`settings` are those of training, except for `score`, which is that of the finished file."""
     trained = function.trained
     return Subject(trained.path.name, trained.size_bytes, TensorFlowClassifier(function, settings))
 
@@ -38,7 +38,7 @@ def source_subject(function: ImageFunction, settings: ModelSettings) -> Subject:
 def compare(
     path: Path, images: Path, *, source: Path | None, signature: str | None, track: Track
 ) -> tuple[Evaluation, tuple[str, ...]]:
-    """Evaluate a file on disk on a folder, alone or against the model it was made from; with notes for the user."""
+    """Evaluate a file on a folder of images, alone or against its source; also returns notes for the user."""
     folder = list_images(images)
     file = _read(path)
     settings = final_settings(path, own=file.settings, given=ModelSettings())
@@ -51,20 +51,20 @@ def compare(
 
 
 def evaluation_notes(evaluation: Evaluation) -> Iterator[str]:
-    """Sentences on what the figures leave out, or stand on."""
+    """Sentences about skipped images, and about a source that is hardly right."""
     if evaluation.left_out:
         yield left_out_note("images", evaluation.left_out)
     if evaluation.source_guesses:
         yield (
-            f"The source itself is right on {percent(evaluation.source_top1)} only, as guessing would be: "
-            "check --mean, --std, --color and the order of the labels."
+            f"The source itself classifies only {percent(evaluation.source_top1)} correctly, hardly more than by "
+            "guessing. Check --mean, --std, --color and the order of the labels."
         )
 
 
 def _source_of(
     file: ModelFile, settings: ModelSettings, path: Path, signature: str | None
 ) -> tuple[Subject, tuple[str, ...]]:
-    """The model at `path`, fed as `file` says that its source was; with a note where it is another one."""
+    """The model at `path` with the settings that `file` states for its source; a note if it is another model."""
     origin = _stated(file, "source")
     source = open_source(path)
     noted = origin.get("signature")
@@ -73,11 +73,11 @@ def _source_of(
     function = image_function(source, key=key, size=(height, width))
     fed = settings.overridden_by(check_settings(_stated(file, "fed"), where=ADDITIONS))
     same = origin.get("sha256") in (None, source.sha256)
-    return source_subject(function, fed), () if same else (f"The file was made from another model than {path}.",)
+    return source_subject(function, fed), () if same else (f"The file was made from a different model than {path}.",)
 
 
 def _stated(file: ModelFile, key: str) -> dict[str, Any]:
-    """One part of what edge-convert noted in `file`; empty in a file of another's making."""
+    """One part of the provenance in `file`; empty if edge-convert did not make the file."""
     part = (file.provenance or {}).get(key)
     return part if isinstance(part, dict) else {}
 

@@ -1,4 +1,4 @@
-"""Evaluation: what models answer on a folder of images, against its labels and against one another."""
+"""Evaluation: answers of models on a folder of images, compared with its labels and with each other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one model said of n images: `scores` n x labels, 0 to 1; `invoke_ms` one an image."""
+    """The answers of one model to n images: `scores` is n x labels, 0 to 1; `invoke_ms` has one value per image."""
 
     name: str
     ran_on: str
@@ -65,7 +65,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`truth` holds one index into `labels` an image: by its folder, or, where `labelled` is False, by the source.
+    """`truth` has one index into `labels` per image: from its folder or, if `labeled` is False, from the source.
 
     `answers` has the finished model last and, if there is one, its source first.
     """
@@ -74,7 +74,7 @@ class Evaluation:
     labels: tuple[str, ...]
     images: tuple[FoundImage, ...]
     left_out: tuple[str, ...]
-    labelled: bool
+    labeled: bool
     truth: Ints
     answers: tuple[Answers, ...]
 
@@ -88,7 +88,7 @@ class Evaluation:
 
     @property
     def drop(self) -> float:
-        """By how much the top-1 accuracy of the model is below its source's; 0 without one."""
+        """The top-1 accuracy of the source minus that of the model; 0 without a source."""
         if self.source is None:
             return 0.0
         lost = self.source.accuracy(self.truth, among=1) - self.model.accuracy(self.truth, among=1)
@@ -96,12 +96,15 @@ class Evaluation:
 
     @property
     def broken(self) -> str | None:
-        """Which model answers which image with no number, in a sentence; then no figure means anything."""
+        """A sentence if a model returned scores that are not finite; no figure is meaningful then."""
         for answers in self.answers:
             images = np.flatnonzero(~np.isfinite(answers.scores).all(axis=1))
             if images.size:
-                image = self.folder.name_of(self.images[images[0]])
-                return f"{answers.name} answers {len(images)} images, {image} first, with what is no number (NaN)."
+                first = self.folder.name_of(self.images[images[0]])
+                return (
+                    f"{answers.name} returns scores that are not numbers (NaN) for {images.size} images, "
+                    f"first for {first}."
+                )
         return None
 
     @property
@@ -110,20 +113,20 @@ class Evaluation:
 
     @property
     def source_guesses(self) -> bool:
-        """Whether the source is hardly righter than one that always gives the most frequent class."""
-        if self.source_top1 is None or not self.labelled or len(np.unique(self.truth)) < 2:
+        """Whether the source is hardly better than a model that always answers the most frequent class."""
+        if self.source_top1 is None or not self.labeled or len(np.unique(self.truth)) < 2:
             return False
         most_frequent = float(np.bincount(self.truth).max() / len(self.truth))
         return self.source_top1 <= most_frequent + 0.1 * (1 - most_frequent)
 
     @property
     def agreement(self) -> float | None:
-        """The share of images to which both give the same best answer."""
+        """The share of images for which both give the same best answer."""
         return None if self.source is None else float((self.source.best == self.model.best).mean())
 
     @property
     def changed(self) -> tuple[int, ...]:
-        """Numbers of the images whose best answer changed, those of which the source was surest first."""
+        """Indices of the images whose best answer changed, highest score of the source first."""
         if self.source is None:
             return ()
         numbers = np.flatnonzero(self.source.best != self.model.best)
@@ -132,7 +135,7 @@ class Evaluation:
 
     @property
     def largest_difference(self) -> tuple[float, int, int] | None:
-        """The largest difference between two scores, and the image and the label where it is."""
+        """The largest difference between two scores, with the image and the label where it occurs."""
         if self.source is None:
             return None
         differences = np.abs(self.source.scores - self.model.scores)
@@ -143,23 +146,23 @@ class Evaluation:
     def verdict(self) -> str:
         """The outcome in a sentence or two."""
         count = len(self.images)
-        images = f"{count} {'labelled ' if self.labelled else ''}image{'' if count == 1 else 's'}"
-        if not self.labelled:
+        images = f"{count} {'labeled ' if self.labeled else ''}image{'' if count == 1 else 's'}"
+        if not self.labeled:
             return (
-                f"On {images} the finished model gives the same answer as the source on {percent(self.agreement)}. "
-                "There were no class folders, so the source's answers stand in for the truth."
+                f"On {images}, the finished model and the source agree on {percent(self.agreement)}. "
+                "There are no class folders, so the source's answers count as correct."
             )
-        verdict = f"On {images} the finished model is right on {percent(self.model.accuracy(self.truth, among=1))}"
+        model = percent(self.model.accuracy(self.truth, among=1))
         if self.source is None:
-            return f"{verdict}."
+            return f"On {images}, the finished model is {model} correct."
         return (
-            f"{verdict}, the source on {percent(self.source_top1)}: {_points(self.drop)}; "
-            f"both give the same answer on {percent(self.agreement)}."
+            f"On {images}, the finished model is {model} correct and the source {percent(self.source_top1)}: "
+            f"{_points(self.drop)}. They agree on {percent(self.agreement)}."
         )
 
     @cached_property
     def figures(self) -> tuple[dict[str, Any], ...]:
-        """What each model comes to in a few numbers, as JSON, in the order of `answers`."""
+        """The main figures of each model, as JSON, in the order of `answers`."""
         return tuple(
             {
                 "name": answers.name,
@@ -177,16 +180,16 @@ class Evaluation:
         )
 
     def with_size(self, size_bytes: int) -> Evaluation:
-        """The same of a finished model that has become `size_bytes` large."""
+        """A copy in which the finished model has `size_bytes`."""
         return replace(self, answers=(*self.answers[:-1], replace(self.model, size_bytes=size_bytes)))
 
     def summary(self) -> dict[str, Any]:
-        """The figures that fit into the model file itself."""
+        """The figures that are packed into the model file."""
         difference = self._largest_difference_to_json() or {}
         models = [{name: model[name] for name in ("top1", "top5", "macro_f1")} for model in self.figures]
         return {
             "images": len(self.images),
-            "labelled": self.labelled,
+            "labelled": self.labeled,  # codespell:ignore labelled
             "drop": round(self.drop, 6),
             "agreement": self.agreement,
             "largest_score_difference": {name: difference.get(name) for name in ("value", "label")},
@@ -197,7 +200,7 @@ class Evaluation:
         return {
             "folder": str(self.folder.root),
             "images": len(self.images),
-            "labelled": self.labelled,
+            "labelled": self.labeled,  # codespell:ignore labelled
             "left_out": list(self.left_out),
             "labels": list(self.labels),
             "models": [
@@ -240,24 +243,24 @@ class Evaluation:
             role: {"label": self.labels[best := int(model.best[number])], "score": float(model.scores[number, best])}
             for role, model in zip(("source", "model"), self.answers, strict=True)
         }
-        true = {"true": self.labels[self.truth[number]]} if self.labelled else {}
+        true = {"true": self.labels[self.truth[number]]} if self.labeled else {}
         return {"image": self.folder.name_of(self.images[number]), **true, **answers}
 
 
 def evaluate(
     models: Sequence[Subject], folder: ImageFolder, *, source: Subject | None = None, track: Track
 ) -> tuple[Evaluation, ...]:
-    """Classify every image with every model, and each once with the `source` of all: one Evaluation a model.
+    """Classify every image with every model, and once with their common `source`: one Evaluation per model.
 
-    All go through the agent's classifier. Raises ImagesError when no image decodes or a sub-folder is called
-    like no label, ModelError when a runtime fails.
+    All use the agent's classifier. Raises ImagesError if no image can be read or a subfolder matches no label,
+    ModelError if a runtime fails.
     """
     labels = models[0].classifier.labels
     truth = folder.truth(labels)
     if truth is None and source is None:
         raise ImagesError(
-            f"{folder.root} has no class folders, so nothing says which answers are right: make one folder a class, "
-            "or compare with the source, --source SAVED_MODEL."
+            f"{folder.root} has no class folders, so the correct answers are unknown. Make one folder per class, "
+            "or compare with the source: --source SAVED_MODEL."
         )
     images, left_out, answers = _classify([source, *models] if source else models, folder, track)
     indices = dict(zip(folder.images, truth, strict=True)) if truth is not None else {}
@@ -267,7 +270,7 @@ def evaluate(
             labels=labels,
             images=images,
             left_out=left_out,
-            labelled=truth is not None,
+            labeled=truth is not None,
             truth=answers[0].best if truth is None else np.asarray([indices[image] for image in images]),
             answers=(answers[0], answer) if source else (answer,),
         )
@@ -278,7 +281,7 @@ def evaluate(
 def _classify(
     subjects: Sequence[Subject], folder: ImageFolder, track: Track
 ) -> tuple[tuple[FoundImage, ...], tuple[str, ...], list[Answers]]:
-    """The images that can be read, why the others cannot, and what each subject says of the first."""
+    """The readable images, the reasons why the others are not, and the answers of each subject."""
     images: list[FoundImage] = []
     left_out: list[str] = []
     rows: list[list[tuple[Floats, float]]] = [[] for _ in subjects]
@@ -289,13 +292,13 @@ def _classify(
         for row, subject in zip(rows, subjects, strict=True):
             row.append(_all_scores(subject.classifier, image))
     if not images:
-        raise ImagesError(f"None of the {len(left_out)} images of {folder.root} can be read: {left_out[0]}")
+        raise ImagesError(f"None of the {len(left_out)} images in {folder.root} can be read: {left_out[0]}")
     answers = [_answers(subject, row) for subject, row in zip(subjects, rows, strict=True)]
     return tuple(images), tuple(left_out), answers
 
 
 def percent(share: float | None) -> str:
-    """With one decimal; 100.0 % is said of all of them only. Empty for None."""
+    """With one decimal; 100.0 % only if `share` is 1. Empty for None."""
     if share is None:
         return ""
     return "over 99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
@@ -309,7 +312,7 @@ def _points(drop: float) -> str:
 
 
 def _all_scores(classifier: Classifier, image: Image) -> tuple[Floats, float]:
-    """Every score, each NaN where the model gives one that is no number; and the time of the invoke."""
+    """Every score, or only NaN if one of them is not finite, and the time of the invoke."""
     try:
         scores, spent = classifier.scores(image)
     except NotFiniteError:

@@ -1,4 +1,4 @@
-"""Figures: what a table of true classes and answers comes to, class by class."""
+"""Figures: precision, recall and F1 of each class, from a confusion matrix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """One value a class: `images` of it, `answers` with it; precision, recall and F1, 0 where nothing was right."""
+    """One value per class: its number of `images` and `answers`; precision, recall and F1, 0 if no answer was right."""
 
     images: Ints
     answers: Ints

@@ -1,4 +1,4 @@
-"""Calibration: the user's images, prepared as the device prepares them, from which ranges are measured."""
+"""Calibration: images, preprocessed as on the device, from which int8 measures value ranges."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _ENOUGH = 50
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """At least ten images of the model's size; `notes` are sentences for the user."""
+    """At least ten images of the model's input size; `notes` are sentences for the user."""
 
     images: tuple[Image, ...]
     notes: tuple[str, ...]
 
     def representative(self, tensor: Tensor, settings: ModelSettings) -> Iterator[list[Array]]:
-        """One float32 tensor an image, as TensorFlow wants a representative dataset.
+        """One float32 tensor per image, as TensorFlow expects from a representative dataset.
 
-        The first has the darkest and the brightest pixel put in its corner: so the quantised input spans what
-        pixels can be, not what these happen to be, and a raw uint8 pixel is the quantised value.
+        The corner of the first image gets the darkest and the brightest possible pixel. So the quantized input covers
+        the whole range of pixels, not only that of these images, and a raw uint8 pixel equals its quantized value.
         """
         prepare = Preprocessor.of(replace(tensor, dtype="float32"), settings)
         for number, image in enumerate(self.images):
@@ -53,9 +53,9 @@ class Calibration:
 
 
 def calibrate(folder: ImageFolder, tensor: Tensor, settings: ModelSettings, *, track: Track) -> Calibration:
-    """Sample up to 200 images evenly over the classes; the same at every call.
+    """Sample up to 200 images evenly over the classes; the sample is the same in every call.
 
-    Raises ImagesError when fewer than ten decode.
+    Raises ImagesError if fewer than ten can be read.
     """
     fit = Preprocessor.of(replace(tensor, dtype="uint8"), settings)
     images: list[Image] = []
@@ -73,8 +73,8 @@ def _notes(folder: ImageFolder, count: int, unreadable: list[str]) -> Iterator[s
         yield left_out_note("calibration images", unreadable)
     if count < _FEWEST:
         raise ImagesError(
-            f"{folder.root} has {count} images that can be read; at least {_FEWEST} are needed to measure ranges from, "
-            f"and 100 or more of what the camera will see are better." + (f" {unreadable[0]}" if unreadable else "")
+            f"{folder.root} has {count} readable images. Calibration needs at least {_FEWEST}, better 100 or more, "
+            f"that show what the camera will see." + (f" {unreadable[0]}" if unreadable else "")
         )
     if count < _ENOUGH:
-        yield f"Only {count} calibration images: the ranges are surer with 100 or more."
+        yield f"Only {count} calibration images. With 100 or more, the value ranges are more accurate."

@@ -1,4 +1,4 @@
-"""ImageFolder: the images of a folder, with the class that a sub-folder gives them."""
+"""ImageFolder: the images of a folder, with their classes from the subfolders."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class FoundImage:
-    """`class_name` is the sub-folder directly below the root, None for an image beside the sub-folders."""
+    """`class_name` is the subfolder directly below the root, None for an image directly in the root."""
 
     path: Path
     class_name: str | None
 
     def read(self, *, smallest_side: int) -> Image:
-        """Decodes as the agent does an upload; raises ImageError, or ImagesError where the file cannot be read."""
+        """Decodes as the agent decodes an upload. Raises ImageError, or ImagesError if the file cannot be read."""
         try:
             with self.path.open("rb") as file:
                 content = file.read(_MAX_BYTES)
@@ -56,12 +56,12 @@ class ImageFolder:
         return str(image.path.relative_to(self.root))
 
     def evenly_over_classes(self) -> Iterator[FoundImage]:
-        """Every image once: one of each class in turn, in an order that is the same at every call."""
+        """Every image once, one of each class in turn; the order is the same in every call."""
         by_class: dict[str | None, list[FoundImage]] = defaultdict(list)
         for image in self.images:
             by_class[image.class_name].append(image)
         for images in by_class.values():
-            random.Random(_SEED).shuffle(images)  # noqa: S311  (a sample, no secret)
+            random.Random(_SEED).shuffle(images)  # noqa: S311  (a sample, not a secret)
         for turn in range(max(map(len, by_class.values()))):
             for images in by_class.values():
                 if turn < len(images):
@@ -70,7 +70,7 @@ class ImageFolder:
     def decode(
         self, images: Iterable[FoundImage], *, smallest_side: int, left_out: list[str]
     ) -> Iterator[tuple[FoundImage, Image]]:
-        """Those of `images` that can be read; which cannot, and why, goes to `left_out`."""
+        """Yields the readable ones of `images`; adds the names of the others, with reasons, to `left_out`."""
         for found in images:
             try:
                 image = found.read(smallest_side=smallest_side)
@@ -80,18 +80,21 @@ class ImageFolder:
             yield found, image
 
     def truth(self, labels: Sequence[str]) -> tuple[int, ...] | None:
-        """The index into `labels` of every image, by its sub-folder; None for a folder without sub-folders.
+        """The index into `labels` of every image, from its subfolder; None for a folder without subfolders.
 
-        A sub-folder is called as a label is (case, spaces and underscores aside) or by its index.
-        Raises ImagesError where one is not, and where images lie beside the sub-folders.
+        A subfolder has the name of a label (ignoring case, spaces, hyphens and underscores) or its index.
+        Raises ImagesError if one has not, or if there are images next to the subfolders.
         """
         if not self.class_names:
             return None
         beside = [self.name_of(image) for image in self.images if image.class_name is None]
         if beside:
-            raise ImagesError(f"{self.root} has class folders and images beside them ({beside[0]}): move those.")
+            raise ImagesError(
+                f"{self.root} has class folders and images next to them ({beside[0]}). Move the images into the class "
+                "folders."
+            )
         exact = {str(index): index for index in range(len(labels))}
-        exact |= {label: index for index, label in reversed(list(enumerate(labels)))}  # of two alike, the first
+        exact |= {label: index for index, label in reversed(list(enumerate(labels)))}  # the first of equal labels wins
         plain = [_plain(label) for label in labels]
         counts = Counter(plain)
         known = {label: index for index, label in enumerate(plain) if counts[label] == 1}
@@ -100,9 +103,9 @@ class ImageFolder:
             number = exact.get(name, known.get(_plain(name)))
             if number is None:
                 near = [repr(labels[known[text]]) for text in difflib.get_close_matches(_plain(name), known, n=1)]
-                which = f"the nearest is {near[0]}" if near else f"they begin with {', '.join(map(repr, labels[:3]))}"
+                which = f"the closest is {near[0]}" if near else f"the first are {', '.join(map(repr, labels[:3]))}"
                 raise ImagesError(
-                    f"The folder {self.root / name} is called like none of the {len(labels)} labels; {which}. "
+                    f"The folder name {self.root / name} matches none of the {len(labels)} labels; {which}. "
                     "Rename the folder, or check the labels."
                 )
             numbers[name] = number
@@ -110,19 +113,19 @@ class ImageFolder:
 
 
 def left_out_note(what: str, left_out: Sequence[str]) -> str:
-    return f"{len(left_out)} {what} cannot be read and were left out: {'; '.join(left_out[:3])}"
+    return f"Skipped unreadable {what} ({len(left_out)}): {'; '.join(left_out[:3])}"
 
 
 def list_images(root: Path) -> ImageFolder:
     """Raises ImagesError when the folder is missing, cannot be listed or holds no image files."""
     if not root.is_dir():
-        raise ImagesError(f"{root} is no folder: give a folder of images, or of one sub-folder a class.")
+        raise ImagesError(f"{root} is not a folder. Give a folder with images, or with one subfolder per class.")
     try:
         paths = sorted(_image_paths(root))
     except OSError as error:
         raise ImagesError(f"{error.filename} cannot be listed: {error.strerror}.") from None
     if not paths:
-        raise ImagesError(f"{root} holds no images: JPEG, PNG, WebP and BMP files are looked for.")
+        raise ImagesError(f"{root} contains no images. Supported: JPEG, PNG, WebP and BMP files.")
     return ImageFolder(root, tuple(FoundImage(path, _class_name(path.relative_to(root))) for path in paths))
 
 
@@ -135,7 +138,7 @@ def _image_paths(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):
         there = os.path.realpath(folder)
         folders[:] = [name for name in folders if not name.startswith(".") and there not in seen]
-        if there not in seen:  # else a link led back
+        if there not in seen:  # a link can lead back to a folder
             yield from (Path(folder, name) for name in names if has_image_name(name))
         seen.add(there)
 

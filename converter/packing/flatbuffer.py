@@ -1,4 +1,4 @@
-"""Flatbuffer: writing tables by field number, for schemas of which few fields matter (flatbuffers.dev, Internals)."""
+"""Flatbuffer: writes tables by field number, for schemas of which few fields are used (flatbuffers.dev, Internals)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import flatbuffers
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_ALIGNMENT = 16  # of weights and metadata in a .tflite; the largest that its schema asks for
+_ALIGNMENT = 16  # of weights and metadata in a .tflite; the largest that its schema requires
 
 
 class Writer:
-    """Builds one flatbuffer from its leaves to its root; parts are known by offsets, and 0 is an absent part.
+    """Builds one flatbuffer from its leaves to its root. Parts are identified by offsets; 0 is an absent part.
 
-    A flatbuffer given as `tail` stays as it is, with its alignment, at the end of the new one, which can
-    refer into it: offsets count from the end.
+    A flatbuffer given as `tail` is kept unchanged, with its alignment, at the end of the new one, which can
+    refer to its parts: offsets count from the end.
     """
 
     def __init__(self, *, tail: bytes = b"") -> None:

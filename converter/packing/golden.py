@@ -1,4 +1,4 @@
-"""Golden samples: the user's images that a finished file carries, for each device to answer before it serves."""
+"""Golden samples: images packed into a finished file, which each device classifies before it serves the model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _JPEG_QUALITY = 95
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """What is packed: `files` by name, each JPEG or PNG, with its label; `notes` are sentences for the user."""
+    """The packed `files` by name, each a JPEG or PNG, with their `labels`; `notes` are sentences for the user."""
 
     tolerance: float
     files: Mapping[str, bytes] = field(repr=False)
@@ -37,7 +37,7 @@ class Golden:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """What agent.model_file.golden reads."""
+        """The format that agent.model_file.golden reads."""
         samples = [{"file": file, "label": label} for file, label in zip(self.files, self.labels, strict=True)]
         return {"tolerance": self.tolerance, "samples": samples}
 
@@ -46,17 +46,15 @@ def golden_folder(path: Path) -> ImageFolder:
     """Raises UsageError for a flat folder, ImagesError as list_images() does."""
     folder = list_images(path)
     if not folder.class_names:
-        raise UsageError(
-            f"--golden {path} has no class folders, so nothing says what each image shows: make one folder a class."
-        )
+        raise UsageError(f"--golden {path} has no class folders, so the labels are unknown. Make one folder per class.")
     return folder
 
 
 def choose_golden(folder: ImageFolder, source: Classifier, *, tolerance: float, track: Track) -> Golden:
-    """Up to 20 images, evenly over the classes, of which the source answers each as its folder says.
+    """Up to 20 images, evenly over the classes, that the source classifies as their folders say.
 
-    One that the source itself gets wrong would have every device refuse the file. Raises ImagesError when fewer than
-    half are left, ModelError when the source answers with no number.
+    Every device would refuse a file with an image that the source itself gets wrong. Raises ImagesError if fewer than
+    half are left, ModelError if the scores of the source are not finite.
     """
     unreadable: list[str] = []
     wrong: list[str] = []
@@ -71,28 +69,29 @@ def choose_golden(folder: ImageFolder, source: Classifier, *, tolerance: float, 
         else:
             wrong.append(f"{name} gave {said}")
     if not images:
-        raise ImagesError(f"None of the images of {folder.root} can be read: {unreadable[0]}")
+        raise ImagesError(f"None of the images in {folder.root} can be read: {unreadable[0]}")
     if 2 * len(files) < len(images):
         raise ImagesError(
-            f"Of {len(images)} golden samples from {folder.root} the source answers {len(files)} as their folders say "
-            f"({wrong[0]}): check the images and their folders, --mean, --std, --color and the order of the labels."
+            f"The source classifies only {len(files)} of {len(images)} golden samples in {folder.root} as their "
+            f"folders say ({wrong[0]}). Check the images and their folders, --mean, --std, --color and the order of "
+            "the labels."
         )
     return Golden(tolerance, files, tuple(labels), tuple(_notes(unreadable, wrong)))
 
 
 def check_packed(content: bytes, classifier: Classifier) -> None:
-    """Raises ConversionError when the finished file itself does not answer its golden samples as they say."""
+    """Raises ConversionError if the finished file fails its own golden samples."""
     golden = read_golden(content)
     answers = ask_golden(golden, classifier) if golden is not None else None
     if answers is not None and answers.fails:
         raise ConversionError(
-            f"{answers.verdict} The source answered each as the file says, so every device would refuse this one. Try "
-            "more calibration images like these, another scheme, or more --golden-tolerance."
+            f"{answers.verdict} The source gets them all right, so every device would refuse this file. Use more "
+            "calibration images like these, another scheme, or a higher --golden-tolerance."
         )
 
 
 def _readable(folder: ImageFolder, source: Classifier, unreadable: list[str]) -> Iterator[tuple[str, str, bytes]]:
-    """Name, label and packed form of each image that can be read, one of each class in turn."""
+    """Name, label and packed bytes of each readable image, one of each class in turn."""
     truth = dict(zip(folder.images, folder.truth(source.labels) or (), strict=True))
     images = folder.evenly_over_classes()
     side = source.longest_side
@@ -101,7 +100,7 @@ def _readable(folder: ImageFolder, source: Classifier, unreadable: list[str]) ->
 
 
 def _fitted(image: Image, side: int) -> Image:
-    """At most twice the model's side in length, but never so small that the model's own resize would enlarge it."""
+    """Shrink to at most twice the side of the model's input, but never so far that the model would enlarge it."""
     longest, shortest = max(image.height, image.width), min(image.height, image.width)
     scale = max(2 * side / longest, side / shortest)
     if scale >= 1:
@@ -111,7 +110,7 @@ def _fitted(image: Image, side: int) -> Image:
 
 
 def _encoded(image: Image) -> bytes:
-    """As PNG, which every decoder gives back exactly, unless that is large."""
+    """As PNG, which every decoder reproduces exactly, or as JPEG if the PNG is large."""
     pixels = image.to_color("bgr").pixels
     content: bytes = cv2.imencode(".png", pixels)[1].tobytes()
     if len(content) > _SMALL_BYTES:
@@ -120,7 +119,7 @@ def _encoded(image: Image) -> bytes:
 
 
 def _answer(content: bytes, source: Classifier) -> str:
-    """Of the bytes as they are packed, decoded as the agent decodes them."""
+    """The best label for the packed bytes, decoded as the agent decodes them."""
     image = decode(content, smallest_side=source.longest_side)
     scores, _ = source.scores(image)
     (best,) = scores.best(1)
@@ -135,7 +134,4 @@ def _notes(unreadable: list[str], wrong: list[str]) -> Iterator[str]:
     if unreadable:
         yield left_out_note("golden samples", unreadable)
     if wrong:
-        yield (
-            f"{len(wrong)} golden samples were left out, since the source itself answers otherwise: "
-            f"{'; '.join(wrong[:3])}."
-        )
+        yield (f"Skipped golden samples that the source itself gets wrong ({len(wrong)}): {'; '.join(wrong[:3])}.")

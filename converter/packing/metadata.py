@@ -1,8 +1,8 @@
-"""Writer of TFLite Metadata, schema 1.5.0: labels, normalisation and origin inside the bytes of a .tflite.
+"""Writer of TFLite Metadata, schema 1.5.0: labels, normalization and origin inside a .tflite file.
 
-A second flatbuffer (identifier M001) stands in a buffer of the model, under the name TFLITE_METADATA; the
-label file is a ZIP behind the model. Field numbers below count the fields of metadata_schema.fbs
-(tflite-support) and of TensorFlow's schema.fbs, in the order in which they stand there.
+A buffer of the model, named TFLITE_METADATA, contains a second flatbuffer (identifier M001). The label file is in a
+ZIP archive appended to the model. Field numbers below count the fields of metadata_schema.fbs (tflite-support) and of
+TensorFlow's schema.fbs in their order there.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def pack_metadata(
     additions: Mapping[str, Any] | None = None,
     files: Mapping[str, bytes] | None = None,
 ) -> bytes:
-    """Give `model`, an image classifier, metadata and labels in place of any that it had.
+    """Replace the metadata and labels of `model`, an image classifier.
 
-    `mean` and `std` hold one value or one a channel, for pixels of 0 to 255: input = (pixel - mean) / std.
-    `min_runtime_version` None keeps what TensorFlow's converter wrote. `additions` are packed as the agent's own
-    JSON file, and `files` behind it. The bytes of the model stay as they are, at their alignment, behind a new head.
-    Raises ValueError where metadata and tensors disagree.
+    `mean` and `std` have one value or one per channel, for pixels from 0 to 255: input = (pixel - mean) / std.
+    `min_runtime_version` None keeps the version that TensorFlow's converter wrote. `additions` are packed as the
+    agent's own JSON file, followed by `files`. The bytes of the model are kept, at their alignment, after a new head.
+    Raises ValueError if metadata and tensors do not match.
     """
     _check_model(model)
     flatbuffer = _without_zip(model)
@@ -79,7 +79,7 @@ class _Tensor:
 
 
 def _tensor(flatbuffer: bytes, field: int) -> _Tensor:
-    """Find the first of the first subgraph's inputs (field 1) or outputs (field 2)."""
+    """Find the first input (field 1) or output (field 2) of the first subgraph."""
     subgraph = Table.root(flatbuffer).tables(2)[0]
     tensor = subgraph.tables(0)[subgraph.numbers(field, INT32)[0]]
     return _Tensor(type=tensor.scalar(1, INT8), shape=tuple(tensor.numbers(0, INT32)))
@@ -140,7 +140,7 @@ def _check_model(model: bytes) -> None:
     if model[4:8] != b"TFL3":
         raise ValueError("This is not a TFLite model: the identifier TFL3 is missing")
     if any(buffer.scalar(1, UINT64) > 1 for buffer in Table.root(model).tables(4)):  # their offset
-        raise ValueError("Models of more than 2 GB, with weights behind the flatbuffer, cannot be packed")
+        raise ValueError("Models over 2 GB, with weights after the flatbuffer, are not supported")
 
 
 def _check_labels(labels: Sequence[str], scores: _Tensor) -> None:
@@ -154,17 +154,17 @@ def _check_labels(labels: Sequence[str], scores: _Tensor) -> None:
 def _check_normalization(mean: Sequence[float], std: Sequence[float], color: Color, image: _Tensor) -> None:
     channels = _CHANNELS[color]
     if image.shape[-1] != channels:
-        raise ValueError(f"Color {color} for an input of {image.shape[-1]} channels")
+        raise ValueError(f"Color {color} does not fit an input with {image.shape[-1]} channels")
     if len(mean) != len(std) or len(mean) not in (1, channels):
         raise ValueError(f"{len(mean)} means and {len(std)} stds for {channels} channels")
     if not all(std):
-        raise ValueError("A std of 0 divides by zero")
+        raise ValueError("A std must not be 0")
 
 
 def _with_entries(flatbuffer: bytes, entries: Mapping[str, bytes]) -> bytes:
-    """Put a Model table with `entries` in its metadata in front of the old flatbuffer, and refer into it.
+    """Prepend a Model table with `entries` in its metadata, which refers to the old flatbuffer.
 
-    So weights stay byte for byte, at their alignment, and what is not understood here is kept all the same.
+    So weights keep their bytes and alignment, and fields that this code does not know are kept too.
     """
     model = Table.root(flatbuffer)
     writer = Writer(tail=flatbuffer)
@@ -188,7 +188,7 @@ def _without_zip(model: bytes) -> bytes:
 
 
 def _with_zip(flatbuffer: bytes, files: Mapping[str, bytes]) -> bytes:
-    """Append `files` STORED, since TensorFlow's C++ reader refuses deflated ones, and undated."""
+    """Append `files` uncompressed, since TensorFlow's C++ reader refuses compressed ones, and without dates."""
     stream = io.BytesIO(flatbuffer)
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
         for name, content in files.items():

@@ -1,4 +1,4 @@
-"""Charts: the pictures of a report, as inline SVG and data URIs, with the style that colours them."""
+"""Charts: the graphics of a report, as inline SVG and data URIs, and its style sheet."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ dd { margin: 0; unicode-bidi: isolate; }
 
 
 def element(tag: str, *children: Element | str, **attributes: object) -> Element:
-    """A text among the children is escaped when the tree is written. `class_` is class, `text_anchor` text-anchor."""
+    """Text is escaped when the tree is written. `class_` becomes class, `text_anchor` becomes text-anchor."""
     node = Element(tag, {name.rstrip("_").replace("_", "-"): str(value) for name, value in attributes.items()})
     for child in children:
         if isinstance(child, Element):
@@ -102,7 +102,7 @@ def element(tag: str, *children: Element | str, **attributes: object) -> Element
 
 
 def clip(text: str, columns: int) -> str:
-    """On one line, cut with … where it is wider than `columns` Latin letters; a Chinese one is as wide as two."""
+    """On one line, cut with … if wider than `columns` Latin letters; a Chinese character is two letters wide."""
     text = " ".join(text.split())
     width = 0
     for at, letter in enumerate(text):
@@ -113,7 +113,7 @@ def clip(text: str, columns: int) -> str:
 
 
 def confusion_chart(counts: Ints, shares: Floats, names: Sequence[str], *, rows: str) -> Element:
-    """A square of counts, coloured by `shares`, 0 to 1; `rows` says what a row is."""
+    """A square of counts, colored by `shares`, 0 to 1; `rows` says what a row stands for."""
     side = max(24, min(44, 600 // len(names)), 12 + 7 * len(str(counts.max())))
     end = side * len(names)
     width, height = _NAMES_LEFT + end + 76, _NAMES_ABOVE + end + 4
@@ -170,11 +170,11 @@ def _cells(counts: Ints, shares: Floats, names: Sequence[str], side: int) -> lis
     cells = []
     for row, column in np.argwhere(counts).tolist():
         x, y, count = _NAMES_LEFT + side * column, _NAMES_ABOVE + side * row, str(counts[row, column])
-        opacity = 0.1 + 0.45 * shares[row, column]  # stronger, and the text on it is hard to read
+        opacity = 0.1 + 0.45 * shares[row, column]  # with a stronger color, the text on it would be hard to read
         cells.append(
             element(
                 "g",
-                element("title", f"{clip(names[row], 60)}, answered as {clip(names[column], 60)}: {count}"),
+                element("title", f"{clip(names[row], 60)} classified as {clip(names[column], 60)}: {count}"),
                 element("rect", x=x, y=y, width=side, height=side, fill_opacity=f"{opacity:.2f}"),
                 element("text", count, x=x + side / 2, y=y + side // 2 + 4, text_anchor="middle"),
                 class_="right" if row == column else "wrong",
@@ -184,7 +184,7 @@ def _cells(counts: Ints, shares: Floats, names: Sequence[str], side: int) -> lis
 
 
 def bars(shares: Sequence[tuple[str, float]]) -> Element:
-    """One bar below the other, as wide as its share of the place that it is given: (class, 0 to 1)."""
+    """Horizontal bars below each other; `shares` are (CSS class, width from 0 to 1)."""
     return element(
         "svg",
         *(
@@ -200,13 +200,13 @@ def bars(shares: Sequence[tuple[str, float]]) -> Element:
 
 
 def scatter_chart(x: Floats, y: Floats, changed: Flags, names: Sequence[str]) -> Element:
-    """A point an image, the changed ones on top and as diamonds; scores from 0 to 1; names show under the pointer."""
+    """One point per image, changed ones on top as diamonds; scores from 0 to 1; names are shown as tooltips."""
     across, down = _PLOT_LEFT + _PLOT * x, _PLOT_TOP + _PLOT * (1 - y)
     points = [_point(across[at], down[at], changed[at], names[at]) for at in np.argsort(changed, kind="stable")]
     diagonal = f"M{_PLOT_LEFT} {_PLOT_TOP + _PLOT}l{_PLOT} -{_PLOT}"
     return element(
         "svg",
-        element("title", "The finished model's score over the source's score, an image a point"),
+        element("title", "The finished model's score over the source's score, one point per image"),
         *_scales(),
         element("path", d=diagonal, class_="diagonal"),
         *points,
@@ -248,11 +248,11 @@ def _scales() -> list[Element]:
 
 
 def thumbnail(found: FoundImage, name: str) -> Element:
-    """A small JPEG of the image, or words where it is gone since it was evaluated."""
+    """A small JPEG of the image, or a text if the file can no longer be read."""
     try:
         image = found.read(smallest_side=_THUMBNAIL_SIDE).to_color("bgr")
     except AgentError:
-        return element("span", "cannot be read any more", class_="missing")
+        return element("span", "can no longer be read", class_="missing")
     scale = min(1.0, _THUMBNAIL_SIDE / max(image.width, image.height))
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     small = cv2.resize(image.pixels, size, interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""Report: an evaluation as one HTML page that needs nothing else, and the same figures as JSON."""
+"""Report: an evaluation as one self-contained HTML page, and the same figures as JSON."""
 
 from __future__ import annotations
 
@@ -34,17 +34,19 @@ _ROLES = {"source": "Source", "model": "Finished model"}
 
 
 def write_report(path: Path, evaluation: Evaluation, *, title: str, facts: Mapping[str, str]) -> None:
-    """Write `path` (HTML) and, beside it with the ending .json, the same figures. Raises ConverterError."""
+    """Write the page to `path` and its figures next to it, with the extension .json. Raises ConverterError."""
     figures = {"title": title, "facts": dict(facts), "evaluation": evaluation.to_json()}
     page = tostring(_page(evaluation, title, facts), encoding="unicode", method="html")
-    write_whole(path, f"<!DOCTYPE html>\n{page}\n".encode("utf-8", "backslashreplace"))  # file names need not be UTF-8
+    write_whole(
+        path, f"<!DOCTYPE html>\n{page}\n".encode("utf-8", "backslashreplace")
+    )  # file names may be invalid UTF-8
     figures_text = json.dumps(figures, ensure_ascii=False, indent=2) + "\n"
     write_whole(path.with_suffix(".json"), figures_text.encode("utf-8", "backslashreplace"))
 
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """`role` is source or model; `judged` is False where its own answers stand in for the truth."""
+    """`role` is source or model; `judged` is False if its own answers count as correct."""
 
     role: str
     answers: Answers
@@ -57,7 +59,7 @@ def _models(evaluation: Evaluation) -> tuple[_Model, ...]:
     roles = tuple(_ROLES)[-len(evaluation.answers) :]
     confusions = [answers.confusion(evaluation.truth) for answers in evaluation.answers]
     return tuple(
-        _Model(role, answers, evaluation.labelled or number > 0, confusion, class_figures(confusion))
+        _Model(role, answers, evaluation.labeled or number > 0, confusion, class_figures(confusion))
         for number, (role, answers, confusion) in enumerate(zip(roles, evaluation.answers, confusions, strict=True))
     )
 
@@ -101,12 +103,12 @@ def _section(heading: str, *children: Element) -> Element:
 
 
 def _wide(content: Element, name: str) -> Element:
-    """Scrolls sideways where the page is narrower, by the keyboard too."""
+    """A region that scrolls sideways on a narrow page, also by keyboard."""
     return element("div", content, class_="wide", tabindex="0", role="region", aria_label=name)
 
 
 def _table(head: Sequence[Element | str], rows: Iterator[Sequence[Element | str]], **attributes: str) -> Element:
-    """The first cell of a row is its heading; an empty cell of the head is none."""
+    """The first cell of a row is its heading; an empty cell of `head` is not a heading."""
     columns = [element("td") if cell == "" else element("th", cell, scope="col") for cell in head]
     return element(
         "table",
@@ -128,15 +130,15 @@ def _figures(evaluation: Evaluation, models: Sequence[_Model]) -> Element:
         (
             model.answers.ran_on,
             _bytes(model.answers.size_bytes),
-            percent(model.answers.accuracy(truth, among=1)) if model.judged else "not judged",
-            percent(model.answers.accuracy(truth, among=5)) if model.judged else "not judged",
-            f"{model.figures.macro_f1:.3f}" if model.judged else "not judged",
+            percent(model.answers.accuracy(truth, among=1)) if model.judged else "reference",
+            percent(model.answers.accuracy(truth, among=5)) if model.judged else "reference",
+            f"{model.figures.macro_f1:.3f}" if model.judged else "reference",
             f"{np.median(model.answers.invoke_ms):.2f} ms",
             f"{np.percentile(model.answers.invoke_ms, 95):.2f} ms",
         )
         for model in models
     ]
-    rows = ("Ran on", "Size", "Top-1", "Top-5", "Macro F1", "Time an image, median", "Time an image, 95th percentile")
+    rows = ("Ran on", "Size", "Top-1", "Top-5", "Macro F1", "Time per image, median", "Time per image, 95th percentile")
     head = [element("span", _ROLES[model.role], element("small", clip(model.answers.name, 60))) for model in models]
     return _section("Figures", _table(["", *head], zip(rows, *columns, strict=True), class_="figures"))
 
@@ -152,17 +154,16 @@ def _confusion(evaluation: Evaluation, model: _Model) -> Element | None:
     if not model.judged:
         return None
     shown, occurring = _most_confused(model), len(model.figures.occurring)
-    rows = "true class" if evaluation.labelled else "source's answer"
+    rows = "true class" if evaluation.labeled else "source's answer"
     text = (
-        f"A row is the {rows}, a column the finished model's answer; "
-        "the stronger the colour, the larger its share of the row."
+        f"Rows are the {rows}, columns the finished model's answer. A stronger color means a larger share of the row."
     )
     if len(shown) < occurring:
-        text += f" {occurring} classes occur; shown are the {len(shown)} with the most wrong answers."
+        text += f" Of {occurring} classes, the {len(shown)} with the most wrong answers are shown."
     counts = model.confusion[np.ix_(shown, shown)]
     shares = counts / np.maximum(model.figures.images[shown, None], 1)
     chart = confusion_chart(counts, shares.astype(np.float32), [evaluation.labels[index] for index in shown], rows=rows)
-    return _section("Which class is taken for which", element("p", text), _wide(chart, "Confusion matrix"))
+    return _section("Confusion matrix", element("p", text), _wide(chart, "Confusion matrix"))
 
 
 def _most_confused(model: _Model) -> list[int]:
@@ -178,11 +179,11 @@ def _classes(evaluation: Evaluation, models: Sequence[_Model]) -> Element | None
         return None
     occurring = models[-1].figures.occurring
     lowest = occurring[np.argsort(models[-1].figures.f1[occurring], kind="stable")][:_MOST_BARS]
-    text = "Lowest first. F1 is 1 where every image of a class, and no other, gets it as the answer."
+    text = "Lowest first. F1 is 1 if all images of a class, and no others, are classified as this class."
     if len(lowest) < len(occurring):
-        text += f" {len(occurring)} classes occur; shown are the {len(lowest)} with the lowest F1."
+        text += f" Of {len(occurring)} classes, the {len(lowest)} with the lowest F1 are shown."
     return _section(
-        "F1 of each class",
+        "F1 per class",
         element("p", text),
         _bars(evaluation, models, lowest),
         element("details", element("summary", "All classes as a table"), _class_table(evaluation, models)),
@@ -233,14 +234,16 @@ def _scores(evaluation: Evaluation) -> Element | None:
     ]
     difference, at, label = largest
     text = (
-        "What the source scores its best label with, and the finished model the same label; on the line nothing "
-        f"changed. The largest difference of two scores is {difference:.2f}, of {clip(evaluation.labels[label], 60)} "
-        f"in {clip(evaluation.folder.name_of(evaluation.images[at]), 60)}."
+        "Each point is an image, with the score of the source's best label in both models. On the diagonal, the score "
+        f"is unchanged. The largest difference between two scores is {difference:.2f}, for "
+        f"{clip(evaluation.labels[label], 60)} in {clip(evaluation.folder.name_of(evaluation.images[at]), 60)}."
     )
     if len(shown) < len(every):
-        text += f" Shown are {len(shown)} of the {len(every)} images, taken evenly."
+        text += f" An even sample of {len(shown)} of the {len(every)} images is shown."
     keys = element(
-        "p", element("span", "same answer", class_="key same"), element("span", "other answer", class_="key changed")
+        "p",
+        element("span", "same answer", class_="key same"),
+        element("span", "different answer", class_="key changed"),
     )
     chart = scatter_chart(x, y, best != model.best[shown], names)
     return _section("Scores before and after", element("p", text), keys, chart)
@@ -251,20 +254,20 @@ def _changed(evaluation: Evaluation) -> Element | None:
         return None
     changed, images = evaluation.changed, _count(len(evaluation.images), "image")
     if not changed:
-        return _section("Images with another answer", element("p", f"None of {images}."))
-    text = f"{len(changed)} of {images}, those first of which the source was surest."
+        return _section("Images with a different answer", element("p", f"None of {images}."))
+    text = f"{len(changed)} of {images}, highest score of the source first."
     if len(changed) > _MOST_THUMBNAILS:
-        text += f" Shown are the first {_MOST_THUMBNAILS}."
+        text += f" Only the first {_MOST_THUMBNAILS} are shown."
     cards = [_card(evaluation, number) for number in changed[:_MOST_THUMBNAILS]]
-    return _section("Images with another answer", element("p", text), element("div", *cards, class_="cards"))
+    return _section("Images with a different answer", element("p", text), element("div", *cards, class_="cards"))
 
 
 def _card(evaluation: Evaluation, number: int) -> Element:
     name, true = evaluation.folder.name_of(evaluation.images[number]), int(evaluation.truth[number])
-    rows = [element("dt", "True"), element("dd", clip(evaluation.labels[true], 32))] if evaluation.labelled else []
+    rows = [element("dt", "True"), element("dd", clip(evaluation.labels[true], 32))] if evaluation.labeled else []
     for role, answers in zip(("Source", "Model"), evaluation.answers, strict=True):
         best = int(answers.best[number])
-        mark = ("✓\N{NO-BREAK SPACE}" if best == true else "✗\N{NO-BREAK SPACE}") if evaluation.labelled else ""
+        mark = ("✓\N{NO-BREAK SPACE}" if best == true else "✗\N{NO-BREAK SPACE}") if evaluation.labeled else ""
         score = element("b", f"{answers.scores[number, best]:.2f}")
         rows += [element("dt", role), element("dd", mark, clip(evaluation.labels[best], 32), " ", score)]
     caption = element("figcaption", element("p", clip(name, 60), title=name), element("dl", *rows))
@@ -274,8 +277,8 @@ def _card(evaluation: Evaluation, number: int) -> Element:
 def _left_out(evaluation: Evaluation) -> Element | None:
     if not evaluation.left_out:
         return None
-    text = f"{_count(len(evaluation.left_out), 'image')} could not be read and counted nowhere."
+    text = f"{_count(len(evaluation.left_out), 'image')} could not be read and are not counted."
     if len(evaluation.left_out) > _MOST_LEFT_OUT:
-        text += f" Shown are the first {_MOST_LEFT_OUT}."
+        text += f" Only the first {_MOST_LEFT_OUT} are shown."
     reasons = (element("li", reason) for reason in evaluation.left_out[:_MOST_LEFT_OUT])
-    return _section("Images left out", element("p", text), element("ul", *reasons))
+    return _section("Skipped images", element("p", text), element("ul", *reasons))

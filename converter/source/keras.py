@@ -25,7 +25,7 @@ def open_keras(path: Path) -> TrainedModel:
     """Raises TrainedModelError if the file is damaged, or Keras cannot load it."""
     tf = import_tensorflow()
     version = _version(path)
-    keras = import_keras_2() if version.startswith("2") else tf.keras  # which does not read all that Keras 2 wrote
+    keras = import_keras_2() if version.startswith("2") else tf.keras  # Keras 3 cannot read every file of Keras 2
     try:
         model = keras.models.load_model(str(path), compile=False)
         inputs, outputs = _tensors(model.inputs), _tensors(model.outputs)
@@ -34,7 +34,7 @@ def open_keras(path: Path) -> TrainedModel:
         why = f"the code of its layer {own[1] or own[2]!r} is not in the file" if own else first_line(error)
         raise TrainedModelError(
             f"{path} cannot be loaded: {why}. "
-            "Export the model as a SavedModel where it was trained: model.export(folder)."
+            "Export the model as a SavedModel in the program that trained it: model.export(folder)."
         ) from error
     call = tf.function(lambda image: _called(model, image, [tensor.name for tensor in outputs]))
     return TrainedModel(
@@ -50,7 +50,7 @@ def open_keras(path: Path) -> TrainedModel:
 
 @dataclass(frozen=True)
 class _Call:
-    """Takes its one image by name, as the signatures of a SavedModel do."""
+    """Takes its only image by name, as the signatures of a SavedModel do."""
 
     function: Any
     variables: Any
@@ -62,7 +62,7 @@ class _Call:
 
 def _called(model: Any, image: Any, names: list[str]) -> dict[str, Any]:
     tf = import_tensorflow()
-    expected = getattr(model, "input", None)  # which a Sequential of Keras 3 lacks
+    expected = getattr(model, "input", None)  # a Sequential of Keras 3 may have none
     given = dict.fromkeys(expected, image) if isinstance(expected, dict) else image
     return dict(zip(names, tf.nest.flatten(model(given, training=False)), strict=True))
 
@@ -85,10 +85,10 @@ def _version(path: Path) -> str:
             version = str(file.attrs["keras_version"]) if "model_config" in file.attrs else None
     except Exception as error:
         raise TrainedModelError(
-            f"{path} is no Keras model or is damaged: {first_line(error)}. Copy it again, or save the model again."
+            f"{path} is not a Keras model, or damaged: {first_line(error)}. Copy it again, or save the model again."
         ) from error
     if version is None:
-        raise TrainedModelError(f"{path} holds no model, but at most its weights: save the whole, model.save(file).")
+        raise TrainedModelError(f"{path} contains no model, at most weights. Save the whole model: model.save(file).")
     return version
 
 

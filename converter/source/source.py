@@ -1,4 +1,4 @@
-"""Source: a trained model as its training left it: a SavedModel folder, a .keras or an .h5 file."""
+"""Source: a trained model as a SavedModel folder, a .keras file or an .h5 file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def open_source(path: Path) -> TrainedModel:
-    """Raises TrainedModelError and ModelError if it is none of the three, is incomplete, or cannot be read."""
+    """Raises TrainedModelError or ModelError if `path` is none of the three, is incomplete, or cannot be read."""
     if path.is_dir():
         return open_saved_model(path)
     if path.is_file() and path.suffix in (".keras", ".h5", ".hdf5"):
         return open_keras(path)
     if not path.exists():
         raise TrainedModelError(f"{path} does not exist.")
-    raise TrainedModelError(f"{path} is no SavedModel folder and no .keras or .h5 file: give what training saved.")
+    raise TrainedModelError(f"{path} is not a trained model. Give a SavedModel folder, a .keras file or an .h5 file.")

@@ -1,7 +1,7 @@
-"""Probe: which builtin operators, in which versions, the tflite-runtime of this Python has (make operator-table).
+"""Probe: lists the builtin operators of this Python's tflite-runtime, with versions (make operator-table).
 
-It publishes no list, but refuses a model that states an operator which it does not have, even where no layer
-uses it. So it is asked, with a model of nothing else, for every code and version.
+The runtime publishes no list, but refuses a model that declares an unsupported operator, even if no layer uses it. So
+the probe tries an otherwise empty model for every operator code and version.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LARGEST_OLD_CODE = 127
 
 
 def main() -> None:
-    """Print the table as JSON: by the number of each operator, its first and its last version."""
+    """Print the table as JSON: for each operator number its first and last version."""
     import tflite_runtime  # noqa: PLC0415  (only one environment has it)
 
     rows = ",\n".join(f'    "{code}": {json.dumps(ends)}' for code, ends in probe().items())
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def probe() -> dict[int, tuple[int, int]]:
-    """The first and the last version of every operator that there is. Takes a second."""
+    """The first and last version of every supported operator. Takes a second."""
     from tflite_runtime.interpreter import Interpreter  # noqa: PLC0415  (only one environment has it)
 
     found = {}
@@ -39,12 +39,14 @@ def probe() -> dict[int, tuple[int, int]]:
         if versions:
             found[code] = (versions[0], versions[-1])
             if len(versions) != versions[-1] - versions[0] + 1:
-                raise SystemExit(f"Operator {code} has the versions {versions}: the table cannot say that, extend it.")
+                raise SystemExit(
+                    f"Operator {code} has the versions {versions}. The table cannot express gaps; extend it."
+                )
     return found
 
 
 def stating_operator(code: int, version: int) -> bytes:
-    """A .tflite that says it needs this operator, with one graph of no tensors and no layers."""
+    """A .tflite that declares this operator, with one empty graph."""
     writer = Writer()
     operator = writer.table({}, enums={0: min(code, _LARGEST_OLD_CODE)}, uints={2: version, 3: code})
     graph = writer.table({field: writer.vector([]) for field in range(4)})
@@ -58,7 +60,7 @@ def _has(make: Any, code: int, version: int) -> bool:
     except ValueError as error:
         if re.search("Didn't find op|code out of range", str(error)):
             return False
-        raise  # another complaint says nothing of this operator
+        raise  # other errors do not concern this operator
     return True
 
 

@@ -1,4 +1,4 @@
-"""Target: whether the runtime for which a model was converted can load it, found out before it is dropped there."""
+"""Target: checks that the runtime on the device can load a converted model, before it gets there."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TARGETS: dict[str, Target] = {
 }
 _FULLY_CONNECTED = 9
 
-# For a Python that has tflite-runtime and NumPy 1, and need not have anything of this project.
+# For a Python that has tflite-runtime and NumPy 1; this project need not be installed there.
 _LOAD_IN_TFLITE_RUNTIME = """
 import json, sys
 verdict = {"runtime": None, "complaint": None}
@@ -65,22 +65,22 @@ load_from_stdin()
 
 
 def parse_target(text: str) -> Target:
-    """What --target names. Raises UsageError with what is known."""
+    """The target named by --target. Raises UsageError with the supported ones."""
     if text not in _TARGETS:
         raise UsageError(
-            f"--target {text} is not known: choose litert, or tflite-runtime (also written tflite-runtime==2.14, "
-            "its last release and the only one that the agent takes)."
+            f"--target {text} is not supported. Use litert or tflite-runtime (or tflite-runtime==2.14, its last "
+            "release and the only one that the agent supports)."
         )
     return _TARGETS[text]
 
 
 def check_target(model: bytes, target: Target, *, python: Path | None = None, limit_s: float = 60) -> str:
-    """A sentence on what was checked and how.
+    """Returns a sentence that says what was checked.
 
-    The model is loaded and run once on zeros, in a child process, since a faulty one can crash a runtime. That
-    needs `python`, one that has it, for tflite-runtime, which shares no environment with TensorFlow; without it,
-    and unless this one happens to have it, only the operators are compared to those that tflite-runtime has.
-    Raises ConversionError with every operator at fault and the remedy, UsageError when `python` is of no use.
+    A child process loads the model and runs it once on zeros, since a faulty model can crash a runtime.
+    tflite-runtime cannot be in one environment with TensorFlow, so its child process is `python`. Without `python`,
+    and unless this Python has tflite-runtime, only the operators are compared with those of tflite-runtime.
+    Raises ConversionError with every unsupported operator and the remedy, UsageError if `python` does not work.
     """
     operators = read_model_file(model).operators
     _refuse_custom(operators)
@@ -91,7 +91,7 @@ def check_target(model: bytes, target: Target, *, python: Path | None = None, li
 
 
 def load_from_stdin() -> None:
-    """What the child process for LiteRT does; its verdict goes to standard output."""
+    """Runs in the child process for LiteRT; prints the verdict to standard output."""
     complaint = None
     try:
         interpreter = open_interpreter(sys.stdin.buffer.read(), threads=1)
@@ -128,22 +128,22 @@ def _is_in_table(operator: Operator) -> bool:
 def _why_refused(operator: Operator) -> str:
     name, ends = operator_name(operator), _table()["versions"].get(str(operator.code))
     if ends is None:
-        return f"lacks {name}, which the model needs in version {operator.version}"
+        return f"does not support {name}, which the model needs in version {operator.version}"
     first, last = ends
     since = f"from version {first} " if operator.version < first else ""
-    return f"has {name} {since}up to version {last}, the model needs version {operator.version}"
+    return f"supports {name} {since}up to version {last}, but the model needs version {operator.version}"
 
 
 def _remedy(at_fault: Sequence[Operator]) -> str:
     # For --quantize dynamic, and only then, TensorFlow 2.21 writes version 12, which has a scale for each output.
     if all(operator.code == _FULLY_CONNECTED for operator in at_fault):
-        return "Convert with --quantize int8 or float16 in place of dynamic, or for --target litert."
-    return "Replace the layers that need it, or convert for --target litert."
+        return "Use --quantize int8 or float16 instead of dynamic, or use --target litert."
+    return "Replace the layers that need it, or use --target litert."
 
 
 @functools.cache
 def _table() -> dict[str, Any]:
-    """What `make operator-table` printed: `runtime`, and the first and last of `versions` by operator number."""
+    """The output of `make operator-table`: `runtime`, and the first and last of `versions` by operator number."""
     table: dict[str, Any] = json.loads(Path(__file__).with_name("tflite_runtime_2_14.json").read_bytes())
     return table
 
@@ -153,7 +153,7 @@ def _load_in_litert(model: bytes, limit_s: float) -> str:
     verdict = _load_in_child(Path(sys.executable), program, model, name=runtime(), limit_s=limit_s)
     if verdict.complaint is not None:
         raise ConversionError(verdict.complaint)
-    return f"It loads in {verdict.runtime}."
+    return f"The file loads in {verdict.runtime}."
 
 
 def _load_in_tflite_runtime(model: bytes, python: Path | None, limit_s: float) -> str:
@@ -166,18 +166,17 @@ def _load_in_tflite_runtime(model: bytes, python: Path | None, limit_s: float) -
             "python3.11 -m pip install tflite-runtime==2.14.0 'numpy<2'."
         )
     if verdict.runtime is None:
-        return f"Every operator is known to {_table()['runtime']} (not really loaded: it is not installed here)."
+        return f"{_table()['runtime']} supports every operator. It is not installed here, so it did not load the file."
     if complaint:
         raise ConversionError(
-            f"{verdict.runtime} refuses the model: {complaint}. "
-            "Convert with another --quantize, or for --target litert."
+            f"{verdict.runtime} refuses the model: {complaint}. Use another --quantize, or use --target litert."
         )
-    return f"It loads in {verdict.runtime}."
+    return f"The file loads in {verdict.runtime}."
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """`runtime` is None where it cannot be imported, for the reason that is then the complaint."""
+    """`runtime` is None if it cannot be imported; `complaint` is the reason then."""
 
     runtime: str | None
     complaint: str | None
@@ -192,13 +191,13 @@ def _load_in_child(python: Path, program: str, model: bytes, *, name: str, limit
         raise UsageError(f"{python} cannot be started: {error.strerror}.") from None
     except subprocess.TimeoutExpired:
         raise ConversionError(
-            f"The model hangs {name}: it was not loaded and run within {limit_s:.0f} s. "
-            "Convert with another --quantize, or for another --target."
+            f"The model hangs in {name}: it was not loaded and run within {limit_s:.0f} s. "
+            "Use another --quantize or another --target."
         ) from None
     if child.returncode < 0:
         raise ConversionError(
             f"The model crashes {name} ({signal.strsignal(-child.returncode)}). "
-            "Convert with another --quantize, or for another --target."
+            "Use another --quantize or another --target."
         )
     return _verdict(child, python)
 
@@ -209,6 +208,6 @@ def _verdict(child: subprocess.CompletedProcess[bytes], python: Path) -> _Verdic
     except (ValueError, IndexError, TypeError):
         said = (child.stderr or child.stdout).decode(errors="replace").strip().rpartition("\n")[2]
         raise ConversionError(
-            f"{python} was to load the model and ended without a verdict, with exit code {child.returncode}: "
-            f"{said[:300].rstrip('.') or 'it said nothing'}. Check that it is a Python that works."
+            f"{python} failed to load the model and exited with code {child.returncode} without a result: "
+            f"{said[:300].rstrip('.') or 'no output'}. Check that this Python works."
         ) from None

@@ -86,11 +86,13 @@ def test_nine_images_are_too_few_and_ten_are_enough(tmp_path: Path) -> None:
     with pytest.raises(ImagesError) as raised:
         calibrated(tmp_path)
     assert str(raised.value) == (
-        f"{tmp_path} has 9 images that can be read; at least 10 are needed to measure ranges from, and 100 or more "
-        "of what the camera will see are better."
+        f"{tmp_path} has 9 readable images. Calibration needs at least 10, better 100 or more, that show what the "
+        "camera will see."
     )
     write_images(tmp_path, 1, first=9)
-    assert calibrated(tmp_path)[0].notes == ("Only 10 calibration images: the ranges are surer with 100 or more.",)
+    assert calibrated(tmp_path)[0].notes == (
+        "Only 10 calibration images. With 100 or more, the value ranges are more accurate.",
+    )
 
 
 def test_fifty_images_need_no_word(tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_unreadable_images_are_left_out_and_noted(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / "a" / f"bad_{number}.png").write_bytes(b"no image")
     (note,) = calibrated(tmp_path)[0].notes
-    assert note.startswith("5 calibration images cannot be read and were left out: a/bad_")
+    assert note.startswith("Skipped unreadable calibration images (5): a/bad_")
     assert note.count("bad_") == 3
 
 
@@ -112,7 +114,7 @@ def test_a_folder_with_nothing_readable_is_refused_with_a_reason(tmp_path: Path)
         (tmp_path / f"{number:02}.png").write_bytes(b"no image")
     with pytest.raises(ImagesError) as raised:
         calibrated(tmp_path)
-    assert str(raised.value).startswith(f"{tmp_path} has 0 images that can be read; at least 10 are needed")
+    assert str(raised.value).startswith(f"{tmp_path} has 0 readable images. Calibration needs at least 10")
     assert ".png: " in str(raised.value)
     assert "\n" not in str(raised.value)
 

@@ -165,8 +165,8 @@ def test_without_mean_and_std_the_three_choices_are_said(
     given: tuple[str, ...], small_saved_model: Path, color_images: Path, edge_convert: EdgeConvert, output: Path
 ) -> None:
     sentence = (
-        "Nothing in the model says which range of values it was trained on: give --mean and --std. 0 and 255 feed "
-        "0..1, 127.5 and 127.5 feed -1..1, 0 and 1 feed 0..255, as to a model with a Rescaling layer inside."
+        "The model does not state the value range that it was trained on. Give --mean and --std: 0 and 255 for 0..1, "
+        "127.5 and 127.5 for -1..1, 0 and 1 for 0..255 (also if the model has a Rescaling layer)."
     )
     refused(
         edge_convert("convert", small_saved_model, output, *given, "--calibration", color_images), 2, sentence, output
@@ -176,38 +176,41 @@ def test_without_mean_and_std_the_three_choices_are_said(
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (("--mean", "0,0"), "--mean 0,0 is not one number or three with commas."),
-        (("--mean", "none"), "--mean none is not one number or three with commas."),
-        (("--std", "0"), "--std 0 is not one number or three with commas, none of them 0."),
-        (("--std", "nan"), "--std nan is not one number or three with commas, none of them 0."),
-        (("--input-size", "224"), "--input-size 224 is not HEIGHTxWIDTH, such as 224x224."),
-        (("--input-size", "0x32"), "--input-size 0x32 is not HEIGHTxWIDTH, such as 224x224."),
+        (("--mean", "0,0"), "--mean 0,0 is not valid. Give one number, or three separated by commas."),
+        (("--mean", "none"), "--mean none is not valid. Give one number, or three separated by commas."),
+        (("--std", "0"), "--std 0 is not valid. Give one nonzero number, or three separated by commas."),
+        (("--std", "nan"), "--std nan is not valid. Give one nonzero number, or three separated by commas."),
+        (("--input-size", "224"), "--input-size 224 is not valid. Use the form HEIGHTxWIDTH, such as 224x224."),
+        (("--input-size", "0x32"), "--input-size 0x32 is not valid. Use the form HEIGHTxWIDTH, such as 224x224."),
         (("--input-size", "64x32"), "--input-size 64x32 does not fit the model, which accepts only ? x 32 x 32 x 3."),
         (("--signature", "train"), "There is no signature 'train'. Available: serve, serving_default."),
-        (("--max-drop", "0.1"), "--max-drop needs images to judge by: --evaluate DIR."),
-        (("--report", "r.html"), "--report is the page of an evaluation: it needs images, --evaluate DIR."),
-        (("--deploy", "kitchen"), "--deploy kitchen names no folder on another machine: USER@HOST:/PATH."),
+        (("--max-drop", "0.1"), "--max-drop needs an evaluation. Give a folder of images: --evaluate DIR."),
+        (("--report", "r.html"), "--report needs an evaluation. Give a folder of images: --evaluate DIR."),
+        (("--deploy", "kitchen"), "--deploy kitchen is not a remote folder. Use the form USER@HOST:/PATH."),
         (
             ("--mean", "0.5", "--std", "0.25,0.5,0.5"),
             (
-                "--std below 1 is meant for pixels of 0 to 1, and here they are 0 to 255: give 255 times the values, "
+                "--std below 1 is for pixels from 0 to 1, but here pixels are 0 to 255. Multiply the values by 255: "
                 "--mean 127.5 --std 63.75,127.5,127.5."
             ),
         ),
         (
             ("--evaluate", ".", "--report", "r.pdf"),
-            "--report r.pdf: the page's name ends in .html; its figures go beside it as .json.",
+            "--report r.pdf: the name must end in .html. The figures are written next to it as .json.",
         ),
         (
             ("--keep-float", "conv_0"),
-            "--keep-float and --explain are about int8: give --quantize int8, or --all.",
+            "--keep-float and --explain apply only to int8. Use --quantize int8 or --all.",
         ),
-        (("--quantize", "int8"), "int8 measures its ranges on your images: give a folder of them, --calibration DIR."),
+        (
+            ("--quantize", "int8"),
+            "int8 needs images to measure value ranges. Give a folder of images: --calibration DIR.",
+        ),
         (
             ("--target", "tflite-runtime==2.9"),
             (
-                "--target tflite-runtime==2.9 is not known: choose litert, or tflite-runtime (also written "
-                "tflite-runtime==2.14, its last release and the only one that the agent takes)."
+                "--target tflite-runtime==2.9 is not supported. Use litert or tflite-runtime (or "
+                "tflite-runtime==2.14, its last release and the only one that the agent supports)."
             ),
         ),
     ],
@@ -222,25 +225,30 @@ def test_wrong_options_end_with_2_and_a_sentence(
 def test_a_report_needs_a_folder_before_any_work(output: Path, to_float: EdgeConvert) -> None:
     report = output.parent / "absent" / "r.html"
     ended = to_float("--evaluate", ".", "--report", report)
-    refused(ended, 2, f"The folder {report.parent} does not exist: make it first.", output)
+    refused(ended, 2, f"The folder {report.parent} does not exist. Create it first.", output)
 
 
 def test_labels_and_outputs_must_be_as_many(labels: Path, output: Path, to_float: EdgeConvert) -> None:
     labels.write_text("warm\ncold\n")
     ended = to_float()
-    refused(ended, 2, f"{labels} has 2 labels, and the model has 4 outputs.", output)
+    sentence = f"{labels} has 2 labels, but the model has 4 outputs. Give one label per output."
+    refused(ended, 2, sentence, output)
 
 
 def test_missing_labels_are_asked_for(
     small_saved_model: Path, color_images: Path, edge_convert: EdgeConvert, output: Path
 ) -> None:
-    said = "The model has 4 outputs and nothing names them{}: give --labels FILE, one a line."
-    refused(edge_convert("convert", small_saved_model, output, *FLOAT), 2, said.format(""), output)
+    sentence = (
+        "The model has 4 outputs, but there are no labels for them{}. Give a file with one label per line: "
+        "--labels FILE."
+    )
+    refused(edge_convert("convert", small_saved_model, output, *FLOAT), 2, sentence.format(""), output)
     flat = color_images / "red"
     ended = edge_convert("convert", small_saved_model, output, *FED, "--calibration", flat)
-    refused(ended, 2, said.format(f" ({flat} has no class folders)"), output)
+    refused(ended, 2, sentence.format(f" ({flat} has no class folders)"), output)
     ended = edge_convert("convert", small_saved_model, output, *FLOAT, "--labels", output.parent / "absent.txt")
-    refused(ended, 2, f"{output.parent / 'absent.txt'} is no file: give the labels, one a line.", output)
+    sentence = f"{output.parent / 'absent.txt'} is not a file. Give a text file with one label per line."
+    refused(ended, 2, sentence, output)
 
 
 def test_an_unknown_layer_is_answered_with_the_nearest(
@@ -249,7 +257,7 @@ def test_an_unknown_layer_is_answered_with_the_nearest(
     ended = edge_convert(
         "convert", small_saved_model, output, *FED, "--calibration", color_images, "--keep-float", "pol_1"
     )
-    sentence = "No layer is called 'pol_1'; the nearest are pool, conv_1, conv_2. --explain lists them all."
+    sentence = "The model has no layer 'pol_1'. Similar names: pool, conv_1, conv_2. --explain lists all layers."
     refused(ended, 2, sentence, output)
 
 
@@ -259,19 +267,19 @@ def test_an_unreadable_folder_of_images_ends_with_1(
 ) -> None:
     absent, empty = tmp_path / "absent", tmp_path / "empty"
     empty.mkdir()
-    sentence = f"{absent} is no folder: give a folder of images, or of one sub-folder a class."
+    sentence = f"{absent} is not a folder. Give a folder with images, or with one subfolder per class."
     refused(to_float(option, absent), 1, sentence, output)
-    sentence = f"{empty} holds no images: JPEG, PNG, WebP and BMP files are looked for."
+    sentence = f"{empty} contains no images. Supported: JPEG, PNG, WebP and BMP files."
     refused(to_float(option, empty), 1, sentence, output)
 
 
 def test_a_class_folder_that_is_no_label_ends_with_1(
     labels: Path, color_images: Path, output: Path, to_float: EdgeConvert
 ) -> None:
-    labels.write_text("blue\ngrey\ngreen\nred\n")
+    labels.write_text("blue\ngraey\ngreen\nred\n")
     ended = to_float("--evaluate", color_images)
     sentence = (
-        f"The folder {color_images / 'gray'} is called like none of the 4 labels; the nearest is 'grey'. "
+        f"The folder name {color_images / 'gray'} matches none of the 4 labels; the closest is 'graey'. "
         "Rename the folder, or check the labels."
     )
     refused(ended, 1, sentence, output)
@@ -293,7 +301,7 @@ def test_a_source_that_cannot_be_read_ends_with_1(
 def test_an_existing_output_is_replaced_with_force_only(output: Path, to_float: EdgeConvert) -> None:
     output.write_bytes(b"earlier")
     ended = to_float()
-    assert (ended.code, ended.err) == (2, f"edge-convert: {output} exists already: --force replaces it.\n")
+    assert (ended.code, ended.err) == (2, f"edge-convert: {output} already exists. Use --force to replace it.\n")
     assert output.read_bytes() == b"earlier"
     assert to_float("--force").code == 0
     assert read_model_file(output.read_bytes()).name == "m"
@@ -304,7 +312,7 @@ def test_an_output_in_a_folder_that_does_not_exist_ends_with_2(
 ) -> None:
     absent = output.parent / "absent" / "m.tflite"
     ended = edge_convert("convert", small_saved_model, absent, *FLOAT, "--labels", labels)
-    refused(ended, 2, f"The folder {absent.parent} does not exist: make it first.", output)
+    refused(ended, 2, f"The folder {absent.parent} does not exist. Create it first.", output)
 
 
 def test_without_tensorflow_the_command_that_installs_it_is_said(
@@ -344,7 +352,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err == "edge-convert: interrupted; nothing half-written is left.\n"
+    assert err == "edge-convert: interrupted; no incomplete file was left behind.\n"
     assert list(output.parent.iterdir()) == []
 
 
@@ -371,7 +379,7 @@ def test_inspect_prints_a_table(small_saved_model: Path, edge_convert: EdgeConve
         ("outputs", "output_0: float32 ? x 4"),
         ("parameters", "3900"),
         ("image_classifier", "yes"),
-        ("lacks_in_tflite", "nothing"),
+        ("lacks_in_tflite", "none"),
     } <= rows
 
 
@@ -381,7 +389,7 @@ def test_inspect_prints_why_a_model_does_not_fit(assets: Path, edge_convert: Edg
     assert (ended.code, ended.err) == (0, "")
     lines = [" ".join(line.split()) for line in ended.out.splitlines()]
     assert "image_classifier no" in lines
-    assert "lacks_in_tflite not known" in lines
+    assert "lacks_in_tflite unknown" in lines
     assert any(line.startswith("reason its input is 49 x 10") for line in lines)
 
 
@@ -397,7 +405,7 @@ def test_evaluate_measures_a_file_alone(finished: Path, color_images: Path, edge
     ended = edge_convert("evaluate", finished, color_images)
     assert (ended.code, ended.err) == (0, "")
     assert "colors.tflite" in ended.out
-    assert "On 80 labelled images the finished model is right on 100.0 %." in ended.out
+    assert "On 80 labeled images, the finished model is 100.0 % correct." in ended.out
 
 
 def test_evaluate_compares_with_the_source_and_writes_a_report(
@@ -420,12 +428,12 @@ def test_evaluate_needs_class_folders_or_a_source(
     ended = edge_convert("evaluate", finished, flat)
     assert (ended.code, ended.out) == (1, "")
     assert ended.err == (
-        f"edge-convert: {flat} has no class folders, so nothing says which answers are right: make one folder a class, "
-        "or compare with the source, --source SAVED_MODEL.\n"
+        f"edge-convert: {flat} has no class folders, so the correct answers are unknown. Make one folder per class, "
+        "or compare with the source: --source SAVED_MODEL.\n"
     )
     ended = edge_convert("evaluate", finished, flat, "--source", small_saved_model)
     assert (ended.code, ended.err) == (0, "")
-    assert "On 20 images the finished model gives the same answer as the source on 100.0 %." in ended.out
+    assert "On 20 images, the finished model and the source agree on 100.0 %." in ended.out
 
 
 def test_evaluate_refuses_a_worse_model_if_told_to(
@@ -434,7 +442,7 @@ def test_evaluate_refuses_a_worse_model_if_told_to(
     ended = edge_convert("evaluate", finished, color_images, "--max-drop", "0.01")
     assert (ended.code, ended.err) == (
         2,
-        "edge-convert: --max-drop compares with the source: give it, --source SAVED_MODEL.\n",
+        "edge-convert: --max-drop needs the source to compare with. Give it with --source SAVED_MODEL.\n",
     )
     ended = edge_convert("evaluate", finished, color_images, "--source", small_saved_model, "--max-drop", "0.01")
     assert (ended.code, ended.err) == (0, "")
@@ -442,7 +450,7 @@ def test_evaluate_refuses_a_worse_model_if_told_to(
     (tmp_path / "swapped.yaml").write_text("color: bgr\n")
     ended = edge_convert("evaluate", swapped, color_images, "--source", small_saved_model, "--max-drop", "0.01")
     assert ended.code == 1
-    assert ended.err == "edge-convert: 50.0 % of top-1 are lost, and --max-drop allows 1.0 %.\n"
+    assert ended.err == "edge-convert: Top-1 accuracy dropped by 50.0 %. --max-drop allows 1.0 %.\n"
 
 
 @pytest.mark.parametrize(
@@ -468,7 +476,7 @@ def test_a_wrong_range_shows_in_a_note_where_images_are_labelled(
 ) -> None:
     ended = to_float("--mean", "40000", "--std", "1", "--evaluate", color_images)
     assert ended.code == 0
-    assert "The source itself is right on 25.0 % only, as guessing would be: check --mean, --std" in ended.err
+    assert "The source itself classifies only 25.0 % correctly, hardly more than by guessing. Check --mean" in ended.err
     assert output.exists()
 
 
@@ -505,4 +513,4 @@ def test_a_source_of_another_form_is_compared_by_the_signature_that_it_has(
     ended = edge_convert("evaluate", finished, color_images, "--source", tmp_path / "colors.keras", "--json")
     assert ended.code == 0
     assert json.loads(ended.out)["agreement"] > 0.9
-    assert ended.err == f"edge-convert: The file was made from another model than {tmp_path / 'colors.keras'}.\n"
+    assert ended.err == f"edge-convert: The file was made from a different model than {tmp_path / 'colors.keras'}.\n"

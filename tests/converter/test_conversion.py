@@ -269,7 +269,7 @@ def test_an_existing_file_is_replaced_only_by_force(small_saved_model: Path, tmp
     output = tmp_path / "colors.tflite"
     output.write_bytes(b"dear to somebody")
     labels = write_labels(tmp_path / "colors.txt", COLORS)
-    with pytest.raises(UsageError, match="exists already: --force replaces it"):
+    with pytest.raises(UsageError, match=r"already exists\. Use --force to replace it"):
         converted(small_saved_model, output, "none", labels=labels)
     assert output.read_bytes() == b"dear to somebody"
     converted(small_saved_model, output, "none", labels=labels, force=True)
@@ -295,7 +295,7 @@ def test_an_operator_that_tflite_lacks_is_named(tmp_path: Path) -> None:
     labels = write_labels(tmp_path / "odd.txt", COLORS[:3])
     (model,) = converted(tmp_path / "odd", tmp_path / "odd.tflite", "none", labels=labels).models
     assert isinstance(model.refusal, ConversionError)
-    assert str(model.refusal).startswith("The model has operators that TensorFlow Lite lacks: Erfinv.")
+    assert str(model.refusal).startswith("The model uses operators that TensorFlow Lite does not support: Erfinv.")
     assert "\n" not in str(model.refusal)
     assert not (tmp_path / "odd.tflite").exists()
 

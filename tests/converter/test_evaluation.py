@@ -41,7 +41,7 @@ def answers(name: str, scores: Any) -> Answers:
     return Answers(name, "a runtime", 1000, np.asarray(scores, np.float32), np.ones(len(scores), np.float32))
 
 
-def evaluation(truth: Any, *models: Answers, labelled: bool = True) -> Evaluation:
+def evaluation(truth: Any, *models: Answers, labeled: bool = True) -> Evaluation:
     images = tuple(FoundImage(Path(f"/images/{number:03}.png"), None) for number in range(len(truth)))
     count = models[0].scores.shape[1]
     return Evaluation(
@@ -49,7 +49,7 @@ def evaluation(truth: Any, *models: Answers, labelled: bool = True) -> Evaluatio
         labels=tuple(f"class {index}" for index in range(count)),
         images=images,
         left_out=(),
-        labelled=labelled,
+        labeled=labeled,
         truth=np.asarray(truth),
         answers=models,
     )
@@ -120,7 +120,7 @@ def test_images_that_cannot_be_read_are_left_out_and_named(colors: Conversion) -
     assert len(result.images) == 80
     (name,) = result.left_out
     assert name.startswith("red/half.png: The image is damaged")
-    assert any("1 images cannot be read and were left out: red/half.png" in note for note in colors.notes)
+    assert any("Skipped unreadable images (1): red/half.png" in note for note in colors.notes)
 
 
 def test_without_class_folders_the_answers_of_the_source_stand_in(
@@ -134,11 +134,11 @@ def test_without_class_folders_the_answers_of_the_source_stand_in(
     conversion = converted(small_saved_model, tmp_path / "c.tflite", "none", evaluation=flat, labels=labels)
     result = conversion.models[0].evaluation
     assert result is not None
-    assert not result.labelled
+    assert not result.labeled
     exact = scores(source_classifier(small_saved_model, COLORS), readable_images(flat).values())
     assert np.array_equal(result.truth, exact.argmax(axis=1))
     assert (result.drop, result.agreement) == (0.0, 1.0)
-    assert "the source's answers stand in for the truth" in result.verdict
+    assert "the source's answers count as correct" in result.verdict
 
 
 def test_changed_answers_come_with_those_first_of_which_the_source_was_surest() -> None:
@@ -199,7 +199,7 @@ def test_a_refusal_gives_the_figures_and_the_remedy(gated: Conversion) -> None:
     int8 = gated.models[0]
     assert int8.evaluation is not None
     refusal = str(int8.refusal)
-    assert refusal.startswith("On 80 labelled images the finished model is right on 25.0 %, the source on 100.0 %: ")
+    assert refusal.startswith("On 80 labeled images, the finished model is 25.0 % correct and the source 100.0 %: ")
     assert "75.0 points lost" in refusal
     assert f"--max-drop allows 2.0 %, so {int8.path} was not written." in refusal
     assert "--explain" in refusal
@@ -208,7 +208,7 @@ def test_a_refusal_gives_the_figures_and_the_remedy(gated: Conversion) -> None:
 
 
 def test_a_gate_needs_images_to_judge_by(small_saved_model: Path, color_images: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--max-drop needs images to judge by"):
+    with pytest.raises(UsageError, match="--max-drop needs an evaluation"):
         converted(small_saved_model, tmp_path / "c.tflite", "int8", calibration=color_images, max_drop=0.01)
 
 
@@ -218,7 +218,7 @@ def test_a_folder_that_is_called_like_no_label_is_refused_before_any_work(
     (tmp_path / "images" / "purple").mkdir(parents=True)
     (tmp_path / "images" / "purple" / "1.png").write_bytes((color_images / "red" / "00.png").read_bytes())
     asked: dict[str, Any] = {"calibration": color_images, "evaluation": tmp_path / "images"}
-    with pytest.raises(ImagesError, match="is called like none of the 4 labels"):
+    with pytest.raises(ImagesError, match="matches none of the 4 labels"):
         converted(small_saved_model, tmp_path / "c.tflite", "none", **asked)
     assert not (tmp_path / "c.tflite").exists()
 
@@ -254,7 +254,7 @@ def test_answers_that_are_no_numbers_are_told(color_images: Path) -> None:
     whole = Subject("whole", 1, Fixed(0, 1, 2, 3))
     (result,) = evaluate([broken], list_images(color_images / "red"), source=whole, track=untracked)
     assert result.broken is not None
-    assert result.broken.startswith("broken.tflite answers 20 images, ")
+    assert result.broken.startswith("broken.tflite returns scores that are not numbers (NaN) for 20 images, first for ")
 
 
 def test_a_scheme_that_answers_no_numbers_is_refused_and_the_others_are_written(
@@ -268,7 +268,7 @@ def test_a_scheme_that_answers_no_numbers_is_refused_and_the_others_are_written(
     whole, float16 = done.models
     assert whole.refusal is None
     assert isinstance(float16.refusal, ConversionError)
-    assert str(float16.refusal).startswith("m-float16.tflite answers 80 images, ")
+    assert str(float16.refusal).startswith("m-float16.tflite returns scores that are not numbers (NaN) for 80 images")
     assert not float16.path.exists()
 
 

@@ -94,7 +94,7 @@ def test_the_rest_of_the_file_is_as_without_them(colors: Conversion) -> None:
 def test_json_and_print_tell_how_many(colors: Conversion, capsys: pytest.CaptureFixture[str]) -> None:
     assert colors.to_json()["golden"] == 20
     print_conversion(colors)
-    assert "20 golden samples are in each." in capsys.readouterr().out
+    assert "Each file contains 20 golden samples." in capsys.readouterr().out
 
 
 def test_their_folder_names_the_labels_where_nothing_else_does(
@@ -109,7 +109,7 @@ def test_a_flat_folder_is_refused(small_saved_model: Path, color_images: Path, t
     with pytest.raises(UsageError) as refusal:
         converted(small_saved_model, tmp_path / "c.tflite", "none", golden=flat)
     assert str(refusal.value) == (
-        f"--golden {flat} has no class folders, so nothing says what each image shows: make one folder a class."
+        f"--golden {flat} has no class folders, so the labels are unknown. Make one folder per class."
     )
 
 
@@ -117,13 +117,13 @@ def test_a_class_folder_that_is_no_label_is_refused_before_any_work(
     small_saved_model: Path, color_images: Path, tmp_path: Path
 ) -> None:
     golden = shutil.copytree(color_images, tmp_path / "golden")
-    (golden / "gray").rename(golden / "grey")
-    with pytest.raises(ImagesError, match="grey is called like none of the 4 labels; the nearest is 'gray'"):
+    (golden / "gray").rename(golden / "graey")
+    with pytest.raises(ImagesError, match="graey matches none of the 4 labels; the closest is 'gray'"):
         converted(small_saved_model, tmp_path / "c.tflite", "int8", calibration=color_images, golden=golden)
 
 
 def test_a_tolerance_without_samples_is_refused(small_saved_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--golden-tolerance is about golden samples: give a folder of them"):
+    with pytest.raises(UsageError, match="--golden-tolerance needs golden samples"):
         converted(small_saved_model, tmp_path / "c.tflite", "none", golden_tolerance=0.2)
 
 
@@ -154,7 +154,7 @@ def test_a_finished_file_that_fails_its_samples_is_refused(fragile: Path, color_
     assert " of 20 golden samples got a different label than expected (at most 2 allowed): golden/0" in str(
         int8.refusal
     )
-    assert "The source answered each as the file says, so every device would refuse this one." in str(int8.refusal)
+    assert "The source gets them all right, so every device would refuse this file." in str(int8.refusal)
     assert not int8.path.exists()
     assert exact.refusal is None
     assert exact.path.exists()
@@ -178,7 +178,7 @@ def three(label: str) -> bytes:
 def test_a_file_is_held_to_the_samples_in_it() -> None:
     check_packed(DIGITS, finished_classifier(DIGITS))
     check_packed(three("3"), finished_classifier(three("3")))
-    with pytest.raises(ConversionError, match=r"golden/0001\.png gave 3 .* instead of 4\. The source answered"):
+    with pytest.raises(ConversionError, match=r"golden/0001\.png gave 3 .* instead of 4\. The source gets"):
         check_packed(three("4"), finished_classifier(three("4")))
 
 
@@ -216,7 +216,7 @@ def test_what_the_source_gets_wrong_is_left_out_with_a_note(tmp_path: Path) -> N
     assert Counter(golden.labels) == {"blue": 3, "red": 3}
     assert list(golden.files) == [f"golden/{number:04}.png" for number in range(1, 7)]
     (note,) = golden.notes
-    assert note == "1 golden samples were left out, since the source itself answers otherwise: red/lost.png gave green."
+    assert note == "Skipped golden samples that the source itself gets wrong (1): red/lost.png gave green."
 
 
 def test_fewer_than_half_are_refused(tmp_path: Path) -> None:
@@ -226,10 +226,10 @@ def test_fewer_than_half_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImagesError) as refusal:
         choose_golden(list_images(tmp_path), SOURCE, tolerance=0.1, track=untracked)
     assert str(refusal.value).startswith(
-        f"Of 3 golden samples from {tmp_path} the source answers 1 as their folders say (red/"
+        f"The source classifies only 1 of 3 golden samples in {tmp_path} as their folders say (red/"
     )
     assert str(refusal.value).endswith(
-        "check the images and their folders, --mean, --std, --color and the order of the labels."
+        "Check the images and their folders, --mean, --std, --color and the order of the labels."
     )
 
 
@@ -247,13 +247,13 @@ def test_images_that_cannot_be_read_give_way_to_others(tmp_path: Path) -> None:
     save(tmp_path / "blue/good.png", 0)
     golden = choose_golden(list_images(tmp_path), SOURCE, tolerance=0.1, track=untracked)
     assert golden.labels == ("blue",)
-    assert "golden samples cannot be read and were left out: blue/" in golden.notes[0]
+    assert "Skipped unreadable golden samples (30): blue/" in golden.notes[0]
 
 
 def test_where_none_can_be_read_the_first_reason_is_said(tmp_path: Path) -> None:
     (tmp_path / "blue").mkdir()
     (tmp_path / "blue/1.png").write_bytes(b"GIF89a")
-    with pytest.raises(ImagesError, match=r"None of the images of .* can be read: blue/1\.png: This is not an image"):
+    with pytest.raises(ImagesError, match=r"None of the images in .* can be read: blue/1\.png: This is not an image"):
         choose_golden(list_images(tmp_path), SOURCE, tolerance=0.1, track=untracked)
 
 

@@ -61,14 +61,14 @@ def test_what_is_no_folder_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ImagesError) as raised:
         list_images(tmp_path / name)
     assert str(raised.value) == (
-        f"{tmp_path / name} is no folder: give a folder of images, or of one sub-folder a class."
+        f"{tmp_path / name} is not a folder. Give a folder with images, or with one subfolder per class."
     )
 
 
 def test_a_folder_without_images_is_refused_with_what_is_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ImagesError) as raised:
         list_images(folder_of(tmp_path, "a/clip.mp4"))
-    assert str(raised.value) == f"{tmp_path} holds no images: JPEG, PNG, WebP and BMP files are looked for."
+    assert str(raised.value) == f"{tmp_path} contains no images. Supported: JPEG, PNG, WebP and BMP files."
 
 
 def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,20 +128,22 @@ def test_an_unknown_folder_is_answered_with_the_nearest_label(tmp_path: Path) ->
     with pytest.raises(ImagesError) as raised:
         folder.truth(("dog", "Hot Dog", "cat"))
     assert str(raised.value) == (
-        f"The folder {tmp_path / 'hot_dgo'} is called like none of the 3 labels; the nearest is 'Hot Dog'. "
+        f"The folder name {tmp_path / 'hot_dgo'} matches none of the 3 labels; the closest is 'Hot Dog'. "
         "Rename the folder, or check the labels."
     )
 
 
 def test_an_index_beyond_the_labels_is_unknown(tmp_path: Path) -> None:
-    with pytest.raises(ImagesError, match="is called like none of the 2 labels"):
+    with pytest.raises(ImagesError, match="matches none of the 2 labels"):
         list_images(folder_of(tmp_path, "2/1.png")).truth(("a", "b"))
 
 
 def test_images_beside_class_folders_have_no_truth(tmp_path: Path) -> None:
     with pytest.raises(ImagesError) as raised:
         list_images(folder_of(tmp_path, "a/1.png", "lost.png")).truth(("a", "b"))
-    assert str(raised.value) == f"{tmp_path} has class folders and images beside them (lost.png): move those."
+    assert str(raised.value) == (
+        f"{tmp_path} has class folders and images next to them (lost.png). Move the images into the class folders."
+    )
 
 
 def test_an_image_is_read_as_the_agent_reads_an_upload(tmp_path: Path) -> None:

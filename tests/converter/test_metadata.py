@@ -166,9 +166,9 @@ def test_minimum_runtime_is_kept_unless_given(digits: bytes) -> None:
         ({"labels": LABELS[1:]}, "9 labels for 10 outputs"),
         ({"labels": [*LABELS[1:], "two\nlines"]}, "Label 9 must be one line"),
         ({"labels": [*LABELS[1:], " "]}, "Label 9 must be one line"),
-        ({"color": "rgb"}, "Color rgb for an input of 1 channels"),
+        ({"color": "rgb"}, "Color rgb does not fit an input with 1 channels"),
         ({"mean": [1.0, 2.0]}, "2 means and 1 stds for 1 channels"),
-        ({"std": [0.0]}, "A std of 0"),
+        ({"std": [0.0]}, "A std must not be 0"),
     ],
 )
 def test_values_that_contradict_the_model_are_refused(digits: bytes, changes: dict[str, Any], reason: str) -> None:

@@ -45,21 +45,21 @@ def test_an_existing_file_needs_force(tmp_path: Path) -> None:
     (tmp_path / "m.tflite").write_bytes(b"earlier")
     with pytest.raises(UsageError) as raised:
         check_output([tmp_path / "new.tflite", tmp_path / "m.tflite"], force=False)
-    assert str(raised.value) == f"{tmp_path / 'm.tflite'} exists already: --force replaces it."
+    assert str(raised.value) == f"{tmp_path / 'm.tflite'} already exists. Use --force to replace it."
     check_output([tmp_path / "m.tflite"], force=True)
 
 
 def test_a_missing_folder_is_named_even_with_force(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as raised:
         check_output([tmp_path / "absent" / "m.tflite"], force=True)
-    assert str(raised.value) == f"The folder {tmp_path / 'absent'} does not exist: make it first."
+    assert str(raised.value) == f"The folder {tmp_path / 'absent'} does not exist. Create it first."
 
 
 def test_a_folder_in_the_files_place_is_refused_even_with_force(tmp_path: Path) -> None:
     (tmp_path / "m.tflite").mkdir()
     with pytest.raises(UsageError) as raised:
         check_output([tmp_path / "m.tflite"], force=True)
-    assert str(raised.value) == f"{tmp_path / 'm.tflite'} is a folder: give a file's name."
+    assert str(raised.value) == f"{tmp_path / 'm.tflite'} is a folder. Give the name of a file."
 
 
 def test_a_file_is_written_and_replaced_and_nothing_left_beside_it(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def evaluation(
         labels=labels,
         images=images,
         left_out=left_out,
-        labelled=truth is not None,
+        labeled=truth is not None,
         truth=found[0].best if truth is None else np.asarray(truth),
         answers=found,
     )
@@ -110,7 +110,7 @@ def cells(page: Page) -> dict[tuple[str, str], int]:
         page.under("g.right text") + page.under("g.wrong text"),
         strict=True,
     ):
-        row, column, count = re.fullmatch(r"(.+), answered as (.+): (\d+)", title).groups()  # type: ignore[union-attr]
+        row, column, count = re.fullmatch(r"(.+) classified as (.+): (\d+)", title).groups()  # type: ignore[union-attr]
         assert count == shown
         found[row, column] = int(count)
     return found
@@ -157,20 +157,20 @@ def test_the_page_names_its_language_and_its_tables_their_heads(tmp_path: Path) 
 def test_the_verdict_says_what_was_lost(tmp_path: Path) -> None:
     lost = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 2), (0, 1, 1, 2)))
     assert lost.under("p.verdict")[0] == (
-        "On 4 labelled images the finished model is right on 75.0 %, the source on 100.0 %: 25.0 points lost; "
-        "both give the same answer on 75.0 %."
+        "On 4 labeled images, the finished model is 75.0 % correct and the source 100.0 %: 25.0 points lost. "
+        "They agree on 75.0 %."
     )
     gained = write(tmp_path, evaluation(tmp_path, (1, 0, 1, 2), (0, 0, 1, 2)))
     assert "25.0 points gained" in gained.text
     same = write(tmp_path, evaluation(tmp_path, (1, 0, 1, 2), (0, 1, 1, 2)))
-    assert "75.0 %: nothing lost; both give the same answer on 50.0 %." in same.text
+    assert "75.0 %: nothing lost. They agree on 50.0 %." in same.text
 
 
 def test_not_quite_all_is_not_said_to_be_all(tmp_path: Path) -> None:
     source, truth = [0] * 3000, [0] * 3000
     page = write(tmp_path, evaluation(tmp_path, source, [1, *source[1:]], truth=truth))
     (verdict,) = page.under("p.verdict")
-    assert "right on over 99.9 %, the source on 100.0 %: under 0.1 points lost" in verdict
+    assert "is over 99.9 % correct and the source 100.0 %: under 0.1 points lost" in verdict
 
 
 def test_figures_of_both_models_and_the_facts_are_shown(tmp_path: Path) -> None:
@@ -208,8 +208,8 @@ def test_of_many_classes_the_most_confused_are_shown(tmp_path: Path) -> None:
     shown = cells(page)
     assert len({row for row, _ in shown}) == 30
     assert shown["class 48", "class 49"] == shown["class 49", "class 48"] == 1
-    assert "50 classes occur; shown are the 30 with the most wrong answers." in page.text
-    assert "50 classes occur; shown are the 40 with the lowest F1." in page.text
+    assert "Of 50 classes, the 30 with the most wrong answers are shown." in page.text
+    assert "Of 50 classes, the 40 with the lowest F1 are shown." in page.text
     bars = page.under("table.f1 tbody tr th span")
     assert len(bars) == 40
     assert bars[:3] == ["class 48", "class 49", "class 0"]
@@ -247,7 +247,7 @@ def test_an_image_that_is_gone_since_is_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "1.png").unlink()
     page = write(tmp_path, result)
     assert not page.named("img")
-    assert page.under("figure span.missing") == ["cannot be read any more"]
+    assert page.under("figure span.missing") == ["can no longer be read"]
 
 
 def test_where_nothing_changed_the_page_says_so(tmp_path: Path) -> None:
@@ -258,19 +258,19 @@ def test_where_nothing_changed_the_page_says_so(tmp_path: Path) -> None:
 
 def test_one_model_alone_is_compared_with_nothing(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 1)))
-    assert page.under("p.verdict") == ["On 4 labelled images the finished model is right on 75.0 %."]
+    assert page.under("p.verdict") == ["On 4 labeled images, the finished model is 75.0 % correct."]
     assert "ource" not in page.text
-    assert page.under("h2") == ["Figures", "Conditions", "Which class is taken for which", "F1 of each class"]
+    assert page.under("h2") == ["Figures", "Conditions", "Confusion matrix", "F1 per class"]
     assert cells(page)["owl", "dog"] == 1
 
 
 def test_without_class_folders_the_source_stands_in_for_the_truth(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 2), (0, 1, 1, 2), truth=None))
     assert page.under("p.verdict")[0] == (
-        "On 4 images the finished model gives the same answer as the source on 75.0 %. "
-        "There were no class folders, so the source's answers stand in for the truth."
+        "On 4 images, the finished model and the source agree on 75.0 %. "
+        "There are no class folders, so the source's answers count as correct."
     )
-    assert page.under("table.figures tbody tr td")[4:6] == ["not judged", "75.0 %"]
+    assert page.under("table.figures tbody tr td")[4:6] == ["reference", "75.0 %"]
     assert "source's answer ↓" in page.text
     assert page.under("figcaption dl dt") == ["Source", "Model"]
     assert not page.named("rect", **{"class": "bar source"})
@@ -280,7 +280,7 @@ def test_images_left_out_are_listed_up_to_a_bound(tmp_path: Path) -> None:
     reasons = tuple(f"{number}.jpg: The image is damaged." for number in range(201))
     page = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 2), left_out=reasons))
     assert page.under("ul li") == list(reasons[:200])
-    assert "201 images could not be read and counted nowhere. Shown are the first 200." in page.text
+    assert "201 images could not be read and are not counted. Only the first 200 are shown." in page.text
 
 
 def test_the_json_holds_the_same_figures(tmp_path: Path, hostile: Evaluation) -> None:
@@ -303,8 +303,8 @@ def test_a_thousand_labels_and_thousands_of_images_stay_small(tmp_path: Path) ->
     page = write(tmp_path, evaluation(tmp_path, source, model, truth=source, labels=labels))
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
     assert len(page.named("img")) == 48
-    assert "1250 of 2500 images, those first of which the source was surest. Shown are the first 48." in page.text
-    assert "Shown are 2000 of the 2500 images, taken evenly." in page.text
+    assert "1250 of 2500 images, highest score of the source first. Only the first 48 are shown." in page.text
+    assert "An even sample of 2000 of the 2500 images is shown." in page.text
     assert len(page.named("circle")) + len(page.named("path", **{"class": "changed"})) == 2000
 
 

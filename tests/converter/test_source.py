@@ -328,14 +328,14 @@ def test_a_saved_model_without_signatures_is_refused(module: Any, tmp_path: Path
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
 def test_what_is_no_file_of_keras_is_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"neither a zip archive nor HDF5" * 100)
-    assert f"{name} is no Keras model or is damaged: " in refusal(tmp_path / name)
+    assert f"{name} is not a Keras model, or damaged: " in refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
 def test_half_a_file_of_keras_is_refused_in_a_sentence(name: str, small_model: Any, tmp_path: Path) -> None:
     clone(small_model).save(tmp_path / name)
     cut(tmp_path / name, 0.5)
-    assert f"{name} is no Keras model or is damaged: " in refusal(tmp_path / name)
+    assert f"{name} is not a Keras model, or damaged: " in refusal(tmp_path / name)
 
 
 def test_another_zip_archive_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_another_zip_archive_is_refused_in_a_sentence(tmp_path: Path) -> None:
 def test_weights_alone_are_refused_with_what_to_save(small_model: Any, tmp_path: Path) -> None:
     small_model.save_weights(tmp_path / "m.weights.h5")
     assert refusal(tmp_path / "m.weights.h5") == (
-        f"{tmp_path / 'm.weights.h5'} holds no model, but at most its weights: save the whole, model.save(file)."
+        f"{tmp_path / 'm.weights.h5'} contains no model, at most weights. Save the whole model: model.save(file)."
     )
 
 
@@ -360,7 +360,7 @@ def test_a_layer_of_ones_own_is_refused_by_name(name: str, tmp_path: Path) -> No
     tf.keras.Sequential([layers.Input((8, 8, 3)), Doubling(), layers.Flatten()]).save(tmp_path / name)
     assert refusal(tmp_path / name) == (
         f"{tmp_path / name} cannot be loaded: the code of its layer 'Doubling' is not in the file. "
-        "Export the model as a SavedModel where it was trained: model.export(folder)."
+        "Export the model as a SavedModel in the program that trained it: model.export(folder)."
     )
 
 
@@ -368,7 +368,7 @@ def test_what_does_not_exist_or_is_of_another_kind_is_refused(tmp_path: Path) ->
     (tmp_path / "m.onnx").write_bytes(b"")
     assert refusal(tmp_path / "absent") == f"{tmp_path / 'absent'} does not exist."
     assert refusal(tmp_path / "m.onnx") == (
-        f"{tmp_path / 'm.onnx'} is no SavedModel folder and no .keras or .h5 file: give what training saved."
+        f"{tmp_path / 'm.onnx'} is not a trained model. Give a SavedModel folder, a .keras file or an .h5 file."
     )
 
 
@@ -377,7 +377,7 @@ def test_pixels_that_the_model_takes_as_integers_need_no_range(tmp_path: Path, c
     scaled = layers.Rescaling(1 / 255)(layers.Lambda(lambda pixels: tf.cast(pixels, tf.float32))(image))
     scores = layers.Dense(4, activation="softmax")(layers.GlobalAveragePooling2D()(scaled))
     tf.keras.Model(image, scores).export(str(tmp_path / "bytes"), verbose=False)
-    with pytest.raises(UsageError, match=r"^The model takes uint8 pixels as they are: give --mean 0 --std 1\.$"):
+    with pytest.raises(UsageError, match=r"^The model takes raw uint8 pixels\. Use --mean 0 --std 1\.$"):
         converted(tmp_path / "bytes", tmp_path / "b.tflite", "none", calibration=color_images)
     done = converted(tmp_path / "bytes", tmp_path / "b.tflite", "none", std=(1.0,), evaluation=color_images)
     assert done.models[0].evaluation is not None

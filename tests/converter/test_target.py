@@ -76,7 +76,7 @@ def test_targets_are_known_by_their_names(text: str, chosen: str) -> None:
 
 @pytest.mark.parametrize("text", ["tflite-runtime==2.13", "tensorrt", ""])
 def test_other_targets_are_refused_with_what_is_known(text: str) -> None:
-    with pytest.raises(UsageError, match=r"choose litert, or tflite-runtime .*2\.14, its last release"):
+    with pytest.raises(UsageError, match=r"Use litert or tflite-runtime .*2\.14, its last release"):
         parse_target(text)
 
 
@@ -89,7 +89,7 @@ def test_operators_are_named() -> None:
 @needs_litert
 @pytest.mark.assets
 def test_int8_model_loads_in_litert(assets: Path) -> None:
-    assert check_target((assets / INT8).read_bytes(), "litert").startswith("It loads in ai-edge-litert 2.")
+    assert check_target((assets / INT8).read_bytes(), "litert").startswith("The file loads in ai-edge-litert 2.")
 
 
 @pytest.mark.assets
@@ -101,19 +101,19 @@ def test_what_was_not_loaded_is_not_said_to_be(tmp_path: Path, monkeypatch: pyte
     lacking = script(tmp_path, """echo '{"runtime": null, "complaint": "No module named tflite_runtime"}'""")
     monkeypatch.setattr(sys, "executable", str(lacking))
     assert check_target(DIGITS, "tflite-runtime") == (
-        "Every operator is known to tflite-runtime 2.14.0 (not really loaded: it is not installed here)."
+        "tflite-runtime 2.14.0 supports every operator. It is not installed here, so it did not load the file."
     )
 
 
 @pytest.mark.assets
 def test_int8_model_loads_in_the_tflite_runtime_of_another_python(assets: Path, other_python: Path) -> None:
     said = check_target((assets / INT8).read_bytes(), "tflite-runtime", python=other_python)
-    assert said == "It loads in tflite-runtime 2.14.0."
+    assert said == "The file loads in tflite-runtime 2.14.0."
 
 
 @pytest.mark.parametrize("model", [with_tensor_type(2, FLOAT32), with_input_shape([1, 1, 1, 1])])
 def test_graph_that_a_runtime_refuses_is_told(model: bytes, other_python: Path) -> None:
-    refused = r"tflite-runtime 2\.14\.0 refuses .* to prepare\..* Convert with another"
+    refused = r"tflite-runtime 2\.14\.0 refuses .* to prepare\..* Use another"
     with pytest.raises(ConversionError, match=refused):
         check_target(model, "tflite-runtime", python=other_python)
     with pytest.raises(ConversionError, match=r"refuses the model: .* to prepare\. Convert it again"):
@@ -144,12 +144,12 @@ def test_custom_operators_are_refused(assets: Path, path: str, reason: str, chos
 def test_dynamic_model_loads_in_litert_and_is_refused_for_tflite_runtime(keras_model: Any) -> None:
     dynamic = converted(keras_model)
     assert Operator(FULLY_CONNECTED, 12) in read_model_file(dynamic).operators
-    assert check_target(dynamic, "litert").startswith("It loads in ai-edge-litert 2.")
+    assert check_target(dynamic, "litert").startswith("The file loads in ai-edge-litert 2.")
     with pytest.raises(ConversionError) as caught:
         check_target(dynamic, "tflite-runtime")
     assert str(caught.value) == (
-        "tflite-runtime 2.14.0 has FULLY_CONNECTED up to version 10, the model needs version 12. "
-        "Convert with --quantize int8 or float16 in place of dynamic, or for --target litert."
+        "tflite-runtime 2.14.0 supports FULLY_CONNECTED up to version 10, but the model needs version 12. "
+        "Use --quantize int8 or float16 instead of dynamic, or use --target litert."
     )
 
 
@@ -162,22 +162,22 @@ def test_remedy_for_a_dynamic_model_helps(keras_model: Any, other_python: Path) 
     float16 = converted(keras_model, target_spec=tf.lite.TargetSpec(supported_types=[tf.float16]))
     for model in (int8, float16):
         said = check_target(model, "tflite-runtime", python=other_python)
-        assert said == "It loads in tflite-runtime 2.14.0."
+        assert said == "The file loads in tflite-runtime 2.14.0."
 
 
 def test_layer_that_is_too_new_is_to_be_replaced() -> None:
-    with pytest.raises(ConversionError, match=r" up to version 7, the model needs version 99\. Replace the layers"):
+    with pytest.raises(ConversionError, match=r" up to version 7, but the model needs version 99\. Replace the layers"):
         check_target(with_operator_version(CONV_2D, 99), "tflite-runtime")
 
 
 def test_version_before_the_first_is_told_as_such() -> None:
-    with pytest.raises(ConversionError, match=r"from version 2 up to version 3, the model needs version 1\."):
+    with pytest.raises(ConversionError, match=r"from version 2 up to version 3, but the model needs version 1\."):
         check_target(stating_operator(BROADCAST_TO, 1), "tflite-runtime")
 
 
 def test_operator_that_tflite_runtime_lacks_is_named() -> None:
     with pytest.raises(
-        ConversionError, match=r"lacks (STABLEHLO_CASE|builtin 209), which the model needs in ver.* 1\."
+        ConversionError, match=r"does not support (STABLEHLO_CASE|builtin 209), which the model needs in ver.* 1\."
     ):
         check_target(stating_operator(STABLEHLO_CASE, 1), "tflite-runtime")
 
@@ -189,28 +189,28 @@ def test_operator_that_is_too_new_for_litert_is_named() -> None:
 
 def test_model_that_crashes_its_runtime_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crashing = script(tmp_path, "kill -SEGV $$")
-    with pytest.raises(ConversionError, match=r"crashes tflite-runtime \(Segmentation fault\)\. Convert"):
+    with pytest.raises(ConversionError, match=r"crashes tflite-runtime \(Segmentation fault\)\. Use"):
         check_target(DIGITS, "tflite-runtime", python=crashing)
     monkeypatch.setattr(sys, "executable", str(crashing))
-    with pytest.raises(ConversionError, match=r"crashes \S+ [\d.]+ \(Segmentation fault\)\. Convert"):
+    with pytest.raises(ConversionError, match=r"crashes \S+ [\d.]+ \(Segmentation fault\)\. Use"):
         check_target(DIGITS, "litert")
 
 
 def test_model_that_hangs_its_runtime_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match=r"hangs tflite-runtime: .* within 1 s\. Convert"):
+    with pytest.raises(ConversionError, match=r"hangs in tflite-runtime: .* within 1 s\. Use"):
         check_target(DIGITS, "tflite-runtime", python=script(tmp_path, "exec sleep 60"), limit_s=1)
 
 
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["echo rubbish"], "exit code 0: rubbish"),
-        (["echo '[1]'", "echo no >&2", "exit 3"], "exit code 3: no"),
-        (["exit 4"], "exit code 4: it said nothing"),
+        (["echo rubbish"], "code 0 without a result: rubbish"),
+        (["echo '[1]'", "echo no >&2", "exit 3"], "code 3 without a result: no"),
+        (["exit 4"], "code 4 without a result: no output"),
     ],
 )
 def test_python_that_gives_no_verdict_is_told(tmp_path: Path, lines: list[str], said: str) -> None:
-    with pytest.raises(ConversionError, match=rf"without a verdict, with {said}\. Check"):
+    with pytest.raises(ConversionError, match=rf"exited with {said}\. Check"):
         check_target(DIGITS, "tflite-runtime", python=script(tmp_path, *lines))
 
 
