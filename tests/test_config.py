@@ -60,7 +60,7 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("http: {port: high}", "line 1: http.port"),
         ("http: {port: 70000}", "must be at most 65535, not 70000"),
@@ -99,26 +99,26 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
         ("a: [", "is not valid YAML"),
     ],
 )
-def test_invalid_value_is_rejected_in_one_sentence_with_its_key(write: Path, text: str, said: str) -> None:
+def test_invalid_value_is_rejected_in_one_sentence_with_its_key(write: Path, text: str, expected: str) -> None:
     sentence = refusal(write, text)
-    assert said in sentence
+    assert expected in sentence
     assert str(write) in sentence
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("cameras: {front: /dev/video0}", "cameras.front must be a section with keys such as `source:`, not '/dev/"),
         ("cameras: ['0']", "cameras must be a section with a name for each entry, not ['0']."),
         ("http: 3", "http must be a section with keys such as `host:`, not 3."),
     ],
 )
-def test_value_in_place_of_a_section_is_rejected_with_an_example_key(write: Path, text: str, said: str) -> None:
-    assert refusal(write, text).startswith(f"{write}, line 1: {said}")
+def test_value_in_place_of_a_section_is_rejected_with_an_example_key(write: Path, text: str, expected: str) -> None:
+    assert refusal(write, text).startswith(f"{write}, line 1: {expected}")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("http:\n  port: 2001-13-45", ", line 2, column 9, is not valid YAML: '2001-13-45' cannot be read"),
         ("http:\n  port: [", ", line 2, column 10, is not valid YAML: expected the node content"),
@@ -127,10 +127,10 @@ def test_value_in_place_of_a_section_is_rejected_with_an_example_key(write: Path
         ("http: \x00", "special characters are not allowed"),
     ],
 )
-def test_invalid_yaml_is_rejected_with_its_position_and_a_remedy(write: Path, text: str, said: str) -> None:
+def test_invalid_yaml_is_rejected_with_its_position_and_a_remedy(write: Path, text: str, expected: str) -> None:
     sentence = refusal(write, text)
     assert sentence.startswith(str(write))
-    assert said in sentence
+    assert expected in sentence
     assert "<unicode string>" not in sentence
     assert any(remedy in sentence for remedy in ("; check ", "; remove ", "; save "))
 
@@ -193,7 +193,7 @@ def test_null_and_empty_sections_mean_the_default(write: Path) -> None:
 
 
 def test_load_config_names_the_file_when_it_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="There is no configuration file"):
+    with pytest.raises(ConfigError, match=r"The configuration file .* does not exist"):
         load_config(tmp_path / "absent.yaml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load_config(tmp_path)

@@ -126,7 +126,7 @@ def sentence(error: ValidationError, *, root: type[BaseModel], where: str, node:
     faults = [(_path(root, fault["loc"]), fault) for fault in error.errors(include_url=False)]
     path, fault = faults[0]
     # Each branch of a union reports its own fault; the one with the longest path is the most precise.
-    branches = [(other, said) for other, said in faults if other[: len(path)] == path]
+    branches = [(other, each) for other, each in faults if other[: len(path)] == path]
     path, fault = max(branches, key=lambda branch: len(branch[0]))
     if not path:
         return f"{where}: {_message(fault, path, root)}."
@@ -137,7 +137,7 @@ def sentence(error: ValidationError, *, root: type[BaseModel], where: str, node:
     key = ".".join(path)
     if fault["type"] == "missing":
         return f"{place}: {key} is missing; add it."
-    messages = dict.fromkeys(_message(said, path, root) for other, said in branches if other == path)
+    messages = dict.fromkeys(_message(each, path, root) for other, each in branches if other == path)
     message = " or ".join(messages).replace(" or must be ", " or ")
     return f"{place}: {key} {message}, not {_values.repr(fault['input'])}."
 

@@ -45,7 +45,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"There is no configuration file {path}. Check the path.") from None
+        raise ConfigError(f"The configuration file {path} does not exist. Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"The configuration file {path} cannot be read: {reason}.") from None

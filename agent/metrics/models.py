@@ -139,5 +139,5 @@ def _info_labels(identity: ModelIdentity) -> tuple[str, str, str]:
 
 
 def _remove(metric: Counter | Gauge | Summary, *labels: str) -> None:
-    with contextlib.suppress(KeyError):  # old versions of prometheus_client raise it if there is no such series
+    with contextlib.suppress(KeyError):  # old versions of prometheus_client raise it for unknown labels
         metric.remove(*labels)

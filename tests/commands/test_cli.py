@@ -99,11 +99,11 @@ def test_inspect_reports_why_a_model_cannot_serve(shell: Shell, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [(None, "cannot be read: No such file"), (b"", "The file is empty"), (b"PK\3\4abcdefgh", "zip archive")],
 )
 def test_commands_print_one_sentence_if_the_file_is_not_a_model(
-    shell: Shell, tmp_path: Path, content: bytes | None, said: str
+    shell: Shell, tmp_path: Path, content: bytes | None, expected: str
 ) -> None:
     path = tmp_path / "x.tflite"
     if content is not None:
@@ -111,7 +111,7 @@ def test_commands_print_one_sentence_if_the_file_is_not_a_model(
     for command in (("inspect", path), ("classify", path, path), ("bench", path, path)):
         assert shell.run(*command) == 1
         assert shell.err.startswith("edge-agent: ")
-        assert said in shell.err
+        assert expected in shell.err
         assert shell.err.count("\n") == 1
 
 
