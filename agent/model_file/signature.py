@@ -50,7 +50,7 @@ def choose_signature(signatures: Sequence[Signature], *, key: str | None, size: 
     if key is not None:
         named = {signature.key: signature for signature in signatures}
         if key not in named:
-            raise SignatureError(f"There is no signature {key!r}. Available: {', '.join(named)}.")
+            raise SignatureError(f"The model has no signature {key!r}. Available: {', '.join(named)}.")
         return _fixed(named[key], size)
     fitting = [signature for signature in signatures if misfit(signature, size) is None]
     default = [signature for signature in fitting if signature.key == _DEFAULT]

@@ -1,1 +1,1 @@
-"""Models: from a file in the drop folder to the version that answers."""
+"""Models: turns files in the drop folder into versions that serve."""

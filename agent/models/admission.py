@@ -1,4 +1,4 @@
-"""Admission: from a dropped file to a candidate that has passed its trial, or the reason why not."""
+"""Admission: turns a dropped file into a candidate and tries it, or raises the reason for its rejection."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _MAX_PROOF_BYTES = 1 << 13
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A drop of which the store has a copy: nothing of it is read from the drop folder any more.
+    """A drop that was copied into the store; it is no longer read from the drop folder.
 
-    `proven_whole` when a checksum or a signature has matched.
+    `proven_whole` if a checksum or a signature matched.
     """
 
     drop: Drop
@@ -44,7 +44,7 @@ class Candidate:
 
 
 class Admission:
-    """Copies, checks and tries. Each step blocks; call it from a thread of its own."""
+    """Copies, checks and tries candidates. Each method blocks; call it from a separate thread."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Admission:
         keys: TrustedKeys | None = None,
         free_bytes: Callable[[], int] = free_bytes,
     ) -> None:
-        """`unloads_first`: the serving version makes room where memory is short, so only one must fit.
+        """`unloads_first`: the serving version is unloaded if memory is short, so only one version must fit.
 
         `keys` must be given unless `signatures` is off.
         """
@@ -72,7 +72,7 @@ class Admission:
         self._free_bytes = free_bytes
 
     def take(self, drop: Drop, history: ModelHistory) -> Candidate | None:
-        """None when the file changed meanwhile: what was read may be half of this one and half of the next.
+        """Returns None if the file changed while it was read, because the copy may mix the old and the new file.
 
         Raises ModelError, IncompleteModelError while a checksum or a signature does not match, StoreError.
         """
@@ -98,19 +98,22 @@ class Admission:
         )
 
     def try_out(self, candidate: Candidate, *, serving_bytes: int) -> TrialReport:
-        """Raises ModelError, also where the memory that is free does not suffice for all workers.
+        """Raises ModelError; NoRoomError if the free memory does not suffice for all workers.
 
-        `serving_bytes` is what the version takes that would make room.
+        `serving_bytes` is the memory of the serving version, which may be unloaded.
         """
         overrides = candidate.sidecar.overridden_by(self._settings.get(candidate.drop.name, ModelSettings()))
         report = self._trial.run(self._store.path(candidate.sha256), overrides)
         needed = candidate.size + report.bytes_each * self._workers
         free = self._free_bytes() + (serving_bytes if self._unloads_first else 0)
         if needed > free:
-            remedy = "" if self._unloads_first else ", say models.swap: resource, which stops the old version first"
+            remedy = " or lower engine.workers"
+            if not self._unloads_first:
+                remedy = ", lower engine.workers, or set models.swap: resource to unload the old version first"
+            workers = "1 worker" if self._workers == 1 else f"{self._workers} workers"
             raise NoRoomError(
-                f"The model needs {needed >> 20} MB for {self._workers} workers and {free >> 20} MB are free. "
-                f"It is tried again in a minute. Drop a smaller model, lower engine.workers{remedy}."
+                f"The model needs {needed >> 20} MB for {workers}, but only {free >> 20} MB are free. "
+                f"The agent retries in a minute. Drop a smaller model{remedy}."
             )
         return report
 
@@ -119,7 +122,7 @@ class Admission:
         return self._keys.fingerprint() if self._keys is not None else ()
 
     def _matches_checksum(self, drop: Drop) -> bool:
-        """Whether a .sha256 beside the file says the same; False where there is none.
+        """Whether a .sha256 next to the file matches; False if there is none.
 
         Checked before copying: copying a file that is still being written would wear the disk.
         """
@@ -129,13 +132,13 @@ class Admission:
         stated = _stated_sha256(content.decode(errors="replace"), drop.path.name)
         if stated is None:
             raise ModelError(
-                f"{drop.path.name}.sha256 has no line for this file: write it with sha256sum {drop.path.name}."
+                f"{drop.path.name}.sha256 has no line for this file. Create it with sha256sum {drop.path.name}."
             )
         sha256 = _sha256_of(drop.path)
         if stated != sha256:
             raise IncompleteModelError(
-                f"The file is not the one of {drop.path.name}.sha256: its SHA-256 begins with {sha256[:12]} and not "
-                f"with {stated[:12]}. Copy both again; it is tried once they fit."
+                f"The file does not match {drop.path.name}.sha256 (computed {sha256[:12]}..., listed "
+                f"{stated[:12]}...). Copy both again; the agent retries automatically."
             )
         return True
 
@@ -146,12 +149,12 @@ class Admission:
         if content is not None:
             try:
                 signed = self._keys.verify(self._store.path(sha256), content, name=drop.path.name)
-            except ModelError as error:  # of the two files, one may still be on its way
+            except ModelError as error:  # one of the two files may not be copied yet
                 raise IncompleteModelError(str(error)) from error
         elif self._signatures == "required":
             raise ModelError(
-                f"The file is not signed, and models.signatures is required. Copy {drop.path.name}.minisig beside it, "
-                "made by edge-convert sign or minisign -S."
+                f"The file is not signed, but models.signatures is `required`. Put {drop.path.name}.minisig next to "
+                "it, made by edge-convert sign or minisign -S."
             )
         else:
             return None
@@ -175,7 +178,7 @@ def _sha256_of(path: Path) -> str:
 
 
 def _stated_sha256(text: str, name: str) -> str | None:
-    """Of the line for `name`, or of the only line, in sha256sum's format: digest, blank, blank or *, name."""
+    """The digest for `name`, or the only one. Lines have sha256sum's format: digest, blank, blank or *, name."""
     lines = re.findall(r"^\\?([0-9a-fA-F]{64})(?:[ \t]+\*?(.*))?$", text, re.MULTILINE)
     named = [digest for digest, file in lines if file.rpartition("/")[2] == name] or [digest for digest, _ in lines]
     return named[0].lower() if named and (len(lines) == 1 or len(named) < len(lines)) else None
@@ -185,23 +188,23 @@ def _check_no_sidecars(drop: Drop) -> None:
     for path in sidecar_paths(drop.path):
         if path.is_file():
             raise ModelError(
-                f"{path.name} is not covered by the signature, and models.signatures is required. Remove it: pack the "
-                "labels into the model by edge-convert, or state the settings in the agent's configuration."
+                f"{path.name} is not covered by the signature, but models.signatures is `required`. Remove it; pack "
+                "the labels into the model with edge-convert, or put the settings in the agent's configuration."
             )
 
 
 def _check_signed_version(signed: Signed | None, history: ModelHistory, number: int | None) -> None:
-    """A signed version never goes backwards: an old file, though signed, may have a fault that is known by now.
+    """A signed version must not be lower than an admitted one: an old file, though signed, may have a known fault.
 
-    Except to a lower `number` of TensorFlow Serving's layout when a higher one was withdrawn: a way back.
+    In TensorFlow Serving's layout a lower `number` is allowed after a higher one was withdrawn, as a way back.
     """
     if signed is None or history.signed is None:
         return
     if number is not None and any(version.withdrawn and version.number > number for version in history.versions):
         return
-    stated = "no version" if signed.version is None else f"version {signed.version}"
+    stated = "states no version" if signed.version is None else f"says version {signed.version}"
     if signed.version is None or signed.version < history.signed:
         raise ModelError(
-            f"The signature states {stated}, and version {history.signed} was admitted before. Sign it with a higher "
-            "one, or go back on this device by edge-agent models rollback."
+            f"The signature {stated}, but version {history.signed} was already admitted. Sign it with a higher "
+            "version, or roll back on the device: edge-agent models rollback."
         )

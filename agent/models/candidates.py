@@ -1,4 +1,4 @@
-"""Candidates: the files in the drop folder on their way to a version, and what was found out about each."""
+"""Candidates: the files in the drop folder that may become versions, and what is known about each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from agent.errors import IncompleteModelError, ModelError, NoRoomError, StoreError
-from agent.models.loader import unforeseen
+from agent.models.loader import unexpected
 from agent.models.versions import Version
 from agent.status import Rejection
 from agent.text import printable
@@ -33,12 +33,12 @@ T = TypeVar("T")
 
 _NO_ROOM_S = 60.0
 _MAX_REASON = 1000  # characters
-_AT_ONCE_S = 0.1  # for what a checksum or a signature will prove whole: once the burst of writes is over
+_AT_ONCE_S = 0.1  # until a burst of writes is over, if a checksum or a signature can prove that the file is complete
 
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """A file cannot be judged yet: look again after `wait_s`. `store_trouble` says why it could not be copied."""
+    """A file cannot be judged yet: look again after `wait_s`. `store_trouble` is why it could not be copied."""
 
     wait_s: float
     store_trouble: str | None = None
@@ -49,10 +49,10 @@ Found: TypeAlias = Version | Rejection | Later
 
 @dataclass(slots=True)
 class File:
-    """What was found out about a file as it lies in the folder: once it changes, it is another one.
+    """What is known about one state of a file in the folder; a file that has changed gets a new entry.
 
-    `seen_s` and `retry_s` are monotonic; the rejection may be over by `retry_s`. `incomplete` says why the file
-    seems to be cut off.
+    `seen_s` and `retry_s` are monotonic; a rejected file is tried again at `retry_s`. `incomplete` is why the file
+    seems to be truncated.
     """
 
     seen_s: float
@@ -66,10 +66,10 @@ class File:
 
 @dataclass(slots=True)
 class Files:
-    """One model's files. Only the loop's thread touches it.
+    """The files of one model. Only the loop's thread uses it.
 
-    `candidate` is the path inside the folder of the one on its way, `trying` says that it has rested; `rejected` has
-    those that do not serve, by their path inside the folder, and `present` all that lie there.
+    `candidate` is the path of the current candidate inside the folder; `trying` says that it is being examined.
+    `rejected` has the rejections by path inside the folder, `present` the fingerprints of all files there.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Files:
     present: frozenset[Fingerprint] = frozenset()
     known: dict[Fingerprint, File] = field(default_factory=dict)
     gone_since_s: float | None = None
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # the pass over the folder and a person's pin take turns
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # for a pass over the folder or for a pin
 
     @property
     def rejection(self) -> Rejection | None:
@@ -87,7 +87,7 @@ class Files:
         return max(self.rejected.values(), key=lambda each: each.at_ns, default=None)
 
     def keep_only(self, drops: Sequence[Drop], now_s: float) -> None:
-        """Forgets what was found out about files that have changed since, and rejections that may be over."""
+        """Forgets files that have changed or are gone, and rejections that are due for another try."""
         self.present = frozenset(drop.fingerprint for drop in drops)
         self.known = {fingerprint: file for fingerprint, file in self.known.items() if fingerprint in self.present}
         for file in self.known.values():
@@ -96,7 +96,7 @@ class Files:
 
 
 class Candidates:
-    """Lets files rest, copies and tries them, and adds those that pass to the history."""
+    """Waits until files stop changing, copies and tries them, and adds those that pass to the history."""
 
     def __init__(
         self, *, admission: Admission, history: History, store: Store, listener: Listener, times: Times
@@ -108,14 +108,14 @@ class Candidates:
         self._listener = listener
         self._times = times
         self._trust: tuple[object, ...] = ()
-        # A sweep of the store would take away the copy of a candidate that is not in the history yet.
+        # A sweep of the store would remove the copy of a candidate that is not in the history yet.
         self._store_turn = asyncio.Lock()
 
     def of(self, name: str) -> Files:
         return self.files.setdefault(name, Files(name))
 
-    async def heed_keys(self) -> None:
-        """Once a trusted key was added or removed, every rejected file is tried again."""
+    async def check_keys(self) -> None:
+        """If a trusted key was added or removed, every rejected file will be tried again."""
         trust = await asyncio.to_thread(self._admission.trust)
         if trust != self._trust:
             self._trust = trust
@@ -124,7 +124,7 @@ class Candidates:
                     file.forget_verdict()
 
     def known(self, files: Files, drop: Drop) -> Version | Rejection | None:
-        """What the file is, if that is known without reading it."""
+        """The version or the rejection of the file; None if it must be examined."""
         file = files.known.get(drop.fingerprint)
         if file is not None and file.rejection is not None:
             return file.rejection
@@ -132,7 +132,7 @@ class Candidates:
         return None if version is None else _good_or_withdrawn(version, drop)
 
     def rest_s(self, files: Files, drop: Drop) -> float:
-        """Seconds for which the file must not change before it may be examined; 0.0 when it may."""
+        """Seconds for which the file must not change before it may be examined; 0.0 if it may be examined now."""
         now_s = self._times.clock()
         file = files.known.setdefault(drop.fingerprint, File(seen_s=now_s))
         unchanged_s = max(now_s - file.seen_s, min(time.time() - drop.changed_at_s, 3600))
@@ -140,28 +140,28 @@ class Candidates:
         return max(0.0, (rest_s if file.incomplete is None else self._times.patience_s) - unchanged_s)
 
     def is_cut_off(self, files: Files, drop: Drop) -> bool:
-        """Whether the file was examined, and seemed to end too early."""
+        """Whether the file was examined and seemed to be truncated."""
         return files.known[drop.fingerprint].incomplete is not None
 
     async def examine(self, files: Files, drop: Drop, *, serving_bytes: int) -> Found:
-        """Copies and tries a file that has rested; `serving_bytes` is what the version takes that would make room."""
+        """Copies and tries a file that no longer changes; `serving_bytes` is as in Admission.try_out()."""
         found: Found
         async with self._store_turn:
             if self.is_cut_off(files, drop):
-                found = await self._given_up(files, drop)
+                found = await self._rejected_as_incomplete(files, drop)
             else:
                 found = await self._examined(files, drop, serving_bytes)
             if isinstance(found, Rejection):
-                await self._swept()  # or a thousand bad files would fill the disk together
+                await self._swept()  # otherwise the copies of many bad files would fill the disk
             return found
 
     async def sweep(self) -> None:
-        """Removes the copies that may never be loaded again."""
+        """Removes the copies that will not be loaded again."""
         async with self._store_turn:
             await self._swept()
 
     async def _swept(self) -> None:
-        """Not while the history on the disk is an older one: what that one names is still wanted."""
+        """Does nothing while the history on the disk is out of date, because it still names older copies."""
         if self._history.trouble is None:
             await asyncio.to_thread(self._store.keep_only, self._history.copies)
 
@@ -185,18 +185,18 @@ class Candidates:
                 file.retry_s = self._times.clock() + _NO_ROOM_S
             return self._rejected(file, drop, str(error))
 
-    async def _given_up(self, files: Files, drop: Drop) -> Rejection | Later:
-        """The patience with a file that is cut off is at its end, unless more of it came this very moment."""
+    async def _rejected_as_incomplete(self, files: Files, drop: Drop) -> Rejection | Later:
+        """Rejects a truncated file that has not changed for `patience_s`, unless it changes at the last moment."""
         file = files.known[drop.fingerprint]
         if file.incomplete is None or await asyncio.to_thread(drop.has_changed):
             return Later(_AT_ONCE_S)
         return self._rejected(file, drop, file.incomplete)
 
     async def _tried(self, candidate: Candidate, serving_bytes: int) -> Version:
-        """The version that the candidate was before, or the new one that it becomes by its trial."""
+        """The existing version that equals the candidate, or the new one that it becomes by passing its trial."""
         drop = candidate.drop
         history = self._history[drop.name]
-        known = history.recognised(candidate.sha256, candidate.sidecar, drop.version)
+        known = history.recognized(candidate.sha256, candidate.sidecar, drop.version)
         if known is not None:
             key_id = candidate.signed.key_id if candidate.signed else known.key_id
             again = dataclasses.replace(
@@ -224,7 +224,7 @@ class Candidates:
         )
         self._history[drop.name] = history.with_version(version).signed_as(candidate.signed)
         log.info(
-            "Model file %s is admitted as version %d: %.2f ms an image, %.1f MB a worker in its trial.",
+            "Model file %s is admitted as version %d: %.2f ms per image, %.1f MB per worker in its trial.",
             drop.file,
             version.number,
             report.invoke_ms,
@@ -234,7 +234,7 @@ class Candidates:
         return version
 
     def _rejected(self, file: File, drop: Drop, reason: str) -> Rejection:
-        """A reason may quote what somebody else has written: it must not fill a log or steer a terminal."""
+        """The reason may quote untrusted text, so it is shortened and its control characters are removed."""
         reason = printable(reason[:_MAX_REASON])
         self._listener.model_tried(drop.name, "rejected")
         file.rejection = Rejection(drop.file, reason, time.time_ns())
@@ -247,11 +247,11 @@ def _good_or_withdrawn(version: Version, drop: Drop) -> Version | Rejection:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Turns what nobody thought of into a rejection, or one dropped file would end the service at every start."""
+    """Turns an unexpected error into a rejection; otherwise one dropped file would end the service at every start."""
     try:
         return await asyncio.to_thread(work)
     except (ModelError, StoreError):
         raise
     except Exception as error:
-        log.exception("A model file cannot be admitted for a reason that was not foreseen.")
-        raise ModelError(unforeseen(error)) from error
+        log.exception("A model file cannot be admitted because of an unexpected error.")
+        raise ModelError(unexpected(error)) from error

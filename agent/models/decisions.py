@@ -1,4 +1,4 @@
-"""Decisions: what a person, a probation or a crash decides; each changes the history, and Serving makes it real."""
+"""Decisions: those of an operator, a probation or a crash. Each changes the history, and Serving applies it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Decisions:
         look_again: asyncio.Event,
         clock: Callable[[], float],
     ) -> None:
-        """Sets `look_again` after each decision: the file of a version that was withdrawn is a rejected one now."""
+        """Sets `look_again` after each decision, because the file of a withdrawn version counts as rejected."""
         self._history = history
         self._store = store
         self._serving = serving
@@ -52,7 +52,7 @@ class Decisions:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def restore(self) -> None:
-        """At the start: withdraws what ended the last run, and loads what served."""
+        """At startup: withdraws the versions that ended the last run, and loads those that served."""
         for name, number, reason in self._history.blame_last_run():
             self._withdraw(name, number, reason, "crash")
         for name in self._history:
@@ -61,38 +61,38 @@ class Decisions:
         await self._history.save()
 
     async def close(self) -> None:
-        """At a clean stop, for which no version is to blame."""
+        """Records a clean stop, so that no version is blamed for it."""
         for task in self._tasks:
             task.cancel()
         self._history.end_well()
         await self._history.save()
 
     async def rollback(self, name: str) -> None:
-        """Withdraws the canary, or else what serves. Raises VersionError."""
+        """Withdraws the canary, or the stable version if there is none. Raises VersionError."""
         history, served = self._history[name], self._serving.served
         if history.pinned is not None:
             raise VersionError(f"Model {name} is pinned to version {history.pinned}. Unpin it, or pin another version.")
         doomed = served.canaries.get(name) or served.stable.get(name)
         if doomed is None or not self._has_other_than(doomed.identity.version, name):
             raise VersionError(
-                f"Model {name} has no other good version in the store to go back to. Drop one, or pin one that "
-                f"edge-agent models show {name} lists."
+                f"Model {name} has no other good version in the store to roll back to. Drop one, or pin one of those "
+                f"listed by edge-agent models show {name}."
             )
         number = doomed.identity.version
         reason = (
-            f"Version {number} was rolled back by hand. Drop another one, or take it again: "
+            f"Version {number} was rolled back by hand. Drop another version, or restore this one: "
             f"edge-agent models pin {name} {number}."
         )
         self._withdraw(name, number, reason, "operator")
         await self._decided(name)
 
     async def pin(self, name: str, number: int) -> None:
-        """Serves just this version until unpin(). Raises VersionError if it is not in the store or does not load."""
+        """Serves only this version until unpin(). Raises VersionError if it is not in the store or does not load."""
         before = self._history[name]
         version = before.find(number)
         if version is None or not (self._store.has(version.sha256) or version.number == before.stable):
             known = ", ".join(str(each.number) for each in before.versions if each.is_kept) or "none"
-            raise VersionError(f"Model {name} has no version {number} in the store. There are: {known}.")
+            raise VersionError(f"Model {name} has no version {number} in the store. Available: {known}.")
         log.info("Model %s is pinned to version %d by hand.", name, number, extra={"model": name})
         self._history[name] = before.pinned_to(number)
         self._serving.retry(name, number)
@@ -111,16 +111,18 @@ class Decisions:
         await self._decided(name)
 
     async def promote(self, name: str) -> None:
-        """The canary becomes what serves. Raises VersionError if there is none."""
+        """Makes the canary the stable version. Raises VersionError if there is none."""
         canary = self._serving.served.canaries.get(name)
         if canary is None:
-            raise VersionError(f"Model {name} has no canary to promote. models.canary gives a new version a share.")
+            raise VersionError(
+                f"Model {name} has no canary to promote. Set models.canary to start new versions as canaries."
+            )
         self._history[name] = dataclasses.replace(self._history[name], stable=canary.identity.version)
         log.info("Model %s version %d is promoted by hand.", name, canary.identity.version, extra={"model": name})
         await self._decided(name)
 
     def observe(self, served: ServedModel, outcome: Timing | ModelError) -> None:
-        """Takes the outcome of an inference; on probation it may be one failure too many."""
+        """Records the outcome of an inference; a version on probation may be withdrawn for it."""
         probation = self._serving.served.probation_of(served)
         if probation is None:
             return
@@ -129,7 +131,7 @@ class Decisions:
             self._conclude(served.identity.name, served.identity.version, failed or probation.end())
 
     def review(self) -> None:
-        """Time ends probations and clears starts, without any image. Call it now and then."""
+        """Ends probations and clears start counts when their time is over, even without images. Call it regularly."""
         for name, model in self._serving.served.models.items():
             for number in {version.number for version in model.versions.values()}:
                 probation = model.probations.get(number)
@@ -139,7 +141,7 @@ class Decisions:
                     self._clear_starts(name, number)
 
     def _clear_starts(self, name: str, number: int) -> None:
-        """On probation it stays the suspect of a crash, but no start of it is one of three in a row."""
+        """A version on probation stays a suspect if the agent crashes, but its earlier starts no longer count."""
         version = self._history[name].find(number)
         if version is not None and version.starts:
             self._history.survived(name, number, starts=0 if version.proven else 1)
@@ -163,8 +165,8 @@ class Decisions:
             self._prove(name, number)
             return
         reason = (
-            f"Version {number} was withdrawn while on probation: {failed.reason}. Drop a mended one, or take it again: "
-            f"edge-agent models pin {name} {number}."
+            f"Version {number} was withdrawn while on probation: {failed.reason}. Drop a fixed version, or restore "
+            f"this one: edge-agent models pin {name} {number}."
         )
         self._withdraw(name, number, reason, failed.cause)
         await self._decided(name)

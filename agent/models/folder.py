@@ -1,4 +1,4 @@
-"""Folder: which model versions lie in the drop folder now, and a wake-up when that may have changed."""
+"""Folder: lists the model versions in the drop folder, and reports when it may have changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from watchdog.observers.api import BaseObserver
 
-# Inode, size and ctime: cp -p and rsync -t keep an old mtime, no tool can keep an old ctime.
+# Inode, size and ctime: cp -p and rsync -t keep an old mtime, but no tool can keep an old ctime.
 Fingerprint: TypeAlias = tuple[tuple[int, int, int], ...]
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,9 @@ _MAX_DIGITS = 18  # of a version, which must fit into 64 bits
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """One model file as it lies in the folder; `version` is the integer of TensorFlow Serving's layout.
+    """One state of a model file in the folder; `version` is the number of its folder in TensorFlow Serving's layout.
 
-    `has_proof`: something stands beside it that will show that it is whole.
+    `has_proof`: a checksum or a signature next to it can prove that it is complete.
     """
 
     name: str
@@ -55,15 +55,15 @@ class Drop:
 
     @property
     def changed_at_s(self) -> float:
-        """Unix time of the newest change to the file or to what stands beside it."""
+        """Unix time of the newest change to the file, its sidecars, its checksum or its signature."""
         return max(ctime_ns for _, _, ctime_ns in self.fingerprint) / 1e9
 
     def has_changed(self) -> bool:
-        """Whether the file, or what stands beside it, is another one by now; looks at the disk."""
+        """Whether the file, or one of the files that belong to it, has changed since; reads the disk."""
         return _fingerprint(self.path) != self.fingerprint
 
     def proof(self, suffix: Literal[".sha256", ".minisig"]) -> Path | None:
-        """The checksum or the signature beside it, None where there is none or where it is no plain file."""
+        """The checksum or the signature next to it; None if it is missing or not a regular file."""
         path = self.path.with_name(self.path.name + suffix)
         return path if _stamp(path) else None
 
@@ -73,7 +73,7 @@ class ModelFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ill_named: set[str] = set()
+        self._invalid_names: set[str] = set()
         self._note_trouble: str | None = None
 
     def list(self) -> dict[str, list[Drop]]:
@@ -89,13 +89,13 @@ class ModelFolder:
                         _append(drops, path, name=entry.name, version=int(version.name))
         for versions in drops.values():
             versions.sort(key=lambda drop: -1 if drop.version is None else drop.version, reverse=True)
-        self._warn_of_ill_named({name for name in drops if not is_unicode(name)})
-        return {name: versions for name, versions in drops.items() if name not in self._ill_named}
+        self._warn_of_invalid_names({name for name in drops if not is_unicode(name)})
+        return {name: versions for name, versions in drops.items() if name not in self._invalid_names}
 
     def write_notes(self, reasons: Mapping[Path, str]) -> None:
-        """Puts `<file>.rejected.txt` beside each of the model files, and takes all others away. Blocks.
+        """Writes `<file>.rejected.txt` next to each of these model files and removes all other notes. Blocks.
 
-        A folder that may not be written gets none, which is logged once: the reasons are told elsewhere too.
+        If a folder is not writable, that is logged once; the reasons are also reported elsewhere.
         """
         wanted = {path.with_name(path.name + _NOTE): f"{reason}\n" for path, reason in reasons.items()}
         trouble = None
@@ -109,18 +109,18 @@ class ModelFolder:
         """Sets `changed` from now on whenever something in the folder changes, until it is closed."""
         return FolderWatch(self.path, changed)
 
-    def _warn_of_ill_named(self, names: set[str]) -> None:
-        """Neither JSON nor MQTT can carry such a name; as long as it stays, it is told once."""
-        for name in sorted(names - self._ill_named):
+    def _warn_of_invalid_names(self, names: set[str]) -> None:
+        """Neither JSON nor MQTT can carry such a name. Each is logged once for as long as it exists."""
+        for name in sorted(names - self._invalid_names):
             log.warning("The model %a is ignored: its name is not valid UTF-8. Rename it.", name)
-        self._ill_named = names
+        self._invalid_names = names
 
 
 class FolderWatch:
-    """Sets an event when something below `path` changes. Events are hints: re-listing decides.
+    """Sets an event when something below `path` changes. Events are only hints; the folder must be listed again.
 
-    On file systems that send no events (NFS, SMB, some bind mounts), or when the folder is replaced, the time-out
-    of wait() takes their place.
+    If the file system sends no events (NFS, SMB, some bind mounts) or the folder was replaced, the timeout of wait()
+    takes their place.
     """
 
     def __init__(
@@ -138,15 +138,15 @@ class FolderWatch:
         self._watch_current_folder()
 
     async def wait(self, timeout_s: float) -> None:
-        """Ends with the first change since the call before, or after `timeout_s`."""
+        """Returns at the first change since the previous call, or after `timeout_s`."""
         if await asyncio.to_thread(self._watch_current_folder):
-            return  # what came before the watch did, it cannot tell
+            return  # the new watch does not know about earlier changes
         with anyio.move_on_after(timeout_s):  # before Python 3.12, asyncio.wait_for() may swallow a cancellation
             await self._changed.wait()
             self._changed.clear()
 
     def close(self) -> None:
-        """A cancelled wait() may have left its thread at work: what that one starts now, it ends itself."""
+        """The thread of a canceled wait() may still be running; it stops the observer that it starts."""
         self._closed = True
         self._end_observer()
 
@@ -157,11 +157,11 @@ class FolderWatch:
             observer.join()
 
     def _watch_current_folder(self) -> bool:
-        """Tells whether a new watch has begun: a folder that was deleted and made again needs one."""
+        """Returns whether a new watch was started: a folder that was deleted and created again needs one."""
         try:
             inode = self._path.stat().st_ino
         except OSError:
-            self._watched = self._without_events = None  # whatever comes in its place may get the same inode
+            self._watched = self._without_events = None  # its replacement may get the same inode
             return False
         if inode == self._without_events or (inode == self._watched and self._is_alive()):
             return False
@@ -173,7 +173,7 @@ class FolderWatch:
         return observer is not None
 
     def _started_observer(self) -> BaseObserver | None:
-        """None where no inotify watches are left: the timed rescan remains."""
+        """None if no inotify watches are left; the periodic rescan remains."""
         observer = None
         try:
             observer = self._make_observer()
@@ -182,8 +182,8 @@ class FolderWatch:
             observer.start()
         except OSError as error:
             if observer is not None:
-                observer.stop()  # it holds descriptors and a thread though it never started
-            log.warning("%s is only looked at every few seconds: it sends no events (%s).", self._path, error.strerror)
+                observer.stop()  # it holds descriptors and a thread although it never started
+            log.warning("%s is only checked every few seconds: it sends no events (%s).", self._path, error.strerror)
             return None
         return observer
 
@@ -200,13 +200,13 @@ class _Waker(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type in ("opened", "closed_no_write"):
-            return  # our own reading
+            return  # caused by our own reads
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._changed.set)
 
 
 def _notes(folder: Path) -> set[Path]:
-    """Those that are there, of both layouts; behind no link, which would lead out of the folder."""
+    """The notes that exist, in both layouts. Links are not followed, because they may lead out of the folder."""
     try:
         notes = {entry.path for entry in _visible(folder) if entry.name.endswith(f".tflite{_NOTE}")}
     except OSError:
@@ -216,7 +216,7 @@ def _notes(folder: Path) -> set[Path]:
 
 
 def _set_note(path: Path, text: str | None) -> str | None:
-    """Gives the sentence for what hinders it. Never through a link: whoever may drop models may have put one there."""
+    """Returns a sentence if it fails. Never writes through a link, because a user who drops models may create one."""
     content = None if text is None else text.encode(errors="replace")
     with suppress(OSError):
         if content is not None and read_plain_file(path, max_bytes=_MAX_NOTE_BYTES) == content:
@@ -230,7 +230,7 @@ def _set_note(path: Path, text: str | None) -> str | None:
     except FileNotFoundError:
         return None  # its folder is gone, and the file with it
     except OSError as error:
-        return f"Why files are rejected cannot be written into {path.parent}: {error.strerror}."
+        return f"The reasons for rejections cannot be written to {path.parent}: {error.strerror}."
     return None
 
 
@@ -242,7 +242,7 @@ def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _folders(folder: Path) -> list[os.DirEntry[str]]:
-    """Inside of it. None where it goes while it is looked at, or is not ours to read (lost+found)."""
+    """The folders inside; empty if it disappears meanwhile or is not readable (lost+found)."""
     try:
         return [entry for entry in _visible(folder) if entry.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -250,7 +250,7 @@ def _folders(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _append(drops: dict[str, list[Drop]], path: Path, *, name: str, version: int | None) -> None:
-    """A file that goes while it is looked at was never there."""
+    """Ignores a file that disappears meanwhile."""
     if fingerprint := _fingerprint(path):
         has_proof = any(_stamp(path.with_name(path.name + proof)) for proof in _PROOFS)
         drops.setdefault(name, []).append(Drop(name, path, version, fingerprint, has_proof))
@@ -258,8 +258,8 @@ def _append(drops: dict[str, list[Drop]], path: Path, *, name: str, version: int
 
 def _fingerprint(path: Path) -> Fingerprint | None:
     own = _stamp(path)
-    beside = (*sidecar_paths(path), *(path.with_name(path.name + proof) for proof in _PROOFS))
-    return own and (own, *(stamp for other in beside if (stamp := _stamp(other))))
+    others = (*sidecar_paths(path), *(path.with_name(path.name + proof) for proof in _PROOFS))
+    return own and (own, *(stamp for other in others if (stamp := _stamp(other))))
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

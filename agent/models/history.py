@@ -1,4 +1,4 @@
-"""History: which versions each model had, which one served, and what became of them, across restarts."""
+"""History: the versions of each model, which one serves, and what happened to them, across restarts."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ _CONTENT = TypeAdapter(_Content)
 
 
 class History:
-    """One JSON file, written at every change that a start must know of. Only the loop's thread touches it.
+    """One JSON file, written at every change that the next start must know. Only the loop's thread uses it.
 
-    `loading` has the version of each model that is being loaded: when the process dies of that, the next start knows.
+    `loading` has the version of each model that is being loaded: if that crashes the process, the next start knows.
     """
 
     def __init__(self, path: Path, *, write: Callable[[Path, bytes], None] = write_durably) -> None:
-        """Reads `path`. What cannot be read is set aside: the drop folder has the models still.
+        """Reads `path`. An unreadable file is set aside, because the drop folder still has the models.
 
         `write` replaces the file, or raises StoreError; it may block.
         """
         self._path = path
         self._write = write
         self._boot = _boot_id()
-        # Each document is newer than the one before, and the newest must be the last that is written.
+        # Saves must not overlap: the newest document must be written last.
         self._writing = asyncio.Lock()
         self._saved: bytes | None = None
-        self.trouble: str | None = None  # why the file on the disk is an older one
+        self.trouble: str | None = None  # why the file on the disk is out of date
         self._content = _Content()
         try:
             self._content = _CONTENT.validate_json(path.read_bytes())
@@ -73,7 +73,7 @@ class History:
 
     @property
     def copies(self) -> set[str]:
-        """The SHA-256 of everything that may be loaded again."""
+        """The SHA-256 of every copy that may be loaded again."""
         return {each.sha256 for model in self._content.models.values() for each in model.versions if each.is_kept}
 
     async def save(self) -> None:
@@ -94,7 +94,7 @@ class History:
                 self._saved, self.trouble = document, None
 
     async def begin_loading(self, name: str, number: int) -> None:
-        """Written down before it is done, so that a crash has a suspect."""
+        """Saved before the load begins, so that a crash has a suspect."""
         version = self[name].find(number)
         if version is not None:
             self[name] = self[name].changed(number, starts=version.starts + 1)
@@ -102,15 +102,15 @@ class History:
         await self.save()
 
     def end_loading(self, name: str) -> None:
-        """The next save() makes it known; until then a crash would be this version's still."""
+        """Takes effect at the next save(); until then a crash still counts against this version."""
         self._content.loading.pop(name, None)
 
     def blame_last_run(self) -> list[tuple[str, int, str]]:
-        """At the start: the versions that ended the last run, as name, number and the reason to withdraw it.
+        """At startup: the versions that ended the last run, as name, number and the reason to withdraw it.
 
-        Only a version that was being loaded, or that was on probation, can be the cause; a proven one that was
-        loaded well is not blamed for what else may crash. A power cut shows by the boot's id, and counts as one
-        of three failed starts. Of a model's suspects the newest goes first, and the last good version only by that.
+        Only a version that was being loaded or was on probation can be the cause; a proven version that has loaded
+        is not blamed for other crashes. A new boot id means a power cut, which counts as one of three failed starts.
+        The newest suspect of a model is blamed first; the last good version only after three failed starts.
         """
         same_boot, self._content.boot = self._content.boot == self._boot, self._boot
         loading, self._content.loading = self._content.loading, {}
@@ -131,7 +131,7 @@ class History:
         self[name] = self[name].changed(number, **{"starts": 0, **changes})
 
     def end_well(self) -> None:
-        """At a clean stop nobody is to blame for anything."""
+        """Records a clean stop, for which no version is to blame."""
         self._content.loading.clear()
         for name in self:
             for version in self[name].versions:
@@ -143,15 +143,17 @@ class History:
 
     def _set_aside(self, fault: str) -> None:
         aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns() // 10**9}")
-        log.error("%s is no use (%s) and kept as %s. The versions count anew.", self._path, fault, aside.name)
+        log.error(
+            "%s is unreadable (%s) and was kept as %s. Version numbers restart at 1.", self._path, fault, aside.name
+        )
         try:
             self._path.replace(aside)
         except OSError as trouble:
-            log.warning("It cannot be renamed: %s.", trouble.strerror)
+            log.warning("%s cannot be renamed: %s.", self._path, trouble.strerror)
 
 
 def _boot_id() -> str:
-    """Another one after each boot; empty where the system does not tell (only Linux does)."""
+    """Changes with each boot; empty if the system has none (only Linux has one)."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""Loader: from a version in the store to warm classifiers in memory."""
+"""Loader: loads a version from the store and warms up its classifiers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """What belongs together of one version: its file, the settings by which it is fed, a classifier a worker."""
+    """One version in memory: its file, its final settings, and one classifier per worker."""
 
     file: ModelFile
     settings: ModelSettings
@@ -30,7 +30,7 @@ class LoadedModel:
 
 
 class Loader:
-    """Reads from the store only."""
+    """Reads only from the store, never from the drop folder."""
 
     def __init__(
         self,
@@ -42,9 +42,9 @@ class Loader:
         signers: TrustedKeys | None = None,
         free_bytes: Callable[[], int] = free_bytes,
     ) -> None:
-        """`settings` are the configuration's, by model; they beat the sidecars, and these the file.
+        """`settings` come from the configuration, by model; they override the sidecars, which override the file.
 
-        With `signers` nothing is loaded that was admitted without a signature, or by one whose key is gone.
+        With `signers`, a version is loaded only if it was admitted with the signature of a key that is still trusted.
         """
         self._signers = signers
         self._free_bytes = free_bytes
@@ -54,23 +54,23 @@ class Loader:
         self._workers = workers
 
     def bytes_of(self, version: Version) -> int:
-        """About what the version takes in memory."""
+        """The approximate memory that the version needs."""
         return version.bytes_each * self._workers
 
     def has_room_for(self, version: Version) -> bool:
         return self.bytes_of(version) <= self._free_bytes()
 
     def has_copy_of(self, version: Version) -> bool:
-        """Also if the disk does not answer."""
+        """Also true if the disk does not respond."""
         return self._store.has(version.sha256)
 
     def load(self, name: str, version: Version) -> LoadedModel:
-        """Blocks; any thread. Raises StoreError when the copy is gone or damaged, ModelError when it does not load."""
+        """Blocks; any thread. Raises StoreError if the copy is missing or damaged, ModelError if it does not load."""
         if self._signers is not None and version.key_id not in self._signers.names():
             signed = f"signed with the key {version.key_id}, which is not trusted" if version.key_id else "not signed"
             raise ModelError(
-                f"Version {version.number} is {signed}, and models.signatures is required now. Drop it again with a "
-                ".minisig of a key in models.trusted_keys."
+                f"Version {version.number} is {signed}, but models.signatures is now `required`. Drop it again with a "
+                ".minisig from a key in models.trusted_keys."
             )
         file = read_model_file(self._store.read(version.sha256))
         given = self._settings.get(name, ModelSettings())
@@ -81,7 +81,7 @@ class Loader:
         return LoadedModel(file, settings, classifiers)
 
 
-def unforeseen(error: Exception) -> str:
-    """The reason for a file that makes the agent fail in an unforeseen way."""
+def unexpected(error: Exception) -> str:
+    """The reason to reject a file that caused an unexpected error."""
     words = " ".join(f"{type(error).__name__} {error}".split())[:300].encode(errors="replace").decode()
-    return f"The file cannot be loaded ({words}). Drop another one, and report this with the service's log."
+    return f"The file cannot be loaded ({words}). Drop another file, and report this error with the service's log."

@@ -1,4 +1,4 @@
-"""Manager: what the engine, HTTP and MQTT ask about models."""
+"""Manager: the interface to models for the engine, HTTP and MQTT."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ModelManager:
-    """The door to everything about models. On the loop's thread."""
+    """The interface to everything about models. On the loop's thread."""
 
     def __init__(
         self,
@@ -42,8 +42,8 @@ class ModelManager:
         listener: Listener,
         times: Times,
     ) -> None:
-        """`listener` hears of every change: model_changed, model_tried, version_withdrawn and swap_gap."""
-        self.has_looked = asyncio.Event()  # once run() has tried what lay in the folder
+        """`listener` is called at every change: model_changed, model_tried, version_withdrawn and swap_gap."""
+        self.has_looked = asyncio.Event()  # set once run() has tried the files that were in the folder
         self._folder = folder
         self._history = history
         self._times = times
@@ -98,11 +98,11 @@ class ModelManager:
 
     @property
     def troubles(self) -> list[str]:
-        """Of the drop folder and of the store, while they last."""
+        """The current troubles of the drop folder and of the store."""
         return [trouble for trouble in (self._reconciler.folder_trouble, self.store_trouble) if trouble]
 
     def get(self, name: str | None, version: str | None = None) -> ServedModel:
-        """What `name`, or the first name there is, serves as `version`: a label or a number, None for the stable one.
+        """The served `version` (a label or a number, default: stable) of model `name` (default: the first by name).
 
         Raises ModelNotFoundError.
         """
@@ -112,16 +112,16 @@ class ModelManager:
         return served
 
     def for_upload(self, name: str | None, version: str | None = None) -> ServedModel:
-        """As get(), but if no version is asked for the canary has its share."""
+        """Like get(), but if `version` is None, the canary gets its share of the calls."""
         served = self.get(name, version)
         return served if version is not None else self._serving.for_upload(served.identity.name) or served
 
     def observe(self, served: ServedModel, outcome: Timing | ModelError) -> None:
-        """Takes what came of an inference: a version on probation may be withdrawn for it."""
+        """Records the outcome of an inference; a version on probation may be withdrawn for it."""
         self._decisions.observe(served, outcome)
 
     async def start(self) -> None:
-        """Serves what served before."""
+        """Serves the versions that served before."""
         await self._decisions.restore()
 
     async def run(self) -> None:
@@ -130,29 +130,29 @@ class ModelManager:
         try:
             while True:
                 wait_s = await self.reconcile()
-                if self.served or wait_s > self._times.rest_s:  # no file was dropped this very moment and is resting
+                if self.served or wait_s > self._times.rest_s:  # no new file is still waiting
                     self.has_looked.set()
                 await watch.wait(wait_s)
         finally:
             watch.close()
 
     async def close(self) -> None:
-        """A clean stop, for which no version is to blame."""
+        """Stops cleanly, so that no version is blamed for it."""
         await self._decisions.close()
 
     async def reconcile(self) -> float:
-        """Brings what is served in line with the folder; returns the seconds after which to look again."""
+        """Brings the served versions in line with the folder; returns the seconds after which to look again."""
         self._decisions.review()
         self._serving.retry_unreadable()
         return await self._reconciler.look()
 
     async def rollback(self, name: str) -> None:
-        """Withdraws the canary, or what serves, and goes back. Raises ModelNotFoundError, VersionError."""
+        """Withdraws the canary or the stable version and serves another. Raises ModelNotFoundError, VersionError."""
         self._check_known(name)
         await self._decisions.rollback(name)
 
     async def pin(self, name: str, version: int) -> None:
-        """Serves just this version until unpin(). Raises ModelNotFoundError, VersionError."""
+        """Serves only this version until unpin(). Raises ModelNotFoundError, VersionError."""
         self._check_known(name)
         try:
             if self._history[name].find(version) is None:

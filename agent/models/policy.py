@@ -1,4 +1,4 @@
-"""Policy: the rules by which versions come and go, as values and as pure functions of a model's history."""
+"""Policy: the rules for choosing and keeping versions, as values and as pure functions of a model's history."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FAILED_STARTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """Which versions are kept, and how the next one takes over.
+    """Which versions are kept, and how a new version replaces the serving one.
 
-    `canary_shares` are the models whose new versions start with a share of the uploads, between 0 and 1. With
-    `unloads_first` the serving version is unloaded before the next one is loaded, if memory is too short for both.
+    `canary_shares` has, by model, the share of the uploads (0 to 1) that a new version gets as a canary. With
+    `unloads_first`, if both do not fit in memory, the serving version is unloaded before the next one is loaded.
     """
 
     keep_versions: int = 3
@@ -29,11 +29,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """How long a file may take, in seconds; `clock` is monotonic.
+    """Waiting times in seconds; `clock` is monotonic.
 
-    A file is read once it has not changed for `rest_s`. One that is shorter than it says may still be growing: it is
+    A file is read once it has not changed for `rest_s`. A file that seems truncated may still be growing: it is
     rejected after `patience_s` without a change. The folder is listed at least every `rescan_s`. A model is retired
-    `retire_after_s` after its last file has gone.
+    `retire_after_s` after its last file was removed.
     """
 
     rest_s: float = 1.0
@@ -48,8 +48,8 @@ def aspired(
 ) -> tuple[Version | None, Version | None]:
     """The stable version and the canary that should be in memory.
 
-    In this order: what a person pinned, what the drop folder asks for (`best`), what was stable, the newest proven
-    version, the newest one. With `has_canary`, what comes before the stable version is a canary beside it.
+    The order of preference: the pinned version, the one that the drop folder asks for (`best`), the stable one, the
+    newest proven one, the newest one. With `has_canary`, a version preferred to the stable one becomes the canary.
     """
     good = {version.number: version for version in history.good if version.number not in unloadable}
     if history.pinned is not None and history.pinned in good:
@@ -64,13 +64,15 @@ def aspired(
 
 
 def why_blamed(name: str, version: Version, *, crashed: bool, has_others: bool) -> str | None:
-    """The reason to withdraw a suspect after a run that ended badly; None if it may try again.
+    """The reason to withdraw a suspect after a run that ended badly; None if it may run again.
 
     `crashed` is false after a power cut, `has_others` says whether another good version could serve.
     """
-    take_back = f"If the model is not to blame, pin it: edge-agent models pin {name} {version.number}."
+    restore = f"If the model is not the cause, pin it: edge-agent models pin {name} {version.number}."
     if version.starts >= _FAILED_STARTS:
-        return f"The agent died in {version.starts} starts in a row with this version. Drop another one. {take_back}"
+        return (
+            f"The agent crashed on {version.starts} consecutive starts with this version. Drop another one. {restore}"
+        )
     if crashed and has_others and not version.proven:
-        return f"The agent died while this version was on probation. Drop a mended one. {take_back}"
+        return f"The agent crashed while this version was on probation. Drop a fixed version. {restore}"
     return None

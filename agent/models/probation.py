@@ -1,4 +1,4 @@
-"""Probation: the first inferences of a new version, and whether they show that it must go."""
+"""Probation: watches the first inferences of a new version, and says whether it must be withdrawn."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 Cause = Literal["failures", "nan", "slow"]
 
 _FAILURES_IN_A_ROW = 3
-_LEAST_SAMPLES = 20  # of which the 95th percentile is the second slowest
-_LEAST_AT_THE_END = 3  # of a version that takes seconds an image, or gets few; none at all has proven nothing
+_LEAST_SAMPLES = 20  # the 95th percentile of these is the second slowest
+_LEAST_AT_THE_END = 3  # for a version that takes seconds per image or gets few images; without any, nothing is proven
 _SLOWER = 3.0
-# Of a model that takes 0.1 ms, three times as much says nothing: a cold cache, a clock that was turned down.
+# For a model that takes 0.1 ms, three times as much may only be a cold cache or a lower clock rate.
 _SLOWER_BY_MS = 20.0
 
 
 class Failed(NamedTuple):
-    """What a version did on probation; `reason` is the beginning of a sentence."""
+    """How a version failed its probation; `reason` is a clause."""
 
     cause: Cause
     reason: str
 
 
 class Probation:
-    """One version's; it is over after `inferences` calls, or after `for_s` and at least three. One thread only.
+    """One version's probation; over after `inferences` calls, or after `for_s` and at least three. One thread only.
 
-    Its CPU time is compared with the trial's: on a busy board, latency says more about other programs.
+    It compares the CPU time with the trial's, because latency on a busy board depends on other programs.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Probation:
         return self._left <= 0 or (self._clock() >= self._until_s and self._answered >= _LEAST_AT_THE_END)
 
     def end(self) -> Failed | None:
-        """Of what came since the last twenty; to be asked once it is over."""
+        """The verdict on the calls since the last group of twenty; call it once the probation is over."""
         return self._too_slow(least=_LEAST_AT_THE_END) if self._left > 0 else None
 
     def observe(self, outcome: Timing | ModelError) -> Failed | None:
-        """Takes the outcome of one call; returns what the version has failed by, if it has."""
+        """Records the outcome of one call; returns a failure if the version has failed."""
         self._left -= 1
         self._answered += 1
         if not isinstance(outcome, ModelError):
@@ -68,14 +68,14 @@ class Probation:
             self._took_ms.append(outcome.cpu)
             return self._too_slow()
         if isinstance(outcome, NotFiniteError):
-            return Failed("nan", "it answered an image with NaN or infinity")
+            return Failed("nan", "it returned NaN or infinity for an image")
         self._failures += 1
         if self._failures >= _FAILURES_IN_A_ROW:
             return Failed("failures", f"{self._failures} inferences in a row failed ({outcome})")
         return None
 
     def _too_slow(self, *, least: int = _LEAST_SAMPLES) -> Failed | None:
-        """The 95th percentile of each 20 calls after another: the first ones of a load do not count for ever."""
+        """Checks the 95th percentile of each group of 20 calls, so that slow first calls stop counting."""
         if len(self._took_ms) < least:
             return None
         p95_ms = sorted(self._took_ms)[-2]
@@ -84,6 +84,6 @@ class Probation:
             return None
         return Failed(
             "slow",
-            f"19 of 20 inferences took the processor for up to {p95_ms:.0f} ms, more than three times the "
+            f"19 of 20 inferences used up to {p95_ms:.0f} ms of CPU time, more than three times the "
             f"{self._trial_ms:.1f} ms of its trial",
         )

@@ -1,4 +1,4 @@
-"""Reconciler: passes over the drop folder, so that the best good version of each model comes to serve."""
+"""Reconciler: checks the drop folder again and again, so that the best good version of each model serves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """What hinders it is in `folder_trouble` and `store_trouble` while it lasts. On the loop's thread."""
+    """Current problems are in `folder_trouble` and `store_trouble`. On the loop's thread."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class Reconciler:
         except OSError as error:
             self._report_folder(
                 f"The models folder {self._folder.path} cannot be listed: {error.strerror}. "
-                "What is served stays; put the folder back."
+                "Serving continues; restore the folder."
             )
             return min(1.0, self._times.rescan_s)
         self._report_folder(None)
-        await self._candidates.heed_keys()
+        await self._candidates.check_keys()
         self._expect(drops)
         waits = [Later(self._times.rescan_s)]
         for _, files in sorted(self._candidates.files.items()):
@@ -68,14 +68,14 @@ class Reconciler:
         return min(wait.wait_s for wait in waits)
 
     async def admit(self, name: str, number: int) -> None:
-        """Examines a version in the folder that no pass has looked at, as a higher one serves. Raises VersionError."""
+        """Examines a version that no pass has examined because a higher one serves. Raises VersionError."""
         files = self._candidates.of(name)
         async with files.turn:
             try:
                 drops = await asyncio.to_thread(self._folder.list)
             except OSError as error:
                 raise VersionError(
-                    f"{self._folder.path} cannot be listed: {error.strerror}. Put the folder back."
+                    f"The models folder {self._folder.path} cannot be listed: {error.strerror}. Restore the folder."
                 ) from None
             for drop in drops.get(name, []):
                 if drop.version == number:
@@ -87,7 +87,7 @@ class Reconciler:
                         raise VersionError(f"Version {number} cannot serve: {found.reason}")
 
     def _expect(self, drops: dict[str, list[Drop]]) -> None:
-        """Announces every file that is on its way before the first one is tried, which may take a minute."""
+        """Announces every new file before the first one is tried, because a trial may take a minute."""
         served = self._serving.served.stable
         for name in sorted(drops.keys() | served.keys()):
             files = self._candidates.of(name)
@@ -96,7 +96,7 @@ class Reconciler:
                 self._statuses.announce(name)
 
     async def _follow(self, files: Files, drops: list[Drop]) -> list[Later]:
-        """Has the best good version among `drops` served; returns what has to wait."""
+        """Serves the best good version among `drops`; returns the waits for those that cannot be judged yet."""
         files.keep_only(drops, self._times.clock())
         if not drops:
             return await self._retire(files)
@@ -124,7 +124,7 @@ class Reconciler:
         return list(waits.values())
 
     async def _judged(self, files: Files, drop: Drop) -> Found:
-        """The version that the file is, or why it is none; examines it if that is not known."""
+        """The version of the file, or why it has none; examines the file if that is not known."""
         known = self._candidates.known(files, drop)
         if known is not None:
             return known
@@ -139,12 +139,12 @@ class Reconciler:
         return await self._candidates.examine(files, drop, serving_bytes=self._serving.bytes_to_free(files.name))
 
     def _admitted_as(self, drop: Drop) -> Version | None:
-        """The good version of a folder whose file has changed since: it is in the store, and goes on serving."""
+        """The good version of a version folder whose file has changed: its copy in the store keeps serving."""
         version = self._history[drop.name].find(drop.version)
         return version if version is not None and version.withdrawn is None else None
 
     async def _retire(self, files: Files) -> list[Later]:
-        """A file that is gone may be on its way back: rm, then cp, has no gap."""
+        """Retires a model only some time after its file is gone, so that rm followed by cp causes no gap."""
         name = files.name
         if name not in self._serving.served.stable:
             await self._forget(name)
@@ -162,13 +162,13 @@ class Reconciler:
         return []
 
     async def _forget(self, name: str) -> None:
-        """Leaves nothing of the name but the count of its versions."""
+        """Forgets all about the name, except for its version numbers and withdrawn versions."""
         del self._candidates.files[name]
         await self._serving.retire(name)
         self._statuses.forget(name)
 
     async def _tidy(self) -> None:
-        """What the folder, the history and the store hold follows from what is known now."""
+        """Updates the notes in the folder, the history and the store to what is known now."""
         reasons = {
             self._folder.path / file: rejection.reason
             for files in self._candidates.files.values()

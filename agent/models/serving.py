@@ -1,4 +1,4 @@
-"""Serving: which versions are in memory; brings them in line with the history, one swap at a time."""
+"""Serving: brings the versions in memory in line with the history, one swap at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import anyio
 
 from agent.classification import ModelIdentity
 from agent.errors import ModelError, StoreError
-from agent.models.loader import unforeseen
+from agent.models.loader import unexpected
 from agent.models.policy import aspired
 from agent.models.probation import Probation
 from agent.status import Rejection
@@ -39,7 +39,7 @@ _LAST_CALL_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """Whoever classifies takes this once and keeps labels, preprocessing and version together to the end."""
+    """Take it once per classification, so that labels, preprocessing and classifier are of the same version."""
 
     identity: ModelIdentity
     loaded: LoadedModel
@@ -58,30 +58,30 @@ class ServedModel:
 
     @property
     def longest_side(self) -> int:
-        """Pixels; an image whose shorter side is at least this loses nothing by the resize."""
+        """Pixels; an image may be shrunk until its shorter side is this long, without loss for the model."""
         return self.loaded.classifiers[0].longest_side
 
     def classifier(self, worker: int) -> Classifier:
-        """That of the worker with this number: an interpreter takes one thread at a time."""
+        """The classifier of one worker: only one thread at a time may use an interpreter."""
         return self.loaded.classifiers[worker]
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A version that did not load. `is_passing` if the disk did not give it."""
+    """A version that did not load. `is_temporary` if its copy exists but could not be read."""
 
     version: Version
     rejection: Rejection
-    is_passing: bool
+    is_temporary: bool
 
 
 @dataclass(slots=True)
 class InMemory:
     """One model's versions in memory.
 
-    `probations` are those of the versions that are not proven yet, by number; `since_ns` is the Unix time from which
-    the stable version serves, `loaded_s` the monotonic time of the last load. `best` is the number of the version
-    that the drop folder asks for; `gap_since_s` is set while nothing serves because memory was too short.
+    `probations` has those of unproven versions, by number; `since_ns` is the Unix time at which the stable version
+    began to serve, `loaded_s` the monotonic time of the last load. `best` is the number of the version that the drop
+    folder asks for; `gap_since_s` is set while no version serves because memory was too short for two.
     """
 
     versions: dict[Label, Version] = field(default_factory=dict)
@@ -89,16 +89,16 @@ class InMemory:
     since_ns: int | None = None
     loaded_s: float = 0.0
     best: int | None = None
-    # Not for good: the configuration may be at fault, or the runtime.
+    # Not permanent: the cause may be the configuration or the runtime.
     failures: dict[int, _Failure] = field(default_factory=dict)
     gap_since_s: float | None = None
     owed_to_canary: float = 0.0
-    # A load takes its time in a thread, and the folder, a person and a probation may each decide meanwhile: under
-    # the lock the last decision is the one that comes to serve.
+    # While a version loads in a thread, the folder, an operator or a probation may decide again. With the lock, the
+    # last decision takes effect.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def why_unloadable(self, version: Version) -> Rejection | None:
-        """A file that was dropped again has another fingerprint, and is tried again."""
+        """None for a file that was dropped again, which has another fingerprint and is tried again."""
         failure = self.failures.get(version.number)
         if failure is None or not failure.version.loads_as(version):
             return None
@@ -106,7 +106,7 @@ class InMemory:
 
 
 class Served:
-    """All that is in memory. Serving changes it and everybody else reads it, on the loop's thread."""
+    """All versions in memory. Only Serving changes it. On the loop's thread."""
 
     def __init__(self) -> None:
         self.models: dict[str, InMemory] = {}
@@ -129,7 +129,7 @@ class Served:
         return None
 
     def probation_of(self, served: ServedModel) -> Probation | None:
-        """None for a version that is proven, and for the last call of one that is gone."""
+        """None for a proven version, and for one that no longer serves."""
         identity = served.identity
         if all(models.get(identity.name) is not served for models in self.by_label.values()):
             return None
@@ -137,7 +137,7 @@ class Served:
 
 
 class Serving:
-    """Makes the history real. Everything happens on the loop's thread, except for loading."""
+    """Applies the history. Everything happens on the loop's thread, except for loading."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class Serving:
         listener: Listener,
         announce: Callable[[str], None],
     ) -> None:
-        """`announce` gets the name of a model after each swap."""
+        """`announce` is called with the name of the model after each swap."""
         self.served = served
         self._history = history
         self._loader = loader
@@ -160,7 +160,7 @@ class Serving:
         self._announce = announce
 
     def for_upload(self, name: str) -> ServedModel | None:
-        """The stable version, or the canary as often as its share says, evenly."""
+        """The stable version, or the canary for its share of the calls, evenly spread."""
         canary = self.served.canaries.get(name)
         if canary is not None:
             model = self.served.models[name]
@@ -171,25 +171,25 @@ class Serving:
         return self.served.stable.get(name)
 
     def why_unloadable(self, name: str, version: Version) -> Rejection | None:
-        """Why that version does not load; None until it was tried."""
+        """Why that version does not load; None if it was not tried yet."""
         model = self.served.models.get(name)
         return model.why_unloadable(version) if model else None
 
     def bytes_to_free(self, name: str) -> int:
-        """About what the serving version would give back to the next one: nothing to a canary beside it."""
+        """The approximate memory that the serving version would free for the next one; 0 if that is a canary."""
         model = self.served.models.get(name)
         version = model.versions.get("stable") if model else None
         return self._loader.bytes_of(version) if version and not self._rules.canary_shares.get(name) else 0
 
     def retry(self, name: str, number: int) -> None:
-        """Lets the next reconcile() try a version that did not load."""
+        """Lets the next reconcile() try again to load a version."""
         if model := self.served.models.get(name):
             model.failures.pop(number, None)
 
     def retry_unreadable(self) -> None:
-        """As retry(), for all that the disk did not give: it may give them by now."""
+        """Like retry(), for all versions whose copy could not be read."""
         for model in self.served.models.values():
-            model.failures = {number: each for number, each in model.failures.items() if not each.is_passing}
+            model.failures = {number: each for number, each in model.failures.items() if not each.is_temporary}
 
     async def reconcile(self, name: str, *, best: int | None = None) -> None:
         """Brings memory in line with the history and with `best`, the number that the drop folder asks for."""
@@ -201,11 +201,11 @@ class Serving:
                 stable, canary = self._aspired(name, model)
                 if await self._bring("stable", name, stable) and await self._bring("canary", name, canary):
                     break
-        if model.loaded_s != loaded_s:  # nothing is being loaded any more, and the next start should know
+        if model.loaded_s != loaded_s:  # records that the load has ended
             await self._history.save()
 
     async def retire(self, name: str) -> None:
-        """Takes the model out of memory, and forgets all but the numbers that were given."""
+        """Unloads the model, and forgets all but its version numbers and withdrawn versions."""
         model = self.served.models.get(name)
         if model is not None:
             async with model.turn:
@@ -225,7 +225,7 @@ class Serving:
         )
 
     async def _bring(self, label: Label, name: str, version: Version | None) -> bool:
-        """Whether `version` is under `label` now; if it does not load, another one is aspired."""
+        """Whether `version` now has `label`; if it does not load, another one is aspired."""
         current = self.served.models[name].versions.get(label)
         if version is None:
             if current is not None:
@@ -242,45 +242,45 @@ class Serving:
         return loaded is not None
 
     def _in_memory(self, name: str, version: Version) -> LoadedModel | None:
-        """Under the other label, when a canary is promoted."""
+        """Finds it under the other label, for example when a canary is promoted."""
         for label, current in self.served.models[name].versions.items():
             if current.loads_as(version):
                 return self.served.by_label[label][name].loaded
         return None
 
     async def _loaded(self, name: str, version: Version) -> LoadedModel | None:
-        """None if it does not load: that is noted, or the version is forgotten because its copy is gone."""
+        """None if it does not load. The failure is recorded, or the version forgotten if its copy is gone."""
         await self._history.begin_loading(name, version.number)
         try:
             return await asyncio.to_thread(self._loader.load, name, version)
         except StoreError as error:
             log.warning("%s", error)
             if self._loader.has_copy_of(version):
-                self._note_failure(name, version, str(error), is_passing=True)
+                self._note_failure(name, version, str(error), is_temporary=True)
             else:
                 self._history[name] = self._history[name].without(version.number)
         except ModelError as error:
             log.warning("Model %s version %d does not load: %s", name, version.number, error, extra={"model": name})
             self._note_failure(name, version, str(error))
-        except Exception as error:  # or one file would end the service at every start
+        except Exception as error:  # otherwise one file would end the service at every start
             log.exception(
-                "Model %s version %d does not load, and that was not foreseen.",
+                "Model %s version %d does not load because of an unexpected error.",
                 name,
                 version.number,
                 extra={"model": name},
             )
-            self._note_failure(name, version, unforeseen(error))
+            self._note_failure(name, version, unexpected(error))
         finally:
             self._history.end_loading(name)
         self._history.survived(name, version.number)
         return None
 
-    def _note_failure(self, name: str, version: Version, reason: str, *, is_passing: bool = False) -> None:
+    def _note_failure(self, name: str, version: Version, reason: str, *, is_temporary: bool = False) -> None:
         rejection = Rejection(version.file, reason, time.time_ns())
-        self.served.models[name].failures[version.number] = _Failure(version, rejection, is_passing)
+        self.served.models[name].failures[version.number] = _Failure(version, rejection, is_temporary)
 
     async def _make_room(self, label: Label, name: str, version: Version) -> None:
-        """Lets go of what serves, if the rules say so and memory is too short for both."""
+        """Unloads the serving version, if the rules say so and both do not fit in memory."""
         served = self.served.by_label[label].get(name)
         if served is None or not self._rules.unloads_first or self._loader.has_room_for(version):
             return
@@ -294,7 +294,7 @@ class Serving:
             await freed.wait()
 
     def _swap(self, label: Label, name: str, version: Version | None, loaded: LoadedModel | None = None) -> None:
-        """One assignment: a caller gets the old version or the new one. Then what follows from it."""
+        """Swaps in one assignment: a caller gets the old version or the new one. Then updates everything else."""
         model = self.served.models[name]
         others = {other: served for other, served in self.served.by_label[label].items() if other != name}
         gone = model.versions.pop(label, None)
@@ -312,7 +312,7 @@ class Serving:
         self._announce(name)
 
     def _begin(self, label: Label, name: str, version: Version) -> None:
-        """What follows from a version that has come to serve."""
+        """Updates the state of a model after a version began to serve."""
         model, history = self.served.models[name], self._history[name]
         model.loaded_s = self._clock()
         if not version.proven and version.number not in model.probations:
@@ -324,7 +324,7 @@ class Serving:
             model.since_ns = time.time_ns()
             if history.pinned is None:  # a version that is pinned was not promoted
                 self._history[name] = dataclasses.replace(history, stable=version.number)
-        role = "serves" if label == "stable" else "takes a share of the uploads"
+        role = "serves" if label == "stable" else "gets a share of the uploads"
         log.info(
             "Model %s version %d %s (%s...).", name, version.number, role, version.sha256[:12], extra={"model": name}
         )

@@ -1,4 +1,4 @@
-"""Statuses: what MQTT and HTTP show of each model, derived from its files, its history and what is in memory."""
+"""Statuses: what MQTT and HTTP show about each model, derived from its files, its history and memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Statuses:
-    """Announces a status when it is another one than the last. On the loop's thread."""
+    """Announces a status when it has changed. On the loop's thread."""
 
     def __init__(self, *, files: Mapping[str, Files], history: History, served: Served, listener: Listener) -> None:
         self._files = files
@@ -31,7 +31,7 @@ class Statuses:
 
     @property
     def all(self) -> list[ModelStatus]:
-        """Of each name that has a file or serves, sorted."""
+        """The status of each model that has a file or serves, sorted by name."""
         return [self._derived(name) for name in sorted(self._files.keys() | self._served.stable.keys())]
 
     def knows(self, name: str) -> bool:
@@ -47,7 +47,7 @@ class Statuses:
             self._listener.model_changed(status)
 
     def forget(self, name: str) -> None:
-        """Announces that nothing is left of the name."""
+        """Announces that the model no longer exists."""
         self._announced.pop(name, None)
         self._listener.model_changed(ModelStatus(name))
 

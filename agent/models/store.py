@@ -1,4 +1,4 @@
-"""Store: the agent's own copies of model files, named by their SHA-256, which nobody changes any more."""
+"""Store: the agent's own copies of model files, named by their SHA-256 and never changed."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
 _CHUNK = 1 << 20
-_RESERVE = 16 << 20  # bytes of the disk that a copy leaves free, for the history and everybody else
+_RESERVE = 16 << 20  # bytes that a copy leaves free on the disk, for the history and other programs
 _INCOMING = ".incoming-"
-_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)  # nothing that the file could help
+_TEMPORARY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)  # not caused by the file itself
 
 
 def copies_of(state_folder: Path) -> Path:
-    """Where an agent keeps them."""
+    """The folder with the copies of an agent."""
     return state_folder / "models/copies"
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file that is whole and flushed to the disk under its name in the store."""
+    """A complete file in the store, flushed to the disk."""
 
     sha256: str
     size: int
 
 
 class Store:
-    """`<folder>/<sha256>.tflite`. Every method blocks on the disk; one thread at a time may put()."""
+    """`<folder>/<sha256>.tflite`. Every method blocks on the disk; only one thread at a time may call put()."""
 
     def __init__(
         self, folder: Path, *, max_bytes: int, free_on_disk: Callable[[Path], int] = lambda path: disk_usage(path).free
     ) -> None:
-        """`folder` need not exist yet: a disk that is read-only now may be another one later."""
+        """`folder` need not exist yet: a disk that is read-only now may be writable later."""
         self.folder = folder
         self._max_bytes = max_bytes
         self._free_on_disk = free_on_disk
@@ -54,7 +54,7 @@ class Store:
         return self.folder / f"{sha256}.tflite"
 
     def has(self, sha256: str) -> bool:
-        """Also where the disk does not tell: that it is gone must be known."""
+        """Also true if the disk does not respond: False means that the copy is certainly gone."""
         try:
             self.path(sha256).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -64,10 +64,10 @@ class Store:
         return True
 
     def put(self, source: Path) -> Copy:
-        """Copies `source`, whole or not at all. Raises ModelError for what is wrong with it, StoreError with the disk.
+        """Copies `source`. Raises ModelError if something is wrong with it, StoreError if something is wrong here.
 
-        The file appears under its name by a rename, after its bytes are on the disk: a power cut leaves all or
-        nothing.
+        The copy gets its name by a rename after its bytes are on the disk, so a power cut leaves the whole copy or
+        none.
         """
         with source_errors(source), open_plain_file(source) as file:
             size = os.fstat(file.fileno()).st_size
@@ -85,21 +85,22 @@ class Store:
                 return copy
 
     def read(self, sha256: str) -> bytes:
-        """The very bytes that were put. Raises StoreError; a copy that has become another one is removed."""
+        """The bytes that were stored. Raises StoreError; a copy that was damaged since is removed."""
         try:
             content = self.path(sha256).read_bytes()
         except OSError as error:
             raise StoreError(
-                f"The stored model {self.path(sha256)} cannot be read: {error.strerror}. It is tried again by itself."
+                f"The stored model {self.path(sha256)} cannot be read: {error.strerror}. "
+                "The agent retries automatically."
             ) from error
         if hashlib.sha256(content).hexdigest() != sha256:
             with suppress(OSError):
                 self.path(sha256).unlink()
-            raise StoreError(f"The stored model {self.path(sha256)} was damaged and is removed. Check the disk.")
+            raise StoreError(f"The stored model {self.path(sha256)} was damaged and has been removed. Check the disk.")
         return content
 
     def _is_whole(self, sha256: str) -> bool:
-        """Whether the copy is there, and still what it was: a disk forgets."""
+        """Whether the copy exists and is intact: a disk may lose data."""
         try:
             with self.path(sha256).open("rb") as file:
                 return sha256_of(file) == sha256
@@ -107,7 +108,7 @@ class Store:
             return False
 
     def keep_only(self, wanted: Collection[str]) -> None:
-        """Removes every other copy, and what a put() left behind that did not end. What cannot go stays."""
+        """Removes every other copy and the leftovers of interrupted put() calls. Ignores what cannot be removed."""
         names = {f"{sha256}.tflite" for sha256 in wanted}
         with suppress(OSError):
             for path in list(self.folder.iterdir()):
@@ -116,7 +117,7 @@ class Store:
 
     @contextmanager
     def _written(self, size: int) -> Iterator[tuple[BinaryIO, Path]]:
-        """A new file in the store, gone at the end unless it was renamed."""
+        """A new file in the store, removed at the end unless it was renamed."""
         with _store_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._free_on_disk(self.folder) < size + _RESERVE:
@@ -152,15 +153,15 @@ def _copied(source: BinaryIO, target: BinaryIO, max_bytes: int) -> Copy:
 
 @contextmanager
 def source_errors(source: Path) -> Iterator[None]:
-    """Raises ModelError for a file that cannot be read, StoreError where that will pass by itself."""
+    """Raises ModelError for a file that cannot be read, StoreError if the cause is temporary."""
     try:
         yield
     except (OSError, _SourceError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         words = f"{source.name} cannot be read: {getattr(cause, 'strerror', cause)}."
-        if getattr(cause, "errno", None) in _PASSING:
-            raise StoreError(f"{words} It is tried again by itself.") from error
-        raise ModelError(f"{words} Let the agent's user read it: chmod a+r {source.name}.") from error
+        if getattr(cause, "errno", None) in _TEMPORARY:
+            raise StoreError(f"{words} The agent retries automatically.") from error
+        raise ModelError(f"{words} Make it readable for the agent's user: chmod a+r {source.name}.") from error
 
 
 @contextmanager
@@ -172,18 +173,18 @@ def _store_errors(folder: Path) -> Iterator[None]:
 
 
 def unwritable(folder: Path, error: OSError) -> str:
-    """The sentence for a disk that does not take what is written to it."""
+    """The message for a disk that cannot be written."""
     return (
-        f"{folder} cannot be written: {error.strerror}. What is served stays, new models wait. Free space, or let "
-        "the agent's user write there; it is tried again by itself."
+        f"Cannot write to {folder}: {error.strerror}. Serving continues; new models wait. Free some space or give "
+        "the agent's user write access; it retries automatically."
     )
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Replaces the file at once or not at all, also in a power cut. Raises StoreError."""
+    """Replaces the file as a whole or not at all, even in a power cut. Raises StoreError."""
     with _store_errors(path.parent):
         replace_file(path, content)
 
 
 def _too_large(max_bytes: int) -> str:
-    return f"The file has more than {max_bytes >> 20} MB. Drop a smaller model or raise models.max_mb."
+    return f"The file is larger than {max_bytes >> 20} MB. Drop a smaller model or raise models.max_mb."

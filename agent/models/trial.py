@@ -1,4 +1,4 @@
-"""Trial: a child process loads and runs a candidate, so that what it does to a process, it does to that one."""
+"""Trial: loads and runs a candidate in a child process, so that a crash harms only that process."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _BYTES_PER_FILE_BYTE = 16  # int8 weights, unpacked to float and packed again fo
 
 @dataclass(frozen=True, slots=True)
 class TrialReport:
-    """`bytes_each` is what one interpreter took at its peak, `invoke_ms` the median.
+    """`bytes_each` is the peak memory of one interpreter, `invoke_ms` the median.
 
     `cpu_ms` is the 95th percentile of the CPU time that the invoking thread used for one call.
-    `golden` counts the golden samples, each of which was answered as the file says or within its tolerance.
+    `golden` is the number of golden samples, which have passed within their tolerance.
     """
 
     load_ms: float
@@ -40,20 +40,20 @@ class TrialReport:
 
 
 class Trial:
-    """Starts a Python afresh for each candidate, with bounds on memory, CPU and wall time. Blocks; any thread."""
+    """Starts a new Python for each candidate, with limits on memory, CPU time and wall time. Blocks; any thread."""
 
     def __init__(self, *, threads: int, timeout_s: float = 60.0, process: Sequence[str] = _PROCESS) -> None:
-        """`threads` as the interpreters of the service have; `process` are the arguments of its Python."""
+        """`threads` is the number per interpreter, as in the service; `process` has the arguments of its Python."""
         self._threads = threads
         self._timeout_s = timeout_s
         self._process = process
 
     def run(self, path: Path, overrides: ModelSettings) -> TrialReport:
-        """Raises ModelError with the cause and the remedy, IncompleteModelError where the file is cut off.
+        """Raises ModelError with the cause and the remedy, IncompleteModelError if the file is truncated.
 
-        `overrides` beat what the file says: its sidecars and the configuration.
+        `overrides` are the settings of the sidecars and the configuration, which override those in the file.
         """
-        order = {
+        request = {
             "path": str(path.absolute()),
             "parent": os.getpid(),
             "overrides": overrides.to_json(),
@@ -64,26 +64,26 @@ class Trial:
         try:
             done = subprocess.run(  # noqa: S603  (our own module)
                 [sys.executable, *self._process],
-                input=json.dumps(order).encode(),
+                input=json.dumps(request).encode(),
                 capture_output=True,
                 timeout=self._timeout_s,
                 check=False,
                 start_new_session=True,
-                cwd="/",  # Python imports from where it is started, and that may be where models are dropped
+                cwd="/",  # Python imports from its working directory, which may be the drop folder
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
         except subprocess.TimeoutExpired:
             raise ModelError(
-                f"The model was not through its trial after {self._timeout_s:.0f} s: it hangs, or is too slow for this "
+                f"The trial did not finish within {self._timeout_s:.0f} s: the model hangs, or is too slow for this "
                 "device. Drop a smaller model."
             ) from None
         return _report(done)
 
 
 def memory_bound(file_bytes: int, free_bytes: int) -> int:
-    """What such a file can honestly need, at most three quarters of what is free, but never too little to start."""
-    honest = _RUNTIME_BYTES + _BYTES_PER_FILE_BYTE * file_bytes
-    return max(192 << 20, min(honest, free_bytes * 3 // 4))
+    """What a file of this size may need, at most three quarters of the free memory, but always enough to start."""
+    needed = _RUNTIME_BYTES + _BYTES_PER_FILE_BYTE * file_bytes
+    return max(192 << 20, min(needed, free_bytes * 3 // 4))
 
 
 def _report(done: subprocess.CompletedProcess[bytes]) -> TrialReport:
@@ -98,7 +98,7 @@ def _report(done: subprocess.CompletedProcess[bytes]) -> TrialReport:
 def _answer(output: bytes) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads(output)
-    except ValueError:  # it died before, or in the middle of it
+    except ValueError:  # it died before or while it wrote the answer
         return {}
     return answer
 
@@ -106,11 +106,12 @@ def _answer(output: bytes) -> dict[str, Any]:
 def _how_it_died(done: subprocess.CompletedProcess[bytes]) -> str:
     words = done.stderr.decode(errors="replace")
     if "bad_alloc" in words or "MemoryError" in words or -done.returncode == signal.SIGKILL:
-        return "The model needs more memory than it may have on this device. Drop a smaller model."
+        return "The model needs more memory than it may use on this device. Drop a smaller model."
     if -done.returncode == signal.SIGXCPU:
-        return "The model computes without end, or is too slow for this device. Drop a smaller model."
+        return "The model does not finish, or is too slow for this device. Drop a smaller model."
     last = next((line for line in reversed(words.splitlines()) if line.strip()), "").strip()[:300]
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        return f"The runtime crashes on the model ({name}): the file is damaged. Copy it again, or convert it again."
-    return f"The model's trial failed ({last or f'exit code {done.returncode}'}). Drop another one, and report this."
+        return f"The runtime crashed on the model ({name}): the file is damaged. Copy it again, or convert it again."
+    why = last or f"exit code {done.returncode}"
+    return f"The model's trial failed ({why}). Drop another model, and report this error."

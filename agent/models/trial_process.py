@@ -1,4 +1,4 @@
-"""The process of a trial: reads its order from standard input, answers with one line of JSON, and may die."""
+"""The process of a trial: reads a request from standard input and answers with one line of JSON; it may crash."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ _PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 def main(try_out: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     with os.fdopen(os.dup(1), "w") as answer:
-        os.dup2(2, 1)  # what a runtime prints goes where the answer does not
-        order = json.loads(sys.stdin.buffer.read())
-        _bound(memory_bytes=order["memory_bytes"], cpu_s=order["cpu_s"])
-        if os.getppid() != order["parent"]:
-            return  # it died before this process was bound to it
-        answer.write(json.dumps(_outcome(try_out, order)))
+        os.dup2(2, 1)  # keeps what a runtime prints out of the answer
+        request = json.loads(sys.stdin.buffer.read())
+        _bound(memory_bytes=request["memory_bytes"], cpu_s=request["cpu_s"])
+        if os.getppid() != request["parent"]:
+            return  # it died before prctl() tied this process to it
+        answer.write(json.dumps(_outcome(try_out, request)))
     sys.stderr.flush()
-    os._exit(0)  # a runtime that is at odds with the model may crash in its destructors
+    os._exit(0)  # after a bad model, a runtime may crash in its destructors
 
 
 def _bound(*, memory_bytes: int, cpu_s: int) -> None:
-    """Before any byte of the candidate is read. RLIMIT_DATA counts what is written to; address space costs nothing."""
+    """Called before any byte of the candidate is read. RLIMIT_DATA counts writable memory, not all address space."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(10)  # cameras go first
+    os.nice(10)  # cameras have priority
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")  # and the kernel takes this one first
+        Path("/proc/self/oom_score_adj").write_text("1000")  # the kernel kills this process first
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _outcome(try_out: Callable[[dict[str, Any]], dict[str, Any]], order: dict[str, Any]) -> dict[str, Any]:
-    from agent.errors import IncompleteModelError, ModelError  # noqa: PLC0415  (nothing heavy before the bounds)
+def _outcome(try_out: Callable[[dict[str, Any]], dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
+    from agent.errors import IncompleteModelError, ModelError  # noqa: PLC0415  (nothing heavy before the limits are set)
 
     try:
-        return try_out(order)
+        return try_out(request)
     except ModelError as error:
         return {"refused": str(error)[:_MAX_REASON], "incomplete": isinstance(error, IncompleteModelError)}
     except MemoryError:
         return {
-            "refused": "The model needs more memory than it may have on this device. Drop a smaller model.",
+            "refused": "The model needs more memory than it may use on this device. Drop a smaller model.",
             "incomplete": False,
         }
 
 
-def try_out(order: dict[str, Any]) -> dict[str, Any]:
+def try_out(request: dict[str, Any]) -> dict[str, Any]:
     """Loads and runs the model; returns the fields of a TrialReport. Raises ModelError."""
     import numpy as np  # noqa: PLC0415
 
@@ -75,12 +75,12 @@ def try_out(order: dict[str, Any]) -> dict[str, Any]:
     from agent.runtimes.interpreter import import_runtime  # noqa: PLC0415
     from agent.runtimes.runtime import open_classifiers  # noqa: PLC0415
 
-    content = Path(order["path"]).read_bytes()
+    content = Path(request["path"]).read_bytes()
     file = read_model_file(content)
-    settings = file.settings.overridden_by(check_settings(order["overrides"], where="the trial's order"))
-    import_runtime()  # which every interpreter of a process shares: not the candidate's memory, nor its time
+    settings = file.settings.overridden_by(check_settings(request["overrides"], where="the trial's request"))
+    import_runtime()  # shared by all interpreters, so its memory and time do not count for the candidate
     before, started = _peak_bytes(), time.perf_counter()
-    (classifier,) = open_classifiers(file, settings, workers=1, threads=order["threads"])
+    (classifier,) = open_classifiers(file, settings, workers=1, threads=request["threads"])
     load_ms = (time.perf_counter() - started) * 1e3
     classifier.warm_up(_WARM_UPS)
     _, height, width, _ = classifier.input.shape
@@ -100,7 +100,7 @@ def try_out(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _timed(classifier: Any, images: list[Any]) -> list[Any]:
-    """What each call spent; every image at least once, then on for half a second at most."""
+    """What each call spent: every image at least once, then more calls for at most half a second."""
     took: list[Any] = []
     until = time.perf_counter() + _SAMPLING_S
     while len(took) < len(images) or (len(took) < _SAMPLES and time.perf_counter() < until):
@@ -109,7 +109,7 @@ def _timed(classifier: Any, images: list[Any]) -> list[Any]:
 
 
 def _peak_bytes() -> int:
-    """Resident memory at the most so far. Not getrusage(2), which counts the peak of the parent before exec() too."""
+    """Peak resident memory so far. Not getrusage(2), which also counts the peak of the parent before exec()."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) << 10
 

@@ -1,4 +1,4 @@
-"""Versions: what was admitted under one model's name, as values that never change."""
+"""Versions: the admitted versions of one model, as immutable values."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
     from agent.security.minisign import Signed
 
-_MAX_REJECTED = 50  # of each model are remembered, so that none of them is tried again
+_MAX_REJECTED = 50  # withdrawn versions remembered per model, so that they are not tried again
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
     """A candidate that was admitted.
 
-    `sidecar` is what stood beside the file, `fingerprint` the file in the drop folder as it was then; `bytes_each`
-    and `cpu_ms` are what its trial took for one interpreter and one invoke. `proven` once it has passed its
-    probation; `starts` counts the starts of the agent that loaded it and may have ended because of it;
-    `withdrawn` is why it may not serve any more. `key_id` names the key that signed it, None where nobody looked;
-    `is_kept` says whether the store has its copy still.
+    `sidecar` has the settings in its sidecars, `fingerprint` identifies its file in the drop folder. `bytes_each` and
+    `cpu_ms` are what its trial measured for one interpreter and one invoke. `proven`: it has passed its probation.
+    `starts` counts the agent's starts that loaded it and may have crashed because of it. `withdrawn` is why it must
+    not serve any more. `key_id` names the key that signed it, None if no signature was checked. `is_kept`: the store
+    still has its copy.
     """
 
     number: int
@@ -47,7 +47,7 @@ class Version:
     is_kept: bool = True
 
     def is_same(self, sha256: str, sidecar: ModelSettings) -> bool:
-        """Whether those bytes with those sidecars are this version."""
+        """Whether this version has that content and those sidecars."""
         return (self.sha256, self.sidecar) == (sha256, sidecar)
 
     def loads_as(self, other: Version) -> bool:
@@ -57,10 +57,10 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class ModelHistory:
-    """One model's; `versions` in the order of admission.
+    """The history of one model; `versions` are in the order of admission.
 
-    `given` is the highest number given so far, `signed` the highest `version=` of a signature; both outlast the
-    versions. `stable` serves, `pinned` was asked for by hand.
+    `given` is the highest number assigned so far, `signed` the highest `version=` in a signature; both are kept when
+    versions are removed. `stable` is the number that serves, `pinned` the number that an operator has pinned.
     """
 
     versions: tuple[Version, ...] = ()
@@ -77,21 +77,21 @@ class ModelHistory:
         return next((version for version in self.versions if version.number == number), None)
 
     def of_drop(self, fingerprint: Fingerprint) -> Version | None:
-        """The version that was made of the file as it lies in the drop folder."""
+        """The version that was made from this state of a file in the drop folder."""
         return next((each for each in reversed(self.versions) if each.fingerprint == fingerprint), None)
 
-    def recognised(self, sha256: str, sidecar: ModelSettings, number: int | None) -> Version | None:
-        """The version that a candidate is once more: what serves, the newest one, or one that was withdrawn.
+    def recognized(self, sha256: str, sidecar: ModelSettings, number: int | None) -> Version | None:
+        """The existing version that equals a candidate: the serving one, the newest one, or a withdrawn one.
 
-        An older one that comes again is a new version, unless it comes with the `number` that it had. Raises
-        ModelError where another one has that number.
+        Any other old version that is dropped again becomes a new version, unless it has its former `number`. Raises
+        ModelError if a different version has that number.
         """
         if number is not None:
             version = self.find(number)
             if version is not None and not version.is_same(sha256, sidecar):
                 raise ModelError(
-                    f"Version {number} was another file, or had other sidecars, when it was admitted. Drop this one "
-                    f"under a number of its own, such as {self.given + 1}."
+                    f"Version {number} was already admitted with another file or other sidecars. Drop this one under "
+                    f"a new number, such as {self.given + 1}."
                 )
             return version
         for version in reversed(self.versions):
@@ -102,7 +102,7 @@ class ModelHistory:
         return None
 
     def with_version(self, version: Version) -> ModelHistory:
-        """Adds it, or puts it in the place of the one with its number."""
+        """With the version added, or in place of the one with the same number."""
         if self.find(version.number) is None:
             versions = (*self.versions, version)
         else:
@@ -110,30 +110,30 @@ class ModelHistory:
         return dataclasses.replace(self, versions=versions, given=max(self.given, version.number))
 
     def changed(self, number: int, **changes: Any) -> ModelHistory:
-        """With those fields of one version changed; as it is where there is no such version."""
+        """With these fields of one version changed; unchanged if no version has that number."""
         version = self.find(number)
         return self if version is None else self.with_version(dataclasses.replace(version, **changes))
 
     def signed_as(self, signed: Signed | None) -> ModelHistory:
-        """Remembers the highest version that any signature stated."""
+        """With the highest version that any signature has stated."""
         if signed is None or signed.version is None:
             return self
         return dataclasses.replace(self, signed=max(signed.version, self.signed or 0))
 
     def withdrawn(self, number: int, reason: str, at_ns: int) -> ModelHistory:
-        """With a version that may not serve any more; a pin to it ends."""
+        """With a version that must not serve any more; a pin to it ends."""
         after = self.changed(number, withdrawn=reason, withdrawn_ns=at_ns, starts=0)
         return dataclasses.replace(after, pinned=None) if after.pinned == number else after
 
     def pinned_to(self, number: int) -> ModelHistory:
-        """With a version that a person asks for: if it was withdrawn, it is on probation again."""
+        """With a pinned version; if it was withdrawn, it is on probation again."""
         version = self.find(number)
         is_withdrawn = version is not None and version.withdrawn is not None
         after = self.changed(number, withdrawn=None, proven=False, starts=0) if is_withdrawn else self
         return dataclasses.replace(after, pinned=number)
 
     def with_pin_undone(self, number: int, before: ModelHistory) -> ModelHistory:
-        """With the pin and the version `number` as they were `before`; what has come since stays."""
+        """With the pin and the version `number` as they were `before`; all later changes stay."""
         version = before.find(number)
         after = self if version is None else self.changed(number, withdrawn=version.withdrawn, proven=version.proven)
         return dataclasses.replace(after, pinned=before.pinned)
@@ -142,9 +142,9 @@ class ModelHistory:
         return dataclasses.replace(self, versions=tuple(each for each in self.versions if each.number != number))
 
     def trimmed(self, keep: int, present: Collection[Fingerprint]) -> ModelHistory:
-        """Keeps the `keep` newest good versions, the newest proven one, what serves, and what must not come again.
+        """Keeps the `keep` newest good versions, the newest proven one, the stable, pinned and newest withdrawn ones.
 
-        Copies of withdrawn versions are kept of the newest ones, and of those in the drop folder, `present`.
+        Of the withdrawn versions, only the `keep` newest and those still in the drop folder (`present`) keep a copy.
         """
         proven = [version for version in self.good if version.proven]
         good = {version.number for version in (*self.good[-keep:], *proven[-1:])} | {self.stable, self.pinned}
@@ -160,6 +160,6 @@ class ModelHistory:
         )
 
     def retired(self) -> ModelHistory:
-        """Of a model whose file is gone: the numbers stay given, and what was withdrawn stays so."""
+        """For a model whose file is gone: keeps the highest number and the withdrawn versions."""
         withdrawn = (dataclasses.replace(each, is_kept=False) for each in self.versions if each.withdrawn)
         return ModelHistory(tuple(withdrawn), self.given, self.signed)

@@ -183,7 +183,7 @@ def test_without_mean_and_std_the_three_choices_are_said(
         (("--input-size", "224"), "--input-size 224 is not valid. Use the form HEIGHTxWIDTH, such as 224x224."),
         (("--input-size", "0x32"), "--input-size 0x32 is not valid. Use the form HEIGHTxWIDTH, such as 224x224."),
         (("--input-size", "64x32"), "--input-size 64x32 does not fit the model, which accepts only ? x 32 x 32 x 3."),
-        (("--signature", "train"), "There is no signature 'train'. Available: serve, serving_default."),
+        (("--signature", "train"), "The model has no signature 'train'. Available: serve, serving_default."),
         (("--max-drop", "0.1"), "--max-drop needs an evaluation. Give a folder of images: --evaluate DIR."),
         (("--report", "r.html"), "--report needs an evaluation. Give a folder of images: --evaluate DIR."),
         (("--deploy", "kitchen"), "--deploy kitchen is not a remote folder. Use the form USER@HOST:/PATH."),

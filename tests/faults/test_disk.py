@@ -143,7 +143,7 @@ def test_a_rejection_is_reported_if_no_note_can_be_written(tmp_path: Path, own: 
         _drop(agent, b"This is not a model.")
         agent.models.chmod(0o555)
         wait_until(agent.rejection, what="the rejection is reported")
-        message = f"Why files are rejected cannot be written into {agent.models}: Permission denied."
+        message = f"The reasons for rejections cannot be written to {agent.models}: Permission denied."
         wait_until(lambda: message in agent.log, what="the log says that the note is missing")
         agent.models.chmod(0o755)
         note = agent.models / "digits.tflite.rejected.txt"

@@ -135,7 +135,7 @@ def test_a_crashing_model_is_not_loaded_a_fourth_time_if_it_is_the_only_one(
             assert agent.process.returncode == -signal.SIGFPE
             agent.restart()
         _check_without_a_model(agent)
-        assert f"died in {_STARTS} starts in a row" in agent.rejection()
+        assert f"crashed on {_STARTS} consecutive starts" in agent.rejection()
         _drop(agent, _GOOD)
         wait_until(lambda: agent.post("/predict", content=digit_png()).is_success, what="the good one serves")
     figures(

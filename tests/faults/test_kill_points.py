@@ -101,7 +101,7 @@ def test_the_only_version_is_not_loaded_again_after_three_kills(tmp_path: Path, 
         assert refused.json()["error"].endswith(".")
         assert agent.get("/healthz").status_code == 200
         assert agent.get("/readyz").status_code == 503
-        assert f"died in {_STARTS} starts in a row" in agent.rejection()
+        assert f"crashed on {_STARTS} consecutive starts" in agent.rejection()
         _drop(agent, _THIRD)
         _wait_for(agent, _THIRD)
         assert _answering(agent) == sha256(_THIRD)

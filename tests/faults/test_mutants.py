@@ -188,7 +188,7 @@ def _report(what: str, run: MutantRun, figures: Figures) -> None:
     figures(f"{what}: outcome of the accepted mutants", "", f"withdrawn: {causes}; {own}")
     before_mb, after_mb = run.resident_bytes_before / 1e6, run.resident_bytes() / 1e6
     figures(f"{what}: resident memory before and after, MB", "", f"{before_mb:.0f}, {after_mb:.0f}")
-    crashed = _shares(dropped, lambda each: "The runtime crashes" in each.verdict.reason)
+    crashed = _shares(dropped, lambda each: "The runtime crashed" in each.verdict.reason)
     figures(f"{what}: crashes of the trial process", "", crashed)
     for with_checksum, how in ((True, "with a checksum"), (False, "without a checksum")):
         took_s = sorted(each.verdict.took_s for each in dropped if each.with_checksum is with_checksum)

@@ -66,7 +66,7 @@ def test_of_several_that_fit_without_a_default_the_caller_must_choose() -> None:
 def test_an_unknown_name_is_answered_with_those_that_there_are() -> None:
     with pytest.raises(SignatureError) as raised:
         chosen(taking(key="day"), taking(key="night"), key="dusk")
-    assert str(raised.value) == "There is no signature 'dusk'. Available: day, night."
+    assert str(raised.value) == "The model has no signature 'dusk'. Available: day, night."
 
 
 def test_a_model_without_signatures_is_refused_with_the_way_to_save_one() -> None:

@@ -190,7 +190,7 @@ async def test_candidate_is_rejected_when_memory_is_too_short(folder: Path) -> N
         managed = await dropped(
             folder, ONE, trial=InProcessTrial(bytes_each=1 << 50), rules=Rules(unloads_first=unloads_first)
         )
-        assert "for 1 workers and" in managed.reason()
+        assert "for 1 worker, but" in managed.reason()
         assert ("models.swap: resource" in managed.reason()) is not unloads_first
         drop(folder, b"")
 
@@ -202,7 +202,7 @@ async def test_file_is_tried_again_a_minute_after_memory_was_too_short(folder: P
     drop(folder, TWO)
     free = 0
     await managed.reconcile()
-    assert "tried again in a minute" in managed.reason()
+    assert "retries in a minute" in managed.reason()
     free = 1 << 30
     await managed.reconcile()
     assert managed.version() == 1

@@ -33,7 +33,7 @@ async def test_crash_on_probation_is_followed_by_the_version_before(folder: Path
     assert (again.version(), again.rollbacks) == (1, [("m", "crash")])
     await again.reconcile()
     assert again.version() == 1
-    assert "The agent died while this version was on probation" in again.reason()
+    assert "The agent crashed while this version was on probation" in again.reason()
     third = await start_after_crash(again)
     await third.reconcile()
     assert (third.version(), third.rollbacks) == (1, [])
@@ -66,7 +66,7 @@ async def test_power_cuts_on_probation_count_as_crashes_only_at_the_third(folder
     managed = await start_after_crash(managed)
     assert managed.version() == 1
     await managed.reconcile()
-    assert "died in 3 starts in a row" in managed.reason()
+    assert "crashed on 3 consecutive starts" in managed.reason()
 
 
 @pytest.mark.anyio
@@ -80,7 +80,7 @@ async def test_only_version_is_given_up_after_three_crashes(folder: Path) -> Non
     managed = await start_after_crash(managed)
     await managed.reconcile()
     assert managed.version() is None
-    assert "died in 3 starts in a row" in managed.reason()
+    assert "crashed on 3 consecutive starts" in managed.reason()
     drop(folder, TWO)
     await managed.reconcile()
     assert managed.version() == 2

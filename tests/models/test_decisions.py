@@ -111,7 +111,7 @@ async def test_pin_takes_a_version_that_was_withdrawn_on_probation_again(folder:
 @pytest.mark.anyio
 async def test_commands_are_refused_when_the_version_or_model_is_not_there(folder: Path) -> None:
     managed = await dropped(folder, ONE)
-    with pytest.raises(VersionError, match=r"no version 7 in the store\. There are: 1\."):
+    with pytest.raises(VersionError, match=r"no version 7 in the store\. Available: 1\."):
         await managed.manager.pin("m", 7)
     with pytest.raises(VersionError, match="no canary"):
         await managed.manager.promote("m")

@@ -203,7 +203,7 @@ def test_folder_is_logged_once_when_it_takes_no_notes(tmp_path: Path, caplog: py
     (tmp_path / "m.tflite.rejected.txt" / "in the way").mkdir(parents=True)
     for _ in range(2):
         folder.write_notes({tmp_path / "m.tflite": "It is bad."})
-    assert caplog.text.count("cannot be written into") == 1
+    assert caplog.text.count("The reasons for rejections cannot be written to") == 1
     ModelFolder(tmp_path / "none").write_notes({})
 
 

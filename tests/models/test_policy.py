@@ -86,12 +86,12 @@ def test_first_version_is_no_canary() -> None:
 @pytest.mark.parametrize(
     ("suspect", "crashed", "has_others", "words"),
     [
-        (version(1, proven=False, starts=1), True, True, "died while this version was on probation"),
+        (version(1, proven=False, starts=1), True, True, "crashed while this version was on probation"),
         (version(1, proven=False, starts=2), True, False, None),
         (version(1, proven=False, starts=2), False, True, None),
         (version(1, proven=True, starts=2), True, True, None),
-        (version(1, proven=False, starts=3), False, False, "died in 3 starts in a row"),
-        (version(1, proven=True, starts=4), True, True, "died in 4 starts in a row"),
+        (version(1, proven=False, starts=3), False, False, "crashed on 3 consecutive starts"),
+        (version(1, proven=True, starts=4), True, True, "crashed on 4 consecutive starts"),
     ],
 )
 def test_blame_needs_a_crash_on_probation_or_three_failed_starts(

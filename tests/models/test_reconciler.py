@@ -255,7 +255,7 @@ async def test_file_is_rejected_when_its_number_was_another_file(folder: Path) -
     put(folder, 7, TWO)
     await managed.reconcile()
     assert (managed.version(), managed.identity().sha256) == (7, hashlib.sha256(ONE).hexdigest())
-    assert "Version 7 was another file" in managed.reason()
+    assert "Version 7 was already admitted with another file" in managed.reason()
     assert "such as 8" in managed.reason()
     put(folder, 8, TWO)
     await managed.reconcile()
@@ -278,7 +278,7 @@ async def test_numbered_version_serves_on_when_its_file_is_touched_or_spoiled(fo
     managed = await next_start(managed)
     put(folder, 8, b"no model")
     await managed.reconcile()
-    assert (managed.version(), "Version 8 was another file" in managed.reason()) == (8, True)
+    assert (managed.version(), "Version 8 was already admitted with another file" in managed.reason()) == (8, True)
     shutil.rmtree(folder / "m" / "8")
     await managed.reconcile()
     assert managed.version() == 7

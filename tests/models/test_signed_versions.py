@@ -72,7 +72,7 @@ async def test_same_bytes_under_a_higher_signed_version_raise_the_lowest_version
     sign(folder, 3)
     drop(folder, TWO)
     await managed.reconcile()
-    assert (managed.version(), "states version 3, and version 5" in managed.reason()) == (1, True)
+    assert (managed.version(), "says version 3, but version 5" in managed.reason()) == (1, True)
 
 
 @pytest.mark.anyio

@@ -60,19 +60,19 @@ def test_pin_that_is_undone_does_not_bring_a_lost_version_back() -> None:
     assert (after.pinned, after.find(2)) == (None, None)
 
 
-def test_candidate_is_recognised_as_the_newest_version_or_the_one_that_serves() -> None:
+def test_candidate_is_recognized_as_the_newest_version_or_the_one_that_serves() -> None:
     model = history(version(1), version(2), version(3, withdrawn="It failed."), version(4), stable=1)
-    recognised = [model.recognised(f"sha256 of {number}", BARE, None) for number in (1, 2, 3, 4, 5)]
-    assert [each and each.number for each in recognised] == [1, None, 3, 4, None]
-    assert model.recognised("sha256 of 4", ModelSettings(labels=("a",)), None) is None
+    recognized = [model.recognized(f"sha256 of {number}", BARE, None) for number in (1, 2, 3, 4, 5)]
+    assert [each and each.number for each in recognized] == [1, None, 3, 4, None]
+    assert model.recognized("sha256 of 4", ModelSettings(labels=("a",)), None) is None
 
 
 def test_candidate_with_a_number_must_be_the_version_of_that_number() -> None:
     model = history(version(1), version(2))
-    assert model.recognised("sha256 of 1", BARE, 1) == version(1)
-    assert model.recognised("sha256 of 1", BARE, 7) is None
-    with pytest.raises(ModelError, match="Version 2 was another file"):
-        model.recognised("sha256 of 1", BARE, 2)
+    assert model.recognized("sha256 of 1", BARE, 1) == version(1)
+    assert model.recognized("sha256 of 1", BARE, 7) is None
+    with pytest.raises(ModelError, match="Version 2 was already admitted with another file"):
+        model.recognized("sha256 of 1", BARE, 2)
 
 
 def test_trimmed_history_keeps_the_newest_versions_and_what_serves_or_lies_in_the_folder() -> None:

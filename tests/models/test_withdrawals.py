@@ -49,7 +49,7 @@ async def test_version_that_fails_on_probation_gives_way_to_the_one_before(
     assert managed.rollbacks == [("m", cause)]
     await managed.reconcile()
     assert "Version 2 was withdrawn while on probation" in managed.reason()
-    assert "take it again: edge-agent models pin m 2" in (folder / "m.tflite.rejected.txt").read_text()
+    assert "restore this one: edge-agent models pin m 2" in (folder / "m.tflite.rejected.txt").read_text()
     again = await next_start(managed)
     await again.reconcile()
     assert (again.version(), again.reason() != "") == (1, True)

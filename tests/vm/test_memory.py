@@ -56,7 +56,7 @@ def test_a_candidate_over_the_memory_limit_is_rejected_and_the_service_keeps_run
     pid = serving.show("MainPID")
     serving.run(_HEAVY)
     serving.wait_for(f"cat {_FOLDER}/heavy.tflite.rejected.txt", timeout_s=180)
-    assert "more memory than it may have" in serving.run(f"cat {_FOLDER}/heavy.tflite.rejected.txt")
+    assert "more memory than it may use" in serving.run(f"cat {_FOLDER}/heavy.tflite.rejected.txt")
     assert "oom_kill 1" in serving.run("cat /sys/fs/cgroup/system.slice/edge-agent.service/memory.events").splitlines()
     assert [serving.show(key) for key in ("MainPID", "NRestarts")] == [pid, "0"]
     assert classify_upload(serving, digit_png())["model"]["name"] == "digits"
