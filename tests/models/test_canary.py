@@ -35,7 +35,7 @@ async def test_canary_takes_its_share_of_uploads_and_waits_to_be_promoted(folder
     for version, number in {None: 1, "stable": 1, "canary": 2, "1": 1, "2": 2}.items():
         assert managed.manager.get("m", version).identity.version == number
     assert {managed.manager.for_upload("m", "stable").identity.version for _ in range(8)} == {1}
-    with pytest.raises(ModelNotFoundError, match="does not serve 7 currently; its stable version is 1"):
+    with pytest.raises(ModelNotFoundError, match="does not serve 7 now; its stable version is 1"):
         managed.manager.get("m", "7")
     again = await next_start(managed, rules=Rules(canary_shares={"m": 0.25}))
     await again.reconcile()
