@@ -1,4 +1,4 @@
-"""Material: distinct good models, bad model files, and pictures, made of the demo's model and video."""
+"""Material: distinct good models and pictures, made from the demo's model and video."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABELS = tuple("0123456789")
 
 @functools.cache
 def model_file(version: int, labels: tuple[str, ...] = LABELS) -> bytes:
-    """A model that serves; each `version` has a sha256 of its own, all have the same length."""
+    """A good model; each `version` has a different sha256, and all have the same length."""
     return pack_metadata(
         DIGITS.read_bytes(),
         labels=labels,
@@ -44,7 +44,7 @@ def digit_png() -> bytes:
 
 
 def digit_shown(frame: int) -> str:
-    """What the demo's video shows on its frame number `frame`, counted on when it loops."""
+    """The digit in frame number `frame` of the demo's video; numbers continue when the video loops."""
     shown: list[Any] = json.loads(VIDEO.with_suffix(".mp4.json").read_text())
     frame %= shown[-1][1] + 1
     return next(str(digit) for first, last, digit in shown if first <= frame <= last)

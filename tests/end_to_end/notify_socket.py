@@ -1,4 +1,4 @@
-"""NotifySocket: systemd's end of sd_notify(3), a datagram socket that hears what a service says of itself."""
+"""NotifySocket: systemd's end of sd_notify(3), a datagram socket that receives the messages of a service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NotifySocket:
     """`address` is the value of NOTIFY_SOCKET."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="notify-")  # a socket's path is short, pytest's are long
+        self._folder = tempfile.TemporaryDirectory(prefix="notify-")  # pytest's paths are too long for a socket
         self.address = str(Path(self._folder.name) / "socket")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.address)
@@ -33,7 +33,7 @@ class NotifySocket:
         self._folder.cleanup()
 
     def wait_for(self, line: str, *, timeout_s: float = 20) -> list[str]:
-        """The lines of the first message that says `line`; those before it are thrown away."""
+        """The lines of the first message with the line `line`; earlier messages are discarded."""
         deadline_s = time.monotonic() + timeout_s
         while True:
             self._socket.settimeout(max(0.001, deadline_s - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Whatever a stranger sends, the answer is a code of the client's own and a sentence, and the agent goes on."""
+"""Bad requests get a client error code and an explanation, and the agent keeps running."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
-    """Fails if anything that was sent made it log a traceback."""
+    """Fails if any request made the agent log a traceback."""
     folder = tmp_path_factory.mktemp("agent")
     (folder / "models").mkdir()
     (folder / "models" / "digits.tflite").write_bytes(model_file(1))
@@ -33,12 +33,12 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
         assert "Traceback" not in running.log
 
 
-def _assert_refused(answer: httpx.Response, code: int, words: str = "") -> None:
+def _assert_refused(answer: httpx.Response, code: int, reason: str = "") -> None:
     assert answer.status_code == code, answer.text
     assert answer.headers["content-type"] == "application/json"
     document = answer.json()
     assert document.keys() == {"error"}
-    assert words in document["error"]
+    assert reason in document["error"]
     assert document["error"][-1] in ".?" or document["error"].endswith(".jpg")  # a sentence, or its example
 
 
@@ -73,7 +73,7 @@ def _assert_refused(answer: httpx.Response, code: int, words: str = "") -> None:
         "PNG of 2^64 pixels",
     ],
 )
-def test_bytes_that_are_no_good_image_are_refused(agent: RunningAgent, content: bytes, code: int) -> None:
+def test_bytes_other_than_a_complete_image_are_refused(agent: RunningAgent, content: bytes, code: int) -> None:
     _assert_refused(agent.post("/predict", content=content), code)
     _assert_refused(agent.post("/predict", files={"file": ("photo.jpg", content)}), code)
 
@@ -94,7 +94,7 @@ def test_a_bad_photo_is_refused(agent: RunningAgent, assets: Path, photo: str, c
 
 
 @pytest.mark.assets
-def test_every_readable_photo_is_classified_whatever_its_form(agent: RunningAgent, assets: Path) -> None:
+def test_every_readable_photo_is_classified_whatever_its_format(agent: RunningAgent, assets: Path) -> None:
     photos = [path for path in sorted((assets / "photos").rglob("*.*g")) if not path.name.startswith(("bad_", "bomb_"))]
     photos += [assets / "photos" / "parrot.webp", assets / "photos" / "cat.bmp"]
     assert len(photos) > 10
@@ -103,7 +103,7 @@ def test_every_readable_photo_is_classified_whatever_its_form(agent: RunningAgen
         assert answer.status_code == 200, f"{photo.name}: {answer.text}"
 
 
-def test_a_body_over_the_limit_is_refused_by_its_stated_length(agent: RunningAgent) -> None:
+def test_a_body_over_the_limit_is_refused_by_its_content_length(agent: RunningAgent) -> None:
     with _connection(agent) as stream:
         stream.sendall(_head("/predict", f"Content-Length: {_MAX_BYTES + 1}"))
         assert _status(stream) == 413
@@ -113,7 +113,7 @@ def test_a_body_over_the_limit_is_refused_by_its_stated_length(agent: RunningAge
     _assert_refused(agent.post("/predict", files={"file": bytes(_MAX_BYTES + 1)}), 413)
 
 
-def test_a_body_over_the_limit_is_refused_while_it_comes(agent: RunningAgent) -> None:
+def test_a_body_over_the_limit_is_refused_while_it_arrives(agent: RunningAgent) -> None:
     with _connection(agent) as stream:
         stream.sendall(_head("/predict", "Transfer-Encoding: chunked"))
         chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
@@ -123,7 +123,7 @@ def test_a_body_over_the_limit_is_refused_while_it_comes(agent: RunningAgent) ->
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body", "words"),
+    ("content_type", "body", "reasons"),
     [
         ("multipart/form-data", _PART, "boundary"),
         (_BOUNDARY, b"", "malformed|0 fields"),
@@ -137,17 +137,17 @@ def test_a_body_over_the_limit_is_refused_while_it_comes(agent: RunningAgent) ->
 )
 @pytest.mark.parametrize("path", ["/predict", "/batch_predict"])
 def test_a_malformed_form_is_refused(
-    agent: RunningAgent, path: str, content_type: str, body: bytes, words: str
+    agent: RunningAgent, path: str, content_type: str, body: bytes, reasons: str
 ) -> None:
     answer = agent.post(path, content=body, headers={"Content-Type": content_type})
     if path == "/predict":
         _assert_refused(answer, 400)
-        assert any(word in answer.json()["error"] for word in words.split("|"))
+        assert any(reason in answer.json()["error"] for reason in reasons.split("|"))
     else:
         assert answer.status_code == 400
 
 
-def test_a_form_that_breaks_off_is_refused(agent: RunningAgent) -> None:
+def test_an_incomplete_form_is_refused(agent: RunningAgent) -> None:
     answer = agent.post("/predict", content=_PART + digit_png()[:500], headers={"Content-Type": _BOUNDARY})
     assert 400 <= answer.status_code < 500
     assert answer.json().keys() == {"error"}
@@ -157,7 +157,7 @@ def test_a_batch_needs_a_form(agent: RunningAgent) -> None:
     _assert_refused(agent.post("/batch_predict", content=digit_png()), 400, "files")
 
 
-def test_one_bad_file_spoils_no_other_of_its_batch(agent: RunningAgent) -> None:
+def test_a_bad_file_does_not_affect_the_other_files_of_its_batch(agent: RunningAgent) -> None:
     contents = [digit_png(), b"", digit_png()[:100], digit_png()]
     answers = agent.post("/batch_predict", files=[("files", ("photo", content)) for content in contents]).json()
     assert ["error" in answer for answer in answers] == [False, True, True, False]
@@ -176,7 +176,7 @@ def test_one_bad_file_spoils_no_other_of_its_batch(agent: RunningAgent) -> None:
         "score_threshold=",
     ],
 )
-def test_a_wrong_query_is_refused_by_the_name_of_the_field(agent: RunningAgent, query: str) -> None:
+def test_a_wrong_query_is_refused_with_the_name_of_the_parameter(agent: RunningAgent, query: str) -> None:
     answer = agent.post(f"/predict?{query}", content=digit_png())
     _assert_refused(answer, 400, query.partition("=")[0])
 
@@ -192,7 +192,7 @@ def test_an_unknown_version_is_not_found(agent: RunningAgent) -> None:
         _assert_refused(agent.get(f"/v1/models/digits/versions/{version}"), 404)
 
 
-def test_a_wrong_method_is_refused_and_the_right_one_named(agent: RunningAgent) -> None:
+def test_a_wrong_method_is_refused_with_the_allowed_one(agent: RunningAgent) -> None:
     answer = agent.get("/predict")
     _assert_refused(answer, 405, "/docs")
     assert answer.headers["allow"] == "POST"
@@ -215,20 +215,20 @@ def test_a_wrong_path_is_not_found(agent: RunningAgent) -> None:
     ],
     ids=["TLS", "no version", "negative length", "endless length", "length and chunks", "bad chunk"],
 )
-def test_what_is_no_http_is_refused(agent: RunningAgent, request_bytes: bytes) -> None:
+def test_invalid_http_is_refused(agent: RunningAgent, request_bytes: bytes) -> None:
     with _connection(agent) as stream:
         stream.sendall(request_bytes)
         assert _status(stream) == 400
 
 
-def test_a_client_that_hangs_up_in_the_middle_leaves_no_trace(agent: RunningAgent) -> None:
+def test_clients_that_disconnect_during_an_upload_do_not_affect_others(agent: RunningAgent) -> None:
     for _ in range(20):
         with _connection(agent) as stream:
             stream.sendall(_head("/predict", "Content-Length: 1000") + b"abc")
     assert agent.post("/predict", content=digit_png()).status_code == 200
 
 
-def test_without_a_model_uploads_are_told_to_come_back(tmp_path: Path) -> None:
+def test_uploads_get_retry_after_if_no_model_is_served(tmp_path: Path) -> None:
     with RunningAgent(tmp_path) as agent:
         answer = agent.post("/predict", content=digit_png())
         _assert_refused(answer, 503, str(agent.models))
@@ -240,7 +240,7 @@ def test_without_a_model_uploads_are_told_to_come_back(tmp_path: Path) -> None:
         wait_until(lambda: agent.post("/predict", content=digit_png()).is_success, what="the first model serves")
 
 
-def test_stalled_bodies_hold_up_neither_others_nor_the_end(tmp_path: Path) -> None:
+def test_stalled_bodies_delay_neither_other_uploads_nor_the_stop(tmp_path: Path) -> None:
     with RunningAgent(tmp_path) as agent, contextlib.ExitStack() as streams:
         agent.drop(model_file(1))
         stalled = []
@@ -258,8 +258,8 @@ def test_stalled_bodies_hold_up_neither_others_nor_the_end(tmp_path: Path) -> No
         assert "Traceback" not in agent.log
 
 
-def test_more_uploads_than_places_are_told_to_come_back(tmp_path: Path) -> None:
-    """With one worker and nobody waiting, of many uploads at once some are refused and the rest answered."""
+def test_uploads_are_refused_with_503_when_the_queue_is_full(tmp_path: Path) -> None:
+    """With one worker and no waiting places, some of many simultaneous uploads are refused and the others answered."""
     with RunningAgent(tmp_path, engine={"workers": 1, "max_waiting": 0}) as agent, contextlib.ExitStack() as streams:
         agent.drop(model_file(1))
         wait_until(lambda: agent.get("/readyz").is_success, what="the model serves")
@@ -280,5 +280,5 @@ def _head(path: str, *headers: str) -> bytes:
 
 
 def _status(stream: socket.socket) -> int:
-    """Reads the code of the answer; the head of it comes in one piece."""
+    """Reads the status code; the head of the response arrives in one piece."""
     return int(stream.recv(4096).split()[1])

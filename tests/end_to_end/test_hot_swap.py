@@ -1,4 +1,4 @@
-"""New models, half models and bad models are dropped while uploads go on; no upload may fail of it."""
+"""Drops new, incomplete and bad models while uploads continue; no upload may fail because of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OLD, _NEW = model_file(1), model_file(2)
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
-    """One for all tests; each has a model of its own, which `name` gives."""
+    """One agent for all tests; each test has its own model, named by `name`."""
     with RunningAgent(tmp_path_factory.mktemp("agent"), models={"retire_after_s": 2}) as running:
         yield running
 
@@ -41,7 +41,7 @@ def _by_cp(source: Path, target: Path) -> None:
     subprocess.run(["cp", source, target], check=True)
 
 
-def _by_cp_that_keeps_the_time(source: Path, target: Path) -> None:
+def _by_cp_keeping_the_time(source: Path, target: Path) -> None:
     os.utime(source, (1_000_000_000, 1_000_000_000))
     subprocess.run(["cp", "-p", source, target], check=True)
 
@@ -50,7 +50,7 @@ def _by_mv(source: Path, target: Path) -> None:
     subprocess.run(["mv", source, target], check=True)
 
 
-def _by_writing_over_it(source: Path, target: Path) -> None:
+def _by_overwriting(source: Path, target: Path) -> None:
     content = source.read_bytes()
     with target.open("r+b", buffering=0) as file:
         for at in range(0, len(content), 4096):
@@ -58,13 +58,13 @@ def _by_writing_over_it(source: Path, target: Path) -> None:
 
 
 def _by_an_editor(source: Path, target: Path) -> None:
-    """Writes a file beside it, flushes that to the disk and gives it the name."""
-    beside = target.with_name(".digits.tflite.swp")
-    with beside.open("wb") as file:
+    """Writes a temporary file, flushes it to the disk and renames it."""
+    temporary = target.with_name(".digits.tflite.swp")
+    with temporary.open("wb") as file:
         file.write(source.read_bytes())
         file.flush()
         os.fsync(file.fileno())
-    beside.rename(target)
+    temporary.rename(target)
 
 
 def _by_a_link(source: Path, target: Path) -> None:
@@ -86,9 +86,9 @@ def _by_rsync_in_place(source: Path, target: Path) -> None:
     "drop",
     [
         _by_cp,
-        _by_cp_that_keeps_the_time,
+        _by_cp_keeping_the_time,
         _by_mv,
-        _by_writing_over_it,
+        _by_overwriting,
         _by_an_editor,
         _by_a_link,
         _by_rsync,
@@ -111,7 +111,7 @@ def test_every_dropped_version_serves_and_no_upload_fails(
     assert uploads.served == {sha256(content): {str(number)} for number, content in enumerate(versions, start=1)}
 
 
-def test_versions_dropped_faster_than_they_load_end_with_the_last_one(agent: RunningAgent, name: str) -> None:
+def test_the_last_version_serves_if_versions_are_dropped_faster_than_they_load(agent: RunningAgent, name: str) -> None:
     versions = [model_file(number) for number in range(2, 12)]
     with Uploads(agent, model=name) as uploads:
         for content in versions:
@@ -125,12 +125,12 @@ def test_versions_dropped_faster_than_they_load_end_with_the_last_one(agent: Run
     assert all(len(numbers) == 1 for numbers in uploads.served.values())
 
 
-def test_a_model_that_arrives_in_halves_serves_only_once_it_is_whole(agent: RunningAgent, name: str) -> None:
+def test_a_model_that_arrives_in_halves_serves_only_once_it_is_complete(agent: RunningAgent, name: str) -> None:
     half = len(_NEW) // 2
     with Uploads(agent, model=name) as uploads:
         with (agent.models / f"{name}.tflite").open("wb", buffering=0) as file:
             file.write(_NEW[:half])
-            wait_until(lambda: agent.rejection(name), what="the half model is seen and refused")
+            wait_until(lambda: agent.rejection(name), what="the incomplete model is refused")
             uploads.wait_for_more(10)
             file.write(_NEW[half:])
         uploads.wait_for(sha256(_NEW))
@@ -139,7 +139,7 @@ def test_a_model_that_arrives_in_halves_serves_only_once_it_is_whole(agent: Runn
     assert agent.rejection(name) == ""
 
 
-def test_a_model_under_the_name_of_an_unfinished_transfer_is_left_alone(agent: RunningAgent, name: str) -> None:
+def test_a_file_with_the_name_of_an_unfinished_transfer_is_ignored(agent: RunningAgent, name: str) -> None:
     for unfinished in (".part", ".filepart", ".tmp", "~"):
         (agent.models / f"{name}.tflite{unfinished}").write_bytes(_NEW)
         (agent.models / f"new_{name}.tflite{unfinished}").write_bytes(_NEW)
@@ -155,7 +155,7 @@ def test_a_model_under_the_name_of_an_unfinished_transfer_is_left_alone(agent: R
     [b"", b"not a model", random.Random(0).randbytes(60_000), _NEW[:30_000], _NEW[: len(_NEW) * 97 // 100], _NEW[:-1]],
     ids=["empty", "text", "noise", "half", "97 percent", "one byte short"],
 )
-def test_a_bad_model_keeps_the_old_one_serving(agent: RunningAgent, name: str, bad: bytes) -> None:
+def test_the_old_model_serves_when_a_bad_one_is_dropped(agent: RunningAgent, name: str, bad: bytes) -> None:
     with Uploads(agent, model=name) as uploads:
         agent.drop(bad, name)
         wait_until(lambda: agent.rejection(name), what="the bad model is refused")
@@ -175,7 +175,7 @@ def test_a_bad_model_keeps_the_old_one_serving(agent: RunningAgent, name: str, b
         ("refuse_non_image_lstm/keras_lstm_mnist_ptq.tflite", ""),
     ],
 )
-def test_a_model_that_is_no_classifier_for_this_machine_is_refused_with_a_sentence(
+def test_a_model_that_this_machine_cannot_serve_is_refused_with_a_reason(
     agent: RunningAgent, name: str, assets: Path, file: str, reason: str
 ) -> None:
     with Uploads(agent, model=name) as uploads:
@@ -198,7 +198,7 @@ def test_a_good_model_replaces_a_bad_one(agent: RunningAgent, name: str) -> None
     assert agent.rejection(name) == ""
 
 
-def test_a_removed_model_serves_on_for_a_while_and_may_come_back(agent: RunningAgent, name: str) -> None:
+def test_a_removed_model_serves_for_a_while_and_may_be_dropped_again(agent: RunningAgent, name: str) -> None:
     with Uploads(agent, model=name) as uploads:
         uploads.wait_for(sha256(_OLD))
         (agent.models / f"{name}.tflite").unlink()
@@ -207,8 +207,8 @@ def test_a_removed_model_serves_on_for_a_while_and_may_come_back(agent: RunningA
         uploads.wait_for_code(404)
         agent.drop(_OLD, name)
         uploads.wait_for_code(200)
-    gone, coming = f'404 {{"error":"Model {name} is not served.', f'503 {{"error":"Model {name} is being loaded.'
-    assert all(failure.startswith((gone, coming)) for failure in uploads.failures)
+    unknown, loading = f'404 {{"error":"Model {name} is not served.', f'503 {{"error":"Model {name} is being loaded.'
+    assert all(failure.startswith((unknown, loading)) for failure in uploads.failures)
     assert uploads.served == {sha256(_OLD): {"1", "2"}}
 
 
@@ -235,7 +235,7 @@ def test_the_highest_number_serves_in_tensorflow_serving_layout(agent: RunningAg
     assert agent.model("numbered")["serving"]["sha256"] == sha256(_OLD)
 
 
-def test_a_models_folder_that_disappears_is_reported_and_uploads_go_on(tmp_path: Path) -> None:
+def test_a_models_folder_that_disappears_is_reported_and_uploads_continue(tmp_path: Path) -> None:
     with RunningAgent(tmp_path) as agent:
         agent.drop(_OLD)
         wait_until(lambda: agent.get("/readyz").is_success, what="the model serves")

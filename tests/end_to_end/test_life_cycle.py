@@ -1,4 +1,4 @@
-"""Start and end: as systemd, a shell and a broker see them."""
+"""Start and stop, as systemd, a shell and a broker see them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CAMERA = {"source": str(VIDEO), "loop": True, "max_fps": 30}
-_FOREIGN = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."  # LiteRT's C++ writes it past any setting
+# LiteRT's C++ code writes this line whatever the log settings are.
+_FOREIGN = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
 
 
 @pytest.mark.mosquitto
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_ends_in_time_with_code_0_and_says_goodbye(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_stop_ends_in_time_with_exit_code_0_and_publishes_offline(tmp_path: Path, number: signal.Signals) -> None:
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as heard:
         with _agent_at(broker, tmp_path) as agent, Uploads(agent, model="digits") as uploads:
-            wait_until(lambda: len(heard.of("/front/result")) > 10, what="the camera's results come")
+            wait_until(lambda: len(heard.of("/front/result")) > 10, what="the camera's results arrive")
             uploads.wait_for_code(200)
             assert agent.end(number) < 5
         assert agent.process.returncode == 0
@@ -46,18 +47,18 @@ def test_a_stop_ends_in_time_with_code_0_and_says_goodbye(tmp_path: Path, number
 
 
 @pytest.mark.mosquitto
-def test_a_killed_agent_leaves_its_last_will(tmp_path: Path) -> None:
+def test_the_broker_publishes_the_last_will_of_a_killed_agent(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as heard:
         with _agent_at(broker, tmp_path) as agent:
             wait_until(lambda: heard.payloads("test/status") == ["online"], what="the agent is online")
             agent.end(signal.SIGKILL)
-        wait_until(lambda: heard.payloads("test/status") == ["online", "offline"], what="the last will comes")
+        wait_until(lambda: heard.payloads("test/status") == ["online", "offline"], what="the last will arrives")
         with Subscriber(broker.port) as late:
             wait_until(lambda: late.retained().get("edge-agent/test/status") == "offline", what="it is retained")
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
-def test_a_stop_does_not_wait_for_a_camera_that_is_silent(tmp_path: Path, scheme: str) -> None:
+def test_a_stop_does_not_wait_for_a_silent_camera(tmp_path: Path, scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         source = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/stream"
         with RunningAgent(tmp_path, cameras={"front": {"source": source}}) as agent:
@@ -70,7 +71,7 @@ def test_a_stop_does_not_wait_for_a_camera_that_is_silent(tmp_path: Path, scheme
             assert "Traceback" not in agent.log
 
 
-def test_a_stop_while_it_starts_is_obeyed(tmp_path: Path) -> None:
+def test_a_stop_during_the_start_ends_the_agent(tmp_path: Path) -> None:
     with NotifySocket() as systemd:
         agent = RunningAgent(tmp_path, environment={"NOTIFY_SOCKET": systemd.address})
         (agent.models / "digits.tflite").write_bytes(model_file(1))
@@ -89,8 +90,8 @@ def test_a_stop_while_it_starts_is_obeyed(tmp_path: Path) -> None:
         "agent.runtimes.tflite.TFLiteClassifier.scores",
     ],
 )
-def test_a_stop_does_not_wait_for_a_thread_that_hangs(tmp_path: Path, stuck: str) -> None:
-    """In a trial or in loading a model while the agent starts, or in an inference for an upload."""
+def test_a_stop_does_not_wait_for_a_hanging_thread(tmp_path: Path, stuck: str) -> None:
+    """The thread hangs in a trial, while it loads a model at the start, or in an inference for an upload."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models/digits.tflite").write_bytes(model_file(1))
     port = free_port()
@@ -116,7 +117,7 @@ main()
     command = [sys.executable, "-c", code, "run", "--config", str(tmp_path / "agent.yaml")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as agent:
         assert agent.stdout is not None
-        upload = threading.Thread(target=_upload_for_ever, args=(port, agent), daemon=True)
+        upload = threading.Thread(target=_upload_repeatedly, args=(port, agent), daemon=True)
         upload.start()
         next(line for line in agent.stdout if "hanging" in line)
         started_s = time.monotonic()
@@ -128,13 +129,13 @@ main()
         assert "Traceback" not in rest
 
 
-def _upload_for_ever(port: int, agent: subprocess.Popen[str]) -> None:
+def _upload_repeatedly(port: int, agent: subprocess.Popen[str]) -> None:
     while agent.poll() is None:
         with contextlib.suppress(httpx.HTTPError):
             httpx.post(f"http://127.0.0.1:{port}/predict", content=digit_png(), timeout=30)
 
 
-def test_systemd_hears_ready_status_watchdog_and_stopping(tmp_path: Path) -> None:
+def test_systemd_gets_ready_status_watchdog_and_stopping(tmp_path: Path) -> None:
     with NotifySocket() as systemd:
         environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "400000"}
         with RunningAgent(tmp_path, environment=environment, cameras={"front": _CAMERA}) as agent:
@@ -153,7 +154,7 @@ def test_systemd_hears_ready_status_watchdog_and_stopping(tmp_path: Path) -> Non
             assert agent.process.returncode == 0
 
 
-def test_without_systemds_watchdog_it_is_not_fed(tmp_path: Path) -> None:
+def test_no_watchdog_message_is_sent_if_systemd_sets_no_watchdog(tmp_path: Path) -> None:
     with NotifySocket() as systemd, RunningAgent(tmp_path, environment={"NOTIFY_SOCKET": systemd.address}) as agent:
         systemd.wait_for("READY=1")
         agent.process.send_signal(signal.SIGTERM)
@@ -166,27 +167,27 @@ def taken_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_a_taken_port_is_told_in_a_sentence(tmp_path: Path, taken_port: int) -> None:
-    said = _what_it_says_at_its_end(RunningAgent(tmp_path, http={"port": taken_port}), exit_code=1)
-    assert f"127.0.0.1:{taken_port}: Address already in use" in said
+def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path, taken_port: int) -> None:
+    line = _last_line(RunningAgent(tmp_path, http={"port": taken_port}), exit_code=1)
+    assert f"127.0.0.1:{taken_port}: Address already in use" in line
 
 
 @pytest.mark.parametrize(
-    ("config", "words"),
+    ("config", "message"),
     [
         ({"models": {"folder": "nowhere"}}, "nowhere is not a folder. Create it (mkdir -p "),
         ({"http": {"host": "192.0.2.1"}}, "http: cannot listen on 192.0.2.1:0: Cannot assign requested address."),
     ],
     ids=["no folder", "foreign address"],
 )
-def test_what_may_come_later_ends_with_1_so_that_systemd_tries_again(
-    tmp_path: Path, config: dict[str, Any], words: str
+def test_a_missing_resource_ends_the_start_with_1_so_that_systemd_retries(
+    tmp_path: Path, config: dict[str, Any], message: str
 ) -> None:
-    assert words in _what_it_says_at_its_end(RunningAgent(tmp_path, **config), exit_code=1)
+    assert message in _last_line(RunningAgent(tmp_path, **config), exit_code=1)
 
 
 @pytest.mark.parametrize(
-    ("config", "words"),
+    ("config", "message"),
     [
         ({"models": {"foldr": "models"}}, "agent.yaml, line 8: unknown key models.foldr; did you mean folder?"),
         ({"mqtt": {"enabled": True, "password_file": "models"}}, "models cannot be read: Is a directory."),
@@ -196,14 +197,14 @@ def test_what_may_come_later_ends_with_1_so_that_systemd_tries_again(
     ],
     ids=["unknown key", "password folder", "no password", "bad host", "no source"],
 )
-def test_what_is_wrong_with_the_configuration_is_told_in_a_sentence(
-    tmp_path: Path, config: dict[str, Any], words: str
+def test_a_configuration_error_is_reported_in_one_line_with_exit_code_2(
+    tmp_path: Path, config: dict[str, Any], message: str
 ) -> None:
-    assert words in _what_it_says_at_its_end(RunningAgent(tmp_path, **config), exit_code=2)
+    assert message in _last_line(RunningAgent(tmp_path, **config), exit_code=2)
 
 
 @pytest.mark.mosquitto
-def test_json_logs_are_one_object_a_line(tmp_path: Path) -> None:
+def test_json_logs_have_one_object_per_line(tmp_path: Path) -> None:
     with (
         Mosquitto(tmp_path) as broker,
         _agent_at(broker, tmp_path, logging={"format": "json", "level": "debug"}) as agent,
@@ -225,7 +226,7 @@ def test_json_logs_are_one_object_a_line(tmp_path: Path) -> None:
     assert any("bad.tflite" in message for message in messages)
 
 
-def test_the_service_needs_neither_tensorflow_nor_what_only_a_terminal_needs() -> None:
+def test_the_service_imports_neither_tensorflow_nor_terminal_libraries() -> None:
     script = "import agent.cli, agent.service, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout.split()
     assert "fastapi" in loaded
@@ -252,8 +253,8 @@ def _agent_at(broker: Mosquitto, folder: Path, **config: Any) -> RunningAgent:
     return agent
 
 
-def _what_it_says_at_its_end(agent: RunningAgent, *, exit_code: int) -> str:
-    """For an agent that cannot start: a single line."""
+def _last_line(agent: RunningAgent, *, exit_code: int) -> str:
+    """The single line that an agent writes if it cannot start."""
     agent.start()
     assert agent.process.wait(timeout=20) == exit_code, agent.log
     (line,) = agent.log.splitlines()

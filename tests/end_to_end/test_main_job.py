@@ -1,4 +1,4 @@
-"""The main job: a video is the camera, a dropped file is the model, results leave over MQTT and HTTP."""
+"""The main job: a video is the camera, a dropped file is the model, results are sent over MQTT and HTTP."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 
 @pytest.fixture(scope="module")
 def heard(broker: Mosquitto) -> Iterator[Subscriber]:
-    """Listens from before the agent starts."""
+    """Subscribes before the agent starts."""
     with Subscriber(broker.port) as subscriber:
         yield subscriber
 
@@ -49,7 +49,7 @@ def agent(broker: Mosquitto, heard: Subscriber, tmp_path_factory: pytest.TempPat
 
 
 def _assert_result(document: Any, *, source: str) -> None:
-    """Exactly the one JSON shape of a Result."""
+    """The document has exactly the JSON shape of a Result."""
     assert document.keys() == _RESULT
     assert re.fullmatch("[0-9A-HJKMNP-TV-Z]{26}", document["id"])
     assert isinstance(document["seq"], int)
@@ -82,7 +82,7 @@ def test_every_frame_becomes_a_result_of_the_dropped_model(agent: RunningAgent, 
 
 
 @pytest.mark.usefixtures("agent")
-def test_the_camera_reads_the_digits_of_the_video(heard: Subscriber) -> None:
+def test_the_camera_recognizes_the_digits_of_the_video(heard: Subscriber) -> None:
     wait_until(lambda: len(heard.of("/front/result")) >= 90, what="90 frames are classified")
     results = [message.json for message in heard.of("/front/result")[:90]]
     labels = [[category["label"] for category in result["categories"]] for result in results]
@@ -90,11 +90,11 @@ def test_the_camera_reads_the_digits_of_the_video(heard: Subscriber) -> None:
     assert right >= 70
 
 
-def test_the_broker_keeps_the_state_of_everything(agent: RunningAgent, broker: Mosquitto, heard: Subscriber) -> None:
+def test_the_broker_retains_the_state_of_the_device(agent: RunningAgent, broker: Mosquitto, heard: Subscriber) -> None:
     wait_until(lambda: heard.of("/front/state"), what="a digit has held for three frames")
-    wait_until(lambda: heard.of("homeassistant/device/test/config"), what="the last of them comes")
+    wait_until(lambda: heard.of("homeassistant/device/test/config"), what="the last retained topic arrives")
     with Subscriber(broker.port) as late:
-        wait_until(lambda: len(late.retained()) >= 8, what="the retained topics come")
+        wait_until(lambda: len(late.retained()) >= 8, what="the retained topics arrive")
         kept = {message.topic.removeprefix(f"{_BASE}/"): message for message in late.of("") if message.retained}
     assert kept.keys() == {
         "status",
@@ -158,7 +158,7 @@ def test_a_batch_is_answered_in_order_and_published(agent: RunningAgent, heard: 
     )
 
 
-def test_the_agent_tells_what_it_serves_and_how_it_is(agent: RunningAgent) -> None:
+def test_the_agent_reports_its_models_and_its_health(agent: RunningAgent) -> None:
     assert agent.json("/v1/models/digits") == {
         "model_version_status": [
             {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
@@ -175,7 +175,7 @@ def test_the_agent_tells_what_it_serves_and_how_it_is(agent: RunningAgent) -> No
     assert {"/predict", "/batch_predict", "/v1/models", "/healthz"} <= agent.json("/openapi.json")["paths"].keys()
 
 
-def test_metrics_tell_of_cameras_uploads_and_the_broker(agent: RunningAgent) -> None:
+def test_metrics_cover_cameras_uploads_and_the_broker(agent: RunningAgent) -> None:
     agent.post("/predict", content=digit_png())
     metrics = agent.get("/metrics").text
     assert "edge_agent_mqtt_connected 1.0" in metrics

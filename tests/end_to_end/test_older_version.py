@@ -1,4 +1,4 @@
-"""A state folder that an older version wrote: this version takes it over, and the older one takes it back."""
+"""Update and downgrade: each version continues with the state folder that the other one wrote."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OLDER_COMMAND = f'exec {shlex.quote(sys.executable)} -m agent.cli "$@"'
 _MODEL = "/api/models/digits"
 _PINNED, _GOOD, _WITHDRAWN = 1, 2, 3
 _PROBATION = 100  # inferences; a version still on probation would be blamed for a killed run
-_HTTP_ONLY = ("class_id", "label", "confidence")  # what an upload's answer has besides the Result
+_HTTP_ONLY = ("class_id", "label", "confidence")  # fields of an upload's answer that the Result lacks
 
 # Python runs this at the start of every process, trials included. `agent` is imported here, before the current folder
 # joins the import path, so a process started in this checkout still gets the `agent` of PYTHONPATH.
@@ -62,8 +62,8 @@ def test_a_state_folder_is_taken_over_from_another_version(tmp_path: Path, older
     with _agent(before, tmp_path, broker) as agent:
         for number in (_PINNED, _GOOD, _WITHDRAWN):
             _drop(agent, number)
-        _order(agent, "rollback")
-        _order(agent, "pin", version=_PINNED)
+        _command(agent, "rollback")
+        _command(agent, "pin", version=_PINNED)
         kept = [_upload(agent) for _ in range(_PROBATION)]
         wait_until(lambda: not agent.json(_MODEL)["probation"], what="the pinned version is proven")
         model = _lasting(agent.json(_MODEL))
@@ -87,7 +87,7 @@ def test_a_state_folder_is_taken_over_from_another_version(tmp_path: Path, older
         assert _upload(agent)["model"] == model["serving"]
         assert _lasting(agent.json(_MODEL)) == model
         _check_backlog(heard, kept, last)
-        _order(agent, "unpin")
+        _command(agent, "unpin")
         wait_until(lambda: agent.json(_MODEL)["serving"]["version"] == str(_GOOD), what="the good version serves")
         assert _upload(agent)["model"]["sha256"] == sha256(model_file(_GOOD))
         assert agent.json(_MODEL)["versions"][0] == model["versions"][0]
@@ -98,7 +98,7 @@ def test_a_state_folder_is_taken_over_from_another_version(tmp_path: Path, older
 
 
 class _AgentOfAnyVersion(RunningAgent):
-    """Is ready once HTTP answers: the log's sentences may differ between the versions."""
+    """It is ready once HTTP answers; log messages may differ between the versions."""
 
     def restart(self) -> None:
         self.start()
@@ -149,7 +149,7 @@ def _serving(agent: RunningAgent) -> str:
     return str((agent.model().get("serving") or {}).get("sha256"))
 
 
-def _order(agent: RunningAgent, command: str, **body: int) -> None:
+def _command(agent: RunningAgent, command: str, **body: int) -> None:
     answer = agent.post(f"{_MODEL}/{command}", json=body)
     assert answer.is_success, answer.text
 
@@ -162,7 +162,7 @@ def _upload(agent: RunningAgent) -> dict[str, Any]:
 
 
 def _upload_to_disk(agent: RunningAgent) -> dict[str, Any]:
-    """Returns once the outbox takes more of the disk than before."""
+    """Returns once the outbox needs more space on the disk than before."""
     before = _outbox_bytes(agent)
     result = _upload(agent)
     wait_until(lambda: _outbox_bytes(agent) > before, what="the result is on the disk")

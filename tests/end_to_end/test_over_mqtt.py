@@ -1,4 +1,4 @@
-"""What may be asked of a running agent over MQTT, and what it tells besides results."""
+"""Requests and commands to a running agent over MQTT, and the topics other than results."""
 
 from __future__ import annotations
 
@@ -73,35 +73,35 @@ def _documented_request(broker: Mosquitto, image: Path) -> None:
 def test_an_image_is_classified_by_the_documented_command(broker: Mosquitto, heard: Subscriber, tmp_path: Path) -> None:
     (tmp_path / "digit.png").write_bytes(digit_png())
     _documented_request(broker, tmp_path / "digit.png")
-    wait_until(lambda: heard.of("my/answers"), what="the answer comes")
+    wait_until(lambda: heard.of("my/answers"), what="the answer arrives")
     answer = heard.of("my/answers")[0].json
     assert (answer["device"], answer["source"], answer["model"]["name"]) == ("test", "upload", "digits")
-    wait_until(lambda: heard.of("/uploads/result"), what="it is a result of an upload, too")
+    wait_until(lambda: heard.of("/uploads/result"), what="it is published as the result of an upload")
     assert heard.of("/uploads/result")[0].json == answer
     (tmp_path / "digit.png").write_bytes(b"no image")
     _documented_request(broker, tmp_path / "digit.png")
-    wait_until(lambda: len(heard.of("my/answers")) == 2, what="what is no image is answered, too")
+    wait_until(lambda: len(heard.of("my/answers")) == 2, what="bytes that are not an image are answered")
     assert heard.of("my/answers")[1].json.keys() == {"error"}
 
 
 @pytest.mark.usefixtures("agent")
-def test_json_brings_an_image_over_mqtt_3_1_1(broker: Mosquitto, heard: Subscriber) -> None:
+def test_a_json_request_over_mqtt_3_1_1_is_answered(broker: Mosquitto, heard: Subscriber) -> None:
     request = {"image": base64.b64encode(digit_png()).decode(), "reply_to": "my/answers", "correlation": "7"}
     _publish(broker, f"{_BASE}/classify", json.dumps(request))
-    wait_until(lambda: heard.of("my/answers"), what="the answer comes")
+    wait_until(lambda: heard.of("my/answers"), what="the answer arrives")
     answer = heard.of("my/answers")[0].json
     assert (answer["correlation"], answer["source"]) == ("7", "upload")
     _publish(broker, f"{_BASE}/classify", json.dumps({**request, "model": "cats"}))
-    wait_until(lambda: len(heard.of("my/answers")) == 2, what="an unknown model is answered, too")
+    wait_until(lambda: len(heard.of("my/answers")) == 2, what="an unknown model is answered")
     assert "cats" in heard.of("my/answers")[1].json["error"]
 
 
-def test_a_queue_of_images_is_shared_out_among_agents(
+def test_requests_on_a_shared_topic_are_distributed_among_agents(
     agent: RunningAgent, broker: Mosquitto, heard: Subscriber, tmp_path: Path
 ) -> None:
     with _agent(broker, tmp_path, "second") as second:
         wait_until(lambda: second.get("/readyz").is_success, what="the second agent is ready")
-        wait_until(lambda: heard.payloads("second/status") == ["online"], what="it is at the broker")
+        wait_until(lambda: heard.payloads("second/status") == ["online"], what="it is connected to the broker")
         image = base64.b64encode(digit_png()).decode()
         messages: list[Any] = [
             (
@@ -126,48 +126,48 @@ def test_a_camera_is_switched_off_and_on(agent: RunningAgent, broker: Mosquitto,
     _publish(broker, f"{_BASE}/cameras/front/enabled/set", "OFF")
     wait_until(lambda: heard.payloads("front/enabled")[-1:] == ["OFF"], what="it is off")
     wait_until(lambda: heard.payloads("front/status")[-1:] == ["disabled"], what="its status says so")
-    assert agent.get("/readyz").is_success, "a camera that is off keeps nobody waiting"
+    assert agent.get("/readyz").is_success, "a camera that is off does not keep the agent from being ready"
     seen = len(heard.of("front/result"))
     _publish(broker, f"{_BASE}/cameras/front/enabled/set", "on?")
-    _publish(broker, f"{_BASE}/cameras/nobody/enabled/set", "ON")
+    _publish(broker, f"{_BASE}/cameras/unknown/enabled/set", "ON")
     wait_until(
         lambda: agent.log.count("send ON or OFF, for a camera of the configuration") == 2,
-        what="nonsense is told in the log",
+        what="the invalid commands are logged",
     )
-    assert len(heard.of("front/result")) <= seen + 1, "one may have been under way"
+    assert len(heard.of("front/result")) <= seen + 1, "one may have been in flight"
     _publish(broker, f"{_BASE}/cameras/front/enabled/set", "ON")
     wait_until(lambda: heard.payloads("front/status")[-2:] == ["starting", "online"], what="it is on")
-    wait_until(lambda: len(heard.of("front/result")) > seen + 5, what="results go on")
+    wait_until(lambda: len(heard.of("front/result")) > seen + 5, what="results continue")
     assert heard.payloads("front/enabled")[-1] == "ON"
 
 
 @pytest.mark.usefixtures("agent")
-def test_a_change_of_state_comes_with_a_picture(broker: Mosquitto) -> None:
+def test_a_picture_is_published_with_a_change_of_state(broker: Mosquitto) -> None:
     with Subscriber(broker.port, topics=f"{_BASE}/cameras/front/snapshot") as heard:
-        wait_until(lambda: heard.of("front/snapshot"), what="a picture comes")
+        wait_until(lambda: heard.of("front/snapshot"), what="a picture arrives")
         assert image_size(heard.of("front/snapshot")[0].content) == (320, 320)
 
 
 @pytest.mark.usefixtures("agent")
-def test_statistics_are_told(heard: Subscriber) -> None:
-    wait_until(lambda: heard.of("/stats"), timeout_s=40, what="statistics come")
+def test_statistics_are_published(heard: Subscriber) -> None:
+    wait_until(lambda: heard.of("/stats"), timeout_s=40, what="statistics arrive")
     stats = heard.of("/stats")[0].json
     assert stats["frames_per_s"]["front"] > 0
     assert stats["latency_ms"]["p50"] <= stats["latency_ms"]["p99"]
     assert stats["outbox"] == {"messages": stats["outbox"]["messages"], "bytes": 0, "evicted": 0, "trouble": None}
 
 
-def test_home_assistant_is_told_of_the_camera_and_of_new_labels(
+def test_home_assistant_discovers_the_camera_and_new_labels(
     agent: RunningAgent, broker: Mosquitto, heard: Subscriber
 ) -> None:
     topic = "homeassistant/device/test/config"
-    wait_until(lambda: heard.of(topic), what="the discovery comes")
+    wait_until(lambda: heard.of(topic), what="the discovery arrives")
     components = heard.of(topic)[-1].json["components"]
     assert {component["platform"] for component in components.values()} >= {"sensor", "switch", "image", "update"}
     _publish(broker, "homeassistant/status", "online")
-    wait_until(lambda: len(heard.of(topic)) == 2, what="Home Assistant's birth is answered")
+    wait_until(lambda: len(heard.of(topic)) == 2, what="the birth message of Home Assistant is answered")
     agent.drop(model_file(1, labels=tuple(f"number {n}" for n in range(10))))
-    wait_until(lambda: "number 7" in heard.payloads(topic)[-1], what="the new labels are told")
+    wait_until(lambda: "number 7" in heard.payloads(topic)[-1], what="the new labels are published")
 
 
 @pytest.mark.usefixtures("agent")

@@ -1,4 +1,4 @@
-"""Replicas: agents that share one models folder, which none of them may write to."""
+"""Replicas: agents that share one models folder without write permission."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def replicas(models: Path, tmp_path: Path) -> Iterator[list[RunningAgent]]:
         yield agents
 
 
-def test_all_of_them_serve_what_lies_there_and_what_comes(models: Path, replicas: list[RunningAgent]) -> None:
+def test_all_replicas_serve_existing_and_newly_dropped_models(models: Path, replicas: list[RunningAgent]) -> None:
     for version in (1, 2):
         drop(models, "digits.tflite", model_file(version))
         for agent in replicas:
@@ -45,7 +45,7 @@ def test_all_of_them_serve_what_lies_there_and_what_comes(models: Path, replicas
             assert agent.post("/predict", content=digit_png()).json()["model"]["sha256"] == sha256(model_file(version))
 
 
-def test_a_rejection_is_told_where_no_note_can_be_written(models: Path, replicas: list[RunningAgent]) -> None:
+def test_a_rejection_is_reported_if_no_note_can_be_written(models: Path, replicas: list[RunningAgent]) -> None:
     drop(models, "bad.tflite", b"no model")
     for agent in replicas:
         wait_until(partial(agent.rejection, "bad"), what="it is rejected")
@@ -54,7 +54,7 @@ def test_a_rejection_is_told_where_no_note_can_be_written(models: Path, replicas
 
 
 def drop(models: Path, name: str, content: bytes) -> None:
-    """As the one does who may."""
+    """Writes the file as a user with write permission does."""
     models.chmod(0o755)
     (models / name).write_bytes(content)
     models.chmod(0o555)

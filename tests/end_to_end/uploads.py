@@ -1,4 +1,4 @@
-"""Uploads: one picture uploaded again and again while a test does something else."""
+"""Uploads: one picture uploaded repeatedly in the background of a test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Uploads:
-    """Several clients, each in a thread of its own, that keep every answer until `__exit__`."""
+    """Several clients, each in its own thread; keeps every answer until `__exit__`."""
 
     def __init__(self, agent: RunningAgent, *, model: str, clients: int = 1) -> None:
         self._url = agent.url
@@ -44,22 +44,22 @@ class Uploads:
 
     @property
     def failures(self) -> list[str]:
-        """Every answer that is no Result, and every connection that broke."""
+        """Every answer that is not a Result, and every broken connection."""
         refused = [f"{answer.status_code} {answer.text}" for answer in list(self._answers) if answer.is_error]
         return refused + self._broken
 
     @property
     def served(self) -> dict[str, set[str]]:
-        """The versions (a set of one, unless something is wrong) of each sha256 that answered, in order."""
+        """The versions of each sha256 that answered, in order; each set should have one element."""
         versions: dict[str, set[str]] = {}
         for model in self._models():
             versions.setdefault(model["sha256"], set()).add(model["version"])
         return versions
 
     def wait_for_more(self, number: int) -> None:
-        """Until so many uploads more were answered."""
+        """Until `number` more uploads were answered."""
         enough = self.count + number
-        wait_until(lambda: self.count >= enough, what=f"{number} uploads more are answered")
+        wait_until(lambda: self.count >= enough, what=f"{number} more uploads are answered")
 
     def wait_for(self, sha256: str) -> None:
         wait_until(lambda: sha256 in self.served, what=f"{sha256[:12]} answers")

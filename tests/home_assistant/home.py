@@ -1,4 +1,4 @@
-"""Home: a Home Assistant of its own, the released core in this process, with its MQTT integration at a broker."""
+"""Home: a Home Assistant instance for a test: the released core in this process, with its MQTT integration."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 def _of(module: str) -> Any:
-    """Home Assistant is installed for these tests only: mypy, which has no such package, takes it as it is."""
+    """Imports a module of Home Assistant at run time: it is installed for these tests only, and mypy lacks it."""
     return import_module(f"homeassistant.{module}")
 
 
 class Home:
-    """What a user of it sees."""
+    """What a user of Home Assistant sees."""
 
     def __init__(self, hass: Any) -> None:
         self._hass = hass
 
     def entities(self) -> dict[str, str]:
-        """The entity ids and the states of all that is there."""
+        """The state of each entity by its entity id."""
         return {state.entity_id: state.state for state in self._hass.states.async_all()}
 
     def state(self, entity: str) -> str | None:
@@ -49,7 +49,7 @@ class Home:
         return list(_of("helpers.device_registry").async_get(self._hass).devices.values())
 
     def image(self, entity: str) -> bytes | None:
-        """The one that is shown."""
+        """The image that is shown."""
         image: bytes | None = self._hass.data["image"].get_entity(entity)._last_image
         return image
 
@@ -60,8 +60,8 @@ class Home:
 
 @asynccontextmanager
 async def home(folder: Path, port: int) -> AsyncIterator[Home]:
-    """Its settings are in `folder`: with the same one again it is the same home after a restart."""
-    asyncio.get_running_loop().set_exception_handler(None)  # logs what its tasks raise when their broker goes
+    """Its settings are in `folder`; the same folder gives the same home after a restart."""
+    asyncio.get_running_loop().set_exception_handler(None)  # logs what its tasks raise when the broker ends
     (folder / "configuration.yaml").touch()
     hass = _of("core").HomeAssistant(str(folder))
     hass.config.skip_pip = True
@@ -85,7 +85,7 @@ async def home(folder: Path, port: int) -> AsyncIterator[Home]:
 
 
 async def _add_mqtt(hass: Any, port: int) -> None:
-    """As the user does, who gives nothing but where the broker is."""
+    """As a user does, who enters only the broker's address."""
     flow = hass.config_entries.flow
     form = await flow.async_init("mqtt", context={"source": "user"})
     done = await flow.async_configure(form["flow_id"], {"broker": "127.0.0.1", "port": port})

@@ -1,4 +1,4 @@
-"""What Home Assistant itself makes of our messages: its released core, a real broker, nothing between them replaced."""
+"""How Home Assistant shows the agent's messages: tested with its released core and a real broker."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _OF_THE_DEVICE = {
 
 
 class Device:
-    """A publisher as simple as can be, below `_BASE`."""
+    """A minimal publisher of topics below `_BASE`."""
 
     def __init__(self, port: int) -> None:
         self._client = Client(CallbackAPIVersion.VERSION2)
@@ -74,18 +74,18 @@ class Device:
     def send(self, message: Message) -> None:
         self._client.publish(message.topic, message.payload, qos=1, retain=message.retain).wait_for_publish(10)
 
-    def tell(self, topic: str, payload: str | bytes | dict[str, Any], *, retain: bool = True) -> None:
-        said = json.dumps(payload) if isinstance(payload, dict) else payload
-        self._client.publish(f"{_BASE}/{topic}", said, qos=1, retain=retain).wait_for_publish(10)
+    def publish(self, topic: str, payload: str | bytes | dict[str, Any], *, retain: bool = True) -> None:
+        content = json.dumps(payload) if isinstance(payload, dict) else payload
+        self._client.publish(f"{_BASE}/{topic}", content, qos=1, retain=retain).wait_for_publish(10)
 
     def show(self, label: str | None, score: float | None = 0.93) -> None:
         state = StableState(label, None if label is None else score, 1_700_000_000_000_000_000, _BIRDS)
-        self.tell("cameras/front/state", state.to_json())
+        self.publish("cameras/front/state", state.to_json())
 
     def come_online(self) -> None:
-        self.tell("status", "online")
-        self.tell("cameras/front/status", "online")
-        self.tell("cameras/front/enabled", "ON")
+        self.publish("status", "online")
+        self.publish("cameras/front/status", "online")
+        self.publish("cameras/front/enabled", "ON")
 
     def discover(self, **options: Any) -> None:
         self.send(_message(**options))
@@ -101,7 +101,7 @@ def _message(*, hardware: str | None = None, **options: Any) -> Message:
 
 @asynccontextmanager
 async def _house(folder: Path) -> AsyncIterator[tuple[Home, Device, Mosquitto]]:
-    """A home, and a device that is online but has not introduced itself."""
+    """A home, and a device that is online but has not sent its discovery."""
     (folder / "broker").mkdir()
     (folder / "home").mkdir()
     with Mosquitto(folder / "broker") as broker:
@@ -118,11 +118,11 @@ async def _until_state(there: Home, entity: str, state: str | None) -> None:
     try:
         await until(lambda: there.state(entity) == state)
     except AssertionError:
-        raise AssertionError(f"{entity} is {there.state(entity)!r} and not {state!r}") from None
+        raise AssertionError(f"{entity} is {there.state(entity)!r}, expected {state!r}") from None
 
 
 def _complaints(log: pytest.LogCaptureFixture) -> list[str]:
-    """What Home Assistant's log says of us, and not of a broker that ends with the test."""
+    """Home Assistant's warnings about the agent, without those about a broker that ends with the test."""
     ours = ("homeassistant.components", "homeassistant.helpers.template", "homeassistant.helpers.entity", "asyncio")
     return [
         record.getMessage()
@@ -134,13 +134,13 @@ def _complaints(log: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.anyio
-async def test_a_device_shows_up_with_everything_it_has(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_device_is_shown_with_all_its_entities(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with _house(tmp_path) as (there, device, _):
         device.show("robin")
         device.discover(hardware="Raspberry Pi 4 Model B")
         await _until_state(there, _LABEL, "robin")
-        device.tell("stats", _STATS, retain=False)
-        device.tell("cameras/front/snapshot", b"\xff\xd8\x00\xff\xd9", retain=False)
+        device.publish("stats", _STATS, retain=False)
+        device.publish("cameras/front/snapshot", b"\xff\xd8\x00\xff\xd9", retain=False)
         await _until_state(there, "sensor.pi_1_temperature", "51.2")
         await until(lambda: there.image("image.pi_1_front_snapshot") == b"\xff\xd8\x00\xff\xd9")
 
@@ -181,7 +181,7 @@ async def test_unknown_values_show_none_and_unknown(tmp_path: Path, caplog: pyte
         device.show(None)
         nothing = {"p50": None, "p95": None, "p99": None}
         silent = {"latency_ms": nothing, "temperature_celsius": None, "throttled": None, "frames_per_s": {}}
-        device.tell("stats", _STATS | silent, retain=False)
+        device.publish("stats", _STATS | silent, retain=False)
         await _until_state(there, _LABEL, "none")
         await _until_state(there, _SCORE, "unknown")
         for entity in (
@@ -196,30 +196,30 @@ async def test_unknown_values_show_none_and_unknown(tmp_path: Path, caplog: pyte
 
 
 @pytest.mark.anyio
-async def test_a_lost_camera_has_no_label_but_a_switch_and_a_lost_device_has_nothing(tmp_path: Path) -> None:
+async def test_only_the_switch_of_a_lost_camera_and_nothing_of_a_lost_device_is_available(tmp_path: Path) -> None:
     async with _house(tmp_path) as (there, device, _):
         device.show("robin")
         device.discover()
         await _until_state(there, _LABEL, "robin")
         for state in ("lost", "frozen", "disabled", "starting"):
-            device.tell("cameras/front/status", state)
+            device.publish("cameras/front/status", state)
             await _until_state(there, _LABEL, "unavailable")
             await _until_state(there, _SCORE, "unavailable")
             await _until_state(there, "image.pi_1_front_snapshot", "unavailable")
             await _until_state(there, "binary_sensor.pi_1_front_connectivity", "off")
             assert there.state("switch.pi_1_front_enabled") == "on"
-            device.tell("cameras/front/status", "online")
+            device.publish("cameras/front/status", "online")
             await _until_state(there, _LABEL, "robin")
-        device.tell("cameras/front/status", "ended")
+        device.publish("cameras/front/status", "ended")
         await _until_state(there, "binary_sensor.pi_1_front_connectivity", "off")
         assert there.state(_LABEL) == "robin"
-        device.tell("status", "offline")
+        device.publish("status", "offline")
         for entity in there.entities():
             await _until_state(there, entity, "unavailable")
 
 
 @pytest.mark.anyio
-async def test_the_switch_sends_its_command_and_follows_what_the_device_says(tmp_path: Path) -> None:
+async def test_the_switch_sends_its_command_and_follows_the_state_of_the_device(tmp_path: Path) -> None:
     async with _house(tmp_path) as (there, device, broker):
         device.discover()
         await _until_state(there, "switch.pi_1_front_enabled", "on")
@@ -227,14 +227,16 @@ async def test_the_switch_sends_its_command_and_follows_what_the_device_says(tmp
             await there.call("switch.turn_off", "switch.pi_1_front_enabled")
             await until(lambda: agent.payloads("/set") == ["OFF"])
             assert there.state("switch.pi_1_front_enabled") == "on"
-            device.tell("cameras/front/enabled", "OFF")
+            device.publish("cameras/front/enabled", "OFF")
             await _until_state(there, "switch.pi_1_front_enabled", "off")
             await there.call("switch.turn_on", "switch.pi_1_front_enabled")
             await until(lambda: agent.payloads("/set") == ["OFF", "ON"])
 
 
 @pytest.mark.anyio
-async def test_swapped_model_renews_the_options(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_options_are_updated_when_the_model_is_swapped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with _house(tmp_path) as (there, device, _):
         device.show("robin")
         device.discover()
@@ -246,7 +248,7 @@ async def test_swapped_model_renews_the_options(tmp_path: Path, caplog: pytest.L
         await _until_state(there, _LABEL, "dog")
         device.discover(cameras=[CameraEntities("front", ("cat", "dog"), snapshots=True, shown="dog")])
         await until(lambda: there.attributes(_LABEL)["options"] == ["cat", "dog", "none"])
-        # The model is gone: any text may come.
+        # Without a model, any text may arrive.
         device.discover(cameras=[CameraEntities("front", (), snapshots=True, shown="dog")])
         await until(lambda: "options" not in there.attributes(_LABEL))
         device.show("anything")
@@ -279,7 +281,9 @@ async def test_labels_of_every_kind_are_shown(tmp_path: Path, caplog: pytest.Log
 
 
 @pytest.mark.anyio
-async def test_removed_components_vanish_and_the_rest_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_removed_components_disappear_and_the_others_stay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     back = CameraEntities("back.yard", ("robin",), snapshots=True)
     async with _house(tmp_path) as (there, device, broker):
         device.show("robin")
@@ -292,7 +296,7 @@ async def test_removed_components_vanish_and_the_rest_stays(tmp_path: Path, capl
         await until(lambda: there.entities().keys() == _OF_THE_CAMERA | _OF_THE_DEVICE | {_UPDATE})
         assert len(there.unique_ids()) == len(there.entities())
         await _until_state(there, _LABEL, "robin")
-        device.send(_message(former=smaller.payload))  # of which nothing more comes
+        device.send(_message(former=smaller.payload))  # has nothing more to remove
         device.send(_message(cameras=[_FRONT, back], former=smaller.payload))
         await until(lambda: "sensor.pi_1_back_yard_label" in there.entities())
         with Subscriber(broker.port, topics="homeassistant/#") as late:
@@ -310,9 +314,9 @@ async def test_models_have_an_update_entity(tmp_path: Path, caplog: pytest.LogCa
     rejection = Rejection("birds.tflite", "it has 1000 labels for 1001 outputs. " * 10, at_ns=0)
     async with _house(tmp_path) as (there, device, _):
         device.discover()
-        device.tell("models/birds", ModelStatus("birds", candidate="birds.tflite", trying=True).to_json())
+        device.publish("models/birds", ModelStatus("birds", candidate="birds.tflite", trying=True).to_json())
         await until(lambda: there.attributes(_UPDATE).get("in_progress") is True)
-        device.tell(
+        device.publish(
             "models/birds", ModelStatus("birds", _BIRDS, rejection=rejection, versions=(eight, seven)).to_json()
         )
         await until(lambda: there.attributes(_UPDATE)["installed_version"] == "7")
@@ -321,18 +325,18 @@ async def test_models_have_an_update_entity(tmp_path: Path, caplog: pytest.LogCa
         assert (shown["installed_version"], shown["latest_version"], shown["in_progress"]) == ("7", "7", False)
         assert shown["release_summary"] == f"birds.tflite: {rejection.reason}"[:255]
         assert shown["title"] == "birds"
-        device.tell("models/birds", ModelStatus("birds", _BIRDS, pinned=7, versions=(ten, eight, seven)).to_json())
+        device.publish("models/birds", ModelStatus("birds", _BIRDS, pinned=7, versions=(ten, eight, seven)).to_json())
         await _until_state(there, _UPDATE, "on")
         shown = there.attributes(_UPDATE)
         assert (shown["installed_version"], shown["latest_version"]) == ("7", "10")
         assert not shown["release_summary"]
-        device.tell("models/birds", ModelStatus("birds").to_json())
+        device.publish("models/birds", ModelStatus("birds").to_json())
         await until(lambda: there.attributes(_UPDATE)["installed_version"] == "none")
     assert not _complaints(caplog)
 
 
 @pytest.mark.anyio
-async def test_device_is_described_again_after_the_broker_forgot_it(tmp_path: Path) -> None:
+async def test_a_device_is_shown_again_after_the_broker_lost_its_data(tmp_path: Path) -> None:
     async with _house(tmp_path) as (there, device, broker):
         device.show("robin")
         device.discover()

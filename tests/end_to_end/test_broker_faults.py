@@ -1,4 +1,4 @@
-"""The broker is late, away or hostile: classifying and HTTP go on, and what was missed is made up for."""
+"""The broker starts late, restarts or refuses the agent: classification and HTTP continue, and results arrive later."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RETAINED = {
 def test_a_broker_that_starts_late_gets_every_result(tmp_path: Path) -> None:
     broker = Mosquitto(tmp_path, config="persistence true")
     with broker, Subscriber(broker.port, client_id="archive"):
-        broker.stop()  # it remembers the subscription, so it collects from the first moment of its next start
+        broker.stop()  # it keeps the subscription, so it collects every message after its next start
         with _agent_at(broker, tmp_path) as agent:
             wait_until(lambda: "cannot be reached" in agent.log, what="the missing broker is logged")
             first = agent.post("/predict", content=digit_png()).json()
@@ -38,33 +38,33 @@ def test_a_broker_that_starts_late_gets_every_result(tmp_path: Path) -> None:
             broker.start()
             wait_until(lambda: "edge_agent_mqtt_connected 1.0" in agent.get("/metrics").text, what="it is connected")
             with Subscriber(broker.port, client_id="archive") as heard:
-                wait_until(lambda: heard.of("/uploads/result"), what="the upload's result comes")
-                wait_until(lambda: len(heard.of("/front/result")) > 60, what="the camera's results come")
+                wait_until(lambda: heard.of("/uploads/result"), what="the upload's result arrives")
+                wait_until(lambda: len(heard.of("/front/result")) > 60, what="the camera's results arrive")
                 assert heard.of("/uploads/result")[0].json["id"] == first["id"]
                 backlog = [message.json["seq"] for message in heard.of("/result") if "replayed" in message.json]
                 assert backlog == list(range(1, len(backlog) + 1))
-                wait_until(lambda: _no_hole(heard), what="no result is missing")
+                wait_until(lambda: _no_result_is_missing(heard), what="no result is missing")
 
 
-def test_a_broker_that_restarts_with_an_empty_memory_gets_all_that_it_should_retain(tmp_path: Path) -> None:
+def test_a_broker_that_restarts_without_its_data_gets_the_retained_topics_again(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker, _agent_at(broker, tmp_path) as agent:
         with Subscriber(broker.port) as heard:
-            wait_until(lambda: heard.of("/front/state"), what="the camera's state comes")
+            wait_until(lambda: heard.of("/front/state"), what="the camera's state arrives")
             last = max(message.json["seq"] for message in heard.of("/front/result"))
         broker.kill()
         wait_until(lambda: "edge_agent_mqtt_connected 0.0" in agent.get("/metrics").text, what="the loss is noticed")
         assert agent.post("/predict", content=digit_png()).is_success
         broker.start()
         with Subscriber(broker.port) as heard:
-            wait_until(lambda: _last_seq(heard) > last, what="results go on")
-            wait_until(lambda: heard.of("homeassistant/device/test/config"), what="Home Assistant is told, too")
+            wait_until(lambda: _last_seq(heard) > last, what="results continue")
+            wait_until(lambda: heard.of("homeassistant/device/test/config"), what="the discovery is published again")
         with Subscriber(broker.port) as late:
             own = {*(f"edge-agent/test/{topic}" for topic in _RETAINED), "homeassistant/device/test/config"}
             wait_until(lambda: late.retained().keys() == own, what="the retained topics are back")
             assert late.retained()["edge-agent/test/status"] == "online"
 
 
-def test_a_wrong_password_is_told_in_a_sentence_and_http_goes_on(tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_and_http_continues(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("sesame\n")
     secret = {"username": "pi", "password_file": "password"}
     with Mosquitto(tmp_path, users={"pi": "right"}) as broker, _agent_at(broker, tmp_path, **secret) as agent:
@@ -81,7 +81,7 @@ def test_a_wrong_password_is_told_in_a_sentence_and_http_goes_on(tmp_path: Path)
         assert agent.process.returncode == 0
 
 
-def test_the_right_password_lets_the_agent_in(tmp_path: Path) -> None:
+def test_the_agent_publishes_with_the_right_password(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("right\n")
     secret = {"username": "pi", "password_file": "password"}
     with (
@@ -89,10 +89,10 @@ def test_the_right_password_lets_the_agent_in(tmp_path: Path) -> None:
         Subscriber(broker.port, username="pi", password="right") as heard,
         _agent_at(broker, tmp_path, **secret),
     ):
-        wait_until(lambda: heard.of("/front/result"), what="results come")
+        wait_until(lambda: heard.of("/front/result"), what="results arrive")
 
 
-def _no_hole(heard: Subscriber) -> bool:
+def _no_result_is_missing(heard: Subscriber) -> bool:
     seqs = {message.json["seq"] for message in heard.of("/result")}
     return seqs == set(range(1, max(seqs) + 1))
 
