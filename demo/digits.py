@@ -1,6 +1,6 @@
-"""Handwritten digits as a camera sees them: scikit-learn's 8 x 8 scans, as strokes on unevenly lit paper.
+"""Handwritten digits as a camera sees them: scikit-learn's 8 x 8 scans, drawn as strokes on unevenly lit paper.
 
-Shared by train.py and video.py, so that the video shows only digits that the model was not trained on.
+train.py and video.py share this module, so that the video shows only digits that the model was not trained on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SCAN_SIDE = 8
 
 @dataclass(frozen=True)
 class Split:
-    """Scans of 8 x 8 values from 0 (paper) to 1 (ink), and what each shows."""
+    """Scans of 8 x 8 values from 0 (paper) to 1 (ink), and the digit of each."""
 
     scans: Floats
     digits: Ints
@@ -35,7 +35,7 @@ class Split:
 
 @dataclass(frozen=True)
 class View:
-    """How one digit stands before the camera; lengths are shares of the picture's side, light is 0 to 1."""
+    """How the camera sees one digit. Lengths are relative to the picture's side; light is 0 to 1."""
 
     size: float = 0.85
     x: float = 0.0
@@ -51,7 +51,7 @@ class View:
 
 
 def load_splits() -> tuple[Split, Split]:
-    """Training and held-out digits: 80 % and 20 % of each class, the same at every call."""
+    """Training and held-out digits: 80 % and 20 % of each class, the same in every call."""
     bunch = load_digits()
     scans = (bunch.images / 16).astype(np.float32)
     train, held_out = train_test_split(np.arange(len(scans)), test_size=0.2, stratify=bunch.target, random_state=0)
@@ -77,7 +77,7 @@ def random_view(rng: np.random.Generator) -> View:
 
 
 def between(start: View, end: View, share: float) -> View:
-    """Move from `start` (share 0) to `end` (share 1); the contrast of `start` stays."""
+    """Interpolate from `start` (share 0) to `end` (share 1); the contrast stays that of `start`."""
     moved = {
         name: (1 - share) * getattr(start, name) + share * getattr(end, name)
         for name in ("size", "x", "y", "angle_degrees", "shade", "shade_degrees", "blur")
@@ -96,12 +96,12 @@ def draw(scan: Floats, view: View, *, side: int, rng: np.random.Generator) -> Gr
 
 
 def to_input(picture: Gray) -> Gray:
-    """Resize as the agent does: stretched to the model's input, every pixel of the picture counted."""
+    """Resize as the agent does: stretched to the model's input, averaging over every pixel of the picture."""
     return cv2.resize(picture, (INPUT_SIDE, INPUT_SIDE), interpolation=cv2.INTER_AREA)
 
 
 def _strokes(scan: Floats, view: View, side: int) -> Floats:
-    """Enlarge the scan: smooth at sharpness 0, with the edges of a pen's stroke at 1."""
+    """Enlarge the scan: smooth at sharpness 0, with sharp edges like those of a pen at 1."""
     scale = view.size * side / _SCAN_SIDE
     turn = np.deg2rad(view.angle_degrees)
     cos, sin = scale * np.cos(turn), scale * np.sin(turn)
@@ -118,7 +118,7 @@ def _strokes(scan: Floats, view: View, side: int) -> Floats:
 
 
 def _light(view: View, side: int) -> Floats:
-    """Fall from 1 on the lit side to 1 - shade on the other, along `shade_degrees`."""
+    """Brightness that falls from 1 on the lit side to 1 - shade on the other, along `shade_degrees`."""
     across = np.linspace(-0.5, 0.5, side, dtype=np.float32)
     turn = np.deg2rad(view.shade_degrees)
     slope = np.cos(turn) * across[None, :] + np.sin(turn) * across[:, None]

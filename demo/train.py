@@ -73,7 +73,7 @@ def evaluate(model: Path, work: Path, pictures: str) -> dict[str, object]:
 
 
 def edge_convert(*words: object) -> str:
-    """Run the command as a user would; its output."""
+    """Run the command as a user would; returns its output."""
     command = [sys.executable, "-m", "converter.cli", *map(str, words)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603  (ours)
 
@@ -83,7 +83,7 @@ def made_with() -> dict[str, object]:
 
 
 def save_pictures(folder: Path, pictures: Gray, digits: Ints, *, prefix: str = "") -> None:
-    """One PNG a picture, in a folder a digit."""
+    """Write one PNG per picture, in one folder per digit."""
     for number, (picture, digit) in enumerate(zip(pictures, digits, strict=True)):
         path = folder / str(digit) / f"{prefix}{number:04}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,13 +124,13 @@ def fit(network: tf.keras.Model, train: Split) -> None:
 
 
 def camera_like(split: Split, rng: np.random.Generator) -> Gray:
-    """Return 32 x 32 pixels of one random view of every digit, by a coarse or a finer camera."""
+    """Return 32 x 32 pixels of one random view of every digit, from a low or a higher resolution camera."""
     sides = (INPUT_SIDE, 2 * INPUT_SIDE)
     return as_inputs([draw(scan, random_view(rng), side=int(rng.choice(sides)), rng=rng) for scan in split.scans])
 
 
 def clean(split: Split) -> Gray:
-    """Return 32 x 32 pixels of every digit in dark ink, in the middle of evenly lit paper."""
+    """Return 32 x 32 pixels of every digit in dark ink, centered on evenly lit paper."""
     rng = np.random.default_rng(SEED)
     return as_inputs([draw(scan, View(), side=10 * INPUT_SIDE, rng=rng) for scan in split.scans])
 

@@ -1,7 +1,7 @@
-"""Film the demo video: `python demo/video.py` writes digits.mp4, digits.mp4.json and digit.jpg beside this file.
+"""Make the demo video: `python demo/video.py` writes digits.mp4, digits.mp4.json and digit.jpg next to this file.
 
-It shows digits that train.py held out. The JSON lists [first frame, last frame, digit], counted from 0; the JPEG is
-the first frame, an upload to try.
+The video shows digits that train.py held out. The JSON lists [first frame, last frame, digit], with frames counted
+from 0. The JPEG is the first frame, to try an upload.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIDE = 320
 FPS = 25
 FRAMES_PER_DIGIT = 30
 ROUNDS = 3  # each shows every digit once
-NOISE = 0.008  # more of it would make the file ten times as large
+NOISE = 0.008  # more noise would make the file ten times as large
 WARM_BGR = np.array([0.88, 0.98, 1.0], np.float32)  # lamp light
 FOLDER = Path(__file__).parent
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def pick(held_out: Split, rng: np.random.Generator) -> list[int]:
-    """Return indices: a different example of every digit in each round, in mixed order."""
+    """Return indices: a different example of every digit in each round, in random order."""
     examples = [
         rng.choice(np.flatnonzero(held_out.digits == digit), ROUNDS, replace=False) for digit in range(len(LABELS))
     ]
@@ -64,7 +64,7 @@ def film(scan: Floats, rng: np.random.Generator) -> Iterator[Gray]:
 def write_video(path: Path, frames: Iterator[Gray]) -> None:
     video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (SIDE, SIDE))
     if not video.isOpened():
-        raise SystemExit("OpenCV cannot write mp4v here: its wheel lacks FFmpeg.")
+        raise SystemExit("OpenCV cannot write mp4v video. Use an OpenCV build with FFmpeg.")
     for frame in frames:
         video.write(frame)
     video.release()
