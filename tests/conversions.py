@@ -1,4 +1,4 @@
-"""Conversions for tests: what is asked of converter.conversion, and the scores of what comes out of it."""
+"""Conversions for tests: calls of converter.conversion, and the scores of source and finished files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SCHEMES: tuple[Scheme, ...] = ("int8", "int8-float", "float16", "dynamic", "none")
 EXACT = 1e-3  # between a source and its float32 file
-QUANTIZED = 0.09  # between kernels alone it can be as much
+QUANTIZED = 0.09  # different kernels alone can cause as much
 TOLERANCE: dict[Scheme, float] = {
     "int8": QUANTIZED,
     "int8-float": QUANTIZED,
@@ -41,7 +41,7 @@ TOLERANCE: dict[Scheme, float] = {
     "none": EXACT,
 }
 
-# What TensorFlow warns of at every int8 conversion, and what Keras does to NumPy when it saves a .keras file.
+# TensorFlow's warning in every int8 conversion, and NumPy's when Keras saves a .keras file.
 QUIET = ("ignore:Statistics for quantized inputs:UserWarning", "ignore:__array__ implementation:DeprecationWarning")
 
 
@@ -59,7 +59,7 @@ untracked = Untracked()
 
 
 def converted(source: Path, output: Path, *schemes: Scheme, **changes: Any) -> Conversion:
-    """Of a model that takes 0..1, unless `changes` say otherwise."""
+    """Convert and write a model that takes 0..1, unless `changes` say otherwise."""
     values: dict[str, Any] = {"mean": (0.0,), "std": (255.0,), "name": "test"}
     conversion = convert(Request(source=source, output=output, schemes=schemes, **values | changes), track=untracked)
     conversion.write()
@@ -67,7 +67,7 @@ def converted(source: Path, output: Path, *schemes: Scheme, **changes: Any) -> C
 
 
 def contents(conversion: Conversion) -> dict[Scheme, bytes]:
-    """What was written, by scheme."""
+    """The written files, by scheme."""
     return {model.scheme: model.path.read_bytes() for model in conversion.models if model.refusal is None}
 
 
@@ -78,7 +78,7 @@ def finished_classifier(content: bytes) -> Classifier:
 
 
 def source_classifier(source: Path, labels: Iterable[str], **settings: Any) -> TensorFlowClassifier:
-    """Of a source whose outputs are probabilities and that takes 0..1, unless `settings` say otherwise."""
+    """For a source that takes 0..1 and returns probabilities, unless `settings` say otherwise."""
     values: dict[str, Any] = {"mean": (0.0,), "std": (255.0,), "score": "probability", "labels": tuple(labels)}
     return TensorFlowClassifier(
         image_function(open_source(source), key=None, size=None), ModelSettings(**values | settings)
@@ -91,7 +91,7 @@ def scores(classifier: Classifier, images: Iterable[Image]) -> Floats:
 
 
 def readable_images(folder: Path) -> dict[str, Image]:
-    """Of a folder and those below it, by path; what does not decode is left out."""
+    """Images of a folder and its subfolders, by path, without those that cannot be decoded."""
     images = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with suppress(AgentError):

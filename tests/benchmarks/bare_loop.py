@@ -1,4 +1,4 @@
-"""The work of /predict without HTTP: `bare_loop.py MODEL IMAGE THREADS SECONDS` prints images a second."""
+"""The work of /predict without HTTP: `bare_loop.py MODEL IMAGE THREADS SECONDS` prints images per second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a classification costs beyond the bare invoke() of the same model, in one thread."""
+"""The time of a classification, relative to the bare invoke() of the same model, in one thread."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _classify(classifier: TFLiteClassifier, pixels: Pixels) -> Callable[[], obje
 
 
 def _mediapipe(path: Path, pixels: Pixels) -> Callable[[], object]:
-    mp: Any = importlib.import_module("mediapipe")  # a peer, which the project never needs
+    mp: Any = importlib.import_module("mediapipe")  # only for comparison; the project does not depend on it
     vision = mp.tasks.vision
     options = vision.ImageClassifierOptions(
         base_options=mp.tasks.BaseOptions(model_asset_path=str(path)), max_results=5

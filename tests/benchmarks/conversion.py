@@ -1,4 +1,4 @@
-"""What a conversion takes: MobileNetV2 224 to int8, 100 images to calibrate with and 200 to evaluate on."""
+"""Time and memory of a conversion: MobileNetV2 224 to int8, 100 calibration and 200 evaluation images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAME = "edge-convert: MobileNetV2 224 to int8, 100 + 200 images"
 def figures() -> Iterator[Figure | Skipped]:
     stated = json.loads((CACHE.parent / "demo" / "digits.json").read_text())["camera_like"]["top1"]
     lost = stated["float32"] - stated["int8"]
-    yield Figure.of("demo/train.py: top-1 that int8 loses, as last trained", [lost], bound=0.005)
+    yield Figure.of("demo/train.py: top-1 accuracy lost to int8, as last trained", [lost], bound=0.005)
     if not (SOURCE / "mobilenet_v2").is_dir() or not CONVERTER.exists():
         yield Skipped(NAME, "TensorFlow could not be installed")
         return
@@ -35,7 +35,7 @@ def figures() -> Iterator[Figure | Skipped]:
 
 
 def convert(output: Path) -> tuple[float, float]:
-    """Seconds of wall time and gigabytes of resident memory at most, of the command as a user calls it."""
+    """Seconds of wall time and gigabytes of peak resident memory of the command as a user calls it."""
     started_s = time.monotonic()
     command: list[str | Path] = [CONVERTER, "convert", SOURCE / "mobilenet_v2", output, "--force"]
     command += ["--mean", "127.5", "--std", "127.5", "--labels", SOURCE / "labels.txt"]
@@ -44,5 +44,5 @@ def convert(output: Path) -> tuple[float, float]:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"edge-convert ended with {process.returncode}.")
+        sys.exit(f"edge-convert failed with exit code {process.returncode}.")
     return time.monotonic() - started_s, usage.ru_maxrss / 1e6

@@ -1,4 +1,4 @@
-"""What it takes to bring results to the broker: time, until a subscriber has them, and the agent's processor time."""
+"""The cost of delivering results over MQTT: the delay until a subscriber has them, and the agent's CPU time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def figures() -> Iterator[Figure | Skipped]:
 
 
 def _latencies_ms() -> list[list[float]]:
-    """Of each round, in ascending order."""
+    """The delays of each round, in ascending order."""
     with _folder() as folder, Mosquitto(folder) as broker, _listening(broker, folder / "arrivals"):
         stamps = folder / "stamps"
         stamped = [sys.executable, str(_HERE / "stamped_agent.py"), str(stamps)]
@@ -56,7 +56,7 @@ def _latencies_ms() -> list[list[float]]:
 
 
 def _processor_shares() -> list[float]:
-    """Percent that an agent takes more than one without MQTT, which does the same beside it at the same time."""
+    """CPU percent that an agent uses more than one without MQTT, which does the same work at the same time."""
     with (
         _folder() as one,
         _folder() as other,

@@ -1,4 +1,4 @@
-"""Figure: one number that the product promises, what was measured of it, and how it is told."""
+"""Figure: one measured number with its bound, as a row of the table and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`measured` is a median and `spread` the quartiles around it; `bound` None promises nothing."""
+    """`measured` is the median, `spread` the lower and upper quartile; with `bound` None, any value is allowed."""
 
     name: str
     measured: float
@@ -48,7 +48,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A figure that this machine cannot measure, and what it lacks."""
+    """A figure that this machine cannot measure, and the reason."""
 
     name: str
     reason: str

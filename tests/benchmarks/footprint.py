@@ -1,4 +1,4 @@
-"""What the running service takes: seconds to its READY=1, and memory after some work."""
+"""The footprint of the running service: seconds until READY=1, and memory after some work."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def figures(model: Path) -> Iterator[Figure]:
 
 
 def _start_and_work(model: Path, *, uploads: int) -> tuple[float, float]:
-    """Seconds until READY=1, and the MB (of 1,000,000 bytes) of memory that the process holds in the end."""
+    """Seconds until READY=1, and resident memory at the end in MB (1,000,000 bytes)."""
     with tempfile.TemporaryDirectory() as folder, NotifySocket() as systemd:
         environment = {"NOTIFY_SOCKET": systemd.address}
         agent = RunningAgent(Path(folder), environment=environment, engine={"workers": 2, "threads": 1})
         agent.drop(model.read_bytes(), "mobilenet")
-        time.sleep(0.5)  # else the start waits until the copy has settled
+        time.sleep(0.5)  # otherwise the start waits until the copy has settled
         started_s = time.monotonic()
         with agent:
             systemd.wait_for("READY=1")

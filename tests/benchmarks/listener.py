@@ -1,7 +1,7 @@
-"""Listener: a subscriber in a process of its own, which notes when each result arrives.
+"""Listener: a subscriber in its own process that records when each result arrives.
 
-`python listener.py PORT ARRIVALS` prints a line once the broker has taken the subscription, and adds lines to ARRIVALS:
-seq, nanoseconds since 1970.
+`python listener.py PORT ARRIVALS` prints a line once the broker has accepted the subscription, and appends lines to
+ARRIVALS: seq, nanoseconds since 1970.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Make what the converter's figures are taken with: `python make_source.py FOLDER`.
+"""Make the input of the converter's benchmark: `python make_source.py FOLDER`.
 
-A SavedModel of MobileNetV2 224 with random weights (what it answers means nothing, how long it takes is that of
-a trained one), 100 pictures to calibrate with and 200 to evaluate on.
+A SavedModel of MobileNetV2 224 with random weights (its answers are meaningless, but it is as fast as a trained
+model), 100 pictures for calibration and 200 for evaluation.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def photos() -> list[npt.NDArray[Any]]:
 
 
 def picture(material: Sequence[npt.NDArray[Any]], rng: np.random.Generator) -> npt.NDArray[Any]:
-    """Return some half of some photo, or blurred noise where there are no photos: time does not depend on it."""
+    """Return a random part of a random photo, or blurred noise without photos; the content does not affect the time."""
     if not material:
         return np.asarray(cv2.GaussianBlur(rng.integers(0, 256, (*PICTURE, 3)).astype(np.uint8), (0, 0), 9))
     photo = material[int(rng.integers(len(material)))]

@@ -1,4 +1,4 @@
-"""Material: the model and the pictures that every figure is measured with."""
+"""Material: the models and pictures for all measurements."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ BOUNDARY = "edge-agent-benchmark"
 
 
 def models() -> dict[str, Path]:
-    """By name, the one that the figures are about first; empty where none could be had."""
+    """The available models by name, the main one first; may be empty."""
     paths = {"MobileNetV2 int8 of TensorFlow 2.21": OWN_MODEL, "MobileNetV2 uint8 as published": _PUBLISHED_MODEL}
     return {name: path for name, path in paths.items() if path.is_file()}
 
 
 @functools.cache
 def model_version(path: Path, number: int) -> bytes:
-    """The model at `path` with other metadata, so that it is another version and as large."""
+    """The model at `path` with different metadata, so that it is another version of the same size."""
     model = read_model_file(path.read_bytes())
     return _packed(model, number)
 
@@ -53,7 +53,7 @@ def _packed(model: ModelFile, number: int) -> bytes:
 
 
 def picture(width: int, height: int) -> Pixels:
-    """RGB: a photo of the assets, or a frame of the demo's video where they are not here."""
+    """RGB pixels of a photo from the assets or, without assets, of a frame of the demo video."""
     pixels = cv2.imread(str(_PHOTO)) if _PHOTO.is_file() else cv2.VideoCapture(str(_VIDEO)).read()[1]
     resized: Pixels = cv2.cvtColor(cv2.resize(pixels, (width, height)), cv2.COLOR_BGR2RGB)
     return resized
@@ -67,7 +67,7 @@ def jpeg(width: int, height: int) -> Path:
 
 
 def form(image: Path) -> Path:
-    """The body that `curl -F file=@image` sends, with BOUNDARY."""
+    """The body that `curl -F file=@image` would send, with BOUNDARY."""
     path = image.with_suffix(".form")
     head = (
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{image.name}"\r\n'

@@ -1,4 +1,4 @@
-"""How soon a dropped model answers, and whether anybody notices the swap."""
+"""The time until a dropped model answers, and the requests that fail during swaps."""
 
 from __future__ import annotations
 
@@ -30,14 +30,16 @@ def figures(model: Path) -> Iterator[Figure | Skipped]:
         with agent:
             versions = [model_version(model, number) for number in range(1, 2 * _DROPS + 1)]
             settled_s = [_drop(agent, content) for content in versions[:_DROPS]]
-            yield Figure.of("a dropped model's first Result", settled_s, unit="s", bound=2.0)
+            yield Figure.of("time to first result of a dropped model", settled_s, unit="s", bound=2.0)
             proven_s = [_drop(agent, content, checksum=True) for content in versions[_DROPS:]]
-            yield Figure.of("a dropped model's first Result, with a checksum beside it", proven_s, unit="s", bound=1.0)
+            yield Figure.of(
+                "time to first result of a dropped model, with a checksum file", proven_s, unit="s", bound=1.0
+            )
             yield from _under_load(agent, model)
 
 
 def _under_load(agent: RunningAgent, model: Path) -> Iterator[Figure | Skipped]:
-    name = f"requests failed in {_SWAPS_UNDER_LOAD} swaps under load"
+    name = f"failed requests in {_SWAPS_UNDER_LOAD} swaps under load"
     if wrk.MISSING:
         yield Skipped(name, wrk.MISSING)
         return
@@ -47,16 +49,16 @@ def _under_load(agent: RunningAgent, model: Path) -> Iterator[Figure | Skipped]:
     waits_s: list[float] = []
     while len(waits_s) < _SWAPS_UNDER_LOAD and time.monotonic() < ends_s - 2:
         waits_s.append(_drop(agent, model_version(model, len(waits_s) % 2)))
-    running.send_signal(2)  # wrk reports and ends
+    running.send_signal(2)  # wrk then prints its report and exits
     load = wrk.result(running)
-    yield Figure.of("a dropped model's first Result, under load", waits_s, unit="s")
+    yield Figure.of("time to first result of a dropped model, under load", waits_s, unit="s")
     if len(waits_s) < _SWAPS_UNDER_LOAD:
-        name = f"requests failed in {len(waits_s)} swaps under load (no more fit into {_LONGEST_S} s)"
+        name = f"failed requests in {len(waits_s)} swaps under load (the limit is {_LONGEST_S} s)"
     yield Figure.of(f"{name}, of {load.requests}", [load.failed], bound=0)
 
 
 def _drop(agent: RunningAgent, content: bytes, *, checksum: bool = False) -> float:
-    """Seconds from the end of the copy to the first Result of the new version."""
+    """Seconds from the end of the copy to the first result of the new version."""
     sha256 = hashlib.sha256(content).hexdigest()
     image = jpeg(*SIZES[0]).read_bytes()
     agent.drop(content, "mobilenet", checksum=checksum)

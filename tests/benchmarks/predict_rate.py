@@ -1,4 +1,4 @@
-"""Requests a second of POST /predict beside the same work without HTTP, in turn on the same machine."""
+"""Requests per second of POST /predict, compared with the same work without HTTP, measured in turn."""
 
 from __future__ import annotations
 

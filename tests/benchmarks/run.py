@@ -1,4 +1,4 @@
-"""Measures every figure, prints one table, and writes the same to .cache/bench.json: `make bench`."""
+"""Measures every figure, prints a table and writes it to .cache/bench.json: `make bench`."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def main() -> None:
     CACHE.mkdir(exist_ok=True)
     figures = [figure.to_json() for figure in measured]
     (CACHE / "bench.json").write_text(json.dumps({**document, "figures": figures}, indent=2) + "\n")
-    print(f"{name}, {model.name}, in {took_s:.0f} s; the same as JSON: {CACHE / 'bench.json'}")
+    print(f"Measured {name} ({model.name}) in {took_s:.0f} s. JSON: {CACHE / 'bench.json'}")
 
 
 def _figures() -> Iterator[Figure | Skipped]:
-    yield from conversion.figures()  # which makes the model of all the others
+    yield from conversion.figures()  # first, since it makes the model for the others
     if not models():
-        sys.exit("There is no MobileNetV2: TensorFlow could not be installed, and ../shared/assets is not here.")
+        sys.exit("No MobileNetV2 found: TensorFlow could not be installed, and ../shared/assets does not exist.")
     model = next(iter(models().values()))
     yield from classify_call.figures()
     yield from predict_rate.figures(model)

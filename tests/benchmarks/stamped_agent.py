@@ -1,7 +1,7 @@
-"""Stamped agent: edge-agent that notes for each result when the classifier had its scores.
+"""Stamped agent: edge-agent that records for each result when the classifier returned its scores.
 
-`python stamped_agent.py STAMPS edge-agent run --config FILE` adds lines to STAMPS: seq, nanoseconds since 1970. It must
-have one camera and no uploads: then the last scores belong to the next result.
+`python stamped_agent.py STAMPS edge-agent run --config FILE` appends lines to STAMPS: seq, nanoseconds since 1970. Use
+one camera and no uploads, so that the last scores belong to the next result.
 """
 
 from __future__ import annotations

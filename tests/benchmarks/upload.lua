@@ -1,4 +1,4 @@
--- For wrk: the same upload again and again.
+-- For wrk: repeat the same upload.
 local file = assert(io.open(os.getenv("UPLOAD_BODY"), "rb"))
 wrk.method = "POST"
 wrk.body = file:read("*a")

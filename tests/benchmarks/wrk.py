@@ -1,4 +1,4 @@
-"""Wrk: the load generator, one upload again and again over several connections."""
+"""Wrk: the load generator, which repeats one upload over several connections."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def start(url: str, body: Path, *, connections: int, for_s: float) -> subprocess
 
 
 def result(running: subprocess.Popen[str]) -> Load:
-    """Waits for its end; a request failed if it was answered with anything but 2xx or its connection broke."""
+    """Waits until wrk exits. Requests with a status other than 2xx or 3xx, or a broken connection, count as failed."""
     said, _ = running.communicate()
     assert running.returncode == 0, said
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
