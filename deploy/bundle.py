@@ -30,15 +30,15 @@ def main() -> None:
     version = re.search(r'^version = "(.*)"', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
     name = f"edge-agent-{version[1]}-{machine}-py{python.replace('.', '')}"
-    with tempfile.TemporaryDirectory() as aside:
-        folder = Path(aside, name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, name)
         for part in _PARTS:
             _copy(REPOSITORY / part, folder / part)
         (folder / "for").write_text(f"{machine} {python}\n")
-        requirements = Path(aside, "requirements.txt")
+        requirements = Path(temporary, "requirements.txt")
         requirements.write_text(pins_for(machine, python, LOCK.read_text()))
         _download(requirements, folder / "wheels", machine, python)
-        _build_own(folder / "wheels", Path(aside, "source"))
+        _build_own(folder / "wheels", Path(temporary, "source"))
         archive = REPOSITORY / "dist" / f"{name}.tar"
         archive.parent.mkdir(exist_ok=True)
         with tarfile.open(archive, "w") as tar:  # wheels are compressed already
@@ -48,7 +48,7 @@ def main() -> None:
 
 def pins_for(machine: str, python: str, lock: str) -> str:
     """The pins that apply to that machine and Python, without markers: pip would evaluate them for its own Python."""
-    there = {
+    target = {
         "platform_machine": machine,
         "python_version": python,
         "python_full_version": f"{python}.0",
@@ -62,7 +62,7 @@ def pins_for(machine: str, python: str, lock: str) -> str:
     for entry in re.findall(r"^[a-z0-9](?:.*\\\n)*.*$", lock, re.MULTILINE):
         pin, *hashes = re.split(r" \\\n\s*", entry)
         requirement = Requirement(pin)
-        if requirement.marker is None or requirement.marker.evaluate(there):
+        if requirement.marker is None or requirement.marker.evaluate(target):
             pins.append(" \\\n".join([f"{requirement.name}{requirement.specifier}", *hashes]))
     return "\n".join(pins) + "\n"
 
@@ -72,8 +72,8 @@ def _download(requirements: Path, wheels: Path, machine: str, python: str) -> No
     if machine == "x86_64":
         platforms += ["manylinux_2_5_x86_64", "manylinux1_x86_64", "manylinux2010_x86_64"]
     options = [word for platform in platforms for word in ("--platform", platform)]
-    where = ["--dest", str(wheels), "--python-version", python, "--implementation", "cp", "--only-binary", ":all:"]
-    _pip("download", "--no-deps", *where, *options, "--require-hashes", "-r", str(requirements))
+    selection = ["--dest", str(wheels), "--python-version", python, "--implementation", "cp", "--only-binary", ":all:"]
+    _pip("download", "--no-deps", *selection, *options, "--require-hashes", "-r", str(requirements))
 
 
 def _build_own(wheels: Path, source: Path) -> None:

@@ -23,7 +23,7 @@ _IMAGE_ENVIRONMENT = dict(
 
 @pytest.mark.parametrize("folder", COMPLETE)
 def test_the_pod_meets_the_restricted_pod_security_standard(folder: str) -> None:
-    """The standard: https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted ."""
+    # https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
     labels = one(folder, "Namespace")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     of_pod, of_container = pod(folder)["securityContext"], container(folder)["securityContext"]

@@ -91,10 +91,10 @@ class Machine(Guest):
         try:
             with socket.create_connection(("127.0.0.1", self._shell_port), timeout=timeout_s) as connection:
                 connection.sendall(line)
-                said = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+                reply = b"".join(iter(lambda: connection.recv(1 << 16), b""))
         except OSError as error:
             raise LookupError(f"the machine does not answer: {error}") from error
-        output, _, status = said.decode(errors="replace").rstrip("\n").rpartition("\n")
+        output, _, status = reply.decode(errors="replace").rstrip("\n").rpartition("\n")
         if not status.isdecimal():
             raise LookupError("the machine closed the connection")
         return subprocess.CompletedProcess(script, int(status), output)
