@@ -57,7 +57,7 @@ def test_an_unplugged_camera_is_lost_and_the_service_keeps_running(watching: Mac
     pid = watching.show("MainPID")
     watching.run(_UNPLUG)
     _wait_for_status(watching, "lost")
-    assert "/dev/video0 is not found" in watching.journal()
+    assert "/dev/video0 does not exist" in watching.journal()
     time.sleep(_WATCHDOG_S + 5)  # the watchdog must not mistake this for a hang
     assert [watching.show(key) for key in ("ActiveState", "NRestarts", "MainPID")] == ["active", "0", pid]
 
