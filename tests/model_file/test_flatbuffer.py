@@ -35,7 +35,7 @@ def built() -> bytes:
     return bytes(builder.Output())
 
 
-def test_fields_are_read_by_their_number() -> None:
+def test_fields_are_read_by_number() -> None:
     table = Table.root(built())
     assert table.scalar(0, INT32) == 7
     assert table.string(1) == "Grüße"
@@ -54,7 +54,7 @@ def test_blob_and_its_span_are_the_same_bytes() -> None:
     assert table.blob(2) == content[start : start + length]
 
 
-def test_absent_field_has_its_default() -> None:
+def test_absent_field_has_the_default_value() -> None:
     table = Table.root(built())
     assert table.scalar(9, INT8, 4) == 4
     assert (table.string(9), table.table(9), table.blob(9), table.span(9)) == (None, None, None, None)
@@ -62,12 +62,12 @@ def test_absent_field_has_its_default() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"1234567", struct.pack("<Iq", 5000, 0), struct.pack("<Iq", 9, 0)])
-def test_root_outside_of_the_bytes_is_damage(content: bytes) -> None:
+def test_root_outside_the_content_is_damage(content: bytes) -> None:
     with pytest.raises(IncompleteModelError):
         Table.root(content)
 
 
-def test_vector_longer_than_the_bytes_is_damage() -> None:
+def test_vector_longer_than_the_content_is_damage() -> None:
     content = bytearray(built())
     start, _ = Table.root(bytes(content)).span(2) or (0, 0)
     struct.pack_into("<I", content, start - 4, 1 << 30)
@@ -77,7 +77,7 @@ def test_vector_longer_than_the_bytes_is_damage() -> None:
             read()
 
 
-def test_no_cut_and_no_changed_byte_escapes_as_another_error() -> None:
+def test_truncated_or_changed_content_raises_only_incomplete_model_errors() -> None:
     whole = built()
     damaged = [whole[:end] for end in range(len(whole))]
     damaged += [whole[:at] + bytes([value]) + whole[at + 1 :] for at in range(len(whole)) for value in (0, 127, 255)]

@@ -33,7 +33,7 @@ def test_golden_samples_are_read_with_their_images() -> None:
     assert read_model_file(content).packed_files == ("labels.txt", "edge_agent.json", "golden/1.png")
 
 
-def test_reading_gives_none_for_a_model_without_golden_samples() -> None:
+def test_read_golden_returns_none_without_golden_samples() -> None:
     assert read_golden(DIGITS) is None
 
 
@@ -69,24 +69,24 @@ def test_malformed_golden_samples_are_refused_with_the_remedy(said: object, word
         read_golden(packed(said))
 
 
-def test_missing_sample_is_damage() -> None:
+def test_missing_sample_is_reported_as_damage() -> None:
     with pytest.raises(IncompleteModelError, match=r"the image golden/1\.png of a golden sample is missing"):
         read_golden(packed(ONE_SAMPLE, {}))
 
 
-def test_damaged_sample_is_damage() -> None:
+def test_damaged_sample_is_reported_as_damage() -> None:
     content = bytearray(packed(ONE_SAMPLE))
     content[content.index(THREE) + 500] ^= 1
     with pytest.raises(IncompleteModelError, match="packed files cannot be read"):
         read_golden(bytes(content))
 
 
-def test_sample_of_more_than_4_mb_is_refused() -> None:
+def test_sample_larger_than_4_mb_is_refused() -> None:
     with pytest.raises(ModelError, match=r"golden/1\.png is larger than 4 MB"):
         read_golden(packed(ONE_SAMPLE, {"golden/1.png": bytes((4 << 20) + 1)}))
 
 
-def test_samples_of_more_than_16_mb_together_are_refused() -> None:
+def test_samples_larger_than_16_mb_in_total_are_refused() -> None:
     """Here one image that many samples name: a small file that would fill the memory."""
     many = {"tolerance": 0, "samples": [{"file": "golden/1.png", "label": "3"}] * 5}
     with pytest.raises(ModelError, match="larger than 16 MB"):

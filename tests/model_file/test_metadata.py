@@ -32,7 +32,7 @@ def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> by
     return stream.getvalue()
 
 
-def test_everything_that_the_file_states_is_read() -> None:
+def test_all_metadata_of_the_file_is_read() -> None:
     model = read_model_file(digits("7.1"))
     assert model.inputs == (Tensor("serving_default_image:0", (1, 32, 32, 1), "uint8", ONE_255TH, 0),)
     assert [(t.shape, t.dtype, t.scale) for t in model.outputs] == [((1, 10), "uint8", 1 / 256)]
@@ -44,11 +44,11 @@ def test_everything_that_the_file_states_is_read() -> None:
     assert model.packed_files == ("labels.txt",)
 
 
-def test_bytes_of_the_model_do_not_fill_the_log() -> None:
+def test_repr_does_not_contain_the_content_of_the_model() -> None:
     assert len(repr(read_model_file(DIGITS))) < 3000
 
 
-def test_file_without_metadata_states_only_what_its_operators_show() -> None:
+def test_file_without_metadata_has_only_the_score_setting() -> None:
     model = read_model_file(BARE_DIGITS)
     assert model.settings == ModelSettings(score="probability")
     assert model.inputs[0].shape == (1, 32, 32, 1)
@@ -60,7 +60,7 @@ def test_open_height_is_a_free_dimension() -> None:
 
 
 @pytest.mark.parametrize("percent", [99.9, 99, 97, 50, 10])
-def test_cut_off_copy_is_called_damaged(percent: float) -> None:
+def test_truncated_copy_is_reported_as_damaged(percent: float) -> None:
     with pytest.raises(ModelError, match="damaged or incomplete"):
         read_model_file(DIGITS[: int(len(DIGITS) * percent / 100)])
 
@@ -75,12 +75,12 @@ def test_cut_off_copy_is_called_damaged(percent: float) -> None:
         (b"\x1c\0\0\0TFL3", "damaged"),
     ],
 )
-def test_foreign_file_is_named(content: bytes, words: str) -> None:
+def test_file_of_another_format_is_named_in_the_error(content: bytes, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         read_model_file(content)
 
 
-def test_label_file_that_the_metadata_names_must_be_there() -> None:
+def test_file_is_damaged_when_its_label_file_is_missing() -> None:
     with pytest.raises(ModelError, match=r"label file labels\.txt, named in the metadata, is missing"):
         read_model_file(zipped({"other.txt": b"0\n"}))
 
@@ -91,7 +91,7 @@ def test_deflated_labels_are_read_too() -> None:
     assert model.settings.labels == DIGIT_LABELS
 
 
-def test_damaged_deflated_labels_are_damage() -> None:
+def test_file_is_damaged_when_its_deflated_labels_are() -> None:
     content = bytearray(zipped({"labels.txt": b"abc " * 500}, zipfile.ZIP_DEFLATED))
     start = content.rindex(b"PK\x03\x04") + 30 + len("labels.txt")
     content[start : start + 6] = b"\xff" * 6
@@ -99,19 +99,19 @@ def test_damaged_deflated_labels_are_damage() -> None:
         read_model_file(bytes(content))
 
 
-def test_label_file_in_a_foreign_encoding_is_refused() -> None:
+def test_label_file_in_another_encoding_is_refused() -> None:
     with pytest.raises(ModelError, match=r"labels.txt is not UTF-8"):
         read_model_file(zipped({"labels.txt": b"caf\xe9\n"}))
 
 
-def test_bomb_among_the_packed_files_is_left_alone() -> None:
+def test_zip_bomb_among_the_packed_files_is_not_unpacked() -> None:
     bomb = {"labels.txt": "\n".join(DIGIT_LABELS).encode(), "bomb": bytes(17 << 20)}
     model = read_model_file(zipped(bomb, zipfile.ZIP_DEFLATED))
     assert model.packed_files == ("labels.txt", "bomb")
     assert model.settings.labels == DIGIT_LABELS
 
 
-def test_packed_files_that_nothing_names_are_not_unpacked() -> None:
+def test_packed_files_without_a_reference_are_not_unpacked() -> None:
     files = {"labels.txt": "\n".join(DIGIT_LABELS).encode()} | {f"{n}.txt": bytes(4 << 20) for n in range(8)}
     content = zipped(files, zipfile.ZIP_DEFLATED)
     tracemalloc.start()
@@ -123,17 +123,17 @@ def test_packed_files_that_nothing_names_are_not_unpacked() -> None:
     assert len(model.packed_files) == 9
 
 
-def test_label_file_of_more_than_a_megabyte_is_damage() -> None:
+def test_label_file_larger_than_a_megabyte_is_refused() -> None:
     with pytest.raises(ModelError, match=r"labels\.txt is larger than 1 MB"):
         read_model_file(zipped({"labels.txt": bytes((1 << 20) + 1)}, zipfile.ZIP_DEFLATED))
 
 
-def test_label_file_in_a_compression_without_bounds_is_damage() -> None:
+def test_label_file_with_an_unbounded_compression_is_refused() -> None:
     with pytest.raises(ModelError, match=r"labels\.txt uses a compression method"):
         read_model_file(zipped({"labels.txt": b"0\n"}, zipfile.ZIP_BZIP2))
 
 
-def test_where_no_label_file_is_named_few_small_texts_are_candidates() -> None:
+def test_small_text_files_are_possible_labels_when_no_label_file_is_named() -> None:
     files = {"big.txt": bytes((1 << 20) + 1), "model.bin": b""} | {f"{n}.txt": b"a\nb\n" for n in range(20)}
     packed = PackedFiles(zipped(files, zipfile.ZIP_DEFLATED))
     assert packed.possible_labels == [f"{n}.txt" for n in range(8)]
@@ -142,7 +142,7 @@ def test_where_no_label_file_is_named_few_small_texts_are_candidates() -> None:
     assert _only_fitting_labels(packed, [Tensor("o", (1, 2), "uint8")]) == ("a", "b")
 
 
-def test_no_damage_escapes_as_another_error() -> None:
+def test_damaged_metadata_raises_only_model_errors() -> None:
     """Each of these seeds stands for thousands that were run once: zip offsets, names, empty operators."""
     refused = 0
     for seed in range(700):
@@ -184,7 +184,7 @@ def test_published_models_are_read(
 
 @pytest.mark.assets
 @pytest.mark.parametrize("percent", [99.9, 99, 97, 50])
-def test_no_cut_of_a_published_model_is_taken_for_a_whole_one(assets: Path, percent: float) -> None:
+def test_truncated_published_model_is_refused(assets: Path, percent: float) -> None:
     for path in sorted((assets / "models").glob("*/*.tflite")):
         whole = path.read_bytes()
         try:
@@ -196,7 +196,7 @@ def test_no_cut_of_a_published_model_is_taken_for_a_whole_one(assets: Path, perc
             assert "broken_metadata" in str(path)
 
 
-def test_provenance_of_an_untrusted_file_is_harmless_to_show() -> None:
+def test_provenance_of_an_untrusted_file_is_printable() -> None:
     deep: object = "end"
     for _ in range(900):
         deep = [deep]

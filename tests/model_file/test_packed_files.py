@@ -20,7 +20,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def test_a_megabyte_is_the_most_unless_more_is_asked_for() -> None:
+def test_read_refuses_more_than_a_megabyte_by_default() -> None:
     packed = PackedFiles(zipped({"image.png": LARGE}))
     with pytest.raises(IncompleteModelError, match=r"image\.png is larger than 1 MB"):
         packed.read("image.png")
@@ -29,5 +29,5 @@ def test_a_megabyte_is_the_most_unless_more_is_asked_for() -> None:
         PackedFiles(zipped({"image.png": LARGE * 2})).read("image.png", max_bytes=2 << 20)
 
 
-def test_a_model_without_an_archive_has_no_packed_files() -> None:
+def test_packed_files_are_empty_without_an_archive() -> None:
     assert PackedFiles(DIGITS[: DIGITS.rindex(b"PK\x03\x04")]).names == ()

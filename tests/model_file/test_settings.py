@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_later_place_beats_the_earlier_where_it_says_something() -> None:
+def test_later_settings_override_earlier_ones_if_they_are_set() -> None:
     file = ModelSettings(labels=("a", "b"), mean=(1.0,), std=(2.0,), color="rgb")
     beside = ModelSettings(mean=(3.0,), resize="crop")
     configured = ModelSettings(std=(4.0,), resize="pad", score="logits")
@@ -42,11 +42,11 @@ def test_later_place_beats_the_earlier_where_it_says_something() -> None:
         (b"", ()),
     ],
 )
-def test_label_files_of_every_form_are_read(content: bytes, labels: tuple[str, ...]) -> None:
+def test_label_files_of_all_formats_are_read(content: bytes, labels: tuple[str, ...]) -> None:
     assert parse_labels(content, where="m.txt") == labels
 
 
-def test_label_file_that_is_no_text_is_refused() -> None:
+def test_label_file_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(ModelError, match=r"m.txt is not UTF-8 text"):
         parse_labels(b"\xff\xfec\0a\0t\0", where="m.txt")
 
@@ -98,12 +98,12 @@ def test_settings_are_read(text: str, settings: ModelSettings) -> None:
         ("labels: [null, cat]", "put words like yes, no, on, off and null in quotes"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(text: str, words: str) -> None:
+def test_invalid_settings_are_refused(text: str, words: str) -> None:
     with pytest.raises(ModelError, match="m.yaml.*" + words):
         parse_settings(text, where="m.yaml")
 
 
-def test_sidecars_stand_beside_the_model_under_its_name(tmp_path: Path) -> None:
+def test_sidecars_have_the_name_of_the_model(tmp_path: Path) -> None:
     model = tmp_path / "my.model.v2.tflite"
     assert [path.name for path in sidecar_paths(model)] == ["my.model.v2.txt", "my.model.v2.yaml"]
     assert read_sidecars(model) == ModelSettings()
@@ -112,19 +112,19 @@ def test_sidecars_stand_beside_the_model_under_its_name(tmp_path: Path) -> None:
     assert read_sidecars(model) == ModelSettings(labels=("a", "b"), mean=(1,))
 
 
-def test_labels_in_the_yaml_beat_those_of_the_text_file(tmp_path: Path) -> None:
+def test_labels_in_the_yaml_override_those_in_the_text_file(tmp_path: Path) -> None:
     (tmp_path / "m.txt").write_text("a\nb\n")
     (tmp_path / "m.yaml").write_text("labels: [c, d]\n")
     assert read_sidecars(tmp_path / "m.tflite").labels == ("c", "d")
 
 
-def test_sidecar_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_sidecar_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_bytes(b"mean: 1 # \xb5\n")
     with pytest.raises(ModelError, match=r"m.yaml is not UTF-8 text"):
         read_sidecars(tmp_path / "m.tflite")
 
 
-def test_sidecar_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_sidecar_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, *, max_bytes: int) -> bytes:  # root, who may run this, may read everything
         raise PermissionError(13, os.strerror(13), str(path))
 
@@ -134,6 +134,6 @@ def test_sidecar_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: py
         read_sidecars(tmp_path / "m.tflite")
 
 
-def test_number_of_thousands_of_digits_before_a_label_is_text() -> None:
+def test_number_with_thousands_of_digits_is_part_of_the_label() -> None:
     line = "1" * 5000 + " cat"
     assert parse_labels(line.encode(), where="m.txt") == (line,)

@@ -40,56 +40,56 @@ def refusal(*signatures: Signature, size: Size | None = None) -> str:
     return str(raised.value)
 
 
-def test_the_batch_becomes_one_image() -> None:
+def test_open_batch_becomes_one_image() -> None:
     assert chosen(taking()).input == Tensor("image", (1, 32, 24, 3), "float32")
     assert chosen(taking()).output == SCORES
 
 
-def test_a_signature_is_taken_by_its_name_even_beside_a_default() -> None:
+def test_signature_is_chosen_by_name_even_with_a_default() -> None:
     assert chosen(taking(), taking(key="other"), key="other").key == "other"
 
 
-def test_serving_default_goes_before_others_that_fit() -> None:
+def test_serving_default_is_preferred_to_others_that_fit() -> None:
     assert chosen(taking(key="a"), taking(), taking(key="z")).key == "serving_default"
 
 
-def test_the_only_one_that_fits_goes_before_a_default_that_does_not() -> None:
+def test_only_fitting_signature_is_preferred_to_a_default_that_does_not_fit() -> None:
     assert chosen(taking((-1, 10)), taking(key="images")).key == "images"
 
 
-def test_of_several_that_fit_without_a_default_the_caller_must_choose() -> None:
+def test_caller_must_choose_when_several_signatures_fit_without_a_default() -> None:
     with pytest.raises(SignatureError) as raised:
         chosen(taking(key="day"), taking(key="night"), taking((-1, 10), key="text"))
     assert str(raised.value) == "Several signatures fit. Choose one: --signature day or night."
 
 
-def test_an_unknown_name_is_answered_with_those_that_there_are() -> None:
+def test_unknown_signature_is_refused_with_the_available_names() -> None:
     with pytest.raises(SignatureError) as raised:
         chosen(taking(key="day"), taking(key="night"), key="dusk")
     assert str(raised.value) == "The model has no signature 'dusk'. Available: day, night."
 
 
-def test_a_model_without_signatures_is_refused_with_the_way_to_save_one() -> None:
+def test_model_without_signatures_is_refused_with_the_remedy() -> None:
     assert "has no signature" in refusal()
     assert "model.export" in refusal()
 
 
-def test_when_none_fits_the_default_is_described() -> None:
+def test_default_signature_is_described_when_none_fits() -> None:
     said = refusal(taking((-1, 10), key="a"), taking((-1, 7)))
     assert "its input is ? x 7, not images x height x width x channels" in said
     assert said.endswith("serving_default takes image: float32 ? x 7 and returns scores: float32 ? x 4.")
 
 
-def test_an_oblong_input_takes_pictures_if_the_user_says_so() -> None:
+def test_oblong_input_is_accepted_when_the_size_is_given() -> None:
     assert chosen(taking((-1, 100, 20, 3)), size=(100, 20)).input.shape == (1, 100, 20, 3)
 
 
-def test_an_input_up_to_three_times_as_long_as_wide_needs_no_word() -> None:
+def test_input_up_to_three_times_as_long_as_wide_is_accepted() -> None:
     assert chosen(taking((-1, 30, 90, 1))).input.shape == (1, 30, 90, 1)
     assert "which looks like audio features" in refusal(taking((-1, 30, 91, 1)))
 
 
-def test_text_is_no_image() -> None:
+def test_text_input_is_refused() -> None:
     assert "its input is text or encoded images" in refusal(taking((-1,), dtype="string"))
 
 
@@ -106,20 +106,20 @@ def test_no_input_is_refused() -> None:
     assert "takes nothing and returns" in refusal(Signature("serving_default", (), (SCORES,)))
 
 
-def test_channels_first_is_told_from_a_wrong_number_of_channels() -> None:
+def test_channels_first_is_distinguished_from_a_wrong_number_of_channels() -> None:
     assert "? x 3 x 32 x 32, channels first, which TensorFlow Lite does not support" in refusal(taking((-1, 3, 32, 32)))
     assert "its input has 4 channels, not 3 (color) or 1 (gray)" in refusal(taking((-1, 32, 32, 4)))
 
 
-def test_an_open_number_of_channels_is_refused() -> None:
+def test_unknown_number_of_channels_is_refused() -> None:
     assert "its input has an unknown number of channels" in refusal(taking((-1, 32, 32, -1)))
 
 
-def test_an_input_of_no_known_rank_is_refused() -> None:
+def test_input_of_unknown_rank_is_refused() -> None:
     assert "its input is of unknown shape" in refusal(taking(()))
 
 
-def test_one_sigmoid_is_answered_with_the_remedy() -> None:
+def test_single_sigmoid_is_refused_with_the_remedy() -> None:
     said = refusal(taking(outputs=[Tensor("yes", (-1, 1), "float32")]))
     assert "it returns one score; end it in a softmax over two labels instead of one sigmoid" in said
 
@@ -128,16 +128,16 @@ def test_one_sigmoid_is_answered_with_the_remedy() -> None:
     "output",
     [Tensor("mask", (-1, 32, 32, 2), "float32"), Tensor("label", (-1,), "int64"), Tensor("loss", (-1,), "float32")],
 )
-def test_an_output_without_one_score_a_label_is_refused(output: Tensor) -> None:
+def test_output_without_one_score_per_label_is_refused(output: Tensor) -> None:
     assert "none of its outputs is images x scores" in refusal(taking(outputs=[output]))
 
 
-def test_an_output_may_keep_the_pooled_pixel_or_state_no_shape() -> None:
+def test_output_with_a_pooled_pixel_or_unknown_shape_is_accepted() -> None:
     assert chosen(taking(outputs=[Tensor("scores", (-1, 1, 1, 4), "float32")])).output.shape == (-1, 1, 1, 4)
     assert chosen(taking(outputs=[Tensor("scores", (), "float32")])).output.shape == ()
 
 
-def test_of_an_estimators_outputs_the_probabilities_are_taken() -> None:
+def test_probabilities_are_chosen_among_the_outputs_of_an_estimator() -> None:
     estimator = [
         Tensor("class_ids", (-1, 1), "int64"),
         Tensor("classes", (-1, 1), "string"),
@@ -147,18 +147,18 @@ def test_of_an_estimators_outputs_the_probabilities_are_taken() -> None:
     assert chosen(taking(outputs=estimator)).output.name == "probabilities"
 
 
-def test_of_two_outputs_that_could_be_scores_none_is_guessed() -> None:
+def test_model_is_refused_when_two_outputs_could_be_scores() -> None:
     said = refusal(taking(outputs=[Tensor("color", (-1, 4), "float32"), Tensor("shape", (-1, 6), "float32")]))
     assert "it has 2 outputs" in said
     assert "returns color: float32 ? x 4, shape: float32 ? x 6." in said
 
 
 @pytest.mark.parametrize("shape", [(-1, -1, -1, 3), (-1, 40, -1, 3), (-1, -1, 60, 3)])
-def test_open_sides_are_closed_by_the_given_size(shape: tuple[int, ...]) -> None:
+def test_open_sides_are_set_by_the_given_size(shape: tuple[int, ...]) -> None:
     assert chosen(taking(shape), size=(40, 60)).input.shape == (1, 40, 60, 3)
 
 
-def test_open_sides_without_a_size_are_asked_for() -> None:
+def test_size_is_required_for_open_sides() -> None:
     with pytest.raises(SignatureError) as raised:
         chosen(taking((-1, -1, 60, 3)))
     assert str(raised.value) == (
@@ -167,7 +167,7 @@ def test_open_sides_without_a_size_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("shape", [(-1, 32, 24, 3), (-1, -1, 24, 3)])
-def test_a_size_that_the_model_does_not_take_is_refused(shape: tuple[int, ...]) -> None:
+def test_size_that_does_not_fit_the_model_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(
         SignatureError, match=r"^--input-size 24x32 does not fit the model, which accepts only \? x .* x 24 x 3\.$"
     ):

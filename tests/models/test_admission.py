@@ -130,14 +130,14 @@ def test_loaded_model_has_a_classifier_for_each_worker(tmp_path: Path) -> None:
         assert category.label == "3"
 
 
-def test_candidate_is_known_by_its_hash_and_lies_in_the_store(desk: Desk) -> None:
+def test_candidate_has_its_hash_and_a_copy_in_the_store(desk: Desk) -> None:
     candidate = desk.take(DIGITS)
     assert (candidate.sha256, candidate.size) == (sha256(DIGITS), len(DIGITS))
     assert desk.store.read(candidate.sha256) == DIGITS
     assert not candidate.proven_whole
 
 
-def test_metadata_gives_way_to_sidecars_and_these_to_the_configuration(tmp_path: Path) -> None:
+def test_sidecars_override_metadata_and_configuration_overrides_both(tmp_path: Path) -> None:
     content, desk = digits(labels=[f"packed {n}" for n in range(10)]), Desk(tmp_path)
     assert label_of(desk.load(content)) == "packed 3"
     assert label_of(desk.load(content, txt="\n".join(WORDS))) == "three"
@@ -148,37 +148,37 @@ def test_metadata_gives_way_to_sidecars_and_these_to_the_configuration(tmp_path:
     assert loaded.settings.mean == (0.0,)  # what the later places do not say stays
 
 
-def test_settings_of_another_name_are_not_used(tmp_path: Path) -> None:
+def test_settings_of_another_model_are_not_used(tmp_path: Path) -> None:
     assert label_of(Desk(tmp_path, settings={"n": ModelSettings(labels=WORDS)}).load(DIGITS)) == "3"
 
 
-def test_numbered_label_file_beside_a_bare_model_names_its_outputs(desk: Desk) -> None:
+def test_numbered_label_file_labels_a_model_without_metadata(desk: Desk) -> None:
     assert label_of(desk.load(BARE_DIGITS, txt="".join(f"{n} {w}\n" for n, w in enumerate(WORDS)))) == "three"
 
 
-def test_bad_sidecar_refuses_the_model(desk: Desk) -> None:
+def test_model_is_refused_when_its_sidecar_is_invalid(desk: Desk) -> None:
     with pytest.raises(ModelError, match=r"m.yaml has the unknown key 'maen'"):
         desk.take(DIGITS, yaml="maen: 127.5")
 
 
-def test_labels_of_another_model_beside_it_refuse_it(desk: Desk) -> None:
+def test_model_is_refused_when_its_label_file_has_the_wrong_length(desk: Desk) -> None:
     with pytest.raises(ModelError, match="There are 3 labels for 10 outputs"):
         desk.admit(DIGITS, txt="a\nb\nc\n")
 
 
 @pytest.mark.parametrize("percent", [99.9, 99, 97, 50, 0])
-def test_cut_off_file_is_refused_before_the_runtime_sees_it(desk: Desk, percent: float) -> None:
+def test_truncated_file_is_refused_before_the_runtime_reads_it(desk: Desk, percent: float) -> None:
     with pytest.raises(IncompleteModelError, match=r"damaged or incomplete|empty"):
         desk.admit(DIGITS[: int(len(DIGITS) * percent / 100)])
 
 
 @pytest.mark.parametrize("content", [b"<!doctype html>", b"\x89HDF\r\n\x1a\n" + bytes(99)])
-def test_foreign_file_is_refused(desk: Desk, content: bytes) -> None:
+def test_file_of_another_format_is_refused(desk: Desk, content: bytes) -> None:
     with pytest.raises(ModelError, match=r"not TFL3|Keras .h5"):
         desk.admit(content)
 
 
-def test_keras_archive_is_refused_with_the_converter_named(desk: Desk) -> None:
+def test_keras_archive_is_refused_with_a_hint_to_convert_it(desk: Desk) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("config.json", "{}")
@@ -188,25 +188,25 @@ def test_keras_archive_is_refused_with_the_converter_named(desk: Desk) -> None:
 
 
 @pytest.mark.assets
-def test_keras_h5_file_is_refused_with_the_converter_named(desk: Desk, assets: Path) -> None:
+def test_keras_h5_file_is_refused_with_a_hint_to_convert_it(desk: Desk, assets: Path) -> None:
     with pytest.raises(ModelError, match=r"Keras .h5 file.*edge-convert convert"):
         desk.admit((assets / "h5" / "vww_96.h5").read_bytes())
 
 
-def test_file_at_the_limit_is_admitted(tmp_path: Path) -> None:
+def test_file_is_admitted_up_to_the_size_limit(tmp_path: Path) -> None:
     assert Desk(tmp_path, max_bytes=len(DIGITS)).admit(DIGITS).invoke_ms > 0
     with pytest.raises(ModelError, match="larger than"):
         Desk(tmp_path, max_bytes=len(DIGITS) - 1).admit(DIGITS)
 
 
 @pytest.mark.parametrize("other", [digits("2"), b"half a model"])
-def test_take_gives_none_when_the_file_changes_meanwhile(desk: Desk, other: bytes) -> None:
+def test_take_returns_none_when_the_file_changes_meanwhile(desk: Desk, other: bytes) -> None:
     drop = desk.drop(DIGITS)
     write_whole(drop.path, other)
     assert desk.admission.take(drop, NEVER_BEFORE) is None
 
 
-def test_take_gives_none_when_a_sidecar_changes_meanwhile(desk: Desk) -> None:
+def test_take_returns_none_when_a_sidecar_changes_meanwhile(desk: Desk) -> None:
     drop = desk.drop(DIGITS)
     (desk.folder / "m.yaml").write_text("maen: 1")
     assert desk.admission.take(drop, NEVER_BEFORE) is None
@@ -216,7 +216,7 @@ def test_take_gives_none_when_a_sidecar_changes_meanwhile(desk: Desk) -> None:
     "line",
     ["{0}  m.tflite", "{0} *m.tflite", "{0}", "{0}  /home/me/m.tflite", "{1}  other.tflite\n{0}  m.tflite", "{2}"],
 )
-def test_checksum_beside_the_file_proves_it_whole(desk: Desk, line: str) -> None:
+def test_matching_checksum_proves_the_file_complete(desk: Desk, line: str) -> None:
     text = line.format(sha256(DIGITS), "0" * 64, sha256(DIGITS).upper())
     assert desk.take(DIGITS, sha256=text).proven_whole
 
@@ -263,7 +263,7 @@ def test_file_is_refused_without_a_signature_when_one_is_required(tmp_path: Path
 
 
 @pytest.mark.parametrize(("signature", "words"), [("good 4", "says version 4"), ("good", "states no version")])
-def test_signed_version_never_goes_backwards(tmp_path: Path, signature: str, words: str) -> None:
+def test_file_is_refused_when_its_signed_version_is_lower(tmp_path: Path, signature: str, words: str) -> None:
     desk, history = Desk(tmp_path, signatures="if_present", keys=Keys()), ModelHistory(signed=5)
     for higher in ("good 5", "good 6"):
         assert desk.take_after(history, DIGITS, minisig=higher).proven_whole
@@ -272,7 +272,7 @@ def test_signed_version_never_goes_backwards(tmp_path: Path, signature: str, wor
 
 
 @pytest.mark.parametrize("unloads_first", [False, True])
-def test_model_is_refused_when_it_is_too_large_for_all_workers_together(tmp_path: Path, *, unloads_first: bool) -> None:
+def test_model_is_refused_when_memory_does_not_suffice_for_all_workers(tmp_path: Path, *, unloads_first: bool) -> None:
     free = 201 << 20
     desk = Desk(
         tmp_path,
@@ -294,7 +294,7 @@ def test_model_is_refused_when_it_is_too_large_for_all_workers_together(tmp_path
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()])
-def test_sidecar_is_ignored_when_it_is_not_a_plain_file(desk: Desk, make: Callable[[Path], object]) -> None:
+def test_sidecar_is_ignored_when_it_is_not_a_regular_file(desk: Desk, make: Callable[[Path], object]) -> None:
     make(desk.folder / "m.txt")
     make(desk.folder / "m.yaml")
     assert desk.take(DIGITS).sidecar == ModelSettings()
@@ -305,7 +305,7 @@ def test_sidecar_is_refused_when_it_is_too_large(desk: Desk) -> None:
         desk.take(DIGITS, txt="x" * ((1 << 20) + 1))
 
 
-def test_model_stays_whole_when_its_file_and_its_copy_are_overwritten(desk: Desk) -> None:
+def test_loaded_model_is_unaffected_when_its_file_and_copy_are_overwritten(desk: Desk) -> None:
     loaded = desk.load(DIGITS)
     for path in (desk.folder / "m.tflite", desk.store.path(sha256(DIGITS))):
         path.chmod(0o644)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.anyio
-async def test_canary_takes_its_share_of_uploads_and_waits_to_be_promoted(folder: Path) -> None:
+async def test_canary_gets_its_share_of_uploads_until_it_is_promoted(folder: Path) -> None:
     managed = await dropped(folder, ONE, rules=Rules(canary_shares={"m": 0.25}))
     drop(folder, TWO)
     await managed.reconcile()
@@ -47,7 +47,7 @@ async def test_canary_takes_its_share_of_uploads_and_waits_to_be_promoted(folder
 
 
 @pytest.mark.anyio
-async def test_canary_that_fails_or_is_rolled_back_leaves_the_stable_version_alone(folder: Path) -> None:
+async def test_stable_version_serves_when_a_canary_fails_or_is_rolled_back(folder: Path) -> None:
     managed = await dropped(folder, ONE, rules=Rules(canary_shares={"m": 0.5}))
     for content, fails in ((TWO, True), (THREE, False)):
         drop(folder, content)
@@ -65,14 +65,14 @@ async def test_canary_that_fails_or_is_rolled_back_leaves_the_stable_version_alo
 
 
 @pytest.mark.anyio
-async def test_version_serves_at_once_when_its_model_has_no_canary_share(folder: Path) -> None:
+async def test_new_version_serves_immediately_when_its_model_has_no_canary_share(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO, rules=Rules(canary_shares={"n": 0.5}))
     assert (managed.version(), dict(managed.manager.canaries)) == (2, {})
     assert managed.manager.for_upload(None).identity.version == 2
 
 
 @pytest.mark.anyio
-async def test_pin_and_unpin_leave_what_was_promoted_and_what_was_not(folder: Path) -> None:
+async def test_pin_and_unpin_do_not_promote_a_canary(folder: Path) -> None:
     managed = await dropped(folder, ONE, rules=Rules(canary_shares={"m": 0.5}))
     drop(folder, TWO)
     await managed.reconcile()
@@ -86,7 +86,7 @@ async def test_pin_and_unpin_leave_what_was_promoted_and_what_was_not(folder: Pa
 
 
 @pytest.mark.anyio
-async def test_memory_of_the_stable_version_does_not_count_as_room_for_a_canary(folder: Path) -> None:
+async def test_memory_of_the_stable_version_is_not_available_for_a_canary(folder: Path) -> None:
     for shares, version, canary in (({"m": 0.5}, 1, None), ({}, 2, None)):
         free = 1 << 30
         managed = await dropped(

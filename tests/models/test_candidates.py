@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.anyio
-async def test_file_is_forgotten_when_it_goes_before_it_has_rested(folder: Path) -> None:
+async def test_file_is_forgotten_when_it_is_removed_before_it_is_examined(folder: Path) -> None:
     managed = Managed(folder, times=times(rest_s=30))
     (folder / "m.tflite").write_bytes(DIGITS)
     await managed.reconcile()
@@ -51,7 +51,7 @@ async def test_file_is_forgotten_when_it_goes_before_it_has_rested(folder: Path)
 
 
 @pytest.mark.anyio
-async def test_model_serves_on_when_a_candidate_goes_before_it_has_rested(folder: Path) -> None:
+async def test_model_keeps_serving_when_a_candidate_is_removed_before_it_is_examined(folder: Path) -> None:
     managed = Managed(folder)
     write_whole(folder / "m.tflite", DIGITS)
     await managed.reconcile()
@@ -72,7 +72,7 @@ async def test_model_serves_on_when_a_candidate_goes_before_it_has_rested(folder
 
 
 @pytest.mark.anyio
-async def test_file_is_not_read_before_it_has_rested(folder: Path) -> None:
+async def test_file_is_not_read_while_it_may_still_change(folder: Path) -> None:
     managed = Managed(folder, times=times(rest_s=30))
     (folder / "m.tflite").write_bytes(DIGITS)
     assert 25 < await managed.reconcile() <= 30
@@ -101,7 +101,7 @@ async def test_file_that_changes_while_it_is_read_is_read_again(folder: Path, fi
 @pytest.mark.parametrize(
     "error", [MemoryError(), ValueError("Exceeds the limit\udcff"), KeyError("x"), OSError(5, "I/O")]
 )
-async def test_file_is_rejected_when_admission_fails_in_an_unforeseen_way(
+async def test_file_is_rejected_when_admission_raises_an_unexpected_error(
     folder: Path, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Stumbling(InProcessTrial):
@@ -121,7 +121,7 @@ async def test_file_is_rejected_when_admission_fails_in_an_unforeseen_way(
 
 
 @pytest.mark.anyio
-async def test_labels_numbered_in_thousands_of_digits_reject_only_their_model(folder: Path) -> None:
+async def test_label_with_a_number_of_thousands_of_digits_is_rejected_without_a_crash(folder: Path) -> None:
     managed = Managed(folder)
     (folder / "m.txt").write_text("9" * 5000 + " cat\n")
     write_whole(folder / "m.tflite", DIGITS)
@@ -130,7 +130,7 @@ async def test_labels_numbered_in_thousands_of_digits_reject_only_their_model(fo
 
 
 @pytest.mark.anyio
-async def test_cut_off_file_waits_for_the_rest_and_is_rejected_when_it_does_not_come(folder: Path) -> None:
+async def test_truncated_file_is_rejected_only_after_the_waiting_time(folder: Path) -> None:
     clock = Clock()
     managed = await dropped(folder, times=times(patience_s=LONG_S, clock=clock))
     drop(folder, ONE[:-100])
@@ -145,7 +145,7 @@ async def test_cut_off_file_waits_for_the_rest_and_is_rejected_when_it_does_not_
 
 
 @pytest.mark.anyio
-async def test_cut_off_file_is_rejected_at_once_when_its_checksum_matches(folder: Path) -> None:
+async def test_truncated_file_is_rejected_immediately_when_its_checksum_matches(folder: Path) -> None:
     clock = Clock()
     managed = await dropped(folder, times=times(rest_s=LONG_S, patience_s=LONG_S, clock=clock))
     content = ONE[:-100]
@@ -158,7 +158,7 @@ async def test_cut_off_file_is_rejected_at_once_when_its_checksum_matches(folder
 
 
 @pytest.mark.anyio
-async def test_reason_is_short_and_printable_whatever_the_file_holds(folder: Path) -> None:
+async def test_reason_is_short_and_printable_when_it_quotes_the_file(folder: Path) -> None:
     managed = await dropped(folder)
     (folder / "m.yaml").write_text(f"? {'x' * 50_000}\n: 1\n")
     drop(folder, ONE)
@@ -170,7 +170,7 @@ async def test_reason_is_short_and_printable_whatever_the_file_holds(folder: Pat
 
 
 @pytest.mark.anyio
-async def test_copies_of_rejected_files_do_not_gather_in_the_store(folder: Path) -> None:
+async def test_copies_of_rejected_files_are_removed_from_the_store(folder: Path) -> None:
     managed, most = Managed(folder), 0
 
     def count(_: Path) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.anyio
-async def test_crash_on_probation_is_followed_by_the_version_before(folder: Path) -> None:
+async def test_previous_version_serves_after_a_crash_on_probation(folder: Path) -> None:
     managed = await dropped(folder, ONE)
     drop(folder, TWO)
     await managed.reconcile()
@@ -54,7 +54,7 @@ async def test_proven_version_is_not_blamed_for_a_crash_or_a_clean_stop(folder: 
 
 
 @pytest.mark.anyio
-async def test_power_cuts_on_probation_count_as_crashes_only_at_the_third(folder: Path) -> None:
+async def test_version_is_withdrawn_after_three_power_cuts_on_probation(folder: Path) -> None:
     managed = await dropped(folder, ONE)
     drop(folder, TWO)
     await managed.reconcile()
@@ -70,7 +70,7 @@ async def test_power_cuts_on_probation_count_as_crashes_only_at_the_third(folder
 
 
 @pytest.mark.anyio
-async def test_only_version_is_given_up_after_three_crashes(folder: Path) -> None:
+async def test_only_version_is_withdrawn_after_three_crashes(folder: Path) -> None:
     managed = await dropped(folder)
     drop(folder, ONE)
     await managed.reconcile()
@@ -87,7 +87,7 @@ async def test_only_version_is_given_up_after_three_crashes(folder: Path) -> Non
 
 
 @pytest.mark.anyio
-async def test_proven_version_is_given_up_once_its_load_kills_three_starts(folder: Path) -> None:
+async def test_proven_version_is_withdrawn_after_three_starts_that_crashed_while_loading_it(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     await managed.manager.close()
     for _ in range(3):
@@ -99,7 +99,7 @@ async def test_proven_version_is_given_up_once_its_load_kills_three_starts(folde
 
 
 @pytest.mark.anyio
-async def test_promoted_version_is_still_the_one_to_blame(folder: Path) -> None:
+async def test_promoted_version_on_probation_is_blamed_for_a_crash(folder: Path) -> None:
     managed = await dropped(folder, ONE, rules=Rules(canary_shares={"m": 0.5}))
     drop(folder, TWO)
     await managed.reconcile()
@@ -109,7 +109,7 @@ async def test_promoted_version_is_still_the_one_to_blame(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_one_crash_never_takes_the_last_good_version(folder: Path) -> None:
+async def test_last_good_version_is_kept_after_one_crash(folder: Path) -> None:
     managed = await dropped(folder, rules=Rules(canary_shares={"m": 0.5}))
     for content in (ONE, TWO):
         drop(folder, content)
@@ -120,7 +120,7 @@ async def test_one_crash_never_takes_the_last_good_version(folder: Path) -> None
 
 
 @pytest.mark.anyio
-async def test_only_the_model_that_was_still_loading_is_blamed_for_a_crash(folder: Path) -> None:
+async def test_crash_is_blamed_only_on_the_model_that_was_loading(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     await managed.history.begin_loading("m", 2)
     await managed.history.begin_loading("n", 1)
@@ -137,7 +137,7 @@ async def test_only_the_model_that_was_still_loading_is_blamed_for_a_crash(folde
 
 
 @pytest.mark.anyio
-async def test_version_is_no_longer_noted_as_loading_once_it_has_loaded(folder: Path) -> None:
+async def test_history_does_not_list_a_version_as_loading_after_it_has_loaded(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     managed = await next_start(managed)
     document = json.loads((folder.parent / "state/history.json").read_text())

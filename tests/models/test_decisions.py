@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.anyio
-async def test_rollback_withdraws_the_version_and_its_file_does_not_come_again(folder: Path) -> None:
+async def test_rolled_back_version_does_not_serve_again_when_its_file_stays_or_is_copied_again(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO, THREE)
     await managed.manager.rollback("m")
     assert managed.version() == 2
@@ -55,7 +55,7 @@ async def test_rollback_withdraws_the_version_and_its_file_does_not_come_again(f
 
 
 @pytest.mark.anyio
-async def test_rollback_goes_to_the_next_lower_number_in_the_layout_of_tensorflow_serving(folder: Path) -> None:
+async def test_rollback_selects_the_next_lower_number_in_the_tensorflow_serving_layout(folder: Path) -> None:
     put(folder, 9, ONE)
     put(folder, 10, TWO)
     managed = await dropped(folder)
@@ -73,7 +73,7 @@ async def test_rollback_goes_to_the_next_lower_number_in_the_layout_of_tensorflo
 
 
 @pytest.mark.anyio
-async def test_rollback_to_a_copy_that_is_gone_leaves_what_serves(folder: Path) -> None:
+async def test_rollback_is_refused_when_the_other_copies_are_missing(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     shutil.rmtree(managed.store.folder)
     with pytest.raises(VersionError, match="no other good version in the store"):
@@ -82,7 +82,7 @@ async def test_rollback_to_a_copy_that_is_gone_leaves_what_serves(folder: Path) 
 
 
 @pytest.mark.anyio
-async def test_pinned_version_serves_whatever_is_dropped_and_across_a_restart(folder: Path) -> None:
+async def test_pinned_version_keeps_serving_after_drops_and_restarts(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     await managed.manager.pin("m", 1)
     drop(folder, THREE)
@@ -99,7 +99,7 @@ async def test_pinned_version_serves_whatever_is_dropped_and_across_a_restart(fo
 
 
 @pytest.mark.anyio
-async def test_pin_takes_a_version_that_was_withdrawn_on_probation_again(folder: Path) -> None:
+async def test_pin_puts_a_withdrawn_version_on_probation(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     await managed.manager.rollback("m")
     await managed.manager.pin("m", 2)
@@ -109,7 +109,7 @@ async def test_pin_takes_a_version_that_was_withdrawn_on_probation_again(folder:
 
 
 @pytest.mark.anyio
-async def test_commands_are_refused_when_the_version_or_model_is_not_there(folder: Path) -> None:
+async def test_commands_are_refused_when_the_version_or_model_does_not_exist(folder: Path) -> None:
     managed = await dropped(folder, ONE)
     with pytest.raises(VersionError, match=r"no version 7 in the store\. Available: 1\."):
         await managed.manager.pin("m", 7)
@@ -128,7 +128,7 @@ async def test_commands_are_refused_when_the_version_or_model_is_not_there(folde
 
 
 @pytest.mark.anyio
-async def test_pinned_version_that_does_not_load_leaves_what_served(folder: Path) -> None:
+async def test_serving_version_stays_when_a_pinned_version_does_not_load(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     managed.loader.before_load = refuse(ModelError("The runtime refuses it."), number=1)
     with pytest.raises(VersionError, match=r"Version 1 of model m cannot serve: The runtime refuses it\."):
@@ -137,7 +137,7 @@ async def test_pinned_version_that_does_not_load_leaves_what_served(folder: Path
 
 
 @pytest.mark.anyio
-async def test_pin_that_fails_leaves_the_version_withdrawn(folder: Path) -> None:
+async def test_version_stays_withdrawn_when_its_pin_fails(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     await managed.manager.rollback("m")
     managed.loader.before_load = refuse(ModelError("No memory now."))
@@ -149,7 +149,7 @@ async def test_pin_that_fails_leaves_the_version_withdrawn(folder: Path) -> None
 
 
 @pytest.mark.anyio
-async def test_pin_says_why_a_version_in_the_folder_cannot_serve_and_leaves_no_candidate(folder: Path) -> None:
+async def test_pin_gives_the_reason_when_a_version_in_the_folder_cannot_serve(folder: Path) -> None:
     put(folder, 9, ONE)
     managed = await dropped(folder)
     put(folder, 8, b"no model")
@@ -162,7 +162,7 @@ async def test_pin_says_why_a_version_in_the_folder_cannot_serve_and_leaves_no_c
 
 
 @pytest.mark.anyio
-async def test_pin_of_a_version_whose_copy_is_damaged_is_refused(folder: Path) -> None:
+async def test_pin_is_refused_when_the_copy_is_damaged(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     (one,) = (version for version in managed.status().versions if version.version == 1)
     path = managed.store.path(one.sha256)
@@ -174,7 +174,7 @@ async def test_pin_of_a_version_whose_copy_is_damaged_is_refused(folder: Path) -
 
 
 @pytest.mark.anyio
-async def test_withdrawn_version_can_be_pinned_as_its_note_says_however_old_it_is(folder: Path) -> None:
+async def test_old_withdrawn_version_can_be_pinned_as_its_note_says(folder: Path) -> None:
     managed = await dropped(folder, ONE, rules=Rules(keep_versions=2))
     for content in (TWO, THREE, FOUR):
         drop(folder, content)

@@ -32,7 +32,7 @@ def put(path: Path) -> None:
     path.write_bytes(b"model")
 
 
-def test_files_of_both_layouts_are_listed_the_highest_version_first(tmp_path: Path) -> None:
+def test_list_has_files_of_both_layouts_with_the_highest_version_first(tmp_path: Path) -> None:
     for file in ("a.tflite", "b.c.tflite", "a/2/model.tflite", "a/10/model.tflite", "a/007/model.tflite"):
         put(tmp_path / file)
     assert listed(tmp_path) == {
@@ -47,7 +47,7 @@ def test_drop_names_its_file_inside_the_folder(tmp_path: Path) -> None:
     assert [drop.file for drop in ModelFolder(tmp_path).list()["a"]] == ["a/7/model.tflite", "a.tflite"]
 
 
-def test_file_is_not_listed_when_it_is_unfinished_or_not_a_plain_file(tmp_path: Path) -> None:
+def test_file_is_not_listed_when_it_is_unfinished_or_not_a_regular_file(tmp_path: Path) -> None:
     for file in (
         ".hidden.tflite",
         "m.tflite~",
@@ -76,7 +76,7 @@ def test_file_is_not_listed_when_it_is_unfinished_or_not_a_plain_file(tmp_path: 
     assert listed(tmp_path) == {}
 
 
-def test_folder_that_looks_like_a_file_can_still_hold_versions(tmp_path: Path) -> None:
+def test_folder_named_like_a_model_file_may_contain_versions(tmp_path: Path) -> None:
     put(tmp_path / "m.tflite" / "1" / "model.tflite")
     assert listed(tmp_path) == {"m.tflite": [("m.tflite/1/model.tflite", 1)]}
 
@@ -89,9 +89,7 @@ def test_list_fails_when_the_folder_is_missing_or_a_file(tmp_path: Path) -> None
         ModelFolder(tmp_path / "file").list()
 
 
-def test_inner_folder_hides_only_itself_when_it_may_not_be_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_inner_folder_hides_only_its_own_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as the lost+found of a disk of its own."""
     put(tmp_path / "m.tflite")
     put(tmp_path / "lost+found" / "1" / "model.tflite")
@@ -106,7 +104,7 @@ def test_inner_folder_hides_only_itself_when_it_may_not_be_read(
     assert listed(tmp_path) == {"m": [("m.tflite", None)]}
 
 
-def test_every_change_of_a_file_changes_its_fingerprint(tmp_path: Path) -> None:
+def test_fingerprint_changes_with_every_change_of_the_file(tmp_path: Path) -> None:
     path, seen = tmp_path / "m.tflite", set()
     write_whole(path, b"one")
     seen.add(fingerprint(tmp_path))
@@ -127,7 +125,7 @@ def test_every_change_of_a_file_changes_its_fingerprint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sidecar", ["m.txt", "m.yaml"])
-def test_sidecars_belong_to_the_fingerprint(tmp_path: Path, sidecar: str) -> None:
+def test_fingerprint_changes_with_a_sidecar(tmp_path: Path, sidecar: str) -> None:
     put(tmp_path / "m.tflite")
     without = fingerprint(tmp_path)
     put(tmp_path / sidecar)
@@ -138,7 +136,7 @@ def test_sidecars_belong_to_the_fingerprint(tmp_path: Path, sidecar: str) -> Non
     assert fingerprint(tmp_path) == without
 
 
-def test_newest_change_counts_though_the_modification_time_is_old(tmp_path: Path) -> None:
+def test_change_time_is_recent_when_the_modification_time_is_old(tmp_path: Path) -> None:
     before_s = time.time()
     put(tmp_path / "m.tflite")
     os.utime(tmp_path / "m.tflite", (0, 0))
@@ -146,7 +144,7 @@ def test_newest_change_counts_though_the_modification_time_is_old(tmp_path: Path
     assert before_s - 1 < drop.changed_at_s < time.time() + 1
 
 
-def test_name_is_ignored_and_logged_once_when_it_is_not_unicode(
+def test_model_is_ignored_and_logged_once_when_its_name_is_not_unicode(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(tmp_path / "m.tflite")
@@ -161,7 +159,7 @@ def test_name_is_ignored_and_logged_once_when_it_is_not_unicode(
 
 
 @pytest.mark.parametrize("proof", ["m.tflite.sha256", "m.tflite.minisig"])
-def test_checksum_and_signature_belong_to_the_fingerprint_and_prove_the_file(tmp_path: Path, proof: str) -> None:
+def test_fingerprint_changes_with_a_checksum_or_signature_that_proves_the_file(tmp_path: Path, proof: str) -> None:
     put(tmp_path / "m.tflite")
     without = fingerprint(tmp_path)
     (bare,) = ModelFolder(tmp_path).list()["m"]
@@ -176,7 +174,7 @@ def test_checksum_and_signature_belong_to_the_fingerprint_and_prove_the_file(tmp
     assert proven.has_proof
 
 
-def test_note_is_written_once_and_renewed_when_its_reason_changes(tmp_path: Path) -> None:
+def test_note_is_rewritten_only_when_its_reason_changes(tmp_path: Path) -> None:
     folder, note = ModelFolder(tmp_path), tmp_path / "m.tflite.rejected.txt"
     folder.write_notes({tmp_path / "m.tflite": "It is bad."})
     written = note.stat()
@@ -198,7 +196,7 @@ def test_note_is_never_written_through_a_link(tmp_path: Path) -> None:
     assert precious.read_text() == "precious"
 
 
-def test_folder_is_logged_once_when_it_takes_no_notes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unwritable_note_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = ModelFolder(tmp_path)
     (tmp_path / "m.tflite.rejected.txt" / "in the way").mkdir(parents=True)
     for _ in range(2):
@@ -207,7 +205,7 @@ def test_folder_is_logged_once_when_it_takes_no_notes(tmp_path: Path, caplog: py
     ModelFolder(tmp_path / "none").write_notes({})
 
 
-def test_nothing_behind_a_link_is_listed_or_noted(tmp_path: Path) -> None:
+def test_folder_behind_a_link_is_not_listed_and_gets_no_notes(tmp_path: Path) -> None:
     models, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
     put(elsewhere / "7" / "model.tflite")
     put(elsewhere / "7" / "model.tflite.rejected.txt")

@@ -109,7 +109,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("change", CHANGES)
-async def test_watch_wakes_the_waiter_at_a_change(folder: Path, change: str) -> None:
+async def test_wait_ends_at_a_change(folder: Path, change: str) -> None:
     put(folder / "there.tflite")
     (folder / "there" / "1").mkdir(parents=True)
     async with watching(folder) as watched:
@@ -118,7 +118,7 @@ async def test_watch_wakes_the_waiter_at_a_change(folder: Path, change: str) -> 
 
 
 @pytest.mark.anyio
-async def test_wait_ends_after_its_time_without_a_change(folder: Path) -> None:
+async def test_wait_ends_after_its_timeout_without_a_change(folder: Path) -> None:
     async with watching(folder) as watched:
         begun_s = time.monotonic()
         await watched.watch.wait(0.05)
@@ -126,7 +126,7 @@ async def test_wait_ends_after_its_time_without_a_change(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_cancellation_is_not_lost_in_the_moment_of_a_change(folder: Path) -> None:
+async def test_wait_can_be_canceled_at_the_moment_of_a_change(folder: Path) -> None:
     """Or the service would not end."""
     async with watching(folder) as watched:
         watched.changed.is_awaited.clear()
@@ -139,7 +139,7 @@ async def test_cancellation_is_not_lost_in_the_moment_of_a_change(folder: Path) 
 
 
 @pytest.mark.anyio
-async def test_reading_a_model_is_no_change(folder: Path) -> None:
+async def test_reading_a_model_does_not_count_as_a_change(folder: Path) -> None:
     put(folder / "m.tflite")
     async with watching(folder) as watched:
         (folder / "m.tflite").read_bytes()
@@ -151,7 +151,7 @@ async def test_reading_a_model_is_no_change(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_folder_is_watched_again_when_it_was_made_again(folder: Path) -> None:
+async def test_folder_is_watched_again_after_it_was_created_again(folder: Path) -> None:
     async with watching(folder) as watched:
         remove(folder)
         assert await watched.is_woken()
@@ -163,7 +163,7 @@ async def test_folder_is_watched_again_when_it_was_made_again(folder: Path) -> N
 
 
 @pytest.mark.anyio
-async def test_folder_is_watched_again_when_it_was_made_again_before_anybody_looked(folder: Path) -> None:
+async def test_folder_is_watched_again_when_it_was_created_again_between_two_looks(folder: Path) -> None:
     async with watching(folder) as watched:
         remove(folder)
         make(folder)  # ext4 gives it the inode of the one before
@@ -180,7 +180,7 @@ async def test_folder_is_watched_again_when_it_was_made_again_before_anybody_loo
 
 
 @pytest.mark.anyio
-async def test_folder_is_watched_again_when_it_was_swapped_at_once(folder: Path) -> None:
+async def test_folder_is_watched_again_after_it_was_replaced_by_another(folder: Path) -> None:
     async with watching(folder) as watched:
         shutil.move(folder, folder.with_name("old"))
         make(folder)
@@ -190,7 +190,7 @@ async def test_folder_is_watched_again_when_it_was_swapped_at_once(folder: Path)
 
 
 @pytest.mark.anyio
-async def test_folder_that_appears_later_is_watched_from_then_on(folder: Path) -> None:
+async def test_folder_that_is_created_later_is_watched(folder: Path) -> None:
     remove(folder)
     async with watching(folder) as watched:
         make(folder)
@@ -200,7 +200,7 @@ async def test_folder_that_appears_later_is_watched_from_then_on(folder: Path) -
 
 
 @pytest.mark.anyio
-async def test_wait_ends_by_time_when_there_is_no_watch_left(folder: Path) -> None:
+async def test_wait_ends_after_its_timeout_when_no_inotify_watch_is_left(folder: Path) -> None:
     watched = Watching(folder, Limited)
     put(folder / "m.tflite")
     await watched.watch.wait(0.01)
@@ -209,7 +209,7 @@ async def test_wait_ends_by_time_when_there_is_no_watch_left(folder: Path) -> No
 
 
 @pytest.mark.anyio
-async def test_lack_of_watches_costs_one_attempt_for_each_folder_and_leaves_nothing_behind(
+async def test_failed_watch_is_tried_once_per_folder_and_releases_its_resources(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def held() -> tuple[int, int]:
@@ -227,14 +227,14 @@ async def test_lack_of_watches_costs_one_attempt_for_each_folder_and_leaves_noth
 
 
 @pytest.mark.anyio
-async def test_wait_ends_by_time_when_there_is_no_inotify_instance_left(folder: Path) -> None:
+async def test_wait_ends_after_its_timeout_when_no_inotify_instance_is_left(folder: Path) -> None:
     watched = Watching(folder, none_left)
     await watched.watch.wait(0.001)
     watched.watch.close()
 
 
 @pytest.mark.anyio
-async def test_next_folder_is_watched_when_the_one_before_sent_no_events(folder: Path) -> None:
+async def test_new_folder_is_watched_when_the_previous_one_sent_no_events(folder: Path) -> None:
     kinds = [Observer, Limited]
 
     def make_observer() -> BaseObserver:
@@ -251,7 +251,7 @@ async def test_next_folder_is_watched_when_the_one_before_sent_no_events(folder:
 
 
 @pytest.mark.anyio
-async def test_look_leaves_no_observer_behind_when_it_outlives_its_watch(folder: Path) -> None:
+async def test_observer_started_after_close_is_stopped(folder: Path) -> None:
     """A cancelled wait() cannot stop its thread, which may be about to watch a folder that was made again."""
     is_starting, may_start, has_started = threading.Event(), threading.Event(), threading.Event()
     observers: list[BaseObserver] = []

@@ -103,7 +103,7 @@ async def test_dropped_and_replaced_models_serve_without_waiting_for_a_rescan(
 
 
 @pytest.mark.anyio
-async def test_folder_is_left_alone_while_nothing_happens(folder: Path) -> None:
+async def test_unchanged_folder_is_listed_rarely(folder: Path) -> None:
     looks = []
 
     class Counted(ModelFolder):
@@ -120,7 +120,7 @@ async def test_folder_is_left_alone_while_nothing_happens(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_model_that_is_there_at_the_start_serves(folder: Path) -> None:
+async def test_model_in_the_folder_at_startup_serves(folder: Path) -> None:
     (folder / "m.tflite").write_bytes(DIGITS)
     managed = Managed(folder)
     before_ns = time.time_ns()
@@ -140,7 +140,7 @@ async def test_model_that_is_there_at_the_start_serves(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_sidecar_that_arrives_later_admits_the_model(folder: Path) -> None:
+async def test_model_is_admitted_when_its_sidecar_arrives_later(folder: Path) -> None:
     managed = Managed(folder, times=times(rest_s=0.05))
     async with following(managed):
         write_whole(folder / "m.tflite", BARE_DIGITS)
@@ -153,7 +153,7 @@ async def test_sidecar_that_arrives_later_admits_the_model(folder: Path) -> None
 
 
 @pytest.mark.anyio
-async def test_removed_model_is_retired_after_its_time(folder: Path) -> None:
+async def test_removed_model_is_retired_after_the_waiting_time(folder: Path) -> None:
     managed = Managed(folder, times=times(retire_after_s=0.2))
     (folder / "m.tflite").write_bytes(DIGITS)
     async with following(managed):
@@ -170,7 +170,7 @@ async def test_removed_model_is_retired_after_its_time(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_file_rests_again_when_more_is_written(folder: Path) -> None:
+async def test_file_that_is_still_written_is_not_examined(folder: Path) -> None:
     managed = Managed(folder, times=times(rest_s=0.2))
     async with following(managed):
         with (folder / "m.tflite").open("wb") as file:
@@ -187,7 +187,7 @@ def make_again(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_folder_that_is_deleted_and_made_again_is_followed_again(folder: Path) -> None:
+async def test_folder_that_is_deleted_and_created_again_is_followed_again(folder: Path) -> None:
     managed = Managed(folder, times=times(rescan_s=0.05))
     (folder / "m.tflite").write_bytes(DIGITS)
     async with following(managed):
@@ -201,7 +201,7 @@ async def test_folder_that_is_deleted_and_made_again_is_followed_again(folder: P
 
 
 @pytest.mark.anyio
-async def test_rescan_finds_changes_when_no_events_come(folder: Path) -> None:
+async def test_rescan_finds_changes_when_the_file_system_sends_no_events(folder: Path) -> None:
     """As on NFS, SMB and some bind mounts."""
 
     def none_left() -> BaseObserver:
@@ -221,7 +221,7 @@ async def test_rescan_finds_changes_when_no_events_come(folder: Path) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("replace", [arrive_by_write, arrive_by_rename])
-async def test_every_result_names_the_version_that_made_it_while_models_are_swapped(
+async def test_result_names_the_version_that_computed_it_while_models_are_swapped(
     folder: Path, replace: Callable[[Path, bytes], None]
 ) -> None:
     """Labels and hash of one file, whatever is copied over it in the meantime; and never a gap."""

@@ -59,7 +59,7 @@ VERSION = Version(
 
 
 @pytest.mark.anyio
-async def test_history_writes_the_keys_that_every_agent_reads(tmp_path: Path) -> None:
+async def test_history_writes_the_documented_keys(tmp_path: Path) -> None:
     history = History(tmp_path / "history.json")
     history["m"] = ModelHistory((VERSION,), given=3, signed=7, stable=3)
     await history.save()
@@ -68,7 +68,7 @@ async def test_history_writes_the_keys_that_every_agent_reads(tmp_path: Path) ->
     assert (document["loading"], document["format"]) == ({}, 1)
 
 
-def test_history_reads_what_an_earlier_agent_wrote(tmp_path: Path) -> None:
+def test_history_reads_the_file_of_an_earlier_agent(tmp_path: Path) -> None:
     document = {"models": {"m": MODEL_IN_FILE}, "loading": {"m": 3}, "boot": "of that time", "format": 1}
     (tmp_path / "history.json").write_text(json.dumps(document))
     assert History(tmp_path / "history.json")["m"] == ModelHistory((VERSION,), given=3, signed=7, stable=3)

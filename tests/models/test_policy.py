@@ -41,24 +41,24 @@ def test_nothing_is_aspired_without_a_good_version() -> None:
     assert numbers(history(version(1, withdrawn="It failed.")), best=1) == (None, None)
 
 
-def test_best_of_the_folder_serves_before_the_stable_version() -> None:
+def test_best_version_in_the_folder_is_preferred_to_the_stable_one() -> None:
     model = history(version(1), version(2), stable=2)
     assert numbers(model, best=1) == (1, None)
     assert numbers(model, best=7) == (2, None)
     assert numbers(model, best=None) == (2, None)
 
 
-def test_newest_proven_version_serves_before_a_newer_unproven_one() -> None:
+def test_newest_proven_version_is_preferred_to_a_newer_unproven_one() -> None:
     assert numbers(history(version(1), version(2), version(3, proven=False)), best=None) == (2, None)
     assert numbers(history(version(1, proven=False), version(2, proven=False)), best=None) == (2, None)
 
 
-def test_withdrawn_version_gives_way_though_the_folder_asks_for_it() -> None:
+def test_withdrawn_version_is_not_aspired_even_if_it_is_in_the_folder() -> None:
     model = history(version(1), version(2, withdrawn="It failed."), stable=2)
     assert numbers(model, best=2) == (1, None)
 
 
-def test_version_that_does_not_load_gives_way_to_the_next_in_order() -> None:
+def test_next_version_is_aspired_when_one_does_not_load() -> None:
     model = history(version(1), version(2), version(3), stable=2)
     assert numbers(model, best=3, unloadable=(3,)) == (2, None)
     assert numbers(model, best=3, unloadable=(3, 2)) == (1, None)
@@ -78,7 +78,7 @@ def test_new_version_is_a_canary_if_the_model_has_one() -> None:
     assert numbers(model, best=None, has_canary=True) == (1, None)
 
 
-def test_first_version_is_no_canary() -> None:
+def test_first_version_is_not_a_canary() -> None:
     assert numbers(history(version(1)), best=1, has_canary=True) == (1, None)
     assert numbers(history(version(1), version(2), stable=1), best=2, unloadable=(1,), has_canary=True) == (2, None)
 
@@ -94,7 +94,7 @@ def test_first_version_is_no_canary() -> None:
         (version(1, proven=True, starts=4), True, True, "crashed on 4 consecutive starts"),
     ],
 )
-def test_blame_needs_a_crash_on_probation_or_three_failed_starts(
+def test_version_is_blamed_after_a_crash_on_probation_or_three_failed_starts(
     suspect: Version, *, crashed: bool, has_others: bool, words: str | None
 ) -> None:
     reason = why_blamed("m", suspect, crashed=crashed, has_others=has_others)

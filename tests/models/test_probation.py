@@ -24,7 +24,7 @@ def test_version_fails_after_three_failures_in_a_row() -> None:
     assert "3 inferences in a row failed (The runtime fails.)" in failed.reason
 
 
-def test_version_fails_after_one_answer_that_is_not_a_number() -> None:
+def test_version_fails_after_one_result_that_is_not_finite() -> None:
     failed = Probation(trial_ms=1).observe(NotFiniteError("NaN"))
     assert failed is not None
     assert failed.cause == "nan"
@@ -44,18 +44,18 @@ def test_version_fails_when_its_cpu_time_is_far_above_that_of_the_trial(
         assert failures[-1].cause == "slow"
 
 
-def test_version_passes_with_a_single_slow_answer_of_twenty() -> None:
+def test_version_passes_with_one_slow_call_in_twenty() -> None:
     probation = Probation(trial_ms=1)
     assert [probation.observe(answer(500.0 if n == 7 else 1.0)) for n in range(20)] == [None] * 20
 
 
-def test_version_passes_when_only_its_first_answers_are_slow() -> None:
+def test_version_passes_when_only_its_first_calls_are_slow() -> None:
     probation = Probation(trial_ms=10)
     took_ms = [29.0] * 20 + [1.0] * 18 + [100.0] + [1.0]
     assert [probation.observe(answer(ms)) for ms in took_ms] == [None] * 40
 
 
-def test_probation_is_over_after_its_inferences_failed_or_not() -> None:
+def test_probation_is_over_after_its_number_of_calls() -> None:
     probation = Probation(trial_ms=1, inferences=3)
     for outcome in (answer(), FAILURE):
         probation.observe(outcome)
@@ -86,7 +86,7 @@ def test_probation_is_not_over_by_time_alone() -> None:
     assert over == [False, False, False, True]
 
 
-def test_version_fails_at_the_end_when_its_few_answers_were_slow() -> None:
+def test_version_fails_at_the_end_when_its_few_calls_were_slow() -> None:
     probation = Probation(trial_ms=1, for_s=0)
     assert [probation.observe(answer(10_000.0)) for _ in range(3)] == [None] * 3
     assert probation.is_over

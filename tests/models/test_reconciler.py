@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.anyio
-async def test_same_bytes_again_keep_the_version(folder: Path) -> None:
+async def test_version_stays_when_the_same_bytes_are_dropped_again(folder: Path) -> None:
     managed = Managed(folder)
     write_whole(folder / "m.tflite", DIGITS)
     await managed.reconcile()
@@ -53,7 +53,7 @@ async def test_same_bytes_again_keep_the_version(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_unchanged_folder_loads_nothing_again(folder: Path) -> None:
+async def test_unchanged_files_are_not_loaded_again(folder: Path) -> None:
     managed = Managed(folder)
     write_whole(folder / "m.tflite", DIGITS)
     write_whole(folder / "bad.tflite", b"no model")
@@ -106,7 +106,7 @@ async def test_repaired_file_clears_the_rejection(folder: Path, repaired: bytes)
 
 
 @pytest.mark.anyio
-async def test_sidecar_that_changes_makes_another_version_of_the_same_bytes(folder: Path) -> None:
+async def test_changed_sidecar_makes_a_new_version_of_the_same_bytes(folder: Path) -> None:
     managed = Managed(folder)
     write_whole(folder / "m.tflite", DIGITS)
     await managed.reconcile()
@@ -123,7 +123,7 @@ async def test_sidecar_that_changes_makes_another_version_of_the_same_bytes(fold
 
 
 @pytest.mark.anyio
-async def test_model_serves_on_when_its_file_is_removed_before_the_next_is_copied(folder: Path) -> None:
+async def test_model_keeps_serving_when_its_file_is_removed_before_the_next_is_copied(folder: Path) -> None:
     managed = Managed(folder, times=times(retire_after_s=LONG_S))
     (folder / "m.tflite").write_bytes(DIGITS)
     await managed.reconcile()
@@ -156,7 +156,7 @@ async def test_removing_a_rejected_file_forgets_the_rejection(folder: Path) -> N
 
 
 @pytest.mark.anyio
-async def test_highest_version_serves_and_a_lower_one_when_it_is_bad_or_gone(folder: Path) -> None:
+async def test_highest_good_version_serves(folder: Path) -> None:
     def put(version: int, content: bytes) -> None:
         (folder / "m" / str(version)).mkdir(parents=True)
         write_whole(folder / "m" / str(version) / "model.tflite", content)
@@ -188,7 +188,7 @@ async def test_highest_version_serves_and_a_lower_one_when_it_is_bad_or_gone(fol
 
 
 @pytest.mark.anyio
-async def test_ignored_names_are_never_looked_at(folder: Path) -> None:
+async def test_ignored_files_are_not_examined(folder: Path) -> None:
     for name in (".m.tflite", "m.tflite~", "m.tflite.part", "m.tflite.tmp", "m.tflite.filepart"):
         (folder / name).write_bytes(DIGITS)
     (folder / "link.tflite").symlink_to(folder / ".m.tflite")
@@ -212,7 +212,7 @@ def folder_again(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_folder_that_cannot_be_listed_is_reported_and_what_serves_stays(folder: Path) -> None:
+async def test_model_keeps_serving_when_the_folder_cannot_be_listed(folder: Path) -> None:
     managed = Managed(folder, times=times(retire_after_s=0, rescan_s=7))
     (folder / "m.tflite").write_bytes(DIGITS)
     await managed.reconcile()
@@ -231,7 +231,7 @@ async def test_folder_that_cannot_be_listed_is_reported_and_what_serves_stays(fo
 
 
 @pytest.mark.anyio
-async def test_one_bad_model_does_not_hold_up_another(folder: Path) -> None:
+async def test_bad_model_does_not_block_another(folder: Path) -> None:
     managed = Managed(folder)
     for name, content in {"a": b"no model", "b": DIGITS, "c": DIGITS[:2000]}.items():
         write_whole(folder / f"{name}.tflite", content)
@@ -241,7 +241,7 @@ async def test_one_bad_model_does_not_hold_up_another(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_start_waits_for_a_file_that_was_dropped_a_moment_ago(folder: Path) -> None:
+async def test_startup_waits_for_a_file_that_was_just_dropped(folder: Path) -> None:
     drop(folder, ONE)
     managed = Managed(folder, times=times(rest_s=0.2))
     await managed.start()
@@ -249,7 +249,7 @@ async def test_start_waits_for_a_file_that_was_dropped_a_moment_ago(folder: Path
 
 
 @pytest.mark.anyio
-async def test_file_is_rejected_when_its_number_was_another_file(folder: Path) -> None:
+async def test_file_is_rejected_when_its_number_belongs_to_another_file(folder: Path) -> None:
     put(folder, 7, ONE)
     managed = await dropped(folder)
     put(folder, 7, TWO)
@@ -266,7 +266,7 @@ async def test_file_is_rejected_when_its_number_was_another_file(folder: Path) -
 
 
 @pytest.mark.anyio
-async def test_numbered_version_serves_on_when_its_file_is_touched_or_spoiled(folder: Path) -> None:
+async def test_numbered_version_keeps_serving_when_its_file_is_touched_or_damaged(folder: Path) -> None:
     put(folder, 7, ONE)
     managed = await dropped(folder)
     put(folder, 8, TWO)
@@ -285,7 +285,7 @@ async def test_numbered_version_serves_on_when_its_file_is_touched_or_spoiled(fo
 
 
 @pytest.mark.anyio
-async def test_note_stands_beside_a_rejected_file_as_long_as_the_file_does(folder: Path) -> None:
+async def test_note_exists_as_long_as_the_rejected_file(folder: Path) -> None:
     (folder / "gone.tflite.rejected.txt").write_text("of an earlier run")
     put(folder, 3, b"no model")
     managed = await dropped(folder)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.anyio
-async def test_versions_are_counted_on_after_a_restart(folder: Path) -> None:
+async def test_version_numbers_continue_after_a_restart(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     again = await next_start(managed)
     assert (again.version(), again.trial.runs) == (2, [])
@@ -49,7 +49,7 @@ async def test_versions_are_counted_on_after_a_restart(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_what_serves_is_loaded_from_the_store_and_not_from_the_folder(folder: Path) -> None:
+async def test_serving_version_is_loaded_from_the_store_after_a_restart(folder: Path) -> None:
     managed = await dropped(folder, ONE)
     (folder / "m.tflite").write_bytes(b"half a co")
     again = await next_start(managed)
@@ -60,7 +60,7 @@ async def test_what_serves_is_loaded_from_the_store_and_not_from_the_folder(fold
 
 
 @pytest.mark.anyio
-async def test_settings_beside_the_file_are_kept_with_the_version(folder: Path) -> None:
+async def test_sidecar_settings_are_kept_with_the_version(folder: Path) -> None:
     (folder / "m.txt").write_text("\n".join("abcdefghij"))
     managed = await dropped(folder, ONE)
     (folder / "m.txt").write_text("\n".join("ABCDEFGHIJ"))
@@ -71,14 +71,14 @@ async def test_settings_beside_the_file_are_kept_with_the_version(folder: Path) 
 
 
 @pytest.mark.anyio
-async def test_configuration_beats_what_is_kept(folder: Path) -> None:
+async def test_configuration_overrides_the_kept_settings(folder: Path) -> None:
     managed = await dropped(folder, ONE)
     again = await next_start(managed, settings={"m": ModelSettings(labels=tuple("abcdefghij"))})
     assert (again.version(), again.label()) == (1, "d")
 
 
 @pytest.mark.anyio
-async def test_the_same_file_copied_again_while_the_agent_was_off_is_no_new_version(folder: Path) -> None:
+async def test_file_copied_again_while_the_agent_was_stopped_is_not_a_new_version(folder: Path) -> None:
     managed = await dropped(folder, ONE)
     drop(folder, ONE)
     again = await next_start(managed)
@@ -87,7 +87,7 @@ async def test_the_same_file_copied_again_while_the_agent_was_off_is_no_new_vers
 
 
 @pytest.mark.anyio
-async def test_file_that_was_removed_while_the_agent_was_off_is_retired(folder: Path) -> None:
+async def test_model_is_retired_when_its_file_was_removed_while_the_agent_was_stopped(folder: Path) -> None:
     managed = await dropped(folder, ONE)
     (folder / "m.tflite").unlink()
     again = await next_start(managed, times=times(retire_after_s=0))
@@ -101,7 +101,7 @@ async def test_file_that_was_removed_while_the_agent_was_off_is_retired(folder: 
 
 
 @pytest.mark.anyio
-async def test_store_keeps_the_newest_versions_and_what_serves(folder: Path) -> None:
+async def test_store_keeps_the_newest_and_the_serving_versions(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO, rules=Rules(keep_versions=2))
     await managed.manager.pin("m", 1)
     for content in (THREE, FOUR):
@@ -118,7 +118,7 @@ async def test_store_keeps_the_newest_versions_and_what_serves(folder: Path) -> 
 
 
 @pytest.mark.anyio
-async def test_copies_are_removed_when_they_may_never_serve_again(folder: Path) -> None:
+async def test_copies_are_removed_when_they_will_not_serve_again(folder: Path) -> None:
     managed = await dropped(
         folder,
         *(digits(str(number)) for number in range(10, 16)),
@@ -144,7 +144,7 @@ async def test_copies_are_removed_when_they_may_never_serve_again(folder: Path) 
 
 
 @pytest.mark.anyio
-async def test_nothing_is_swept_while_the_history_on_the_disk_is_an_older_one(folder: Path) -> None:
+async def test_copies_are_kept_while_the_history_on_disk_is_out_of_date(folder: Path) -> None:
     is_full = False
 
     def write(path: Path, content: bytes) -> None:
@@ -168,7 +168,7 @@ async def test_nothing_is_swept_while_the_history_on_the_disk_is_an_older_one(fo
 
 
 @pytest.mark.anyio
-async def test_store_that_lost_its_copy_takes_the_file_from_the_folder_again(folder: Path) -> None:
+async def test_file_is_admitted_again_when_its_copy_is_missing(folder: Path) -> None:
     managed = await dropped(folder, ONE)
     shutil.rmtree(managed.store.folder)
     again = await next_start(managed)
@@ -177,7 +177,7 @@ async def test_store_that_lost_its_copy_takes_the_file_from_the_folder_again(fol
 
 
 @pytest.mark.anyio
-async def test_damaged_copy_gives_way_to_the_version_before(folder: Path) -> None:
+async def test_previous_version_serves_when_a_copy_is_damaged(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     path = managed.store.path(managed.identity().sha256)
     path.chmod(0o644)
@@ -189,7 +189,7 @@ async def test_damaged_copy_gives_way_to_the_version_before(folder: Path) -> Non
 
 
 @pytest.mark.anyio
-async def test_no_version_is_lost_when_the_disk_is_unreadable_for_a_while(folder: Path) -> None:
+async def test_version_serves_again_when_the_disk_was_temporarily_unreadable(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     await managed.manager.close()
     again = Managed(folder)
@@ -202,7 +202,7 @@ async def test_no_version_is_lost_when_the_disk_is_unreadable_for_a_while(folder
 
 
 @pytest.mark.anyio
-async def test_damaged_history_is_set_aside_and_the_folder_is_read_again(folder: Path) -> None:
+async def test_damaged_history_is_set_aside_and_models_are_admitted_again(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO)
     await managed.manager.close()
     path = folder.parent / "state" / "history.json"
@@ -220,7 +220,7 @@ async def test_damaged_history_is_set_aside_and_the_folder_is_read_again(folder:
 
 
 @pytest.mark.anyio
-async def test_agent_starts_when_the_history_cannot_be_read_at_all(folder: Path) -> None:
+async def test_agent_starts_when_the_history_is_unreadable(folder: Path) -> None:
     (folder.parent / "state" / "history.json").mkdir(parents=True)
     managed = await dropped(folder, ONE)
     assert (managed.version(), managed.manager.troubles) == (1, [])

@@ -42,7 +42,7 @@ async def test_old_version_is_unloaded_first_when_memory_is_short(folder: Path) 
 
 
 @pytest.mark.anyio
-async def test_gap_lasts_until_something_serves_again_even_the_old_version(folder: Path) -> None:
+async def test_gap_ends_when_the_old_version_serves_again(folder: Path) -> None:
     free = 1 << 30
     managed = await dropped(
         folder, ONE, rules=Rules(unloads_first=True), trial=InProcessTrial(bytes_each=2 << 20), memory=lambda: free
@@ -55,13 +55,13 @@ async def test_gap_lasts_until_something_serves_again_even_the_old_version(folde
 
 
 @pytest.mark.anyio
-async def test_nothing_is_unloaded_first_when_memory_suffices(folder: Path) -> None:
+async def test_old_version_is_not_unloaded_first_when_memory_suffices(folder: Path) -> None:
     managed = await dropped(folder, ONE, TWO, rules=Rules(unloads_first=True))
     assert (managed.version(), managed.gaps) == (2, [])
 
 
 @pytest.mark.anyio
-async def test_version_that_does_not_load_leaves_the_old_one_and_is_tried_at_the_next_start(folder: Path) -> None:
+async def test_old_version_serves_when_the_new_one_does_not_load_until_the_next_start(folder: Path) -> None:
     managed = await dropped(folder, ONE)
     for content, error in ((TWO, ModelError("The runtime refuses it.")), (THREE, KeyError("x"))):
         managed.loader.before_load = refuse(error)

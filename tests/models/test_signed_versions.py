@@ -61,7 +61,7 @@ async def test_rejected_file_is_admitted_when_its_key_is_trusted_later(folder: P
 
 
 @pytest.mark.anyio
-async def test_same_bytes_under_a_higher_signed_version_raise_the_lowest_version_allowed(folder: Path) -> None:
+async def test_same_file_signed_with_a_higher_version_raises_the_lowest_version_allowed(folder: Path) -> None:
     keys = Keys("us")
     managed = Managed(folder, signatures="required", keys=keys)
     for version in (2, 5):
@@ -76,7 +76,7 @@ async def test_same_bytes_under_a_higher_signed_version_raise_the_lowest_version
 
 
 @pytest.mark.anyio
-async def test_version_from_before_signatures_were_required_serves_once_it_is_signed(folder: Path) -> None:
+async def test_unsigned_version_serves_after_it_is_signed_when_signatures_become_required(folder: Path) -> None:
     managed = await dropped(folder, ONE)
     keys = Keys("us")
     again = await next_start(managed, signatures="required", keys=keys)
@@ -89,7 +89,7 @@ async def test_version_from_before_signatures_were_required_serves_once_it_is_si
 
 
 @pytest.mark.anyio
-async def test_signed_folder_with_a_lower_number_serves_when_the_higher_one_was_withdrawn(folder: Path) -> None:
+async def test_signed_version_with_a_lower_number_serves_when_the_higher_one_was_withdrawn(folder: Path) -> None:
     keys = Keys("us")
     for number, content in ((7, ONE), (8, TWO)):
         put(folder, number, content)
@@ -104,7 +104,7 @@ async def test_signed_folder_with_a_lower_number_serves_when_the_higher_one_was_
 
 
 @pytest.mark.anyio
-async def test_version_does_not_serve_after_a_start_when_its_signer_is_no_longer_trusted(folder: Path) -> None:
+async def test_version_does_not_serve_after_a_restart_when_its_key_is_no_longer_trusted(folder: Path) -> None:
     keys = Keys("us")
     managed = Managed(folder, signatures="required", keys=keys)
     sign(folder, 1)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.anyio
-async def test_model_on_its_way_is_said_to_be_loading(folder: Path) -> None:
+async def test_model_with_a_new_candidate_is_reported_as_loading(folder: Path) -> None:
     managed = Managed(folder, times=times(rest_s=30))
     for name in ("m", "n"):
         (folder / f"{name}.tflite").write_bytes(DIGITS)
@@ -36,7 +36,7 @@ async def test_model_on_its_way_is_said_to_be_loading(folder: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_first_model_by_name_serves_when_none_is_named(folder: Path) -> None:
+async def test_first_model_by_name_is_the_default(folder: Path) -> None:
     managed = Managed(folder)
     with pytest.raises(ModelNotFoundError, match=r"No model is served. Drop a \.tflite file into"):
         managed.manager.get(None)

@@ -41,7 +41,7 @@ def test_copy_is_named_by_its_hash_and_read_only(store: Store, source: Path) -> 
     assert store.read(SHA256) == CONTENT
 
 
-def test_copy_is_another_file_than_the_dropped_one(store: Store, source: Path) -> None:
+def test_copy_is_independent_of_the_dropped_file(store: Store, source: Path) -> None:
     store.put(source)
     with source.open("r+b") as file:
         file.write(b"overwritten")
@@ -49,7 +49,7 @@ def test_copy_is_another_file_than_the_dropped_one(store: Store, source: Path) -
     assert store.read(SHA256) == CONTENT
 
 
-def test_the_same_bytes_again_are_not_written_again(store: Store, source: Path) -> None:
+def test_put_does_not_rewrite_an_existing_copy(store: Store, source: Path) -> None:
     store.put(source)
     inode = store.path(SHA256).stat().st_ino
     store.put(source)
@@ -58,7 +58,7 @@ def test_the_same_bytes_again_are_not_written_again(store: Store, source: Path) 
 
 
 @pytest.mark.parametrize("damage", [CONTENT[:-1], b"", b"MODEL" + CONTENT[5:]])
-def test_copy_is_put_again_when_it_was_damaged(store: Store, source: Path, damage: bytes) -> None:
+def test_damaged_copy_is_removed_and_can_be_stored_again(store: Store, source: Path, damage: bytes) -> None:
     store.put(source)
     store.path(SHA256).chmod(0o644)
     store.path(SHA256).write_bytes(damage)
@@ -69,12 +69,12 @@ def test_copy_is_put_again_when_it_was_damaged(store: Store, source: Path, damag
     assert store.read(SHA256) == CONTENT
 
 
-def test_read_fails_when_the_copy_is_gone(store: Store) -> None:
+def test_read_fails_when_the_copy_is_missing(store: Store) -> None:
     with pytest.raises(StoreError, match="cannot be read: No such file"):
         store.read(SHA256)
 
 
-def test_sweep_keeps_what_is_wanted_and_nothing_half_written(store: Store, source: Path) -> None:
+def test_sweep_keeps_wanted_copies_and_removes_incomplete_ones(store: Store, source: Path) -> None:
     store.put(source)
     source.write_bytes(b"other")
     other = store.put(source).sha256
@@ -85,7 +85,7 @@ def test_sweep_keeps_what_is_wanted_and_nothing_half_written(store: Store, sourc
     Store(store.folder / "none", max_bytes=1).keep_only(set())
 
 
-def test_file_above_the_limit_is_refused_and_leaves_nothing(store: Store, source: Path) -> None:
+def test_put_leaves_nothing_when_the_file_is_too_large(store: Store, source: Path) -> None:
     with source.open("wb") as file:
         file.truncate(1 << 40)  # a hole: nothing is on the disk
     with pytest.raises(ModelError, match=r"larger than 1 MB.*models\.max_mb"):
@@ -93,14 +93,14 @@ def test_file_above_the_limit_is_refused_and_leaves_nothing(store: Store, source
     assert not store.folder.exists()
 
 
-def test_file_is_refused_when_it_has_more_than_its_size_said(tmp_path: Path) -> None:
+def test_put_refuses_a_file_that_is_larger_than_its_stated_size(tmp_path: Path) -> None:
     store = Store(tmp_path / "copies", max_bytes=10)
     with pytest.raises(ModelError, match="larger than"):
         store.put(Path("/proc/version"))  # its size is 0, as that of a file that has grown since
     assert names(store) == []
 
 
-def test_source_is_refused_at_once_when_it_is_not_a_plain_file(store: Store, source: Path) -> None:
+def test_put_refuses_a_source_that_is_not_a_regular_file(store: Store, source: Path) -> None:
     link, fifo, folder, nothing = (source.with_name(name) for name in ("link", "fifo", "folder", "nothing"))
     link.symlink_to(source)
     os.mkfifo(fifo)
@@ -111,7 +111,7 @@ def test_source_is_refused_at_once_when_it_is_not_a_plain_file(store: Store, sou
 
 
 @pytest.mark.parametrize(("number", "kind"), [(13, ModelError), (5, StoreError)])
-def test_put_leaves_nothing_when_the_source_fails_in_the_middle(
+def test_put_leaves_nothing_when_reading_the_source_fails(
     store: Store, source: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
 ) -> None:
     class Failing:
@@ -161,7 +161,7 @@ def test_copy_leaves_room_on_the_disk(tmp_path: Path, source: Path) -> None:
     store.put(source)
 
 
-def test_document_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_document_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "document.json"
     write_durably(path, b"one")
     in_the_way = path.with_name(".document.json.new")
@@ -175,7 +175,7 @@ def test_document_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == ["document.json"]
 
 
-def test_store_has_a_copy_when_the_disk_does_not_answer(store: Store) -> None:
+def test_store_reports_a_copy_as_present_when_the_disk_does_not_respond(store: Store) -> None:
     store.folder.mkdir(parents=True)
     store.path(SHA256).symlink_to(store.path(SHA256))  # a loop: stat() fails, and not because there is nothing
     assert store.has(SHA256)

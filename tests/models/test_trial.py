@@ -32,7 +32,7 @@ def refusal_of(model: Path, overrides: ModelSettings | None = None) -> str:
     return str(refusal.value)
 
 
-def test_trial_reports_what_a_good_model_takes(model: Path) -> None:
+def test_trial_reports_time_and_memory_of_a_good_model(model: Path) -> None:
     report = Trial(threads=2).run(model, ModelSettings())
     assert 0 < report.invoke_ms < 1000
     assert 0 < report.cpu_ms < 1000
@@ -41,14 +41,14 @@ def test_trial_reports_what_a_good_model_takes(model: Path) -> None:
     assert report.golden == 0
 
 
-def test_settings_beside_the_file_and_of_the_configuration_count(model: Path) -> None:
+def test_trial_uses_the_settings_of_sidecars_and_configuration(model: Path) -> None:
     model.write_bytes(BARE_DIGITS)
     assert "has no labels" in refusal_of(model)
     assert Trial(threads=1).run(model, LABELS).invoke_ms > 0
     assert "There are 2 labels for 10 outputs" in refusal_of(model, ModelSettings(labels=("a", "b")))
 
 
-def test_trial_distinguishes_a_cut_off_file_from_a_wrong_one(model: Path) -> None:
+def test_trial_distinguishes_a_truncated_file_from_a_wrong_one(model: Path) -> None:
     model.write_bytes(DIGITS[:-100])
     with pytest.raises(IncompleteModelError, match="damaged or incomplete"):
         Trial(threads=1).run(model, ModelSettings())
@@ -56,7 +56,7 @@ def test_trial_distinguishes_a_cut_off_file_from_a_wrong_one(model: Path) -> Non
     assert "not a .tflite model" in refusal_of(model)
 
 
-def test_trial_ends_when_the_candidate_does_not(model: Path) -> None:
+def test_trial_ends_after_its_timeout_when_the_candidate_hangs(model: Path) -> None:
     with pytest.raises(ModelError, match=r"trial did not finish within 0 s: the model hangs"):
         Trial(threads=1, timeout_s=0.01).run(model, ModelSettings())
 
@@ -80,24 +80,24 @@ def trial_that(does: str) -> Trial:
         ("print('noise of a runtime'); import os; os._exit(0)", "trial failed"),
     ],
 )
-def test_trial_gives_the_reason_whatever_kills_its_process(model: Path, does: str, words: str) -> None:
+def test_trial_gives_the_reason_when_its_process_ends_badly(model: Path, does: str, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         trial_that(does).run(model, ModelSettings())
 
 
-def test_answer_is_not_disturbed_by_what_a_runtime_prints(model: Path) -> None:
+def test_trial_answer_is_read_correctly_when_a_runtime_prints(model: Path) -> None:
     report = json.dumps({"load_ms": 1, "invoke_ms": 2, "cpu_ms": 3, "bytes_each": 4})
     trial = trial_that(f"import os; os.write(1, b'INFO: noise'); return {report}")
     assert trial.run(model, ModelSettings()).cpu_ms == 3
 
 
-def test_trial_may_take_what_such_a_file_can_need_and_no_more() -> None:
+def test_memory_limit_depends_on_file_size_and_free_memory() -> None:
     assert 512 << 20 < memory_bound(len(DIGITS), 100 << 30) < 514 << 20
     assert memory_bound(len(DIGITS), 400 << 20) == 300 << 20
     assert memory_bound(len(DIGITS), 10 << 20) == 192 << 20
 
 
-def test_trial_runs_no_module_of_the_folder_where_the_agent_was_started(
+def test_trial_imports_nothing_from_the_working_directory_of_the_agent(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('run from the models folder')")

@@ -47,20 +47,20 @@ def test_pin_puts_a_withdrawn_version_on_probation_again() -> None:
     assert after.pinned_to(1).find(1) == version(1)
 
 
-def test_pin_that_is_undone_leaves_what_has_come_since() -> None:
+def test_undoing_a_pin_keeps_later_changes() -> None:
     before = history(version(1), version(2, withdrawn="It failed."), pinned=1)
     meanwhile = before.pinned_to(2).with_version(version(3))
     after = meanwhile.with_pin_undone(2, before)
     assert after == before.with_version(version(3))
 
 
-def test_pin_that_is_undone_does_not_bring_a_lost_version_back() -> None:
+def test_undoing_a_pin_does_not_restore_a_missing_version() -> None:
     before = history(version(1), version(2), stable=1)
     after = before.pinned_to(2).without(2).with_pin_undone(2, before)
     assert (after.pinned, after.find(2)) == (None, None)
 
 
-def test_candidate_is_recognized_as_the_newest_version_or_the_one_that_serves() -> None:
+def test_candidate_is_recognized_as_the_newest_the_serving_or_a_withdrawn_version() -> None:
     model = history(version(1), version(2), version(3, withdrawn="It failed."), version(4), stable=1)
     recognized = [model.recognized(f"sha256 of {number}", BARE, None) for number in (1, 2, 3, 4, 5)]
     assert [each and each.number for each in recognized] == [1, None, 3, 4, None]
@@ -75,20 +75,20 @@ def test_candidate_with_a_number_must_be_the_version_of_that_number() -> None:
         model.recognized("sha256 of 1", BARE, 2)
 
 
-def test_trimmed_history_keeps_the_newest_versions_and_what_serves_or_lies_in_the_folder() -> None:
+def test_trimmed_history_keeps_the_newest_the_serving_and_those_in_the_folder() -> None:
     model = history(*(version(number, proven=number < 5) for number in range(1, 9)), stable=2, pinned=1)
     kept = model.trimmed(2, present=[((3, 0, 0),)])
     assert [each.number for each in kept.versions] == [1, 2, 3, 4, 7, 8]
     assert kept.given == 8
 
 
-def test_trimmed_history_forgets_the_copies_of_withdrawn_versions_before_the_versions() -> None:
+def test_trimmed_history_remembers_more_withdrawn_versions_than_it_keeps_copies() -> None:
     model = history(*(version(number, withdrawn="It failed.") for number in range(1, 61)))
     kept = model.trimmed(2, present=[])
     assert [each.number for each in kept.versions] == list(range(11, 61))
     assert [each.number for each in kept.versions if each.is_kept] == [59, 60]
 
 
-def test_retired_history_keeps_the_numbers_and_what_was_withdrawn() -> None:
+def test_retired_history_keeps_the_numbers_and_the_withdrawn_versions() -> None:
     model = history(version(1), version(2, withdrawn="It failed."), signed=5, stable=1, pinned=1)
     assert model.retired() == ModelHistory((version(2, withdrawn="It failed.", is_kept=False),), given=2, signed=5)

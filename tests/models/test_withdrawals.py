@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         ([answer(500)] * 20, "slow"),
     ],
 )
-async def test_version_that_fails_on_probation_gives_way_to_the_one_before(
+async def test_previous_version_serves_when_a_version_fails_its_probation(
     folder: Path, outcomes: list[Timing | ModelError], cause: str
 ) -> None:
     managed = await dropped(folder, ONE)
@@ -56,7 +56,7 @@ async def test_version_that_fails_on_probation_gives_way_to_the_one_before(
 
 
 @pytest.mark.anyio
-async def test_only_version_stays_when_it_is_slow_and_goes_when_it_fails(folder: Path) -> None:
+async def test_only_version_is_kept_when_it_is_slow_but_withdrawn_when_it_fails(folder: Path) -> None:
     managed = await dropped(folder, times=times(retire_after_s=0))
     drop(folder, ONE)
     await managed.reconcile()
@@ -90,7 +90,7 @@ async def test_version_is_proven_after_its_probation_and_later_failures_do_not_c
 
 
 @pytest.mark.anyio
-async def test_probation_ends_by_time_when_few_images_come(folder: Path) -> None:
+async def test_probation_ends_by_time_when_there_are_few_images(folder: Path) -> None:
     clock = Clock()
     managed = await dropped(folder, ONE, times=times(clock=clock))
     drop(folder, TWO)
@@ -103,7 +103,7 @@ async def test_probation_ends_by_time_when_few_images_come(folder: Path) -> None
 
 
 @pytest.mark.anyio
-async def test_last_call_of_a_version_is_ignored_when_it_is_gone(folder: Path) -> None:
+async def test_last_call_of_a_replaced_version_is_ignored(folder: Path) -> None:
     managed = await dropped(folder, ONE)
     old = managed.manager.get("m")
     drop(folder, TWO)

@@ -40,12 +40,12 @@ def opened(settings: ModelSettings) -> Classifier:
     return classifier
 
 
-def test_check_passes_a_model_that_answers_as_the_file_says(digits: Classifier) -> None:
+def test_check_accepts_a_model_that_gives_the_expected_labels(digits: Classifier) -> None:
     check_golden(golden("333"), digits)
     assert ask_golden(golden("333"), digits).otherwise == ()
 
 
-def test_check_passes_a_model_within_the_tolerance(digits: Classifier) -> None:
+def test_check_accepts_a_model_within_the_tolerance(digits: Classifier) -> None:
     check_golden(golden("3334", tolerance=0.25), digits)
     assert len(ask_golden(golden("3334", tolerance=0.25), digits).otherwise) == 1
 
@@ -62,24 +62,24 @@ def test_check_refuses_a_model_beyond_the_tolerance_with_three_examples(digits: 
     )
 
 
-def test_verdict_is_in_the_singular_for_one_sample(digits: Classifier) -> None:
+def test_check_refuses_a_single_wrong_sample(digits: Classifier) -> None:
     with pytest.raises(ModelError, match=r"1 of 1 golden samples got a different label .*at most 0 allowed"):
         check_golden(golden("4", tolerance=0.9), digits)
 
 
-def test_check_refuses_labels_of_a_sidecar_in_another_order() -> None:
+def test_check_refuses_a_sidecar_with_labels_in_another_order() -> None:
     shifted = ModelSettings(labels=(*DIGIT_LABELS[1:], DIGIT_LABELS[0]))
     with pytest.raises(ModelError, match=r"gave 4 .* instead of 3"):
         check_golden(golden("3"), opened(shifted))
 
 
 @pytest.mark.parametrize("content", [THREE[:200], b"GIF89a", b""])
-def test_check_refuses_a_sample_that_does_not_decode(content: bytes, digits: Classifier) -> None:
+def test_check_refuses_a_sample_that_cannot_be_decoded(content: bytes, digits: Classifier) -> None:
     with pytest.raises(ModelError, match=r"The golden sample golden/1\.png cannot be used: .*edge-convert"):
         check_golden(GoldenSamples(1.0, (GoldenSample("golden/1.png", content, "3"),)), digits)
 
 
-def test_check_refuses_a_sample_of_too_many_pixels(digits: Classifier) -> None:
+def test_check_refuses_a_sample_with_too_many_pixels(digits: Classifier) -> None:
     vast = cv2.imencode(".png", np.zeros((4097, 4096), np.uint8))[1].tobytes()
     with pytest.raises(ModelError, match="at most 16777216 pixels are allowed"):
         check_golden(GoldenSamples(1.0, (GoldenSample("golden/1.png", vast, "3"),)), digits)

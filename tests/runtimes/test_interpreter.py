@@ -18,7 +18,7 @@ def only(*modules: str) -> Callable[[str], Any]:
     return lambda module: object() if module in modules else None
 
 
-def test_runtime_names_itself_with_its_version() -> None:
+def test_runtime_returns_name_and_version() -> None:
     name, _, version = runtime().partition(" ")
     assert name in ("ai-edge-litert", "tflite-runtime", "tensorflow")
     assert version[0].isdigit()
@@ -32,7 +32,7 @@ def test_interpreter_runs_from_memory() -> None:
     assert opened.get_tensor(opened.get_output_details()[0]["index"]).shape == (1, 10)
 
 
-def test_operator_of_a_newer_version_is_named_with_the_remedy() -> None:
+def test_operator_of_a_newer_version_is_refused_with_the_remedy() -> None:
     with pytest.raises(
         ModelError, match=r"The operator CONV_2D version 99 is newer than this runtime .*Update"
     ) as caught:
@@ -40,7 +40,7 @@ def test_operator_of_a_newer_version_is_named_with_the_remedy() -> None:
     assert runtime() in str(caught.value)
 
 
-def test_bytes_that_are_no_model_are_refused_in_a_sentence() -> None:
+def test_bytes_that_are_not_a_model_are_refused_with_the_remedy() -> None:
     with pytest.raises(ModelError, match=r"refuses the model: .*Convert it again"):
         open_interpreter(b"\x08\0\0\0TFL3" + bytes(64), threads=1)
 
@@ -56,7 +56,7 @@ def test_bytes_that_are_no_model_are_refused_in_a_sentence() -> None:
         ("mmap of size '0' requested", r"refuses the model: mmap of size '0' requested\. Convert"),
     ],
 )
-def test_complaints_of_the_runtimes_are_put_into_plain_words(complaint: str, words: str) -> None:
+def test_errors_of_the_runtimes_are_translated(complaint: str, words: str) -> None:
     with pytest.raises(ModelError, match=words), complaints_translated():
         raise ValueError(complaint)
 
@@ -75,10 +75,10 @@ def test_every_unknown_operator_has_a_remedy() -> None:
         (("tensorflow",), "tensorflow"),
     ],
 )
-def test_first_runtime_that_is_installed_serves(installed: tuple[str, ...], chosen: str) -> None:
+def test_first_installed_runtime_is_used(installed: tuple[str, ...], chosen: str) -> None:
     assert find_runtime(only(*installed))[1] == chosen
 
 
-def test_machine_without_a_runtime_is_told_what_to_install() -> None:
+def test_missing_runtime_is_reported_with_the_command_to_install_one() -> None:
     with pytest.raises(ModelError, match="pip install ai-edge-litert"):
         find_runtime(only())

@@ -14,7 +14,7 @@ pytest.importorskip("tflite_runtime", reason="tflite-runtime has an environment 
 TABLE = Path(__file__).parents[2] / "converter" / "target" / "tflite_runtime_2_14.json"
 
 
-def test_table_is_what_the_runtime_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_matches_the_runtime(capsys: pytest.CaptureFixture[str]) -> None:
     main()
     assert capsys.readouterr().out == TABLE.read_text()
 

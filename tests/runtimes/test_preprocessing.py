@@ -48,7 +48,7 @@ def gray_steps(height: int, width: int) -> Image:
     return Image(np.tile((np.arange(width) * 10).astype(np.uint8), (height, 1)), "gray")
 
 
-def test_uint8_input_takes_raw_pixels_whatever_mean_and_std_say() -> None:
+def test_uint8_input_gets_raw_pixels_regardless_of_mean_and_std() -> None:
     pixels = noise(4, 4)
     tensor = preprocessor(mean=(0.0,), std=(1.0,), scale=1 / 127, zero_point=128)(Image(pixels))
     assert tensor.dtype == np.uint8
@@ -56,7 +56,7 @@ def test_uint8_input_takes_raw_pixels_whatever_mean_and_std_say() -> None:
     assert np.array_equal(tensor[0], pixels)
 
 
-def test_int8_input_takes_pixel_minus_128_where_no_range_is_stated() -> None:
+def test_int8_input_gets_pixel_minus_128_without_mean_and_std() -> None:
     pixels = noise(4, 4)
     tensor = preprocessor(dtype="int8", scale=0.5, zero_point=3)(Image(pixels))
     assert tensor.dtype == np.int8
@@ -64,7 +64,7 @@ def test_int8_input_takes_pixel_minus_128_where_no_range_is_stated() -> None:
 
 
 @pytest.mark.parametrize(("scale", "zero_point"), [(2 / 255, -1), (1 / 127, 0), (0.02, 5)])
-def test_int8_input_takes_the_normalised_pixel_by_scale_and_zero_point(scale: float, zero_point: int) -> None:
+def test_int8_input_gets_the_normalized_pixel_quantized_by_scale_and_zero_point(scale: float, zero_point: int) -> None:
     pixels = noise(8, 8)
     tensor = preprocessor(
         dtype="int8", height=8, width=8, scale=scale, zero_point=zero_point, mean=(127.5,), std=(127.5,)
@@ -76,7 +76,7 @@ def test_int8_input_takes_the_normalised_pixel_by_scale_and_zero_point(scale: fl
 
 
 @pytest.mark.parametrize(("mean", "std"), [(127.5, 127.5), (0, 255), (0, 1), (120, 58)])
-def test_float_input_takes_pixel_minus_mean_by_std(mean: float, std: float) -> None:
+def test_float_input_gets_pixel_minus_mean_divided_by_std(mean: float, std: float) -> None:
     pixels = noise(4, 4)
     tensor = preprocessor(dtype="float32", mean=(mean,), std=(std,))(Image(pixels))
     assert tensor.dtype == np.float32
@@ -91,19 +91,19 @@ def test_mean_and_std_of_each_channel_follow_the_order_of_the_model(color: Color
     assert tensor[0] == pytest.approx((ordered - np.array(mean)) / np.array(std), abs=1e-5)
 
 
-def test_one_std_goes_with_three_means() -> None:
+def test_one_std_applies_to_three_means() -> None:
     pixels, mean = noise(4, 4), (10.0, 20.0, 30.0)
     tensor = preprocessor(dtype="float32", mean=mean, std=(2.0,))(Image(pixels))
     assert tensor[0] == pytest.approx((pixels - np.array(mean)) / 2, abs=1e-5)
 
 
-def test_colour_order_of_the_image_does_not_matter() -> None:
+def test_color_order_of_the_image_does_not_matter() -> None:
     pixels = noise(9, 7)
     rgb, bgr = Image(pixels, "rgb"), Image(np.ascontiguousarray(pixels[..., ::-1]), "bgr")
     assert np.array_equal(preprocessor()(rgb), preprocessor()(bgr))
 
 
-def test_gray_model_takes_colour_and_gray_images() -> None:
+def test_gray_model_accepts_color_and_gray_images() -> None:
     gray = noise(4, 4, 1)
     for image in (Image(gray, "gray"), Image(np.dstack([gray] * 3), "bgr"), Image(np.dstack([gray] * 3), "rgb")):
         tensor = preprocessor(channels=1, color="gray")(image)
@@ -111,7 +111,7 @@ def test_gray_model_takes_colour_and_gray_images() -> None:
         assert np.array_equal(tensor[0, ..., 0], gray)
 
 
-def test_colour_model_takes_gray_images() -> None:
+def test_color_model_accepts_gray_images() -> None:
     gray = noise(4, 4, 1)
     tensor = preprocessor(dtype="float32", mean=(1, 2, 3), std=(1, 1, 1))(Image(gray, "gray"))
     assert np.array_equal(tensor[0], np.dstack([gray] * 3) - np.array([1, 2, 3], np.float32))
@@ -142,7 +142,7 @@ def test_pad_keeps_everything_between_black_bars() -> None:
     assert np.array_equal(tensor[0, :, :, 0], rows.T)
 
 
-def test_pad_of_a_hair_keeps_a_pixel() -> None:
+def test_pad_keeps_at_least_one_pixel_of_a_very_thin_image() -> None:
     tensor = preprocessor(resize="pad", height=8, width=8)(Image(np.full((1, 1000, 3), 255, np.uint8)))
     assert tensor[0].max(axis=(1, 2)).tolist().count(255) == 1
 
@@ -159,7 +159,7 @@ def test_oblong_inputs_are_filled(resize: Resize, height: int, width: int, image
         assert tensor.min() == 200
 
 
-def test_part_of_a_larger_array_is_taken_without_its_surroundings() -> None:
+def test_slice_of_a_larger_array_is_resized_without_its_surroundings() -> None:
     pixels = noise(40, 40)
     part = Image(pixels).crop((0.25, 0.5, 0.75, 1.0))
     tensor = preprocessor(height=20, width=20)(part)
@@ -173,12 +173,12 @@ def test_enlarging_is_plain_bilinear() -> None:
     assert error(enlarged, pillow_resize(image, 96, 96)) < 0.6
 
 
-def test_same_size_is_the_same_pixels() -> None:
+def test_image_of_the_same_size_keeps_its_pixels() -> None:
     image = Image(noise(20, 30))
     assert resize_antialiased(image, 30, 20).pixels is image.pixels
 
 
-def test_stripes_finer_than_the_input_become_their_mean() -> None:
+def test_stripes_finer_than_the_input_are_averaged() -> None:
     stripes = Image(np.tile(np.array([0, 255], np.uint8), (512, 256)), "gray")
     assert np.abs(resize_antialiased(stripes, 96, 96).pixels.astype(int) - 127).max() <= 8
     plain: Any = cv2.resize(stripes.pixels, (96, 96))
@@ -188,7 +188,7 @@ def test_stripes_finer_than_the_input_become_their_mean() -> None:
 @pytest.mark.assets
 @pytest.mark.parametrize("size", [64, 96, 128, 160, 192, 224, 299, 384])
 @pytest.mark.parametrize("photo", ["grace_hopper.bmp", "parrot.jpg", "cat_720p.jpg"])
-def test_resize_is_close_to_the_exact_one_where_plain_bilinear_is_far(assets: Path, photo: str, size: int) -> None:
+def test_resize_is_close_to_pillow_where_plain_bilinear_is_not(assets: Path, photo: str, size: int) -> None:
     """Mean error of a pixel, of 255."""
     image = decode((assets / "photos" / photo).read_bytes())
     exact = pillow_resize(image, size, size)

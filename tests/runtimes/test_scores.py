@@ -18,7 +18,7 @@ def test_scores_dequantize_by_scale_and_zero_point() -> None:
     assert values.tolist() == [0, 0.5, 64, 127.5]
 
 
-def test_best_gives_the_values_of_the_whole_vector() -> None:
+def test_best_returns_the_values_of_the_whole_vector() -> None:
     scores = int8_scores(-128, 127, -128, 0)
     categories = scores.best(4)
     assert [category.index for category in categories] == [1, 3, 0, 2]
@@ -32,13 +32,13 @@ def test_best_puts_the_lower_index_first_among_equals(dtype: type[np.generic]) -
     assert [category.index for category in scores.best(3)] == [1, 3, 0]
 
 
-def test_best_of_logits_gives_shares_of_the_softmax_over_all_labels() -> None:
+def test_best_returns_the_softmax_over_all_labels_for_logits() -> None:
     scores = Scores(np.log(np.asarray([1, 2, 3, 4], np.float32)), LABELS, scale=0.0, zero_point=0, are_logits=True)
     assert scores.probabilities == pytest.approx([0.1, 0.2, 0.3, 0.4])
     assert [category.score for category in scores.best(2)] == pytest.approx([0.4, 0.3])
 
 
-def test_best_leaves_out_what_is_below_the_threshold() -> None:
+def test_best_omits_scores_below_the_threshold() -> None:
     scores = int8_scores(-128, -127, -126, -125)
     assert [category.index for category in scores.best(4, threshold=1.0)] == [3, 2]
     assert scores.best(4, threshold=2.0) == ()

@@ -47,7 +47,7 @@ def test_device_name_is_the_cpu_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -
     assert device_name() == "TensorFlow 2.21.0 on CPU"
 
 
-def test_device_name_is_that_of_a_gpu_whose_memory_is_taken_as_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_name_is_that_of_the_gpu_and_its_memory_grows_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
     tensorflow = installed(monkeypatch, FakeTensorFlow("NVIDIA H200"))
     assert device_name() == "TensorFlow 2.21.0 on NVIDIA H200"
     assert tensorflow.growing == ["NVIDIA H200"]
@@ -58,7 +58,7 @@ def test_import_accepts_a_gpu_that_is_already_in_use(monkeypatch: pytest.MonkeyP
     assert import_tensorflow() is tensorflow
 
 
-def test_import_names_the_command_that_installs_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_error_names_the_command_that_installs_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tf_keras", None)
     with pytest.raises(ModelError, match=r"^tf-keras, .* pip install 'edge-agent\[converter\]'\.$"):
         import_keras_2()

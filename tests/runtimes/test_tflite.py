@@ -92,7 +92,7 @@ def test_every_published_answer_is_checked(assets: Path) -> None:
 
 @pytest.mark.assets
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_photos_are_recognised_as_published(assets: Path, name: str) -> None:
+def test_photos_get_the_published_labels(assets: Path, name: str) -> None:
     taught = published(assets, name)
     for photo, wanted in answers(assets, name).items():
         image = decode((assets / "photos" / photo).read_bytes(), smallest_side=taught.longest_side)
@@ -106,7 +106,7 @@ def test_photos_are_recognised_as_published(assets: Path, name: str) -> None:
 
 @pytest.mark.assets
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_scores_are_the_published_ones_for_the_very_same_pixels(assets: Path, name: str) -> None:
+def test_scores_are_the_published_ones_for_the_same_pixels(assets: Path, name: str) -> None:
     taught = published(assets, name, ModelSettings(score="probability"))
     _, height, width, _ = taught.input.shape
     for photo, wanted in answers(assets, name).items():
@@ -136,14 +136,14 @@ def test_published_models_of_other_kinds_are_refused(assets: Path, folder: str, 
 
 
 @pytest.mark.assets
-def test_thousand_labels_for_1001_outputs_are_refused(assets: Path) -> None:
+def test_1000_labels_for_1001_outputs_are_refused_with_the_remedy(assets: Path) -> None:
     taught = published(assets, "mobilenet_v2_224_quant_nometadata")
     with pytest.raises(ModelError, match=r"1000 labels for 1001 outputs.*add `background` as its first line"):
         published(assets, "mobilenet_v2_224_quant_nometadata", ModelSettings(labels=taught.labels[1:]))
 
 
 @pytest.mark.assets
-def test_float_model_without_a_range_is_refused_with_the_three_usual_ones(assets: Path) -> None:
+def test_float_model_without_a_range_is_refused_with_the_usual_ranges(assets: Path) -> None:
     content = next((assets / "models" / "mlperf_vww_96_float").glob("*.tflite")).read_bytes()
     for settings in ({}, {"mean": (0.0,)}, {"std": (255.0,)}):
         with pytest.raises(
@@ -154,7 +154,7 @@ def test_float_model_without_a_range_is_refused_with_the_three_usual_ones(assets
 
 
 @pytest.mark.assets
-def test_logits_become_probabilities_unless_taken_as_they_are(assets: Path) -> None:
+def test_logits_become_probabilities_unless_score_is_set_to_probability(assets: Path) -> None:
     image = decode((assets / "photos" / "parrot.jpg").read_bytes())
     name = "mobilenet_v2_224_quant_nometadata"
     as_they_are = every(published(assets, name, ModelSettings(score="probability")), image)
@@ -166,7 +166,7 @@ def test_logits_become_probabilities_unless_taken_as_they_are(assets: Path) -> N
 
 
 @pytest.mark.assets
-def test_probabilities_can_be_called_logits(assets: Path) -> None:
+def test_softmax_is_applied_when_score_is_set_to_logits(assets: Path) -> None:
     """For a model whose last operator does not tell."""
     image = decode((assets / "photos" / "parrot.jpg").read_bytes())
     flat = best(published(assets, "mobilenet_v2_224_uint8", ModelSettings(score="logits")), image)
@@ -175,20 +175,20 @@ def test_probabilities_can_be_called_logits(assets: Path) -> None:
 
 
 @pytest.mark.assets
-def test_hot_dog_is_one_only_in_the_right_colour_order(assets: Path) -> None:
+def test_hot_dog_is_recognized_only_with_the_right_color_order(assets: Path) -> None:
     image = decode((assets / "photos" / "hot_dog.jpg").read_bytes())
     assert best(published(assets, "mobilenet_v2_224_uint8"), image).label.startswith("hotdog")
     swapped = published(assets, "mobilenet_v2_224_uint8", ModelSettings(color="bgr"))
     assert not best(swapped, image).label.startswith("hotdog")
 
 
-def test_digit_is_read_by_a_gray_model() -> None:
+def test_gray_model_recognizes_a_digit() -> None:
     category = best(classifier(), photo_of_3())
     assert category.label == "3"
     assert category.score > 0.8
 
 
-def test_categories_are_the_best_first_and_none_below_the_threshold() -> None:
+def test_best_returns_categories_in_descending_order_down_to_the_threshold() -> None:
     answer, spent = classifier().scores(photo_of_3())
     categories = answer.best(10, threshold=0)
     scores = [category.score for category in categories]
@@ -201,7 +201,7 @@ def test_categories_are_the_best_first_and_none_below_the_threshold() -> None:
     assert answer.best(99, threshold=0) == categories
 
 
-def test_lower_index_is_first_among_equals_however_few_are_asked_for() -> None:
+def test_lower_index_is_first_among_equals_for_any_count() -> None:
     scores, _ = classifier().scores(photo_of_3())
     everything = scores.best(10)
     indices = [category.index for category in everything]
@@ -210,19 +210,19 @@ def test_lower_index_is_first_among_equals_however_few_are_asked_for() -> None:
         assert [category.index for category in scores.best(count)] == indices[:count]
 
 
-def test_warm_up_changes_no_answer() -> None:
+def test_warm_up_does_not_change_the_scores() -> None:
     cold, warm = classifier(), classifier()
     warm.warm_up()
     assert best(cold, photo_of_3()) == best(warm, photo_of_3())
 
 
-def test_model_that_contradicts_itself_is_refused() -> None:
+def test_inconsistent_model_is_refused() -> None:
     with pytest.raises(ModelError, match=r"refuses the model: .*failed to prepare.* Convert it again"):
         classifier(with_tensor_type(2, 0))  # a float32 output behind an operator that quantises
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ValueError])
-def test_runtime_that_fails_only_when_it_runs_is_a_model_error(error: type[Exception]) -> None:
+def test_runtime_error_during_invoke_is_a_model_error(error: type[Exception]) -> None:
     class Failing:
         def set_tensor(self, _index: int, _value: object) -> None:
             raise error("node 7 failed to invoke.")
@@ -236,7 +236,7 @@ def test_runtime_that_fails_only_when_it_runs_is_a_model_error(error: type[Excep
         taught.scores(photo_of_3())
 
 
-def test_input_larger_than_the_memory_is_refused() -> None:
+def test_input_too_large_for_the_memory_is_refused() -> None:
     taught = classifier()
     for side in (1 << 22, 1 << 31):  # NumPy's two complaints: no memory, and no such size
         taught.input = dataclasses.replace(taught.input, shape=(1, side, side, 3))
@@ -282,7 +282,7 @@ def test_settings_that_do_not_fit_the_model_are_refused(settings: dict[str, Any]
         classifier(DIGITS, **settings)
 
 
-def test_colour_order_of_the_settings_does_not_turn_a_gray_model_into_another() -> None:
+def test_color_setting_is_ignored_for_a_gray_model() -> None:
     assert best(classifier(color="bgr"), photo_of_3()).label == "3"
 
 
@@ -301,7 +301,7 @@ COLOR = Tensor("image", (1, 32, 32, 3), "uint8", 1 / 255)
         ({"inputs": (COLOR,)}, {"color": "gray"}, "color: gray but the input has 3 channels. Set color to rgb or bgr"),
     ],
 )
-def test_files_that_state_another_kind_of_model_are_refused(
+def test_files_of_other_kinds_of_models_are_refused(
     changes: dict[str, Any], settings: dict[str, Any], words: str
 ) -> None:
     model: ModelFile = dataclasses.replace(read_model_file(DIGITS), **changes)
@@ -316,7 +316,7 @@ class OtherSizes(TFLiteClassifier):
         return np.resize(super()._invoke(tensor), 7)
 
 
-def test_scores_that_are_not_one_a_label_are_refused() -> None:
+def test_scores_are_refused_when_their_number_differs_from_the_labels() -> None:
     file = read_model_file(DIGITS)
     with pytest.raises(ModelError, match="returned 7 scores for 10 labels"):
         OtherSizes(file, file.settings, threads=1).scores(photo_of_3())

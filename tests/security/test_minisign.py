@@ -106,7 +106,7 @@ def minisigns(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
 
 
 @pytest.mark.minisign
-def test_what_minisign_signs_is_verified(minisigns: Desk) -> None:
+def test_signature_made_by_minisign_is_verified(minisigns: Desk) -> None:
     told = minisigns.verify()
     assert re.fullmatch(r"timestamp:[0-9]+\tfile:birds\.tflite(\thashed)?", told.trusted_comment)
     named = re.search("minisign public key ([0-9A-F]+)\n", (minisigns.trusted / "theirs.pub").read_text())
@@ -116,7 +116,7 @@ def test_what_minisign_signs_is_verified(minisigns: Desk) -> None:
 
 
 @pytest.mark.minisign
-def test_a_version_in_minisigns_trusted_comment_is_read(tmp_path: Path) -> None:
+def test_version_in_a_trusted_comment_made_by_minisign_is_read(tmp_path: Path) -> None:
     file = tmp_path / "birds.tflite"
     file.write_bytes(CONTENT)
     minisign("-G", "-W", "-p", tmp_path / "k.pub", "-s", tmp_path / "k.key")
@@ -126,7 +126,7 @@ def test_a_version_in_minisigns_trusted_comment_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.minisign
-def test_what_edge_convert_signs_is_accepted_by_minisign(desk: Desk) -> None:
+def test_signature_made_by_edge_convert_is_accepted_by_minisign(desk: Desk) -> None:
     signature = desk.file.with_name("copy.minisig")
     signature.write_bytes(desk.signature)
     said = minisign("-V", "-p", desk.trusted / "ours.pub", "-m", desk.file)
@@ -134,13 +134,13 @@ def test_what_edge_convert_signs_is_accepted_by_minisign(desk: Desk) -> None:
 
 
 @pytest.mark.minisign
-def test_a_flipped_byte_of_what_minisign_signed_is_refused(minisigns: Desk) -> None:
+def test_file_signed_by_minisign_is_refused_when_a_bit_is_flipped(minisigns: Desk) -> None:
     minisigns.file.write_bytes(flipped(CONTENT, 700))
     minisigns.refuses("birds.tflite does not match its signature")
 
 
 @pytest.mark.minisign
-def test_no_flipped_byte_of_a_signature_of_minisign_passes(minisigns: Desk) -> None:
+def test_signature_made_by_minisign_is_refused_when_any_byte_is_changed(minisigns: Desk) -> None:
     signature, comment, comment_signature = lines(minisigns.signature)
     for at in range(len(signature)):
         minisigns.refuses("birds.tflite", with_lines(flipped(signature, at), comment, comment_signature))
@@ -152,14 +152,14 @@ def test_no_flipped_byte_of_a_signature_of_minisign_passes(minisigns: Desk) -> N
 
 
 @pytest.mark.minisign
-def test_the_one_algorithm_is_not_taken_for_the_other(minisigns: Desk) -> None:
+def test_signature_is_refused_when_its_algorithm_is_changed(minisigns: Desk) -> None:
     signature, comment, comment_signature = lines(minisigns.signature)
     other = {b"ED": b"Ed", b"Ed": b"ED"}[signature[:2]]
     minisigns.refuses("does not match its signature", with_lines(other + signature[2:], comment, comment_signature))
 
 
 @pytest.mark.minisign
-def test_no_flipped_byte_of_a_key_of_minisign_passes(minisigns: Desk) -> None:
+def test_key_made_by_minisign_is_refused_when_any_byte_is_changed(minisigns: Desk) -> None:
     file = minisigns.trusted / "theirs.pub"
     key = parse_public_key(file.read_bytes())
     for at in range(40):
@@ -170,13 +170,13 @@ def test_no_flipped_byte_of_a_key_of_minisign_passes(minisigns: Desk) -> None:
     minisigns.verify()
 
 
-def test_verified_signature_has_the_key_the_comment_and_the_version(desk: Desk) -> None:
+def test_verify_returns_key_comment_and_version(desk: Desk) -> None:
     said = "timestamp:1700000000\tfile:birds.tflite\thashed\tversion=7"
     assert desk.verify() == Signed(KEY_NAME, said, 7)
     assert key_name(KEY.id) == KEY_NAME
 
 
-def test_an_altered_file_is_refused_with_what_to_do(desk: Desk) -> None:
+def test_altered_file_is_refused_with_the_remedy(desk: Desk) -> None:
     desk.file.write_bytes(CONTENT + b"!")
     with pytest.raises(ModelError) as refusal:
         desk.verify()
@@ -186,7 +186,7 @@ def test_an_altered_file_is_refused_with_what_to_do(desk: Desk) -> None:
     )
 
 
-def test_an_altered_trusted_comment_is_refused_with_what_to_do(desk: Desk) -> None:
+def test_altered_trusted_comment_is_refused_with_the_remedy(desk: Desk) -> None:
     with pytest.raises(ModelError) as refusal:
         desk.verify(desk.signature.replace(b"version=7", b"version=8"))
     assert str(refusal.value) == (
@@ -195,7 +195,7 @@ def test_an_altered_trusted_comment_is_refused_with_what_to_do(desk: Desk) -> No
     )
 
 
-def test_an_unknown_key_is_named_with_what_to_do(desk: Desk) -> None:
+def test_unknown_key_is_refused_with_the_remedy(desk: Desk) -> None:
     with pytest.raises(ModelError) as refusal:
         desk.verify(signed(desk.file, key=SecretKey(b"another_", KEY.seed)))
     assert str(refusal.value) == (
@@ -205,7 +205,7 @@ def test_an_unknown_key_is_named_with_what_to_do(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("folder_is_there", [True, False])
-def test_file_is_refused_when_there_is_no_key_at_all(desk: Desk, *, folder_is_there: bool) -> None:
+def test_file_is_refused_when_there_is_no_trusted_key(desk: Desk, *, folder_is_there: bool) -> None:
     (desk.trusted / "ours.pub").rename(desk.file.parent / "ours.pub")
     if not folder_is_there:
         desk.trusted.rmdir()
@@ -217,7 +217,7 @@ def test_file_is_refused_when_there_is_no_key_at_all(desk: Desk, *, folder_is_th
     )
 
 
-def test_keys_come_and_go_while_the_agent_runs(desk: Desk) -> None:
+def test_keys_can_be_added_and_removed_while_the_agent_runs(desk: Desk) -> None:
     keys, key = TrustedKeys(desk.trusted), desk.trusted / "ours.pub"
     aside = key.rename(desk.file.parent / "ours.pub")
     with pytest.raises(ModelError, match="contains no public key"):
@@ -229,14 +229,14 @@ def test_keys_come_and_go_while_the_agent_runs(desk: Desk) -> None:
         keys.verify(desk.file, desk.signature, name="birds.tflite")
 
 
-def test_a_linked_key_counts(desk: Desk) -> None:
+def test_key_behind_a_symbolic_link_is_trusted(desk: Desk) -> None:
     """As Kubernetes mounts the files of a ConfigMap."""
     (desk.trusted / "ours.pub").rename(desk.file.parent / "data")
     (desk.trusted / "ours.pub").symlink_to(desk.file.parent / "data")
     assert desk.verify().key_id == KEY_NAME
 
 
-def test_of_several_keys_with_one_id_each_is_tried(desk: Desk) -> None:
+def test_all_keys_with_the_same_id_are_tried(desk: Desk) -> None:
     for name, number in (("a.pub", 1), ("z.pub", 2)):
         other = SecretKey(KEY.id, bytes([number]) * 32)
         (desk.trusted / name).write_bytes(public_key_file(other.public))
@@ -245,7 +245,7 @@ def test_of_several_keys_with_one_id_each_is_tried(desk: Desk) -> None:
     desk.refuses("does not match its signature", signed(desk.file, key=SecretKey(KEY.id, bytes(32))))
 
 
-def test_file_that_is_not_a_key_is_logged_and_the_others_count(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_key_file_is_logged_and_ignored(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     good = (desk.trusted / "ours.pub").read_text()
     comment, key = good.splitlines()
     broken = {
@@ -289,7 +289,7 @@ GOOD = with_lines(HASHED + bytes(72), b"timestamp:1", bytes(64))
         (GOOD.replace(b"AAAA", b"A\xff\0A"), "a line is not valid base64"),
     ],
 )
-def test_file_that_is_not_a_signature_is_refused_with_what_to_do(signature: bytes, why: str, desk: Desk) -> None:
+def test_invalid_signature_file_is_refused_with_the_remedy(signature: bytes, why: str, desk: Desk) -> None:
     desk.refuses(
         f"^birds.tflite.minisig is not a minisign signature: {re.escape(why)}.*"
         "Copy it again, or sign again: edge-convert sign",
@@ -297,7 +297,7 @@ def test_file_that_is_not_a_signature_is_refused_with_what_to_do(signature: byte
     )
 
 
-def test_signature_is_accepted_with_line_ends_of_windows(desk: Desk) -> None:
+def test_signature_is_accepted_with_windows_line_endings(desk: Desk) -> None:
     assert desk.verify(desk.signature.replace(b"\n", b"\r\n")).version == 7
 
 
@@ -316,7 +316,7 @@ def test_signature_is_accepted_with_line_ends_of_windows(desk: Desk) -> None:
         ("version=" + "9" * 18, 10**18 - 1),
     ],
 )
-def test_a_version_is_a_token_of_its_own(comment: str, version: int | None) -> None:
+def test_version_is_read_from_a_separate_token(comment: str, version: int | None) -> None:
     assert stated_version(comment) == version
 
 
@@ -324,18 +324,18 @@ def test_a_version_is_a_token_of_its_own(comment: str, version: int | None) -> N
     "comment",
     ["version=abc", "version=", "version=-1", "version=1.5", "version=٣", "version=1 version=2", "version=" + "9" * 19],
 )
-def test_a_malformed_version_is_refused_even_if_it_is_signed(comment: str, desk: Desk) -> None:
+def test_malformed_version_is_refused_even_if_it_is_signed(comment: str, desk: Desk) -> None:
     desk.refuses(
         "The trusted comment in birds.tflite.minisig cannot be used: .* is not a single `version=` with a whole number",
         signed_saying(comment.encode(), desk.file),
     )
 
 
-def test_a_comment_that_is_not_text_is_refused_even_if_it_is_signed(desk: Desk) -> None:
+def test_comment_that_is_not_text_is_refused_even_if_it_is_signed(desk: Desk) -> None:
     desk.refuses("cannot be used: it is not UTF-8", signed_saying(b"caf\xe9", desk.file))
 
 
-def test_a_large_file_is_not_taken_into_memory(desk: Desk) -> None:
+def test_large_file_is_not_read_into_memory(desk: Desk) -> None:
     desk.file.write_bytes(bytes(32 << 20))
     signature = signed(desk.file)
     desk.verify(signature)

@@ -55,7 +55,7 @@ def test_unusable_file_is_a_configuration_error_that_names_it(
     assert words.format(**names) in str(raised.value)
 
 
-def test_one_file_may_hold_certificate_and_key(authority: Authority) -> None:
+def test_certificate_and_key_may_be_in_one_file(authority: Authority) -> None:
     certificate = authority.sign("pi-1")
     certificate.cert_file.write_bytes(certificate.cert_file.read_bytes() + certificate.key_file.read_bytes())
     replace(_tls(certificate), key_file=None).context()
