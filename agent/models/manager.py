@@ -125,7 +125,7 @@ class ModelManager:
         await self._decisions.restore()
 
     async def run(self) -> None:
-        """Follows the folder until cancelled."""
+        """Follows the folder until canceled."""
         watch = self._folder.watch(self._look_again)
         try:
             while True:

@@ -10,7 +10,7 @@ from agent.model_file.flatbuffer import FLOAT32, INT8, INT32, UINT32, Table
 
 
 def built() -> bytes:
-    """A table of: 0 the number 7, 1 a text, 2 the numbers 1 to 3, 3 two texts, 4 and 5 a table of itself."""
+    """A table with these fields: 0 is 7, 1 a string, 2 the numbers 1 to 3, 3 two strings, 4 a table, 5 tables."""
     builder = flatbuffers.Builder(64)
     text, other = builder.CreateString("Grüße"), builder.CreateString("b")
     builder.StartVector(4, 3, 4)

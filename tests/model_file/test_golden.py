@@ -43,7 +43,7 @@ def test_tolerance_allows_whole_samples_despite_rounding() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("golden", "words"),
     [
         ([], "not a JSON object"),
         ("golden", "not a JSON object"),
@@ -64,9 +64,9 @@ def test_tolerance_allows_whole_samples_despite_rounding() -> None:
         ({"tolerance": 0, "samples": [{"file": ["1"], "label": "3"}]}, "has no image file or no label"),
     ],
 )
-def test_malformed_golden_samples_are_refused_with_the_remedy(said: object, words: str) -> None:
+def test_malformed_golden_samples_are_refused_with_the_remedy(golden: object, words: str) -> None:
     with pytest.raises(ModelError, match=f"{words}.* Convert the model again: edge-convert convert --golden"):
-        read_golden(packed(said))
+        read_golden(packed(golden))
 
 
 def test_missing_sample_is_reported_as_damage() -> None:
@@ -87,7 +87,7 @@ def test_sample_larger_than_4_mb_is_refused() -> None:
 
 
 def test_samples_larger_than_16_mb_in_total_are_refused() -> None:
-    """Here one image that many samples name: a small file that would fill the memory."""
+    """Several samples name the same image, so a small file could fill the memory."""
     many = {"tolerance": 0, "samples": [{"file": "golden/1.png", "label": "3"}] * 5}
     with pytest.raises(ModelError, match="larger than 16 MB"):
         read_golden(packed(many, {"golden/1.png": bytes(4 << 20)}))

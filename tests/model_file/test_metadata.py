@@ -24,7 +24,7 @@ ZIP_START = DIGITS.rindex(b"PK\x03\x04")
 
 
 def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
-    """The digits with other files at their end."""
+    """The digits model with other packed files."""
     stream = io.BytesIO(DIGITS[:ZIP_START])
     with zipfile.ZipFile(stream, "a", compression) as archive:
         for name, content in files.items():
@@ -137,13 +137,13 @@ def test_small_text_files_are_possible_labels_when_no_label_file_is_named() -> N
     files = {"big.txt": bytes((1 << 20) + 1), "model.bin": b""} | {f"{n}.txt": b"a\nb\n" for n in range(20)}
     packed = PackedFiles(zipped(files, zipfile.ZIP_DEFLATED))
     assert packed.possible_labels == [f"{n}.txt" for n in range(8)]
-    assert _only_fitting_labels(packed, [Tensor("o", (1, 2), "uint8")]) is None  # which of the eight?
+    assert _only_fitting_labels(packed, [Tensor("o", (1, 2), "uint8")]) is None  # eight files fit
     packed = PackedFiles(zipped({"a.txt": b"a\nb\n", "b.txt": b"a\n"}))
     assert _only_fitting_labels(packed, [Tensor("o", (1, 2), "uint8")]) == ("a", "b")
 
 
 def test_damaged_metadata_raises_only_model_errors() -> None:
-    """Each of these seeds stands for thousands that were run once: zip offsets, names, empty operators."""
+    """A sample of the seeds that were run once: damaged zip offsets and names, empty operators."""
     refused = 0
     for seed in range(700):
         chance = random.Random(seed)
@@ -190,9 +190,9 @@ def test_truncated_published_model_is_refused(assets: Path, percent: float) -> N
         try:
             model = read_model_file(whole[: int(len(whole) * percent / 100)])
         except ModelError as error:
-            assert "damaged" in str(error)  # noqa: PT017  (the one other outcome is below)
+            assert "damaged" in str(error)  # noqa: PT017  (the only other outcome is below)
         else:
-            assert model.settings.labels is None  # names none in its metadata, and its zip is gone
+            assert model.settings.labels is None  # its metadata names no label file, and its zip archive is cut off
             assert "broken_metadata" in str(path)
 
 
@@ -200,7 +200,7 @@ def test_provenance_of_an_untrusted_file_is_printable() -> None:
     deep: object = "end"
     for _ in range(900):
         deep = [deep]
-    said = {"source": {"name": "\x1b[31m\ud800\nbirds"}, "deep": deep, "scheme": "int8", "drop": 0.5}
+    provenance = {"source": {"name": "\x1b[31m\ud800\nbirds"}, "deep": deep, "scheme": "int8", "drop": 0.5}
     model = pack_metadata(
         BARE_DIGITS,
         labels=DIGIT_LABELS,
@@ -209,7 +209,7 @@ def test_provenance_of_an_untrusted_file_is_printable() -> None:
         color="gray",
         name="digits",
         version="1",
-        additions={"provenance": said},
+        additions={"provenance": provenance},
     )
     read = read_model_file(model).provenance
     assert read == {"source": {"name": " [31m  birds"}, "deep": [[[None]]], "scheme": "int8", "drop": 0.5}

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 def test_later_settings_override_earlier_ones_if_they_are_set() -> None:
     file = ModelSettings(labels=("a", "b"), mean=(1.0,), std=(2.0,), color="rgb")
-    beside = ModelSettings(mean=(3.0,), resize="crop")
+    sidecar = ModelSettings(mean=(3.0,), resize="crop")
     configured = ModelSettings(std=(4.0,), resize="pad", score="logits")
-    assert file.overridden_by(beside).overridden_by(configured) == ModelSettings(
+    assert file.overridden_by(sidecar).overridden_by(configured) == ModelSettings(
         labels=("a", "b"), mean=(3.0,), std=(4.0,), color="rgb", resize="pad", score="logits"
     )
 
@@ -125,7 +125,7 @@ def test_sidecar_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 
 def test_unreadable_sidecar_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, *, max_bytes: int) -> bytes:  # root, who may run this, may read everything
+    def refuse(path: Path, *, max_bytes: int) -> bytes:  # root, which may run the tests, can read every file
         raise PermissionError(13, os.strerror(13), str(path))
 
     (tmp_path / "m.txt").write_text("a\n")

@@ -1,4 +1,4 @@
-"""Which signature is an image classifier's, and what is said of those that are none."""
+"""Which signature is an image classifier, and the errors for those that are not."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def test_model_without_signatures_is_refused_with_the_remedy() -> None:
 
 
 def test_default_signature_is_described_when_none_fits() -> None:
-    said = refusal(taking((-1, 10), key="a"), taking((-1, 7)))
-    assert "its input is ? x 7, not images x height x width x channels" in said
-    assert said.endswith("serving_default takes image: float32 ? x 7 and returns scores: float32 ? x 4.")
+    message = refusal(taking((-1, 10), key="a"), taking((-1, 7)))
+    assert "its input is ? x 7, not images x height x width x channels" in message
+    assert message.endswith("serving_default takes image: float32 ? x 7 and returns scores: float32 ? x 4.")
 
 
 def test_oblong_input_is_accepted_when_the_size_is_given() -> None:
@@ -120,8 +120,8 @@ def test_input_of_unknown_rank_is_refused() -> None:
 
 
 def test_single_sigmoid_is_refused_with_the_remedy() -> None:
-    said = refusal(taking(outputs=[Tensor("yes", (-1, 1), "float32")]))
-    assert "it returns one score; end it in a softmax over two labels instead of one sigmoid" in said
+    message = refusal(taking(outputs=[Tensor("yes", (-1, 1), "float32")]))
+    assert "it returns one score; end it in a softmax over two labels instead of one sigmoid" in message
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_probabilities_are_chosen_among_the_outputs_of_an_estimator() -> None:
 
 
 def test_model_is_refused_when_two_outputs_could_be_scores() -> None:
-    said = refusal(taking(outputs=[Tensor("color", (-1, 4), "float32"), Tensor("shape", (-1, 6), "float32")]))
-    assert "it has 2 outputs" in said
-    assert "returns color: float32 ? x 4, shape: float32 ? x 6." in said
+    message = refusal(taking(outputs=[Tensor("color", (-1, 4), "float32"), Tensor("shape", (-1, 6), "float32")]))
+    assert "it has 2 outputs" in message
+    assert "returns color: float32 ? x 4, shape: float32 ? x 6." in message
 
 
 @pytest.mark.parametrize("shape", [(-1, -1, -1, 3), (-1, 40, -1, 3), (-1, -1, 60, 3)])

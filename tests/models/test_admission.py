@@ -33,7 +33,7 @@ NEVER_BEFORE = ModelHistory()
 
 
 class Desk:
-    """A drop folder, a store, and an admission between them."""
+    """A drop folder, a store, and an admission that connects them."""
 
     def __init__(
         self,
@@ -63,34 +63,34 @@ class Desk:
             free_bytes=memory,
         )
 
-    def drop(self, content: bytes, **beside: str) -> Drop:
-        """The file m.tflite and what stands beside it, by its ending."""
+    def drop(self, content: bytes, **others: str) -> Drop:
+        """Drops m.tflite; `others` are the files next to it, by extension."""
         write_whole(self.folder / "m.tflite", content)
-        for ending, text in beside.items():
+        for ending, text in others.items():
             name = "m.tflite" if ending in ("sha256", "minisig") else "m"
             (self.folder / f"{name}.{ending}").write_text(text)
         (drop,) = ModelFolder(self.folder).list()["m"]
         return drop
 
-    def take(self, content: bytes, **beside: str) -> Candidate:
-        return self.take_after(NEVER_BEFORE, content, **beside)
+    def take(self, content: bytes, **others: str) -> Candidate:
+        return self.take_after(NEVER_BEFORE, content, **others)
 
-    def take_after(self, history: ModelHistory, content: bytes, **beside: str) -> Candidate:
-        candidate = self.admission.take(self.drop(content, **beside), history)
+    def take_after(self, history: ModelHistory, content: bytes, **others: str) -> Candidate:
+        candidate = self.admission.take(self.drop(content, **others), history)
         assert candidate is not None
         return candidate
 
-    def admit(self, content: bytes, **beside: str) -> TrialReport:
-        return self.admission.try_out(self.take(content, **beside), serving_bytes=0)
+    def admit(self, content: bytes, **others: str) -> TrialReport:
+        return self.admission.try_out(self.take(content, **others), serving_bytes=0)
 
-    def load(self, content: bytes, **beside: str) -> LoadedModel:
-        candidate = self.take(content, **beside)
+    def load(self, content: bytes, **others: str) -> LoadedModel:
+        candidate = self.take(content, **others)
         self.admission.try_out(candidate, serving_bytes=0)
         return self.loader.load("m", version(candidate.sha256, candidate.sidecar))
 
 
 class Keys(TrustedKeys):
-    """Knows the text `good` for a signature; what follows it is the version."""
+    """Accepts the text `good` as a signature, optionally followed by a version."""
 
     def __init__(self) -> None:
         """Needs no folder."""
@@ -145,7 +145,7 @@ def test_sidecars_override_metadata_and_configuration_overrides_both(tmp_path: P
     configured = Desk(tmp_path, settings={"m": ModelSettings(labels=tuple("ABCDEFGHIJ"))})
     loaded = configured.load(content)
     assert label_of(loaded) == "D"
-    assert loaded.settings.mean == (0.0,)  # what the later places do not say stays
+    assert loaded.settings.mean == (0.0,)  # kept, because no later place sets it
 
 
 def test_settings_of_another_model_are_not_used(tmp_path: Path) -> None:

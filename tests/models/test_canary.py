@@ -1,4 +1,4 @@
-"""A new version that takes a share of the uploads first."""
+"""Canaries: new versions that first get a share of the uploads."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_memory_of_the_stable_version_is_not_available_for_a_canary(folder
             ONE,
             rules=Rules(canary_shares=shares, unloads_first=True),
             trial=InProcessTrial(bytes_each=2 << 20),
-            memory=lambda: free,  # noqa: B023  (asked within this turn)
+            memory=lambda: free,  # noqa: B023  (called only in this iteration)
         )
         free = 1 << 20
         drop(folder, TWO)

@@ -1,4 +1,4 @@
-"""Candidates: how long a file rests, and when it is rejected, tried again or left to wait."""
+"""Candidates: how long a file must not change, and when it is rejected, tried again or must wait."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ async def test_file_is_not_read_while_it_may_still_change(folder: Path) -> None:
 async def test_file_that_changes_while_it_is_read_is_read_again(folder: Path, first: bytes) -> None:
     managed = Managed(folder)
 
-    def overtake(source: Path) -> None:
+    def replace_once(source: Path) -> None:
         if source.read_bytes() == first:
             write_whole(source, digits("2"))
 
-    managed.store.after_put = overtake
+    managed.store.after_put = replace_once
     write_whole(folder / "m.tflite", first)
     assert await managed.reconcile() == 0
     assert (managed.version(), managed.status().rejection, managed.status().candidate) == (None, None, "m.tflite")
@@ -104,14 +104,14 @@ async def test_file_that_changes_while_it_is_read_is_read_again(folder: Path, fi
 async def test_file_is_rejected_when_admission_raises_an_unexpected_error(
     folder: Path, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Stumbling(InProcessTrial):
+    class FailingOnce(InProcessTrial):
         def run(self, path: Path, overrides: ModelSettings) -> TrialReport:
             if self.runs:
                 return super().run(path, overrides)
             self.runs.append(path)
             raise error
 
-    managed = Managed(folder, trial=Stumbling())
+    managed = Managed(folder, trial=FailingOnce())
     for name in ("m", "n"):
         write_whole(folder / f"{name}.tflite", DIGITS)
     await managed.reconcile()

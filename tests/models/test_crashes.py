@@ -1,4 +1,4 @@
-"""Which version is blamed when the agent died."""
+"""Which version is blamed after the agent crashed."""
 
 from __future__ import annotations
 

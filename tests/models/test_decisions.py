@@ -1,4 +1,4 @@
-"""What a person decides: rollback, pin, unpin."""
+"""Decisions of an operator: rollback, pin, unpin."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_rolled_back_version_does_not_serve_again_when_its_file_stays_or_i
     again = await next_start(managed)
     await again.reconcile()
     assert again.version() == 1
-    drop(folder, THREE)  # copied again: the same bytes
+    drop(folder, THREE)  # the same bytes, copied again
     await again.reconcile()
     assert again.version() == 1
     drop(folder, FOUR)
@@ -61,7 +61,7 @@ async def test_rollback_selects_the_next_lower_number_in_the_tensorflow_serving_
     managed = await dropped(folder)
     assert managed.version() == 10
     with pytest.raises(VersionError, match="no other good version"):
-        await managed.manager.rollback("m")  # 9 was never looked at
+        await managed.manager.rollback("m")  # 9 was never examined
     await managed.manager.pin("m", 9)
     assert managed.version() == 9
     await managed.manager.unpin("m")

@@ -90,12 +90,12 @@ def test_list_fails_when_the_folder_is_missing_or_a_file(tmp_path: Path) -> None
 
 
 def test_unreadable_inner_folder_hides_only_its_own_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as the lost+found of a disk of its own."""
+    """Such as lost+found if the folder is the root of a disk."""
     put(tmp_path / "m.tflite")
     put(tmp_path / "lost+found" / "1" / "model.tflite")
     scandir = os.scandir
 
-    def refuse(path: Path) -> Iterator[os.DirEntry[str]]:  # root, who may run this, may read everything
+    def refuse(path: Path) -> Iterator[os.DirEntry[str]]:  # root, which may run the tests, can read every folder
         if path.name == "lost+found":
             raise PermissionError(13, "Permission denied")
         return scandir(path)

@@ -1,4 +1,4 @@
-"""What wakes the one who waits for a change in the drop folder."""
+"""Which changes in the drop folder end a wait."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Awaited(asyncio.Event):
-    """An event that knows whether somebody waits for it."""
+    """An event that reports when a task waits for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,12 +43,12 @@ class Watching:
         self.watch = FolderWatch(folder, self.changed, make_observer=make_observer)
 
     async def look(self) -> None:
-        """As the manager does again and again; what has happened before does not count any more."""
+        """As the manager does repeatedly; clears earlier changes."""
         await self.watch.wait(0.001)
         self.changed.clear()
 
     async def is_woken(self) -> bool:
-        """Whether wait() ends long before its time-out."""
+        """Whether wait() ends long before its timeout."""
         begun_s = time.monotonic()
         await asyncio.wait_for(self.watch.wait(LONG_S), 10)
         return time.monotonic() - begun_s < 10
@@ -56,7 +56,7 @@ class Watching:
 
 @asynccontextmanager
 async def watching(folder: Path) -> AsyncIterator[Watching]:
-    """A watch that has begun, with nothing waiting in it."""
+    """A watch that has started and has seen no change yet."""
     watching = Watching(folder)
     try:
         await watching.look()
@@ -86,12 +86,12 @@ def put(path: Path) -> None:
 
 
 def none_left() -> BaseObserver:
-    """As a machine whose inotify instances are all taken."""
+    """As on a machine with no inotify instances left."""
     raise OSError(28, "inotify watch limit reached")
 
 
-class Limited(Observer):  # type: ignore[misc, valid-type]  # it is chosen by the platform
-    """As on a machine whose inotify watches are all taken."""
+class Limited(Observer):  # type: ignore[misc, valid-type]  # the class depends on the platform
+    """As on a machine with no inotify watches left."""
 
     def start(self) -> None:
         raise OSError(28, "inotify watch limit reached")
@@ -127,7 +127,7 @@ async def test_wait_ends_after_its_timeout_without_a_change(folder: Path) -> Non
 
 @pytest.mark.anyio
 async def test_wait_can_be_canceled_at_the_moment_of_a_change(folder: Path) -> None:
-    """Or the service would not end."""
+    """Otherwise the service would not stop."""
     async with watching(folder) as watched:
         watched.changed.is_awaited.clear()
         waiting = asyncio.create_task(watched.watch.wait(LONG_S))
@@ -156,7 +156,7 @@ async def test_folder_is_watched_again_after_it_was_created_again(folder: Path) 
         remove(folder)
         assert await watched.is_woken()
         await watched.watch.wait(0.001)  # as the manager does when it cannot list the folder
-        make(folder)  # often with the inode of the one before
+        make(folder)  # often with the inode of the previous folder
         await watched.look()
         put(folder / "m.tflite")
         assert await watched.is_woken()
@@ -166,10 +166,10 @@ async def test_folder_is_watched_again_after_it_was_created_again(folder: Path) 
 async def test_folder_is_watched_again_when_it_was_created_again_between_two_looks(folder: Path) -> None:
     async with watching(folder) as watched:
         remove(folder)
-        make(folder)  # ext4 gives it the inode of the one before
+        make(folder)  # ext4 gives it the inode of the previous folder
 
         async def wake() -> None:
-            while True:  # the old watch ends in a thread of its own
+            while True:  # the old watch ends in another thread
                 await watched.look()
                 put(folder / "m.tflite")
                 with suppress(asyncio.TimeoutError):
@@ -212,16 +212,17 @@ async def test_wait_ends_after_its_timeout_when_no_inotify_watch_is_left(folder:
 async def test_failed_watch_is_tried_once_per_folder_and_releases_its_resources(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def held() -> tuple[int, int]:
-        own = [thread for thread in threading.enumerate() if not thread.name.startswith("asyncio")]  # of its pool
-        return len([*Path("/proc/self/fd").iterdir()]), len(own)
+    def resources() -> tuple[int, int]:
+        """Open descriptors, and threads except those of the loop's pool."""
+        threads = [thread for thread in threading.enumerate() if not thread.name.startswith("asyncio")]
+        return len([*Path("/proc/self/fd").iterdir()]), len(threads)
 
-    await asyncio.to_thread(held)  # the loop's own thread is there before
-    before = held()
+    await asyncio.to_thread(resources)  # starts the loop's thread before counting
+    before = resources()
     watched = Watching(folder, Limited)
     for _ in range(5):
         await watched.watch.wait(0.001)
-    assert held() == before
+    assert resources() == before
     assert caplog.text.count("sends no events (inotify watch limit reached)") == 1
     watched.watch.close()
 
@@ -252,7 +253,7 @@ async def test_new_folder_is_watched_when_the_previous_one_sent_no_events(folder
 
 @pytest.mark.anyio
 async def test_observer_started_after_close_is_stopped(folder: Path) -> None:
-    """A cancelled wait() cannot stop its thread, which may be about to watch a folder that was made again."""
+    """A canceled wait() cannot stop its thread, which may be about to watch a folder that was created again."""
     is_starting, may_start, has_started = threading.Event(), threading.Event(), threading.Event()
     observers: list[BaseObserver] = []
 

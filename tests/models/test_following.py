@@ -1,4 +1,4 @@
-"""The manager follows its folder: files arrive, change and go while it runs."""
+"""The manager follows its folder: files are added, changed and removed while it runs."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_unchanged_folder_is_listed_rarely(folder: Path) -> None:
     async with following(managed):
         await managed.until(lambda: managed.version() == 1 and managed.status().candidate is None)
         await asyncio.sleep(0.2)
-    assert len(looks) < 8, "what a look does must not call for the next one"
+    assert len(looks) < 8, "a look at the folder must not trigger the next one"
 
 
 @pytest.mark.anyio
@@ -177,7 +177,7 @@ async def test_file_that_is_still_written_is_not_examined(folder: Path) -> None:
             for start in range(0, len(DIGITS), len(DIGITS) // 8):
                 file.write(DIGITS[start : start + len(DIGITS) // 8])
                 file.flush()
-                await asyncio.sleep(0.05)  # a slow upload: longer in all than a file has to rest
+                await asyncio.sleep(0.05)  # a slow copy: it takes longer than rest_s in total
         await managed.until(lambda: managed.version() == 1)
         assert managed.loads == [("m", "admitted")]
 
@@ -224,7 +224,7 @@ async def test_rescan_finds_changes_when_the_file_system_sends_no_events(folder:
 async def test_result_names_the_version_that_computed_it_while_models_are_swapped(
     folder: Path, replace: Callable[[Path, bytes], None]
 ) -> None:
-    """Labels and hash of one file, whatever is copied over it in the meantime; and never a gap."""
+    """Each result has the labels and the hash of one file while others are copied over it; serving has no gap."""
     versions = {n: digits(str(n), labels=[f"digit {digit} of {n}" for digit in DIGIT_LABELS]) for n in range(1, 7)}
     label_of = {sha256(content): f"digit 3 of {n}" for n, content in versions.items()}
     frame = Frame(photo_of_3(), captured_ns=time.time_ns())
@@ -253,7 +253,7 @@ async def test_result_names_the_version_that_computed_it_while_models_are_swappe
         for caller in callers:
             caller.cancel()
         await asyncio.wait(callers)
-        assert all(caller.cancelled() for caller in callers), "no call failed during a swap"
+        assert all(caller.cancelled() for caller in callers), "a call failed during a swap"
     await asyncio.to_thread(engine.close)
     assert len(results) > 20
     for result in results:

@@ -1,4 +1,4 @@
-"""History: the file in the state folder, whose format older and newer agents share."""
+"""History: the file in the state folder, in the format that older and newer agents share."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ async def test_history_writes_the_documented_keys(tmp_path: Path) -> None:
 
 
 def test_history_reads_the_file_of_an_earlier_agent(tmp_path: Path) -> None:
-    document = {"models": {"m": MODEL_IN_FILE}, "loading": {"m": 3}, "boot": "of that time", "format": 1}
+    document = {"models": {"m": MODEL_IN_FILE}, "loading": {"m": 3}, "boot": "an earlier one", "format": 1}
     (tmp_path / "history.json").write_text(json.dumps(document))
     assert History(tmp_path / "history.json")["m"] == ModelHistory((VERSION,), given=3, signed=7, stable=3)

@@ -1,4 +1,4 @@
-"""Policy: pure functions, so these tests need no loop and no disk."""
+"""Policy: pure functions, so these tests need neither a loop nor a disk."""
 
 from __future__ import annotations
 

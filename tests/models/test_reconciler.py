@@ -1,4 +1,4 @@
-"""One pass over the folder at a time: what serves then, and what is reported."""
+"""Single passes over the folder: what serves after each, and what is reported."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ async def test_highest_good_version_serves(folder: Path) -> None:
     shutil.rmtree(folder / "m" / "11")
     await managed.reconcile()
     assert (managed.version(), managed.status().rejection) == (9, None)
-    put(12, digits("9"))  # the same bytes: still the version that the folder states
+    put(12, digits("9"))  # the same bytes, but the number of the folder decides
     await managed.reconcile()
     assert (managed.version(), managed.identity().sha256) == (12, sha256(digits("9")))
     put(8, digits("8"))
@@ -203,7 +203,7 @@ def nothing(_: Path) -> None: ...
 
 
 def a_file(folder: Path) -> None:
-    folder.write_bytes(b"a file in its place")
+    folder.write_bytes(b"a file instead of the folder")
 
 
 def folder_again(folder: Path) -> None:
@@ -218,8 +218,8 @@ async def test_model_keeps_serving_when_the_folder_cannot_be_listed(folder: Path
     await managed.reconcile()
     assert managed.manager.troubles == []
     shutil.rmtree(folder)
-    for put_in_its_place, trouble in (nothing, "No such file"), (a_file, "Not a directory"):
-        put_in_its_place(folder)
+    for replace_by, trouble in (nothing, "No such file"), (a_file, "Not a directory"):
+        replace_by(folder)
         assert 0 < await managed.reconcile() <= 7
         assert f"cannot be listed: {trouble}" in managed.manager.troubles[0]
         assert managed.version() == 1
@@ -286,7 +286,7 @@ async def test_numbered_version_keeps_serving_when_its_file_is_touched_or_damage
 
 @pytest.mark.anyio
 async def test_note_exists_as_long_as_the_rejected_file(folder: Path) -> None:
-    (folder / "gone.tflite.rejected.txt").write_text("of an earlier run")
+    (folder / "gone.tflite.rejected.txt").write_text("from an earlier run")
     put(folder, 3, b"no model")
     managed = await dropped(folder)
     drop(folder, b"no model")

@@ -1,4 +1,4 @@
-"""What outlasts a restart, and which versions are kept for it."""
+"""What a restart preserves, and which versions are kept for it."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ async def test_old_version_serves_when_the_new_one_does_not_load_until_the_next_
         await managed.reconcile()
         assert "refuses it" in managed.reason() or "cannot be loaded (KeyError" in managed.reason()
     assert managed.rollbacks == []
-    again = await next_start(managed)  # with the configuration mended, or another runtime
+    again = await next_start(managed)  # perhaps with a fixed configuration or another runtime
     assert again.version() == 1
     await again.reconcile()
     assert (again.version(), again.identity().sha256) == (3, hashlib.sha256(THREE).hexdigest())

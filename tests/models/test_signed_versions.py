@@ -1,4 +1,4 @@
-"""Versions whose files must be signed."""
+"""Versions with signed files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Keys(TrustedKeys):
-    """Trusts whoever `trusted` names; a signature is a name and a version."""
+    """Trusts the signers in `trusted`; a signature is a signer and a version."""
 
     def __init__(self, *trusted: str) -> None:
         self.trusted = set(trusted)

@@ -1,4 +1,4 @@
-"""What is said of models that do not serve."""
+"""The errors for models that do not serve."""
 
 from __future__ import annotations
 

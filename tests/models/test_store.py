@@ -79,7 +79,7 @@ def test_sweep_keeps_wanted_copies_and_removes_incomplete_ones(store: Store, sou
     source.write_bytes(b"other")
     other = store.put(source).sha256
     (store.folder / ".incoming-left").write_bytes(b"half")
-    (store.folder / "notes.md").write_bytes(b"of somebody else")
+    (store.folder / "notes.md").write_bytes(b"not from the store")
     store.keep_only({other})
     assert names(store) == sorted([f"{other}.tflite", "notes.md"])
     Store(store.folder / "none", max_bytes=1).keep_only(set())
@@ -87,7 +87,7 @@ def test_sweep_keeps_wanted_copies_and_removes_incomplete_ones(store: Store, sou
 
 def test_put_leaves_nothing_when_the_file_is_too_large(store: Store, source: Path) -> None:
     with source.open("wb") as file:
-        file.truncate(1 << 40)  # a hole: nothing is on the disk
+        file.truncate(1 << 40)  # a sparse file: uses no disk space
     with pytest.raises(ModelError, match=r"larger than 1 MB.*models\.max_mb"):
         store.put(source)
     assert not store.folder.exists()
@@ -96,7 +96,7 @@ def test_put_leaves_nothing_when_the_file_is_too_large(store: Store, source: Pat
 def test_put_refuses_a_file_that_is_larger_than_its_stated_size(tmp_path: Path) -> None:
     store = Store(tmp_path / "copies", max_bytes=10)
     with pytest.raises(ModelError, match="larger than"):
-        store.put(Path("/proc/version"))  # its size is 0, as that of a file that has grown since
+        store.put(Path("/proc/version"))  # its stated size is 0, like a file that has grown since
     assert names(store) == []
 
 
@@ -164,11 +164,11 @@ def test_copy_leaves_room_on_the_disk(tmp_path: Path, source: Path) -> None:
 def test_document_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "document.json"
     write_durably(path, b"one")
-    in_the_way = path.with_name(".document.json.new")
-    in_the_way.mkdir()
+    obstacle = path.with_name(".document.json.new")
+    obstacle.mkdir()
     with pytest.raises(StoreError):
         write_durably(path, b"two")
-    in_the_way.rmdir()
+    obstacle.rmdir()
     assert path.read_bytes() == b"one"
     write_durably(path, b"three")
     assert path.read_bytes() == b"three"
@@ -177,5 +177,5 @@ def test_document_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
 
 def test_store_reports_a_copy_as_present_when_the_disk_does_not_respond(store: Store) -> None:
     store.folder.mkdir(parents=True)
-    store.path(SHA256).symlink_to(store.path(SHA256))  # a loop: stat() fails, and not because there is nothing
+    store.path(SHA256).symlink_to(store.path(SHA256))  # a link loop: stat() fails, but not with "not found"
     assert store.has(SHA256)

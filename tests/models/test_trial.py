@@ -1,4 +1,4 @@
-"""The real child process: what a candidate does to it is a reason, never an accident of ours."""
+"""Trials in a real child process: whatever a candidate does to it becomes a reason for a rejection."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_trial_ends_after_its_timeout_when_the_candidate_hangs(model: Path) -> N
 
 
 def trial_that(does: str) -> Trial:
-    """One whose process runs `does` where it would load the model."""
-    script = f"import sys; from agent.models import trial_process as p\ndef t(order):\n {does}\np.main(t)"
+    """A trial whose process runs `does` instead of loading the model."""
+    script = f"import sys; from agent.models import trial_process as p\ndef t(request):\n {does}\np.main(t)"
     return Trial(threads=1, process=("-c", script))
 
 

@@ -1,4 +1,4 @@
-"""The values of the history: what becomes of a model's versions."""
+"""The values of the history: how a model's versions change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What probation decides about the version that serves."""
+"""Withdrawals of versions that fail their probation."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The resize of Pillow 13, bit for bit: bilinear, antialiased, in 22-bit fixed point (libImaging/Resample.c).
 
-It stands here in NumPy because Pillow is no dependency, and what models are trained on is Pillow's resize.
+Most models are trained with Pillow's resize. It is reimplemented here in NumPy because Pillow is not a dependency.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BITS = 22
 
 def pillow_resize(image: Image, width: int, height: int) -> Image:
     pixels = image.pixels
-    # Pillow 13 goes down before across in images much taller than wide; every pass rounds.
+    # Pillow 13 resizes much taller images vertically first; the order matters because every pass rounds.
     for axis in (0, 1) if image.height > 1.7 * image.width else (1, 0):
         pixels = _along(pixels, axis, (height, width)[axis])
     return Image(pixels, image.color)
@@ -33,7 +33,7 @@ def _along(pixels: npt.NDArray[np.uint8], axis: int, size: int) -> npt.NDArray[n
 
 
 def _weights(side: int, size: int) -> npt.NDArray[np.float64]:
-    """Outputs x inputs: a triangle as wide as two steps, but no less than two pixels."""
+    """Outputs x inputs: a triangle as wide as two steps, but at least two pixels."""
     step = side / size
     support = max(step, 1.0)
     weights = np.zeros((size, side))

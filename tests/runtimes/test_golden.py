@@ -24,7 +24,7 @@ THREE: bytes = cv2.imencode(".png", photo_of_3().to_color("bgr").pixels)[1].toby
 
 
 def golden(labels: Sequence[str], *, tolerance: float = 0.0) -> GoldenSamples:
-    """The picture of a three once for each of `labels`."""
+    """The same picture of a three once for each of `labels`."""
     samples = [GoldenSample(f"golden/{number}.png", THREE, label) for number, label in enumerate(labels)]
     return GoldenSamples(tolerance, tuple(samples))
 

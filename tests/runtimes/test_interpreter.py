@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def only(*modules: str) -> Callable[[str], Any]:
-    """A find_spec() for a machine on which just these are installed."""
+    """A find_spec() for a machine on which only these modules are installed."""
     return lambda module: object() if module in modules else None
 
 
@@ -46,7 +46,7 @@ def test_bytes_that_are_not_a_model_are_refused_with_the_remedy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("complaint", "words"),
+    ("message", "words"),
     [
         ("Didn't find op for builtin opcode 'FULLY_CONNECTED' version '12'.", "FULLY_CONNECTED version 12 is newer"),
         ("Didn't find op for builtin opcode CONV_2D version 9. An older", "CONV_2D version 9 is newer"),
@@ -56,9 +56,9 @@ def test_bytes_that_are_not_a_model_are_refused_with_the_remedy() -> None:
         ("mmap of size '0' requested", r"refuses the model: mmap of size '0' requested\. Convert"),
     ],
 )
-def test_errors_of_the_runtimes_are_translated(complaint: str, words: str) -> None:
+def test_errors_of_the_runtimes_are_translated(message: str, words: str) -> None:
     with pytest.raises(ModelError, match=words), complaints_translated():
-        raise ValueError(complaint)
+        raise ValueError(message)
 
 
 def test_every_unknown_operator_has_a_remedy() -> None:

@@ -1,4 +1,4 @@
-"""The table of operators that the converter keeps, against the runtime from which it was taken."""
+"""Compares the converter's table of operators with the runtime from which it was generated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from converter.target.probe_runtime import main, stating_operator
 
-pytest.importorskip("tflite_runtime", reason="tflite-runtime has an environment of its own: make test-tflite-runtime")
+pytest.importorskip("tflite_runtime", reason="tflite-runtime has its own environment: make test-tflite-runtime")
 
 TABLE = Path(__file__).parents[2] / "converter" / "target" / "tflite_runtime_2_14.json"
 

@@ -189,7 +189,7 @@ def test_stripes_finer_than_the_input_are_averaged() -> None:
 @pytest.mark.parametrize("size", [64, 96, 128, 160, 192, 224, 299, 384])
 @pytest.mark.parametrize("photo", ["grace_hopper.bmp", "parrot.jpg", "cat_720p.jpg"])
 def test_resize_is_close_to_pillow_where_plain_bilinear_is_not(assets: Path, photo: str, size: int) -> None:
-    """Mean error of a pixel, of 255."""
+    """The error is the mean per pixel, on a scale of 0 to 255."""
     image = decode((assets / "photos" / photo).read_bytes())
     exact = pillow_resize(image, size, size)
     ours = error(resize_antialiased(image, size, size).pixels, exact)

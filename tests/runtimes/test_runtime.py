@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-# In an environment without TensorFlow nothing would be in sys.modules: the finder notices the attempt.
+# sys.modules shows no import if TensorFlow is not installed, so a finder detects the attempt.
 _WITHOUT_TENSORFLOW = """
 import sys
 

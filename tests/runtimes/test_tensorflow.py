@@ -1,4 +1,4 @@
-"""TensorFlow as a machine may have it: with a GPU, without, or not at all."""
+"""TensorFlow on machines with a GPU, without a GPU, and without TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent.runtimes.tensorflow import device_name, import_keras_2, import_tensor
 
 
 class FakeTensorFlow(ModuleType):
-    """Stands in for the module, on a machine with these GPUs; `growing` has those whose memory is taken as needed."""
+    """Replaces the module on a machine with these GPUs; `growing` has those whose memory grows on demand."""
 
     __version__ = "2.21.0"
 

@@ -44,7 +44,7 @@ PUBLISHED = (
     "mobilenet_v2_224_quant_nometadata",
     "mobilenet_v2_224_uint8",
 )
-# Nothing in these two files says what range they want.
+# These two files do not state the range of their input.
 RANGES = {
     "mlperf_vww_96_float": ModelSettings(mean=(0.0,), std=(255.0,)),
     "mobilenet_v1_025_224_float": ModelSettings(mean=(127.5,), std=(127.5,)),
@@ -66,19 +66,19 @@ def published(assets: Path, name: str, settings: ModelSettings | None = None) ->
     return TFLiteClassifier(model, wanted.overridden_by(settings or ModelSettings()), threads=1)
 
 
-def best(taught: TFLiteClassifier, image: Image) -> Category:
-    scores, _ = taught.scores(image)
+def best(opened: TFLiteClassifier, image: Image) -> Category:
+    scores, _ = opened.scores(image)
     (category,) = scores.best(1)
     return category
 
 
-def every(taught: TFLiteClassifier, image: Image) -> tuple[Category, ...]:
-    scores, _ = taught.scores(image)
-    return scores.best(len(taught.labels))
+def every(opened: TFLiteClassifier, image: Image) -> tuple[Category, ...]:
+    scores, _ = opened.scores(image)
+    return scores.best(len(opened.labels))
 
 
 def answers(assets: Path, name: str) -> dict[str, Any]:
-    """The stored top-1 of each photo whose answer is strong."""
+    """The expected best category of each photo with a clear result."""
     expected = json.loads((assets / "expected.json").read_text())
     top: dict[str, Any] = next(model["top1"] for path, model in expected.items() if path.startswith(f"{name}/"))
     return top
@@ -93,28 +93,28 @@ def test_every_published_answer_is_checked(assets: Path) -> None:
 @pytest.mark.assets
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_photos_get_the_published_labels(assets: Path, name: str) -> None:
-    taught = published(assets, name)
+    opened = published(assets, name)
     for photo, wanted in answers(assets, name).items():
-        image = decode((assets / "photos" / photo).read_bytes(), smallest_side=taught.longest_side)
-        category = best(taught, image)
+        image = decode((assets / "photos" / photo).read_bytes(), smallest_side=opened.longest_side)
+        category = best(opened, image)
         assert (category.index, category.label) == (wanted["index"], wanted["label"]), photo
         if wanted["score"] <= 1:
             assert category.score == pytest.approx(wanted["score"], abs=0.09), photo
         else:
-            assert 0.3 < category.score <= 1  # these end in logits, so ours is a softmax of them
+            assert 0.3 < category.score <= 1  # the published values are logits, ours are their softmax
 
 
 @pytest.mark.assets
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_scores_are_the_published_ones_for_the_same_pixels(assets: Path, name: str) -> None:
-    taught = published(assets, name, ModelSettings(score="probability"))
-    _, height, width, _ = taught.input.shape
+    opened = published(assets, name, ModelSettings(score="probability"))
+    _, height, width, _ = opened.input.shape
     for photo, wanted in answers(assets, name).items():
         image = pillow_resize(decode((assets / "photos" / photo).read_bytes()), width, height)
-        category = best(taught, image)
+        category = best(opened, image)
         assert category.index == wanted["index"], photo
-        # 0.09 between kernels where quantised; tflite-runtime's logits differ from LiteRT's by up to three steps.
-        tolerance = 1e-3 if taught.input.dtype == "float32" else max(0.09, 3.1 * taught.output.scale)
+        # Quantized kernels differ by up to 0.09; logits of tflite-runtime and LiteRT by up to three quantization steps.
+        tolerance = 1e-3 if opened.input.dtype == "float32" else max(0.09, 3.1 * opened.output.scale)
         assert category.score == pytest.approx(wanted["score"], abs=tolerance), photo
 
 
@@ -137,9 +137,9 @@ def test_published_models_of_other_kinds_are_refused(assets: Path, folder: str, 
 
 @pytest.mark.assets
 def test_1000_labels_for_1001_outputs_are_refused_with_the_remedy(assets: Path) -> None:
-    taught = published(assets, "mobilenet_v2_224_quant_nometadata")
+    opened = published(assets, "mobilenet_v2_224_quant_nometadata")
     with pytest.raises(ModelError, match=r"1000 labels for 1001 outputs.*add `background` as its first line"):
-        published(assets, "mobilenet_v2_224_quant_nometadata", ModelSettings(labels=taught.labels[1:]))
+        published(assets, "mobilenet_v2_224_quant_nometadata", ModelSettings(labels=opened.labels[1:]))
 
 
 @pytest.mark.assets
@@ -157,17 +157,17 @@ def test_float_model_without_a_range_is_refused_with_the_usual_ranges(assets: Pa
 def test_logits_become_probabilities_unless_score_is_set_to_probability(assets: Path) -> None:
     image = decode((assets / "photos" / "parrot.jpg").read_bytes())
     name = "mobilenet_v2_224_quant_nometadata"
-    as_they_are = every(published(assets, name, ModelSettings(score="probability")), image)
-    softened = every(published(assets, name), image)
-    assert as_they_are[0].score > 10
-    assert sum(category.score for category in softened) == pytest.approx(1, abs=1e-4)
-    ratio = np.exp(as_they_are[0].score - as_they_are[1].score)
-    assert softened[0].score / softened[1].score == pytest.approx(ratio, rel=1e-3)
+    logits = every(published(assets, name, ModelSettings(score="probability")), image)
+    probabilities = every(published(assets, name), image)
+    assert logits[0].score > 10
+    assert sum(category.score for category in probabilities) == pytest.approx(1, abs=1e-4)
+    ratio = np.exp(logits[0].score - logits[1].score)
+    assert probabilities[0].score / probabilities[1].score == pytest.approx(ratio, rel=1e-3)
 
 
 @pytest.mark.assets
 def test_softmax_is_applied_when_score_is_set_to_logits(assets: Path) -> None:
-    """For a model whose last operator does not tell."""
+    """Needed for a model whose last operator does not show the kind of its scores."""
     image = decode((assets / "photos" / "parrot.jpg").read_bytes())
     flat = best(published(assets, "mobilenet_v2_224_uint8", ModelSettings(score="logits")), image)
     assert flat.index == 89
@@ -205,7 +205,7 @@ def test_lower_index_is_first_among_equals_for_any_count() -> None:
     scores, _ = classifier().scores(photo_of_3())
     everything = scores.best(10)
     indices = [category.index for category in everything]
-    assert everything[-1].score == everything[-2].score  # quantised scores often are
+    assert everything[-1].score == everything[-2].score  # quantized scores are often equal
     for count in range(1, 10):
         assert [category.index for category in scores.best(count)] == indices[:count]
 
@@ -218,7 +218,7 @@ def test_warm_up_does_not_change_the_scores() -> None:
 
 def test_inconsistent_model_is_refused() -> None:
     with pytest.raises(ModelError, match=r"refuses the model: .*failed to prepare.* Convert it again"):
-        classifier(with_tensor_type(2, 0))  # a float32 output behind an operator that quantises
+        classifier(with_tensor_type(2, 0))  # a float32 output after an operator that quantizes
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ValueError])
@@ -227,21 +227,21 @@ def test_runtime_error_during_invoke_is_a_model_error(error: type[Exception]) ->
         def set_tensor(self, _index: int, _value: object) -> None:
             raise error("node 7 failed to invoke.")
 
-    taught = classifier()
-    taught.warm_up()
-    taught._interpreter = Failing()  # type: ignore[assignment]  # it does not come further
+    opened = classifier()
+    opened.warm_up()
+    opened._interpreter = Failing()  # type: ignore[assignment]  # only set_tensor() is called
     with pytest.raises(ModelError, match="node 7 failed to invoke"):
-        taught.warm_up()
+        opened.warm_up()
     with pytest.raises(ModelError, match="node 7 failed to invoke"):
-        taught.scores(photo_of_3())
+        opened.scores(photo_of_3())
 
 
 def test_input_too_large_for_the_memory_is_refused() -> None:
-    taught = classifier()
-    for side in (1 << 22, 1 << 31):  # NumPy's two complaints: no memory, and no such size
-        taught.input = dataclasses.replace(taught.input, shape=(1, side, side, 3))
+    opened = classifier()
+    for side in (1 << 22, 1 << 31):  # NumPy raises different errors for too little memory and an impossible size
+        opened.input = dataclasses.replace(opened.input, shape=(1, side, side, 3))
         with pytest.raises(ModelError, match=r"more memory than is free|refuses the model"):
-            taught.warm_up()
+            opened.warm_up()
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_files_of_other_kinds_of_models_are_refused(
 
 
 class OtherSizes(TFLiteClassifier):
-    """As of a graph that decides on its output's shape while it runs."""
+    """Simulates a graph that computes the shape of its output at run time."""
 
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         return np.resize(super()._invoke(tensor), 7)

@@ -1,4 +1,4 @@
-"""Signatures of minisign itself and of our own `edge-convert sign`, each held against the other."""
+"""Signatures made by minisign and by `edge-convert sign`, each verified by the other program."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CONTENT = b"what was signed" * 100
 
 @dataclass(frozen=True)
 class Desk:
-    """A file that is signed, and a folder of trusted keys in which the signer's is."""
+    """A signed file, its signature, and a folder of trusted keys with the signer's key."""
 
     file: Path
     trusted: Path
@@ -53,7 +53,7 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    """Signed by us, as version 7."""
+    """Signed by edge-convert's code as version 7."""
     file, trusted = tmp_path / "copy", tmp_path / "trusted"
     file.write_bytes(CONTENT)
     trusted.mkdir()
@@ -67,7 +67,7 @@ def signed(file: Path, *, key: SecretKey = KEY, version: int | None = None) -> b
 
 
 def signed_saying(comment: bytes, file: Path, *, key: SecretKey = KEY) -> bytes:
-    """With any trusted comment at all, and it too is signed."""
+    """A valid signature with any trusted comment."""
     signature = key.sign(hash_of(file))
     return with_lines(HASHED + key.id + signature, comment, key.sign(signature + comment))
 
@@ -78,7 +78,7 @@ def with_lines(signature: bytes, comment: bytes, comment_signature: bytes) -> by
 
 
 def lines(signature: bytes) -> tuple[bytes, bytes, bytes]:
-    """What with_lines() takes."""
+    """The arguments of with_lines()."""
     _, first, comment, second, _ = signature.split(b"\n")
     return base64.b64decode(first), comment.removeprefix(b"trusted comment: "), base64.b64decode(second)
 
@@ -96,7 +96,7 @@ def minisign(*arguments: str | Path) -> str:
 
 @pytest.fixture(params=["hashed", "legacy"])
 def minisigns(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
-    """Made with the real tool, in both of its algorithms."""
+    """Signed by the real minisign, with both of its algorithms."""
     file, trusted, key = tmp_path / "birds.tflite", tmp_path / "trusted", tmp_path / "secret.key"
     file.write_bytes(CONTENT)
     trusted.mkdir()
@@ -107,12 +107,12 @@ def minisigns(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
 
 @pytest.mark.minisign
 def test_signature_made_by_minisign_is_verified(minisigns: Desk) -> None:
-    told = minisigns.verify()
-    assert re.fullmatch(r"timestamp:[0-9]+\tfile:birds\.tflite(\thashed)?", told.trusted_comment)
+    signed = minisigns.verify()
+    assert re.fullmatch(r"timestamp:[0-9]+\tfile:birds\.tflite(\thashed)?", signed.trusted_comment)
     named = re.search("minisign public key ([0-9A-F]+)\n", (minisigns.trusted / "theirs.pub").read_text())
     assert named is not None
-    assert told.key_id == named[1].rjust(16, "0")  # minisign 0.11 leaves zeros away in front, 0.12 does not
-    assert told.version is None
+    assert signed.key_id == named[1].rjust(16, "0")  # minisign 0.11 omits leading zeros, 0.12 does not
+    assert signed.version is None
 
 
 @pytest.mark.minisign
@@ -121,16 +121,16 @@ def test_version_in_a_trusted_comment_made_by_minisign_is_read(tmp_path: Path) -
     file.write_bytes(CONTENT)
     minisign("-G", "-W", "-p", tmp_path / "k.pub", "-s", tmp_path / "k.key")
     minisign("-S", "-s", tmp_path / "k.key", "-m", file, "-t", "spring model version=12")
-    told = Desk(file, tmp_path, (tmp_path / "birds.tflite.minisig").read_bytes()).verify()
-    assert (told.trusted_comment, told.version) == ("spring model version=12", 12)
+    signed = Desk(file, tmp_path, (tmp_path / "birds.tflite.minisig").read_bytes()).verify()
+    assert (signed.trusted_comment, signed.version) == ("spring model version=12", 12)
 
 
 @pytest.mark.minisign
 def test_signature_made_by_edge_convert_is_accepted_by_minisign(desk: Desk) -> None:
     signature = desk.file.with_name("copy.minisig")
     signature.write_bytes(desk.signature)
-    said = minisign("-V", "-p", desk.trusted / "ours.pub", "-m", desk.file)
-    assert "timestamp:1700000000\tfile:birds.tflite\thashed\tversion=7" in said
+    output = minisign("-V", "-p", desk.trusted / "ours.pub", "-m", desk.file)
+    assert "timestamp:1700000000\tfile:birds.tflite\thashed\tversion=7" in output
 
 
 @pytest.mark.minisign
@@ -171,8 +171,8 @@ def test_key_made_by_minisign_is_refused_when_any_byte_is_changed(minisigns: Des
 
 
 def test_verify_returns_key_comment_and_version(desk: Desk) -> None:
-    said = "timestamp:1700000000\tfile:birds.tflite\thashed\tversion=7"
-    assert desk.verify() == Signed(KEY_NAME, said, 7)
+    comment = "timestamp:1700000000\tfile:birds.tflite\thashed\tversion=7"
+    assert desk.verify() == Signed(KEY_NAME, comment, 7)
     assert key_name(KEY.id) == KEY_NAME
 
 
@@ -230,7 +230,7 @@ def test_keys_can_be_added_and_removed_while_the_agent_runs(desk: Desk) -> None:
 
 
 def test_key_behind_a_symbolic_link_is_trusted(desk: Desk) -> None:
-    """As Kubernetes mounts the files of a ConfigMap."""
+    """Kubernetes mounts the files of a ConfigMap as links."""
     (desk.trusted / "ours.pub").rename(desk.file.parent / "data")
     (desk.trusted / "ours.pub").symlink_to(desk.file.parent / "data")
     assert desk.verify().key_id == KEY_NAME
