@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -23,6 +24,12 @@ _NEEDS = {
     ),
     "prometheus": (shutil.which("promtool") is not None, "prometheus is not installed: apt install prometheus"),
 }
+
+
+with contextlib.suppress(ImportError):  # the environment of make test-home-assistant does not have it
+    from hypothesis import settings
+
+    settings.load_profile("ci")  # the same examples in every run, no deadline
 
 
 @pytest.hookimpl(tryfirst=True)
