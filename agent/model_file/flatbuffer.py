@@ -118,5 +118,5 @@ class Table:
 def damaged(why: str) -> IncompleteModelError:
     """The error for an inconsistent file: most are still being copied or were truncated."""
     return IncompleteModelError(
-        f"The file is damaged or incomplete ({why}). Copy it again; it is tried once the copy is complete."
+        f"The file is damaged or incomplete ({why}). Copy it again; the agent retries once the copy is complete."
     )
