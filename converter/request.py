@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from agent.model_file.settings import ModelSettings, checked_numbers, parse_labels
+from agent.model_file.labels import parse_labels
+from agent.model_file.settings import ModelSettings, checked_numbers
 from converter.errors import UsageError
 from converter.output import check_output, check_report
 from converter.quantization import INT8_SCHEMES

@@ -90,8 +90,9 @@ def bench(
 
 
 def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, threads: int = 1) -> Classifier:
+    from agent.model_file.labels import parse_labels
     from agent.model_file.metadata import read_model_file
-    from agent.model_file.settings import ModelSettings, final_settings, parse_labels
+    from agent.model_file.settings import ModelSettings, final_settings
     from agent.runtimes.runtime import open_classifiers
 
     file = read_model_file(read_file(path))

@@ -12,7 +12,8 @@ from pydantic_settings import SettingsError
 from agent.config.faults import line_of, parse, sentence, unknown_key_sentence, variable_sentence
 from agent.config.sections import ENV_PREFIX, Config, FileSource, ModelOverrides
 from agent.errors import ConfigError, ModelError
-from agent.model_file.settings import ModelSettings, parse_labels
+from agent.model_file.labels import parse_labels
+from agent.model_file.settings import ModelSettings
 
 
 def load_config(path: Path | None) -> Config:

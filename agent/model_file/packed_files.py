@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agent.model_file.flatbuffer import damaged
-from agent.model_file.settings import parse_labels
+from agent.model_file.labels import parse_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,6 @@ next to it, the configuration.
 from __future__ import annotations
 
 import dataclasses
-import re
 import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +16,7 @@ import yaml
 from agent.errors import ModelError
 from agent.host.plain_file import read_plain_file
 from agent.image import Color  # noqa: TC001  (pydantic reads the annotations)
+from agent.model_file.labels import parse_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,21 +98,6 @@ def read_sidecars(model: Path) -> ModelSettings:
 
 def _is_plain(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
-
-
-def parse_labels(content: bytes, *, where: str) -> tuple[str, ...]:
-    """One label per line, or `index label` lines with indices from 0 up; blank lines at the end are ignored."""
-    try:
-        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise ModelError(f"{where} is not UTF-8 text. Save the labels as UTF-8, one per line.") from None
-    while lines and not lines[-1]:
-        lines.pop()
-    numbered = [re.fullmatch(r"([0-9]+)[\s:,]+(\S.*)", line) for line in lines]
-    # Compared as text, because int() refuses thousands of digits.
-    if numbered and all(match and (match[1].lstrip("0") or "0") == str(i) for i, match in enumerate(numbered)):
-        return tuple(match[2] for match in numbered if match)
-    return tuple(lines)
 
 
 def parse_settings(text: str, *, where: str) -> ModelSettings:

@@ -22,8 +22,9 @@ from runtimes.pillow_resize import pillow_resize
 
 from agent.errors import ModelError
 from agent.image import Image, decode
+from agent.model_file.labels import parse_labels
 from agent.model_file.metadata import Tensor, read_model_file
-from agent.model_file.settings import ModelSettings, parse_labels
+from agent.model_file.settings import ModelSettings
 from agent.runtimes.tflite import TFLiteClassifier
 
 if TYPE_CHECKING:
