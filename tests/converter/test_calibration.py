@@ -55,7 +55,7 @@ class Drawn(Untracked):
         return items
 
 
-def test_a_sample_is_drawn_evenly_over_the_classes_and_holds_200_at_most(tmp_path: Path) -> None:
+def test_sample_is_even_over_classes_and_has_at_most_200_images(tmp_path: Path) -> None:
     for name, count in (("a", 150), ("b", 90), ("c", 40), ("d", 120)):
         write_images(tmp_path / name, count, size=(2, 2))
     drawn = Drawn()
@@ -65,7 +65,7 @@ def test_a_sample_is_drawn_evenly_over_the_classes_and_holds_200_at_most(tmp_pat
     assert calibration.notes == ()
 
 
-def test_a_sample_of_large_classes_differs_by_one_at_most(tmp_path: Path) -> None:
+def test_sample_takes_almost_equal_counts_from_large_classes(tmp_path: Path) -> None:
     for name in "abc":
         write_images(tmp_path / name, 70, size=(2, 2))
     drawn = Drawn()
@@ -73,7 +73,7 @@ def test_a_sample_of_large_classes_differs_by_one_at_most(tmp_path: Path) -> Non
     assert sorted(drawn.classes.values()) == [66, 67, 67]
 
 
-def test_the_sample_is_the_same_at_every_call(tmp_path: Path) -> None:
+def test_sample_is_the_same_in_every_call(tmp_path: Path) -> None:
     write_images(tmp_path / "a", 15)
     write_images(tmp_path / "b", 15, first=100)
     first, second = calibrated(tmp_path)[0], calibrated(tmp_path)[0]
@@ -81,7 +81,7 @@ def test_the_sample_is_the_same_at_every_call(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.pixels, other.pixels)
 
 
-def test_nine_images_are_too_few_and_ten_are_enough(tmp_path: Path) -> None:
+def test_calibration_needs_ten_images(tmp_path: Path) -> None:
     write_images(tmp_path, 9)
     with pytest.raises(ImagesError) as raised:
         calibrated(tmp_path)
@@ -95,12 +95,12 @@ def test_nine_images_are_too_few_and_ten_are_enough(tmp_path: Path) -> None:
     )
 
 
-def test_fifty_images_need_no_word(tmp_path: Path) -> None:
+def test_fifty_images_give_no_note(tmp_path: Path) -> None:
     write_images(tmp_path, 50, size=(2, 2))
     assert calibrated(tmp_path)[0].notes == ()
 
 
-def test_unreadable_images_are_left_out_and_noted(tmp_path: Path) -> None:
+def test_unreadable_images_are_skipped_with_a_note(tmp_path: Path) -> None:
     write_images(tmp_path / "a", 50, size=(2, 2))
     for number in range(5):
         (tmp_path / "a" / f"bad_{number}.png").write_bytes(b"no image")
@@ -109,7 +109,7 @@ def test_unreadable_images_are_left_out_and_noted(tmp_path: Path) -> None:
     assert note.count("bad_") == 3
 
 
-def test_a_folder_with_nothing_readable_is_refused_with_a_reason(tmp_path: Path) -> None:
+def test_folder_without_readable_images_is_refused_with_a_reason(tmp_path: Path) -> None:
     for number in range(20):
         (tmp_path / f"{number:02}.png").write_bytes(b"no image")
     with pytest.raises(ImagesError) as raised:
@@ -129,7 +129,7 @@ def test_a_folder_with_nothing_readable_is_refused_with_a_reason(tmp_path: Path)
         (1, ModelSettings(mean=(0.0,), std=(255.0,), color="gray")),
     ],
 )
-def test_every_image_reaches_the_model_as_on_the_device(channels: int, settings: ModelSettings, tmp_path: Path) -> None:
+def test_images_are_preprocessed_as_on_the_device(channels: int, settings: ModelSettings, tmp_path: Path) -> None:
     write_images(tmp_path, 12, size=(20, 33))
     tensor = Tensor("image", (1, 8, 6, channels), "float32")
     calibration, folder = calibrated(tmp_path, tensor, settings)
@@ -158,7 +158,7 @@ def test_every_image_reaches_the_model_as_on_the_device(channels: int, settings:
         ((100.0, 50.0, 20.0), (50.0, 100.0, 25.0), (-2.0, 9.4)),
     ],
 )
-def test_the_first_image_spans_all_that_pixels_can_be(
+def test_first_image_spans_the_whole_pixel_range(
     mean: tuple[float, ...], std: tuple[float, ...], ends: tuple[float, float], tmp_path: Path
 ) -> None:
     for number in range(10):
@@ -170,7 +170,7 @@ def test_the_first_image_spans_all_that_pixels_can_be(
     assert second[0].max() < ends[1]
 
 
-def test_the_representative_images_can_be_gone_through_again(tmp_path: Path) -> None:
+def test_representative_images_can_be_iterated_again(tmp_path: Path) -> None:
     write_images(tmp_path, 10)
     calibration = calibrated(tmp_path)[0]
     once, again = (list(calibration.representative(IMAGE, SETTINGS)) for _ in range(2))

@@ -103,7 +103,7 @@ def refused(ended: Ended, code: int, sentence: str, output: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["convert", "evaluate", "inspect"])
-def test_every_command_explains_itself(
+def test_every_command_has_a_help_text(
     command: str, edge_convert: EdgeConvert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -118,14 +118,14 @@ def test_version_is_printed(edge_convert: EdgeConvert) -> None:
     assert edge_convert("--version") == Ended(0, f"edge-convert {importlib.metadata.version('edge-agent')}\n", "")
 
 
-def test_what_typer_refuses_ends_with_2(edge_convert: EdgeConvert, output: Path) -> None:
+def test_typer_errors_exit_with_2(edge_convert: EdgeConvert, output: Path) -> None:
     assert edge_convert("convert").code == 2
     assert edge_convert("convert", "a", output, "--quantize", "int4").code == 2
     assert edge_convert("convert", "a", output, "--max-drop", "2").code == 2
     assert edge_convert("train").code == 2
 
 
-def test_int8_is_the_default_and_its_labels_are_the_class_folders(finished: Path) -> None:
+def test_convert_defaults_to_int8_and_takes_labels_from_class_folders(finished: Path) -> None:
     file = read_model_file(finished.read_bytes())
     assert file.inputs[0].dtype == "uint8"
     assert file.settings.labels == ("blue", "gray", "green", "red")
@@ -133,13 +133,13 @@ def test_int8_is_the_default_and_its_labels_are_the_class_folders(finished: Path
     assert [path.name for path in finished.parent.iterdir()] == ["colors.tflite"]
 
 
-def test_output_may_be_a_folder(small_saved_model: Path, labels: Path, edge_convert: EdgeConvert, output: Path) -> None:
+def test_output_can_be_a_folder(small_saved_model: Path, labels: Path, edge_convert: EdgeConvert, output: Path) -> None:
     ended = edge_convert("convert", small_saved_model, output.parent, *FLOAT, "--labels", labels)
     assert (ended.code, ended.err) == (0, "")
     assert [path.name for path in output.parent.iterdir()] == ["colors.tflite"]
 
 
-def test_in_a_folder_the_file_has_the_whole_name_of_a_saved_model(
+def test_file_in_output_folder_gets_the_full_name_of_the_saved_model(
     small_saved_model: Path, labels: Path, tmp_path: Path, edge_convert: EdgeConvert, output: Path
 ) -> None:
     source = shutil.copytree(small_saved_model, tmp_path / "colors_1.0_32")
@@ -147,7 +147,7 @@ def test_in_a_folder_the_file_has_the_whole_name_of_a_saved_model(
     assert [path.name for path in output.parent.iterdir()] == ["colors_1.0_32.tflite"]
 
 
-def test_in_a_folder_the_file_has_the_name_that_is_given(
+def test_file_in_output_folder_gets_the_given_name(
     small_saved_model: Path, labels: Path, edge_convert: EdgeConvert, output: Path
 ) -> None:
     ended = edge_convert(
@@ -161,7 +161,7 @@ def test_in_a_folder_the_file_has_the_name_that_is_given(
 
 
 @pytest.mark.parametrize("given", [(), ("--mean", "0"), ("--std", "255")])
-def test_without_mean_and_std_the_three_choices_are_said(
+def test_missing_mean_and_std_are_refused_with_the_usual_values(
     given: tuple[str, ...], small_saved_model: Path, color_images: Path, edge_convert: EdgeConvert, output: Path
 ) -> None:
     sentence = (
@@ -215,27 +215,27 @@ def test_without_mean_and_std_the_three_choices_are_said(
         ),
     ],
 )
-def test_wrong_options_end_with_2_and_a_sentence(
+def test_wrong_options_exit_with_2_and_one_sentence(
     wrong: tuple[str, ...], sentence: str, output: Path, to_float: EdgeConvert
 ) -> None:
     ended = to_float(*wrong)
     refused(ended, 2, sentence, output)
 
 
-def test_a_report_needs_a_folder_before_any_work(output: Path, to_float: EdgeConvert) -> None:
+def test_report_in_a_missing_folder_is_refused_before_any_work(output: Path, to_float: EdgeConvert) -> None:
     report = output.parent / "absent" / "r.html"
     ended = to_float("--evaluate", ".", "--report", report)
     refused(ended, 2, f"The folder {report.parent} does not exist. Create it first.", output)
 
 
-def test_labels_and_outputs_must_be_as_many(labels: Path, output: Path, to_float: EdgeConvert) -> None:
+def test_wrong_number_of_labels_is_refused(labels: Path, output: Path, to_float: EdgeConvert) -> None:
     labels.write_text("warm\ncold\n")
     ended = to_float()
     sentence = f"{labels} has 2 labels, but the model has 4 outputs. Give one label per output."
     refused(ended, 2, sentence, output)
 
 
-def test_missing_labels_are_asked_for(
+def test_missing_labels_are_refused(
     small_saved_model: Path, color_images: Path, edge_convert: EdgeConvert, output: Path
 ) -> None:
     sentence = (
@@ -251,7 +251,7 @@ def test_missing_labels_are_asked_for(
     refused(ended, 2, sentence, output)
 
 
-def test_an_unknown_layer_is_answered_with_the_nearest(
+def test_unknown_layer_is_refused_with_similar_names(
     small_saved_model: Path, color_images: Path, edge_convert: EdgeConvert, output: Path
 ) -> None:
     ended = edge_convert(
@@ -262,9 +262,7 @@ def test_an_unknown_layer_is_answered_with_the_nearest(
 
 
 @pytest.mark.parametrize("option", ["--calibration", "--evaluate"])
-def test_an_unreadable_folder_of_images_ends_with_1(
-    option: str, tmp_path: Path, output: Path, to_float: EdgeConvert
-) -> None:
+def test_unusable_image_folder_exits_with_1(option: str, tmp_path: Path, output: Path, to_float: EdgeConvert) -> None:
     absent, empty = tmp_path / "absent", tmp_path / "empty"
     empty.mkdir()
     sentence = f"{absent} is not a folder. Give a folder with images, or with one subfolder per class."
@@ -273,7 +271,7 @@ def test_an_unreadable_folder_of_images_ends_with_1(
     refused(to_float(option, empty), 1, sentence, output)
 
 
-def test_a_class_folder_that_is_no_label_ends_with_1(
+def test_class_folder_without_a_label_exits_with_1(
     labels: Path, color_images: Path, output: Path, to_float: EdgeConvert
 ) -> None:
     labels.write_text("blue\ngraey\ngreen\nred\n")
@@ -285,7 +283,7 @@ def test_a_class_folder_that_is_no_label_ends_with_1(
     refused(ended, 1, sentence, output)
 
 
-def test_a_source_that_cannot_be_read_ends_with_1(
+def test_unreadable_source_exits_with_1(
     small_saved_model: Path, labels: Path, tmp_path: Path, edge_convert: EdgeConvert, output: Path
 ) -> None:
     ended = edge_convert("convert", tmp_path / "absent", output, *FLOAT, "--labels", labels)
@@ -298,7 +296,7 @@ def test_a_source_that_cannot_be_read_ends_with_1(
     assert (ended.code, ended.err, ended.out) == (1, f"edge-convert: {sentence}\n", "")
 
 
-def test_an_existing_output_is_replaced_with_force_only(output: Path, to_float: EdgeConvert) -> None:
+def test_existing_output_is_replaced_only_with_force(output: Path, to_float: EdgeConvert) -> None:
     output.write_bytes(b"earlier")
     ended = to_float()
     assert (ended.code, ended.err) == (2, f"edge-convert: {output} already exists. Use --force to replace it.\n")
@@ -307,7 +305,7 @@ def test_an_existing_output_is_replaced_with_force_only(output: Path, to_float: 
     assert read_model_file(output.read_bytes()).name == "m"
 
 
-def test_an_output_in_a_folder_that_does_not_exist_ends_with_2(
+def test_output_in_a_missing_folder_exits_with_2(
     small_saved_model: Path, labels: Path, edge_convert: EdgeConvert, output: Path
 ) -> None:
     absent = output.parent / "absent" / "m.tflite"
@@ -315,7 +313,7 @@ def test_an_output_in_a_folder_that_does_not_exist_ends_with_2(
     refused(ended, 2, f"The folder {absent.parent} does not exist. Create it first.", output)
 
 
-def test_without_tensorflow_the_command_that_installs_it_is_said(
+def test_missing_tensorflow_is_reported_with_the_install_command(
     small_saved_model: Path, labels: Path, output: Path
 ) -> None:
     python = ROOT / ".venv" / "bin" / "python"
@@ -339,7 +337,7 @@ def test_debug_shows_the_traceback_and_tensorflows_messages(small_saved_model: P
     assert last.startswith(f"edge-convert: {damaged} cannot be loaded: ")
 
 
-def test_ctrl_c_ends_with_130_and_leaves_nothing(
+def test_ctrl_c_exits_with_130_and_leaves_no_file(
     small_saved_model: Path, color_images: Path, tmp_path: Path, output: Path
 ) -> None:
     images = shutil.copytree(color_images, tmp_path / "images")
@@ -356,7 +354,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(
     assert list(output.parent.iterdir()) == []
 
 
-def test_ctrl_c_waits_for_the_end_of_tensorflows_import() -> None:
+def test_ctrl_c_waits_until_tensorflow_is_imported() -> None:
     steps = []
 
     def imported() -> None:
@@ -384,7 +382,7 @@ def test_inspect_prints_a_table(small_saved_model: Path, edge_convert: EdgeConve
 
 
 @pytest.mark.assets
-def test_inspect_prints_why_a_model_does_not_fit(assets: Path, edge_convert: EdgeConvert) -> None:
+def test_inspect_prints_why_a_model_is_not_an_image_classifier(assets: Path, edge_convert: EdgeConvert) -> None:
     ended = edge_convert("inspect", assets / "savedmodels" / "kws_savedmodel_audio")
     assert (ended.code, ended.err) == (0, "")
     lines = [" ".join(line.split()) for line in ended.out.splitlines()]
@@ -421,7 +419,7 @@ def test_evaluate_compares_with_the_source_and_writes_a_report(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "page.json"]
 
 
-def test_evaluate_needs_class_folders_or_a_source(
+def test_evaluate_requires_class_folders_or_a_source(
     finished: Path, small_saved_model: Path, color_images: Path, edge_convert: EdgeConvert
 ) -> None:
     flat = color_images / "red"
@@ -436,7 +434,7 @@ def test_evaluate_needs_class_folders_or_a_source(
     assert "On 20 images, the finished model and the source agree on 100.0 %." in ended.out
 
 
-def test_evaluate_refuses_a_worse_model_if_told_to(
+def test_evaluate_refuses_a_worse_model_with_max_drop(
     finished: Path, small_saved_model: Path, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
 ) -> None:
     ended = edge_convert("evaluate", finished, color_images, "--max-drop", "0.01")
@@ -460,7 +458,7 @@ def test_evaluate_refuses_a_worse_model_if_told_to(
         (b"PK\x03\x04 and more", "This is a zip archive (a .keras file?), not a .tflite model."),
     ],
 )
-def test_evaluate_refuses_what_is_no_model(
+def test_evaluate_refuses_other_files(
     content: bytes | None, said: str, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
 ) -> None:
     if content is not None:
@@ -471,16 +469,14 @@ def test_evaluate_refuses_what_is_no_model(
     assert ended.err.count("\n") == 1
 
 
-def test_a_wrong_range_shows_in_a_note_where_images_are_labelled(
-    color_images: Path, to_float: EdgeConvert, output: Path
-) -> None:
+def test_wrong_mean_gives_a_note_with_labeled_images(color_images: Path, to_float: EdgeConvert, output: Path) -> None:
     ended = to_float("--mean", "40000", "--std", "1", "--evaluate", color_images)
     assert ended.code == 0
     assert "The source itself classifies only 25.0 % correctly, hardly more than by guessing. Check --mean" in ended.err
     assert output.exists()
 
 
-def test_where_the_report_cannot_be_written_there_is_no_model_either(
+def test_model_is_not_written_if_the_report_cannot_be_written(
     color_images: Path, output: Path, to_float: EdgeConvert, on_fsync: Callable[[Callable[[int], None]], None]
 ) -> None:
     def full(_: int) -> None:
@@ -492,7 +488,7 @@ def test_where_the_report_cannot_be_written_there_is_no_model_either(
     refused(ended, 1, f"{report} cannot be written: No space left on device.", output)
 
 
-def test_the_report_of_a_refused_model_says_so(
+def test_reports_are_written_for_each_scheme_with_the_outcome(
     small_saved_model: Path, color_images: Path, output: Path, edge_convert: EdgeConvert
 ) -> None:
     report = output.parent / "r.html"
@@ -506,7 +502,7 @@ def test_the_report_of_a_refused_model_says_so(
     assert "accepted" in (output.parent / "r-none.html").read_text()
 
 
-def test_a_source_of_another_form_is_compared_by_the_signature_that_it_has(
+def test_evaluate_accepts_the_source_in_another_format(
     finished: Path, small_model: Any, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
 ) -> None:
     small_model.save(tmp_path / "colors.keras")

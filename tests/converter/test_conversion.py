@@ -74,7 +74,7 @@ def of_scheme(conversion: Conversion, scheme: Scheme) -> bytes:
 
 
 @pytest.mark.assets
-def test_vww_in_float_gives_the_scores_of_the_published_file(assets: Path, tmp_path: Path) -> None:
+def test_float_vww_model_gives_the_scores_of_the_published_file(assets: Path, tmp_path: Path) -> None:
     published = assets / "models/mlperf_vww_96_float"
     converted(
         assets / "savedmodels/vww_96_savedmodel", tmp_path / "vww.tflite", "none", labels=published / "labels.txt"
@@ -89,7 +89,7 @@ def test_vww_in_float_gives_the_scores_of_the_published_file(assets: Path, tmp_p
 
 
 @pytest.mark.assets
-def test_vww_in_int8_answers_as_its_source_and_names_the_images_it_could_not_use(assets: Path, tmp_path: Path) -> None:
+def test_int8_vww_model_answers_like_its_source_and_names_unreadable_images(assets: Path, tmp_path: Path) -> None:
     source = assets / "savedmodels/vww_96_savedmodel"
     labels = assets / "models/mlperf_vww_96_float/labels.txt"
     conversion = converted(source, tmp_path / "vww.tflite", "int8", labels=labels, calibration=assets / "photos")
@@ -106,7 +106,7 @@ def test_vww_in_int8_answers_as_its_source_and_names_the_images_it_could_not_use
 
 
 @pytest.mark.assets
-def test_a_model_of_keras_2_answers_as_its_source_in_every_scheme(assets: Path, tmp_path: Path) -> None:
+def test_keras_2_model_answers_like_its_source_in_every_scheme(assets: Path, tmp_path: Path) -> None:
     source = assets / "savedmodels/arm_openmv_savedmodel/model"
     conversion = converted(
         source,
@@ -127,7 +127,7 @@ def test_a_model_of_keras_2_answers_as_its_source_in_every_scheme(assets: Path, 
 
 
 @pytest.mark.assets
-def test_an_h5_file_of_keras_2_answers_as_itself(assets: Path, tmp_path: Path) -> None:
+def test_keras_2_h5_file_converted_to_int8_answers_like_its_source(assets: Path, tmp_path: Path) -> None:
     source = assets / "h5/vww_96.h5"
     labels = assets / "models/mlperf_vww_96_float/labels.txt"
     conversion = converted(source, tmp_path / "vww.tflite", "int8", labels=labels, calibration=assets / "photos")
@@ -138,7 +138,7 @@ def test_an_h5_file_of_keras_2_answers_as_itself(assets: Path, tmp_path: Path) -
 
 
 @pytest.mark.assets
-def test_a_model_of_sounds_is_refused_with_its_shape(assets: Path, tmp_path: Path) -> None:
+def test_audio_model_is_refused_with_its_input_shape(assets: Path, tmp_path: Path) -> None:
     labels = write_labels(tmp_path / "words.txt", (str(n) for n in range(12)))
     with pytest.raises(ModelError, match="not an image classifier: its input is 49 x 10") as refusal:
         converted(assets / "savedmodels/kws_savedmodel_audio", tmp_path / "kws.tflite", "none", labels=labels)
@@ -146,7 +146,7 @@ def test_a_model_of_sounds_is_refused_with_its_shape(assets: Path, tmp_path: Pat
     assert not (tmp_path / "kws.tflite").exists()
 
 
-def test_every_scheme_answers_as_the_source(colors: Conversion, small_saved_model: Path, color_images: Path) -> None:
+def test_every_scheme_answers_like_the_source(colors: Conversion, small_saved_model: Path, color_images: Path) -> None:
     images = readable_images(color_images).values()
     exact = scores(source_classifier(small_saved_model, COLORS, resize="crop"), images)
     files = contents(colors)
@@ -157,11 +157,11 @@ def test_every_scheme_answers_as_the_source(colors: Conversion, small_saved_mode
         assert np.array_equal(answers.argmax(axis=1), exact.argmax(axis=1)), scheme
 
 
-def test_several_schemes_share_a_stem(colors: Conversion) -> None:
+def test_files_of_several_schemes_are_named_after_the_scheme(colors: Conversion) -> None:
     assert [model.path.name for model in colors.models] == [f"colors-{scheme}.tflite" for scheme in SCHEMES]
 
 
-def test_input_and_output_have_the_type_of_the_scheme(colors: Conversion) -> None:
+def test_input_and_output_types_match_the_scheme(colors: Conversion) -> None:
     types = {}
     for scheme, content in contents(colors).items():
         file = read_model_file(content)
@@ -170,7 +170,7 @@ def test_input_and_output_have_the_type_of_the_scheme(colors: Conversion) -> Non
     assert set(types.values()) == {("float32", "float32")}
 
 
-def test_labels_can_be_listed_and_printed_by_unzip(colors: Conversion) -> None:
+def test_unzip_lists_and_prints_the_labels(colors: Conversion) -> None:
     if shutil.which("unzip") is None:
         pytest.skip("unzip is not installed: apt install unzip")
     for model in colors.models:
@@ -182,14 +182,14 @@ def test_labels_can_be_listed_and_printed_by_unzip(colors: Conversion) -> None:
             assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
 
 
-def test_name_version_description_author_and_license_stand_in_the_file(colors: Conversion) -> None:
+def test_file_contains_name_version_description_author_and_license(colors: Conversion) -> None:
     for content in contents(colors).values():
         file = read_model_file(content)
         stated = {key: getattr(file, key) for key in TEXTS}
         assert stated == TEXTS
 
 
-def test_provenance_says_what_a_file_was_made_from_and_how(colors: Conversion) -> None:
+def test_provenance_describes_source_and_conversion(colors: Conversion) -> None:
     for scheme, content in contents(colors).items():
         provenance: dict[str, Any] = read_model_file(content).provenance or {}
         int8 = scheme.startswith("int8")
@@ -210,7 +210,7 @@ def test_provenance_says_what_a_file_was_made_from_and_how(colors: Conversion) -
         assert provenance["evaluation"]["model"]["top1"] == 1.0
 
 
-def test_no_evaluation_is_noted_as_none(small_saved_model: Path, tmp_path: Path) -> None:
+def test_provenance_without_evaluation_contains_none(small_saved_model: Path, tmp_path: Path) -> None:
     labels = write_labels(tmp_path / "colors.txt", COLORS)
     conversion = converted(small_saved_model, tmp_path / "colors.tflite", "none", labels=labels)
     provenance = read_model_file(of_scheme(conversion, "none")).provenance or {}
@@ -218,7 +218,7 @@ def test_no_evaluation_is_noted_as_none(small_saved_model: Path, tmp_path: Path)
     assert conversion.notes == ()
 
 
-def test_json_of_a_conversion_tells_what_was_written(colors: Conversion) -> None:
+def test_conversion_json_describes_the_written_files(colors: Conversion) -> None:
     document = colors.to_json()
     assert document["labels"] == list(COLORS)
     assert document["source"]["sha256"] == colors.function.trained.sha256
@@ -229,9 +229,7 @@ def test_json_of_a_conversion_tells_what_was_written(colors: Conversion) -> None
 
 
 @pytest.mark.parametrize("resize", ["crop", "pad"])
-def test_the_resize_of_training_is_packed_and_the_agent_heeds_it(
-    small_saved_model: Path, tmp_path: Path, resize: str
-) -> None:
+def test_resize_is_packed_and_used_by_the_agent(small_saved_model: Path, tmp_path: Path, resize: str) -> None:
     labels = write_labels(tmp_path / "colors.txt", COLORS)
     conversion = converted(small_saved_model, tmp_path / "colors.tflite", "none", labels=labels, resize=resize)
     content = of_scheme(conversion, "none")
@@ -246,13 +244,13 @@ def test_the_resize_of_training_is_packed_and_the_agent_heeds_it(
     assert largest_difference(answers, stretched) > 0.05
 
 
-def test_a_stretch_needs_no_word(small_saved_model: Path, tmp_path: Path) -> None:
+def test_resize_is_not_packed_if_it_is_stretch(small_saved_model: Path, tmp_path: Path) -> None:
     labels = write_labels(tmp_path / "colors.txt", COLORS)
     conversion = converted(small_saved_model, tmp_path / "colors.tflite", "none", labels=labels)
     assert read_model_file(of_scheme(conversion, "none")).settings.resize is None
 
 
-def test_a_finished_file_passes_the_agents_trial_and_classifies_as_the_source(
+def test_finished_file_passes_the_agents_trial_and_answers_like_the_source(
     colors: Conversion, small_saved_model: Path, color_images: Path
 ) -> None:
     images = readable_images(color_images).values()
@@ -265,7 +263,7 @@ def test_a_finished_file_passes_the_agents_trial_and_classifies_as_the_source(
         assert np.array_equal(answers.argmax(axis=1), exact.argmax(axis=1)), model.scheme
 
 
-def test_an_existing_file_is_replaced_only_by_force(small_saved_model: Path, tmp_path: Path) -> None:
+def test_existing_file_is_replaced_only_with_force(small_saved_model: Path, tmp_path: Path) -> None:
     output = tmp_path / "colors.tflite"
     output.write_bytes(b"dear to somebody")
     labels = write_labels(tmp_path / "colors.txt", COLORS)
@@ -285,7 +283,7 @@ def save_function(path: Path, call: Callable[[Any], Any], **held: Any) -> None:
     tf.saved_model.save(module, str(path), signatures={"serving_default": module.call})
 
 
-def test_an_operator_that_tflite_lacks_is_named(tmp_path: Path) -> None:
+def test_unsupported_operator_is_named(tmp_path: Path) -> None:
     tf = pytest.importorskip("tensorflow")
 
     def odd(image: Any) -> Any:
@@ -300,7 +298,7 @@ def test_an_operator_that_tflite_lacks_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "odd.tflite").exists()
 
 
-def test_what_the_target_cannot_load_is_refused_and_the_other_schemes_are_written(
+def test_scheme_that_the_target_cannot_load_is_refused_and_others_are_written(
     color_images: Path, tmp_path: Path
 ) -> None:
     tf = pytest.importorskip("tensorflow")
@@ -319,7 +317,7 @@ def test_what_the_target_cannot_load_is_refused_and_the_other_schemes_are_writte
     assert finished_classifier(float16.path.read_bytes()).labels == COLORS
 
 
-def test_a_table_of_words_beside_the_scores_does_not_come_along(tmp_path: Path) -> None:
+def test_hash_table_of_label_names_is_not_converted(tmp_path: Path) -> None:
     """As an Estimator exports: the words of the best answer, by a table that no TFLite file needs."""
     tf = pytest.importorskip("tensorflow")
     weights = tf.Variable(np.eye(3, 4, dtype=np.float32))

@@ -89,7 +89,7 @@ def colors(small_saved_model: Path, color_images: Path, tmp_path_factory: pytest
 
 
 @pytest.mark.parametrize(("images", "labels"), [(300, 7), (40, 30), (9, 6)])
-def test_figures_of_random_answers_are_scikit_learns(images: int, labels: int) -> None:
+def test_figures_of_random_answers_equal_those_of_scikit_learn(images: int, labels: int) -> None:
     random = np.random.default_rng(labels)
     truth = random.integers(0, labels - 1, images)  # the last class never occurs
     guesses = random.dirichlet(np.ones(labels), images)
@@ -97,14 +97,14 @@ def test_figures_of_random_answers_are_scikit_learns(images: int, labels: int) -
     assert_figures_are_scikit_learns(evaluation(truth, answers("source", better), answers("model", guesses)))
 
 
-def test_figures_of_real_answers_are_scikit_learns(colors: Conversion) -> None:
+def test_figures_of_real_answers_equal_those_of_scikit_learn(colors: Conversion) -> None:
     for model in colors.models:
         assert model.evaluation is not None
         assert 0.5 < model.evaluation.model.accuracy(model.evaluation.truth, among=1) < 1
         assert_figures_are_scikit_learns(model.evaluation)
 
 
-def test_scores_are_those_of_the_written_file_and_of_its_source(colors: Conversion, small_saved_model: Path) -> None:
+def test_scores_equal_those_of_the_written_file_and_its_source(colors: Conversion, small_saved_model: Path) -> None:
     for model in colors.models:
         result = model.evaluation
         assert result is not None
@@ -114,7 +114,7 @@ def test_scores_are_those_of_the_written_file_and_of_its_source(colors: Conversi
         assert np.array_equal(result.source.scores, scores(source_classifier(small_saved_model, COLORS), images))
 
 
-def test_images_that_cannot_be_read_are_left_out_and_named(colors: Conversion) -> None:
+def test_unreadable_images_are_skipped_and_named(colors: Conversion) -> None:
     (result, _) = (model.evaluation for model in colors.models)
     assert result is not None
     assert len(result.images) == 80
@@ -123,7 +123,7 @@ def test_images_that_cannot_be_read_are_left_out_and_named(colors: Conversion) -
     assert any("Skipped unreadable images (1): red/half.png" in note for note in colors.notes)
 
 
-def test_without_class_folders_the_answers_of_the_source_stand_in(
+def test_answers_of_the_source_count_as_correct_without_class_folders(
     small_saved_model: Path, color_images: Path, tmp_path: Path
 ) -> None:
     flat = tmp_path / "flat"
@@ -141,7 +141,7 @@ def test_without_class_folders_the_answers_of_the_source_stand_in(
     assert "the source's answers count as correct" in result.verdict
 
 
-def test_changed_answers_come_with_those_first_of_which_the_source_was_surest() -> None:
+def test_changed_answers_are_sorted_by_the_score_of_the_source() -> None:
     source = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]]
     model = [[0.4, 0.6], [0.6, 0.4], [0.1, 0.9], [0.2, 0.8]]
     result = evaluation([0, 1, 1, 0], answers("source", source), answers("model", model))
@@ -160,7 +160,7 @@ def test_changed_answers_come_with_those_first_of_which_the_source_was_surest() 
     assert image in (0, 3)
 
 
-def test_a_class_that_never_occurs_counts_for_nothing() -> None:
+def test_macro_f1_ignores_classes_that_never_occur() -> None:
     figures = class_figures(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
     assert figures.occurring.tolist() == [0, 1]
     truth, best = [0] * 4 + [1] * 4, [0, 0, 0, 1, 1, 1, 1, 1]
@@ -185,7 +185,7 @@ def gated(color_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Conve
     return converted(folder / "fragile.keras", folder / "f.tflite", "int8", "float16", "none", **asked)
 
 
-def test_the_gate_refuses_what_answers_too_much_worse_and_writes_the_rest(gated: Conversion) -> None:
+def test_max_drop_refuses_a_worse_scheme_and_writes_the_others(gated: Conversion) -> None:
     int8, *others = gated.models
     assert isinstance(int8.refusal, DropError)
     assert not int8.path.exists()
@@ -195,7 +195,7 @@ def test_the_gate_refuses_what_answers_too_much_worse_and_writes_the_rest(gated:
         assert model.path.read_bytes() == model.content
 
 
-def test_a_refusal_gives_the_figures_and_the_remedy(gated: Conversion) -> None:
+def test_refusal_contains_figures_and_remedies(gated: Conversion) -> None:
     int8 = gated.models[0]
     assert int8.evaluation is not None
     refusal = str(int8.refusal)
@@ -207,12 +207,12 @@ def test_a_refusal_gives_the_figures_and_the_remedy(gated: Conversion) -> None:
     assert "--quantize float16" in refusal
 
 
-def test_a_gate_needs_images_to_judge_by(small_saved_model: Path, color_images: Path, tmp_path: Path) -> None:
+def test_max_drop_requires_an_evaluation(small_saved_model: Path, color_images: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--max-drop needs an evaluation"):
         converted(small_saved_model, tmp_path / "c.tflite", "int8", calibration=color_images, max_drop=0.01)
 
 
-def test_a_folder_that_is_called_like_no_label_is_refused_before_any_work(
+def test_folder_name_without_a_label_is_refused_before_any_work(
     small_saved_model: Path, color_images: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "images" / "purple").mkdir(parents=True)
@@ -223,7 +223,7 @@ def test_a_folder_that_is_called_like_no_label_is_refused_before_any_work(
     assert not (tmp_path / "c.tflite").exists()
 
 
-def test_a_drop_of_exactly_what_is_allowed_is_allowed() -> None:
+def test_drop_is_rounded_so_that_the_exact_limit_passes() -> None:
     right, wrong = (0.9, 0.1), (0.1, 0.9)
     source = answers("source", [right] * 90 + [wrong] * 10)
     model = answers("model", [right] * 89 + [wrong] * 11)
@@ -249,7 +249,7 @@ class Fixed(Classifier):
         return self._raw
 
 
-def test_answers_that_are_no_numbers_are_told(color_images: Path) -> None:
+def test_nan_scores_are_reported_in_broken(color_images: Path) -> None:
     broken = Subject("broken.tflite", 1, Fixed(np.nan, 1, 2, 3))
     whole = Subject("whole", 1, Fixed(0, 1, 2, 3))
     (result,) = evaluate([broken], list_images(color_images / "red"), source=whole, track=untracked)
@@ -257,7 +257,7 @@ def test_answers_that_are_no_numbers_are_told(color_images: Path) -> None:
     assert result.broken.startswith("broken.tflite returns scores that are not numbers (NaN) for 20 images, first for ")
 
 
-def test_a_scheme_that_answers_no_numbers_is_refused_and_the_others_are_written(
+def test_scheme_with_nan_scores_is_refused_and_others_are_written(
     small_saved_model: Path, color_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def subject(content: bytes, name: str) -> Subject:
@@ -272,7 +272,7 @@ def test_a_scheme_that_answers_no_numbers_is_refused_and_the_others_are_written(
     assert not float16.path.exists()
 
 
-def test_negative_scores_are_scores(color_images: Path) -> None:
+def test_best_answer_works_with_negative_scores(color_images: Path) -> None:
     below = Subject("below.tflite", 1, Fixed(-4, -3, -1, -2))
     (result,) = evaluate([below], list_images(color_images / "red"), source=below, track=untracked)
     assert set(result.model.best.tolist()) == {2}

@@ -56,7 +56,7 @@ def colors(small_saved_model: Path, color_images: Path, tmp_path_factory: pytest
     )
 
 
-def test_twenty_samples_evenly_over_the_classes_are_in_each_file(colors: Conversion) -> None:
+def test_each_file_contains_twenty_samples_evenly_over_the_classes(colors: Conversion) -> None:
     for content in contents(colors).values():
         golden = read_golden(content)
         assert golden is not None
@@ -66,7 +66,7 @@ def test_twenty_samples_evenly_over_the_classes_are_in_each_file(colors: Convers
         assert ask_golden(golden, finished_classifier(content)).otherwise == ()
 
 
-def test_the_agents_trial_asks_them(colors: Conversion) -> None:
+def test_agents_trial_classifies_the_golden_samples(colors: Conversion) -> None:
     for model in colors.models:
         assert Trial(threads=1).run(model.path, ModelSettings()).golden == 20
         shifted = ModelSettings(labels=(*COLORS[1:], COLORS[0]))
@@ -74,7 +74,7 @@ def test_the_agents_trial_asks_them(colors: Conversion) -> None:
             Trial(threads=1).run(model.path, shifted)
 
 
-def test_samples_are_stored_uncompressed_behind_the_labels(colors: Conversion) -> None:
+def test_samples_are_stored_uncompressed_after_the_labels(colors: Conversion) -> None:
     for content in contents(colors).values():
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
@@ -83,7 +83,7 @@ def test_samples_are_stored_uncompressed_behind_the_labels(colors: Conversion) -
         assert {entry.compress_type for entry in entries} == {zipfile.ZIP_STORED}
 
 
-def test_the_rest_of_the_file_is_as_without_them(colors: Conversion) -> None:
+def test_labels_and_provenance_are_kept_with_golden_samples(colors: Conversion) -> None:
     for content in contents(colors).values():
         file = read_model_file(content)
         assert file.settings.labels == COLORS
@@ -91,20 +91,20 @@ def test_the_rest_of_the_file_is_as_without_them(colors: Conversion) -> None:
         assert file.provenance["evaluation"]["model"]["top1"] == 1.0
 
 
-def test_json_and_print_tell_how_many(colors: Conversion, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_and_output_contain_the_number_of_samples(colors: Conversion, capsys: pytest.CaptureFixture[str]) -> None:
     assert colors.to_json()["golden"] == 20
     print_conversion(colors)
     assert "Each file contains 20 golden samples." in capsys.readouterr().out
 
 
-def test_their_folder_names_the_labels_where_nothing_else_does(
+def test_labels_come_from_the_golden_folder_without_other_sources(
     small_saved_model: Path, color_images: Path, tmp_path: Path
 ) -> None:
     conversion = converted(small_saved_model, tmp_path / "c.tflite", "none", golden=color_images)
     assert conversion.settings.labels == COLORS
 
 
-def test_a_flat_folder_is_refused(small_saved_model: Path, color_images: Path, tmp_path: Path) -> None:
+def test_flat_folder_is_refused(small_saved_model: Path, color_images: Path, tmp_path: Path) -> None:
     flat = color_images / "red"
     with pytest.raises(UsageError) as refusal:
         converted(small_saved_model, tmp_path / "c.tflite", "none", golden=flat)
@@ -113,7 +113,7 @@ def test_a_flat_folder_is_refused(small_saved_model: Path, color_images: Path, t
     )
 
 
-def test_a_class_folder_that_is_no_label_is_refused_before_any_work(
+def test_class_folder_without_a_label_is_refused_before_any_work(
     small_saved_model: Path, color_images: Path, tmp_path: Path
 ) -> None:
     golden = shutil.copytree(color_images, tmp_path / "golden")
@@ -122,7 +122,7 @@ def test_a_class_folder_that_is_no_label_is_refused_before_any_work(
         converted(small_saved_model, tmp_path / "c.tflite", "int8", calibration=color_images, golden=golden)
 
 
-def test_a_tolerance_without_samples_is_refused(small_saved_model: Path, tmp_path: Path) -> None:
+def test_golden_tolerance_without_samples_is_refused(small_saved_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--golden-tolerance needs golden samples"):
         converted(small_saved_model, tmp_path / "c.tflite", "none", golden_tolerance=0.2)
 
@@ -141,7 +141,7 @@ def fragile(tmp_path: Path) -> Path:
     return tmp_path / "fragile.keras"
 
 
-def test_a_finished_file_that_fails_its_samples_is_refused(fragile: Path, color_images: Path, tmp_path: Path) -> None:
+def test_finished_file_that_fails_its_samples_is_refused(fragile: Path, color_images: Path, tmp_path: Path) -> None:
     for name in ("blue", "green", "red"):
         shutil.copytree(color_images / name, tmp_path / "images" / name)
     labels = write_labels(tmp_path / "labels.txt", ("red", "green", "blue"))
@@ -175,7 +175,7 @@ def three(label: str) -> bytes:
     )
 
 
-def test_a_file_is_held_to_the_samples_in_it() -> None:
+def test_check_packed_refuses_a_file_that_fails_its_own_sample() -> None:
     check_packed(DIGITS, finished_classifier(DIGITS))
     check_packed(three("3"), finished_classifier(three("3")))
     with pytest.raises(ConversionError, match=r"golden/0001\.png gave 3 .* instead of 4\. The source gets"):
@@ -207,7 +207,7 @@ def save(path: Path, channel: int, size: tuple[int, int] = (40, 40), noise: int 
     assert cv2.imwrite(str(path), pixels)
 
 
-def test_what_the_source_gets_wrong_is_left_out_with_a_note(tmp_path: Path) -> None:
+def test_images_that_the_source_gets_wrong_are_skipped_with_a_note(tmp_path: Path) -> None:
     for number in range(3):
         save(tmp_path / f"blue/{number}.png", 0)
         save(tmp_path / f"red/{number}.png", 2)
@@ -219,7 +219,7 @@ def test_what_the_source_gets_wrong_is_left_out_with_a_note(tmp_path: Path) -> N
     assert note == "Skipped golden samples that the source itself gets wrong (1): red/lost.png gave green."
 
 
-def test_fewer_than_half_are_refused(tmp_path: Path) -> None:
+def test_folder_is_refused_if_fewer_than_half_of_the_samples_are_right(tmp_path: Path) -> None:
     save(tmp_path / "blue/1.png", 0)
     save(tmp_path / "red/1.png", 1)
     save(tmp_path / "red/2.png", 1)
@@ -233,14 +233,14 @@ def test_fewer_than_half_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_half_is_enough(tmp_path: Path) -> None:
+def test_folder_is_accepted_if_half_of_the_samples_are_right(tmp_path: Path) -> None:
     save(tmp_path / "blue/1.png", 0)
     save(tmp_path / "red/1.png", 1)
     golden = choose_golden(list_images(tmp_path), SOURCE, tolerance=0.1, track=untracked)
     assert golden.labels == ("blue",)
 
 
-def test_images_that_cannot_be_read_give_way_to_others(tmp_path: Path) -> None:
+def test_unreadable_images_are_replaced_by_others(tmp_path: Path) -> None:
     (tmp_path / "blue").mkdir()
     for number in range(30):
         (tmp_path / f"blue/{number:02}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -250,7 +250,7 @@ def test_images_that_cannot_be_read_give_way_to_others(tmp_path: Path) -> None:
     assert "Skipped unreadable golden samples (30): blue/" in golden.notes[0]
 
 
-def test_where_none_can_be_read_the_first_reason_is_said(tmp_path: Path) -> None:
+def test_folder_without_readable_images_is_refused_with_the_first_reason(tmp_path: Path) -> None:
     (tmp_path / "blue").mkdir()
     (tmp_path / "blue/1.png").write_bytes(b"GIF89a")
     with pytest.raises(ImagesError, match=r"None of the images in .* can be read: blue/1\.png: This is not an image"):
@@ -267,7 +267,7 @@ def test_where_none_can_be_read_the_first_reason_is_said(tmp_path: Path) -> None
         ((20, 640), (20, 640)),
     ],
 )
-def test_samples_are_at_most_twice_as_large_as_the_input_and_never_smaller_than_it(
+def test_samples_are_at_most_twice_the_input_size_and_not_smaller_than_it(
     size: tuple[int, int], packed: tuple[int, int], tmp_path: Path
 ) -> None:
     save(tmp_path / "blue/1.png", 0, size)
@@ -276,14 +276,14 @@ def test_samples_are_at_most_twice_as_large_as_the_input_and_never_smaller_than_
     assert (height, width) == packed
 
 
-def test_a_sample_that_is_small_as_png_keeps_every_pixel(tmp_path: Path) -> None:
+def test_sample_with_a_small_png_keeps_every_pixel(tmp_path: Path) -> None:
     save(tmp_path / "blue/1.png", 0, noise=50)
     golden = choose_golden(list_images(tmp_path), SOURCE, tolerance=0.1, track=untracked)
     original = decode((tmp_path / "blue/1.png").read_bytes())
     assert np.array_equal(decode(golden.files["golden/0001.png"]).pixels, original.pixels)
 
 
-def test_a_sample_that_is_large_as_png_becomes_a_jpeg(tmp_path: Path) -> None:
+def test_sample_with_a_large_png_becomes_a_jpeg(tmp_path: Path) -> None:
     save(tmp_path / "blue/1.png", 0, (300, 300), noise=50)
     golden = choose_golden(list_images(tmp_path), BrightestChannel(224), tolerance=0.1, track=untracked)
     (content,) = golden.files.values()
@@ -295,7 +295,7 @@ def test_a_sample_that_is_large_as_png_becomes_a_jpeg(tmp_path: Path) -> None:
     )
 
 
-def test_the_same_samples_are_chosen_at_every_call(color_images: Path, tmp_path: Path) -> None:
+def test_chosen_samples_are_the_same_in_every_call(color_images: Path, tmp_path: Path) -> None:
     for name in ("blue", "green", "red"):
         shutil.copytree(color_images / name, tmp_path / name)
     chosen = [choose_golden(list_images(tmp_path), SOURCE, tolerance=0.1, track=untracked) for _ in range(2)]

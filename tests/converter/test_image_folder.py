@@ -31,17 +31,17 @@ def names_in(folder: ImageFolder) -> list[str]:
     return [folder.name_of(image) for image in folder.images]
 
 
-def test_images_are_found_by_their_suffix_at_any_depth_and_sorted(tmp_path: Path) -> None:
+def test_images_are_found_by_suffix_at_any_depth_and_sorted(tmp_path: Path) -> None:
     folder_of(tmp_path, "b/2.JPG", "b/deep/1.jpeg", "a/x.png", "c.webp", "d.BMP", "a/notes.txt", "a/list.csv")
     assert names_in(list_images(tmp_path)) == ["a/x.png", "b/2.JPG", "b/deep/1.jpeg", "c.webp", "d.BMP"]
 
 
-def test_a_class_is_the_sub_folder_directly_below_the_root(tmp_path: Path) -> None:
+def test_class_is_the_subfolder_directly_below_the_root(tmp_path: Path) -> None:
     folder = list_images(folder_of(tmp_path, "owl/night/1.png", "owl/2.png", "Cat/1.png", "beside.png"))
     assert [image.class_name for image in folder.images] == ["Cat", None, "owl", "owl"]
 
 
-def test_class_names_are_sorted_as_keras_sorts_them(tmp_path: Path) -> None:
+def test_class_names_are_sorted_as_in_keras(tmp_path: Path) -> None:
     folder = list_images(folder_of(tmp_path, "b/1.png", "A/1.png", "a/1.png", "10/1.png", "9/1.png"))
     assert folder.class_names == ("10", "9", "A", "a", "b")
 
@@ -51,12 +51,12 @@ def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
     assert names_in(list_images(tmp_path)) == ["a/1.png"]
 
 
-def test_a_sub_folder_without_images_is_no_class(tmp_path: Path) -> None:
+def test_subfolder_without_images_is_not_a_class(tmp_path: Path) -> None:
     assert list_images(folder_of(tmp_path, "a/1.png", "b/readme.txt")).class_names == ("a",)
 
 
 @pytest.mark.parametrize("name", ["file.png", "absent"])
-def test_what_is_no_folder_is_refused(name: str, tmp_path: Path) -> None:
+def test_path_that_is_not_a_folder_is_refused(name: str, tmp_path: Path) -> None:
     folder_of(tmp_path, "file.png")
     with pytest.raises(ImagesError) as raised:
         list_images(tmp_path / name)
@@ -65,13 +65,13 @@ def test_what_is_no_folder_is_refused(name: str, tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_without_images_is_refused_with_what_is_looked_for(tmp_path: Path) -> None:
+def test_folder_without_images_is_refused_with_the_supported_formats(tmp_path: Path) -> None:
     with pytest.raises(ImagesError) as raised:
         list_images(folder_of(tmp_path, "a/clip.mp4"))
     assert str(raised.value) == f"{tmp_path} contains no images. Supported: JPEG, PNG, WebP and BMP files."
 
 
-def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(path: str) -> None:  # root, as which tests may run, is denied nothing
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: 
     assert str(raised.value) == f"{tmp_path} cannot be listed: Permission denied."
 
 
-def test_every_image_comes_once_and_classes_in_turn(tmp_path: Path) -> None:
+def test_evenly_over_classes_yields_every_image_once_and_classes_in_turn(tmp_path: Path) -> None:
     names = [f"{name}/{number}.png" for name, count in (("a", 5), ("b", 2), ("c", 3)) for number in range(count)]
     folder = list_images(folder_of(tmp_path, *names))
     order = list(folder.evenly_over_classes())
@@ -90,12 +90,12 @@ def test_every_image_comes_once_and_classes_in_turn(tmp_path: Path) -> None:
     assert order == list(folder.evenly_over_classes())
 
 
-def test_a_sample_is_not_the_first_of_each_class(tmp_path: Path) -> None:
+def test_evenly_over_classes_shuffles_each_class(tmp_path: Path) -> None:
     folder = list_images(folder_of(tmp_path, *(f"a/{number:02}.png" for number in range(50))))
     assert [image.path for image in folder.evenly_over_classes()] != [image.path for image in folder.images]
 
 
-def test_folders_name_labels_in_any_case_and_with_underscores_and_hyphens(tmp_path: Path) -> None:
+def test_folder_names_match_labels_ignoring_case_underscores_and_hyphens(tmp_path: Path) -> None:
     folder = list_images(folder_of(tmp_path, "Hot_Dog/1.png", "ice-cream/1.png", "HOT DOG/2.png", "tea/1.png"))
     truth = folder.truth(("tea", "hot dog", "Ice Cream"))
     assert truth is not None
@@ -107,23 +107,23 @@ def test_folders_name_labels_in_any_case_and_with_underscores_and_hyphens(tmp_pa
     }
 
 
-def test_folders_name_labels_by_their_index(tmp_path: Path) -> None:
+def test_folder_names_match_labels_by_index(tmp_path: Path) -> None:
     assert list_images(folder_of(tmp_path, "0/1.png", "2/1.png")).truth(("tea", "hot dog", "ice")) == (0, 2)
 
 
-def test_a_label_that_is_a_number_goes_before_an_index(tmp_path: Path) -> None:
+def test_numeric_label_has_precedence_over_an_index(tmp_path: Path) -> None:
     assert list_images(folder_of(tmp_path, "0/1.png", "1/1.png")).truth(("1", "0")) == (1, 0)
 
 
-def test_of_two_labels_called_alike_the_first_counts(tmp_path: Path) -> None:
+def test_folder_matches_the_first_of_two_similar_labels(tmp_path: Path) -> None:
     assert list_images(folder_of(tmp_path, "crane/1.png")).truth(("dog", "crane", "Crane")) == (1,)
 
 
-def test_a_flat_folder_says_nothing_of_the_truth(tmp_path: Path) -> None:
+def test_truth_of_a_flat_folder_is_none(tmp_path: Path) -> None:
     assert list_images(folder_of(tmp_path, "1.png", "2.png")).truth(("a", "b")) is None
 
 
-def test_an_unknown_folder_is_answered_with_the_nearest_label(tmp_path: Path) -> None:
+def test_unknown_folder_is_refused_with_the_closest_label(tmp_path: Path) -> None:
     folder = list_images(folder_of(tmp_path, "dog/1.png", "hot_dgo/1.png"))
     with pytest.raises(ImagesError) as raised:
         folder.truth(("dog", "Hot Dog", "cat"))
@@ -133,12 +133,12 @@ def test_an_unknown_folder_is_answered_with_the_nearest_label(tmp_path: Path) ->
     )
 
 
-def test_an_index_beyond_the_labels_is_unknown(tmp_path: Path) -> None:
+def test_index_beyond_the_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImagesError, match="matches none of the 2 labels"):
         list_images(folder_of(tmp_path, "2/1.png")).truth(("a", "b"))
 
 
-def test_images_beside_class_folders_have_no_truth(tmp_path: Path) -> None:
+def test_images_next_to_class_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImagesError) as raised:
         list_images(folder_of(tmp_path, "a/1.png", "lost.png")).truth(("a", "b"))
     assert str(raised.value) == (
@@ -146,7 +146,7 @@ def test_images_beside_class_folders_have_no_truth(tmp_path: Path) -> None:
     )
 
 
-def test_an_image_is_read_as_the_agent_reads_an_upload(tmp_path: Path) -> None:
+def test_image_is_read_as_the_agent_reads_an_upload(tmp_path: Path) -> None:
     pixels = np.zeros((6, 8, 3), np.uint8)
     pixels[:, :, 2] = 200
     assert cv2.imwrite(str(tmp_path / "1.png"), pixels)
@@ -154,7 +154,7 @@ def test_an_image_is_read_as_the_agent_reads_an_upload(tmp_path: Path) -> None:
     assert image.to_color("rgb").pixels[0, 0].tolist() == [200, 0, 0]
 
 
-def test_damaged_and_foreign_images_are_told_apart(tmp_path: Path) -> None:
+def test_damaged_and_unsupported_images_raise_different_errors(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "1.png"), np.zeros((64, 64, 3), np.uint8))
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
     (tmp_path / "2.png").write_bytes(b"GIF89a" + b"\0" * 100)
@@ -165,7 +165,7 @@ def test_damaged_and_foreign_images_are_told_apart(tmp_path: Path) -> None:
         foreign.read(smallest_side=32)
 
 
-def test_an_image_that_went_away_is_said_to(tmp_path: Path) -> None:
+def test_removed_image_is_refused(tmp_path: Path) -> None:
     image = list_images(folder_of(tmp_path, "1.png")).images[0]
     image.path.unlink()
     with pytest.raises(ImagesError) as raised:
@@ -173,7 +173,7 @@ def test_an_image_that_went_away_is_said_to(tmp_path: Path) -> None:
     assert str(raised.value) == f"{tmp_path / '1.png'} cannot be read: No such file or directory."
 
 
-def test_linked_class_folders_are_followed_and_no_link_leads_in_circles(color_images: Path, tmp_path: Path) -> None:
+def test_links_to_class_folders_are_followed_without_loops(color_images: Path, tmp_path: Path) -> None:
     (tmp_path / "red").symlink_to(color_images / "red")
     (tmp_path / "blue").symlink_to(color_images / "blue")
     (tmp_path / "back").symlink_to(tmp_path)
@@ -182,6 +182,6 @@ def test_linked_class_folders_are_followed_and_no_link_leads_in_circles(color_im
     assert len(folder.images) == 40
 
 
-def test_labels_that_differ_in_case_or_hyphen_only_are_told_apart(tmp_path: Path) -> None:
+def test_labels_that_differ_only_in_case_or_hyphen_match_exactly(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "t-shirt/1.png", "t_shirt/1.png", "A/1.png", "a/1.png")
     assert list_images(folder).truth(("a", "A", "t_shirt", "t-shirt")) == (1, 0, 3, 2)

@@ -38,7 +38,7 @@ def saved(path: Path, answers: Callable[[Any], Any], shape: tuple[int | None, ..
     return path
 
 
-def test_a_classifier_is_described_with_all_that_it_takes_and_gives(small_saved_model: Path) -> None:
+def test_classifier_is_described_with_inputs_and_outputs(small_saved_model: Path) -> None:
     document = inspected(small_saved_model)
     signatures = document.pop("signatures")
     files = [file for file in small_saved_model.rglob("*") if file.is_file()]
@@ -61,26 +61,26 @@ def test_a_classifier_is_described_with_all_that_it_takes_and_gives(small_saved_
     }
 
 
-def test_operators_that_tensorflow_lite_lacks_are_named(tmp_path: Path) -> None:
+def test_unsupported_operators_are_named(tmp_path: Path) -> None:
     lacking = saved(tmp_path / "m", lambda x: tf.nn.softmax(tf.math.digamma(x) + tf.math.erfinv(x)), (8, 8, 3))
     (signature,) = inspected(lacking)["signatures"]
     assert signature["image_classifier"]
     assert signature["lacks_in_tflite"] == ["Digamma", "Erfinv"]
 
 
-def test_operators_of_flex_are_lacking_too(tmp_path: Path) -> None:
+def test_flex_operators_are_unsupported_too(tmp_path: Path) -> None:
     (signature,) = inspected(saved(tmp_path / "m", lambda x: tf.nn.softmax(tf.sinh(x)), (8, 8, 3)))["signatures"]
     assert signature["lacks_in_tflite"] == ["Sinh"]
 
 
-def test_what_is_no_classifier_is_said_to_be_none_and_not_converted(tmp_path: Path) -> None:
+def test_other_model_is_described_with_a_reason_and_not_converted(tmp_path: Path) -> None:
     (signature,) = inspected(saved(tmp_path / "m", tf.sigmoid, (8, 8, 4)))["signatures"]
     assert signature["image_classifier"] is False
     assert signature["reason"] == "its input has 4 channels, not 3 (color) or 1 (gray)"
     assert signature["lacks_in_tflite"] is None
 
 
-def test_a_classifier_of_any_size_is_one_and_asks_for_the_size(tmp_path: Path) -> None:
+def test_classifier_with_open_input_size_is_described_with_a_hint(tmp_path: Path) -> None:
     (signature,) = inspected(saved(tmp_path / "m", tf.nn.softmax, (None, None, 3)))["signatures"]
     assert signature["image_classifier"] is True
     assert signature["reason"] == (
@@ -90,13 +90,13 @@ def test_a_classifier_of_any_size_is_one_and_asks_for_the_size(tmp_path: Path) -
 
 
 @pytest.mark.assets
-def test_a_keyword_spotter_is_no_image_classifier(assets: Path) -> None:
+def test_keyword_spotter_is_not_an_image_classifier(assets: Path) -> None:
     (signature,) = inspected(assets / "savedmodels" / "kws_savedmodel_audio")["signatures"]
     assert signature["image_classifier"] is False
     assert signature["reason"].startswith("its input is 49 x 10, which looks like audio features")
     assert signature["parameters"] == 24908
 
 
-def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_missing_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainedModelError, match="does not exist"):
         inspected(tmp_path / "absent")

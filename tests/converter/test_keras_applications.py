@@ -83,7 +83,9 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_labels(tmp_path_factory.mktemp("labels") / "labels.txt", LABELS)
 
 
-def test_an_export_of_224_pixels_answers_as_itself_in_every_scheme(drawn: Path, labels: Path, tmp_path: Path) -> None:
+def test_exported_224_pixel_model_answers_like_its_source_in_every_scheme(
+    drawn: Path, labels: Path, tmp_path: Path
+) -> None:
     source = tmp_path / "exported"
     network(224).export(str(source), verbose=False)
     conversion = converted(source, tmp_path / "m.tflite", *SCHEMES, calibration=drawn, labels=labels, **SIGNED)
@@ -103,7 +105,7 @@ def test_an_export_of_224_pixels_answers_as_itself_in_every_scheme(drawn: Path, 
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 255.0), (127.5, 127.5)])
-def test_a_rescaling_layer_inside_and_mean_and_std_outside_come_to_the_same(
+def test_rescaling_layer_and_mean_and_std_give_the_same_scores(
     small_model: Any, color_images: Path, tmp_path: Path, mean: float, std: float
 ) -> None:
     tf = pytest.importorskip("tensorflow")

@@ -62,7 +62,7 @@ def as_taken(classifier: Classifier, images: Sequence[Image]) -> list[Image]:
 
 
 @pytest.mark.assets
-def test_mediapipe_tells_persons_as_the_agent_does(assets: Path, tmp_path: Path) -> None:
+def test_mediapipe_and_agent_agree_on_persons(assets: Path, tmp_path: Path) -> None:
     conversion = converted(
         assets / "savedmodels/vww_96_savedmodel",
         tmp_path / "vww.tflite",
@@ -81,7 +81,7 @@ def test_mediapipe_tells_persons_as_the_agent_does(assets: Path, tmp_path: Path)
 
 
 @pytest.mark.assets
-def test_mediapipe_takes_whole_photos_too(assets: Path, tmp_path: Path) -> None:
+def test_mediapipe_and_agent_agree_on_unresized_photos(assets: Path, tmp_path: Path) -> None:
     """Which it resizes without antialiasing: so the agent is given them resized in the same way."""
     conversion = converted(
         assets / "savedmodels/vww_96_savedmodel",
@@ -99,7 +99,7 @@ def test_mediapipe_takes_whole_photos_too(assets: Path, tmp_path: Path) -> None:
     assert np.array_equal(ours[strong].argmax(axis=1), theirs[strong].argmax(axis=1))
 
 
-def test_mediapipe_tells_colors_as_the_agent_does(small_saved_model: Path, color_images: Path, tmp_path: Path) -> None:
+def test_mediapipe_and_agent_agree_on_colors(small_saved_model: Path, color_images: Path, tmp_path: Path) -> None:
     conversion = converted(small_saved_model, tmp_path / "c.tflite", *SCHEMES, calibration=color_images)
     pictures = list(readable_images(color_images).values())
     for scheme, content in contents(conversion).items():
@@ -118,7 +118,7 @@ def test_mediapipe_tells_colors_as_the_agent_does(small_saved_model: Path, color
     ],
     ids=str,
 )
-def test_mediapipe_feeds_what_was_trained_on_bgr_or_three_means_rightly(
+def test_mediapipe_and_agent_agree_on_models_with_bgr_or_three_means(
     small_saved_model: Path, color_images: Path, tmp_path: Path, fed: dict[str, Any]
 ) -> None:
     pictures = list(readable_images(color_images).values())

@@ -91,18 +91,18 @@ def digits() -> bytes:
     return DIGITS.read_bytes()
 
 
-def test_a_packed_model_answers_as_before(digits: bytes) -> None:
+def test_packed_model_answers_as_before(digits: bytes) -> None:
     assert np.array_equal(scores(pack(digits)), scores(digits))
     assert np.array_equal(scores(pack(bare(digits))), scores(digits))
 
 
-def test_weights_keep_their_bytes_and_their_alignment(digits: bytes) -> None:
+def test_weights_keep_bytes_and_alignment(digits: bytes) -> None:
     before, after = weights(digits), weights(pack(digits))
     assert after[: len(before)] == before
     assert [distance for distance, _ in after[len(before) :]] == [0]
 
 
-def test_labels_are_stored_uncompressed_where_the_archive_says(digits: bytes) -> None:
+def test_labels_are_stored_uncompressed_at_the_offset_in_the_archive(digits: bytes) -> None:
     packed = pack(digits)
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         (entry,) = archive.infolist()
@@ -111,7 +111,7 @@ def test_labels_are_stored_uncompressed_where_the_archive_says(digits: bytes) ->
         assert archive.read(entry).decode() == "".join(f"{label}\n" for label in LABELS)
 
 
-def test_texts_and_labels_stand_in_their_fields(digits: bytes) -> None:
+def test_texts_and_labels_are_in_their_fields(digits: bytes) -> None:
     packed = pack(digits, description="What", author="Who", license="MIT")
     metadata = read_metadata(packed)
     assert [metadata.string(field) for field in (0, 1, 2, 4, 5, 7)] == [
@@ -127,7 +127,7 @@ def test_texts_and_labels_stand_in_their_fields(digits: bytes) -> None:
     assert (labels.string(0), labels.scalar(2, UINT8)) == ("labels.txt", 2)
 
 
-def test_normalization_and_color_stand_on_the_input(digits: bytes) -> None:
+def test_normalization_and_color_are_in_the_input_metadata(digits: bytes) -> None:
     (image,) = read_metadata(pack(digits)).tables(3)[0].tables(2)
     (unit,) = image.tables(4)
     normalization = unit.table(1)
@@ -141,7 +141,7 @@ def test_normalization_and_color_stand_on_the_input(digits: bytes) -> None:
     assert (content.scalar(0, UINT8), properties.scalar(0, UINT8)) == (2, 2)
 
 
-def test_packing_replaces_what_was_packed_before(digits: bytes) -> None:
+def test_packing_replaces_earlier_metadata(digits: bytes) -> None:
     once = pack(digits, name="old", labels=list("abcdefghij"))
     twice = pack(once)
     assert read_metadata(twice).string(0) == "numbers"
@@ -153,7 +153,7 @@ def test_packing_is_reproducible(digits: bytes) -> None:
     assert pack(digits) == pack(digits)
 
 
-def test_minimum_runtime_is_kept_unless_given(digits: bytes) -> None:
+def test_min_runtime_version_is_kept_unless_given(digits: bytes) -> None:
     assert entries(pack(digits))["min_runtime_version"] == entries(digits)["min_runtime_version"]
     given = entries(pack(digits, min_runtime_version="2.3.0"))["min_runtime_version"]
     assert given == b"2.3.0".ljust(16, b"\0")
@@ -171,12 +171,12 @@ def test_minimum_runtime_is_kept_unless_given(digits: bytes) -> None:
         ({"std": [0.0]}, "A std must not be 0"),
     ],
 )
-def test_values_that_contradict_the_model_are_refused(digits: bytes, changes: dict[str, Any], reason: str) -> None:
+def test_values_that_do_not_fit_the_model_are_refused(digits: bytes, changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         pack(digits, **changes)
 
 
-def test_what_is_no_model_is_refused() -> None:
+def test_file_without_tfl3_identifier_is_refused() -> None:
     with pytest.raises(ValueError, match="TFL3 is missing"):
         pack(b"PK\3\4 is a zip, not a model")
 
@@ -190,7 +190,7 @@ def test_what_is_no_model_is_refused() -> None:
         ("mlperf_vww_96_int8/vww_96_int8.tflite", 3, 2),
     ],
 )
-def test_models_of_others_are_packed_and_load(path: str, channels: int, outputs: int) -> None:
+def test_published_models_can_be_packed_and_loaded(path: str, channels: int, outputs: int) -> None:
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415  (heavy)
 
     model = (ASSETS / "models" / path).read_bytes()

@@ -121,7 +121,9 @@ def operator_types(content: bytes) -> dict[int, set[int]]:
 @pytest.mark.parametrize(
     ("mean", "std"), [(0.0, 255.0), (127.5, 127.5), (0.0, 1.0), (128.0, 64.0), (255.0, 255.0), (100.0, 33.3)]
 )
-def test_uint8_takes_raw_pixels(rgb_model: Path, color_images: Path, tmp_path: Path, mean: float, std: float) -> None:
+def test_uint8_input_takes_raw_pixels(
+    rgb_model: Path, color_images: Path, tmp_path: Path, mean: float, std: float
+) -> None:
     conversion = converted(rgb_model, tmp_path / "m.tflite", "int8", calibration=color_images, mean=(mean,), std=(std,))
     (image,) = read_model_file(contents(conversion)["int8"]).inputs
     assert image.dtype == "uint8"
@@ -143,7 +145,7 @@ def test_uint8_takes_raw_pixels(rgb_model: Path, color_images: Path, tmp_path: P
     ids=str,
 )
 @pytest.mark.parametrize("pixels", ["uint8", "int8"])
-def test_answers_are_the_sources_however_it_was_fed(
+def test_converted_model_answers_like_the_source_for_every_normalization(
     rgb_model: Path, color_images: Path, tmp_path: Path, fed: dict[str, Any], pixels: str
 ) -> None:
     schemes: tuple[Scheme, ...] = ("int8", "none")
@@ -159,9 +161,7 @@ def test_answers_are_the_sources_however_it_was_fed(
 
 
 @pytest.mark.parametrize("scheme", ["int8", "none"])
-def test_three_means_become_part_of_the_file(
-    rgb_model: Path, color_images: Path, tmp_path: Path, scheme: Scheme
-) -> None:
+def test_three_means_move_into_the_graph(rgb_model: Path, color_images: Path, tmp_path: Path, scheme: Scheme) -> None:
     """MediaPipe takes no mean for each channel, and one scale of a uint8 pixel cannot carry it."""
     conversion = converted(rgb_model, tmp_path / "m.tflite", scheme, calibration=color_images, **IMAGENET)
     file = read_model_file(contents(conversion)[scheme])
@@ -172,14 +172,14 @@ def test_three_means_become_part_of_the_file(
     assert provenance["fed"] == {key: list(value) for key, value in IMAGENET.items()} | {"color": "rgb"}
 
 
-def test_three_means_that_are_one_are_stated_as_one(rgb_model: Path, color_images: Path, tmp_path: Path) -> None:
+def test_three_equal_means_are_stored_as_one(rgb_model: Path, color_images: Path, tmp_path: Path) -> None:
     fed: dict[str, Any] = {"mean": (127.5, 127.5, 127.5), "std": (64.0,), "calibration": color_images}
     settings = read_model_file(contents(converted(rgb_model, tmp_path / "m.tflite", "none", **fed))["none"]).settings
     assert (settings.mean, settings.std) == ((127.5,), (64.0,))
 
 
 @pytest.mark.parametrize("pixels", ["uint8", "int8"])
-def test_a_model_trained_on_bgr_becomes_an_rgb_file_for_every_reader(
+def test_model_trained_on_bgr_becomes_an_rgb_file(
     bgr_model: Path, color_images: Path, tmp_path: Path, pixels: str
 ) -> None:
     schemes: tuple[Scheme, ...] = ("int8", "int8-float", "none")
@@ -194,9 +194,7 @@ def test_a_model_trained_on_bgr_becomes_an_rgb_file_for_every_reader(
         assert largest_difference(scores(finished_classifier(content), images), exact) < TOLERANCE[scheme], scheme
 
 
-def test_a_reader_that_knows_tflite_alone_feeds_raw_rgb_pixels(
-    bgr_model: Path, color_images: Path, tmp_path: Path
-) -> None:
+def test_plain_tflite_interpreter_takes_raw_rgb_pixels(bgr_model: Path, color_images: Path, tmp_path: Path) -> None:
     conversion = converted(bgr_model, tmp_path / "m.tflite", "int8", calibration=color_images, **CAFFE)
     interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(
         model_content=contents(conversion)["int8"]
@@ -211,7 +209,7 @@ def test_a_reader_that_knows_tflite_alone_feeds_raw_rgb_pixels(
     assert largest_difference(answer, exact) < QUANTIZED
 
 
-def test_int8_ruins_the_fragile_model_and_the_gate_keeps_it(explained: Conversion) -> None:
+def test_fragile_model_in_int8_is_refused_by_max_drop(explained: Conversion) -> None:
     (model,) = explained.models
     assert model.evaluation is not None
     assert model.evaluation.answers[0].accuracy(model.evaluation.truth, among=1) == 1.0
@@ -220,7 +218,7 @@ def test_int8_ruins_the_fragile_model_and_the_gate_keeps_it(explained: Conversio
     assert not model.path.exists()
 
 
-def test_explain_ranks_the_ruined_layer_first_under_the_name_that_keras_gave_it(explained: Conversion) -> None:
+def test_explain_ranks_the_worst_layer_first_with_its_keras_name(explained: Conversion) -> None:
     first, *others = explained.layers
     assert (first.name, first.operator, first.feeds) == ("spread", "CONV_2D", ("gather",))
     assert first.error > 0.5
@@ -229,7 +227,7 @@ def test_explain_ranks_the_ruined_layer_first_under_the_name_that_keras_gave_it(
     assert errors == sorted(errors, reverse=True)
 
 
-def test_keep_float_restores_the_answers_and_leaves_the_rest_int8(
+def test_keep_float_restores_the_answers_and_keeps_other_layers_int8(
     explained: Conversion, fragile_model: Path, color_images: Path, tmp_path: Path
 ) -> None:
     worst = explained.layers[0]
@@ -254,15 +252,13 @@ def test_keep_float_restores_the_answers_and_leaves_the_rest_int8(
     assert (file.provenance or {})["kept_float"] == ["spread", "gather"]
 
 
-def test_a_layer_that_is_not_there_is_refused_with_the_nearest(
-    fragile_model: Path, color_images: Path, tmp_path: Path
-) -> None:
+def test_unknown_layer_is_refused_with_similar_names(fragile_model: Path, color_images: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"The model has no layer 'spraed'\. Similar names: spread, "):
         converted(fragile_model, tmp_path / "m.tflite", "int8", calibration=color_images, keep_float=("spraed",))
     assert not (tmp_path / "m.tflite").exists()
 
 
-def test_layers_of_a_published_export_have_the_names_of_keras(
+def test_layers_of_an_exported_model_have_their_keras_names(
     small_saved_model: Path, color_images: Path, tmp_path: Path
 ) -> None:
     conversion = converted(small_saved_model, tmp_path / "m.tflite", "int8", calibration=color_images, explain=True)
@@ -271,18 +267,18 @@ def test_layers_of_a_published_export_have_the_names_of_keras(
     assert all(0 <= layer.error < 0.5 for layer in conversion.layers)
 
 
-def test_a_layer_has_the_name_of_what_computes_in_it() -> None:
+def test_fused_layer_is_named_after_its_computing_operator() -> None:
     fused = "net/relu/Relu;net/norm/batchnorm/add_1;net/conv/convolution;net/norm/batchnorm/sub1"
     assert list(_layer_names([fused, "net/pool/Mean"], ["net/conv/kernel:0"]).values()) == ["conv", "pool"]
 
 
-def test_a_name_that_two_layers_share_comes_with_its_path() -> None:
+def test_duplicate_layer_name_includes_its_path() -> None:
     tensors = ["net/left/conv/Relu;net/left/conv/BiasAdd", "net/right/conv/BiasAdd", "net/scores/MatMul;net/scores/Add"]
     assert list(_layer_names(tensors, []).values()) == ["net/left/conv", "net/right/conv", "scores"]
     assert list(_layer_names(["net/add/add", "net/add/add_1"], []).values()) == ["net/add/add", "net/add/add_1"]
 
 
-def test_the_numbers_that_keras_3_adds_are_taken_off_and_those_of_training_stay() -> None:
+def test_layer_names_lose_the_numbers_of_keras_3_and_keep_those_of_training() -> None:
     trained = ["conv/kernel:0", "conv_1/kernel:0", "conv_2/kernel:0"]
     exported = [
         "net_1/conv_1/convolution",
@@ -295,14 +291,14 @@ def test_the_numbers_that_keras_3_adds_are_taken_off_and_those_of_training_stay(
     assert list(_layer_names(unchanged, trained).values()) == ["conv", "conv_1", "conv_2", "pool_1"]
 
 
-def test_a_file_in_int8_takes_no_other_images_than_it_was_told_of(rgb_model: Path, tmp_path: Path) -> None:
+def test_int8_requires_calibration_and_explain_requires_int8(rgb_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--calibration DIR"):
         converted(rgb_model, tmp_path / "m.tflite", "int8")
     with pytest.raises(UsageError, match="apply only to int8"):
         converted(rgb_model, tmp_path / "m.tflite", "none", explain=True)
 
 
-def test_what_tensorflow_says_is_cut_to_a_sentence(
+def test_error_of_tensorflow_is_cut_to_one_sentence(
     rgb_model: Path, color_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tf = pytest.importorskip("tensorflow")

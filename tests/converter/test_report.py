@@ -121,7 +121,7 @@ def hostile(tmp_path: Path) -> Evaluation:
     return evaluation(tmp_path, (0, 1, 1, 2), (0, 0, 1, 2), labels=(HOSTILE, "dog", "owl"), left_out=(HOSTILE,))
 
 
-def test_the_page_refers_to_nothing_outside_itself(tmp_path: Path, hostile: Evaluation) -> None:
+def test_page_has_no_external_references(tmp_path: Path, hostile: Evaluation) -> None:
     page = write(tmp_path, hostile, HOSTILE)
     assert not {"script", "link", "iframe", "object", "embed", "base", "use", "a"} & {tag for tag, _ in page.tags}
     for _, attributes in page.tags:
@@ -134,7 +134,7 @@ def test_the_page_refers_to_nothing_outside_itself(tmp_path: Path, hostile: Eval
     assert policy["content"].startswith("default-src 'none'")
 
 
-def test_hostile_labels_stay_text(tmp_path: Path, hostile: Evaluation) -> None:
+def test_hostile_labels_are_escaped(tmp_path: Path, hostile: Evaluation) -> None:
     page = write(tmp_path, hostile, HOSTILE)
     assert page.under("head title") == [HOSTILE]
     assert page.under("h1") == [HOSTILE]
@@ -143,7 +143,7 @@ def test_hostile_labels_stay_text(tmp_path: Path, hostile: Evaluation) -> None:
     assert len(page.named("style")) == 1
 
 
-def test_the_page_names_its_language_and_its_tables_their_heads(tmp_path: Path) -> None:
+def test_page_declares_language_and_table_headings(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0, 1, 1, 2), (0, 0, 1, 2)))
     assert page.named("html", lang="en")
     assert page.named("meta", name="viewport")
@@ -154,7 +154,7 @@ def test_the_page_names_its_language_and_its_tables_their_heads(tmp_path: Path) 
     assert "prefers-color-scheme: dark" in "".join(page.under("style"))
 
 
-def test_the_verdict_says_what_was_lost(tmp_path: Path) -> None:
+def test_verdict_contains_the_lost_points(tmp_path: Path) -> None:
     lost = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 2), (0, 1, 1, 2)))
     assert lost.under("p.verdict")[0] == (
         "On 4 labeled images, the finished model is 75.0 % correct and the source 100.0 %: 25.0 points lost. "
@@ -166,14 +166,14 @@ def test_the_verdict_says_what_was_lost(tmp_path: Path) -> None:
     assert "75.0 %: nothing lost. They agree on 50.0 %." in same.text
 
 
-def test_not_quite_all_is_not_said_to_be_all(tmp_path: Path) -> None:
+def test_accuracy_just_below_one_is_not_shown_as_100_percent(tmp_path: Path) -> None:
     source, truth = [0] * 3000, [0] * 3000
     page = write(tmp_path, evaluation(tmp_path, source, [1, *source[1:]], truth=truth))
     (verdict,) = page.under("p.verdict")
     assert "is over 99.9 % correct and the source 100.0 %: under 0.1 points lost" in verdict
 
 
-def test_figures_of_both_models_and_the_facts_are_shown(tmp_path: Path) -> None:
+def test_page_shows_figures_of_both_models_and_facts(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 2), (0, 1, 1, 2)))
     assert page.under("thead tr th span small") == ["flowers.keras", "flowers.tflite"]
     shown = page.under("table.figures tbody tr td")
@@ -191,17 +191,17 @@ def test_figures_of_both_models_and_the_facts_are_shown(tmp_path: Path) -> None:
     assert page.under("table.facts tbody tr td") == list(FACTS.values())
 
 
-def test_without_facts_there_is_no_table_of_them(tmp_path: Path) -> None:
+def test_page_without_facts_has_no_conditions(tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", evaluation(tmp_path, (0, 0, 1, 2)), title="flowers", facts={})
     assert "Conditions" not in (tmp_path / "report.html").read_text("utf-8")
 
 
-def test_the_confusion_matrix_counts_true_classes_against_answers(tmp_path: Path) -> None:
+def test_confusion_matrix_counts_true_classes_against_answers(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 2), (0, 1, 1, 1)))
     assert cells(page) == {("cat", "cat"): 1, ("cat", "dog"): 1, ("dog", "dog"): 1, ("owl", "dog"): 1}
 
 
-def test_of_many_classes_the_most_confused_are_shown(tmp_path: Path) -> None:
+def test_page_shows_only_the_most_confused_of_many_classes(tmp_path: Path) -> None:
     labels = tuple(f"class {number}" for number in range(50))
     right = list(range(50))
     page = write(tmp_path, evaluation(tmp_path, right, [*right[:-2], 49, 48], truth=right, labels=labels))
@@ -216,7 +216,7 @@ def test_of_many_classes_the_most_confused_are_shown(tmp_path: Path) -> None:
     assert page.under("details div.wide table tbody tr th") == list(labels)
 
 
-def test_bars_stand_side_by_side_for_both_models(tmp_path: Path) -> None:
+def test_page_has_f1_bars_for_both_models(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 2), (0, 1, 1, 2)))
     widths = {
         role: [bar["width"] for bar in page.named("rect", **{"class": f"bar {role}"})] for role in ("source", "model")
@@ -224,7 +224,7 @@ def test_bars_stand_side_by_side_for_both_models(tmp_path: Path) -> None:
     assert widths == {"source": ["100.0"] * 3, "model": ["66.7", "66.7", "100.0"]}
 
 
-def test_changed_images_are_shown_with_both_answers(tmp_path: Path) -> None:
+def test_page_shows_changed_images_with_both_answers(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 2), (0, 1, 1, 2)))
     (image,) = page.named("img")
     small = decode(base64.b64decode(image["src"].removeprefix("data:image/jpeg;base64,")))
@@ -236,13 +236,13 @@ def test_changed_images_are_shown_with_both_answers(tmp_path: Path) -> None:
     assert len(page.named("circle", **{"class": "same"})) == 3
 
 
-def test_a_source_scored_high_stands_right_and_above_where_the_model_agrees(tmp_path: Path) -> None:
+def test_scatter_chart_places_points_by_both_scores(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0,), (0,), truth=(0,)))
     (point,) = page.named("circle")
     assert (point["cx"], point["cy"]) == ("352.0", "112.0")  # 0.75 of 400 from the left, and from below
 
 
-def test_an_image_that_is_gone_since_is_said_to_be(tmp_path: Path) -> None:
+def test_page_replaces_a_removed_image_by_a_text(tmp_path: Path) -> None:
     result = evaluation(tmp_path, (0, 0, 1, 2), (0, 1, 1, 2))
     (tmp_path / "1.png").unlink()
     page = write(tmp_path, result)
@@ -250,13 +250,13 @@ def test_an_image_that_is_gone_since_is_said_to_be(tmp_path: Path) -> None:
     assert page.under("figure span.missing") == ["can no longer be read"]
 
 
-def test_where_nothing_changed_the_page_says_so(tmp_path: Path) -> None:
+def test_page_says_that_no_image_changed(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 2), (0, 0, 1, 2)))
     assert "None of 4 images." in page.text
     assert not page.named("figure")
 
 
-def test_one_model_alone_is_compared_with_nothing(tmp_path: Path) -> None:
+def test_page_of_one_model_has_no_comparison(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 1)))
     assert page.under("p.verdict") == ["On 4 labeled images, the finished model is 75.0 % correct."]
     assert "ource" not in page.text
@@ -264,7 +264,7 @@ def test_one_model_alone_is_compared_with_nothing(tmp_path: Path) -> None:
     assert cells(page)["owl", "dog"] == 1
 
 
-def test_without_class_folders_the_source_stands_in_for_the_truth(tmp_path: Path) -> None:
+def test_page_without_class_folders_uses_the_source_as_reference(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 2), (0, 1, 1, 2), truth=None))
     assert page.under("p.verdict")[0] == (
         "On 4 images, the finished model and the source agree on 75.0 %. "
@@ -276,27 +276,27 @@ def test_without_class_folders_the_source_stands_in_for_the_truth(tmp_path: Path
     assert not page.named("rect", **{"class": "bar source"})
 
 
-def test_images_left_out_are_listed_up_to_a_bound(tmp_path: Path) -> None:
+def test_page_lists_at_most_200_skipped_images(tmp_path: Path) -> None:
     reasons = tuple(f"{number}.jpg: The image is damaged." for number in range(201))
     page = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 2), left_out=reasons))
     assert page.under("ul li") == list(reasons[:200])
     assert "201 images could not be read and are not counted. Only the first 200 are shown." in page.text
 
 
-def test_the_json_holds_the_same_figures(tmp_path: Path, hostile: Evaluation) -> None:
+def test_json_contains_the_same_figures(tmp_path: Path, hostile: Evaluation) -> None:
     write(tmp_path, hostile)
     figures = json.loads((tmp_path / "report.json").read_text("utf-8"))
     assert figures == {"title": "flowers to int8", "facts": FACTS, "evaluation": hostile.to_json()}
 
 
-def test_a_file_name_that_is_no_utf8_is_written_escaped(tmp_path: Path) -> None:
+def test_file_name_with_invalid_utf8_is_escaped(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.jpg: damaged")
     page = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 2), left_out=(name,)))
     assert page.under("li") == ["caf\\udce9.jpg: damaged"]
     assert json.loads((tmp_path / "report.json").read_text("utf-8"))["evaluation"]["left_out"] == [name]
 
 
-def test_a_thousand_labels_and_thousands_of_images_stay_small(tmp_path: Path) -> None:
+def test_page_with_many_labels_and_images_stays_small(tmp_path: Path) -> None:
     labels = tuple(f"{number} {'狐' * 196}" for number in range(1000))
     source = [number % 1000 for number in range(2500)]
     model = [(best + number % 2) % 1000 for number, best in enumerate(source)]
@@ -309,7 +309,7 @@ def test_a_thousand_labels_and_thousands_of_images_stay_small(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("broken", ["os.fsync", "pathlib.Path.replace"])
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+def test_full_disk_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     result = evaluation(tmp_path, (0, 0, 1, 2))
     write(tmp_path, result, "before")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -323,7 +323,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_an_interrupt_while_writing_leaves_no_half_file(
+def test_interrupted_write_leaves_no_incomplete_report(
     tmp_path: Path, on_fsync: Callable[[Callable[[int], None]], None]
 ) -> None:
     result = evaluation(tmp_path, (0, 0, 1, 2))

@@ -137,9 +137,7 @@ def verified(model: Path, folder: Path) -> int | None:
     return TrustedKeys(folder).verify(model, signature, name=model.name).version
 
 
-def test_keygen_writes_a_secret_key_for_the_owner_only_and_its_public_key(
-    tmp_path: Path, edge_convert: EdgeConvert
-) -> None:
+def test_keygen_writes_a_private_secret_key_and_a_public_key(tmp_path: Path, edge_convert: EdgeConvert) -> None:
     ended = edge_convert("keygen", tmp_path / "birds.key", "--no-password", "--json")
     assert (ended.code, ended.err) == (0, "")
     told = json.loads(ended.out)
@@ -150,44 +148,44 @@ def test_keygen_writes_a_secret_key_for_the_owner_only_and_its_public_key(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["birds.key", "birds.pub"]
 
 
-def test_a_key_of_another_ending_keeps_it(tmp_path: Path, edge_convert: EdgeConvert) -> None:
+def test_key_with_another_extension_keeps_it(tmp_path: Path, edge_convert: EdgeConvert) -> None:
     ended = edge_convert("keygen", tmp_path / "birds.2026", "--no-password")
     assert ended.out.startswith(f"Secret key: {tmp_path / 'birds.2026'}. It signs models;")
     assert f"Public key: {tmp_path / 'birds.2026.pub'}, " in ended.out
 
 
-def test_two_keys_are_never_the_same() -> None:
+def test_new_keys_differ() -> None:
     one, other = SecretKey.new(), SecretKey.new()
     assert one.id != other.id
     assert one.seed != other.seed
 
 
-def test_secrets_are_not_shown() -> None:
+def test_repr_of_a_key_hides_the_seed() -> None:
     assert str(KEY.seed) not in repr(KEY)
 
 
 @pytest.mark.minisign
-def test_minisign_signs_with_a_key_of_keygen(tmp_path: Path, model: Path, edge_convert: EdgeConvert) -> None:
+def test_minisign_can_sign_with_a_key_of_keygen(tmp_path: Path, model: Path, edge_convert: EdgeConvert) -> None:
     edge_convert("keygen", tmp_path / "birds.key", "--no-password")
     minisign("-S", "-s", tmp_path / "birds.key", "-m", model, "-t", "version=5")
     assert verified(model, tmp_path) == 5
 
 
 @pytest.mark.minisign
-def test_minisign_opens_our_key_with_its_password(tmp_path: Path, model: Path, locked: Path) -> None:
+def test_minisign_can_decrypt_our_key(tmp_path: Path, model: Path, locked: Path) -> None:
     minisign("-S", "-s", locked, "-m", model, typed="wren\n")
     assert verified(model, tmp_path) is None
 
 
 @pytest.mark.minisign
-def test_a_key_of_minisign_signs_here(tmp_path: Path, model: Path, edge_convert: EdgeConvert) -> None:
+def test_sign_accepts_a_key_of_minisign(tmp_path: Path, model: Path, edge_convert: EdgeConvert) -> None:
     minisign("-G", "-W", "-p", tmp_path / "theirs.pub", "-s", tmp_path / "theirs.key")
     assert edge_convert("sign", model, "--key", tmp_path / "theirs.key").code == 0
     said = minisign("-V", "-p", tmp_path / "theirs.pub", "-m", model)
     assert "file:birds.tflite\thashed\n" in said
 
 
-def test_a_key_of_minisign_with_a_password_signs_on_a_terminal(tmp_path: Path, model: Path) -> None:
+def test_sign_asks_for_the_password_of_a_minisign_key_on_a_terminal(tmp_path: Path, model: Path) -> None:
     """The one test that takes the gigabyte of minisign's own limits."""
     (tmp_path / "theirs.key").write_text(MINISIGNS_KEY)
     (tmp_path / "theirs.pub").write_text(MINISIGNS_PUBLIC_KEY)
@@ -208,7 +206,9 @@ def test_keygen_asks_twice_on_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.minisign
-def test_sign_writes_what_minisign_accepts(tmp_path: Path, model: Path, key: Path, edge_convert: EdgeConvert) -> None:
+def test_minisign_accepts_a_signature_of_sign(
+    tmp_path: Path, model: Path, key: Path, edge_convert: EdgeConvert
+) -> None:
     ended = edge_convert("sign", model, "--key", key, "--version", "7", "--comment", "für den Garten", "--json")
     assert (ended.code, ended.err) == (0, "")
     told = json.loads(ended.out)
@@ -222,14 +222,16 @@ def test_sign_writes_what_minisign_accepts(tmp_path: Path, model: Path, key: Pat
     assert verified(model, tmp_path) is None
 
 
-def test_a_password_comes_from_a_file(tmp_path: Path, model: Path, locked: Path, edge_convert: EdgeConvert) -> None:
+def test_sign_reads_the_password_from_a_file(
+    tmp_path: Path, model: Path, locked: Path, edge_convert: EdgeConvert
+) -> None:
     (tmp_path / "password").write_text("wren\n")
     ended = edge_convert("sign", model, "--key", locked, "--password-file", tmp_path / "password")
     assert (ended.code, ended.err) == (0, "")
     assert verified(model, tmp_path) is None
 
 
-def test_keygen_locks_a_key_with_the_password_of_a_file(
+def test_keygen_encrypts_a_key_with_the_password_of_a_file(
     tmp_path: Path, model: Path, edge_convert: EdgeConvert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(secret_key_file, "__kwdefaults__", {"limits": QUICK})
@@ -288,7 +290,7 @@ def test_keygen_locks_a_key_with_the_password_of_a_file(
     ],
 )
 @pytest.mark.usefixtures("model", "key", "locked")
-def test_wrong_options_end_with_2_and_a_sentence(
+def test_wrong_options_exit_with_2_and_one_sentence(
     arguments: tuple[str, ...],
     sentence: str,
     tmp_path: Path,
@@ -304,14 +306,14 @@ def test_wrong_options_end_with_2_and_a_sentence(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_what_typer_refuses_ends_with_2(model: Path, key: Path, edge_convert: EdgeConvert) -> None:
+def test_typer_errors_exit_with_2(model: Path, key: Path, edge_convert: EdgeConvert) -> None:
     assert edge_convert("sign", model).code == 2
     assert edge_convert("sign", model, "--key", key, "--version", "-1").code == 2
     assert edge_convert("sign", model, "--key", key, "--version", str(10**18)).code == 2
 
 
 @pytest.mark.parametrize("command", ["keygen", "sign"])
-def test_the_commands_explain_themselves(
+def test_signing_commands_have_a_help_text(
     command: str, edge_convert: EdgeConvert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -320,7 +322,7 @@ def test_the_commands_explain_themselves(
     assert "in minisign's format" in ended.out
 
 
-def test_a_wrong_password_ends_with_1(tmp_path: Path, model: Path, locked: Path, edge_convert: EdgeConvert) -> None:
+def test_wrong_password_exits_with_1(tmp_path: Path, model: Path, locked: Path, edge_convert: EdgeConvert) -> None:
     (tmp_path / "password").write_text("robin")
     ended = edge_convert("sign", model, "--key", locked, "--password-file", tmp_path / "password")
     assert (ended.code, ended.out) == (1, "")
@@ -330,7 +332,7 @@ def test_a_wrong_password_ends_with_1(tmp_path: Path, model: Path, locked: Path,
     )
 
 
-def test_a_missing_key_ends_with_1(tmp_path: Path, model: Path, edge_convert: EdgeConvert) -> None:
+def test_missing_key_exits_with_1(tmp_path: Path, model: Path, edge_convert: EdgeConvert) -> None:
     ended = edge_convert("sign", model, "--key", tmp_path / "absent")
     sentence = f"{tmp_path / 'absent'} cannot be read: No such file or directory. Make a key: edge-convert keygen."
     assert (ended.code, ended.err) == (1, f"edge-convert: {sentence}\n")
@@ -340,7 +342,7 @@ def no_password() -> bytes:
     raise AssertionError("nobody should be asked")
 
 
-def test_a_public_key_cannot_sign(tmp_path: Path, key: Path) -> None:
+def test_public_key_is_refused_as_a_secret_key(tmp_path: Path, key: Path) -> None:
     with pytest.raises(SigningError, match="a line has 42 bytes instead of 158"):
         read_secret_key(tmp_path / "birds.pub", password=no_password)
 
@@ -366,14 +368,14 @@ def with_limits(operations: int, memory_bytes: int) -> bytes:
         (100, b"\xff", "it is damaged"),
     ],
 )
-def test_a_damaged_key_is_refused(at: int, other: bytes, why: str, tmp_path: Path) -> None:
+def test_damaged_key_is_refused(at: int, other: bytes, why: str, tmp_path: Path) -> None:
     (tmp_path / "k").write_bytes(changed(secret_key_file(KEY, None), at, other))
     with pytest.raises(SigningError) as refusal:
         read_secret_key(tmp_path / "k", password=no_password)
     assert f": {why}. Give a key" in str(refusal.value)
 
 
-def test_a_key_that_asks_for_more_memory_than_can_be_had_is_refused(tmp_path: Path) -> None:
+def test_key_that_needs_too_much_memory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "k").write_bytes(with_limits(1 << 28, 1 << 32))
     with pytest.raises(SigningError, match=r"its password needs 4096 MB of memory, more than is supported\. Give a"):
         read_secret_key(tmp_path / "k", password=lambda: b"wren")
@@ -389,15 +391,13 @@ def test_a_key_that_asks_for_more_memory_than_can_be_had_is_refused(tmp_path: Pa
         (Limits(0, 0), (2, 512)),
     ],
 )
-def test_limits_mean_what_libsodium_takes_them_for(limits: Limits, cost: tuple[int, int]) -> None:
+def test_limits_give_the_same_scrypt_cost_as_libsodium(limits: Limits, cost: tuple[int, int]) -> None:
     assert _cost(limits) == cost
 
 
 @pytest.mark.minisign
 @pytest.mark.parametrize("limits", [QUICK, Limits(1 << 16, 1 << 24), Limits(1 << 17, 1 << 16)])
-def test_minisign_derives_the_same_from_a_password_whatever_the_limits(
-    limits: Limits, tmp_path: Path, model: Path
-) -> None:
+def test_minisign_derives_the_same_key_for_different_limits(limits: Limits, tmp_path: Path, model: Path) -> None:
     (tmp_path / "k").write_bytes(secret_key_file(KEY, b"wren", limits=limits))
     (tmp_path / "k.pub").write_bytes(public_key_file(KEY.public))
     minisign("-S", "-s", tmp_path / "k", "-m", model, typed="wren\n")
@@ -406,18 +406,18 @@ def test_minisign_derives_the_same_from_a_password_whatever_the_limits(
 
 
 @pytest.mark.parametrize("content", [b"a\nb", b"a\0b", b"x" * 1001])
-def test_a_password_that_minisign_could_not_be_given_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_password_that_minisign_cannot_accept_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(content)
     with pytest.raises(UsageError, match="must contain the password on one line of at most 1000 bytes"):
         read_password(tmp_path / "password")
 
 
 @pytest.mark.parametrize("name", ["a\tversion=9.tflite", "a\nb.tflite", "caf\udce9.tflite"])
-def test_a_file_name_that_would_break_the_comment_is_refused(name: str) -> None:
+def test_unprintable_file_name_is_refused_in_the_trusted_comment(name: str) -> None:
     with pytest.raises(UsageError, match="A signature cannot contain the file name"):
         trusted_comment(name, timestamp_s=0, version=None, words=None)
 
 
-def test_a_comment_of_no_words_is_none() -> None:
+def test_empty_comment_is_omitted() -> None:
     said = trusted_comment("a.tflite", timestamp_s=5, version=0, words="")
     assert said == "timestamp:5\tfile:a.tflite\thashed\tversion=0"

@@ -81,7 +81,7 @@ def save_with_input(module: Any, dtype: str, path: Path) -> Path:
     return path
 
 
-def test_a_saved_model_of_keras_3_gives_its_own_scores(
+def test_keras_3_saved_model_gives_the_scores_of_keras(
     small_saved_model: Path, small_model: Any, gradient: Any
 ) -> None:
     source = open_source(small_saved_model)
@@ -90,7 +90,7 @@ def test_a_saved_model_of_keras_3_gives_its_own_scores(
     np.testing.assert_allclose(scores_of(small_saved_model, gradient), small_model(gradient), atol=1e-6)
 
 
-def test_parameters_are_counted_without_the_optimizers(small_saved_model: Path, small_model: Any) -> None:
+def test_parameter_count_excludes_the_optimizer(small_saved_model: Path, small_model: Any) -> None:
     assert small_model.count_params() == SMALL_PARAMETERS
     assert len(small_model.optimizer.variables) > 0
     assert open_source(small_saved_model).parameters("serving_default") == SMALL_PARAMETERS
@@ -104,7 +104,7 @@ def clone(model: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["small.keras", "small.h5"])
-def test_a_file_of_keras_3_gives_its_own_scores(name: str, small_model: Any, gradient: Any, tmp_path: Path) -> None:
+def test_keras_3_file_gives_the_scores_of_keras(name: str, small_model: Any, gradient: Any, tmp_path: Path) -> None:
     clone(small_model).save(tmp_path / name)
     source = open_source(tmp_path / name)
     assert source.kind == f"Keras {(tmp_path / name).suffix} file"
@@ -115,7 +115,7 @@ def test_a_file_of_keras_3_gives_its_own_scores(name: str, small_model: Any, gra
 
 @pytest.mark.parametrize(("name", "key"), [("old.keras", "call"), ("old.h5", "call"), ("old", "serving_default")])
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
-def test_what_keras_2_saves_gives_its_own_scores(name: str, key: str, gradient: Any, tmp_path: Path) -> None:
+def test_keras_2_files_give_the_scores_of_keras(name: str, key: str, gradient: Any, tmp_path: Path) -> None:
     import tf_keras  # noqa: PLC0415  (beside Keras 3, as few need it)
 
     old = tf_keras.Sequential(
@@ -141,7 +141,7 @@ def test_what_keras_2_saves_gives_its_own_scores(name: str, key: str, gradient: 
         ("h5/vww_96.h5", "2.4.0", (1, 96, 96, 3), 221794),
     ],
 )
-def test_published_models_are_read(
+def test_published_models_can_be_read(
     name: str, keras: str, shape: tuple[int, ...], parameters: int, assets: Path
 ) -> None:
     source = open_source(assets / name)
@@ -152,13 +152,13 @@ def test_published_models_are_read(
 
 
 @pytest.mark.assets
-def test_a_published_saved_model_and_its_h5_give_the_same_scores(assets: Path) -> None:
+def test_published_saved_model_and_h5_file_give_the_same_scores(assets: Path) -> None:
     image = tf.random.stateless_uniform((1, 96, 96, 3), seed=(3, 4))
     saved_model = scores_of(assets / "savedmodels" / "vww_96_savedmodel", image)
     np.testing.assert_allclose(saved_model, scores_of(assets / "h5" / "vww_96.h5", image), atol=1e-5)
 
 
-def test_a_saved_model_of_tensorflow_1_is_read(tmp_path: Path) -> None:
+def test_tensorflow_1_saved_model_can_be_read(tmp_path: Path) -> None:
     v1, path = tf.compat.v1, tmp_path / "old"
     with tf.Graph().as_default(), v1.Session() as session:
         images = v1.placeholder(tf.float32, (None, 16, 16, 3))
@@ -177,7 +177,7 @@ def test_a_saved_model_of_tensorflow_1_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "uint8", "int32"])
-def test_an_input_of_another_type_is_fed_what_it_wants(dtype: str, module: Any, tmp_path: Path) -> None:
+def test_float_image_is_cast_to_the_input_type(dtype: str, module: Any, tmp_path: Path) -> None:
     source = open_source(save_with_input(module, dtype, tmp_path / dtype))
     assert source.signatures[0].inputs[0].dtype == dtype
     function = image_function(source, key=None, size=None)
@@ -187,7 +187,7 @@ def test_an_input_of_another_type_is_fed_what_it_wants(dtype: str, module: Any, 
     np.testing.assert_allclose(scores, tf.nn.softmax(tf.reduce_mean(maps, (1, 2)) / 100), atol=1e-5)
 
 
-def test_scores_of_half_precision_come_out_as_float32(tmp_path: Path) -> None:
+def test_half_precision_scores_are_cast_to_float32(tmp_path: Path) -> None:
     model = tf.keras.Sequential([layers.Input((8, 8, 3)), layers.Flatten(), layers.Dense(3, dtype="float16")])
     model.export(str(tmp_path / "half"), verbose=False)
     source = open_source(tmp_path / "half")
@@ -196,7 +196,7 @@ def test_scores_of_half_precision_come_out_as_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["named.keras", "named.h5"])
-def test_a_model_whose_inputs_and_outputs_have_names_is_called_by_them(name: str, tmp_path: Path) -> None:
+def test_model_with_named_inputs_and_outputs_can_be_called(name: str, tmp_path: Path) -> None:
     image = layers.Input((8, 8, 3), name="photo")
     model = tf.keras.Model({"photo": image}, {"kind": layers.Dense(3)(layers.Flatten()(image))})
     model.save(tmp_path / name)
@@ -204,7 +204,7 @@ def test_a_model_whose_inputs_and_outputs_have_names_is_called_by_them(name: str
     np.testing.assert_allclose(scores_of(tmp_path / name, tf.ones((1, 8, 8, 3))), expected, atol=1e-6)
 
 
-def test_open_sides_are_fixed_and_a_size_too_small_is_refused(tmp_path: Path) -> None:
+def test_open_input_size_is_fixed_and_a_too_small_size_is_refused(tmp_path: Path) -> None:
     open_model = tf.keras.Sequential([layers.Input((None, None, 3)), layers.Conv2D(4, 5)])
     open_model.add(layers.GlobalAveragePooling2D())
     open_model.export(str(tmp_path / "open"), verbose=False)
@@ -216,13 +216,13 @@ def test_open_sides_are_fixed_and_a_size_too_small_is_refused(tmp_path: Path) ->
         image_function(source, key=None, size=(2, 60))
 
 
-def test_a_step_is_put_before_the_model(small_saved_model: Path, gradient: Any) -> None:
+def test_after_inserts_a_step_before_the_model(small_saved_model: Path, gradient: Any) -> None:
     function = image_function(open_source(small_saved_model), key=None, size=None)
     turned = function.after(lambda image: tf.reverse(image, [-1])).concrete(gradient)
     np.testing.assert_allclose(turned, function.concrete(tf.reverse(gradient, [-1])), atol=1e-6)
 
 
-def test_the_source_classifies_as_the_agent_does(small_function: ImageFunction) -> None:
+def test_source_classifies_an_image_like_the_agent(small_function: ImageFunction) -> None:
     settings = ModelSettings(("blue", "gray", "green", "red"), mean=(0.0,), std=(255.0,), score="probability")
     red = Image(np.full((50, 70, 3), (190, 50, 50), np.uint8), "rgb")
     scores, _ = TensorFlowClassifier(small_function, settings).scores(red)
@@ -235,7 +235,7 @@ def small_function(small_saved_model: Path) -> ImageFunction:
     return image_function(open_source(small_saved_model), key=None, size=None)
 
 
-def test_a_copied_folder_has_the_same_hash_and_one_changed_byte_another(copied: Path, small_saved_model: Path) -> None:
+def test_hash_is_equal_for_a_copy_and_differs_after_one_changed_byte(copied: Path, small_saved_model: Path) -> None:
     assert open_source(copied).sha256 == open_source(small_saved_model).sha256
     weights = copied / "variables" / "variables.data-00000-of-00001"
     content = bytearray(weights.read_bytes())
@@ -245,7 +245,7 @@ def test_a_copied_folder_has_the_same_hash_and_one_changed_byte_another(copied: 
     assert sha256_of_folder(copied) != sha256_of_folder(small_saved_model)
 
 
-def test_a_file_under_another_name_changes_the_hash(copied: Path) -> None:
+def test_renamed_file_changes_the_hash(copied: Path) -> None:
     before = open_source(copied).sha256
     (copied / "fingerprint.pb").rename(copied / "fingerprint.pbx")
     assert open_source(copied).sha256 != before
@@ -306,7 +306,7 @@ def with_a_graph_for_training(path: Path) -> None:
         (with_a_graph_for_training, "contains no graph for serving (the tag `serve`). Save the model again."),
     ],
 )
-def test_a_damaged_saved_model_is_refused_in_a_sentence(
+def test_damaged_saved_model_is_refused_in_one_sentence(
     damage: Callable[[Path], None], said: str, copied: Path
 ) -> None:
     damage(copied)
@@ -314,37 +314,37 @@ def test_a_damaged_saved_model_is_refused_in_a_sentence(
 
 
 @pytest.mark.assets
-def test_a_keyword_spotter_is_refused_with_its_shape(assets: Path) -> None:
+def test_keyword_spotter_is_refused_with_its_input_shape(assets: Path) -> None:
     said = refusal(assets / "savedmodels" / "kws_savedmodel_audio")
     assert "its input is 49 x 10, which looks like audio features" in said
     assert "dense: float32 ? x 12" in said
 
 
-def test_a_saved_model_without_signatures_is_refused(module: Any, tmp_path: Path) -> None:
+def test_saved_model_without_signatures_is_refused(module: Any, tmp_path: Path) -> None:
     tf.saved_model.save(module, str(tmp_path / "bare"))
     assert refusal(tmp_path / "bare").startswith("The SavedModel has no signature.")
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
-def test_what_is_no_file_of_keras_is_refused_in_a_sentence(name: str, tmp_path: Path) -> None:
+def test_file_that_is_not_from_keras_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"neither a zip archive nor HDF5" * 100)
     assert f"{name} is not a Keras model, or damaged: " in refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
-def test_half_a_file_of_keras_is_refused_in_a_sentence(name: str, small_model: Any, tmp_path: Path) -> None:
+def test_truncated_keras_file_is_refused_in_one_sentence(name: str, small_model: Any, tmp_path: Path) -> None:
     clone(small_model).save(tmp_path / name)
     cut(tmp_path / name, 0.5)
     assert f"{name} is not a Keras model, or damaged: " in refusal(tmp_path / name)
 
 
-def test_another_zip_archive_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_other_zip_archive_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
         archive.writestr("readme.txt", "none")
     assert "There is no item named 'metadata.json' in the archive. Copy it again" in refusal(tmp_path / "m.keras")
 
 
-def test_weights_alone_are_refused_with_what_to_save(small_model: Any, tmp_path: Path) -> None:
+def test_weights_file_is_refused_with_a_remedy(small_model: Any, tmp_path: Path) -> None:
     small_model.save_weights(tmp_path / "m.weights.h5")
     assert refusal(tmp_path / "m.weights.h5") == (
         f"{tmp_path / 'm.weights.h5'} contains no model, at most weights. Save the whole model: model.save(file)."
@@ -352,7 +352,7 @@ def test_weights_alone_are_refused_with_what_to_save(small_model: Any, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["own.keras", "own.h5"])
-def test_a_layer_of_ones_own_is_refused_by_name(name: str, tmp_path: Path) -> None:
+def test_custom_layer_is_refused_by_name(name: str, tmp_path: Path) -> None:
     class Doubling(layers.Layer):  # type: ignore[misc, name-defined]
         def call(self, image: Any) -> Any:
             return 2 * image
@@ -364,7 +364,7 @@ def test_a_layer_of_ones_own_is_refused_by_name(name: str, tmp_path: Path) -> No
     )
 
 
-def test_what_does_not_exist_or_is_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_missing_or_unsupported_source_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"")
     assert refusal(tmp_path / "absent") == f"{tmp_path / 'absent'} does not exist."
     assert refusal(tmp_path / "m.onnx") == (
@@ -372,7 +372,7 @@ def test_what_does_not_exist_or_is_of_another_kind_is_refused(tmp_path: Path) ->
     )
 
 
-def test_pixels_that_the_model_takes_as_integers_need_no_range(tmp_path: Path, color_images: Path) -> None:
+def test_model_with_integer_input_requires_mean_0_and_std_1(tmp_path: Path, color_images: Path) -> None:
     image = layers.Input((32, 32, 3), dtype="uint8")
     scaled = layers.Rescaling(1 / 255)(layers.Lambda(lambda pixels: tf.cast(pixels, tf.float32))(image))
     scores = layers.Dense(4, activation="softmax")(layers.GlobalAveragePooling2D()(scaled))
@@ -384,7 +384,7 @@ def test_pixels_that_the_model_takes_as_integers_need_no_range(tmp_path: Path, c
     assert done.models[0].evaluation.agreement == 1
 
 
-def test_mixed_precision_is_named(tmp_path: Path, color_images: Path) -> None:
+def test_mixed_precision_model_is_refused(tmp_path: Path, color_images: Path) -> None:
     image = layers.Input((32, 32, 3))
     convolved = layers.Conv2D(4, 3, dtype="mixed_float16")(image)
     scores = layers.Dense(4, activation="softmax", dtype="float32")(layers.GlobalAveragePooling2D()(convolved))
@@ -395,7 +395,7 @@ def test_mixed_precision_is_named(tmp_path: Path, color_images: Path) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_an_output_that_is_not_one_score_a_label_is_refused(tmp_path: Path, rank: int) -> None:
+def test_model_without_one_score_per_label_is_refused(tmp_path: Path, rank: int) -> None:
     spec = tf.TensorSpec((None, 8, 8, 3), tf.float32, "image")
     odd = tf.Module()
     odd.serve = tf.function(lambda image: {"out": tf.reduce_mean(image, axis=list(range(4 - rank)))}, [spec])
@@ -403,7 +403,7 @@ def test_an_output_that_is_not_one_score_a_label_is_refused(tmp_path: Path, rank
     assert "\n" not in refusal(tmp_path / "odd")
 
 
-def test_an_average_of_softmaxes_is_known_to_be_probabilities(tmp_path: Path, color_images: Path) -> None:
+def test_average_of_softmaxes_is_recognized_as_probabilities(tmp_path: Path, color_images: Path) -> None:
     image = layers.Input((32, 32, 3))
     pooled = layers.GlobalAveragePooling2D()(image)
     both = [layers.Dense(4, activation="softmax")(pooled) for _ in range(2)]

@@ -70,17 +70,17 @@ def script(folder: Path, *lines: str) -> Path:
         ("tflite-runtime==2.14.0", "tflite-runtime"),
     ],
 )
-def test_targets_are_known_by_their_names(text: str, chosen: str) -> None:
+def test_target_names_are_parsed(text: str, chosen: str) -> None:
     assert parse_target(text) == chosen
 
 
 @pytest.mark.parametrize("text", ["tflite-runtime==2.13", "tensorrt", ""])
-def test_other_targets_are_refused_with_what_is_known(text: str) -> None:
+def test_unknown_target_is_refused_with_the_supported_ones(text: str) -> None:
     with pytest.raises(UsageError, match=r"Use litert or tflite-runtime .*2\.14, its last release"):
         parse_target(text)
 
 
-def test_operators_are_named() -> None:
+def test_operator_name_returns_the_custom_or_builtin_name() -> None:
     assert operator_name(Operator(32, 1, "FlexErf")) == "FlexErf"
     assert operator_name(Operator(FULLY_CONNECTED, 12)) in ("FULLY_CONNECTED", "builtin 9")
     assert operator_name(Operator(9999, 1)) == "builtin 9999"
@@ -93,11 +93,13 @@ def test_int8_model_loads_in_litert(assets: Path) -> None:
 
 
 @pytest.mark.assets
-def test_int8_model_has_operators_that_tflite_runtime_knows(assets: Path) -> None:
+def test_int8_model_has_only_operators_of_tflite_runtime(assets: Path) -> None:
     assert "tflite-runtime 2.14.0" in check_target((assets / INT8).read_bytes(), "tflite-runtime")
 
 
-def test_what_was_not_loaded_is_not_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_without_tflite_runtime_says_that_the_file_was_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lacking = script(tmp_path, """echo '{"runtime": null, "complaint": "No module named tflite_runtime"}'""")
     monkeypatch.setattr(sys, "executable", str(lacking))
     assert check_target(DIGITS, "tflite-runtime") == (
@@ -112,7 +114,7 @@ def test_int8_model_loads_in_the_tflite_runtime_of_another_python(assets: Path, 
 
 
 @pytest.mark.parametrize("model", [with_tensor_type(2, FLOAT32), with_input_shape([1, 1, 1, 1])])
-def test_graph_that_a_runtime_refuses_is_told(model: bytes, other_python: Path) -> None:
+def test_graph_that_a_runtime_cannot_prepare_is_refused(model: bytes, other_python: Path) -> None:
     refused = r"tflite-runtime 2\.14\.0 refuses .* to prepare\..* Use another"
     with pytest.raises(ConversionError, match=refused):
         check_target(model, "tflite-runtime", python=other_python)
@@ -154,7 +156,7 @@ def test_dynamic_model_loads_in_litert_and_is_refused_for_tflite_runtime(keras_m
 
 
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")  # TensorFlow says so wherever it calibrates
-def test_remedy_for_a_dynamic_model_helps(keras_model: Any, other_python: Path) -> None:
+def test_remedies_for_a_dynamic_model_work(keras_model: Any, other_python: Path) -> None:
     import tensorflow as tf  # noqa: PLC0415  (seconds)
 
     images = [[np.full((1, 8, 8, 3), value, np.float32)] for value in (0, 1)]
@@ -165,17 +167,17 @@ def test_remedy_for_a_dynamic_model_helps(keras_model: Any, other_python: Path) 
         assert said == "The file loads in tflite-runtime 2.14.0."
 
 
-def test_layer_that_is_too_new_is_to_be_replaced() -> None:
+def test_too_new_operator_is_refused_with_a_remedy() -> None:
     with pytest.raises(ConversionError, match=r" up to version 7, but the model needs version 99\. Replace the layers"):
         check_target(with_operator_version(CONV_2D, 99), "tflite-runtime")
 
 
-def test_version_before_the_first_is_told_as_such() -> None:
+def test_operator_version_before_the_first_is_refused() -> None:
     with pytest.raises(ConversionError, match=r"from version 2 up to version 3, but the model needs version 1\."):
         check_target(stating_operator(BROADCAST_TO, 1), "tflite-runtime")
 
 
-def test_operator_that_tflite_runtime_lacks_is_named() -> None:
+def test_operator_missing_in_tflite_runtime_is_named() -> None:
     with pytest.raises(
         ConversionError, match=r"does not support (STABLEHLO_CASE|builtin 209), which the model needs in ver.* 1\."
     ):
@@ -187,7 +189,7 @@ def test_operator_that_is_too_new_for_litert_is_named() -> None:
         check_target(with_operator_version(CONV_2D, 99), "litert")
 
 
-def test_model_that_crashes_its_runtime_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_that_crashes_its_runtime_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crashing = script(tmp_path, "kill -SEGV $$")
     with pytest.raises(ConversionError, match=r"crashes tflite-runtime \(Segmentation fault\)\. Use"):
         check_target(DIGITS, "tflite-runtime", python=crashing)
@@ -196,7 +198,7 @@ def test_model_that_crashes_its_runtime_is_told(tmp_path: Path, monkeypatch: pyt
         check_target(DIGITS, "litert")
 
 
-def test_model_that_hangs_its_runtime_is_told(tmp_path: Path) -> None:
+def test_model_that_hangs_its_runtime_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=r"hangs in tflite-runtime: .* within 1 s\. Use"):
         check_target(DIGITS, "tflite-runtime", python=script(tmp_path, "exec sleep 60"), limit_s=1)
 
@@ -209,7 +211,7 @@ def test_model_that_hangs_its_runtime_is_told(tmp_path: Path) -> None:
         (["exit 4"], "code 4 without a result: no output"),
     ],
 )
-def test_python_that_gives_no_verdict_is_told(tmp_path: Path, lines: list[str], said: str) -> None:
+def test_python_without_a_verdict_is_refused(tmp_path: Path, lines: list[str], said: str) -> None:
     with pytest.raises(ConversionError, match=rf"exited with {said}\. Check"):
         check_target(DIGITS, "tflite-runtime", python=script(tmp_path, *lines))
 
@@ -220,6 +222,6 @@ def test_python_without_tflite_runtime_is_refused(tmp_path: Path) -> None:
         check_target(DIGITS, "tflite-runtime", python=lacking)
 
 
-def test_python_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_missing_python_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot be started: No such file or directory\."):
         check_target(DIGITS, "tflite-runtime", python=tmp_path / "python")

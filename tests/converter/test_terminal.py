@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 RED, TITLE = "\x1b[31m", "\x1b]0;title\x07"
 
 
-def test_table_shows_names_of_signatures_and_tensors_without_escape_sequences(
+def test_inspection_table_has_no_escape_sequences(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     signature = {
@@ -33,12 +33,12 @@ def test_table_shows_names_of_signatures_and_tensors_without_escape_sequences(
     assert "\x07" not in shown
 
 
-def test_note_is_shown_without_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
+def test_note_has_no_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
     print_notes([f"red/{RED}\n1.png was left out."])
     assert capsys.readouterr().err == "edge-convert: red/?[31m\n1.png was left out.\n"
 
 
-def test_error_is_shown_without_escape_sequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_has_no_escape_sequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(["inspect", str(tmp_path / f"absent{RED}")])
     assert end.value.code == 1
