@@ -73,11 +73,11 @@ def sign(
         raise UsageError(f"{model} is not a file. Give the finished .tflite file.")
     signature = model.with_name(f"{model.name}.minisig")
     check_output([signature], force=force)
-    said = trusted_comment(model.name, timestamp_s=int(time.time()), version=version, words=comment)
+    trusted = trusted_comment(model.name, timestamp_s=int(time.time()), version=version, words=comment)
     secret = read_secret_key(key, password=lambda: _password(password_file, new=False))
-    write_whole(signature, signature_file(model, secret, comment=said))
+    write_whole(signature, signature_file(model, secret, comment=trusted))
     if as_json:
-        print_json({"signature": str(signature), "key_id": key_name(secret.id), "trusted_comment": said})
+        print_json({"signature": str(signature), "key_id": key_name(secret.id), "trusted_comment": trusted})
     else:
         print(f"Signature: {signature}, key id {key_name(secret.id)}. Copy it before the model, or together with it.")
 

@@ -62,12 +62,12 @@ def choose_golden(folder: ImageFolder, source: Classifier, *, tolerance: float, 
     labels: list[str] = []
     images = list(itertools.islice(_readable(folder, source, unreadable), _MOST))
     for name, label, content in track(images, "Choosing golden samples"):
-        said = _answer(content, source)
-        if said == label:
+        best = _answer(content, source)
+        if best == label:
             files[f"golden/{len(files) + 1:04}{_suffix(content)}"] = content
             labels.append(label)
         else:
-            wrong.append(f"{name} gave {said}")
+            wrong.append(f"{name} gave {best}")
     if not images:
         raise ImagesError(f"None of the images in {folder.root} can be read: {unreadable[0]}")
     if 2 * len(files) < len(images):

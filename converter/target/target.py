@@ -206,8 +206,8 @@ def _verdict(child: subprocess.CompletedProcess[bytes], python: Path) -> _Verdic
     try:
         return _Verdict(**json.loads(child.stdout.splitlines()[-1]))
     except (ValueError, IndexError, TypeError):
-        said = (child.stderr or child.stdout).decode(errors="replace").strip().rpartition("\n")[2]
+        output = (child.stderr or child.stdout).decode(errors="replace").strip().rpartition("\n")[2]
         raise ConversionError(
             f"{python} failed to load the model and exited with code {child.returncode} without a result: "
-            f"{said[:300].rstrip('.') or 'no output'}. Check that this Python works."
+            f"{output[:300].rstrip('.') or 'no output'}. Check that this Python works."
         ) from None

@@ -32,18 +32,18 @@ def start(url: str, body: Path, *, connections: int, for_s: float) -> subprocess
 
 def result(running: subprocess.Popen[str]) -> Load:
     """Waits until wrk exits. Requests with a status other than 2xx or 3xx, or a broken connection, count as failed."""
-    said, _ = running.communicate()
-    assert running.returncode == 0, said
-    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
+    output, _ = running.communicate()
+    assert running.returncode == 0, output
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
     return Load(
-        per_s=float(_found(r"Requests/sec:\s+([\d.]+)", said)),
-        requests=int(_found(r"(\d+) requests in", said)),
+        per_s=float(_found(r"Requests/sec:\s+([\d.]+)", output)),
+        requests=int(_found(r"(\d+) requests in", output)),
         failed=int(refused[1] if refused else 0) + sum(map(int, broken.groups() if broken else ())),
     )
 
 
-def _found(pattern: str, said: str) -> str:
-    match = re.search(pattern, said)
-    assert match is not None, said
+def _found(pattern: str, output: str) -> str:
+    match = re.search(pattern, output)
+    assert match is not None, output
     return match[1]
