@@ -1,4 +1,4 @@
-"""A small model that tells four colours apart, trained once a session, and the pictures that it tells apart."""
+"""A small model that classifies four colors, trained once per session, and its pictures."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 COLORS = {"blue": (50, 60, 190), "gray": (120, 120, 120), "green": (50, 180, 60), "red": (190, 50, 50)}  # RGB
 _SIDE = 32
-_A_CLASS = 20
+_PER_CLASS = 20
 
 
 @pytest.fixture(scope="session")
 def small_model() -> Any:
     """Keras 3: 32 x 32 x 3 in 0..1 to a softmax over blue, gray, green, red; right on pictures of `color_images`."""
-    tf = pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is only in .venv-converter")
     layers = tf.keras.layers
     tf.keras.utils.set_random_seed(1)
     model = tf.keras.Sequential([layers.Input((_SIDE, _SIDE, 3), name="image")])
@@ -37,17 +37,17 @@ def small_model() -> Any:
     model.add(layers.Dense(len(COLORS), activation="softmax", name="scores"))
     model.compile(tf.keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
     random = np.random.default_rng(1)
-    pictures = [_noise_around(color, (_SIDE, _SIDE), random) for color in COLORS.values() for _ in range(_A_CLASS)]
-    truth = np.repeat(np.arange(len(COLORS)), _A_CLASS)
+    pictures = [_noise_around(color, (_SIDE, _SIDE), random) for color in COLORS.values() for _ in range(_PER_CLASS)]
+    truth = np.repeat(np.arange(len(COLORS)), _PER_CLASS)
     images = np.stack(pictures).astype(np.float32) / 255
-    model.fit(images, truth, epochs=30, batch_size=_A_CLASS, verbose=0)
+    model.fit(images, truth, epochs=30, batch_size=_PER_CLASS, verbose=0)
     assert (model.predict(images, verbose=0).argmax(axis=1) == truth).all()
     return model
 
 
 @pytest.fixture(scope="session")
 def small_saved_model(small_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`small_model` as model.export wrote it; for reading only."""
+    """`small_model` as model.export wrote it; read-only."""
     path = tmp_path_factory.mktemp("trained") / "colors"
     small_model.export(str(path), verbose=False)
     return path
@@ -55,12 +55,12 @@ def small_saved_model(small_model: Any, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def color_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty pictures of 48 x 40 pixels in each of blue/, gray/, green/ and red/; for reading only."""
+    """Twenty pictures of 48 x 40 pixels in each of blue/, gray/, green/ and red/; read-only."""
     root = tmp_path_factory.mktemp("pictures") / "colors"
     random = np.random.default_rng(2)
     for name, color in COLORS.items():
         (root / name).mkdir(parents=True)
-        for number in range(_A_CLASS):
+        for number in range(_PER_CLASS):
             picture = _noise_around(color, (40, 48), random)
             assert cv2.imwrite(str(root / name / f"{number:02}.png"), picture[:, :, ::-1])
     return root
@@ -68,7 +68,7 @@ def color_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def on_fsync(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]], None]:
-    """Takes what fsync(2) does from then on, with the file's descriptor."""
+    """Replaces fsync(2) with the given function of the file descriptor."""
     return lambda action: monkeypatch.setattr(os, "fsync", action)
 
 

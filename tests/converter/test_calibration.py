@@ -1,4 +1,4 @@
-"""Which images ranges are measured on, and that they reach the model as on the device."""
+"""Calibration: which images are sampled, and that they are preprocessed as on the device."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SETTINGS = ModelSettings(("a", "b"), mean=(0.0,), std=(255.0,))
 
 
 def write_images(folder: Path, count: int, *, first: int = 0, size: tuple[int, int] = (12, 10)) -> None:
-    """Images of noise, each of its own."""
+    """Writes images of noise, all different."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(first, first + count):
         pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
@@ -60,7 +60,12 @@ def test_sample_is_even_over_classes_and_has_at_most_200_images(tmp_path: Path) 
         write_images(tmp_path / name, count, size=(2, 2))
     drawn = Drawn()
     calibration = calibrate(list_images(tmp_path), IMAGE, SETTINGS, track=drawn)
-    assert drawn.classes == {"a": 54, "b": 53, "c": 40, "d": 53}  # all of the smallest, and as many of the others
+    assert drawn.classes == {
+        "a": 54,
+        "b": 53,
+        "c": 40,
+        "d": 53,
+    }  # all of the smallest class, equal counts of the others
     assert len(calibration.images) == 200
     assert calibration.notes == ()
 

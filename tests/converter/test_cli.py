@@ -1,4 +1,4 @@
-"""The command line of edge-convert: what it prints, how it ends, and that a refusal leaves nothing behind."""
+"""The command line of edge-convert: its output, its exit codes, and that a refusal leaves no files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from converter import cli
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
+pytest.importorskip("tensorflow", reason="TensorFlow is only in .venv-converter")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Statistics for quantized inputs"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),  # Keras saves
@@ -36,35 +36,35 @@ FLOAT = (*FED, "--quantize", "none")
 
 
 @dataclass(frozen=True)
-class Ended:
+class Outcome:
     code: int
     out: str
     err: str
 
 
 class EdgeConvert(Protocol):
-    def __call__(self, *arguments: str | Path) -> Ended: ...
+    def __call__(self, *arguments: str | Path) -> Outcome: ...
 
 
 @pytest.fixture
 def edge_convert(capfd: pytest.CaptureFixture[str]) -> EdgeConvert:
-    """Runs the command in this process, since TensorFlow takes seconds to start in another."""
+    """Runs the command in this process, since importing TensorFlow in another takes seconds."""
 
-    def run(*arguments: str | Path) -> Ended:
+    def run(*arguments: str | Path) -> Outcome:
         capfd.readouterr()
         code = 0
         try:
             cli.main([*map(str, arguments)])
         except SystemExit as end:
             code = int(end.code or 0)
-        return Ended(code, *capfd.readouterr())
+        return Outcome(code, *capfd.readouterr())
 
     return run
 
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """A file in an empty folder of its own."""
+    """The path of a file in an empty folder."""
     (tmp_path / "out").mkdir()
     return tmp_path / "out" / "m.tflite"
 
@@ -77,13 +77,13 @@ def labels(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def to_float(small_saved_model: Path, labels: Path, edge_convert: EdgeConvert, output: Path) -> EdgeConvert:
-    """Converts the small model to `output`, with whatever else is given."""
+    """Converts the small model to `output`, with additional arguments."""
     return functools.partial(edge_convert, "convert", small_saved_model, output, *FLOAT, "--labels", labels)
 
 
 @pytest.fixture(scope="module")
 def finished(small_saved_model: Path, color_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small model, quantised; made as a user makes it, in a process of its own that prints nothing but a table."""
+    """The small model, quantized as by a user: in a separate process, which prints only a table."""
     path = tmp_path_factory.mktemp("finished") / "colors.tflite"
     done = in_a_process("convert", small_saved_model, path, *FED, "--calibration", color_images)
     assert (done.returncode, done.stderr) == (0, "")
@@ -96,9 +96,9 @@ def in_a_process(*arguments: str | Path, command: Sequence[str | Path] = COMMAND
     return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
 
 
-def refused(ended: Ended, code: int, sentence: str, output: Path) -> None:
-    """One sentence, on standard error alone, and nothing written."""
-    assert (ended.code, ended.err, ended.out) == (code, f"edge-convert: {sentence}\n", "")
+def assert_refused(outcome: Outcome, code: int, sentence: str, output: Path) -> None:
+    """Checks for one sentence on standard error and for no output file."""
+    assert (outcome.code, outcome.err, outcome.out) == (code, f"edge-convert: {sentence}\n", "")
     assert list(output.parent.iterdir()) == []
 
 
@@ -107,15 +107,15 @@ def test_every_command_has_a_help_text(
     command: str, edge_convert: EdgeConvert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    ended = edge_convert(command, "--help")
-    assert ended.code == 0
-    assert "--debug" in ended.out
-    assert ended.err == ""
+    outcome = edge_convert(command, "--help")
+    assert outcome.code == 0
+    assert "--debug" in outcome.out
+    assert outcome.err == ""
     assert command in edge_convert("--help").out
 
 
 def test_version_is_printed(edge_convert: EdgeConvert) -> None:
-    assert edge_convert("--version") == Ended(0, f"edge-convert {importlib.metadata.version('edge-agent')}\n", "")
+    assert edge_convert("--version") == Outcome(0, f"edge-convert {importlib.metadata.version('edge-agent')}\n", "")
 
 
 def test_typer_errors_exit_with_2(edge_convert: EdgeConvert, output: Path) -> None:
@@ -134,8 +134,8 @@ def test_convert_defaults_to_int8_and_takes_labels_from_class_folders(finished: 
 
 
 def test_output_can_be_a_folder(small_saved_model: Path, labels: Path, edge_convert: EdgeConvert, output: Path) -> None:
-    ended = edge_convert("convert", small_saved_model, output.parent, *FLOAT, "--labels", labels)
-    assert (ended.code, ended.err) == (0, "")
+    outcome = edge_convert("convert", small_saved_model, output.parent, *FLOAT, "--labels", labels)
+    assert (outcome.code, outcome.err) == (0, "")
     assert [path.name for path in output.parent.iterdir()] == ["colors.tflite"]
 
 
@@ -150,11 +150,11 @@ def test_file_in_output_folder_gets_the_full_name_of_the_saved_model(
 def test_file_in_output_folder_gets_the_given_name(
     small_saved_model: Path, labels: Path, edge_convert: EdgeConvert, output: Path
 ) -> None:
-    ended = edge_convert(
+    outcome = edge_convert(
         "convert", small_saved_model, output.parent, *FLOAT, "--labels", labels, "--name", "paints", "--json"
     )
-    assert ended.code == 0
-    document = json.loads(ended.out)
+    assert outcome.code == 0
+    document = json.loads(outcome.out)
     assert document["labels"] == ["blue", "gray", "green", "red"]
     assert [model["path"] for model in document["models"]] == [str(output.parent / "paints.tflite")]
     assert read_model_file((output.parent / "paints.tflite").read_bytes()).name == "paints"
@@ -168,7 +168,7 @@ def test_missing_mean_and_std_are_refused_with_the_usual_values(
         "The model does not state the value range that it was trained on. Give --mean and --std: 0 and 255 for 0..1, "
         "127.5 and 127.5 for -1..1, 0 and 1 for 0..255 (also if the model has a Rescaling layer)."
     )
-    refused(
+    assert_refused(
         edge_convert("convert", small_saved_model, output, *given, "--calibration", color_images), 2, sentence, output
     )
 
@@ -218,21 +218,21 @@ def test_missing_mean_and_std_are_refused_with_the_usual_values(
 def test_wrong_options_exit_with_2_and_one_sentence(
     wrong: tuple[str, ...], sentence: str, output: Path, to_float: EdgeConvert
 ) -> None:
-    ended = to_float(*wrong)
-    refused(ended, 2, sentence, output)
+    outcome = to_float(*wrong)
+    assert_refused(outcome, 2, sentence, output)
 
 
 def test_report_in_a_missing_folder_is_refused_before_any_work(output: Path, to_float: EdgeConvert) -> None:
     report = output.parent / "absent" / "r.html"
-    ended = to_float("--evaluate", ".", "--report", report)
-    refused(ended, 2, f"The folder {report.parent} does not exist. Create it first.", output)
+    outcome = to_float("--evaluate", ".", "--report", report)
+    assert_refused(outcome, 2, f"The folder {report.parent} does not exist. Create it first.", output)
 
 
 def test_wrong_number_of_labels_is_refused(labels: Path, output: Path, to_float: EdgeConvert) -> None:
     labels.write_text("warm\ncold\n")
-    ended = to_float()
+    outcome = to_float()
     sentence = f"{labels} has 2 labels, but the model has 4 outputs. Give one label per output."
-    refused(ended, 2, sentence, output)
+    assert_refused(outcome, 2, sentence, output)
 
 
 def test_missing_labels_are_refused(
@@ -242,23 +242,23 @@ def test_missing_labels_are_refused(
         "The model has 4 outputs, but there are no labels for them{}. Give a file with one label per line: "
         "--labels FILE."
     )
-    refused(edge_convert("convert", small_saved_model, output, *FLOAT), 2, sentence.format(""), output)
+    assert_refused(edge_convert("convert", small_saved_model, output, *FLOAT), 2, sentence.format(""), output)
     flat = color_images / "red"
-    ended = edge_convert("convert", small_saved_model, output, *FED, "--calibration", flat)
-    refused(ended, 2, sentence.format(f" ({flat} has no class folders)"), output)
-    ended = edge_convert("convert", small_saved_model, output, *FLOAT, "--labels", output.parent / "absent.txt")
+    outcome = edge_convert("convert", small_saved_model, output, *FED, "--calibration", flat)
+    assert_refused(outcome, 2, sentence.format(f" ({flat} has no class folders)"), output)
+    outcome = edge_convert("convert", small_saved_model, output, *FLOAT, "--labels", output.parent / "absent.txt")
     sentence = f"{output.parent / 'absent.txt'} is not a file. Give a text file with one label per line."
-    refused(ended, 2, sentence, output)
+    assert_refused(outcome, 2, sentence, output)
 
 
 def test_unknown_layer_is_refused_with_similar_names(
     small_saved_model: Path, color_images: Path, edge_convert: EdgeConvert, output: Path
 ) -> None:
-    ended = edge_convert(
+    outcome = edge_convert(
         "convert", small_saved_model, output, *FED, "--calibration", color_images, "--keep-float", "pol_1"
     )
     sentence = "The model has no layer 'pol_1'. Similar names: pool, conv_1, conv_2. --explain lists all layers."
-    refused(ended, 2, sentence, output)
+    assert_refused(outcome, 2, sentence, output)
 
 
 @pytest.mark.parametrize("option", ["--calibration", "--evaluate"])
@@ -266,40 +266,40 @@ def test_unusable_image_folder_exits_with_1(option: str, tmp_path: Path, output:
     absent, empty = tmp_path / "absent", tmp_path / "empty"
     empty.mkdir()
     sentence = f"{absent} is not a folder. Give a folder with images, or with one subfolder per class."
-    refused(to_float(option, absent), 1, sentence, output)
+    assert_refused(to_float(option, absent), 1, sentence, output)
     sentence = f"{empty} contains no images. Supported: JPEG, PNG, WebP and BMP files."
-    refused(to_float(option, empty), 1, sentence, output)
+    assert_refused(to_float(option, empty), 1, sentence, output)
 
 
 def test_class_folder_without_a_label_exits_with_1(
     labels: Path, color_images: Path, output: Path, to_float: EdgeConvert
 ) -> None:
     labels.write_text("blue\ngraey\ngreen\nred\n")
-    ended = to_float("--evaluate", color_images)
+    outcome = to_float("--evaluate", color_images)
     sentence = (
         f"The folder name {color_images / 'gray'} matches none of the 4 labels; the closest is 'graey'. "
         "Rename the folder, or check the labels."
     )
-    refused(ended, 1, sentence, output)
+    assert_refused(outcome, 1, sentence, output)
 
 
 def test_unreadable_source_exits_with_1(
     small_saved_model: Path, labels: Path, tmp_path: Path, edge_convert: EdgeConvert, output: Path
 ) -> None:
-    ended = edge_convert("convert", tmp_path / "absent", output, *FLOAT, "--labels", labels)
-    refused(ended, 1, f"{tmp_path / 'absent'} does not exist.", output)
+    outcome = edge_convert("convert", tmp_path / "absent", output, *FLOAT, "--labels", labels)
+    assert_refused(outcome, 1, f"{tmp_path / 'absent'} does not exist.", output)
     damaged = shutil.copytree(small_saved_model, tmp_path / "damaged")
     shutil.rmtree(damaged / "variables")
     sentence = f"{damaged} has no variables/variables.index. Copy the whole SavedModel folder."
-    refused(edge_convert("convert", damaged, output, *FLOAT, "--labels", labels), 1, sentence, output)
-    ended = edge_convert("inspect", damaged)
-    assert (ended.code, ended.err, ended.out) == (1, f"edge-convert: {sentence}\n", "")
+    assert_refused(edge_convert("convert", damaged, output, *FLOAT, "--labels", labels), 1, sentence, output)
+    outcome = edge_convert("inspect", damaged)
+    assert (outcome.code, outcome.err, outcome.out) == (1, f"edge-convert: {sentence}\n", "")
 
 
 def test_existing_output_is_replaced_only_with_force(output: Path, to_float: EdgeConvert) -> None:
     output.write_bytes(b"earlier")
-    ended = to_float()
-    assert (ended.code, ended.err) == (2, f"edge-convert: {output} already exists. Use --force to replace it.\n")
+    outcome = to_float()
+    assert (outcome.code, outcome.err) == (2, f"edge-convert: {output} already exists. Use --force to replace it.\n")
     assert output.read_bytes() == b"earlier"
     assert to_float("--force").code == 0
     assert read_model_file(output.read_bytes()).name == "m"
@@ -309,8 +309,8 @@ def test_output_in_a_missing_folder_exits_with_2(
     small_saved_model: Path, labels: Path, edge_convert: EdgeConvert, output: Path
 ) -> None:
     absent = output.parent / "absent" / "m.tflite"
-    ended = edge_convert("convert", small_saved_model, absent, *FLOAT, "--labels", labels)
-    refused(ended, 2, f"The folder {absent.parent} does not exist. Create it first.", output)
+    outcome = edge_convert("convert", small_saved_model, absent, *FLOAT, "--labels", labels)
+    assert_refused(outcome, 2, f"The folder {absent.parent} does not exist. Create it first.", output)
 
 
 def test_missing_tensorflow_is_reported_with_the_install_command(
@@ -318,7 +318,7 @@ def test_missing_tensorflow_is_reported_with_the_install_command(
 ) -> None:
     python = ROOT / ".venv" / "bin" / "python"
     if not python.exists():
-        pytest.skip("there is no .venv here: make dev makes it")
+        pytest.skip(".venv is missing; create it with make dev")
     command = (python, "-m", "converter.cli")
     done = in_a_process("convert", small_saved_model, output, *FLOAT, "--labels", labels, command=command)
     sentence = "edge-convert: TensorFlow is not installed. Install it: pip install 'edge-agent[converter]'.\n"
@@ -345,7 +345,7 @@ def test_ctrl_c_exits_with_130_and_leaves_no_file(
     arguments = ("convert", small_saved_model, output, *FED, "--calibration", images)
     with (
         subprocess.Popen([*COMMAND, *arguments], cwd=ROOT, stdout=-1, stderr=-1, text=True) as process,
-        (images / "red" / "99.png").open("wb"),  # which waits until the command reads this image
+        (images / "red" / "99.png").open("wb"),  # blocks until the command reads this image
     ):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
@@ -368,9 +368,9 @@ def test_ctrl_c_waits_until_tensorflow_is_imported() -> None:
 
 
 def test_inspect_prints_a_table(small_saved_model: Path, edge_convert: EdgeConvert) -> None:
-    ended = edge_convert("inspect", small_saved_model)
-    assert (ended.code, ended.err) == (0, "")
-    rows = {tuple(line.split(maxsplit=1)) for line in map(str.rstrip, ended.out.splitlines()) if line}
+    outcome = edge_convert("inspect", small_saved_model)
+    assert (outcome.code, outcome.err) == (0, "")
+    rows = {tuple(line.split(maxsplit=1)) for line in map(str.rstrip, outcome.out.splitlines()) if line}
     assert {
         ("signature", "serving_default"),
         ("inputs", "image: float32 ? x 32 x 32 x 3"),
@@ -383,36 +383,38 @@ def test_inspect_prints_a_table(small_saved_model: Path, edge_convert: EdgeConve
 
 @pytest.mark.assets
 def test_inspect_prints_why_a_model_is_not_an_image_classifier(assets: Path, edge_convert: EdgeConvert) -> None:
-    ended = edge_convert("inspect", assets / "savedmodels" / "kws_savedmodel_audio")
-    assert (ended.code, ended.err) == (0, "")
-    lines = [" ".join(line.split()) for line in ended.out.splitlines()]
+    outcome = edge_convert("inspect", assets / "savedmodels" / "kws_savedmodel_audio")
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = [" ".join(line.split()) for line in outcome.out.splitlines()]
     assert "image_classifier no" in lines
     assert "lacks_in_tflite unknown" in lines
     assert any(line.startswith("reason its input is 49 x 10") for line in lines)
 
 
 def test_inspect_prints_json(small_saved_model: Path, edge_convert: EdgeConvert) -> None:
-    ended = edge_convert("inspect", small_saved_model, "--json")
-    assert (ended.code, ended.err) == (0, "")
-    document = json.loads(ended.out)
+    outcome = edge_convert("inspect", small_saved_model, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    document = json.loads(outcome.out)
     assert document["path"] == str(small_saved_model)
     assert [signature["lacks_in_tflite"] for signature in document["signatures"]] == [[], []]
 
 
 def test_evaluate_measures_a_file_alone(finished: Path, color_images: Path, edge_convert: EdgeConvert) -> None:
-    ended = edge_convert("evaluate", finished, color_images)
-    assert (ended.code, ended.err) == (0, "")
-    assert "colors.tflite" in ended.out
-    assert "On 80 labeled images, the finished model is 100.0 % correct." in ended.out
+    outcome = edge_convert("evaluate", finished, color_images)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "colors.tflite" in outcome.out
+    assert "On 80 labeled images, the finished model is 100.0 % correct." in outcome.out
 
 
 def test_evaluate_compares_with_the_source_and_writes_a_report(
     finished: Path, small_saved_model: Path, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
 ) -> None:
     page = tmp_path / "page.html"
-    ended = edge_convert("evaluate", finished, color_images, "--source", small_saved_model, "--report", page, "--json")
-    assert (ended.code, ended.err) == (0, "")
-    document = json.loads(ended.out)
+    outcome = edge_convert(
+        "evaluate", finished, color_images, "--source", small_saved_model, "--report", page, "--json"
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    document = json.loads(outcome.out)
     assert (document["images"], document["drop"], document["agreement"]) == (80, 0, 1)
     assert [model["name"] for model in document["models"]] == ["colors", "colors.tflite"]
     assert page.read_text().startswith("<!DOCTYPE html>")
@@ -423,56 +425,58 @@ def test_evaluate_requires_class_folders_or_a_source(
     finished: Path, small_saved_model: Path, color_images: Path, edge_convert: EdgeConvert
 ) -> None:
     flat = color_images / "red"
-    ended = edge_convert("evaluate", finished, flat)
-    assert (ended.code, ended.out) == (1, "")
-    assert ended.err == (
+    outcome = edge_convert("evaluate", finished, flat)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == (
         f"edge-convert: {flat} has no class folders, so the correct answers are unknown. Make one folder per class, "
         "or compare with the source: --source SAVED_MODEL.\n"
     )
-    ended = edge_convert("evaluate", finished, flat, "--source", small_saved_model)
-    assert (ended.code, ended.err) == (0, "")
-    assert "On 20 images, the finished model and the source agree on 100.0 %." in ended.out
+    outcome = edge_convert("evaluate", finished, flat, "--source", small_saved_model)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "On 20 images, the finished model and the source agree on 100.0 %." in outcome.out
 
 
 def test_evaluate_refuses_a_worse_model_with_max_drop(
     finished: Path, small_saved_model: Path, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
 ) -> None:
-    ended = edge_convert("evaluate", finished, color_images, "--max-drop", "0.01")
-    assert (ended.code, ended.err) == (
+    outcome = edge_convert("evaluate", finished, color_images, "--max-drop", "0.01")
+    assert (outcome.code, outcome.err) == (
         2,
         "edge-convert: --max-drop needs the source to compare with. Give it with --source SAVED_MODEL.\n",
     )
-    ended = edge_convert("evaluate", finished, color_images, "--source", small_saved_model, "--max-drop", "0.01")
-    assert (ended.code, ended.err) == (0, "")
+    outcome = edge_convert("evaluate", finished, color_images, "--source", small_saved_model, "--max-drop", "0.01")
+    assert (outcome.code, outcome.err) == (0, "")
     swapped = shutil.copy(finished, tmp_path / "swapped.tflite")
     (tmp_path / "swapped.yaml").write_text("color: bgr\n")
-    ended = edge_convert("evaluate", swapped, color_images, "--source", small_saved_model, "--max-drop", "0.01")
-    assert ended.code == 1
-    assert ended.err == "edge-convert: Top-1 accuracy dropped by 50.0 %. --max-drop allows 1.0 %.\n"
+    outcome = edge_convert("evaluate", swapped, color_images, "--source", small_saved_model, "--max-drop", "0.01")
+    assert outcome.code == 1
+    assert outcome.err == "edge-convert: Top-1 accuracy dropped by 50.0 %. --max-drop allows 1.0 %.\n"
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "cannot be read: No such file or directory."),
         (b"PK\x03\x04 and more", "This is a zip archive (a .keras file?), not a .tflite model."),
     ],
 )
 def test_evaluate_refuses_other_files(
-    content: bytes | None, said: str, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
+    content: bytes | None, message: str, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
 ) -> None:
     if content is not None:
         (tmp_path / "m.tflite").write_bytes(content)
-    ended = edge_convert("evaluate", tmp_path / "m.tflite", color_images)
-    assert (ended.code, ended.out) == (1, "")
-    assert said in ended.err
-    assert ended.err.count("\n") == 1
+    outcome = edge_convert("evaluate", tmp_path / "m.tflite", color_images)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1
 
 
 def test_wrong_mean_gives_a_note_with_labeled_images(color_images: Path, to_float: EdgeConvert, output: Path) -> None:
-    ended = to_float("--mean", "40000", "--std", "1", "--evaluate", color_images)
-    assert ended.code == 0
-    assert "The source itself classifies only 25.0 % correctly, hardly more than by guessing. Check --mean" in ended.err
+    outcome = to_float("--mean", "40000", "--std", "1", "--evaluate", color_images)
+    assert outcome.code == 0
+    assert (
+        "The source itself classifies only 25.0 % correctly, hardly more than by guessing. Check --mean" in outcome.err
+    )
     assert output.exists()
 
 
@@ -484,19 +488,19 @@ def test_model_is_not_written_if_the_report_cannot_be_written(
 
     on_fsync(full)
     report = output.parent / "r.html"
-    ended = to_float("--evaluate", color_images, "--report", report)
-    refused(ended, 1, f"{report} cannot be written: No space left on device.", output)
+    outcome = to_float("--evaluate", color_images, "--report", report)
+    assert_refused(outcome, 1, f"{report} cannot be written: No space left on device.", output)
 
 
 def test_reports_are_written_for_each_scheme_with_the_outcome(
     small_saved_model: Path, color_images: Path, output: Path, edge_convert: EdgeConvert
 ) -> None:
     report = output.parent / "r.html"
-    ended = edge_convert(
+    outcome = edge_convert(
         *("convert", small_saved_model, output, "--all", "--mean", "0", "--std", "255", "--calibration", color_images),
         *("--evaluate", color_images, "--report", report, "--target", "tflite-runtime", "--max-drop", "0"),
     )
-    assert f"Report: {output.parent / 'r-none.html'}" in ended.out
+    assert f"Report: {output.parent / 'r-none.html'}" in outcome.out
     pages = sorted(page.name for page in output.parent.glob("*.html"))
     assert {"r-float16.html", "r-int8.html", "r-none.html"} <= set(pages)
     assert "accepted" in (output.parent / "r-none.html").read_text()
@@ -506,7 +510,7 @@ def test_evaluate_accepts_the_source_in_another_format(
     finished: Path, small_model: Any, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
 ) -> None:
     small_model.save(tmp_path / "colors.keras")
-    ended = edge_convert("evaluate", finished, color_images, "--source", tmp_path / "colors.keras", "--json")
-    assert ended.code == 0
-    assert json.loads(ended.out)["agreement"] > 0.9
-    assert ended.err == f"edge-convert: The file was made from a different model than {tmp_path / 'colors.keras'}.\n"
+    outcome = edge_convert("evaluate", finished, color_images, "--source", tmp_path / "colors.keras", "--json")
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["agreement"] > 0.9
+    assert outcome.err == f"edge-convert: The file was made from a different model than {tmp_path / 'colors.keras'}.\n"

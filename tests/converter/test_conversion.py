@@ -1,4 +1,4 @@
-"""Trained models of others and of our own, converted whole: what the finished files answer and what they say."""
+"""Conversion of published models and our own: answers and metadata of the finished files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SWIPES = ("one", "two", "three", "four", "five")
 TEXTS = {
     "name": "farben",
     "version": "2026-03",
-    "description": "Which of four colours, größer als ein Wort",
+    "description": "Which of four colors, größer als ein Wort",
     "author": "Ada",
     "license": "Apache-2.0",
 }
@@ -56,7 +56,7 @@ TEXTS = {
 
 @pytest.fixture(scope="module")
 def colors(small_saved_model: Path, color_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
-    """In every scheme, evaluated, with every text, for images to be cropped."""
+    """Converted by every scheme and evaluated, with all metadata texts and resize crop."""
     folder = tmp_path_factory.mktemp("colors")
     return converted(
         small_saved_model,
@@ -222,10 +222,10 @@ def test_conversion_json_describes_the_written_files(colors: Conversion) -> None
     document = colors.to_json()
     assert document["labels"] == list(COLORS)
     assert document["source"]["sha256"] == colors.function.trained.sha256
-    for model, told in zip(colors.models, document["models"], strict=True):
-        assert told["written"] is True
-        assert told["refusal"] is None
-        assert told["bytes"] == model.path.stat().st_size == told["evaluation"]["models"][-1]["bytes"]
+    for model, entry in zip(colors.models, document["models"], strict=True):
+        assert entry["written"] is True
+        assert entry["refusal"] is None
+        assert entry["bytes"] == model.path.stat().st_size == entry["evaluation"]["models"][-1]["bytes"]
 
 
 @pytest.mark.parametrize("resize", ["crop", "pad"])
@@ -234,7 +234,7 @@ def test_resize_is_packed_and_used_by_the_agent(small_saved_model: Path, tmp_pat
     conversion = converted(small_saved_model, tmp_path / "colors.tflite", "none", labels=labels, resize=resize)
     content = of_scheme(conversion, "none")
     assert read_model_file(content).settings.resize == resize
-    # Green in the middle, red to both sides: a crop sees the one only.
+    # Green in the middle, red on both sides: a crop contains only green.
     pixels = np.full((32, 160, 3), (190, 50, 50), np.uint8)
     pixels[:, 64:96] = (50, 180, 60)
     answers = scores(finished_classifier(content), [Image(pixels)])
@@ -265,17 +265,17 @@ def test_finished_file_passes_the_agents_trial_and_answers_like_the_source(
 
 def test_existing_file_is_replaced_only_with_force(small_saved_model: Path, tmp_path: Path) -> None:
     output = tmp_path / "colors.tflite"
-    output.write_bytes(b"dear to somebody")
+    output.write_bytes(b"earlier content")
     labels = write_labels(tmp_path / "colors.txt", COLORS)
     with pytest.raises(UsageError, match=r"already exists\. Use --force to replace it"):
         converted(small_saved_model, output, "none", labels=labels)
-    assert output.read_bytes() == b"dear to somebody"
+    assert output.read_bytes() == b"earlier content"
     converted(small_saved_model, output, "none", labels=labels, force=True)
     assert finished_classifier(output.read_bytes()).labels == COLORS
 
 
 def save_function(path: Path, call: Callable[[Any], Any], **held: Any) -> None:
-    """As a SavedModel that takes 16 x 16 x 3 images; `held` is what it needs beside its code."""
+    """Saves a SavedModel that takes 16 x 16 x 3 images; `held` are the objects that `call` uses."""
     tf = pytest.importorskip("tensorflow")
     module = tf.Module()
     module.held = held
@@ -318,19 +318,19 @@ def test_scheme_that_the_target_cannot_load_is_refused_and_others_are_written(
 
 
 def test_hash_table_of_label_names_is_not_converted(tmp_path: Path) -> None:
-    """As an Estimator exports: the words of the best answer, by a table that no TFLite file needs."""
+    """An Estimator exports such a table: it gives the label of the best answer, which a TFLite file does not need."""
     tf = pytest.importorskip("tensorflow")
     weights = tf.Variable(np.eye(3, 4, dtype=np.float32))
     named = tf.lookup.KeyValueTensorInitializer(tf.range(4, dtype=tf.int64), list(COLORS))
     words = tf.lookup.StaticHashTable(named, "?")
 
-    def worded(image: Any) -> Any:
+    def with_label(image: Any) -> Any:
         answer = tf.nn.softmax(tf.reduce_mean(image, [1, 2]) @ weights)
         return {"classes": words.lookup(tf.argmax(answer, -1)), "scores": answer}
 
-    save_function(tmp_path / "worded", worded, weights=weights, words=words)
+    save_function(tmp_path / "with_label", with_label, weights=weights, words=words)
     labels = write_labels(tmp_path / "colors.txt", COLORS)
-    conversion = converted(tmp_path / "worded", tmp_path / "worded.tflite", "none", labels=labels)
+    conversion = converted(tmp_path / "with_label", tmp_path / "with_label.tflite", "none", labels=labels)
     blue = Image(np.full((16, 16, 3), (0, 0, 255), np.uint8))
     answers = scores(finished_classifier(of_scheme(conversion, "none")), [blue])
     assert answers.argmax() == 2

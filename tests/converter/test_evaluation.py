@@ -1,4 +1,4 @@
-"""The figures of an evaluation against scikit-learn's, and what its gate lets through."""
+"""Evaluation: its figures compared with scikit-learn's, and which models --max-drop refuses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from converter.conversion import Conversion
 
 pytestmark = pytest.mark.filterwarnings(*QUIET)
-metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is in the converter's environment")
+metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is only in .venv-converter")
 
 COLORS = ("blue", "gray", "green", "red")
 
@@ -55,19 +55,19 @@ def evaluation(truth: Any, *models: Answers, labeled: bool = True) -> Evaluation
     )
 
 
-def assert_figures_are_scikit_learns(result: Evaluation) -> None:
+def assert_figures_equal_scikit_learn(result: Evaluation) -> None:
     every = range(len(result.labels))
-    for model, told in zip(result.answers, result.to_json()["models"], strict=True):
+    for model, entry in zip(result.answers, result.to_json()["models"], strict=True):
         truth, best = result.truth, model.scores.argmax(axis=1)
-        assert told["top1"] == pytest.approx(metrics.accuracy_score(truth, best))
+        assert entry["top1"] == pytest.approx(metrics.accuracy_score(truth, best))
         top5 = metrics.top_k_accuracy_score(truth, model.scores, k=5, labels=every) if len(every) > 5 else 1.0
-        assert told["top5"] == pytest.approx(top5)
-        assert told["macro_f1"] == pytest.approx(metrics.f1_score(truth, best, average="macro", zero_division=0))
+        assert entry["top5"] == pytest.approx(top5)
+        assert entry["macro_f1"] == pytest.approx(metrics.f1_score(truth, best, average="macro", zero_division=0))
         assert np.array_equal(model.confusion(truth), metrics.confusion_matrix(truth, best, labels=every))
         report = metrics.classification_report(
             truth, best, labels=every, target_names=result.labels, output_dict=True, zero_division=0
         )
-        for figures in told["classes"]:
+        for figures in entry["classes"]:
             theirs = report[figures["label"]]
             assert figures["images"] == theirs["support"]
             assert figures["precision"] == pytest.approx(theirs["precision"])
@@ -77,15 +77,15 @@ def assert_figures_are_scikit_learns(result: Evaluation) -> None:
 
 @pytest.fixture(scope="module")
 def colors(small_saved_model: Path, color_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
-    """Evaluated on folders with wrong names for some of their images, so that not every answer is right."""
+    """Evaluated with some images in wrong folders, so that not every answer is right."""
     root = tmp_path_factory.mktemp("mislabelled")
     for number, image in enumerate(sorted(color_images.rglob("*.png"))):
         name = COLORS[number % 3] if number % 5 == 0 else image.parent.name
         (root / "images" / name).mkdir(parents=True, exist_ok=True)
         (root / "images" / name / f"{number}.png").write_bytes(image.read_bytes())
     (root / "images" / "red" / "half.png").write_bytes(image.read_bytes()[:60])
-    asked: dict[str, Any] = {"calibration": color_images, "evaluation": root / "images"}
-    return converted(small_saved_model, root / "colors.tflite", "int8", "none", **asked)
+    options: dict[str, Any] = {"calibration": color_images, "evaluation": root / "images"}
+    return converted(small_saved_model, root / "colors.tflite", "int8", "none", **options)
 
 
 @pytest.mark.parametrize(("images", "labels"), [(300, 7), (40, 30), (9, 6)])
@@ -94,14 +94,14 @@ def test_figures_of_random_answers_equal_those_of_scikit_learn(images: int, labe
     truth = random.integers(0, labels - 1, images)  # the last class never occurs
     guesses = random.dirichlet(np.ones(labels), images)
     better = guesses + 0.3 * np.eye(labels)[truth]
-    assert_figures_are_scikit_learns(evaluation(truth, answers("source", better), answers("model", guesses)))
+    assert_figures_equal_scikit_learn(evaluation(truth, answers("source", better), answers("model", guesses)))
 
 
 def test_figures_of_real_answers_equal_those_of_scikit_learn(colors: Conversion) -> None:
     for model in colors.models:
         assert model.evaluation is not None
         assert 0.5 < model.evaluation.model.accuracy(model.evaluation.truth, among=1) < 1
-        assert_figures_are_scikit_learns(model.evaluation)
+        assert_figures_equal_scikit_learn(model.evaluation)
 
 
 def test_scores_equal_those_of_the_written_file_and_its_source(colors: Conversion, small_saved_model: Path) -> None:
@@ -168,11 +168,11 @@ def test_macro_f1_ignores_classes_that_never_occur() -> None:
 
 
 @pytest.fixture(scope="module")
-def gated(color_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
-    """int8 ruins this one: a channel a thousand times as strong as those that decide sets the range of all."""
+def fragile_conversion(color_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
+    """A model that int8 ruins: the range is set by a channel a thousand times as strong as the relevant ones."""
     tf = pytest.importorskip("tensorflow")
     layers = tf.keras.layers
-    folder = tmp_path_factory.mktemp("gated")
+    folder = tmp_path_factory.mktemp("fragile")
     spread = layers.Conv2D(4, 1, use_bias=False, activation="relu")
     gather = layers.Conv2D(4, 1, use_bias=False, activation="relu")
     score = layers.Dense(4, activation="softmax")
@@ -181,12 +181,12 @@ def gated(color_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Conve
     gather.set_weights([np.diag([1, 1, 1, 0.001])[None, None]])
     score.set_weights([np.array([[0, 0, 0, 30], [0, 0, 30, 0], [30, 0, 0, 0], [0, 0, 0, 0]]), np.array([0, 18, 0, 0])])
     model.save(folder / "fragile.keras")
-    asked: dict[str, Any] = {"calibration": color_images, "evaluation": color_images, "max_drop": 0.02}
-    return converted(folder / "fragile.keras", folder / "f.tflite", "int8", "float16", "none", **asked)
+    options: dict[str, Any] = {"calibration": color_images, "evaluation": color_images, "max_drop": 0.02}
+    return converted(folder / "fragile.keras", folder / "f.tflite", "int8", "float16", "none", **options)
 
 
-def test_max_drop_refuses_a_worse_scheme_and_writes_the_others(gated: Conversion) -> None:
-    int8, *others = gated.models
+def test_max_drop_refuses_a_worse_scheme_and_writes_the_others(fragile_conversion: Conversion) -> None:
+    int8, *others = fragile_conversion.models
     assert isinstance(int8.refusal, DropError)
     assert not int8.path.exists()
     assert int8.to_json()["written"] is False
@@ -195,8 +195,8 @@ def test_max_drop_refuses_a_worse_scheme_and_writes_the_others(gated: Conversion
         assert model.path.read_bytes() == model.content
 
 
-def test_refusal_contains_figures_and_remedies(gated: Conversion) -> None:
-    int8 = gated.models[0]
+def test_refusal_contains_figures_and_remedies(fragile_conversion: Conversion) -> None:
+    int8 = fragile_conversion.models[0]
     assert int8.evaluation is not None
     refusal = str(int8.refusal)
     assert refusal.startswith("On 80 labeled images, the finished model is 25.0 % correct and the source 100.0 %: ")
@@ -217,9 +217,9 @@ def test_folder_name_without_a_label_is_refused_before_any_work(
 ) -> None:
     (tmp_path / "images" / "purple").mkdir(parents=True)
     (tmp_path / "images" / "purple" / "1.png").write_bytes((color_images / "red" / "00.png").read_bytes())
-    asked: dict[str, Any] = {"calibration": color_images, "evaluation": tmp_path / "images"}
+    options: dict[str, Any] = {"calibration": color_images, "evaluation": tmp_path / "images"}
     with pytest.raises(ImagesError, match="matches none of the 4 labels"):
-        converted(small_saved_model, tmp_path / "c.tflite", "none", **asked)
+        converted(small_saved_model, tmp_path / "c.tflite", "none", **options)
     assert not (tmp_path / "c.tflite").exists()
 
 
@@ -231,7 +231,7 @@ def test_drop_is_rounded_so_that_the_exact_limit_passes() -> None:
 
 
 class Fixed(Classifier):
-    """Answers the same raw scores whatever it sees."""
+    """Returns the same raw scores for every image."""
 
     def __init__(self, *raw: float) -> None:
         labels = tuple(f"class {index}" for index in range(len(raw)))

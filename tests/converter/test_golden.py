@@ -1,4 +1,4 @@
-"""Golden samples: which images are packed, and that the finished file must answer them itself."""
+"""Golden samples: which images are packed, and that the finished file must classify them correctly."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COLORS = ("blue", "gray", "green", "red")
 
 @pytest.fixture(scope="module")
 def colors(small_saved_model: Path, color_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
-    pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
+    pytest.importorskip("tensorflow", reason="TensorFlow is only in .venv-converter")
     output = tmp_path_factory.mktemp("colors") / "colors.tflite"
     return converted(
         small_saved_model,
@@ -129,7 +129,7 @@ def test_golden_tolerance_without_samples_is_refused(small_saved_model: Path, tm
 
 @pytest.fixture
 def fragile(tmp_path: Path) -> Path:
-    """A source that int8 breaks: one feature is a thousand times as large as those by which it tells colours apart."""
+    """A source that int8 ruins: one feature is a thousand times as large as those that distinguish the colors."""
     tf = pytest.importorskip("tensorflow")
     layers = tf.keras.layers
     features = layers.Dense(4, activation="relu", use_bias=False)
@@ -161,7 +161,7 @@ def test_finished_file_that_fails_its_samples_is_refused(fragile: Path, color_im
 
 
 def three(label: str) -> bytes:
-    """The digits with one golden sample, a picture of a three that is said to be `label`."""
+    """The digits model with one golden sample, a picture of a three with the label `label`."""
     return pack_metadata(
         DIGITS,
         labels=DIGIT_LABELS,
@@ -183,7 +183,7 @@ def test_check_packed_refuses_a_file_that_fails_its_own_sample() -> None:
 
 
 class BrightestChannel(Classifier):
-    """Stands in for a trained source: says which of red, green and blue an image has most of."""
+    """A fake source that returns which of red, green and blue is strongest in an image."""
 
     def __init__(self, side: int) -> None:
         settings = ModelSettings(labels=("red", "green", "blue"), mean=(0.0,), std=(255.0,), score="probability")
@@ -253,7 +253,7 @@ def test_unreadable_images_are_replaced_by_others(tmp_path: Path) -> None:
 def test_folder_without_readable_images_is_refused_with_the_first_reason(tmp_path: Path) -> None:
     (tmp_path / "blue").mkdir()
     (tmp_path / "blue/1.png").write_bytes(b"GIF89a")
-    with pytest.raises(ImagesError, match=r"None of the images in .* can be read: blue/1\.png: This is not an image"):
+    with pytest.raises(ImagesError, match=r"None of the images in .* can be read: blue/1\.png: The image format"):
         choose_golden(list_images(tmp_path), SOURCE, tolerance=0.1, track=untracked)
 
 

@@ -1,4 +1,4 @@
-"""Folders of images: what is found in them, and what their sub-folders say."""
+"""Folders of images: which images are found, and how subfolders map to labels."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_folder_without_images_is_refused_with_the_supported_formats(tmp_path: P
 
 
 def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(path: str) -> None:  # root, as which tests may run, is denied nothing
+    def denied(path: str) -> None:  # permissions would not stop root, if tests run as root
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("os.scandir", denied)

@@ -1,4 +1,4 @@
-"""What inspect says of models that fit, that do not, and that TensorFlow Lite cannot compute."""
+"""Inspection of image classifiers, other models, and models with unsupported operators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-tf = pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
+tf = pytest.importorskip("tensorflow", reason="TensorFlow is only in .venv-converter")
 
 
 def inspected(path: Path) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def inspected(path: Path) -> dict[str, Any]:
 
 
 def saved(path: Path, answers: Callable[[Any], Any], shape: tuple[int | None, ...]) -> Path:
-    """A SavedModel whose only signature gives `answers` of the mean colour of its images."""
+    """A SavedModel whose only signature applies `answers` to the mean color of its images."""
     module = tf.Module()
     module.weights = tf.Variable(tf.random.stateless_normal((shape[-1] or 3, 5), seed=(1, 2)))
 

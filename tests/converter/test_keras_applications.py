@@ -1,4 +1,4 @@
-"""A network of keras.applications, as Keras 3 saves it, through every scheme."""
+"""A keras.applications network, as Keras 3 saves it, converted by every scheme."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SIGNED = {"mean": (127.5,), "std": (127.5,)}  # -1..1
 
 
 def network(side: int) -> Any:
-    """MobileNetV2 with weights by chance, but for the last layer's, which tell the kinds of drawings apart."""
+    """MobileNetV2 with random weights, except in the last layer, which classifies the kinds of drawings."""
     tf = pytest.importorskip("tensorflow")
     tf.keras.utils.set_random_seed(7)
     model = tf.keras.applications.MobileNetV2(
@@ -43,11 +43,11 @@ def network(side: int) -> Any:
     for layer in model.layers:
         if isinstance(layer, tf.keras.layers.BatchNormalization):
             layer.momentum = 0.0
-    model(pictures, training=True)  # leaves each layer the mean and the variance of what it sees
+    model(pictures, training=True)  # sets mean and variance of each layer to those of its input
     features = tf.keras.Model(model.input, model.layers[-2].output)(pictures).numpy()
     center = features.mean(axis=0)
     wanted = 6 * np.eye(len(LABELS), dtype=np.float32)[np.arange(len(pictures)) % len(LABELS)]
-    # Ridge regression: of all that gives the wanted logits, what hangs on strong differences.
+    # Ridge regression: among the weights that give the wanted logits, it prefers those that use strong differences.
     spread = (features - center).T @ (features - center)
     ridge = np.trace(spread) / 100 * np.eye(len(spread))
     weights = np.linalg.solve(spread + ridge, (features - center).T @ wanted)
@@ -56,7 +56,7 @@ def network(side: int) -> Any:
 
 
 def drawings(side: int) -> list[Image]:
-    """Twelve pictures of blots, four of each kind: in which colour and how fine."""
+    """Twelve pictures of blots, four of each kind; kinds differ in color and fineness."""
     random = np.random.default_rng(5)
     across, down = np.meshgrid(np.linspace(0, 1, side), np.linspace(0, 1, side))
     pictures = []
@@ -98,7 +98,7 @@ def test_exported_224_pixel_model_answers_like_its_source_in_every_scheme(
     assert sizes["int8"] < sizes["none"] / 2
     for scheme, content in files.items():
         answers = scores(finished_classifier(content), pictures)
-        # Fifty layers with weights by chance pass each rounding on a hundred times as large; trained ones do not.
+        # Fifty layers with random weights amplify each rounding error a hundred times; trained layers do not.
         if scheme in ("float16", "none"):
             assert largest_difference(answers, exact) < 5 * TOLERANCE[scheme], scheme
         assert (answers.argmax(axis=1) == exact.argmax(axis=1)).mean() > 0.5, scheme
@@ -113,10 +113,10 @@ def test_rescaling_layer_and_mean_and_std_give_the_same_scores(
     rescaled = tf.keras.Model(image, small_model(tf.keras.layers.Rescaling(1 / std, offset=-mean / std)(image)))
     small_model.save(tmp_path / "bare.keras")
     rescaled.save(tmp_path / "rescaled.keras")
-    asked: dict[str, Any] = {"calibration": color_images}
+    options: dict[str, Any] = {"calibration": color_images}
     pictures = readable_images(color_images).values()
-    outside = converted(tmp_path / "bare.keras", tmp_path / "o.tflite", "int8", **asked, mean=(mean,), std=(std,))
-    inside = converted(tmp_path / "rescaled.keras", tmp_path / "i.tflite", "int8", **asked, mean=(0.0,), std=(1.0,))
+    outside = converted(tmp_path / "bare.keras", tmp_path / "o.tflite", "int8", **options, mean=(mean,), std=(std,))
+    inside = converted(tmp_path / "rescaled.keras", tmp_path / "i.tflite", "int8", **options, mean=(0.0,), std=(1.0,))
     one, other = (scores(finished_classifier(contents(made)["int8"]), pictures) for made in (outside, inside))
     labels = finished_classifier(contents(outside)["int8"]).labels
     exact = scores(source_classifier(tmp_path / "bare.keras", labels, mean=(mean,), std=(std,)), pictures)

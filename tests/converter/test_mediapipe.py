@@ -1,4 +1,4 @@
-"""Google's MediaPipe reads the finished files and gives the answers that the agent gives."""
+"""Google's MediaPipe reads the finished files and gives the same answers as the agent."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from converter.quantization import Scheme
 
 pytestmark = pytest.mark.filterwarnings(*QUIET)
-mediapipe = pytest.importorskip("mediapipe", reason="MediaPipe is in the converter's environment: .venv-converter")
+mediapipe = pytest.importorskip("mediapipe", reason="MediaPipe is only in .venv-converter")
 tasks = pytest.importorskip("mediapipe.tasks.python")
 
 SCHEMES: tuple[Scheme, ...] = ("int8", "none")
 
 
 def mediapipe_scores(content: bytes, images: Sequence[Image], labels: Sequence[str]) -> Floats:
-    """Images x labels, placed by the names that MediaPipe read out of the file."""
+    """Images x labels, ordered by the names that MediaPipe reads from the file."""
     options = tasks.vision.ImageClassifierOptions(base_options=tasks.BaseOptions(model_asset_buffer=content))
     rows = np.zeros((len(images), len(labels)), np.float32)
     with tasks.vision.ImageClassifier.create_from_options(options) as classifier:
@@ -55,8 +55,8 @@ def _categories(classifier: Any, image: Image) -> Any:
     return classifier.classify(picture).classifications[0].categories
 
 
-def as_taken(classifier: Classifier, images: Sequence[Image]) -> list[Image]:
-    """Resized as the agent does it, so that nothing is left to resize."""
+def resized_by_the_agent(classifier: Classifier, images: Sequence[Image]) -> list[Image]:
+    """Resized to the input size, so that MediaPipe does not resize."""
     _, height, width, _ = classifier.input.shape
     return [resize_antialiased(image, width, height) for image in images]
 
@@ -73,7 +73,7 @@ def test_mediapipe_and_agent_agree_on_persons(assets: Path, tmp_path: Path) -> N
     photos = list(readable_images(assets / "photos").values())
     for scheme, content in contents(conversion).items():
         classifier = finished_classifier(content)
-        resized = as_taken(classifier, photos)
+        resized = resized_by_the_agent(classifier, photos)
         ours, theirs = scores(classifier, resized), mediapipe_scores(content, resized, classifier.labels)
         clear = np.abs(ours[:, 0] - ours[:, 1]) > 0.02
         assert np.array_equal(ours[clear].argmax(axis=1), theirs[clear].argmax(axis=1)), scheme
@@ -82,7 +82,7 @@ def test_mediapipe_and_agent_agree_on_persons(assets: Path, tmp_path: Path) -> N
 
 @pytest.mark.assets
 def test_mediapipe_and_agent_agree_on_unresized_photos(assets: Path, tmp_path: Path) -> None:
-    """Which it resizes without antialiasing: so the agent is given them resized in the same way."""
+    """MediaPipe resizes without antialiasing, so the agent gets photos that were resized in the same way."""
     conversion = converted(
         assets / "savedmodels/vww_96_savedmodel",
         tmp_path / "vww.tflite",
@@ -104,7 +104,7 @@ def test_mediapipe_and_agent_agree_on_colors(small_saved_model: Path, color_imag
     pictures = list(readable_images(color_images).values())
     for scheme, content in contents(conversion).items():
         classifier = finished_classifier(content)
-        resized = as_taken(classifier, pictures)
+        resized = resized_by_the_agent(classifier, pictures)
         ours, theirs = scores(classifier, resized), mediapipe_scores(content, resized, classifier.labels)
         assert np.array_equal(ours.argmax(axis=1), theirs.argmax(axis=1)), scheme
         assert largest_difference(ours, theirs) < (QUANTIZED if scheme == "int8" else 1e-3), scheme
@@ -122,10 +122,10 @@ def test_mediapipe_and_agent_agree_on_models_with_bgr_or_three_means(
     small_saved_model: Path, color_images: Path, tmp_path: Path, fed: dict[str, Any]
 ) -> None:
     pictures = list(readable_images(color_images).values())
-    for scheme in SCHEMES:  # one by one: beside int8, a float32 file has the means in its graph too
-        asked = fed | {"calibration": color_images, "force": True}
-        content = contents(converted(small_saved_model, tmp_path / "c.tflite", scheme, **asked))[scheme]
+    for scheme in SCHEMES:  # separately: together with int8, a float32 file has the means in its graph too
+        options = fed | {"calibration": color_images, "force": True}
+        content = contents(converted(small_saved_model, tmp_path / "c.tflite", scheme, **options))[scheme]
         classifier = finished_classifier(content)
-        resized = as_taken(classifier, pictures)
+        resized = resized_by_the_agent(classifier, pictures)
         ours, theirs = scores(classifier, resized), mediapipe_scores(content, resized, classifier.labels)
         assert largest_difference(ours, theirs) < (QUANTIZED if scheme == "int8" else 1e-3), scheme

@@ -1,4 +1,4 @@
-"""What converter.metadata packs, read back by LiteRT and its schema, by zipfile and by MediaPipe."""
+"""Packed metadata, read back by LiteRT and its schema, by zipfile and by MediaPipe."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pack(model: bytes, **changes: Any) -> bytes:
 
 def bare(model: bytes) -> bytes:
     """Repack without metadata and labels, by the object API of LiteRT's schema."""
-    import flatbuffers  # noqa: PLC0415  (its import belongs to this one helper)
+    import flatbuffers  # noqa: PLC0415  (only this function needs it)
 
     content = schema.ModelT.InitFromPackedBuf(model)
     content.metadata = None
@@ -60,7 +60,7 @@ def read_metadata(model: bytes) -> Table:
 
 
 def weights(model: bytes) -> list[tuple[int, bytes]]:
-    """Every buffer with data: how far from a 16-byte boundary, and what is in it."""
+    """Every buffer with data: its distance from a 16-byte boundary, and its content."""
     root = Table.root(model)
     found = []
     for buffer in root.tables(4):
@@ -203,8 +203,8 @@ def test_published_models_can_be_packed_and_loaded(path: str, channels: int, out
 
 @pytest.mark.assets
 def test_mediapipe_reads_the_labels() -> None:
-    """Of an RGB model: MediaPipe 1.2 takes no grayscale one, and says so."""
-    mediapipe = pytest.importorskip("mediapipe", reason="mediapipe has an environment of its own")
+    """With an RGB model, since MediaPipe 1.2 does not support grayscale models."""
+    mediapipe = pytest.importorskip("mediapipe", reason="MediaPipe is only in .venv-converter")
     tasks = pytest.importorskip("mediapipe.tasks.python")
     model = (ASSETS / "models/mobilenet_v2_224_uint8/mobilenet_v2_1.0_224_quant.tflite").read_bytes()
     packed = pack(model, labels=[f"class {index}" for index in range(1001)], color="rgb")

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Checks of output paths, and atomic writes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def at_most_a_kilobyte_a_file() -> Iterator[None]:
-    """Not as a fixture: pytest itself writes to a file between a fixture and its test."""
+def file_size_limited_to_1_kb() -> Iterator[None]:
+    """Not a fixture, since pytest itself writes to a file between a fixture and its test."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
     try:
@@ -92,7 +92,7 @@ def test_full_disk_leaves_only_the_earlier_file(tmp_path: Path, on_fsync: OnFsyn
 
 def test_incomplete_write_leaves_no_file(tmp_path: Path) -> None:
     cut_off = pytest.raises(ConverterError, match=r"m\.tflite cannot be written: File too large\.$")
-    with cut_off, at_most_a_kilobyte_a_file():
+    with cut_off, file_size_limited_to_1_kb():
         write_whole(tmp_path / "m.tflite", bytes(4096))
     assert list(tmp_path.iterdir()) == []
 

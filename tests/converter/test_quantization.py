@@ -1,4 +1,4 @@
-"""How pixels enter a quantised file, what int8 does to each layer, and what --keep-float mends."""
+"""Quantization: the input of int8 files, the error that int8 adds to each layer, and --keep-float."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FLOAT32, INT8_TENSOR = 0, 9
 
 
 def save_model(path: Path, *, spread: float) -> Path:
-    """Four scores of an image of about -2 to 2 times `spread`; to mix up its red and blue mixes them up."""
+    """Four scores of an image of about -2 to 2 times `spread`; swapping red and blue changes the scores."""
     tf = pytest.importorskip("tensorflow")
     layers = tf.keras.layers
     tf.keras.utils.set_random_seed(3)
@@ -66,10 +66,10 @@ def bgr_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fragile_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It tells blue, gray, green and red, and int8 ruins it.
+    """A model that classifies blue, gray, green and red, and that int8 ruins.
 
-    `spread` gives the three colours, which decide, and beside them a thousand times their sum, which sets the range
-    of all; `gather` brings them back to one size.
+    Layer `spread` outputs the three colors, which are relevant, and a thousand times their sum, which sets the range
+    of all; `gather` scales them back.
     """
     tf = pytest.importorskip("tensorflow")
     layers = tf.keras.layers
@@ -106,7 +106,7 @@ def explained(fragile_model: Path, color_images: Path, tmp_path_factory: pytest.
 
 
 def operator_types(content: bytes) -> dict[int, set[int]]:
-    """For each builtin operator the types of its outputs, both as schema.fbs numbers them."""
+    """The types of the outputs of each builtin operator, both as numbers of schema.fbs."""
     model = Table.root(content)
     codes = [max(code.scalar(0, INT8), code.scalar(3, INT32)) for code in model.tables(1)]
     graph = model.tables(2)[0]
@@ -162,7 +162,7 @@ def test_converted_model_answers_like_the_source_for_every_normalization(
 
 @pytest.mark.parametrize("scheme", ["int8", "none"])
 def test_three_means_move_into_the_graph(rgb_model: Path, color_images: Path, tmp_path: Path, scheme: Scheme) -> None:
-    """MediaPipe takes no mean for each channel, and one scale of a uint8 pixel cannot carry it."""
+    """MediaPipe supports no mean per channel, and the single scale of a uint8 input cannot express it."""
     conversion = converted(rgb_model, tmp_path / "m.tflite", scheme, calibration=color_images, **IMAGENET)
     file = read_model_file(contents(conversion)[scheme])
     if scheme == "int8":
@@ -187,8 +187,8 @@ def test_model_trained_on_bgr_becomes_an_rgb_file(
     images = list(readable_images(color_images).values())
     source = source_classifier(bgr_model, COLORS, **CAFFE | {"std": (1.0, 1.0, 1.0)})
     exact = scores(source, images)
-    mixed_up = scores(source, [Image(image.pixels, "rgb") for image in images])  # they are BGR
-    assert largest_difference(exact, mixed_up) > 3 * QUANTIZED
+    swapped = scores(source, [Image(image.pixels, "rgb") for image in images])  # they are BGR
+    assert largest_difference(exact, swapped) > 3 * QUANTIZED
     for scheme, content in contents(conversion).items():
         assert read_model_file(content).settings.color == "rgb"
         assert largest_difference(scores(finished_classifier(content), images), exact) < TOLERANCE[scheme], scheme
@@ -233,7 +233,7 @@ def test_keep_float_restores_the_answers_and_keeps_other_layers_int8(
     worst = explained.layers[0]
     conversion = converted(
         fragile_model,
-        tmp_path / "mended.tflite",
+        tmp_path / "fixed.tflite",
         "int8",
         calibration=color_images,
         evaluation=color_images,
@@ -304,7 +304,7 @@ def test_error_of_tensorflow_is_cut_to_one_sentence(
     tf = pytest.importorskip("tensorflow")
 
     def fails(*arguments: Any, **options: Any) -> None:
-        raise RuntimeError("\n  the 12th pass fell over.\n" + "loc(fused<...>)\n" * 500)
+        raise RuntimeError("\n  the 12th pass failed.\n" + "loc(fused<...>)\n" * 500)
 
     monkeypatch.setattr(
         tf.lite.TFLiteConverter, "from_concrete_functions", lambda *_: type("", (), {"convert": fails})()
@@ -312,5 +312,5 @@ def test_error_of_tensorflow_is_cut_to_one_sentence(
     (model,) = converted(rgb_model, tmp_path / "m.tflite", "none", calibration=color_images).models
     assert isinstance(model.refusal, ConversionError)
     assert str(model.refusal) == (
-        "TensorFlow cannot convert the model with --quantize none: the 12th pass fell over. Try another scheme."
+        "TensorFlow cannot convert the model with --quantize none: the 12th pass failed. Try another scheme."
     )

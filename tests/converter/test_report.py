@@ -1,4 +1,4 @@
-"""The pages of converter.report, read back by html.parser, and the JSON beside them."""
+"""The pages of converter.report, parsed by html.parser, and their JSON files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VOID = {"meta", "img"}
 
 
 class Page(HTMLParser):
-    """`tags` with attributes in order; `texts` as (path of open tags with classes, text)."""
+    """`tags` are in order, with attributes; `texts` are (path of open tags with classes, text)."""
 
     def __init__(self, markup: str) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def evaluation(
     labels: tuple[str, ...] = LABELS,
     left_out: tuple[str, ...] = (),
 ) -> Evaluation:
-    """Of the best answers of one or two models; the images are written, one file for every tenth."""
+    """An evaluation with the best answers of one or two models; writes up to ten image files and repeats them."""
     paths = [root / f"{number}.png" for number in range(min(10, len(models[0])))]
     for number, path in enumerate(paths):
         cv2.imwrite(str(path), np.full((40, 400, 3), 20 * number, np.uint8))
@@ -103,7 +103,7 @@ def write(tmp_path: Path, result: Evaluation, title: str = "flowers to int8") ->
 
 
 def cells(page: Page) -> dict[tuple[str, str], int]:
-    """(row, column) → images, by what shows under the pointer; the number in the cell says the same."""
+    """(row, column) → number of images, from the tooltips; checks that the cells show the same numbers."""
     found: dict[tuple[str, str], int] = {}
     for title, shown in zip(
         page.under("g.right title") + page.under("g.wrong title"),
@@ -239,7 +239,7 @@ def test_page_shows_changed_images_with_both_answers(tmp_path: Path) -> None:
 def test_scatter_chart_places_points_by_both_scores(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0,), (0,), truth=(0,)))
     (point,) = page.named("circle")
-    assert (point["cx"], point["cy"]) == ("352.0", "112.0")  # 0.75 of 400 from the left, and from below
+    assert (point["cx"], point["cy"]) == ("352.0", "112.0")  # 0.75 of 400 from the left and from the bottom
 
 
 def test_page_replaces_a_removed_image_by_a_text(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Keys and signatures of `edge-convert keygen` and `sign`, held against minisign itself."""
+"""Keys and signatures of `edge-convert keygen` and `sign`, compared with minisign's own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 KEY = SecretKey(bytes(range(8)), bytes(range(32)))
 QUICK = Limits(operations=1 << 15, memory_bytes=1 << 20)
 
-# By `minisign -G` 0.11, with the password `wren`.
+# Made by `minisign -G` 0.11 with the password `wren`.
 MINISIGNS_KEY = """untrusted comment: minisign encrypted secret key
 RWRTY0Iy5XAD6nBJRljgb70EEjW8CtQgXgv6bOMTnrJXMlJ4xDgAAAACAAAAAAAAAEAAAAAADJMpddUffc60YWVkgR2ByAsWrI/58gOB/s\
 EpCPgILN+UpBrHyd2YbftwYnyCNlzPwoYX9+uXgi32GAFKRpQCz7XaUVx9bT91xcizQVGOnwvc6r3bNv6J1Arkx2P5OGJwbHcaqQikwoI=
@@ -45,21 +45,21 @@ RWRc2Xa8vREOCuL5VRVHMI0NV9VYy0pHeSjrCXFPlLRye9n/E4O8z412
 
 
 @dataclass(frozen=True)
-class Ended:
+class Outcome:
     code: int
     out: str
     err: str
 
 
 class EdgeConvert(Protocol):
-    def __call__(self, *arguments: str | Path) -> Ended: ...
+    def __call__(self, *arguments: str | Path) -> Outcome: ...
 
 
 @pytest.fixture
 def edge_convert(capfd: pytest.CaptureFixture[str]) -> EdgeConvert:
-    """Runs the command in this process; there is no terminal, as in a pipeline."""
+    """Runs the command in this process without a terminal, as in a pipeline."""
 
-    def run(*arguments: str | Path) -> Ended:
+    def run(*arguments: str | Path) -> Outcome:
         capfd.readouterr()
         code = 0
         with Path(os.devnull).open() as nothing, pytest.MonkeyPatch.context() as patch:
@@ -68,7 +68,7 @@ def edge_convert(capfd: pytest.CaptureFixture[str]) -> EdgeConvert:
                 cli.main([*map(str, arguments)])
             except SystemExit as end:
                 code = int(end.code or 0)
-        return Ended(code, *capfd.readouterr())
+        return Outcome(code, *capfd.readouterr())
 
     return run
 
@@ -82,7 +82,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
-    """Without a password."""
+    """A key without a password."""
     path = tmp_path / "birds.key"
     path.write_bytes(secret_key_file(KEY, None))
     (tmp_path / "birds.pub").write_bytes(public_key_file(KEY.public))
@@ -91,7 +91,7 @@ def key(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def locked(tmp_path: Path) -> Path:
-    """With the password `wren`, in limits that cost little."""
+    """A key with the password `wren` and limits that are cheap to compute."""
     path = tmp_path / "locked.key"
     path.write_bytes(secret_key_file(KEY, b"wren", limits=QUICK))
     (tmp_path / "locked.pub").write_bytes(public_key_file(KEY.public))
@@ -99,13 +99,13 @@ def locked(tmp_path: Path) -> Path:
 
 
 def minisign(*arguments: str | Path, typed: str = "") -> str:
-    """`typed` is a password, once or twice."""
+    """`typed` contains the password, once or twice."""
     done = subprocess.run(["minisign", *arguments], input=typed, capture_output=True, text=True, check=True, timeout=60)
     return done.stdout
 
 
 def on_a_terminal(*arguments: str | Path, typed: tuple[tuple[str, str], ...]) -> tuple[int, str]:
-    """`typed` has prompts, and what is typed there; gives the exit code and what the terminal showed."""
+    """`typed` are (prompt, input) pairs; returns the exit code and the text that the terminal showed."""
     ours, its = pty.openpty()
     command = ("setsid", "--ctty", sys.executable, "-m", "converter.cli", *arguments)
     with subprocess.Popen(command, cwd=ROOT, stdin=its, stdout=its, stderr=its) as process:
@@ -127,31 +127,34 @@ def on_a_terminal(*arguments: str | Path, typed: tuple[tuple[str, str], ...]) ->
 def _read(terminal: int) -> str:
     try:
         return os.read(terminal, 4096).decode()
-    except OSError:  # so Linux says that nobody has the other end any more
+    except OSError:  # Linux raises it once the other end is closed
         return ""
 
 
 def verified(model: Path, folder: Path) -> int | None:
-    """By the agent, with the keys in `folder`: the version."""
+    """The version in the signature, verified by the agent with the keys in `folder`."""
     signature = model.with_name(f"{model.name}.minisig").read_bytes()
     return TrustedKeys(folder).verify(model, signature, name=model.name).version
 
 
 def test_keygen_writes_a_private_secret_key_and_a_public_key(tmp_path: Path, edge_convert: EdgeConvert) -> None:
-    ended = edge_convert("keygen", tmp_path / "birds.key", "--no-password", "--json")
-    assert (ended.code, ended.err) == (0, "")
-    told = json.loads(ended.out)
-    assert (told["secret_key"], told["public_key"]) == (str(tmp_path / "birds.key"), str(tmp_path / "birds.pub"))
+    outcome = edge_convert("keygen", tmp_path / "birds.key", "--no-password", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    document = json.loads(outcome.out)
+    assert (document["secret_key"], document["public_key"]) == (
+        str(tmp_path / "birds.key"),
+        str(tmp_path / "birds.pub"),
+    )
     assert stat.S_IMODE((tmp_path / "birds.key").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "birds.pub").stat().st_mode) & 0o444
-    assert f"minisign public key {told['key_id']}\n" in (tmp_path / "birds.pub").read_text()
+    assert f"minisign public key {document['key_id']}\n" in (tmp_path / "birds.pub").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["birds.key", "birds.pub"]
 
 
 def test_key_with_another_extension_keeps_it(tmp_path: Path, edge_convert: EdgeConvert) -> None:
-    ended = edge_convert("keygen", tmp_path / "birds.2026", "--no-password")
-    assert ended.out.startswith(f"Secret key: {tmp_path / 'birds.2026'}. It signs models;")
-    assert f"Public key: {tmp_path / 'birds.2026.pub'}, " in ended.out
+    outcome = edge_convert("keygen", tmp_path / "birds.2026", "--no-password")
+    assert outcome.out.startswith(f"Secret key: {tmp_path / 'birds.2026'}. It signs models;")
+    assert f"Public key: {tmp_path / 'birds.2026.pub'}, " in outcome.out
 
 
 def test_new_keys_differ() -> None:
@@ -181,12 +184,12 @@ def test_minisign_can_decrypt_our_key(tmp_path: Path, model: Path, locked: Path)
 def test_sign_accepts_a_key_of_minisign(tmp_path: Path, model: Path, edge_convert: EdgeConvert) -> None:
     minisign("-G", "-W", "-p", tmp_path / "theirs.pub", "-s", tmp_path / "theirs.key")
     assert edge_convert("sign", model, "--key", tmp_path / "theirs.key").code == 0
-    said = minisign("-V", "-p", tmp_path / "theirs.pub", "-m", model)
-    assert "file:birds.tflite\thashed\n" in said
+    output = minisign("-V", "-p", tmp_path / "theirs.pub", "-m", model)
+    assert "file:birds.tflite\thashed\n" in output
 
 
 def test_sign_asks_for_the_password_of_a_minisign_key_on_a_terminal(tmp_path: Path, model: Path) -> None:
-    """The one test that takes the gigabyte of minisign's own limits."""
+    """The only test that needs 1 GB of memory, for minisign's own limits."""
     (tmp_path / "theirs.key").write_text(MINISIGNS_KEY)
     (tmp_path / "theirs.pub").write_text(MINISIGNS_PUBLIC_KEY)
     typed = (("Password", "wren\n"),)
@@ -209,16 +212,16 @@ def test_keygen_asks_twice_on_a_terminal(tmp_path: Path) -> None:
 def test_minisign_accepts_a_signature_of_sign(
     tmp_path: Path, model: Path, key: Path, edge_convert: EdgeConvert
 ) -> None:
-    ended = edge_convert("sign", model, "--key", key, "--version", "7", "--comment", "für den Garten", "--json")
-    assert (ended.code, ended.err) == (0, "")
-    told = json.loads(ended.out)
-    assert told["signature"] == str(tmp_path / "birds.tflite.minisig")
-    said = minisign("-V", "-p", tmp_path / "birds.pub", "-m", model)
-    assert f"Trusted comment: {told['trusted_comment']}" in said
-    assert told["trusted_comment"].endswith("\tfile:birds.tflite\thashed\tversion=7\tfür den Garten")
+    outcome = edge_convert("sign", model, "--key", key, "--version", "7", "--comment", "für den Garten", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    document = json.loads(outcome.out)
+    assert document["signature"] == str(tmp_path / "birds.tflite.minisig")
+    output = minisign("-V", "-p", tmp_path / "birds.pub", "-m", model)
+    assert f"Trusted comment: {document['trusted_comment']}" in output
+    assert document["trusted_comment"].endswith("\tfile:birds.tflite\thashed\tversion=7\tfür den Garten")
     assert verified(model, tmp_path) == 7
     again = edge_convert("sign", model, "--key", key, "--force")
-    assert again.out.startswith(f"Signature: {told['signature']}, key id ")
+    assert again.out.startswith(f"Signature: {document['signature']}, key id ")
     assert verified(model, tmp_path) is None
 
 
@@ -226,8 +229,8 @@ def test_sign_reads_the_password_from_a_file(
     tmp_path: Path, model: Path, locked: Path, edge_convert: EdgeConvert
 ) -> None:
     (tmp_path / "password").write_text("wren\n")
-    ended = edge_convert("sign", model, "--key", locked, "--password-file", tmp_path / "password")
-    assert (ended.code, ended.err) == (0, "")
+    outcome = edge_convert("sign", model, "--key", locked, "--password-file", tmp_path / "password")
+    assert (outcome.code, outcome.err) == (0, "")
     assert verified(model, tmp_path) is None
 
 
@@ -301,8 +304,8 @@ def test_wrong_options_exit_with_2_and_one_sentence(
     for name in ("empty", "signed.tflite", "signed.tflite.minisig"):
         Path(name).touch()
     before = sorted(tmp_path.iterdir())
-    ended = edge_convert(*arguments)
-    assert (ended.code, ended.err, ended.out) == (2, f"edge-convert: {sentence}\n", "")
+    outcome = edge_convert(*arguments)
+    assert (outcome.code, outcome.err, outcome.out) == (2, f"edge-convert: {sentence}\n", "")
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -317,29 +320,29 @@ def test_signing_commands_have_a_help_text(
     command: str, edge_convert: EdgeConvert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    ended = edge_convert(command, "--help")
-    assert ended.code == 0
-    assert "in minisign's format" in ended.out
+    outcome = edge_convert(command, "--help")
+    assert outcome.code == 0
+    assert "in minisign's format" in outcome.out
 
 
 def test_wrong_password_exits_with_1(tmp_path: Path, model: Path, locked: Path, edge_convert: EdgeConvert) -> None:
     (tmp_path / "password").write_text("robin")
-    ended = edge_convert("sign", model, "--key", locked, "--password-file", tmp_path / "password")
-    assert (ended.code, ended.out) == (1, "")
-    assert ended.err == (
+    outcome = edge_convert("sign", model, "--key", locked, "--password-file", tmp_path / "password")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == (
         f"edge-convert: {locked} cannot be used as a secret key: the password is wrong, or the file is damaged. Give a "
         "key made by edge-convert keygen or minisign -G.\n"
     )
 
 
 def test_missing_key_exits_with_1(tmp_path: Path, model: Path, edge_convert: EdgeConvert) -> None:
-    ended = edge_convert("sign", model, "--key", tmp_path / "absent")
+    outcome = edge_convert("sign", model, "--key", tmp_path / "absent")
     sentence = f"{tmp_path / 'absent'} cannot be read: No such file or directory. Make a key: edge-convert keygen."
-    assert (ended.code, ended.err) == (1, f"edge-convert: {sentence}\n")
+    assert (outcome.code, outcome.err) == (1, f"edge-convert: {sentence}\n")
 
 
 def no_password() -> bytes:
-    raise AssertionError("nobody should be asked")
+    raise AssertionError("the password should not be needed")
 
 
 def test_public_key_is_refused_as_a_secret_key(tmp_path: Path, key: Path) -> None:
@@ -348,7 +351,7 @@ def test_public_key_is_refused_as_a_secret_key(tmp_path: Path, key: Path) -> Non
 
 
 def changed(file: bytes, at: int, other: bytes) -> bytes:
-    """A key file with the bytes `other` in it."""
+    """A key file in which the bytes from `at` are replaced by `other`."""
     comment, line = file.splitlines()
     raw = bytearray(base64.b64decode(line))
     raw[at : at + len(other)] = other
@@ -385,7 +388,7 @@ def test_key_that_needs_too_much_memory_is_refused(tmp_path: Path) -> None:
     ("limits", "cost"),
     [
         (Limits(), (1 << 20, 1)),  # minisign's
-        (Limits(1 << 24, 1 << 30), (1 << 19, 1)),  # fewer operations than the memory would take
+        (Limits(1 << 24, 1 << 30), (1 << 19, 1)),  # fewer operations than the memory allows
         (Limits(1 << 25, 1 << 24), (1 << 14, 64)),
         (Limits(0, 1 << 24), (1 << 10, 1)),
         (Limits(0, 0), (2, 512)),
@@ -419,5 +422,5 @@ def test_unprintable_file_name_is_refused_in_the_trusted_comment(name: str) -> N
 
 
 def test_empty_comment_is_omitted() -> None:
-    said = trusted_comment("a.tflite", timestamp_s=5, version=0, words="")
-    assert said == "timestamp:5\tfile:a.tflite\thashed\tversion=0"
+    comment = trusted_comment("a.tflite", timestamp_s=5, version=0, words="")
+    assert comment == "timestamp:5\tfile:a.tflite\thashed\tversion=0"

@@ -1,4 +1,4 @@
-"""Trained models as each of the ways to save one leaves them, and what is said of those that are broken."""
+"""Trained models in every supported format, and the errors for damaged ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from agent.runtimes.saved_model import ImageFunction
 
-tf = pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
+tf = pytest.importorskip("tensorflow", reason="TensorFlow is only in .venv-converter")
 layers = tf.keras.layers
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")  # Keras saves
@@ -35,13 +35,13 @@ SMALL_PARAMETERS = (27 * 8 + 4 * 8) + (9 * 8 * 16 + 4 * 16) + (9 * 16 * 16 + 4 *
 
 @pytest.fixture
 def gradient() -> Any:
-    """An image of 32 x 32 whose every pixel differs, in 0..1."""
+    """An image of 32 x 32 pixels in 0..1, all different."""
     return tf.reshape(tf.range(32 * 32 * 3, dtype=tf.float32) / (32 * 32 * 3), (1, 32, 32, 3))
 
 
 @pytest.fixture
 def copied(small_saved_model: Path, tmp_path: Path) -> Path:
-    """A copy of the small SavedModel that may be damaged."""
+    """A copy of the small SavedModel that a test can damage."""
     return shutil.copytree(small_saved_model, tmp_path / "copied")
 
 
@@ -60,15 +60,15 @@ def scores_of(path: Path, image: Any) -> Any:
 
 
 def refusal(path: Path) -> str:
-    """The sentence with which `path` is refused."""
+    """The error message for `path`."""
     with pytest.raises((ModelError, TrainedModelError)) as raised:
         image_function(open_source(path), key=None, size=None)
-    said = str(raised.value)
-    assert "\n" not in said
-    assert "Traceback" not in said
-    assert said.endswith(".")
-    assert len(said) < 600
-    return said
+    message = str(raised.value)
+    assert "\n" not in message
+    assert "Traceback" not in message
+    assert message.endswith(".")
+    assert len(message) < 600
+    return message
 
 
 def save_with_input(module: Any, dtype: str, path: Path) -> Path:
@@ -97,7 +97,7 @@ def test_parameter_count_excludes_the_optimizer(small_saved_model: Path, small_m
 
 
 def clone(model: Any) -> Any:
-    """Saving as .h5 changes how Keras saves the same object again, which all tests share."""
+    """A copy, since saving as .h5 changes how Keras later saves the same object, which all tests share."""
     copy = tf.keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     return copy
@@ -116,7 +116,7 @@ def test_keras_3_file_gives_the_scores_of_keras(name: str, small_model: Any, gra
 @pytest.mark.parametrize(("name", "key"), [("old.keras", "call"), ("old.h5", "call"), ("old", "serving_default")])
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_keras_2_files_give_the_scores_of_keras(name: str, key: str, gradient: Any, tmp_path: Path) -> None:
-    import tf_keras  # noqa: PLC0415  (beside Keras 3, as few need it)
+    import tf_keras  # noqa: PLC0415  (rarely needed)
 
     old = tf_keras.Sequential(
         [
@@ -294,7 +294,7 @@ def with_a_graph_for_training(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (without_variables, "has no variables/variables.index. Copy the whole SavedModel"),
         (without_index, "has no variables/variables.index. Copy the whole SavedModel"),
@@ -307,17 +307,17 @@ def with_a_graph_for_training(path: Path) -> None:
     ],
 )
 def test_damaged_saved_model_is_refused_in_one_sentence(
-    damage: Callable[[Path], None], said: str, copied: Path
+    damage: Callable[[Path], None], message: str, copied: Path
 ) -> None:
     damage(copied)
-    assert said in refusal(copied)
+    assert message in refusal(copied)
 
 
 @pytest.mark.assets
 def test_keyword_spotter_is_refused_with_its_input_shape(assets: Path) -> None:
-    said = refusal(assets / "savedmodels" / "kws_savedmodel_audio")
-    assert "its input is 49 x 10, which looks like audio features" in said
-    assert "dense: float32 ? x 12" in said
+    message = refusal(assets / "savedmodels" / "kws_savedmodel_audio")
+    assert "its input is 49 x 10, which looks like audio features" in message
+    assert "dense: float32 ? x 12" in message
 
 
 def test_saved_model_without_signatures_is_refused(module: Any, tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_truncated_keras_file_is_refused_in_one_sentence(name: str, small_model:
 def test_other_zip_archive_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
         archive.writestr("readme.txt", "none")
-    assert "There is no item named 'metadata.json' in the archive. Copy it again" in refusal(tmp_path / "m.keras")
+    assert "no item named 'metadata.json' in the archive. Copy it again" in refusal(tmp_path / "m.keras")
 
 
 def test_weights_file_is_refused_with_a_remedy(small_model: Any, tmp_path: Path) -> None:

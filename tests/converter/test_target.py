@@ -1,4 +1,4 @@
-"""Whether a model loads where it is meant for: published models, one of TensorFlow's own, and faulty runtimes."""
+"""Target checks with published models, a model made by TensorFlow, and faulty runtimes."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ needs_litert = pytest.mark.skipif(find_spec("ai_edge_litert") is None, reason="L
 def other_python() -> Path:
     """A Python with tflite-runtime and without TensorFlow."""
     if not OTHER_PYTHON.exists():
-        pytest.skip("there is no .venv-tflite-runtime here: make test-tflite-runtime makes it")
+        pytest.skip(".venv-tflite-runtime is missing; create it with make test-tflite-runtime")
     return OTHER_PYTHON
 
 
 @pytest.fixture(scope="module")
 def keras_model() -> Any:
-    tf = pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is only in .venv-converter")
     layers = tf.keras.layers
     return tf.keras.Sequential(
         [tf.keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(64), layers.Dense(10, "softmax")]
@@ -43,7 +43,7 @@ def keras_model() -> Any:
 
 
 def converted(keras_model: Any, **options: Any) -> bytes:
-    """With weights of 8 bits and computation in float, unless `options` of the converter say otherwise."""
+    """With 8-bit weights and float computation, unless `options` of the converter say otherwise."""
     import tensorflow as tf  # noqa: PLC0415  (seconds)
 
     converter = tf.lite.TFLiteConverter.from_keras_model(keras_model)
@@ -54,7 +54,7 @@ def converted(keras_model: Any, **options: Any) -> bytes:
 
 
 def script(folder: Path, *lines: str) -> Path:
-    """A program that is called as Python is, and does as it likes."""
+    """A shell script that is called instead of Python."""
     path = folder / "python"
     path.write_text("\n".join(("#!/bin/sh", *lines)))
     path.chmod(0o755)
@@ -109,8 +109,8 @@ def test_check_without_tflite_runtime_says_that_the_file_was_not_loaded(
 
 @pytest.mark.assets
 def test_int8_model_loads_in_the_tflite_runtime_of_another_python(assets: Path, other_python: Path) -> None:
-    said = check_target((assets / INT8).read_bytes(), "tflite-runtime", python=other_python)
-    assert said == "The file loads in tflite-runtime 2.14.0."
+    message = check_target((assets / INT8).read_bytes(), "tflite-runtime", python=other_python)
+    assert message == "The file loads in tflite-runtime 2.14.0."
 
 
 @pytest.mark.parametrize("model", [with_tensor_type(2, FLOAT32), with_input_shape([1, 1, 1, 1])])
@@ -155,7 +155,7 @@ def test_dynamic_model_loads_in_litert_and_is_refused_for_tflite_runtime(keras_m
     )
 
 
-@pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")  # TensorFlow says so wherever it calibrates
+@pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")  # TensorFlow warns in every calibration
 def test_remedies_for_a_dynamic_model_work(keras_model: Any, other_python: Path) -> None:
     import tensorflow as tf  # noqa: PLC0415  (seconds)
 
@@ -163,8 +163,8 @@ def test_remedies_for_a_dynamic_model_work(keras_model: Any, other_python: Path)
     int8 = converted(keras_model, representative_dataset=lambda: iter(images))
     float16 = converted(keras_model, target_spec=tf.lite.TargetSpec(supported_types=[tf.float16]))
     for model in (int8, float16):
-        said = check_target(model, "tflite-runtime", python=other_python)
-        assert said == "The file loads in tflite-runtime 2.14.0."
+        message = check_target(model, "tflite-runtime", python=other_python)
+        assert message == "The file loads in tflite-runtime 2.14.0."
 
 
 def test_too_new_operator_is_refused_with_a_remedy() -> None:
@@ -204,15 +204,15 @@ def test_model_that_hangs_its_runtime_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         (["echo rubbish"], "code 0 without a result: rubbish"),
         (["echo '[1]'", "echo no >&2", "exit 3"], "code 3 without a result: no"),
         (["exit 4"], "code 4 without a result: no output"),
     ],
 )
-def test_python_without_a_verdict_is_refused(tmp_path: Path, lines: list[str], said: str) -> None:
-    with pytest.raises(ConversionError, match=rf"exited with {said}\. Check"):
+def test_python_without_a_verdict_is_refused(tmp_path: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(ConversionError, match=rf"exited with {message}\. Check"):
         check_target(DIGITS, "tflite-runtime", python=script(tmp_path, *lines))
 
 

@@ -1,4 +1,4 @@
-"""What the tables and sentences of edge-convert show of names that anybody may have written."""
+"""Tables and sentences of edge-convert with untrusted names in them."""
 
 from __future__ import annotations
 
