@@ -308,7 +308,7 @@ def _points(drop: float) -> str:
     points = abs(100 * drop)
     if points < 1e-6:
         return "nothing lost"
-    return f"{'under 0.1' if points < 0.05 else f'{points:.1f}'} points {'lost' if drop > 0 else 'gained'}"
+    return f"{'under 0.1' if points < 0.05 else f'{points:.1f}'} percentage points {'lost' if drop > 0 else 'gained'}"
 
 
 def _all_scores(classifier: Classifier, image: Image) -> tuple[Floats, float]:

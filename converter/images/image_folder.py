@@ -117,7 +117,7 @@ def left_out_note(what: str, left_out: Sequence[str]) -> str:
 
 
 def list_images(root: Path) -> ImageFolder:
-    """Raises ImagesError when the folder is missing, cannot be listed or holds no image files."""
+    """Raises ImagesError when the folder is missing, cannot be listed, or contains no image files."""
     if not root.is_dir():
         raise ImagesError(f"{root} is not a folder. Give a folder with images, or with one subfolder per class.")
     try:

@@ -200,7 +200,7 @@ def test_refusal_contains_figures_and_remedies(fragile_conversion: Conversion) -
     assert int8.evaluation is not None
     refusal = str(int8.refusal)
     assert refusal.startswith("On 80 labeled images, the finished model is 25.0 % correct and the source 100.0 %: ")
-    assert "75.0 points lost" in refusal
+    assert "75.0 percentage points lost" in refusal
     assert f"--max-drop allows 2.0 %, so {int8.path} was not written." in refusal
     assert "--explain" in refusal
     assert "--keep-float" in refusal

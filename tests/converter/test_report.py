@@ -157,11 +157,11 @@ def test_page_declares_language_and_table_headings(tmp_path: Path) -> None:
 def test_verdict_contains_the_lost_points(tmp_path: Path) -> None:
     lost = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 2), (0, 1, 1, 2)))
     assert lost.under("p.verdict")[0] == (
-        "On 4 labeled images, the finished model is 75.0 % correct and the source 100.0 %: 25.0 points lost. "
-        "They agree on 75.0 %."
+        "On 4 labeled images, the finished model is 75.0 % correct and the source 100.0 %: "
+        "25.0 percentage points lost. They agree on 75.0 %."
     )
     gained = write(tmp_path, evaluation(tmp_path, (1, 0, 1, 2), (0, 0, 1, 2)))
-    assert "25.0 points gained" in gained.text
+    assert "25.0 percentage points gained" in gained.text
     same = write(tmp_path, evaluation(tmp_path, (1, 0, 1, 2), (0, 1, 1, 2)))
     assert "75.0 %: nothing lost. They agree on 50.0 %." in same.text
 
@@ -170,7 +170,7 @@ def test_accuracy_just_below_one_is_not_shown_as_100_percent(tmp_path: Path) -> 
     source, truth = [0] * 3000, [0] * 3000
     page = write(tmp_path, evaluation(tmp_path, source, [1, *source[1:]], truth=truth))
     (verdict,) = page.under("p.verdict")
-    assert "is over 99.9 % correct and the source 100.0 %: under 0.1 points lost" in verdict
+    assert "is over 99.9 % correct and the source 100.0 %: under 0.1 percentage points lost" in verdict
 
 
 def test_page_shows_figures_of_both_models_and_facts(tmp_path: Path) -> None:
