@@ -37,7 +37,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object per line, with the names of the Elastic Common Schema; the table is in docs/how-to/monitor.md."""
+    """One object per line, with the names of the Elastic Common Schema; the table is in docs/reference/logs.md."""
 
     def __init__(self, *, device: str, version: str) -> None:
         super().__init__()

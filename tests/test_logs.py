@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.logs import JsonFormatter, TextFormatter
 
-_DOCUMENT = Path(__file__).parents[1] / "docs/how-to/monitor.md"
+_DOCUMENT = Path(__file__).parents[1] / "docs/reference/logs.md"
 
 
 def written(record: logging.LogRecord) -> dict[str, Any]:
