@@ -1,4 +1,4 @@
-"""Every command of the documents that is the converter's runs here, one after the other."""
+"""Runs every command of the documents that belongs to the converter, one after the other."""
 
 from __future__ import annotations
 
@@ -7,27 +7,38 @@ import sys
 from pathlib import Path
 
 import pytest
-from documents import DOCUMENTS, commands, run
+from documents import DOCUMENTS, blocks, lines_not_printed, run
 
 
 @pytest.fixture
-def desk(tmp_path: Path, small_saved_model: Path, color_images: Path) -> Path:
-    """A folder with a trained model, its images and a password, as the documents name them."""
+def workspace(tmp_path: Path, small_saved_model: Path, color_images: Path) -> Path:
+    """A folder with a trained model, its images, a finished file and a password, as the documents name them."""
     (tmp_path / ".venv-converter").mkdir()
     (tmp_path / ".venv-converter/bin").symlink_to(Path(sys.executable).parent)
     (tmp_path / "flowers").mkdir()
     for name, folder in (("saved_model", small_saved_model), ("train", color_images), ("test", color_images)):
         shutil.copytree(folder, tmp_path / "flowers" / name)
+    shutil.copy(Path(__file__).parents[2] / "demo/digits.tflite", tmp_path / "birds.tflite")
     (tmp_path / "password").write_text("wren\n")
     return tmp_path
 
 
-@pytest.mark.timeout(300)  # TensorFlow starts anew for each
+@pytest.mark.timeout(300)  # TensorFlow starts again for each command
 @pytest.mark.skipif(shutil.which("unzip") is None, reason="unzip is not installed: apt install unzip")
-def test_every_command_of_the_documents_works(desk: Path) -> None:
-    lines = dict.fromkeys(line for document in DOCUMENTS for line in commands(document))  # each once
-    ours = [line for line in lines if line.startswith((".venv-converter/", "unzip"))]
-    assert len(ours) > 5
-    for line in ours:
-        answer = run(line, desk)
-        assert answer.returncode == 0, f"{line}\n{answer.stdout}\n{answer.stderr}"
+def test_documented_commands_print_the_documented_output(workspace: Path) -> None:
+    count = 0
+    for document in DOCUMENTS:
+        output = ""
+        for block in blocks(document):
+            if block.kind == "text" and output:
+                assert list(lines_not_printed(block, output)) == [], f"{document}\n{output}"
+            if block.kind != "sh":
+                continue
+            output = ""
+            for line in block.lines:
+                if line.startswith((".venv-converter/", "unzip")):
+                    answer = run(line, workspace)
+                    assert answer.returncode == 0, f"{line}\n{answer.stdout}\n{answer.stderr}"
+                    output += f"{answer.stdout}\n{answer.stderr}\n"
+                    count += 1
+    assert count > 5
