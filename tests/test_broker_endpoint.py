@@ -42,6 +42,14 @@ def test_password_may_be_a_systemd_credential(write: Path, monkeypatch: pytest.M
     assert _password(write) == "mine"
 
 
+def test_client_key_may_be_a_systemd_credential(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(write.parent))
+    write.write_text("mqtt: {tls: true, cert_file: client.pem}\n")
+    assert _key_file(write) is None
+    (write.parent / "mqtt_key").write_text("a key\n")
+    assert _key_file(write) == write.parent / "mqtt_key"
+
+
 def test_client_id_is_derived_from_the_device_unless_it_is_given(write: Path) -> None:
     write.write_text("device: {id: pi-1}\n")
     assert broker_endpoint(load_config(write)).client_id == "edge-agent-pi-1"
@@ -51,3 +59,9 @@ def test_client_id_is_derived_from_the_device_unless_it_is_given(write: Path) ->
 
 def _password(config: Path) -> str | None:
     return broker_endpoint(load_config(config)).password
+
+
+def _key_file(config: Path) -> Path | None:
+    tls = broker_endpoint(load_config(config)).tls
+    assert tls is not None
+    return tls.key_file

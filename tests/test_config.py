@@ -94,7 +94,7 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
         ("mqtt: {websocket_path: mqtt}", "mqtt.websocket_path must be a path such as /mqtt"),
         ("mqtt: {shared_classify: work/images}", "mqtt.shared_classify must be $share/<group>/<topic>"),
         ("mqtt: {ca_file: ca.pem}", "mqtt.ca_file requires TLS: set mqtt.tls to true"),
-        ("mqtt: {tls: true, cert_file: c.pem}", "mqtt.cert_file and mqtt.key_file belong together"),
+        ("mqtt: {tls: true, key_file: k.pem}", "mqtt.key_file needs its certificate"),
         ("- 1", "must contain sections"),
         ("a: [", "is not valid YAML"),
     ],

@@ -64,6 +64,10 @@ def _key(name: str, schema: Mapping[str, Any]) -> Key:
 
 
 def _resolved(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without a reference, and without null, which every key with a default accepts."""
+    choices = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
+    if len(choices) == 1:
+        return _resolved(choices[0])
     if "$ref" not in schema:
         return schema
     resolved: Mapping[str, Any] = _SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
+import yaml
 from agents.shell import Shell
 
 REPOSITORY = Path(__file__).parents[2]
@@ -137,3 +139,10 @@ def test_check_config_prints_the_schema_for_editors(shell: Shell) -> None:
     schema = json.loads(shell.out)
     assert set(schema["properties"]) == {"device", "models", "engine", "cameras", "mqtt", "http", "logging"}
     assert schema["additionalProperties"] is False
+
+
+def test_schema_accepts_the_shipped_configuration_with_its_nulls(shell: Shell) -> None:
+    assert shell.run("check-config", "--schema", "any") == 0
+    shipped = yaml.safe_load((REPOSITORY / "configs/agent.yaml").read_text())
+    assert shipped["device"]["id"] is None
+    jsonschema.validate(shipped, json.loads(shell.out))
