@@ -37,7 +37,7 @@ test: dev dev-converter  ## Run the tests of the agent and of the converter
 	$(BIN)/pytest $(PARALLEL)
 	$(TEST_CONVERTER)
 
-check: lint test  ## Check format, lint, types and import rules, then run the tests
+check: lint test  ## Do make lint, then run the tests
 
 bench: dev .cache/conversion/mobilenet_v2  ## Compare speed and delivery with the bare runtime, on a quiet machine
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.run
@@ -140,11 +140,13 @@ dev:
 dev-converter:  ## Set up the environment of the converter: 3 GB
 	@$(SET_UP) .venv-converter locks/converter.txt
 
-lint: dev dev-converter  ## Check format, lint, types and import rules
+lint: dev dev-converter  ## Check format, lint, types, import rules and English
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell . .ci
+	$(BIN)/python tests/plain_english.py
 
 format: dev  ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
