@@ -22,7 +22,7 @@ LOCK = REPOSITORY / "locks/device.txt"
 # The glibc versions (2.x) that wheels may need: up to 2.35, which Ubuntu 22.04 and JetPack 6 have.
 _GLIBC = [*range(35, 16, -1)]
 _PARTS = ["deploy/systemd", "locks/device.txt", "configs/agent.yaml", "pyproject.toml", "LICENSE"]
-_PARTS += ["README.md", "docs", "demo/digits.tflite", "demo/digit.jpg"]
+_PARTS += ["README.md", "CHANGELOG.md", "docs", "demo/digits.tflite", "demo/digit.jpg"]
 
 
 def main() -> None:
@@ -91,7 +91,7 @@ def _pip(*words: str) -> None:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "reference_generator"))
     else:
         shutil.copy(source, target)
 
