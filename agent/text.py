@@ -19,3 +19,12 @@ def printable_json(value: Any, depth: int = 4) -> Any:
     if isinstance(value, dict):
         return {printable(key): printable_json(part, depth - 1) for key, part in value.items()}
     return [printable_json(part, depth - 1) for part in value] if isinstance(value, list) else value
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be encoded as UTF-8: lone surrogates, as in an undecodable file name, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -14,7 +14,6 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.model_file.settings import is_unicode
 from agent.security.minisign import (
     COMMENT,
     HASHED,
@@ -26,6 +25,7 @@ from agent.security.minisign import (
     key_bytes,
     key_name,
 )
+from agent.text import is_unicode
 from converter.errors import SigningError, UsageError
 
 if TYPE_CHECKING:

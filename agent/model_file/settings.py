@@ -17,6 +17,7 @@ from agent.errors import ModelError
 from agent.host.plain_file import read_plain_file
 from agent.image import Color  # noqa: TC001  (pydantic reads the annotations)
 from agent.model_file.labels import parse_labels
+from agent.text import is_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,15 +141,6 @@ def _checked(key: str, value: Any) -> Any:
     if value not in _CHOICES[key]:
         raise ValueError(f"{key} must be one of {', '.join(_CHOICES[key])}, not {reprlib.repr(value)}")
     return value
-
-
-def is_unicode(text: str) -> bool:
-    """Whether `text` can be encoded as UTF-8: lone surrogates, as in an undecodable file name, cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def checked_numbers(key: str, values: Sequence[Any]) -> tuple[float, ...]:

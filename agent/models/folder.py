@@ -16,7 +16,8 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from agent.host.plain_file import read_plain_file
-from agent.model_file.settings import is_unicode, sidecar_paths
+from agent.model_file.settings import sidecar_paths
+from agent.text import is_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
