@@ -14,7 +14,7 @@ from agent.commands.inspect import inspect
 from agent.commands.models import models_app
 from agent.commands.run import run
 from agent.errors import AgentError, ConfigError
-from agent.host.terminal import version_printer
+from agent.host.terminal import escape_unencodable, version_printer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +50,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     Errors that the user can act on are printed as one sentence, without a traceback.
     """
+    escape_unencodable()
     try:
         app(words, prog_name="edge-agent")
     except AgentError as error:

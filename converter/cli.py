@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.errors import AgentError, SignatureError
-from agent.host.terminal import harmless, version_printer
+from agent.host.terminal import escape_unencodable, harmless, version_printer
 from converter.commands.convert import convert
 from converter.commands.evaluate import evaluate
 from converter.commands.inspect import inspect
@@ -48,6 +48,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     Expected errors print one sentence; --debug adds the traceback.
     """
+    escape_unencodable()
     given = sys.argv[1:] if words is None else list(words)
     try:
         app(given, prog_name="edge-convert")

@@ -22,12 +22,20 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
     """Show the content of a model file, run the agent's trial, and report whether this device can serve the model."""
     from agent.errors import ModelError
     from agent.model_file.metadata import read_model_file
-    from agent.model_file.settings import read_sidecars
+    from agent.model_file.settings import ModelSettings, read_sidecars
     from agent.models.trial import Trial
 
-    file, sidecar = read_model_file(read_file(model)), read_sidecars(model)
-    trial, reason = None, None
+    content = read_file(model)
     try:
+        file = read_model_file(content)
+    except ModelError as error:
+        if as_json:
+            print_json({"serves_here": False, "trial": None, "reason": str(error)})
+            raise typer.Exit(1) from None
+        raise
+    sidecar, trial, reason = ModelSettings(), None, None
+    try:
+        sidecar = read_sidecars(model)
         report = asdict(Trial(threads=1).run(model, sidecar))
         trial = {_TRIAL_KEYS.get(key, key): value for key, value in report.items()}
     except ModelError as error:
@@ -75,7 +83,18 @@ def _describe(file: ModelFile, settings: ModelSettings) -> dict[str, Any]:
         "provenance": file.provenance,
         "min_runtime_version": file.min_runtime_version,
         "runtime": runtime(),
+        "notes": _notes(settings),
     }
+
+
+def _notes(settings: ModelSettings) -> list[str]:
+    """What is probably not meant so, although the model can serve."""
+    from agent.model_file.labels import count_from_one
+
+    labels = settings.labels or ()
+    if count_from_one(labels):
+        return [f"The labels begin with the numbers 1 to {len(labels)}. Only numbers from 0 up count as indices."]
+    return []
 
 
 def _in_words(value: Any) -> str:

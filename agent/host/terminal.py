@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,13 @@ def version_printer(program: str) -> Callable[[bool], None]:
             raise Exit
 
     return show
+
+
+def escape_unencodable() -> None:
+    """Makes standard output and standard error show an escape for a character that they cannot encode."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_json(document: Any) -> None:

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -98,6 +101,60 @@ def test_inspect_reports_why_a_model_cannot_serve(shell: Shell, tmp_path: Path) 
     document = json.loads(shell.out)
     assert document["serves_here"] is False
     assert "2 labels for 10 outputs" in document["reason"]
+
+
+def test_inspect_prints_json_when_a_sidecar_or_the_model_is_bad(shell: Shell, tmp_path: Path) -> None:
+    model = tmp_path / "digits.tflite"
+    shutil.copy(DIGITS, model)
+    model.with_suffix(".yaml").write_text("maen: 1\n")
+    assert shell.run("inspect", model, "--json") == 1
+    document = json.loads(shell.out)
+    assert document["serves_here"] is False
+    assert document["trial"] is None
+    assert document["labels"] == list("0123456789")
+    assert "unknown key 'maen'" in document["reason"]
+    model.write_bytes(b"PK\3\4abcdefgh")
+    assert shell.run("inspect", model, "--json") == 1
+    document = json.loads(shell.out)
+    assert document["serves_here"] is False
+    assert "zip archive" in document["reason"]
+
+
+def test_inspect_mentions_labels_that_count_from_one(shell: Shell, tmp_path: Path) -> None:
+    model = tmp_path / "digits.tflite"
+    shutil.copy(DIGITS, model)
+    assert shell.json("inspect", model)["notes"] == []
+    model.with_suffix(".txt").write_text("".join(f"{number} digit\n" for number in range(1, 11)))
+    document = shell.json("inspect", model)
+    assert document["labels"][0] == "1 digit"
+    assert "begin with the numbers 1 to 10" in document["notes"][0]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1:strict"},
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    ],
+    ids=["ascii", "latin-1", "C"],
+)
+def test_labels_are_shown_as_escapes_when_the_output_cannot_encode_them(
+    tmp_path: Path, picture: Path, environment: dict[str, str]
+) -> None:
+    model = tmp_path / "digits.tflite"
+    shutil.copy(DIGITS, model)
+    model.with_suffix(".txt").write_text("".join(f"日{number}\n" for number in range(10)), encoding="utf-8")
+    for command in (["classify", model, picture], ["inspect", model]):
+        done = subprocess.run(
+            [sys.executable, "-m", "agent.cli", *map(str, command)],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert rb"\u65e50" in done.stdout
+        assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
