@@ -13,7 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+ASSETS, REPORTS = SHARED / "assets", SHARED / "reports"
 
 _NEEDS = {
     "assets": (ASSETS.is_dir(), "the real models of ../shared/assets are missing"),
@@ -22,6 +23,7 @@ _NEEDS = {
         shutil.which("mosquitto") is not None,
         "mosquitto is not installed: apt install mosquitto",
     ),
+    "reports": (REPORTS.is_dir(), "the models of ../shared/reports are missing"),
     "prometheus": (shutil.which("promtool") is not None, "prometheus is not installed: apt install prometheus"),
 }
 
@@ -53,6 +55,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def assets() -> Path:
     """The folder of published models and photos. Mark tests that use it `assets`."""
     return ASSETS
+
+
+@pytest.fixture(scope="session")
+def reports() -> Path:
+    """The folder of small models from public bug reports. Mark tests that use it `reports`."""
+    return REPORTS
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 _MAX_PYTHON_CHARACTERS = 1 << 18
+_MAX_TOKENS = 1 << 16  # ast needs about 500 bytes for each
 _MAX_DEPTH = 8
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -20,7 +21,7 @@ _TOKEN = re.compile(
 
 
 def parse_literal(text: str) -> Any:
-    """None if it is neither. Python values may contain 256 k characters and 8 levels."""
+    """None if it is neither. Python values may contain 256 k characters, 64 k tokens and 8 levels."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -34,18 +35,19 @@ def parse_literal(text: str) -> Any:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether the text has only constants in a few levels of brackets.
+    """Whether the text has only constants in a few levels of brackets, and not too many of them.
 
     Operators, calls and deep nesting would let ast build a tree so deep that Python itself crashes.
     """
-    position = depth = 0
+    position = depth = tokens = 0
     value_may_follow = True
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None or (token.lastgroup in ("value", "open") and not value_may_follow):
             return False
         depth += (token.lastgroup == "open") - (token.lastgroup == "close")
-        if not 0 <= depth <= _MAX_DEPTH:
+        tokens += 1
+        if not 0 <= depth <= _MAX_DEPTH or tokens > _MAX_TOKENS:
             return False
         value_may_follow = token.lastgroup in ("open", "mark")
         position = token.end()

@@ -15,6 +15,7 @@ from agent.errors import IncompleteModelError, ModelError
 from agent.model_file.flatbuffer import FLOAT32, INT8, INT32, INT64, UINT8, UINT32, Table, damaged
 from agent.model_file.packed_files import PackedFiles
 from agent.model_file.settings import ModelSettings, check_settings
+from agent.model_file.ultralytics import ultralytics_settings
 from agent.text import printable_json
 
 if TYPE_CHECKING:
@@ -129,7 +130,10 @@ def _read(content: bytes) -> ModelFile:
         inputs=tuple(_tensor(tensors, index) for index in graph.numbers(1, INT32)),
         outputs=outputs,
         operators=operators,
-        settings=ModelSettings(score=score).overridden_by(stated.settings).overridden_by(added),
+        settings=ModelSettings(score=score)
+        .overridden_by(ultralytics_settings(packed))
+        .overridden_by(stated.settings)
+        .overridden_by(added),
         name=stated.name,
         version=stated.version,
         description=stated.description,
@@ -204,14 +208,14 @@ class _Stated:
 
 def _read_metadata(metadata: bytes | None, packed: PackedFiles, outputs: Sequence[Tensor]) -> _Stated:
     if metadata is None:
-        return _Stated()
+        return _Stated(ModelSettings(labels=_only_fitting_labels(packed, outputs)))
     model = Table.root(metadata)
     subgraphs = model.tables(3)
     inputs = subgraphs[0].tables(2) if subgraphs else []
     answers = subgraphs[0].tables(3) if subgraphs else []
     mean, std = _normalization(inputs[0]) if inputs else (None, None)
     settings = ModelSettings(
-        labels=_labels(answers[0], packed) if answers else _only_fitting_labels(packed, outputs),
+        labels=(_labels(answers[0], packed) if answers else None) or _only_fitting_labels(packed, outputs),
         mean=mean,
         std=std,
         color=_color(inputs[0]) if inputs else None,
@@ -243,10 +247,21 @@ def _labels(tensor: Table, packed: PackedFiles) -> tuple[str, ...] | None:
 
 
 def _only_fitting_labels(packed: PackedFiles, outputs: Sequence[Tensor]) -> tuple[str, ...] | None:
-    """Some published models contain labels that no metadata names: used if exactly one file has the right length."""
+    """Labels that no metadata names, as in some published models: used if only one file, or labels.txt, has enough."""
     counts = {outputs[0].shape[-1]} if outputs and outputs[0].shape else set()
-    fitting = [labels for labels in map(packed.read_labels, packed.possible_labels) if len(labels) in counts]
-    return fitting[0] if len(fitting) == 1 else None
+    if counts == {1}:
+        counts.add(2)  # one score can separate two classes
+    fitting = {}
+    for name in packed.small_files(".txt"):
+        try:
+            labels = packed.read_labels(name)
+        except IncompleteModelError:
+            raise
+        except ModelError:  # another text, such as a license
+            continue
+        if len(labels) in counts:
+            fitting[name] = labels
+    return fitting.get("labels.txt") or (next(iter(fitting.values())) if len(fitting) == 1 else None)
 
 
 def _normalization(tensor: Table) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MAX_TEXT_BYTES = 1 << 20
-_MAX_LABEL_FILES = 8
+_MAX_SMALL_FILES = 8
 # What zipfile raises for damaged offsets, names and compressed data; RuntimeError is an encrypted file.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
 
@@ -38,11 +38,10 @@ class PackedFiles:
     def names(self) -> tuple[str, ...]:
         return tuple(self._entries)
 
-    @property
-    def possible_labels(self) -> list[str]:
-        """The first few text files that are small enough for labels."""
-        texts = [name for name in self.names if name.endswith(".txt")]
-        return [name for name in texts if self._entries[name].file_size <= _MAX_TEXT_BYTES][:_MAX_LABEL_FILES]
+    def small_files(self, ending: str) -> list[str]:
+        """The first few files whose names end so and that are small enough for labels."""
+        names = [name for name in self.names if name.endswith(ending)]
+        return [name for name in names if self._entries[name].file_size <= _MAX_TEXT_BYTES][:_MAX_SMALL_FILES]
 
     def read_labels(self, name: str) -> tuple[str, ...]:
         return parse_labels(self.read(name), where=name)

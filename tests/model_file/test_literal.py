@@ -43,6 +43,7 @@ def test_parse_literal_reads_what_python_prints(value: Any) -> None:
         "{'a': 1, **{}}",
         "{[]: 1}",
         "'" + "a" * (1 << 18) + "'",
+        "(" + "1," * 50_000 + ")",
         "f'{1}'",
         "{'a'",
         "",

@@ -136,10 +136,19 @@ def test_label_file_with_an_unbounded_compression_is_refused() -> None:
 def test_small_text_files_are_possible_labels_when_no_label_file_is_named() -> None:
     files = {"big.txt": bytes((1 << 20) + 1), "model.bin": b""} | {f"{n}.txt": b"a\nb\n" for n in range(20)}
     packed = PackedFiles(zipped(files, zipfile.ZIP_DEFLATED))
-    assert packed.possible_labels == [f"{n}.txt" for n in range(8)]
+    assert packed.small_files(".txt") == [f"{n}.txt" for n in range(8)]
     assert _only_fitting_labels(packed, [Tensor("o", (1, 2), "uint8")]) is None  # eight files fit
     packed = PackedFiles(zipped({"a.txt": b"a\nb\n", "b.txt": b"a\n"}))
     assert _only_fitting_labels(packed, [Tensor("o", (1, 2), "uint8")]) == ("a", "b")
+    packed = PackedFiles(zipped({"a.txt": b"a\nb\n", "labels.txt": b"c\nd\n", "license.txt": b"\xff"}))
+    assert _only_fitting_labels(packed, [Tensor("o", (1, 2), "uint8")]) == ("c", "d")
+
+
+def test_packed_labels_are_used_when_the_file_has_no_metadata() -> None:
+    stream = io.BytesIO(BARE_DIGITS)
+    with zipfile.ZipFile(stream, "a") as archive:
+        archive.writestr("labels.txt", "".join(f"{number} n{number}\n" for number in (0, 1, 9, 2, 3, 4, 5, 6, 7, 8)))
+    assert read_model_file(stream.getvalue()).settings.labels == tuple(f"n{number}" for number in range(10))
 
 
 def test_damaged_metadata_raises_only_model_errors() -> None:
