@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, ModelError
 from agent.model_file.metadata import read_model_file
-from agent.runtimes.saved_model import gives_probabilities, image_function
+from agent.runtimes.probe import probe
+from agent.runtimes.saved_model import TensorFlowClassifier, image_function
 from agent.runtimes.tensorflow import import_tensorflow
 from converter.errors import ConversionError, ConverterError, DropError
 from converter.evaluation.comparison import evaluation_notes, finished_subject, source_subject
@@ -131,8 +132,7 @@ def convert(request: Request, *, track: Track) -> Conversion:
         source = open_source(request.source)
     function = image_function(source, key=request.signature, size=request.input_size)
     settings = trained_settings(request, function, folders.given)
-    if gives_probabilities(function, settings):
-        settings = replace(settings, score="probability")
+    settings = replace(settings, score=probe(TensorFlowClassifier(function, settings)).score)
     folders.check_truth(settings.labels or ())
     prepared = _prepare(request, function, settings, folders, track)
     drafts = [_draft(prepared, scheme) for scheme in track(request.schemes, "Converting")]
@@ -301,8 +301,7 @@ def _evaluated(
     if folder is None or not loads:
         return list(drafts)
     subjects = [finished_subject(draft.content, draft.path.name) for draft in loads]
-    score = read_model_file(loads[0].content).settings.score
-    source = source_subject(prepared.function, replace(prepared.trained, score=score))
+    source = source_subject(prepared.function, prepared.trained)
     evaluations = evaluate(subjects, folder, source=source, track=track)
     by_path = {
         draft.path: _with(prepared, draft, evaluation) for draft, evaluation in zip(loads, evaluations, strict=True)

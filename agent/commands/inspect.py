@@ -13,6 +13,7 @@ from agent.host.terminal import print_json, print_table
 if TYPE_CHECKING:
     from agent.model_file.metadata import ModelFile
     from agent.model_file.settings import ModelSettings
+    from agent.runtimes.score_kind import SeenScores
 
 
 _TRIAL_KEYS = {"cpu_ms": "processor_ms"}  # the JSON key stays stable for programs
@@ -33,15 +34,16 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
             print_json({"serves_here": False, "trial": None, "reason": str(error)})
             raise typer.Exit(1) from None
         raise
-    sidecar, trial, reason = ModelSettings(), None, None
+    sidecar, trial, scores, reason = ModelSettings(), None, None, None
     try:
         sidecar = read_sidecars(model)
-        report = asdict(Trial(threads=1).run(model, sidecar))
-        trial = {_TRIAL_KEYS.get(key, key): value for key, value in report.items()}
+        report = Trial(threads=1).run(model, sidecar)
+        scores = report.scores
+        trial = {_TRIAL_KEYS.get(key, key): value for key, value in asdict(report).items() if key != "scores"}
     except ModelError as error:
         reason = str(error)
     document = {
-        **_describe(file, file.settings.overridden_by(sidecar)),
+        **_describe(file, file.settings.overridden_by(sidecar), scores),
         "serves_here": reason is None,
         "trial": trial,
         "reason": reason,
@@ -49,12 +51,13 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
     if as_json:
         print_json(document)
     else:
+        document["scores_seen"] = scores
         print_table(("", ""), ((key, _in_words(value)) for key, value in document.items()))
     if reason:
         raise typer.Exit(1)
 
 
-def _describe(file: ModelFile, settings: ModelSettings) -> dict[str, Any]:
+def _describe(file: ModelFile, settings: ModelSettings, scores: SeenScores | None) -> dict[str, Any]:
     from agent.runtimes.interpreter import operator_name, runtime
 
     def tensors(these: Any) -> list[dict[str, Any]]:
@@ -77,7 +80,8 @@ def _describe(file: ModelFile, settings: ModelSettings) -> dict[str, Any]:
         "std": settings.std,
         "color": settings.color,
         "resize": settings.resize or "stretch",
-        "score": settings.score,
+        "score": scores.score if scores else settings.score,
+        "scores_seen": asdict(scores) if scores else None,
         "operators": [f"{operator_name(op)} v{op.version}" for op in file.operators],
         "packed_files": [name for name in file.packed_files if not name.startswith("golden/")],
         "provenance": file.provenance,

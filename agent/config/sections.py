@@ -179,9 +179,9 @@ class ModelOverrides(_Section):
         description="How to fit images with a different aspect ratio: stretch, crop or pad.",
         examples=["stretch"],
     )
-    score: Literal["probability", "logits"] | None = Field(
+    score: Literal["probability", "percent", "logits"] | None = Field(
         default=None,
-        description="What the model returns, probability or logits; the agent applies a softmax to logits.",
+        description="What the model returns: probability (0 to 1), percent or logits. Default: the agent finds out.",
         examples=["probability"],
     )
 

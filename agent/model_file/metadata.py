@@ -8,8 +8,8 @@ names are in a zip archive appended to the first. The field numbers below are fr
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.errors import IncompleteModelError, ModelError
 from agent.model_file.flatbuffer import FLOAT32, INT8, INT32, INT64, UINT8, UINT32, Table, damaged
@@ -43,7 +43,10 @@ ADDITIONS = "edge_agent.json"  # packed with the labels; keys: settings (as in a
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """`scale` and `zero_point` apply if the whole tensor has one scale; otherwise `scale` is 0."""
+    """`scale` and `zero_point` apply if the whole tensor has one scale; otherwise `scale` is 0.
+
+    `step` is the smallest difference between two values of an output, also if the file dequantizes it; 0 if float.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -51,6 +54,7 @@ class Tensor:
     scale: float = 0.0
     zero_point: int = 0
     free_dimensions: bool = False
+    step: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,9 @@ class Operator:
 class ModelFile:
     """The contents of a model file.
 
-    `settings` come from the metadata and from the additions of edge-convert; whether the scores are probabilities
-    comes from the last operator. `provenance` is what edge-convert recorded about the conversion.
+    `settings` come from the metadata and from the additions of edge-convert. Their `score` is `probability` without
+    an addition if the last operator is a softmax or a sigmoid. `provenance` is what edge-convert recorded about the
+    conversion.
     """
 
     content: bytes = field(repr=False)
@@ -119,10 +124,12 @@ def _read(content: bytes) -> ModelFile:
     tensors = graph.tables(0)
     operators = tuple(_operator(code) for code in model.tables(1))
     packed = PackedFiles(content)
-    outputs = tuple(_tensor(tensors, index) for index in graph.numbers(2, INT32))
+    makers = {made: node for node in graph.tables(3) for made in node.numbers(2, INT32)}
+    ends = [_end(tensors, makers, operators, index) for index in graph.numbers(2, INT32)]
+    outputs = tuple(end.output for end in ends)
     stated = _read_metadata(entry("TFLITE_METADATA"), packed, outputs)
     runtime = entry("min_runtime_version")
-    score: Score = "probability" if _ends_in_probabilities(graph, operators) else "logits"
+    score: Score | None = "probability" if ends and all(end.is_probability for end in ends) else None
     additions = read_additions(packed)
     added, provenance = check_settings(additions.get("settings", {}), where=ADDITIONS), additions.get("provenance")
     return ModelFile(
@@ -178,22 +185,28 @@ def _tensor(tensors: Sequence[Table], index: int) -> Tensor:
     )
 
 
-def _ends_in_probabilities(graph: Table, operators: Sequence[Operator]) -> bool:
-    """Whether the last operator, apart from reshaping and quantizing, is a softmax or a sigmoid."""
-    makers = {output: node for node in graph.tables(3) for output in node.numbers(2, INT32)}
-    outputs = graph.numbers(2, INT32)
-    wanted = outputs[0] if outputs else -1
+class _End(NamedTuple):
+    """An output; `is_probability` if the operator that computes it is a softmax or a sigmoid."""
+
+    output: Tensor
+    is_probability: bool
+
+
+def _end(tensors: Sequence[Table], makers: dict[int, Table], operators: Sequence[Operator], index: int) -> _End:
+    """Looks back from an output past reshaping and quantizing; `makers` has the node that makes each tensor."""
+    output = _tensor(tensors, index)
+    step = output.scale
     for _ in range(8):
-        maker = makers.get(wanted)
-        index = maker.scalar(0, UINT32) if maker else len(operators)
-        if maker is None or index >= len(operators):
-            return False
-        code = operators[index].code
-        if code not in (_RESHAPE, _SQUEEZE, _QUANTIZE, _DEQUANTIZE):
-            return code in (_SOFTMAX, _LOGISTIC)
-        inputs = maker.numbers(1, INT32)
-        wanted = inputs[0] if inputs else -1
-    return False
+        maker = makers.get(index)
+        code = maker.scalar(0, UINT32) if maker else len(operators)
+        if maker is None or code >= len(operators):
+            break
+        if operators[code].code not in (_RESHAPE, _SQUEEZE, _QUANTIZE, _DEQUANTIZE):
+            return _End(replace(output, step=step), operators[code].code in (_SOFTMAX, _LOGISTIC))
+        index = (maker.numbers(1, INT32) or [-1])[0]
+        if 0 <= index < len(tensors):
+            step = max(step, _tensor(tensors, index).scale)
+    return _End(replace(output, step=step), is_probability=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Resize = Literal["stretch", "crop", "pad"]
-Score = Literal["probability", "logits"]
+Score = Literal["probability", "percent", "logits"]
 
 _MAX_LABELS_BYTES, _MAX_SETTINGS_BYTES = 1 << 20, 1 << 16
 _LARGEST = 3.4e38  # of float32, the type in which pixels are normalized
@@ -32,7 +32,7 @@ _LARGEST = 3.4e38  # of float32, the type in which pixels are normalized
 _CHOICES = {
     "color": ("rgb", "bgr", "gray"),
     "resize": ("stretch", "crop", "pad"),
-    "score": ("probability", "logits"),
+    "score": ("probability", "percent", "logits"),
 }
 
 
@@ -42,7 +42,7 @@ class ModelSettings:
 
     `mean` and `std` have one value, or one per channel: a float input gets (pixel - mean) / std, with pixels from
     0 to 255. `color` is the channel order that the model expects, `resize` how an image of another shape is fitted,
-    `score` whether the outputs are already probabilities.
+    `score` whether the outputs are already probabilities, or percent, or logits.
     """
 
     labels: tuple[str, ...] | None = None

@@ -221,6 +221,7 @@ class Candidates:
             bytes_each=report.bytes_each,
             cpu_ms=report.cpu_ms,
             key_id=candidate.signed.key_id if candidate.signed else None,
+            scores=report.scores,
         )
         self._history[drop.name] = history.with_version(version).signed_as(candidate.signed)
         log.info(

@@ -75,7 +75,9 @@ class Loader:
         file = read_model_file(self._store.read(version.sha256))
         given = self._settings.get(name, ModelSettings())
         settings = file.settings.overridden_by(version.sidecar).overridden_by(given)
-        classifiers = open_classifiers(file, settings, workers=self._workers, threads=self._threads)
+        classifiers = open_classifiers(
+            file, settings, workers=self._workers, threads=self._threads, seen=version.scores
+        )
         for classifier in classifiers:
             classifier.warm_up()
         return LoadedModel(file, settings, classifiers)

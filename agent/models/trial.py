@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import IncompleteModelError, ModelError
 from agent.host.memory import free_bytes
+from agent.runtimes.score_kind import SeenScores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ class TrialReport:
     """`bytes_each` is the peak memory of one interpreter, `invoke_ms` the median.
 
     `cpu_ms` is the 95th percentile of the CPU time that the invoking thread used for one call.
+    `scores` is what was seen of them if nothing else says what they are; seeing them is a part of `load_ms`.
     `golden` is the number of golden samples, which have passed within their tolerance.
     """
 
@@ -36,7 +38,14 @@ class TrialReport:
     invoke_ms: float
     cpu_ms: float
     bytes_each: int
+    scores: SeenScores | None = None
     golden: int = 0
+
+    @classmethod
+    def read(cls, answer: dict[str, Any]) -> TrialReport:
+        """From the JSON that the trial's process answers."""
+        scores = answer.get("scores")
+        return cls(**{**answer, "scores": SeenScores(**scores) if scores else None})
 
 
 class Trial:
@@ -91,7 +100,7 @@ def _report(done: subprocess.CompletedProcess[bytes]) -> TrialReport:
     if "refused" in answer:
         raise (IncompleteModelError if answer["incomplete"] else ModelError)(answer["refused"])
     if done.returncode == 0 and answer:
-        return TrialReport(**answer)
+        return TrialReport.read(answer)
     raise ModelError(_how_it_died(done))
 
 

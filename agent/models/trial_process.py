@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
+import itertools
 import json
 import os
 import resource
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _WARM_UPS = 5
+_IMAGES = 3  # black, white and noise
 _SAMPLES = 20
 _SAMPLING_S = 0.5
 _MAX_REASON = 1000  # characters: it may quote what the file holds
@@ -65,14 +68,12 @@ def _outcome(try_out: Callable[[dict[str, Any]], dict[str, Any]], request: dict[
 
 def try_out(request: dict[str, Any]) -> dict[str, Any]:
     """Loads and runs the model; returns the fields of a TrialReport. Raises ModelError."""
-    import numpy as np  # noqa: PLC0415
-
-    from agent.image import Image  # noqa: PLC0415
     from agent.model_file.golden import read_golden  # noqa: PLC0415
     from agent.model_file.metadata import read_model_file  # noqa: PLC0415
     from agent.model_file.settings import check_settings  # noqa: PLC0415
     from agent.runtimes.golden import check_golden  # noqa: PLC0415
     from agent.runtimes.interpreter import import_runtime  # noqa: PLC0415
+    from agent.runtimes.probe import probe_images  # noqa: PLC0415
     from agent.runtimes.runtime import open_classifiers  # noqa: PLC0415
 
     content = Path(request["path"]).read_bytes()
@@ -82,11 +83,8 @@ def try_out(request: dict[str, Any]) -> dict[str, Any]:
     before, started = _peak_bytes(), time.perf_counter()
     (classifier,) = open_classifiers(file, settings, workers=1, threads=request["threads"])
     load_ms = (time.perf_counter() - started) * 1e3
-    classifier.warm_up(_WARM_UPS)
-    _, height, width, _ = classifier.input.shape
-    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    images = [Image(pixels) for pixels in (np.zeros_like(noise), np.full_like(noise, 255), noise)]
-    took = _timed(classifier, images)
+    classifier.warm_up(_WARM_UPS if classifier.seen is None else 1)  # a probe has warmed it up
+    took = _timed(classifier, list(itertools.islice(probe_images(classifier.height, classifier.width), _IMAGES)))
     golden = read_golden(content)
     if golden is not None:
         check_golden(golden, classifier)
@@ -95,6 +93,7 @@ def try_out(request: dict[str, Any]) -> dict[str, Any]:
         "invoke_ms": round(statistics.median(spent.invoke for spent in took), 3),
         "cpu_ms": round(sorted(spent.cpu for spent in took)[-1 - len(took) // 20], 3),
         "bytes_each": _peak_bytes() - before,
+        "scores": dataclasses.asdict(classifier.seen) if classifier.seen else None,
         "golden": len(golden.samples) if golden else 0,
     }
 

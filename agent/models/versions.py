@@ -11,6 +11,7 @@ from pydantic import Field
 from agent.errors import ModelError
 from agent.model_file.settings import ModelSettings  # noqa: TC001
 from agent.models.folder import Fingerprint  # noqa: TC001  (pydantic reads the annotations)
+from agent.runtimes.score_kind import SeenScores  # noqa: TC001
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,6 +27,7 @@ class Version:
 
     `sidecar` has the settings in its sidecars, `fingerprint` identifies its file in the drop folder. `bytes_each` and
     `cpu_ms` are what its trial measured for one interpreter and one invoke. `proven`: it has passed its probation.
+    `scores` is what the trial saw of them, if neither the settings nor the last operator says what they are.
     `starts` counts the agent's starts that loaded it and may have crashed because of it. `withdrawn` is why it must
     not serve any more. `key_id` names the key that signed it, None if no signature was checked. `is_kept`: the store
     still has its copy.
@@ -45,6 +47,7 @@ class Version:
     withdrawn_ns: int = 0
     key_id: str | None = None
     is_kept: bool = True
+    scores: SeenScores | None = None
 
     def is_same(self, sha256: str, sidecar: ModelSettings) -> bool:
         """Whether this version has that content and those sidecars."""

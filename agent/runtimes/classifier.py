@@ -10,7 +10,7 @@ import numpy as np
 
 from agent.errors import ModelError, NotFiniteError
 from agent.runtimes.preprocessing import Preprocessor
-from agent.runtimes.scores import Scores
+from agent.runtimes.scores import Scores, dequantized
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from agent.image import Image
     from agent.model_file.metadata import Tensor
-    from agent.model_file.settings import ModelSettings
+    from agent.model_file.settings import ModelSettings, Score
+    from agent.runtimes.score_kind import SeenScores
 
 
 class Spent(NamedTuple):
@@ -31,7 +32,11 @@ class Spent(NamedTuple):
 
 
 class Classifier(ABC):
-    """One thread at a time may call scores()."""
+    """One thread at a time may call scores() or values().
+
+    `score` is what the outputs are; if the settings do not say it, decide_score() does before the first call of
+    scores(), and `seen` has the reason.
+    """
 
     def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], settings: ModelSettings) -> None:
         """`settings` are the final ones: those in the file, overridden by the sidecars and the configuration.
@@ -42,14 +47,26 @@ class Classifier(ABC):
         self.input, self.output = _check_input(inputs), _check_output(outputs)
         self.labels = _check_labels(settings, self.output)
         _check_range(settings, self.input)
-        self._are_logits = settings.score != "probability"
+        self.score: Score | None = settings.score
+        self.seen: SeenScores | None = None
         _check_color(settings, self.input)
         self._preprocess = Preprocessor.of(self.input, settings)
+
+    def decide_score(self, seen: SeenScores) -> None:
+        self.score, self.seen = seen.score, seen
+
+    @property
+    def height(self) -> int:
+        return self.input.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.input.shape[2]
 
     @property
     def longest_side(self) -> int:
         """Pixels; an image may be shrunk until its shorter side is this long, without loss for the model."""
-        return max(self.input.shape[1:3])
+        return max(self.height, self.width)
 
     @property
     @abstractmethod
@@ -66,12 +83,26 @@ class Classifier(ABC):
         invoked, cpu_s = time.perf_counter(), time.thread_time()
         raw = self._invoke(tensor)
         cpu_s, done = time.thread_time() - cpu_s, time.perf_counter()
-        if raw.size != len(self.labels):  # a graph may compute its shapes at run time
-            raise ModelError(f"The model returned {raw.size} scores for {len(self.labels)} labels. Convert it again.")
+        self._check_size(raw)
         if raw.dtype == np.float32 and not np.isfinite(raw).all():
             raise NotFiniteError("The model returned NaN or infinity for this image. Train or convert it again.")
-        scores = Scores(raw, self.labels, self.output.scale, self.output.zero_point, self._are_logits)
-        return scores, Spent((invoked - started) * 1e3, (done - invoked) * 1e3, cpu_s * 1e3)
+        return self._read(raw), Spent((invoked - started) * 1e3, (done - invoked) * 1e3, cpu_s * 1e3)
+
+    def values(self, image: Image) -> npt.NDArray[np.float32]:
+        """The model's outputs as they are, dequantized; NaN and infinity are possible. Raises ModelError."""
+        raw = self._invoke(self._preprocess(image))
+        self._check_size(raw)
+        return dequantized(raw, self.output.scale, self.output.zero_point)
+
+    def _check_size(self, raw: npt.NDArray[np.generic]) -> None:
+        if raw.size != len(self.labels):  # a graph may compute its shapes at run time
+            raise ModelError(f"The model returned {raw.size} scores for {len(self.labels)} labels. Convert it again.")
+
+    def _read(self, raw: npt.NDArray[np.generic]) -> Scores:
+        scale, zero_point = self.output.scale, self.output.zero_point
+        if self.score == "percent":
+            scale = (scale or 1.0) / 100
+        return Scores(raw, self.labels, scale, zero_point, are_logits=self.score in (None, "logits"))
 
     def warm_up(self, invokes: int = 3) -> None:
         """Runs the model on a black image, so that the first real image is not slow. Raises ModelError."""

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.runtimes.probe import probe
 from agent.runtimes.tflite import TFLiteClassifier
 
 if TYPE_CHECKING:
     from agent.model_file.metadata import ModelFile
     from agent.model_file.settings import ModelSettings
     from agent.runtimes.classifier import Classifier
+    from agent.runtimes.score_kind import SeenScores
 
 
 def open_classifiers(
-    model: ModelFile, settings: ModelSettings, *, workers: int, threads: int
+    model: ModelFile, settings: ModelSettings, *, workers: int, threads: int, seen: SeenScores | None = None
 ) -> tuple[Classifier, ...]:
     """One classifier per worker, not warmed up; each computes with `threads` threads.
 
-    Raises ModelError with the remedy if the model is not an image classifier or the runtime refuses it.
+    If no setting says what the scores are, `seen` decides, or a probe of the model if it is None. Raises ModelError
+    with the remedy if the model is not an image classifier or the runtime refuses it.
     """
-    return tuple(TFLiteClassifier(model, settings, threads=threads) for _ in range(workers))
+    classifiers = tuple(TFLiteClassifier(model, settings, threads=threads) for _ in range(workers))
+    if settings.score is None:
+        decided = seen or probe(classifiers[0])
+        for classifier in classifiers:
+            classifier.decide_score(decided)
+    return classifiers

@@ -10,11 +10,9 @@ import numpy as np
 
 from agent.errors import ModelError
 from agent.host.digest import sha256_of_folder
-from agent.image import Image
 from agent.model_file.metadata import Tensor
 from agent.model_file.signature import Signature, choose_signature
 from agent.runtimes.classifier import Classifier
-from agent.runtimes.preprocessing import Preprocessor
 from agent.runtimes.tensorflow import device_name, first_line, import_keras_2, import_tensorflow, sides
 
 if TYPE_CHECKING:
@@ -143,20 +141,6 @@ def image_function(trained: TrainedModel, *, key: str | None, size: Size | None)
     image = replace(chosen.input, dtype="float32")
     output = replace(chosen.output, dtype="float32", shape=shape)
     return ImageFunction(chosen.key, chosen.input.dtype, image, output, concrete, trained)
-
-
-def gives_probabilities(function: ImageFunction, settings: ModelSettings) -> bool:
-    """Whether the scores of a black, a gray and a white image are all at least 0 and add up to 1.
-
-    The last operator of the graph does not show it: a model may average two softmaxes.
-    """
-    prepare = Preprocessor.of(function.input, settings)
-    _, height, width, _ = function.input.shape
-    for value in (0, 128, 255):
-        scores = function.concrete(prepare(Image(np.full((height, width, 3), value, np.uint8)))).numpy()
-        if not (scores.min() >= 0 and abs(float(scores.sum()) - 1) < 1e-3):
-            return False
-    return True
 
 
 def _size(tensor: Tensor) -> str:

@@ -49,8 +49,13 @@ class Scores:
         return np.asarray(powers / powers.sum(), np.float32)
 
     def _dequantized(self, raw: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        values = raw.astype(np.float32)
-        return (values - np.float32(self.zero_point)) * np.float32(self.scale) if self.scale else values
+        return dequantized(raw, self.scale, self.zero_point)
+
+
+def dequantized(raw: npt.NDArray[np.generic], scale: float, zero_point: int) -> npt.NDArray[np.float32]:
+    """The real values: scale x (raw - zero_point), or `raw` itself if `scale` is 0."""
+    values = raw.astype(np.float32)
+    return (values - np.float32(zero_point)) * np.float32(scale) if scale else values
 
 
 def _descending(raw: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:

@@ -56,7 +56,7 @@ class InProcessTrial(Trial):
     def run(self, path: Path, overrides: ModelSettings) -> TrialReport:
         self.runs.append(path)
         order = {"path": str(path), "overrides": overrides.to_json(), "threads": 1}
-        return TrialReport(**{**trial_process.try_out(order), **self._reported})
+        return TrialReport.read({**trial_process.try_out(order), **self._reported})
 
 
 class HookedStore(Store):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from agents.shell import Shell
+from agents.tiny_models import percent_model
 
 REPOSITORY = Path(__file__).parents[2]
 DIGITS = REPOSITORY / "demo/digits.tflite"
@@ -91,6 +92,22 @@ def test_inspect_shows_the_content_of_a_file_that_can_serve(shell: Shell) -> Non
     assert set(document["trial"]) == {"load_ms", "invoke_ms", "processor_ms", "bytes_each", "golden"}
     assert shell.run("inspect", DIGITS) == 0
     assert "1 x 32" in shell.out or "32, 32" in shell.out
+
+
+def test_inspect_shows_what_the_scores_are_and_the_extremes_seen(shell: Shell, tmp_path: Path) -> None:
+    assert shell.json("inspect", DIGITS)["score"] == "probability"
+    assert shell.json("inspect", DIGITS)["scores_seen"] is None  # the last operator says it
+    model = tmp_path / "m.tflite"
+    model.write_bytes(percent_model())
+    model.with_suffix(".txt").write_text("a\nb\nc\n")
+    model.with_suffix(".yaml").write_text("mean: 0\nstd: 255\n")
+    document = shell.json("inspect", model)
+    assert document["score"] == "percent"
+    assert document["scores_seen"]["kind"] == "percent"
+    assert document["scores_seen"]["highest_sum"] == pytest.approx(100, abs=0.1)
+    assert 1 < document["scores_seen"]["highest"] <= 100
+    assert shell.run("inspect", model) == 0
+    assert "percent, seen from" in shell.out
 
 
 def test_inspect_reports_why_a_model_cannot_serve(shell: Shell, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_settings_are_read(text: str, settings: ModelSettings) -> None:
         ("mean: 1" + "0" * 400, "mean must be one number, or three"),
         ("color: green", "color must be one of rgb, bgr, gray, not 'green'"),
         ("resize: [crop]", "resize must be one of stretch, crop, pad"),
-        ("score: softmax", "score must be one of probability, logits"),
+        ("score: softmax", "score must be one of probability, percent, logits"),
         ("? 0x" + "f" * 5000 + "\n: 1", "Exceeds the limit"),
         ('labels: ["\\uD800", cat]', "labels must be valid Unicode"),
         ("labels: cat", "labels must be a list of names"),

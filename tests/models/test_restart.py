@@ -23,9 +23,8 @@ from agents.managed import (
     start_after_crash,
     times,
 )
-from agents.models_on_disk import (
-    digits,
-)
+from agents.models_on_disk import digits, photo_of_3
+from agents.tiny_models import percent_model
 
 from agent.errors import NotFiniteError, StoreError
 from agent.model_file.settings import ModelSettings
@@ -225,3 +224,28 @@ async def test_agent_starts_when_the_history_is_unreadable(folder: Path) -> None
     managed = await dropped(folder, ONE)
     assert (managed.version(), managed.manager.troubles) == (1, [])
     assert list((folder.parent / "state").glob("history.json.damaged-*"))
+
+
+@pytest.mark.anyio
+async def test_decision_about_the_scores_is_kept_with_the_version(folder: Path) -> None:
+    (folder / "m.txt").write_text("a\nb\nc\n")
+    (folder / "m.yaml").write_text("mean: 0\nstd: 255\n")
+    managed = await dropped(folder, percent_model())
+    (version,) = managed.history["m"].versions
+    assert version.scores is not None
+    assert version.scores.kind == "percent"
+    scores, _ = managed.manager.get("m").classifier(0).scores(photo_of_3())
+    assert sum(category.score for category in scores.best(3)) == pytest.approx(1, abs=1e-4)
+    again = await next_start(managed)
+    assert again.manager.get("m").classifier(0).seen == version.scores
+
+
+@pytest.mark.anyio
+async def test_scores_of_a_version_of_an_earlier_agent_are_decided_when_it_is_loaded(folder: Path) -> None:
+    (folder / "m.txt").write_text("a\nb\nc\n")
+    (folder / "m.yaml").write_text("mean: 0\nstd: 255\n")
+    managed = await dropped(folder, percent_model())
+    managed.history["m"] = managed.history["m"].changed(1, scores=None)
+    await managed.history.save()
+    again = await next_start(managed)
+    assert again.manager.get("m").classifier(0).score == "percent"
