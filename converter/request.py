@@ -190,7 +190,7 @@ def _labels(request: Request, count: int, folders: Sequence[ImageFolder]) -> tup
             )
         return labels
     for folder in folders:
-        if len(folder.class_names) == count:
+        if len(folder.class_names) == count and not folder.empty:  # Keras counts an empty folder as a class
             return folder.class_names
     found = "; ".join(f"{folder.root} has {_class_folders(folder)}" for folder in folders)
     where = f" ({found})" if found else ""
@@ -203,4 +203,5 @@ def _labels(request: Request, count: int, folders: Sequence[ImageFolder]) -> tup
 def _class_folders(folder: ImageFolder) -> str:
     names = folder.class_names
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{len(names)} class folders: {shown}" if names else "no class folders"
+    empty = f" (and {', '.join(folder.empty)} without a readable image)" if folder.empty else ""
+    return f"{len(names)} class folders: {shown}{empty}" if names else "no class folders"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.model_file.metadata import ADDITIONS, read_model_file
@@ -11,7 +10,7 @@ from agent.runtimes.runtime import open_classifiers
 from agent.runtimes.saved_model import TensorFlowClassifier, image_function
 from converter.errors import ConversionError, TrainedModelError
 from converter.evaluation.evaluation import Subject, evaluate, percent
-from converter.images.image_folder import left_out_note, list_images
+from converter.images.image_folder import left_out_note, list_images, missing_classes_note
 from converter.source.source import open_source
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ def compare(
     file = _read(path)
     settings = final_settings(path, own=file.settings, given=ModelSettings())
     model = _subject(file, settings, path.name)
-    settings = replace(settings, score=model.classifier.score)
     made_of, notes = _source_of(file, settings, source, signature) if source is not None else (None, ())
     (evaluation,) = evaluate([model], folder, source=made_of, track=track)
     if evaluation.broken is not None:
@@ -56,6 +54,9 @@ def evaluation_notes(evaluation: Evaluation) -> Iterator[str]:
     """Sentences about skipped images, and about a source that is hardly right."""
     if evaluation.left_out:
         yield left_out_note("images", evaluation.left_out)
+    missing = missing_classes_note("images", evaluation.folder, evaluation.folder.images, evaluation.images)
+    if missing is not None:
+        yield missing
     if evaluation.source_guesses:
         yield (
             f"The source itself classifies only {percent(evaluation.source_top1)} correctly, hardly more than by "

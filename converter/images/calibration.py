@@ -11,7 +11,7 @@ import numpy as np
 from agent.image import Image
 from agent.runtimes.preprocessing import Preprocessor
 from converter.errors import ImagesError
-from converter.images.image_folder import left_out_note
+from converter.images.image_folder import left_out_note, missing_classes_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from agent.model_file.metadata import Tensor
     from agent.model_file.settings import ModelSettings
-    from converter.images.image_folder import ImageFolder
+    from converter.images.image_folder import FoundImage, ImageFolder
     from converter.progress import Track
 
     Array: TypeAlias = npt.NDArray[np.generic]
@@ -59,13 +59,18 @@ def calibrate(folder: ImageFolder, tensor: Tensor, settings: ModelSettings, *, t
     """
     fit = Preprocessor.of(replace(tensor, dtype="uint8"), settings)
     images: list[Image] = []
+    read: list[FoundImage] = []
     unreadable: list[str] = []
-    sample = track(list(itertools.islice(folder.evenly_over_classes(), _MOST)), "Reading calibration images")
-    for _, image in folder.decode(sample, smallest_side=max(tensor.shape[1:3]), left_out=unreadable):
+    sample = list(itertools.islice(folder.evenly_over_classes(), _MOST))
+    sought = track(sample, "Reading calibration images")
+    for found, image in folder.decode(sought, smallest_side=max(tensor.shape[1:3]), left_out=unreadable):
+        read.append(found)
         pixels = fit(image)[0]
         gray = pixels.shape[2] == 1
         images.append(Image(pixels[:, :, 0] if gray else pixels, "gray" if gray else settings.color or "rgb"))
-    return Calibration(tuple(images), tuple(_notes(folder, len(images), unreadable)))
+    missing = missing_classes_note("calibration images", folder, sample, read)
+    notes = [*_notes(folder, len(images), unreadable), *([missing] if missing else [])]
+    return Calibration(tuple(images), tuple(notes))
 
 
 def _notes(folder: ImageFolder, count: int, unreadable: list[str]) -> Iterator[str]:

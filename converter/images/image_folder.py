@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from agent.errors import AgentError
 from agent.image import decode, has_image_name
 from converter.errors import ImagesError
+from converter.images.gif import decode_gif, is_gif
+from converter.images.splits import check_not_splits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 1 << 28
 _SEED = 0
+_FORMATS = "JPEG, PNG, WebP, BMP and GIF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +34,25 @@ class FoundImage:
     class_name: str | None
 
     def read(self, *, smallest_side: int) -> Image:
-        """Decodes as the agent decodes an upload. Raises ImageError, or ImagesError if the file cannot be read."""
+        """Decodes as the agent decodes an upload, and a GIF as Keras does.
+
+        Raises ImageError, or ImagesError if the file cannot be read.
+        """
         try:
             with self.path.open("rb") as file:
                 content = file.read(_MAX_BYTES)
         except OSError as error:
             raise ImagesError(f"{self.path} cannot be read: {error.strerror}.") from None
-        return decode(content, smallest_side=smallest_side)
+        return decode_gif(content) if is_gif(content) else decode(content, smallest_side=smallest_side)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFolder:
-    """At least one image, sorted by path."""
+    """At least one image, sorted by path; `empty` names the class folders without any image."""
 
     root: Path
     images: tuple[FoundImage, ...]
+    empty: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -116,17 +123,32 @@ def left_out_note(what: str, left_out: Sequence[str]) -> str:
     return f"Skipped unreadable {what} ({len(left_out)}): {'; '.join(left_out[:3])}"
 
 
+def missing_classes_note(
+    what: str, folder: ImageFolder, sought: Iterable[FoundImage] = (), read: Iterable[FoundImage] = ()
+) -> str | None:
+    """A sentence that names the class folders without an image, or of whose `sought` images none was `read`."""
+    unreadable = {image.class_name for image in sought} - {image.class_name for image in read} - {None}
+    names = sorted({*folder.empty, *map(str, unreadable)})
+    if not names:
+        return None
+    return f"No {what} in {folder.root} for {', '.join(names)}: no file there can be read as an image ({_FORMATS})."
+
+
 def list_images(root: Path) -> ImageFolder:
     """Raises ImagesError when the folder is missing, cannot be listed, or contains no image files."""
     if not root.is_dir():
         raise ImagesError(f"{root} is not a folder. Give a folder with images, or with one subfolder per class.")
     try:
         paths = sorted(_image_paths(root))
+        subfolders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
     except OSError as error:
         raise ImagesError(f"{error.filename} cannot be listed: {error.strerror}.") from None
     if not paths:
-        raise ImagesError(f"{root} contains no images. Supported: JPEG, PNG, WebP and BMP files.")
-    return ImageFolder(root, tuple(FoundImage(path, _class_name(path.relative_to(root))) for path in paths))
+        raise ImagesError(f"{root} contains no images. Supported: {_FORMATS} files.")
+    check_not_splits(root, subfolders, paths)
+    images = tuple(FoundImage(path, _class_name(path.relative_to(root))) for path in paths)
+    classes = {image.class_name for image in images} - {None}
+    return ImageFolder(root, images, tuple(sorted(subfolders - classes)) if classes else ())
 
 
 def _class_name(inside: Path) -> str | None:
@@ -139,8 +161,12 @@ def _image_paths(root: Path) -> Iterator[Path]:
         there = os.path.realpath(folder)
         folders[:] = [name for name in folders if not name.startswith(".") and there not in seen]
         if there not in seen:  # a link can lead back to a folder
-            yield from (Path(folder, name) for name in names if has_image_name(name))
+            yield from (Path(folder, name) for name in names if _is_image(name))
         seen.add(there)
+
+
+def _is_image(name: str) -> bool:
+    return has_image_name(name) or (name.lower().endswith(".gif") and not name.startswith("."))
 
 
 def _plain(name: str) -> str:

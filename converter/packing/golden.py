@@ -12,7 +12,7 @@ from agent.image import Image, decode
 from agent.model_file.golden import read_golden
 from agent.runtimes.golden import ask_golden
 from converter.errors import ConversionError, ImagesError, UsageError
-from converter.images.image_folder import left_out_note, list_images
+from converter.images.image_folder import left_out_note, list_images, missing_classes_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,7 +76,7 @@ def choose_golden(folder: ImageFolder, source: Classifier, *, tolerance: float, 
             f"folders say ({wrong[0]}). Check the images and their folders, --mean, --std, --color and the order of "
             "the labels."
         )
-    return Golden(tolerance, files, tuple(labels), tuple(_notes(unreadable, wrong)))
+    return Golden(tolerance, files, tuple(labels), tuple(_notes(folder, unreadable, wrong)))
 
 
 def check_packed(content: bytes, classifier: Classifier) -> None:
@@ -130,8 +130,11 @@ def _suffix(content: bytes) -> str:
     return ".jpg" if content.startswith(b"\xff\xd8\xff") else ".png"
 
 
-def _notes(unreadable: list[str], wrong: list[str]) -> Iterator[str]:
+def _notes(folder: ImageFolder, unreadable: list[str], wrong: list[str]) -> Iterator[str]:
     if unreadable:
         yield left_out_note("golden samples", unreadable)
+    missing = missing_classes_note("golden samples", folder)
+    if missing is not None:
+        yield missing
     if wrong:
         yield (f"Skipped golden samples that the source itself gets wrong ({len(wrong)}): {'; '.join(wrong[:3])}.")

@@ -267,7 +267,7 @@ def test_unusable_image_folder_exits_with_1(option: str, tmp_path: Path, output:
     empty.mkdir()
     sentence = f"{absent} is not a folder. Give a folder with images, or with one subfolder per class."
     assert_refused(to_float(option, absent), 1, sentence, output)
-    sentence = f"{empty} contains no images. Supported: JPEG, PNG, WebP and BMP files."
+    sentence = f"{empty} contains no images. Supported: JPEG, PNG, WebP, BMP and GIF files."
     assert_refused(to_float(option, empty), 1, sentence, output)
 
 

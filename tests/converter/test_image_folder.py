@@ -68,7 +68,7 @@ def test_path_that_is_not_a_folder_is_refused(name: str, tmp_path: Path) -> None
 def test_folder_without_images_is_refused_with_the_supported_formats(tmp_path: Path) -> None:
     with pytest.raises(ImagesError) as raised:
         list_images(folder_of(tmp_path, "a/clip.mp4"))
-    assert str(raised.value) == f"{tmp_path} contains no images. Supported: JPEG, PNG, WebP and BMP files."
+    assert str(raised.value) == f"{tmp_path} contains no images. Supported: JPEG, PNG, WebP, BMP and GIF files."
 
 
 def test_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_image_is_read_as_the_agent_reads_an_upload(tmp_path: Path) -> None:
 def test_damaged_and_unsupported_images_raise_different_errors(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "1.png"), np.zeros((64, 64, 3), np.uint8))
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
-    (tmp_path / "2.png").write_bytes(b"GIF89a" + b"\0" * 100)
+    (tmp_path / "2.png").write_bytes(b"II*\0" + b"\0" * 100)
     damaged, foreign = list_images(tmp_path).images
     with pytest.raises(ImageDamagedError):
         damaged.read(smallest_side=32)
