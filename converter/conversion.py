@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import shlex
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError, ModelError
@@ -14,6 +15,7 @@ from agent.runtimes.probe import probe
 from agent.runtimes.saved_model import TensorFlowClassifier, image_function
 from agent.runtimes.tensorflow import import_tensorflow
 from converter.errors import ConversionError, ConverterError, DropError
+from converter.evaluation.agreement import agreement_of, best_indices
 from converter.evaluation.comparison import evaluation_notes, finished_subject, source_subject
 from converter.evaluation.evaluation import evaluate, percent
 from converter.images.calibration import calibrate
@@ -23,6 +25,7 @@ from converter.packing.golden import check_packed, choose_golden, golden_folder
 from converter.packing.metadata import pack_metadata
 from converter.quantization import INT8_SCHEMES, Quantizer
 from converter.request import Request, trained_settings
+from converter.source.feeding import moved_into_the_graph
 from converter.source.source import open_source
 from converter.target.target import check_target
 
@@ -30,9 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from agent.image import Color
+    from agent.image import Image
     from agent.model_file.settings import ModelSettings
     from agent.runtimes.saved_model import ImageFunction
+    from converter.evaluation.agreement import Agreement
     from converter.evaluation.evaluation import Evaluation
     from converter.images.calibration import Calibration
     from converter.images.image_folder import ImageFolder
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from converter.quantization import Layer, Scheme
 
 _GOLDEN_TOLERANCE = 0.1
+_MOST_COMPARED = 50  # calibration images, if there are none to evaluate
 _REMEDY = (
     "Use more calibration images that look like those of the camera. Or rank the layers with --explain and keep the "
     "worst ones in float with --keep-float. Or use --quantize float16."
@@ -49,7 +54,10 @@ _REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class FinishedModel:
-    """`refusal` is why it was not written: the target cannot load it, or it loses too much accuracy."""
+    """`refusal` is why it was not written: the target cannot load it, or it loses too much accuracy.
+
+    `agreement` with the source is on the images of --evaluate, or else on those of the calibration.
+    """
 
     path: Path
     scheme: Scheme
@@ -57,6 +65,7 @@ class FinishedModel:
     checked: str
     evaluation: Evaluation | None = None
     refusal: AgentError | None = None
+    agreement: Agreement | None = None
 
     def rsync(self, destination: str) -> str:
         """The command that copies the file to `destination` atomically, readable by the agent's group."""
@@ -124,7 +133,7 @@ class Conversion:
 def convert(request: Request, *, track: Track) -> Conversion:
     """Convert without writing; Conversion.write() writes the files. Raises ConverterError and ModelError.
 
-    If the target refuses a model or it fails --max-drop, its `refusal` is set.
+    If the target refuses a model, it fails --max-drop or it agrees with its source by chance, its `refusal` is set.
     """
     request.check()
     folders = _Folders.of(request)
@@ -168,7 +177,7 @@ class _Folders:
                 folder.truth(labels)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Prepared:
     """`trained` is for the source, `packed` for the file: they differ in the steps moved into the file's graph."""
 
@@ -180,11 +189,23 @@ class _Prepared:
     calibration: Calibration | None
     golden: Golden | None
 
+    @property
+    def compared(self) -> tuple[Image, ...]:
+        """The images on which source and file are compared if there are none to evaluate."""
+        if self.calibration is None or self.request.evaluation is not None:
+            return ()
+        return self.calibration.images[:_MOST_COMPARED]
+
+    @cached_property
+    def source_best(self) -> list[int | None]:
+        return best_indices(source_subject(self.function, self.trained).classifier, self.compared)
+
 
 def _prepare(
     request: Request, function: ImageFunction, trained: ModelSettings, folders: _Folders, track: Track
 ) -> _Prepared:
-    moved, packed = _moved_into_the_graph(request, function, trained)
+    raw_pixels = "int8" in request.schemes and request.pixels == "uint8"
+    moved, packed = moved_into_the_graph(function, trained, raw_pixels=raw_pixels)
     golden = _golden(request, function, trained, folders.golden, track) if folders.golden is not None else None
     if folders.calibration is None or not request.quantizes:
         return _Prepared(request, function, trained, packed, Quantizer(moved, None), None, golden)
@@ -201,27 +222,6 @@ def _golden(
     return choose_golden(folder, source, tolerance=tolerance, track=track)
 
 
-def _moved_into_the_graph(
-    request: Request, function: ImageFunction, trained: ModelSettings
-) -> tuple[ImageFunction, ModelSettings]:
-    """The function as the file will contain it, and the settings for its input.
-
-    The graph itself does what a reader of the file could not: TFLite Metadata has no BGR, MediaPipe supports no mean
-    per channel, and the zero point of a raw uint8 input cannot be a mean outside 0 to 255.
-    """
-    tf = import_tensorflow()
-    mean, std = trained.mean or (0.0,), trained.std or (1.0,)
-    raw = "int8" in request.schemes and request.pixels == "uint8"
-    if len({*mean}) > 1 or len({*std}) > 1 or (raw and (not 0 <= mean[0] <= 255 or std[0] < 0)):
-        given = tf.constant(mean), tf.constant(std)
-        function = function.after(lambda image: (image - given[0]) / given[1])
-        mean, std = (0.0,), (1.0,)
-    if trained.color == "bgr":
-        function = function.after(lambda image: tf.reverse(image, [-1]))
-    color: Color = "gray" if trained.color == "gray" else "rgb"
-    return function, replace(trained, mean=mean[:1], std=std[:1], color=color)
-
-
 def _draft(prepared: _Prepared, scheme: Scheme) -> FinishedModel:
     """One scheme, checked. An error becomes its refusal, so that the other schemes continue."""
     request, path, content = prepared.request, prepared.request.paths[scheme], b""
@@ -234,10 +234,13 @@ def _draft(prepared: _Prepared, scheme: Scheme) -> FinishedModel:
             checked = check_target(content, request.target, python=request.target_python)
         subject = finished_subject(content, path.name)  # raises ModelError if an agent would not serve it
         check_packed(content, subject.classifier)
+        model_best = best_indices(subject.classifier, prepared.compared)
     except (ConversionError, ModelError) as refusal:
         return FinishedModel(path, scheme, content, "", None, refusal)
     floor = read_model_file(content).min_runtime_version
-    return FinishedModel(path, scheme, content, f"{checked} Required TFLite version: {floor} or later.")
+    agreement = agreement_of(prepared.source_best, model_best, labels=len(subject.classifier.labels))
+    checked = f"{checked} Required TFLite version: {floor} or later."
+    return FinishedModel(path, scheme, content, checked, agreement=agreement if agreement.images else None)
 
 
 def _packed(prepared: _Prepared, scheme: Scheme, model: bytes, evaluation: Evaluation | None = None) -> bytes:
@@ -313,19 +316,27 @@ def _with(prepared: _Prepared, draft: FinishedModel, evaluation: Evaluation) -> 
     if evaluation.broken is not None:
         return replace(draft, refusal=ConversionError(f"{evaluation.broken} Try another scheme."))
     content = _packed(prepared, draft.scheme, draft.content, evaluation)
-    return replace(draft, content=content, evaluation=evaluation.with_size(len(content)))
+    source, model = evaluation.answers
+    agreement = agreement_of(source.best.tolist(), model.best.tolist(), labels=len(evaluation.labels))
+    return replace(draft, content=content, evaluation=evaluation.with_size(len(content)), agreement=agreement)
 
 
 def _judged(prepared: _Prepared, model: FinishedModel) -> FinishedModel:
-    allowed, evaluation = prepared.request.max_drop, model.evaluation
-    if evaluation is None or allowed is None or evaluation.drop <= allowed:
-        return model
-    refusal = f"{evaluation.verdict} --max-drop allows {percent(allowed)}, so {model.path} was not written."
-    return replace(model, refusal=DropError(f"{refusal} {_REMEDY}"))
+    request, evaluation, agreement = prepared.request, model.evaluation, model.agreement
+    if evaluation is not None and request.max_drop is not None and evaluation.drop > request.max_drop:
+        allowed = percent(request.max_drop)
+        refusal = f"{evaluation.verdict} --max-drop allows {allowed}, so {model.path} was not written. {_REMEDY}"
+        return replace(model, refusal=DropError(refusal))
+    if agreement is not None and agreement.is_chance and not request.force:
+        refusal = f"{agreement} So {model.path} was not written; --force writes it. {_REMEDY}"
+        return replace(model, refusal=DropError(refusal))
+    return model
 
 
 def _notes(prepared: _Prepared, models: Sequence[FinishedModel]) -> tuple[str, ...]:
     notes = list(prepared.calibration.notes) if prepared.calibration else []
     notes += prepared.golden.notes if prepared.golden else ()
+    accepted = [model for model in models if model.refusal is None]
+    notes += [f"{model.path}: {model.agreement}" for model in accepted if model.agreement and model.agreement.is_chance]
     evaluation = next((model.evaluation for model in models if model.evaluation), None)
     return tuple([*notes, *evaluation_notes(evaluation)] if evaluation else notes)

@@ -6,7 +6,7 @@ AgentError                    of the agent: its code for model files, SavedModel
     ├── TrainedModelError     the model to convert cannot be read
     ├── ConversionError       TensorFlow could not convert the model, or the target could not load the result
     ├── ImagesError           a folder of images cannot be used for calibration or evaluation
-    ├── DropError             the finished model loses more accuracy than --max-drop allows
+    ├── DropError             the finished model loses more accuracy than --max-drop allows, or answers by chance
     └── SigningError          a file cannot be signed: the key cannot be read, or the password is wrong
 """
 

@@ -89,7 +89,9 @@ def convert(
     deploy: Annotated[
         str | None, typer.Option(metavar="USER@HOST:/PATH", help="Print the rsync command that copies the file there.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUTPUT if it exists.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUTPUT if it exists, and write it even if it answers by chance.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.model_file.metadata import ADDITIONS, read_model_file
@@ -43,6 +44,7 @@ def compare(
     file = _read(path)
     settings = final_settings(path, own=file.settings, given=ModelSettings())
     model = _subject(file, settings, path.name)
+    settings = replace(settings, score=model.classifier.score)
     made_of, notes = _source_of(file, settings, source, signature) if source is not None else (None, ())
     (evaluation,) = evaluate([model], folder, source=made_of, track=track)
     if evaluation.broken is not None:
