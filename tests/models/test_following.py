@@ -33,7 +33,8 @@ from agent.inference.engine import InferenceEngine
 from agent.inference.options import Options
 from agent.inference.results import Results
 from agent.listeners import Listener
-from agent.models.folder import FolderWatch, ModelFolder
+from agent.models.folder import ModelFolder
+from agent.models.folder_watch import FolderWatch
 from agent.status import ModelStatus
 
 if TYPE_CHECKING:
