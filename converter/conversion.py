@@ -138,7 +138,7 @@ def convert(request: Request, *, track: Track) -> Conversion:
     request.check()
     folders = _Folders.of(request)
     with track.step("Opening the model"):
-        source = open_source(request.source)
+        source = open_source(request.source, allow_code=request.allow_code)
     function = image_function(source, key=request.signature, size=request.input_size)
     settings = trained_settings(request, function, folders.given)
     settings = replace(settings, score=probe(TensorFlowClassifier(function, settings)).score)

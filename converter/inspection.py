@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from converter.progress import Track
 
 
-def inspect_source(path: Path, *, size: Size | None = None, track: Track) -> dict[str, Any]:
+def inspect_source(path: Path, *, size: Size | None = None, allow_code: bool = False, track: Track) -> dict[str, Any]:
     """A JSON document; TrainedModelError and ModelError if `path` cannot be read at all."""
-    source = open_source(path)
+    source = open_source(path, allow_code=allow_code)
     return {
         "path": str(path),
         "kind": source.kind,

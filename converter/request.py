@@ -49,6 +49,7 @@ class Request:
     report: Path | None = None
     signature: str | None = None
     input_size: Size | None = None
+    allow_code: bool = False
     target: Target = "litert"
     target_python: Path | None = None
     keep_float: tuple[str, ...] = ()

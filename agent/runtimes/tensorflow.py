@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def import_tensorflow() -> Any:
     """Takes seconds the first time. If it is not installed, raises ModelError with the command that installs it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _ignore_keras_settings()
     try:
         with interrupts_held():
             import tensorflow as tf  # noqa: PLC0415  (seconds and hundreds of megabytes)
@@ -29,11 +30,22 @@ def import_tensorflow() -> Any:
 
 def import_keras_2() -> Any:
     """Registers the classes of Keras 2, without which its SavedModels do not load. Raises ModelError."""
+    _ignore_keras_settings()
     try:
         import tf_keras  # noqa: PLC0415  (only Keras 2 models need it)
     except ImportError as error:
         raise _not_installed("tf-keras, which reads Keras 2 models,", error) from error
     return tf_keras
+
+
+def _ignore_keras_settings() -> None:
+    """Settings of the user, such as another back end, number type or Keras, are for the user's own programs.
+
+    Keras reads them when it is first used, and writes its file if there is none.
+    """
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["KERAS_HOME"] = os.devnull  # in which there can be no file
 
 
 def _not_installed(what: str, error: ImportError) -> ModelError:

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from agent.host.terminal import print_json
-from converter.commands.options import Debug, InputSize, Json, MaxDrop, Report, Signature, SourcePath, parse_size
+from converter.commands.options import (
+    AllowCode,
+    Debug,
+    InputSize,
+    Json,
+    MaxDrop,
+    Report,
+    Signature,
+    SourcePath,
+    parse_size,
+)
 from converter.errors import ConversionError
 from converter.terminal import in_words, print_conversion, print_notes, terminal
 
@@ -65,6 +75,7 @@ def convert(
     report: Report = None,
     signature: Signature = None,
     input_size: InputSize = None,
+    allow_code: AllowCode = False,
     input_type: Annotated[
         Literal["uint8", "int8", "float32"],
         typer.Option(help="Type of the input and output of an int8 model; uint8 takes raw pixels."),
@@ -122,6 +133,7 @@ def convert(
         golden_tolerance=golden_tolerance,
         report=report,
         signature=signature,
+        allow_code=allow_code,
         input_size=parse_size(input_size),
         target=parse_target(target),
         target_python=target_python,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from agent.host.terminal import print_json
-from converter.commands.options import Debug, Json, MaxDrop, Report, Signature
+from converter.commands.options import AllowCode, Debug, Json, MaxDrop, Report, Signature
 from converter.errors import DropError, UsageError
 from converter.evaluation.evaluation import percent
 from converter.output import check_report
@@ -23,6 +23,7 @@ def evaluate(
         typer.Option(metavar="SAVED_MODEL", help="Trained model that the file was made from, to compare with."),
     ] = None,
     signature: Signature = None,
+    allow_code: AllowCode = False,
     max_drop: MaxDrop = None,
     report: Report = None,
     as_json: Json = False,
@@ -37,7 +38,9 @@ def evaluate(
     if report is not None:
         check_report(report)
     with terminal(debug=debug) as track:
-        evaluation, notes = compare(model, images, source=source, signature=signature, track=track)
+        evaluation, notes = compare(
+            model, images, source=source, signature=signature, allow_code=allow_code, track=track
+        )
     print_notes(notes)
     if report is not None:
         write_report(report, evaluation, title=evaluation.model.name, facts={"Images": str(images)})

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from agent.host.terminal import print_json
-from converter.commands.options import Debug, InputSize, Json, SourcePath, parse_size
+from converter.commands.options import AllowCode, Debug, InputSize, Json, SourcePath, parse_size
 from converter.terminal import print_inspection, terminal
 
 
-def inspect(saved_model: SourcePath, input_size: InputSize = None, as_json: Json = False, debug: Debug = False) -> None:
+def inspect(
+    saved_model: SourcePath,
+    input_size: InputSize = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Show the signatures of a trained model, and whether it can become an image classifier on a device."""
     from converter.inspection import inspect_source
 
     size = parse_size(input_size)
     with terminal(debug=debug) as track:
-        document = inspect_source(saved_model, size=size, track=track)
+        document = inspect_source(saved_model, size=size, allow_code=allow_code, track=track)
     if as_json:
         print_json(document)
     else:

@@ -10,7 +10,13 @@ import typer
 
 from converter.errors import UsageError
 
-SourcePath = Annotated[Path, typer.Argument(metavar="SAVED_MODEL", help="SavedModel folder, .keras file or .h5 file.")]
+SourcePath = Annotated[
+    Path, typer.Argument(metavar="SAVED_MODEL", help="SavedModel folder, .keras file, .h5 file, or a .zip of one.")
+]
+AllowCode = Annotated[
+    bool,
+    typer.Option("--allow-code", help="Run the Python code in a .keras or .h5 file. Only for files that you trust."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show TensorFlow's own messages and tracebacks.")]
 Signature = Annotated[str | None, typer.Option(metavar="KEY", help="Signature to use if there are several.")]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model_file.metadata import ModelFile
-    from agent.runtimes.saved_model import ImageFunction
+    from agent.runtimes.saved_model import ImageFunction, TrainedModel
     from converter.evaluation.evaluation import Evaluation
     from converter.progress import Track
 
@@ -37,7 +37,13 @@ def source_subject(function: ImageFunction, settings: ModelSettings) -> Subject:
 
 
 def compare(
-    path: Path, images: Path, *, source: Path | None, signature: str | None, track: Track
+    path: Path,
+    images: Path,
+    *,
+    source: Path | None,
+    signature: str | None,
+    allow_code: bool = False,
+    track: Track,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Evaluate a file on a folder of images, alone or against its source; also returns notes for the user."""
     folder = list_images(images)
@@ -45,7 +51,10 @@ def compare(
     settings = final_settings(path, own=file.settings, given=ModelSettings())
     model = _subject(file, settings, path.name)
     settings = replace(settings, score=model.classifier.score)
-    made_of, notes = _source_of(file, settings, source, signature) if source is not None else (None, ())
+    made_of: Subject | None = None
+    notes: tuple[str, ...] = ()
+    if source is not None:
+        made_of, notes = _source_of(file, settings, open_source(source, allow_code=allow_code), signature)
     (evaluation,) = evaluate([model], folder, source=made_of, track=track)
     if evaluation.broken is not None:
         raise ConversionError(evaluation.broken)
@@ -67,18 +76,19 @@ def evaluation_notes(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _source_of(
-    file: ModelFile, settings: ModelSettings, path: Path, signature: str | None
+    file: ModelFile, settings: ModelSettings, source: TrainedModel, signature: str | None
 ) -> tuple[Subject, tuple[str, ...]]:
-    """The model at `path` with the settings that `file` states for its source; a note if it is another model."""
+    """The trained model with the settings that `file` states for its source; a note if it is another model."""
     origin = _stated(file, "source")
-    source = open_source(path)
     noted = origin.get("signature")
     key = signature or (noted if isinstance(noted, str) and noted in source.calls else None)
     _, height, width, _ = file.inputs[0].shape
     function = image_function(source, key=key, size=(height, width))
     fed = settings.overridden_by(check_settings(_stated(file, "fed"), where=ADDITIONS))
     same = origin.get("sha256") in (None, source.sha256)
-    return source_subject(function, fed), () if same else (f"The file was made from a different model than {path}.",)
+    return source_subject(function, fed), () if same else (
+        f"The file was made from a different model than {source.path}.",
+    )
 
 
 def _stated(file: ModelFile, key: str) -> dict[str, Any]:

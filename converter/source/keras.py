@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-import zipfile
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.host.digest import sha256_of
@@ -14,38 +14,60 @@ from agent.model_file.signature import Signature
 from agent.runtimes.saved_model import TrainedModel
 from agent.runtimes.tensorflow import first_line, import_keras_2, import_tensorflow, sides
 from converter.errors import TrainedModelError
+from converter.source.keras_config import changed, check_config
+from converter.source.keras_file import read_keras_file
+from converter.source.pruning import unwrapped
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from converter.source.keras_file import KerasFile
 
 _KEY = "call"  # of the only signature
 
 
-def open_keras(path: Path) -> TrainedModel:
-    """Raises TrainedModelError if the file is damaged, or Keras cannot load it."""
+def open_keras(path: Path, *, archive: bool, allow_code: bool = False) -> TrainedModel:
+    """Raises TrainedModelError if the file is damaged, would run code without `allow_code`, or Keras cannot load it."""
+    file = read_keras_file(path, archive=archive)
+    model = _loaded(file, allow_code=allow_code)
+    inputs, outputs = _tensors(model.inputs), _tensors(model.outputs)
     tf = import_tensorflow()
-    version = _version(path)
-    keras = import_keras_2() if version.startswith("2") else tf.keras  # Keras 3 cannot read every file of Keras 2
-    try:
-        model = keras.models.load_model(str(path), compile=False)
-        inputs, outputs = _tensors(model.inputs), _tensors(model.outputs)
-    except Exception as error:
-        own = re.search(r"(?:Could not locate class|Unknown layer:) '([^']+)'|`(Lambda)` layer", str(error))
-        why = f"the code of its layer {own[1] or own[2]!r} is not in the file" if own else first_line(error)
-        raise TrainedModelError(
-            f"{path} cannot be loaded: {why}. "
-            "Export the model as a SavedModel in the program that trained it: model.export(folder)."
-        ) from error
     call = tf.function(lambda image: _called(model, image, [tensor.name for tensor in outputs]))
     return TrainedModel(
         path=path,
         sha256=_sha256(path),
-        kind=f"Keras {path.suffix} file",
-        keras=version,
+        kind=file.kind,
+        keras=file.version,
         signatures=(Signature(_KEY, inputs, outputs),),
         calls={_KEY: _Call(call, model.variables)},
         loaded=model,
     )
+
+
+def _loaded(file: KerasFile, *, allow_code: bool) -> Any:
+    config = changed(file.config, _without_training)
+    config = config if file.archive else changed(config, unwrapped)  # an archive has its weights by other names
+    if not allow_code:
+        check_config(config, file.path)
+    tf = import_tensorflow()
+    keras = import_keras_2() if file.version.startswith(("1", "2")) else tf.keras  # Keras 3 cannot read every old file
+    with tempfile.TemporaryDirectory() as folder:
+        copy = file.copy(Path(folder), config)
+        try:
+            return keras.models.load_model(str(copy), compile=False, safe_mode=not allow_code)
+        except Exception as error:
+            raise TrainedModelError(
+                f"{file.path} cannot be loaded: {_why(error)}. "
+                "Export the model as a SavedModel in the program that trained it: model.export(folder)."
+            ) from error
+
+
+def _without_training(part: dict[str, Any]) -> dict[str, Any]:
+    """Optimizers, losses and metrics of inner models are not needed."""
+    return {key: value for key, value in part.items() if key != "compile_config"}
+
+
+def _why(error: Exception) -> str:
+    own = re.search(r"(?:Could not locate class|Unknown layer:) '([^']+)'", str(error))
+    return f"the code of its layer {own[1]!r} is not in the file" if own else first_line(error)
 
 
 @dataclass(frozen=True)
@@ -72,24 +94,6 @@ def _tensors(tensors: Any) -> tuple[Tensor, ...]:
     return tuple(
         Tensor(tensor.name.partition(":")[0], sides(tensor.shape), tf.as_dtype(tensor.dtype).name) for tensor in tensors
     )
-
-
-def _version(path: Path) -> str:
-    try:
-        if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                return str(json.loads(archive.read("metadata.json"))["keras_version"])
-        import h5py  # noqa: PLC0415  (comes with TensorFlow)
-
-        with h5py.File(path) as file:
-            version = str(file.attrs["keras_version"]) if "model_config" in file.attrs else None
-    except Exception as error:
-        raise TrainedModelError(
-            f"{path} is not a Keras model, or damaged: {first_line(error)}. Copy it again, or save the model again."
-        ) from error
-    if version is None:
-        raise TrainedModelError(f"{path} contains no model, at most weights. Save the whole model: model.save(file).")
-    return version
 
 
 def _sha256(path: Path) -> str:
