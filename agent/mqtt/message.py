@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -46,8 +47,17 @@ def is_topic(text: str) -> bool:
 
 
 def topic_level(name: str) -> str:
-    """Returns a model's name as one level of a topic."""
-    return _UNSAFE_IN_TOPIC.sub("_", name)
+    """Returns a model's name as one level of a topic, the same in every run; a changed name gets a checksum.
+
+    Without the checksum, `a+b` and `a_b` would share a topic. The name that needs no change keeps the plain topic.
+    """
+    safe = _UNSAFE_IN_TOPIC.sub("_", name)
+    return safe if safe == name else f"{safe}_{checksum(name)}"
+
+
+def checksum(name: str) -> str:
+    """Eight hexadecimal digits that tell apart names which look alike after characters were replaced."""
+    return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
 def compact_json(document: dict[str, Any]) -> bytes:

@@ -17,6 +17,7 @@ from agent.mqtt.home_assistant.discovery import (
     is_birth,
     topic_of,
 )
+from agent.mqtt.message import topic_level
 from agent.status import ModelStatus, Rejection, VersionStatus
 
 _BASE = "edge-agent/pi-1"
@@ -208,8 +209,9 @@ def test_similar_names_get_different_components() -> None:
 
 
 def test_model_with_an_unsafe_name_uses_the_topic_on_which_it_is_published() -> None:
-    topics = {component.get("state_topic") for component in _components(models=["a+b/#\x00"]).values()}
+    topics = {component.get("state_topic") for component in _components(models=["a+b/#\x00", "a_b___"]).values()}
     assert f"{_BASE}/models/a_b___" in topics
+    assert f"{_BASE}/models/{topic_level('a+b/#' + chr(0))}" in topics - {f"{_BASE}/models/a_b___"}
 
 
 def test_options_are_the_labels_and_none() -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from agents.mqtt_publisher import (
@@ -21,7 +22,11 @@ from peers.subscriber import Subscriber, until
 
 import agent
 from agent.classification import StableState
+from agent.mqtt.message import topic_level
 from agent.status import CameraStatus, ModelStatus, Rejection
+
+if TYPE_CHECKING:
+    from agent.mqtt.publisher import MqttPublisher
 
 _BASE = "edge-agent/pi-1"
 _SINCE_NS = 1_700_000_000_000_000_000
@@ -148,15 +153,49 @@ async def test_topic_of_a_model_forgotten_while_offline_is_removed_later(tmp_pat
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
-@pytest.mark.parametrize("name", ["a/b", "a+b", "a#b", "a\0b", "a\nb", "a\x85b", "a\udcffb", "a\ufffeb"])
-async def test_model_name_is_made_safe_when_it_is_not_valid_in_a_topic(tmp_path: Path, name: str) -> None:
+async def test_models_with_similar_names_have_their_own_topics_when_characters_are_replaced(tmp_path: Path) -> None:
+    names = ["a_b", "a/b", "a+b", "a#b", "a\0b", "a\nb", "a\x85b", "a\udcffb", "a\ufffeb"]
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with started(broker.port) as publisher:
             await until_connected(publisher)
-            publisher.model_changed(ModelStatus(name, rejection=Rejection(f"{name}.tflite", "No labels.", 0)))
-            await until(lambda: live.of(f"{_BASE}/models/a_b"))
-            assert live.of("/models/a_b")[0].json["rejection"]["file"] == f"{name}.tflite"
+            for name in names:
+                publisher.model_changed(ModelStatus(name, rejection=Rejection(f"{name}.tflite", "No labels.", 0)))
+                publisher.state_changed("front", StableState("x", 0.9, 0, replace(BIRDS, name=name)))
+            await until(lambda: len(_below(live, "models")) == len(names))
+            await until(lambda: len(_below(live, "cameras/front/classification")) == len(names))
+            files = [live.of(f"/models/{level}")[0].json["rejection"]["file"] for level in _below(live, "models")]
+            assert sorted(files) == sorted(f"{name}.tflite" for name in names)
+            assert live.of("/models/a_b")[0].json["rejection"]["file"] == "a_b.tflite", "the plain topic"
+            assert _below(live, "models") == _below(live, "cameras/front/classification")
             assert publisher.status.state == "connected"
+
+
+@pytest.mark.anyio
+@pytest.mark.mosquitto
+async def test_topics_of_models_with_similar_names_outlast_a_restart_and_the_removal_of_one(tmp_path: Path) -> None:
+    def drop(publisher: MqttPublisher, *names: str) -> None:
+        for name in names:
+            publisher.model_changed(ModelStatus(name, rejection=Rejection(f"{name}.tflite", "No labels.", 0)))
+
+    changed = f"{_BASE}/models/{topic_level('a+b')}"
+    with Mosquitto(tmp_path) as broker, Subscriber(broker.port, topics=f"{_BASE}/models/+") as live:
+        async with started(broker.port) as publisher:
+            drop(publisher, "a_b", "a+b")
+            await until(lambda: live.topics() == {f"{_BASE}/models/a_b", changed})
+        async with started(broker.port, boot="01M8BBBBBBBBBBBBBBBBBBBBBB") as publisher:
+            drop(publisher, "a+b", "a_b")
+            await until(lambda: len(live.of("")) == 4)
+            assert live.topics() == {f"{_BASE}/models/a_b", changed}
+            publisher.model_changed(ModelStatus("a_b"))
+            await until(lambda: live.payloads("/a_b")[-1:] == [""])
+            with Subscriber(broker.port, topics=f"{_BASE}/models/+") as late:
+                await until(late.retained)
+                assert list(late.retained()) == [changed]
+
+
+def _below(live: Subscriber, parent: str) -> set[str]:
+    topics = (topic.removeprefix(f"{_BASE}/{parent}/") for topic in live.topics() if f"/{parent}/" in topic)
+    return {level for level in topics if "/" not in level}
 
 
 @pytest.mark.anyio

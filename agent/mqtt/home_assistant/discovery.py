@@ -6,7 +6,6 @@ home-assistant.io/integrations/mqtt/#device-discovery-payload
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import unicodedata
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.mqtt.home_assistant import entities
-from agent.mqtt.message import Message
+from agent.mqtt.message import Message, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,8 +128,7 @@ def _token(name: str) -> str:
     """Returns `name` in the characters that Home Assistant allows in a topic; unique for each name."""
     if _TOKEN.fullmatch(name):
         return name
-    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
-    return f"{_UNSAFE_IN_TOKEN.sub('_', name)[:_MAX_TOKEN]}_{digest}"
+    return f"{_UNSAFE_IN_TOKEN.sub('_', name)[:_MAX_TOKEN]}_{checksum(name)}"
 
 
 def _entity_id(platform: str, device: str, name: str) -> str:
