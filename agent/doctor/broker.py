@@ -7,7 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.doctor.finding import Finding, fault, ok
+from agent.doctor.finding import Finding, fault, ok, warning
 from agent.errors import ConfigError
 from agent.mqtt.link.connection import Connection, ConnectionListener
 from agent.mqtt.link.endpoint import Timeouts
@@ -46,6 +46,9 @@ def _finding(connection: Connection, endpoint: Endpoint) -> Finding:
     if connection.state == "connected":
         how = f"MQTT {connection.protocol}{' over TLS' if endpoint.tls else ''}"
         who = f"user {endpoint.username}" if endpoint.username else "this device without a user name"
-        return ok("broker", f"{endpoint.address} accepts {who} ({how})")
+        if connection.reason is None:
+            return ok("broker", f"{endpoint.address} accepts {who} ({how})")
+        fact, _, remedy = connection.reason.partition(". ")
+        return warning("broker", f"{fact}.", remedy)
     fact, _, remedy = (connection.reason or "").partition(". ")
     return fault("broker", f"{fact.rstrip('.')}.", remedy or "See the broker's own log.")

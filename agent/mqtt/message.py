@@ -10,6 +10,10 @@ from typing import Any, Literal
 
 MqttVersion = Literal[5, 311]
 
+# Why a message was not sent; the first is also MQTT 5's name of this reason.
+TOO_LARGE = "Packet too large"
+CLOSED = "The broker closes the connection"
+
 # Valid in a file name but not in a topic: mosquitto disconnects a client that sends a control or non-character.
 _UNSAFE_IN_TOPIC = re.compile("[+#/\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _MAX_TOPIC = 1024
@@ -17,12 +21,23 @@ _MAX_TOPIC = 1024
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`correlation` is the MQTT 5 Correlation Data of an answer."""
+    """`correlation` is the MQTT 5 Correlation Data of an answer.
+
+    `short` is a payload to send instead if the broker does not accept one as large as `payload`.
+    """
 
     topic: str
     payload: bytes
     retain: bool = False
     correlation: bytes | None = None
+    short: bytes | None = None
+
+    def packet_bytes(self, version: MqttVersion, *, qos: int = 1) -> int:
+        """The size of the PUBLISH packet (MQTT 5, 3.3), which a broker's Maximum Packet Size limits."""
+        correlation = 0 if self.correlation is None else 3 + len(self.correlation)
+        properties = _with_length(correlation) if version == 5 else 0  # 3.1.1 has none
+        packet_id = 2 if qos else 0
+        return 1 + _with_length(2 + len(self.topic.encode()) + packet_id + properties + len(self.payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +54,11 @@ class Incoming:
     response_topic: str | None
     correlation: bytes | None
     receipt: tuple[int, int, int]
+
+
+def _with_length(size: int) -> int:
+    """The bytes of a part and of its length, which has seven bits per byte."""
+    return size + max(1, -(-size.bit_length() // 7))
 
 
 def is_topic(text: str) -> bool:

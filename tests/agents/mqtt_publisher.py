@@ -12,6 +12,8 @@ from peers.subscriber import until
 from agent.classification import Category, Classification, ModelIdentity, Result, Timing
 from agent.inference.results import Results
 from agent.mqtt.commands import Actions
+from agent.mqtt.home_assistant.device import CameraFacts, DiscoveredDevice
+from agent.mqtt.home_assistant.discovery import DeviceFacts
 from agent.mqtt.identity import Identity
 from agent.mqtt.link.endpoint import Endpoint, Timeouts
 from agent.mqtt.outbox.storage import Storage
@@ -19,9 +21,11 @@ from agent.mqtt.publisher import MqttPublisher, Reports
 from agent.mqtt.session import presence
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from peers.scripted_broker import ScriptedBroker
+
+    from agent.mqtt.message import MqttVersion
 
 BOOT = "01M8AAAAAAAAAAAAAAAAAAAAAA"
 BIRDS = ModelIdentity(name="birds", version=7, sha256="0" * 64)
@@ -29,7 +33,9 @@ BIRDS = ModelIdentity(name="birds", version=7, sha256="0" * 64)
 _QUICK = Timeouts(first_retry_s=0.05, max_retry_s=0.1)
 
 
-def mqtt_publisher(port: int, *, boot: str = BOOT, timeouts: Timeouts = _QUICK, **options: Any) -> MqttPublisher:
+def mqtt_publisher(
+    port: int, *, boot: str = BOOT, timeouts: Timeouts = _QUICK, version: MqttVersion = 5, **options: Any
+) -> MqttPublisher:
     """Keeps its outbox in memory only, unless `storage` is given."""
     endpoint = Endpoint(
         host="127.0.0.1",
@@ -38,6 +44,7 @@ def mqtt_publisher(port: int, *, boot: str = BOOT, timeouts: Timeouts = _QUICK, 
         password=None,
         client_id="pi-1",
         will=presence("edge-agent/pi-1", "offline"),
+        version=version,
     )
     settings: dict[str, Any] = {
         "storage": Storage(Path("/nowhere/outbox"), durability="none"),
@@ -46,6 +53,20 @@ def mqtt_publisher(port: int, *, boot: str = BOOT, timeouts: Timeouts = _QUICK, 
         "timeouts": timeouts,
     }
     return MqttPublisher(endpoint, Identity("pi-1", "edge-agent", boot, ("front", "door")), **(settings | options))
+
+
+class _Models:
+    def labels(self, model: str | None) -> tuple[str, ...]:
+        return tuple(f"label {number}" for number in range(2000))
+
+    def serving(self) -> Sequence[str]:
+        return ["birds"]
+
+
+def home_assistant() -> DiscoveredDevice:
+    """The discovery of a camera whose model has 2000 labels: 29 kB, and below 5 kB without them."""
+    facts = DeviceFacts("pi-1", "edge-agent/pi-1", "0.1.0", thermometer=False, throttle=False)
+    return DiscoveredDevice(lambda: facts, cameras={"front": CameraFacts("birds", snapshots=False)}, models=_Models())
 
 
 @asynccontextmanager

@@ -25,6 +25,15 @@ def test_broker_is_ok_when_it_accepts_this_device(tmp_path: Path) -> None:
     assert "as edge-agent-pi-doctor" in log
 
 
+@pytest.mark.parametrize("missing", ["retain_available false", "max_qos 0"])
+def test_broker_is_a_warning_when_it_lacks_a_feature(tmp_path: Path, missing: str) -> None:
+    with Mosquitto(tmp_path, config=missing) as broker:
+        finding = check_broker(_endpoint(broker.port))
+    assert finding.level == "warning"
+    assert finding.fact.startswith(f"The MQTT broker at 127.0.0.1:{broker.port} ")
+    assert "Allow" in str(finding.remedy)
+
+
 def test_broker_is_a_fault_when_the_password_is_wrong(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, users={"pi": "secret"}) as broker:
         finding = check_broker(_endpoint(broker.port, username="pi", password="other"))

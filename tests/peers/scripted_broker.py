@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -22,6 +23,7 @@ class Published:
     payload: str
     number: int
     connection: int
+    retain: bool = False
 
     @property
     def json(self) -> Any:
@@ -29,10 +31,12 @@ class Published:
 
 
 class ScriptedBroker:
-    """Speaks MQTT 5 (level 5) and 3.1.1 (level 4) to QoS 1 publishers; the test sends the acknowledgments.
+    """Speaks MQTT 5 (level 5) and 3.1.1 (level 4) to publishers; the test sends the acknowledgments for QoS 1.
 
-    It closes the connection at a CONNECT with a protocol level in `hangs_up_on`. While `swallows` is set, it accepts
-    everything and answers nothing. Each subscription is answered with the next of `suback_codes`, if any are left.
+    It closes the connection at a CONNECT with a protocol level in `hangs_up_on`, at a retained last will if
+    `hangs_up_on_retained_will`, at a subscription to `hangs_up_on_filter`, and at a message for which `hangs_up_at` is
+    true. `connack` are the properties of its MQTT 5 CONNACK. While `swallows` is set, it accepts everything and
+    answers nothing. Each subscription is answered with the next of `suback_codes`, if any are left.
     """
 
     def __init__(self, *, hangs_up_on: set[int] | None = None) -> None:
@@ -40,6 +44,10 @@ class ScriptedBroker:
         self._server: asyncio.Server | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._level = 0
+        self.hangs_up_on_retained_will = False
+        self.hangs_up_at: Callable[[Published], bool] = lambda message: False
+        self.hangs_up_on_filter = ""
+        self.connack = b""
         self.acknowledges = False
         self.swallows = False
         self.suback_codes: list[int] = []
@@ -97,18 +105,19 @@ class ScriptedBroker:
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        kind = (await reader.readexactly(1))[0] >> 4
+        first = (await reader.readexactly(1))[0]
+        kind = first >> 4
         body = await reader.readexactly(await _remaining_length(reader))
         if self.swallows:
             return True
         if kind == _CONNECT:
             return self._accept(body, writer)
         if kind == _PUBLISH:
-            self._keep(body)
-        elif kind == _PUBACK:
+            return self._keep(body, qos=first >> 1 & 3, retain=bool(first & 1))
+        if kind == _PUBACK:
             self.acknowledged.append(int(struct.unpack_from(">H", body)[0]))
         elif kind in {_SUBSCRIBE, _UNSUBSCRIBE}:
-            self._confirm(kind, body, writer)
+            return self._confirm(kind, body, writer)
         elif kind == _PINGREQ:
             writer.write(b"\xd0\0")
         return kind != _DISCONNECT
@@ -117,27 +126,46 @@ class ScriptedBroker:
         self._level = body[6]
         self.levels.append(self._level)
         self.connects.append(body)
-        if self._level in self.hangs_up_on:
+        if self._level in self.hangs_up_on or (self.hangs_up_on_retained_will and body[7] & 0x20):
             return False
-        writer.write(b"\x20\x03\0\0\0" if self._level == 5 else b"\x20\x02\0\0")
+        properties = bytes([len(self.connack)]) + self.connack if self._level == 5 else b""
+        writer.write(bytes([0x20, 2 + len(properties), 0, 0]) + properties)
         return True
 
-    def _confirm(self, kind: int, body: bytes, writer: asyncio.StreamWriter) -> None:
-        """Supports a single filter only."""
+    def _confirm(self, kind: int, body: bytes, writer: asyncio.StreamWriter) -> bool:
         self.subscribed.append(body)
         properties = b"\0" if self._level == 5 else b""
-        code = bytes([self.suback_codes.pop(0) if self.suback_codes else 1]) if kind == _SUBSCRIBE else properties
-        answer = body[:2] + properties + code
+        filters = _filters(body[2 + len(properties) :], options=1 if kind == _SUBSCRIBE else 0)
+        if kind == _SUBSCRIBE and self.hangs_up_on_filter in filters:
+            return False
+        codes = b"".join(bytes([self.suback_codes.pop(0) if self.suback_codes else 1]) for _ in filters)
+        if kind == _UNSUBSCRIBE:
+            codes = bytes(len(filters)) if self._level == 5 else b""
+        answer = body[:2] + properties + codes
         writer.write(bytes([(kind << 4) + 16, len(answer)]) + answer)
+        return True
 
-    def _keep(self, body: bytes) -> None:
+    def _keep(self, body: bytes, *, qos: int, retain: bool) -> bool:
         length = struct.unpack_from(">H", body)[0]
         topic, rest = body[2 : 2 + length].decode(), body[2 + length :]
-        payload = rest[3:] if self._level == 5 else rest[2:]  # MQTT 5 has an empty list of properties first
-        number = int(struct.unpack_from(">H", rest)[0])
-        self.published.append(Published(topic, payload.decode(), number, self.connections))
-        if self.acknowledges:
+        number = int(struct.unpack_from(">H", rest)[0]) if qos else 0
+        payload = rest[(2 if qos else 0) + (1 if self._level == 5 else 0) :]  # MQTT 5 has an empty list of properties
+        self.published.append(Published(topic, payload.decode(), number, self.connections, retain))
+        if self.hangs_up_at(self.published[-1]):
+            return False
+        if self.acknowledges and qos:
             self.acknowledge(self.published[-1])
+        return True
+
+
+def _filters(body: bytes, *, options: int) -> list[str]:
+    """Each filter has a length of two bytes before it, and `options` bytes after it."""
+    filters = []
+    while body:
+        length = int(struct.unpack_from(">H", body)[0])
+        filters.append(body[2 : 2 + length].decode())
+        body = body[2 + length + options :]
+    return filters
 
 
 async def _remaining_length(reader: asyncio.StreamReader) -> int:

@@ -12,11 +12,15 @@ from agent.host.backoff import Backoff
 from agent.mqtt.link.endpoint import Endpoint, Timeouts
 from agent.mqtt.link.failure import connect_failure, sentence, unanswered
 from agent.mqtt.link.link import Link, LinkListener
+from agent.mqtt.link.outgoing import Outgoing
+from agent.mqtt.link.restrictions import Restrictions
+from agent.mqtt.link.terms import TermsChoice
 from agent.mqtt.link.versions import VersionChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.mqtt.link.terms import Terms
     from agent.mqtt.message import Incoming, Message, MqttVersion
 
 ConnectionState = Literal["connecting", "connected", "refused", "unreachable"]
@@ -26,6 +30,26 @@ _REPEATED_LOSS = "If this repeats, check the network."
 _TAKEN_OVER = (
     "This keeps happening: another client probably uses the same mqtt.client_id. Give each device its own device.id: "
     "the default client id is derived from it."
+)
+_CLOSES = "closes the connection without an answer"
+_SEARCHING = (
+    "A message may be the reason, such as one that is too large or not allowed: the agent sends one at a time to find "
+    "it, and leaves it out."
+)
+# Reasons of an MQTT 5 broker that say that no message of this agent is at fault
+_NOT_A_MESSAGE = frozenset(
+    {
+        "Administrative action",
+        "Connection rate exceeded",
+        "Keep alive timeout",
+        "Maximum connect time",
+        "Message rate too high",
+        "Server busy",
+        "Server moved",
+        "Server shutting down",
+        "Session taken over",
+        "Use another server",
+    }
 )
 _TAKEN_OVER_AFTER = 3  # short connections in a row
 _logger = logging.getLogger(__name__)
@@ -67,8 +91,11 @@ class Connection(LinkListener):
         self._loop = asyncio.get_running_loop()
         self.endpoint = endpoint
         self._base = endpoint.will.topic.rpartition("/")[0]
-        self._foreign: set[int] = set()
         self._versions = VersionChoice(endpoint.version)
+        self._terms = TermsChoice()
+        self._outgoing = Outgoing(self)
+        self._restrictions = Restrictions(endpoint, base=self._base)
+        self._max_packet_bytes: int | None = None
         self._listener = listener
         self._timeouts = timeouts or Timeouts()
         self._backoff = Backoff(
@@ -108,20 +135,19 @@ class Connection(LinkListener):
             version=self.version,
             timeouts=self._timeouts,
             listener=self,
+            terms=self._terms.current,
         )
 
     def publish(self, message: Message) -> int:
-        """Sends with QoS 1 and returns the message's number. Call it only while connected."""
-        assert self._link is not None
-        number = self._link.publish(message)
-        if not (message.retain or message.topic.startswith(f"{self._base}/")):
-            self._foreign.add(number)
-        return number
+        """Sends with QoS 1 if the broker supports it, and returns the message's number. Call it only while connected.
+
+        A message that the broker does not accept is shortened, or not sent and reported as discarded.
+        """
+        return self._outgoing.publish(message)
 
     def subscribe(self, *filters: str) -> None:
         """Subscribes with QoS 1 for this connection. Call it only while connected."""
-        assert self._link is not None
-        self._link.subscribe(filters)
+        self._outgoing.subscribe(filters)
 
     def unsubscribe(self, *filters: str) -> None:
         """Call it only while connected."""
@@ -137,6 +163,7 @@ class Connection(LinkListener):
     async def close(self, *, timeout_s: float) -> None:
         """Disconnects cleanly and stops retrying. Returns within `timeout_s`, whatever the broker does."""
         self.state, self.reason = "unreachable", "The agent is stopping."
+        self._outgoing.close()
         if self._retry is not None:
             self._retry.cancel()
         if self._link is not None:
@@ -145,6 +172,7 @@ class Connection(LinkListener):
     def failed(self, error: BaseException) -> None:
         self._link = None
         self._versions.undo()
+        self._terms.restart()
         if isinstance(error, ConfigError):
             self._refuse(str(error))
             return
@@ -155,26 +183,42 @@ class Connection(LinkListener):
         else:
             self._retry_later(reason)
 
-    def accepted(self, *, receive_maximum: int) -> None:
+    def accepted(self, *, receive_maximum: int, terms: Terms) -> None:
+        assert self._link is not None
         self._versions.prove()
+        self._terms.accept()
         self._accepted_s = self._loop.time()
-        self._foreign.clear()
+        self._outgoing.open(self._link, terms)
+        self._max_packet_bytes = terms.max_packet_bytes
         self.receive_maximum = receive_maximum
         self._change("connected", None)
+        self._restrictions.connected(terms)
+        if not self._outgoing.blame.may_retain(self._accepted_s):
+            self._restrictions.without_retain()
+        self.reason = self._restrictions.reason
         self._listener.connected()
 
     def refused(self, reason: str) -> None:
         self._refusal = reason
 
     def acknowledged(self, number: int, failure: str | None) -> None:
-        foreign = number in self._foreign  # an answer, whose topic was chosen by another client
-        self._foreign.discard(number)
-        if failure is not None and not foreign:
-            remedy = f"Allow the agent's MQTT user to publish below {self._base}."
-            self._change("connected", sentence(self.endpoint, "discards the agent's messages", failure, remedy))
-        self._listener.acknowledged(number, failure)
+        self._outgoing.acknowledged(number, failure)
 
     def subscribed(self, topic_filter: str, failure: str | None) -> None:
+        self._outgoing.subscribed(topic_filter, failure)
+
+    def published(self, number: int, message: Message, failure: str | None) -> None:
+        if failure is not None and self._is_own(message):
+            self._restrictions.refused(message.topic, len(message.payload), failure, limit=self._max_packet_bytes)
+            self._restrict()
+        self._listener.acknowledged(number, failure)
+
+    def shortened(self, message: Message) -> None:
+        if self._is_own(message):
+            self._restrictions.shortened(message.topic, len(message.payload), limit=self._max_packet_bytes)
+            self._restrict()
+
+    def subscription_answered(self, topic_filter: str, failure: str | None) -> None:
         """Logs a refusal once, not on each connection."""
         if failure is None:
             self._unsubscribable.discard(topic_filter)
@@ -192,6 +236,7 @@ class Connection(LinkListener):
         self._link = None
         if self.state == "connected":
             self._short_connections = 0
+            self._outgoing.close()
             self._lose(sentence(self.endpoint, "no longer answers", None, _REPEATED_LOSS))
         elif not self._versions.is_proven:
             self._try_other_version("does not answer")
@@ -206,21 +251,28 @@ class Connection(LinkListener):
         elif refusal == _UNSUPPORTED_VERSION:
             self._try_other_version(None)
         elif refusal is not None:
-            self._refuse(sentence(self.endpoint, "refuses this agent", refusal))
+            if self._terms.lower(refusal):
+                self.open()
+            else:
+                self._refuse(sentence(self.endpoint, "refuses this agent", refusal))
         elif not self._versions.is_proven:
-            self._try_other_version("closes the connection without an answer")
+            self._try_other_version(_CLOSES)
         else:
-            self._retry_later(unanswered(self.endpoint, "closes the connection without an answer"))
+            self._retry_without_answer(_CLOSES)
 
     def _lost(self, reason: str | None) -> None:
         """MQTT 3.1.1 does not report a takeover. It shows in the repetition: the two clients disconnect each other."""
         is_short = self._loop.time() - self._accepted_s < self._timeouts.proven_s
-        self._short_connections = self._short_connections + 1 if is_short and reason is None else 0
+        in_flight = self._outgoing.close()
+        suspicious = reason not in _NOT_A_MESSAGE and self._outgoing.blame.broke(in_flight, self._loop.time())
+        if not suspicious:
+            self._short_connections = self._short_connections + 1 if is_short and reason is None else 0
         taken_over = self._short_connections >= _TAKEN_OVER_AFTER
-        remedy = _TAKEN_OVER if taken_over else None
+        remedy = _SEARCHING if self._outgoing.blame.searching else _TAKEN_OVER if taken_over else None
         self._lose(sentence(self.endpoint, "closed the connection", reason, remedy, otherwise=_REPEATED_LOSS))
 
     def _lose(self, reason: str) -> None:
+        self._terms.restart()
         if self._loop.time() - self._accepted_s >= self._timeouts.proven_s:
             self._backoff.reset()
         self._change("unreachable", reason)
@@ -232,9 +284,24 @@ class Connection(LinkListener):
         if self._versions.switch():
             self.open()
         elif without_answer is not None:
-            self._retry_later(unanswered(self.endpoint, without_answer))
+            self._retry_without_answer(without_answer)
         else:
             self._refuse(sentence(self.endpoint, "supports neither MQTT 5 nor MQTT 3.1.1", None))
+
+    def _retry_without_answer(self, what: str) -> None:
+        """A broker may close the connection because it does not accept the last will."""
+        if what == _CLOSES and self._terms.lower(None):
+            self.open()
+        else:
+            self._retry_later(unanswered(self.endpoint, what))
+
+    def _is_own(self, message: Message) -> bool:
+        """Another client chose the topic of an answer."""
+        return message.retain or message.topic.startswith(f"{self._base}/")
+
+    def _restrict(self) -> None:
+        if self.state == "connected":
+            self.reason = self._restrictions.reason
 
     def _refuse(self, reason: str) -> None:
         self._change("refused", reason)

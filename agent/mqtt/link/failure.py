@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 # Values of X509_V_ERR_… in OpenSSL's x509_vfy.h
 _NOT_YET_VALID, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
 
+# MQTT 5's names of these reasons
+NO_RETAIN, NO_QOS_1 = "Retain not supported", "QoS not supported"
+
 _OTHER_PORT = "Correct mqtt.port (usually 8883 for TLS), or set mqtt.tls to false."
 _OTHER_PATH = "Correct mqtt.websocket_path and mqtt.port, or remove mqtt.websocket_path."
 
@@ -28,6 +31,8 @@ _REMEDIES = {
     "Not authorized": _CREDENTIALS,
     "Client identifier not valid": "Set another mqtt.client_id.",
     "Session taken over": "Another client uses the same mqtt.client_id. Give each device its own device.id.",
+    NO_RETAIN: "Allow retained messages on the broker.",
+    NO_QOS_1: "Allow QoS 1 on the broker.",
     "Shared subscription not supported": "Remove mqtt.shared_classify from the configuration.",
 }
 

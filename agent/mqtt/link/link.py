@@ -13,6 +13,7 @@ from paho.mqtt.properties import Properties
 
 from agent.mqtt.link.in_flight import InFlight
 from agent.mqtt.link.paho_client import PahoClient
+from agent.mqtt.link.terms import Terms
 from agent.mqtt.message import Incoming
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class LinkListener:
     def failed(self, error: BaseException) -> None:
         """No connection that can carry MQTT was established."""
 
-    def accepted(self, *, receive_maximum: int) -> None:
-        """The broker accepts up to `receive_maximum` unacknowledged messages."""
+    def accepted(self, *, receive_maximum: int, terms: Terms) -> None:
+        """The broker accepts up to `receive_maximum` unacknowledged messages, and what `terms` says."""
 
     def refused(self, reason: str) -> None:
         """The broker refused the connection; `ended` follows."""
@@ -65,11 +66,19 @@ class Link:
     """One network connection and its unacknowledged messages; created and used on the loop's thread."""
 
     def __init__(
-        self, endpoint: Endpoint, *, number: int, version: MqttVersion, timeouts: Timeouts, listener: LinkListener
+        self,
+        endpoint: Endpoint,
+        *,
+        number: int,
+        version: MqttVersion,
+        timeouts: Timeouts,
+        listener: LinkListener,
+        terms: Terms | None = None,
     ) -> None:
         self.number = number
+        self.version = version
         self._loop = asyncio.get_running_loop()
-        self._version = version
+        self._terms = terms or Terms()
         self._timeouts = timeouts
         self._keepalive_s = endpoint.keepalive_s
         self._listener = listener
@@ -80,7 +89,7 @@ class Link:
         # Two counters with one writer each need no lock: the network thread counts arrivals, the loop deliveries.
         self._taken = self._delivered = 0  # messages
         self._taken_bytes = self._delivered_bytes = 0
-        self._paho = PahoClient(endpoint, version=version)
+        self._paho = PahoClient(endpoint, version=version, terms=self._terms)
         self._client = self._paho.client
         self._listen()
         self._timer = self._loop.call_later(timeouts.network_s, self._no_network)
@@ -89,13 +98,16 @@ class Link:
             on_end=lambda end: self._call_in_loop(self._finish, end),
         )
 
-    def publish(self, message: Message) -> int:
-        """Hands a message to paho with QoS 1; returns the number with which `acknowledged` will be called."""
+    def publish(self, message: Message, *, qos: int = 1) -> int:
+        """Hands a message to paho; returns the number with which `acknowledged` will be called.
+
+        With QoS 0 that means only that the message was written to the socket.
+        """
         properties = None
-        if message.correlation is not None and self._version == 5:
+        if message.correlation is not None and self.version == 5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.CorrelationData = message.correlation
-        number = self._client.publish(message.topic, message.payload, 1, message.retain, properties).mid
+        number = self._client.publish(message.topic, message.payload, qos, message.retain, properties).mid
         self._expect_answer(number, size=len(message.payload))
         return number
 
@@ -126,7 +138,7 @@ class Link:
         """Paho calls these in the network thread, partly while it holds locks: they only hand over to the loop."""
 
         def on_connect(_c: Client, _u: object, _f: ConnectFlags, reason: ReasonCode, sent: Properties | None) -> None:
-            self._call_in_loop(self._answer, _failure(reason), getattr(sent, "ReceiveMaximum", _NO_LIMIT))
+            self._call_in_loop(self._answer, _failure(reason), sent)
 
         def on_publish(_c: Client, _u: object, mid: int, reason: ReasonCode, _p: object) -> None:
             self._call_in_loop(self._acknowledge, mid, _failure(reason))
@@ -172,14 +184,15 @@ class Link:
         self._give_up()
         self._listener.silent()
 
-    def _answer(self, refusal: str | None, receive_maximum: int) -> None:
+    def _answer(self, refusal: str | None, sent: Properties | None) -> None:
         if self._over:
             return
         self._answered = True
         self._timer.cancel()
         if refusal is None:
             self._watch()
-            self._listener.accepted(receive_maximum=receive_maximum)
+            receive_maximum = getattr(sent, "ReceiveMaximum", _NO_LIMIT)
+            self._listener.accepted(receive_maximum=receive_maximum, terms=self._terms.announced(sent))
         else:
             self._listener.refused(refusal)
 

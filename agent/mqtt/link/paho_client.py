@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
     from agent.mqtt.link.endpoint import Endpoint
+    from agent.mqtt.link.terms import Terms
     from agent.mqtt.message import MqttVersion
 
 _PAHO_VERSIONS = {5: MQTTProtocolVersion.MQTTv5, 311: MQTTProtocolVersion.MQTTv311}
@@ -43,7 +44,7 @@ class PahoClient:
     messages again that the outbox repeats as well. Paho's own thread dies silently of bytes that it cannot parse.
     """
 
-    def __init__(self, endpoint: Endpoint, *, version: MqttVersion) -> None:
+    def __init__(self, endpoint: Endpoint, *, version: MqttVersion, terms: Terms) -> None:
         self._endpoint = endpoint
         self._abandoned = self._unwanted = False
         self._reason: str | None = None
@@ -57,6 +58,9 @@ class PahoClient:
             reconnect_on_failure=False,
             manual_ack=True,
         )
+        if terms.will:
+            will = endpoint.will
+            self.client.will_set(will.topic, will.payload, qos=terms.qos, retain=terms.retain)
         self._configure(_bounds(endpoint) if version == 5 else None)
 
     def run(self, *, on_open: Callable[[], None], on_end: Callable[[End], None]) -> None:
@@ -82,7 +86,6 @@ class PahoClient:
         client, endpoint = self.client, self._endpoint
         client.max_inflight_messages_set(0)  # Window limits them: paho must hold nothing back
         client.username_pw_set(endpoint.username, endpoint.password)
-        client.will_set(endpoint.will.topic, endpoint.will.payload, qos=1, retain=True)
         if endpoint.websocket_path is not None:
             client.ws_set_options(path=endpoint.websocket_path)
         client.connect_async(endpoint.host, endpoint.port, self._ping_after_s, properties=bounds)

@@ -101,8 +101,8 @@ async def test_broker_that_discards_messages_is_reported(tmp_path: Path) -> None
             await until(lambda: device.acknowledgments)
             assert connection.state == "connected"
             assert connection.reason == (
-                f"The MQTT broker at 127.0.0.1:{broker.port} discards the agent's messages: Not authorized. "
-                "Allow the agent's MQTT user to publish below edge-agent/pi-1."
+                f"The MQTT broker at 127.0.0.1:{broker.port} discards the message on edge-agent/pi-1/info: "
+                "Not authorized. Allow the agent's MQTT user to publish below edge-agent/pi-1."
             )
 
 
