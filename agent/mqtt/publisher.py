@@ -131,7 +131,10 @@ class MqttPublisher(Listener, SessionListener):
         """Removes the topic if nothing is known about the model any more."""
         topic = f"models/{topic_level(status.name)}"
         is_known = status.serving or status.candidate or status.rejection or status.versions
-        self._retain(topic, compact_json(status.to_json()) if is_known else b"")
+        document = status.to_json()
+        payload = compact_json(document) if is_known else b""
+        short = compact_json({**document, "versions": []}) if status.versions else None
+        self._retained.put(f"{self._base}/{topic}", payload, short=short)
         self._update_share()
         self._publish_info()
         self._publish_discovery()
@@ -172,7 +175,9 @@ class MqttPublisher(Listener, SessionListener):
         self._retain_enabled(camera, enabled=enabled)
 
     def _publish_info(self) -> None:
-        self._retain("info", compact_json(self._reports.info()))
+        info = self._reports.info()
+        short = {key: value for key, value in info.items() if key not in {"cameras", "models"}}
+        self._retained.put(f"{self._base}/info", compact_json(info), short=compact_json(short))
 
     def _publish_discovery(self) -> None:
         """Does nothing before the sweep has found the topics that the broker retains from an earlier run."""
@@ -181,7 +186,7 @@ class MqttPublisher(Listener, SessionListener):
         if self._home_assistant is not None:
             message = self._home_assistant.message(self._stale.discovery)
             self._stale.discovery = message.payload
-            self._retained.put(message.topic, message.payload)
+            self._retained.put(message.topic, message.payload, short=message.short)
         elif self._stale.discovery:
             self._retained.remove(self._stale.discovery_topic)
 

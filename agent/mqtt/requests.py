@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _MAX_WAITING = 64  # only QoS 0 requests reach it: the broker limits the number of unacknowledged messages
 _MAX_WAITING_IMAGES = 10  # of the largest allowed size
 _MAX_JSON_PARTS = 1000
+_MAX_SHORT_TAG = 200
+_ANSWER_TOO_LARGE = (
+    "The answer is larger than the MQTT broker accepts. Raise the broker's limit for the size of a message."
+)
 _logger = logging.getLogger(__name__)
 _FORM = (
     'A request must be the bytes of an image, or JSON such as {"image": "<base64>", "reply_to": "<topic>"}; '
@@ -118,7 +122,11 @@ class Requests:
             return
         if request.tag is not None:
             document = {**document, "correlation": request.tag}
-        self._answer(Message(request.reply_to, json.dumps(document).encode(), correlation=request.correlation))
+        short = {"error": _ANSWER_TOO_LARGE}
+        if request.tag is not None and len(json.dumps(request.tag)) <= _MAX_SHORT_TAG:
+            short["correlation"] = request.tag
+        payloads = [json.dumps(each).encode() for each in (document, short)]
+        self._answer(Message(request.reply_to, payloads[0], correlation=request.correlation, short=payloads[1]))
 
     def _understood(self, incoming: Incoming) -> _Request:
         reply_to, correlation = incoming.response_topic, incoming.correlation

@@ -17,22 +17,25 @@ class Retained:
 
     def __init__(self, window: Window) -> None:
         self._window = window
-        self._payloads: dict[str, bytes] = {}
+        self._messages: dict[str, Message] = {}
         self._unsent: dict[str, None] = {}  # used as an ordered set
         self._removals: dict[int, str] = {}
         self._connected = False
 
     def __contains__(self, topic: str) -> bool:
-        return bool(self._payloads.get(topic))
+        message = self._messages.get(topic)
+        return message is not None and bool(message.payload)
 
-    def put(self, topic: str, payload: bytes) -> None:
-        if self._payloads.get(topic) != payload:
-            self._payloads[topic] = payload
+    def put(self, topic: str, payload: bytes, *, short: bytes | None = None) -> None:
+        """`short` is sent instead if the broker does not accept a payload of this size."""
+        message = Message(topic, payload, retain=True, short=short)
+        if self._messages.get(topic) != message:
+            self._messages[topic] = message
             self.repeat(topic)
 
     def repeat(self, topic: str) -> None:
         """Sends the topic's payload again; does nothing if there is none."""
-        if topic in self._payloads:
+        if topic in self._messages:
             self._unsent[topic] = None
             self.pump()
 
@@ -42,7 +45,7 @@ class Retained:
 
     def open(self) -> None:
         self._connected = True
-        self._unsent = dict.fromkeys(self._payloads)
+        self._unsent = dict.fromkeys(self._messages)
         self.pump()
 
     def pause(self) -> None:
@@ -51,13 +54,13 @@ class Retained:
 
     def acknowledge(self, number: int) -> None:
         topic = self._removals.pop(number, None)
-        if topic is not None and not self._payloads.get(topic):
-            self._payloads.pop(topic, None)
+        if topic is not None and topic not in self:
+            self._messages.pop(topic, None)
 
     def pump(self) -> None:
         while self._connected and self._unsent and self._window.room() > 0:
             topic = next(iter(self._unsent))
             del self._unsent[topic]
-            number = self._window.send(Message(topic, self._payloads[topic], retain=True))
-            if not self._payloads[topic]:
+            number = self._window.send(self._messages[topic])
+            if topic not in self:
                 self._removals[number] = topic

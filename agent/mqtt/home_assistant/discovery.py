@@ -78,10 +78,21 @@ def discovery(
         "availability": [{"topic": f"{base}/status"}],
         "components": {**components, **_removed(former, components)},
     }
+    return Message(topic_of(device), _encoded(document), retain=True, short=_encoded(_without_options(document)))
+
+
+def _without_options(document: dict[str, Any]) -> dict[str, Any]:
+    """The labels are most of the message. Without them, a label's sensor accepts any text."""
+    components = {
+        key: {name: value for name, value in component.items() if name != "options" and value != "enum"}
+        for key, component in document["components"].items()
+    }
+    return {**document, "components": components}
+
+
+def _encoded(document: dict[str, Any]) -> bytes:
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    return Message(
-        topic_of(device), text.encode(errors="replace"), retain=True
-    )  # a file name need not be valid Unicode
+    return text.encode(errors="replace")  # a file name need not be valid Unicode
 
 
 def topic_of(device: str) -> str:

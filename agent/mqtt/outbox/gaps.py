@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-Cause = Literal["max_bytes", "max_age", "disk", "memory", "damaged", "killed", "rejected"]
+Cause = Literal["max_bytes", "max_age", "disk", "memory", "damaged", "killed", "rejected", "too_large"]
 
 _MAX_GAPS = 1000  # above this number, neighboring gaps are merged
 _logger = logging.getLogger(__name__)

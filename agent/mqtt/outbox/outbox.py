@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
+from agent.mqtt.message import TOO_LARGE
 from agent.mqtt.outbox.disk_writer import DiskWriter
 from agent.mqtt.outbox.gaps import gaps_of
 from agent.mqtt.outbox.queue import Queue, Record
@@ -127,7 +128,7 @@ class Outbox:
             if record.position is not None:
                 self._writer.backlog.mark(record.position)
             if failure is not None:
-                self._lose(record, "rejected")
+                self._lose(record, "too_large" if failure == TOO_LARGE else "rejected")
         else:
             return
         self.pump()
