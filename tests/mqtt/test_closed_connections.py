@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from agents.mqtt_publisher import NO_ACTIONS, Camera, home_assistant, started, until_connected, until_delivered
+from peers.mosquitto import Mosquitto
 from peers.scripted_broker import ScriptedBroker
 from peers.subscriber import until
 
 from agent.classification import ModelIdentity, StableState
+from agent.mqtt.outbox.storage import Storage
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.mqtt.message import MqttVersion
 
 _BASE = "edge-agent/pi-1"
@@ -114,3 +119,28 @@ async def test_results_arrive_when_the_broker_closes_the_connection_at_a_subscri
             await until_delivered(publisher)
             assert publisher.status.state == "connected"
             await until(lambda: f"{_BASE}/cameras/+/enabled/set".encode() in b"".join(broker.subscribed))
+
+
+@pytest.mark.anyio
+@pytest.mark.mosquitto
+@_VERSIONS
+async def test_no_result_is_left_out_when_the_broker_is_killed_again_and_again(
+    tmp_path: Path, version: MqttVersion
+) -> None:
+    broker, camera, storage = Mosquitto(tmp_path), Camera(), Storage(tmp_path / "outbox")
+    try:
+        broker.start()
+        async with started(broker.port, version=version, storage=storage) as publisher:
+            for number in range(6):
+                await until_connected(publisher)
+                for size in range(40):
+                    publisher.classified(camera.result("x" * (40 * number + size)))
+                    await asyncio.sleep(0)
+                broker.kill()
+                await until(lambda: publisher.status.state != "connected")
+                broker.start()
+            await until_delivered(publisher)
+            assert publisher.status.outbox.evicted == 0
+            assert publisher.status.reason is None
+    finally:
+        broker.kill()
