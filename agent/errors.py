@@ -6,6 +6,7 @@ AgentError
 ├── ModelError                a file is not a classifier that this agent can serve
 │   ├── IncompleteModelError  it is shorter than it claims: still being copied, or truncated
 │   ├── NoRoomError           it does not fit into the memory that is currently free
+│   ├── NoLabelsError         nothing names the labels of its outputs
 │   ├── NotFiniteError        its scores for an image contain NaN or infinity
 │   └── SignatureError        the caller must choose a signature of the SavedModel, or an input size
 ├── ModelNotFoundError        no model of that name is being served
@@ -46,6 +47,10 @@ class IncompleteModelError(ModelError):
 
 class NoRoomError(ModelError):
     """Raised when the device is short of memory; the file is retried later."""
+
+
+class NoLabelsError(ModelError):
+    """Raised when neither the file nor its settings have labels."""
 
 
 class NotFiniteError(ModelError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.commands.options import Json, ModelPath, read_file
+from agent.commands.options import Json, ModelPath, read_file, with_labels_beside
 from agent.errors import AgentError
 from agent.host.terminal import print_json, print_table
 
@@ -101,7 +101,7 @@ def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, th
         mean=_numbers("--mean", mean),
         std=_numbers("--std", std),
     )
-    settings = final_settings(path, own=file.settings, given=given)
+    settings = with_labels_beside(final_settings(path, own=file.settings, given=given), path)
     (classifier,) = open_classifiers(file, settings, workers=1, threads=threads)
     return classifier
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from agent.commands.options import Json, ModelPath, read_file
+from agent.commands.options import Json, ModelPath, read_file, with_labels_beside
 from agent.host.terminal import print_json, print_table
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
     sidecar, trial, scores, reason = ModelSettings(), None, None, None
     try:
         sidecar = read_sidecars(model)
+        settings = with_labels_beside(file.settings.overridden_by(sidecar), model)
+        sidecar = ModelSettings(labels=settings.labels).overridden_by(sidecar)
         report = Trial(threads=1).run(model, sidecar)
         scores = report.scores
         trial = {_TRIAL_KEYS.get(key, key): value for key, value in asdict(report).items() if key != "scores"}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agent.errors import AgentError
+
+if TYPE_CHECKING:
+    from agent.model_file.settings import ModelSettings
 
 ConfigFile = Annotated[
     Path | None,
@@ -22,3 +25,20 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise AgentError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def with_labels_beside(settings: ModelSettings, model: Path) -> ModelSettings:
+    """With the labels of a labels.txt next to the model if they have none and the folder has no other model.
+
+    Raises ModelError.
+    """
+    from agent.model_file.settings import LABELS_TXT, read_label_file
+    from agent.models.listing import model_name
+
+    try:
+        is_alone = sum(model_name(path.name) is not None for path in model.absolute().parent.iterdir()) == 1
+    except OSError:  # it may be allowed to open files there, but not to list them
+        is_alone = False
+    if settings.labels is not None or not is_alone:
+        return settings
+    return settings.overridden_by(read_label_file(model.with_name(LABELS_TXT)))

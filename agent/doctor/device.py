@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent.doctor.finding import Finding, fault, ok, warning
 from agent.host.board import is_throttled, temperature_celsius
+from agent.models.listing import list_models
 
 _CGROUP = Path("/sys/fs/cgroup")
 _BLOCK = Path("/sys/block")
@@ -71,14 +72,15 @@ def check_disk(folder: Path) -> Finding:
 
 def check_drop_folder(folder: Path) -> Finding:
     try:
-        flat = sum(path.suffix == ".tflite" for path in folder.iterdir())
-        dropped = flat + sum(1 for _ in folder.glob("*/*/model.tflite"))
+        listing = list_models(folder)
     except OSError as error:
         remedy = f"sudo systemd-tmpfiles --create, or mkdir -p {folder}; to list it, join the group edge-models."
         return fault("models", f"{folder}: {error.strerror}.", remedy)
-    if dropped == 0:
+    if listing.overlooked:
+        return warning("models", listing.overlooked[0], "Follow it, and see the warnings of /readyz.")
+    if not listing.found:
         return warning("models", f"No models in {folder}.", "Drop a .tflite file there, with its labels in it.")
-    return ok("models", f"{dropped} found in {folder}")
+    return ok("models", f"{len(listing.found)} found in {folder}")
 
 
 def check_wear(block: Path = _BLOCK) -> Finding:

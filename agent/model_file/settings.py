@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from agent.errors import ModelError
-from agent.host.plain_file import read_plain_file
+from agent.host.plain_file import read_plain_file, status_below
 from agent.image import Color  # noqa: TC001  (pydantic reads the annotations)
 from agent.model_file.labels import parse_labels
 from agent.text import is_unicode
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 Resize = Literal["stretch", "crop", "pad"]
 Score = Literal["probability", "percent", "logits"]
+
+LABELS_TXT = "labels.txt"  # what Teachable Machine and Coral call the label file next to a model
 
 _MAX_LABELS_BYTES, _MAX_SETTINGS_BYTES = 1 << 20, 1 << 16
 _LARGEST = 3.4e38  # of float32, the type in which pixels are normalized
@@ -79,16 +82,13 @@ def sidecar_paths(model: Path) -> tuple[Path, Path]:
     return model.with_suffix(".txt"), model.with_suffix(".yaml")
 
 
-def read_sidecars(model: Path) -> ModelSettings:
-    """Raises ModelError if a sidecar exists but cannot be used. Symbolic links are ignored, as in the drop folder."""
+def read_sidecars(model: Path, *, root: Path | None = None) -> ModelSettings:
+    """Raises ModelError if a sidecar exists but cannot be used. A link counts only if it leads to a file in `root`."""
     labels_path, settings_path = sidecar_paths(model)
-    settings = ModelSettings()
+    settings = read_label_file(labels_path, root=root)
     try:
-        if _is_plain(labels_path):
-            content = read_plain_file(labels_path, max_bytes=_MAX_LABELS_BYTES)
-            settings = ModelSettings(labels=parse_labels(content, where=labels_path.name))
-        if _is_plain(settings_path):
-            text = read_plain_file(settings_path, max_bytes=_MAX_SETTINGS_BYTES).decode("utf-8-sig")
+        if _is_plain(settings_path, root):
+            text = read_plain_file(settings_path, max_bytes=_MAX_SETTINGS_BYTES, root=root).decode("utf-8-sig")
             settings = settings.overridden_by(parse_settings(text, where=settings_path.name))
     except UnicodeDecodeError:
         raise ModelError(f"{settings_path.name} is not UTF-8 text. Save it as UTF-8.") from None
@@ -97,8 +97,20 @@ def read_sidecars(model: Path) -> ModelSettings:
     return settings
 
 
-def _is_plain(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+def read_label_file(path: Path, *, root: Path | None = None) -> ModelSettings:
+    """Without values if the file does not exist. Raises ModelError as read_sidecars() does."""
+    if not _is_plain(path, root):
+        return ModelSettings()
+    try:
+        content = read_plain_file(path, max_bytes=_MAX_LABELS_BYTES, root=root)
+    except OSError as error:
+        raise ModelError(f"The sidecar {error.filename} cannot be read: {error.strerror}.") from None
+    return ModelSettings(labels=parse_labels(content, where=path.name))
+
+
+def _is_plain(path: Path, root: Path | None) -> bool:
+    status = status_below(path, root)
+    return status is not None and stat.S_ISREG(status.st_mode)
 
 
 def parse_settings(text: str, *, where: str) -> ModelSettings:

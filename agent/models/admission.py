@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from agent.errors import IncompleteModelError, ModelError, NoRoomError
+from agent.errors import IncompleteModelError, ModelError, NoLabelsError, NoRoomError
 from agent.host.digest import sha256_of
 from agent.host.memory import free_bytes
 from agent.host.plain_file import open_plain_file, read_plain_file
-from agent.model_file.settings import ModelSettings, read_sidecars, sidecar_paths
+from agent.model_file.settings import LABELS_TXT, ModelSettings, read_label_file, read_sidecars, sidecar_paths
 from agent.models.store import source_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from agent.models.folder import Drop
     from agent.models.store import Store
@@ -32,7 +31,8 @@ _MAX_PROOF_BYTES = 1 << 13
 class Candidate:
     """A drop that was copied into the store; it is no longer read from the drop folder.
 
-    `proven_whole` if a checksum or a signature matched.
+    `proven_whole` if a checksum or a signature matched. `labels_txt` has the labels of a labels.txt next to it, which
+    are used if neither the file nor its settings have any, or the reason for which they cannot be used.
     """
 
     drop: Drop
@@ -41,6 +41,13 @@ class Candidate:
     sidecar: ModelSettings
     signed: Signed | None
     proven_whole: bool
+    labels_txt: ModelSettings | str | None = None
+
+    @property
+    def with_labels_txt(self) -> Candidate:
+        if not isinstance(self.labels_txt, ModelSettings):
+            return self
+        return replace(self, sidecar=self.labels_txt.overridden_by(self.sidecar), labels_txt=None)
 
 
 class Admission:
@@ -77,9 +84,10 @@ class Admission:
         Raises ModelError, IncompleteModelError while a checksum or a signature does not match, StoreError.
         """
         try:
-            sidecar = read_sidecars(drop.path)
+            sidecar = read_sidecars(drop.path, root=drop.root)
+            labels_txt = _labels_txt(drop) if self._signatures != "required" else None
             checked = self._matches_checksum(drop)
-            copy = self._store.put(drop.path)
+            copy = self._store.put(drop.path, root=drop.root)
             signed = self._verified(drop, copy.sha256)
             _check_signed_version(signed, history, drop.version)
         except ModelError:
@@ -95,15 +103,23 @@ class Admission:
             sidecar=sidecar,
             signed=signed,
             proven_whole=checked or signed is not None,
+            labels_txt=labels_txt,
         )
 
-    def try_out(self, candidate: Candidate, *, serving_bytes: int) -> TrialReport:
-        """Raises ModelError; NoRoomError if the free memory does not suffice for all workers.
+    def try_out(self, candidate: Candidate, *, serving_bytes: int) -> tuple[Candidate, TrialReport]:
+        """The candidate with the labels that it needs. Raises ModelError; NoRoomError if not all workers fit in memory.
 
         `serving_bytes` is the memory of the serving version, which may be unloaded.
         """
-        overrides = candidate.sidecar.overridden_by(self._settings.get(candidate.drop.name, ModelSettings()))
-        report = self._trial.run(self._store.path(candidate.sha256), overrides)
+        try:
+            report = self._trial_of(candidate)
+        except NoLabelsError as error:
+            if candidate.labels_txt is None:
+                raise
+            if isinstance(candidate.labels_txt, str):
+                raise NoLabelsError(f"{error} {candidate.labels_txt}") from None
+            candidate = candidate.with_labels_txt
+            report = self._trial_of(candidate)
         needed = candidate.size + report.bytes_each * self._workers
         free = self._free_bytes() + (serving_bytes if self._unloads_first else 0)
         if needed > free:
@@ -115,7 +131,11 @@ class Admission:
                 f"The model needs {needed >> 20} MB for {workers}, but only {free >> 20} MB are free. "
                 f"The agent retries in a minute. Drop a smaller model{remedy}."
             )
-        return report
+        return candidate, report
+
+    def _trial_of(self, candidate: Candidate) -> TrialReport:
+        overrides = candidate.sidecar.overridden_by(self._settings.get(candidate.drop.name, ModelSettings()))
+        return self._trial.run(self._store.path(candidate.sha256), overrides)
 
     def trust(self) -> tuple[object, ...]:
         """Changes whenever a trusted key is added or removed, so that rejected files can be tried again. Blocks."""
@@ -126,7 +146,7 @@ class Admission:
 
         Checked before copying: copying a file that is still being written would wear the disk.
         """
-        content = _read_proof(drop.proof(".sha256"))
+        content = _read_proof(drop, ".sha256")
         if content is None:
             return False
         stated = _stated_sha256(content.decode(errors="replace"), drop.path.name)
@@ -134,7 +154,7 @@ class Admission:
             raise ModelError(
                 f"{drop.path.name}.sha256 has no line for this file. Create it with sha256sum {drop.path.name}."
             )
-        sha256 = _sha256_of(drop.path)
+        sha256 = _sha256_of(drop)
         if stated != sha256:
             raise IncompleteModelError(
                 f"The file does not match {drop.path.name}.sha256 (computed {sha256[:12]}..., listed "
@@ -145,7 +165,7 @@ class Admission:
     def _verified(self, drop: Drop, sha256: str) -> Signed | None:
         if self._signatures == "off" or self._keys is None:
             return None
-        content = _read_proof(drop.proof(".minisig"))
+        content = _read_proof(drop, ".minisig")
         if content is not None:
             try:
                 signed = self._keys.verify(self._store.path(sha256), content, name=drop.path.name)
@@ -163,17 +183,32 @@ class Admission:
         return signed
 
 
-def _read_proof(path: Path | None) -> bytes | None:
+def _labels_txt(drop: Drop) -> ModelSettings | str | None:
+    if drop.loose_labels is None:
+        return None
+    if not drop.loose_labels.belongs:
+        return (
+            f"{LABELS_TXT} is not used, because this folder has several models. If it belongs to this one, rename it "
+            f"to {drop.path.with_suffix('.txt').name}."
+        )
+    try:
+        return read_label_file(drop.path.with_name(LABELS_TXT), root=drop.root)
+    except ModelError as error:  # it does not matter if the model has labels of its own
+        return str(error)
+
+
+def _read_proof(drop: Drop, suffix: Literal[".sha256", ".minisig"]) -> bytes | None:
+    path = drop.proof(suffix)
     if path is None:
         return None
     try:
-        return read_plain_file(path, max_bytes=_MAX_PROOF_BYTES)
+        return read_plain_file(path, max_bytes=_MAX_PROOF_BYTES, root=drop.root)
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}. Write it again.") from None
 
 
-def _sha256_of(path: Path) -> str:
-    with source_errors(path), open_plain_file(path) as file:
+def _sha256_of(drop: Drop) -> str:
+    with source_errors(drop.path), open_plain_file(drop.path, root=drop.root) as file:
         return sha256_of(file)
 
 

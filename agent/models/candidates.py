@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agent.listeners import Listener
     from agent.models.admission import Admission, Candidate
-    from agent.models.folder import Drop, Fingerprint
+    from agent.models.folder import Drop, Fingerprint, LooseLabels
     from agent.models.history import History
     from agent.models.policy import Times
     from agent.models.store import Store
@@ -52,10 +52,11 @@ class File:
     """What is known about one state of a file in the folder; a file that has changed gets a new entry.
 
     `seen_s` and `retry_s` are monotonic; a rejected file is tried again at `retry_s`. `incomplete` is why the file
-    seems to be truncated.
+    seems to be truncated. A labels.txt next to it is a part of the verdict, but not of a version that serves.
     """
 
     seen_s: float
+    loose_labels: LooseLabels | None = None
     incomplete: str | None = None
     rejection: Rejection | None = None
     retry_s: float = math.inf
@@ -90,6 +91,10 @@ class Files:
         """Forgets files that have changed or are gone, and rejections that are due for another try."""
         self.present = frozenset(drop.fingerprint for drop in drops)
         self.known = {fingerprint: file for fingerprint, file in self.known.items() if fingerprint in self.present}
+        for drop in drops:
+            file = self.known.get(drop.fingerprint)
+            if file is not None and file.loose_labels != drop.loose_labels:
+                self.known[drop.fingerprint] = File(now_s, drop.loose_labels)
         for file in self.known.values():
             if now_s >= file.retry_s:
                 file.forget_verdict()
@@ -134,7 +139,7 @@ class Candidates:
     def rest_s(self, files: Files, drop: Drop) -> float:
         """Seconds for which the file must not change before it may be examined; 0.0 if it may be examined now."""
         now_s = self._times.clock()
-        file = files.known.setdefault(drop.fingerprint, File(seen_s=now_s))
+        file = files.known.setdefault(drop.fingerprint, File(now_s, drop.loose_labels))
         unchanged_s = max(now_s - file.seen_s, min(time.time() - drop.changed_at_s, 3600))
         rest_s = min(_AT_ONCE_S, self._times.rest_s) if drop.has_proof else self._times.rest_s
         return max(0.0, (rest_s if file.incomplete is None else self._times.patience_s) - unchanged_s)
@@ -196,6 +201,8 @@ class Candidates:
         """The existing version that equals the candidate, or the new one that it becomes by passing its trial."""
         drop = candidate.drop
         history = self._history[drop.name]
+        if any(version.is_same(candidate.sha256, candidate.with_labels_txt.sidecar) for version in history.versions):
+            candidate = candidate.with_labels_txt
         known = history.recognized(candidate.sha256, candidate.sidecar, drop.version)
         if known is not None:
             key_id = candidate.signed.key_id if candidate.signed else known.key_id
@@ -204,9 +211,10 @@ class Candidates:
             )
             self._history[drop.name] = history.with_version(again).signed_as(candidate.signed)
             return again
-        report = await _in_thread(lambda: self._admission.try_out(candidate, serving_bytes=serving_bytes))
+        tried = candidate
+        passed, report = await _in_thread(lambda: self._admission.try_out(tried, serving_bytes=serving_bytes))
         self._listener.model_tried(drop.name, "admitted")
-        return self._admitted(candidate, report)
+        return self._admitted(passed, report)
 
     def _admitted(self, candidate: Candidate, report: TrialReport) -> Version:
         drop = candidate.drop

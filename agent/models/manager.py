@@ -98,8 +98,9 @@ class ModelManager:
 
     @property
     def troubles(self) -> list[str]:
-        """The current troubles of the drop folder and of the store."""
-        return [trouble for trouble in (self._reconciler.folder_trouble, self.store_trouble) if trouble]
+        """The current troubles of the drop folder and of the store, and the files there that are overlooked."""
+        troubles = [trouble for trouble in (self._reconciler.folder_trouble, self.store_trouble) if trouble]
+        return [*troubles, *self._folder.overlooked]
 
     def get(self, name: str | None, version: str | None = None) -> ServedModel:
         """The served `version` (a label or a number, default: stable) of model `name` (default: the first by name).

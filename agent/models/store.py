@@ -63,13 +63,14 @@ class Store:
             return True
         return True
 
-    def put(self, source: Path) -> Copy:
-        """Copies `source`. Raises ModelError if something is wrong with it, StoreError if something is wrong here.
+    def put(self, source: Path, *, root: Path | None = None) -> Copy:
+        """Copies `source`, which may be a link inside `root`.
 
+        Raises ModelError if something is wrong with it, StoreError if something is wrong here.
         The copy gets its name by a rename after its bytes are on the disk, so a power cut leaves the whole copy or
         none.
         """
-        with source_errors(source), open_plain_file(source) as file:
+        with source_errors(source), open_plain_file(source, root=root) as file:
             size = os.fstat(file.fileno()).st_size
             if size > self._max_bytes:
                 raise ModelError(_too_large(self._max_bytes))

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import IncompleteModelError, ModelError
+from agent.errors import IncompleteModelError, ModelError, NoLabelsError
 from agent.host.memory import free_bytes
 from agent.runtimes.score_kind import SeenScores
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.model_file.settings import ModelSettings
 
 _PROCESS = ("-m", "agent.models.trial_process")
+_REFUSALS = {error.__name__: error for error in (IncompleteModelError, NoLabelsError)}
 _RUNTIME_BYTES = 512 << 20  # Python, OpenCV and a runtime, with room for the activations of a large model
 _BYTES_PER_FILE_BYTE = 16  # int8 weights, unpacked to float and packed again for the kernels
 
@@ -98,7 +99,7 @@ def memory_bound(file_bytes: int, free_bytes: int) -> int:
 def _report(done: subprocess.CompletedProcess[bytes]) -> TrialReport:
     answer = _answer(done.stdout)
     if "refused" in answer:
-        raise (IncompleteModelError if answer["incomplete"] else ModelError)(answer["refused"])
+        raise _REFUSALS.get(answer["error"], ModelError)(answer["refused"])
     if done.returncode == 0 and answer:
         return TrialReport.read(answer)
     raise ModelError(_how_it_died(done))

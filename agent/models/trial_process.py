@@ -53,16 +53,16 @@ def _bound(*, memory_bytes: int, cpu_s: int) -> None:
 
 
 def _outcome(try_out: Callable[[dict[str, Any]], dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
-    from agent.errors import IncompleteModelError, ModelError  # noqa: PLC0415  (nothing heavy before the limits are set)
+    from agent.errors import ModelError  # noqa: PLC0415  (nothing heavy before the limits are set)
 
     try:
         return try_out(request)
     except ModelError as error:
-        return {"refused": str(error)[:_MAX_REASON], "incomplete": isinstance(error, IncompleteModelError)}
+        return {"refused": str(error)[:_MAX_REASON], "error": type(error).__name__}
     except MemoryError:
         return {
             "refused": "The model needs more memory than it may use on this device. Drop a smaller model.",
-            "incomplete": False,
+            "error": "ModelError",
         }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from agent.errors import ModelError, NotFiniteError
+from agent.errors import ModelError, NoLabelsError, NotFiniteError
 from agent.runtimes.preprocessing import Preprocessor
 from agent.runtimes.scores import Scores, dequantized
 
@@ -163,7 +163,7 @@ def _check_output(outputs: Sequence[Tensor]) -> Tensor:
 def _check_labels(settings: ModelSettings, output: Tensor) -> tuple[str, ...]:
     count = max(output.shape)
     if not settings.labels:
-        raise ModelError(
+        raise NoLabelsError(
             f"The model has no labels for its {count} outputs. Put them, one per line, in a text file with the "
             "model's name and the extension .txt next to it."
         )

@@ -68,9 +68,9 @@ class HookedStore(Store):
         self.after_put: Callable[[Path], object] = nothing
         self.before_read: Callable[[str], object] = nothing
 
-    def put(self, source: Path) -> Copy:
+    def put(self, source: Path, *, root: Path | None = None) -> Copy:
         self.before_put(source)
-        copy = super().put(source)
+        copy = super().put(source, root=root)
         self.after_put(source)
         return copy
 

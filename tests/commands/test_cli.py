@@ -13,6 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 import yaml
+from agents.models_on_disk import BARE_DIGITS
 from agents.shell import Shell
 from agents.tiny_models import percent_model
 
@@ -135,6 +136,18 @@ def test_inspect_prints_json_when_a_sidecar_or_the_model_is_bad(shell: Shell, tm
     document = json.loads(shell.out)
     assert document["serves_here"] is False
     assert "zip archive" in document["reason"]
+
+
+def test_commands_use_labels_txt_next_to_the_only_model(shell: Shell, tmp_path: Path, picture: Path) -> None:
+    model = tmp_path / "m.tflite"
+    model.write_bytes(BARE_DIGITS)
+    (tmp_path / "labels.txt").write_text("".join(f"{number} n{number}\n" for number in range(10)))
+    assert shell.json("inspect", model)["labels"] == [f"n{number}" for number in range(10)]
+    (answer,) = shell.json("classify", model, picture)
+    assert answer["categories"][0]["label"].startswith("n")
+    shutil.copy(model, tmp_path / "n.tflite")
+    assert shell.run("classify", model, picture) == 1
+    assert "has no labels" in shell.err
 
 
 def test_inspect_mentions_labels_that_count_from_one(shell: Shell, tmp_path: Path) -> None:

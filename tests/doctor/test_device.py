@@ -46,4 +46,7 @@ def test_drop_folder_is_a_fault_when_it_is_missing_and_a_warning_when_empty(tmp_
     (tmp_path / "birds/1").mkdir(parents=True)
     (tmp_path / "birds/1/model.tflite").touch()
     assert device.check_drop_folder(tmp_path).level == "ok"
+    (tmp_path / "birds.zip").touch()
+    assert device.check_drop_folder(tmp_path).level == "warning"
+    assert device.check_drop_folder(tmp_path).fact.startswith("birds.zip is ignored")
     assert device.check_drop_folder(tmp_path / "none").level == "fault"

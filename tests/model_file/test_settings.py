@@ -95,7 +95,9 @@ def test_sidecar_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 
 def test_unreadable_sidecar_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, *, max_bytes: int) -> bytes:  # root, which may run the tests, can read every file
+    def refuse(
+        path: Path, *, max_bytes: int, root: Path | None
+    ) -> bytes:  # root, which may run the tests, can read every file
         raise PermissionError(13, os.strerror(13), str(path))
 
     (tmp_path / "m.txt").write_text("a\n")

@@ -81,7 +81,7 @@ class Desk:
         return candidate
 
     def admit(self, content: bytes, **others: str) -> TrialReport:
-        return self.admission.try_out(self.take(content, **others), serving_bytes=0)
+        return self.admission.try_out(self.take(content, **others), serving_bytes=0)[1]
 
     def load(self, content: bytes, **others: str) -> LoadedModel:
         candidate = self.take(content, **others)

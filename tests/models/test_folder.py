@@ -55,7 +55,6 @@ def test_file_is_not_listed_when_it_is_unfinished_or_not_a_regular_file(tmp_path
         "m.tflite.tmp",
         "m.tflite.filepart",
         ".m.tflite.aXb3",
-        "m.TFLITE",
         "m.keras",
         "tflite",
         "loose/model.tflite",
@@ -74,6 +73,119 @@ def test_file_is_not_listed_when_it_is_unfinished_or_not_a_regular_file(tmp_path
     (tmp_path / "dangling.tflite").symlink_to(tmp_path / "nothing")
     os.mkfifo(tmp_path / "fifo.tflite")
     assert listed(tmp_path) == {}
+
+
+def test_upper_case_and_lite_are_models(tmp_path: Path) -> None:
+    for file in ("UPPER.TFLITE", "coral.lite", "a/1/model.lite", "a/2/MODEL.TFLITE", "b.Lite", "b.tflite"):
+        put(tmp_path / file)
+    folder = ModelFolder(tmp_path)
+    assert listed(tmp_path) == {
+        "UPPER": [("UPPER.TFLITE", None)],
+        "coral": [("coral.lite", None)],
+        "a": [("a/2/MODEL.TFLITE", 2), ("a/1/model.lite", 1)],
+        "b": [("b.tflite", None)],
+    }
+    folder.list()
+    assert folder.overlooked == ("b.Lite is ignored: b.tflite has the same name. Rename one of them.",)
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("birds.tflite.txt", "its labels are in birds.txt. Rename the file"),
+        ("birds.tflite.bin", "the name of a model ends in .tflite"),
+        ("converted_tflite.zip", "it is an archive. Unpack it"),
+        ("birds.tflite.GZ", "it is an archive. Unpack it"),
+        ("birds.onnx", "it is not a .tflite file. Convert the model"),
+        ("m/1/other.tflite", "the file of a version is called model.tflite"),
+        ("m/1/saved_model.pb", "it is not a .tflite file. Convert the model"),
+        ("m/saved_model.pb", "it is not a .tflite file. Convert the model"),
+        ("m/model.tflite", "put it into the folder of a version, such as m/1/model.tflite"),
+        ("m/2024-05-01/model.tflite", "the name of a version's folder is a whole number, such as 20240501"),
+        ("m/v2/x.lite", "the name of a version's folder is a whole number, such as 2"),
+    ],
+)
+def test_file_that_looks_like_a_model_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, words: str
+) -> None:
+    put(tmp_path / file)
+    folder = ModelFolder(tmp_path)
+    for _ in range(3):
+        assert folder.list() == {}
+    (record,) = caplog.records
+    (sentence,) = folder.overlooked
+    assert record.getMessage() == sentence
+    assert sentence.startswith(f"{file} is ignored: ")
+    assert words in sentence
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    folder.list()
+    assert folder.overlooked == ()
+
+
+def test_file_that_belongs_to_a_model_is_not_reported(tmp_path: Path) -> None:
+    for file in (
+        "m.tflite",
+        "m.txt",
+        "m.yaml",
+        "labels.txt",
+        "m.tflite.sha256",
+        "m.tflite.minisig",
+        "m.tflite.rejected.txt",
+        "n.tflite.crdownload",
+        "README.md",
+        "m/1/model.tflite",
+        "m/1/variables/x.txt",
+        "m/1/other.tflite.part",
+    ):
+        put(tmp_path / file)
+    folder = ModelFolder(tmp_path)
+    folder.list()
+    assert folder.overlooked == ()
+
+
+def test_number_of_reports_is_bounded(tmp_path: Path) -> None:
+    for number in range(50):
+        put(tmp_path / f"{number}.zip")
+    folder = ModelFolder(tmp_path)
+    folder.list()
+    assert len(folder.overlooked) == 20
+
+
+def test_link_inside_the_folder_is_listed_as_a_mounted_config_map_has_it(tmp_path: Path) -> None:
+    put(tmp_path / "..2024_05_01" / "m.tflite")
+    put(tmp_path / "..2024_05_01" / "m.txt")
+    put(tmp_path / "..2024_05_01" / "n" / "7" / "model.tflite")
+    (tmp_path / "..data").symlink_to("..2024_05_01")
+    for name in ("m.tflite", "m.txt", "n"):
+        (tmp_path / name).symlink_to(f"..data/{name}")
+    assert listed(tmp_path) == {"m": [("m.tflite", None)], "n": [("n/7/model.tflite", 7)]}
+    before = fingerprint(tmp_path)
+    assert len(before) == 2
+    shutil.copytree(tmp_path / "..2024_05_01", tmp_path / "..2024_05_02")
+    (tmp_path / "..data_tmp").symlink_to("..2024_05_02")
+    (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+    assert fingerprint(tmp_path) != before
+    folder = ModelFolder(tmp_path)
+    folder.write_notes({tmp_path / "n" / "7" / "model.tflite": "It is bad."})
+    assert not (tmp_path / "n" / "7" / "model.tflite.rejected.txt").exists()  # never written through a link
+
+
+def test_link_out_of_the_folder_is_reported(tmp_path: Path) -> None:
+    put(tmp_path / "elsewhere" / "7" / "model.tflite")
+    models = tmp_path / "models"
+    (models / "n").mkdir(parents=True)
+    (models / "m.tflite").symlink_to(tmp_path / "elsewhere" / "7" / "model.tflite")
+    (models / "m").symlink_to("../elsewhere")
+    (models / "n" / "7").symlink_to(tmp_path / "elsewhere" / "7")
+    folder = ModelFolder(models)
+    assert folder.list() == {}
+    assert [sentence.partition(":")[0] for sentence in folder.overlooked] == [
+        "m is ignored",
+        "m.tflite is ignored",
+        "n/7 is ignored",
+    ]
+    assert "it is a link that does not lead to a file in this folder" in folder.overlooked[0]
 
 
 def test_folder_named_like_a_model_file_may_contain_versions(tmp_path: Path) -> None:

@@ -98,12 +98,19 @@ class Limited(Observer):  # type: ignore[misc, valid-type]  # the class depends 
         raise OSError(28, "inotify watch limit reached")
 
 
+def swap_data(folder: Path) -> None:
+    """As the kubelet updates a mounted ConfigMap."""
+    (folder / "..data_tmp").symlink_to("there")
+    (folder / "..data_tmp").rename(folder / "..data")
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "write": lambda folder: put(folder / "m.tflite"),
     "move": lambda folder: write_whole(folder / "m.tflite", b"model"),
     "link": lambda folder: (folder / "linked.tflite").hardlink_to(folder / "there.tflite"),
     "remove": lambda folder: (folder / "there.tflite").unlink(),
     "deep": lambda folder: put(folder / "there" / "1" / "model.tflite"),
+    "config map": swap_data,
     "chmod": lambda folder: (folder / "there.tflite").chmod(0o600),
 }
 

@@ -21,6 +21,7 @@ from agents.managed import (
 )
 from agents.models_on_disk import (
     BARE_DIGITS,
+    DEMO,
     DIGITS,
     LETTERS,
     digits,
@@ -191,7 +192,7 @@ async def test_highest_good_version_serves(folder: Path) -> None:
 async def test_ignored_files_are_not_examined(folder: Path) -> None:
     for name in (".m.tflite", "m.tflite~", "m.tflite.part", "m.tflite.tmp", "m.tflite.filepart"):
         (folder / name).write_bytes(DIGITS)
-    (folder / "link.tflite").symlink_to(folder / ".m.tflite")
+    (folder / "link.tflite").symlink_to(DEMO / "digits.tflite")
     (folder / "folder.tflite").mkdir()
     os.mkfifo(folder / "fifo.tflite")
     managed = Managed(folder)

@@ -130,7 +130,7 @@ def test_put_leaves_nothing_when_reading_the_source_fails(
         def read(self, _: int) -> bytes:
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("agent.models.store.open_plain_file", lambda _: Failing())
+    monkeypatch.setattr("agent.models.store.open_plain_file", lambda _, **__: Failing())
     with pytest.raises(kind, match=f"m.tflite cannot be read: {os.strerror(number)}"):
         store.put(source)
     assert names(store) == []
