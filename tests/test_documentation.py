@@ -57,7 +57,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "another.tflite").write_bytes(_model("another"))
     without_metadata = DIGITS.read_bytes().partition(b"PK\3\4")[0].replace(b"TFLITE_METADATA", b"hidden_metadata")
     (folder / "parrots.tflite").write_bytes(without_metadata)
-    (folder / "labels.txt").write_text("robin wren finch macaw crow swan duck hawk owl jay".replace(" ", "\n"))
+    (folder / "class-names.txt").write_text("robin wren finch macaw crow swan duck hawk owl jay".replace(" ", "\n"))
     shutil.copy(REPOSITORY / "demo/digit.jpg", folder / "parrot.jpg")  # a 3, thus a macaw
     return folder
 
