@@ -30,7 +30,7 @@ help:
 run:  ## Run the demo: a video as the camera, results over MQTT and HTTP
 	@$(SET_UP) $(VENV) locks/demo.txt
 	@mkdir -p .demo/models && cp -u demo/digits.tflite .demo/models/
-	@cat demo/where-to-look.txt
+	@sed "s/8501/$${EDGE_AGENT_HTTP__PORT:-8501}/; s/1883/$${EDGE_AGENT_MQTT__PORT:-1883}/" demo/where-to-look.txt
 	@exec $(BIN)/edge-agent run --config configs/demo.yaml
 
 test: dev dev-converter  ## Run the tests of the agent and of the converter

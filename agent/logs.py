@@ -76,4 +76,5 @@ class EventLog(Listener):
             self._announced.add(camera)
             return
         level = logging.WARNING if status.state in ("lost", "frozen") else logging.INFO
-        log.log(level, "Camera %s is %s. %s", camera, status.state, status.reason or "", extra={"camera": camera})
+        sentence = f"Camera {camera} is {status.state}. {status.reason or ''}".rstrip()
+        log.log(level, "%s", sentence, extra={"camera": camera})

@@ -93,7 +93,9 @@ def read_sidecars(model: Path, *, root: Path | None = None) -> ModelSettings:
     except UnicodeDecodeError:
         raise ModelError(f"{settings_path.name} is not UTF-8 text. Save it as UTF-8.") from None
     except OSError as error:
-        raise ModelError(f"The sidecar {error.filename} cannot be read: {error.strerror}.") from None
+        raise ModelError(
+            f"The sidecar {error.filename} cannot be read: {error.strerror}. Make it readable for the agent's user."
+        ) from None
     return settings
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from typing import TYPE_CHECKING
+import traceback
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError
 
@@ -31,6 +33,7 @@ class EmbeddedBroker:
             ) from error
         for chatty in ("amqtt", "transitions"):  # they log every client and expected errors
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
+        asyncio.get_running_loop().set_exception_handler(_ignore_clients_that_left)
         broker = Broker(_config(self.host, self.port))
         try:
             await broker.start()
@@ -46,6 +49,13 @@ class EmbeddedBroker:
         broker, self._broker = self._broker, None
         if broker is not None:
             await broker.shutdown()
+
+
+def _ignore_clients_that_left(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Amqtt does not catch the errors of writing to a client that has left, and asyncio logs them with a traceback."""
+    frames = traceback.walk_tb(getattr(context.get("exception"), "__traceback__", None))
+    if not any(frame.f_globals.get("__name__", "").startswith("amqtt.") for frame, _ in frames):
+        loop.default_exception_handler(context)
 
 
 def _reason(error: BaseException) -> str:

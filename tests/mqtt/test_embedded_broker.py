@@ -21,6 +21,10 @@ async def _subscriber(port: int) -> Subscriber:
     return await asyncio.to_thread(Subscriber(port).__enter__)
 
 
+def _fail(value: None) -> None:
+    raise AttributeError(value)
+
+
 @pytest.mark.anyio
 async def test_embedded_broker_makes_the_client_fall_back_to_mqtt_3_1_1() -> None:
     broker = EmbeddedBroker(host="127.0.0.1", port=free_port())
@@ -64,6 +68,19 @@ async def test_used_port_is_reported_without_a_traceback(caplog: pytest.LogCaptu
     await second.stop()
     await first.stop()
     assert [record for record in caplog.records if record.name.startswith("amqtt")] == []
+
+
+@pytest.mark.anyio
+async def test_broker_logs_no_traceback_when_a_client_leaves(caplog: pytest.LogCaptureFixture) -> None:
+    codecs = pytest.importorskip("amqtt.codecs_amqtt")
+    broker = EmbeddedBroker(host="127.0.0.1", port=free_port())
+    await broker.start()
+    for message, convert in (("of amqtt", codecs.encode_string), ("of another", _fail)):
+        with pytest.raises(AttributeError) as error:
+            convert(None)
+        asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error.value})
+    await broker.stop()
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == ["of another"]
 
 
 @pytest.mark.anyio
