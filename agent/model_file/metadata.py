@@ -94,6 +94,8 @@ def read_model_file(content: bytes) -> ModelFile:
     """Raises ModelError if the bytes are not a .tflite file, IncompleteModelError if the file is truncated."""
     if not content:
         raise IncompleteModelError("The file is empty. Copy it again; the agent retries once the copy is complete.")
+    if not any(content[:8]):
+        raise IncompleteModelError("The file begins with zeros. Copy it again; it is tried once the copy is complete.")
     if content[4:8] != b"TFL3":
         raise ModelError(_what_it_is_instead(content))
     return _read(content)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from agent.errors import IncompleteModelError, ModelError, NoRoomError, StoreError
 from agent.models.loader import unexpected
+from agent.models.unwritten import why_unwritten
 from agent.models.versions import Version
 from agent.status import Rejection
 from agent.text import printable
@@ -184,18 +185,18 @@ class Candidates:
                 file.incomplete = str(error)
                 if wait_s := self.rest_s(files, drop):
                     return Later(wait_s)
-            return self._rejected(file, drop, str(error))
+            return await self._rejected(file, drop, str(error), is_damaged=True)
         except ModelError as error:
             if isinstance(error, NoRoomError):
                 file.retry_s = self._times.clock() + _NO_ROOM_S
-            return self._rejected(file, drop, str(error))
+            return await self._rejected(file, drop, str(error))
 
     async def _rejected_as_incomplete(self, files: Files, drop: Drop) -> Rejection | Later:
         """Rejects a truncated file that has not changed for `patience_s`, unless it changes at the last moment."""
         file = files.known[drop.fingerprint]
         if file.incomplete is None or await asyncio.to_thread(drop.has_changed):
             return Later(_AT_ONCE_S)
-        return self._rejected(file, drop, file.incomplete)
+        return await self._rejected(file, drop, file.incomplete, is_damaged=True)
 
     async def _tried(self, candidate: Candidate, serving_bytes: int) -> Version:
         """The existing version that equals the candidate, or the new one that it becomes by passing its trial."""
@@ -242,9 +243,10 @@ class Candidates:
         )
         return version
 
-    def _rejected(self, file: File, drop: Drop, reason: str) -> Rejection:
+    async def _rejected(self, file: File, drop: Drop, reason: str, *, is_damaged: bool = False) -> Rejection:
         """The reason may quote untrusted text, so it is shortened and its control characters are removed."""
-        reason = printable(reason[:_MAX_REASON])
+        unwritten = await asyncio.to_thread(why_unwritten, drop.path, drop.root, is_damaged=is_damaged)
+        reason = printable(" ".join([reason[:_MAX_REASON], *([unwritten] if unwritten else [])]))
         self._listener.model_tried(drop.name, "rejected")
         file.rejection = Rejection(drop.file, reason, time.time_ns())
         log.warning("Model file %s is rejected: %s", drop.file, reason, extra={"model": drop.name})
