@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from agent.host.plain_file import status_below
-from agent.text import is_unicode
+from agent.text import is_unicode, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,7 +65,7 @@ def list_models(root: Path) -> Listing:
     overlooked += [
         f"The model {name!a} is ignored: its name is not valid UTF-8. Rename it." for name in sorted(invalid)
     ]
-    listing.overlooked = tuple(sentence for sentence in overlooked if is_unicode(sentence))[:_MAX_OVERLOOKED]
+    listing.overlooked = tuple(printable(sentence, instead="?") for sentence in overlooked[:_MAX_OVERLOOKED])
     return listing
 
 

@@ -144,6 +144,14 @@ def test_file_that_belongs_to_a_model_is_not_reported(tmp_path: Path) -> None:
     assert folder.overlooked == ()
 
 
+def test_report_has_no_control_codes_and_is_unicode(tmp_path: Path) -> None:
+    put(tmp_path / "a\x1b[31m\n.zip")
+    put(tmp_path / os.fsdecode(b"caf\xe9.zip"))
+    folder = ModelFolder(tmp_path)
+    folder.list()
+    assert [sentence.partition(" is")[0] for sentence in folder.overlooked] == ["a?[31m?.zip", "caf?.zip"]
+
+
 def test_number_of_reports_is_bounded(tmp_path: Path) -> None:
     for number in range(50):
         put(tmp_path / f"{number}.zip")
