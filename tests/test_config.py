@@ -244,10 +244,10 @@ def test_paths_are_relative_to_the_file(write: Path) -> None:
 
 def test_model_settings_read_their_label_files(write: Path) -> None:
     (write.parent / "a.txt").write_text("cat\ndog\n")
-    write.write_text("models: {settings: {a: {labels: a.txt, mean: 1, std: [1, 2, 3]}, b: {labels: [x, y]}}}\n")
+    write.write_text("models: {settings: {a: {labels: a.txt, mean: 1, std: [1, 2, 3]}, b: {labels: [x], output: p}}}\n")
     assert model_settings(load_config(write)) == {
         "a": ModelSettings(labels=("cat", "dog"), mean=(1.0,), std=(1.0, 2.0, 3.0)),
-        "b": ModelSettings(labels=("x", "y")),
+        "b": ModelSettings(labels=("x",), output="p"),
     }
 
 

@@ -21,6 +21,7 @@ _TRIAL_KEYS = {"cpu_ms": "processor_ms"}  # the JSON key stays stable for progra
 
 def inspect(model: ModelPath, as_json: Json = False) -> None:
     """Show the content of a model file, run the agent's trial, and report whether this device can serve the model."""
+    from agent.commands.model_notes import notes_on, unused_settings
     from agent.errors import ModelError
     from agent.model_file.metadata import read_model_file
     from agent.model_file.settings import ModelSettings, read_sidecars
@@ -41,11 +42,14 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
         sidecar = ModelSettings(labels=settings.labels).overridden_by(sidecar)
         report = Trial(threads=1).run(model, sidecar)
         scores = report.scores
-        trial = {_TRIAL_KEYS.get(key, key): value for key, value in asdict(report).items() if key != "scores"}
+        trial = {
+            _TRIAL_KEYS.get(key, key): value for key, value in asdict(report).items() if key not in ("scores", "notes")
+        }
     except ModelError as error:
         reason = str(error)
     document = {
         **_describe(file, file.settings.overridden_by(sidecar), scores),
+        "notes": notes_on(file, sidecar),
         "serves_here": reason is None,
         "trial": trial,
         "reason": reason,
@@ -54,6 +58,8 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
         print_json(document)
     else:
         document["scores_seen"] = scores
+        for key in unused_settings(file, sidecar):
+            document[key] = f"{_in_words(document[key])} (no effect)"
         print_table(("", ""), ((key, _in_words(value)) for key, value in document.items()))
     if reason:
         raise typer.Exit(1)
@@ -64,7 +70,14 @@ def _describe(file: ModelFile, settings: ModelSettings, scores: SeenScores | Non
 
     def tensors(these: Any) -> list[dict[str, Any]]:
         return [
-            {"name": t.name, "shape": t.shape, "dtype": t.dtype, "scale": t.scale, "zero_point": t.zero_point}
+            {
+                "name": t.name,
+                "alias": t.alias,
+                "shape": t.shape,
+                "dtype": t.dtype,
+                "scale": t.scale,
+                "zero_point": t.zero_point,
+            }
             for t in these
         ]
 
@@ -89,18 +102,7 @@ def _describe(file: ModelFile, settings: ModelSettings, scores: SeenScores | Non
         "provenance": file.provenance,
         "min_runtime_version": file.min_runtime_version,
         "runtime": runtime(),
-        "notes": _notes(settings),
     }
-
-
-def _notes(settings: ModelSettings) -> list[str]:
-    """What is probably not meant so, although the model can serve."""
-    from agent.model_file.labels import count_from_one
-
-    labels = settings.labels or ()
-    if count_from_one(labels):
-        return [f"The labels begin with the numbers 1 to {len(labels)}. Only numbers from 0 up count as indices."]
-    return []
 
 
 def _in_words(value: Any) -> str:

@@ -78,7 +78,7 @@ def _overrides(name: str, overrides: ModelOverrides) -> ModelSettings:
     elif labels is not None:
         names = tuple(labels)
     mean, std = _numbers(overrides.mean), _numbers(overrides.std)
-    return ModelSettings(names, mean, std, overrides.color, overrides.resize, overrides.score)
+    return ModelSettings(names, mean, std, overrides.color, overrides.resize, overrides.score, overrides.output)
 
 
 def _numbers(value: float | list[float] | None) -> tuple[float, ...] | None:

@@ -184,6 +184,12 @@ class ModelOverrides(_Section):
         description="What the model returns: probability (0 to 1), percent or logits. Default: the agent finds out.",
         examples=["probability"],
     )
+    output: str | None = Field(
+        default=None,
+        description="Name of the output with the scores, if the model has several outputs. Default: the one with as "
+        "many values as there are labels.",
+        examples=["probabilities"],
+    )
 
 
 class ModelsSection(_Section):

@@ -45,6 +45,7 @@ ADDITIONS = "edge_agent.json"  # packed with the labels; keys: settings (as in a
 class Tensor:
     """`scale` and `zero_point` apply if the whole tensor has one scale; otherwise `scale` is 0.
 
+    `alias` is the name of an output in the file's signature, which is often the name that training gave it.
     `step` is the smallest difference between two values of an output, also if the file dequantizes it; 0 if float.
     """
 
@@ -55,6 +56,7 @@ class Tensor:
     zero_point: int = 0
     free_dimensions: bool = False
     step: float = 0.0
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,11 @@ def _read(content: bytes) -> ModelFile:
     packed = PackedFiles(content)
     makers = {made: node for node in graph.tables(3) for made in node.numbers(2, INT32)}
     ends = [_end(tensors, makers, operators, index) for index in graph.numbers(2, INT32)]
-    outputs = tuple(end.output for end in ends)
+    aliases = _aliases(model)
+    outputs = tuple(
+        replace(end.output, alias=aliases.get(index, ""))
+        for index, end in zip(graph.numbers(2, INT32), ends, strict=True)
+    )
     stated = _read_metadata(entry("TFLITE_METADATA"), packed, outputs)
     runtime = entry("min_runtime_version")
     score: Score | None = "probability" if ends and all(end.is_probability for end in ends) else None
@@ -187,6 +193,13 @@ def _tensor(tensors: Sequence[Table], index: int) -> Tensor:
     )
 
 
+def _aliases(model: Table) -> dict[int, str]:
+    """The names of the outputs in the signatures of the main graph, by the index of the tensor."""
+    signatures = [signature for signature in model.tables(7) if signature.scalar(4, UINT32) == 0]
+    maps = [each for signature in signatures for each in signature.tables(1)]
+    return {each.scalar(1, UINT32): each.string(0) or "" for each in maps}
+
+
 class _End(NamedTuple):
     """An output; `is_probability` if the operator that computes it is a softmax or a sigmoid."""
 
@@ -230,7 +243,7 @@ def _read_metadata(metadata: bytes | None, packed: PackedFiles, outputs: Sequenc
     answers = subgraphs[0].tables(3) if subgraphs else []
     mean, std = _normalization(inputs[0]) if inputs else (None, None)
     settings = ModelSettings(
-        labels=(_labels(answers[0], packed) if answers else None) or _only_fitting_labels(packed, outputs),
+        labels=_labels(answers, packed) or _only_fitting_labels(packed, outputs),
         mean=mean,
         std=std,
         color=_color(inputs[0]) if inputs else None,
@@ -251,8 +264,9 @@ def read_additions(packed: PackedFiles) -> dict[str, Any]:
     return additions
 
 
-def _labels(tensor: Table, packed: PackedFiles) -> tuple[str, ...] | None:
-    for file in tensor.tables(6):
+def _labels(outputs: Sequence[Table], packed: PackedFiles) -> tuple[str, ...] | None:
+    """Those of the first output that has any."""
+    for file in (file for output in outputs for file in output.tables(6)):
         if file.scalar(2, UINT8) == _AXIS_LABELS and not file.string(3):  # with a locale it is a translation
             name = file.string(0) or ""
             if name not in packed.names:
@@ -263,8 +277,8 @@ def _labels(tensor: Table, packed: PackedFiles) -> tuple[str, ...] | None:
 
 def _only_fitting_labels(packed: PackedFiles, outputs: Sequence[Tensor]) -> tuple[str, ...] | None:
     """Labels that no metadata names, as in some published models: used if only one file, or labels.txt, has enough."""
-    counts = {outputs[0].shape[-1]} if outputs and outputs[0].shape else set()
-    if counts == {1}:
+    counts = {output.shape[-1] for output in outputs if output.shape}
+    if 1 in counts:
         counts.add(2)  # one score can separate two classes
     fitting = {}
     for name in packed.small_files(".txt"):

@@ -45,7 +45,8 @@ class ModelSettings:
 
     `mean` and `std` have one value, or one per channel: a float input gets (pixel - mean) / std, with pixels from
     0 to 255. `color` is the channel order that the model expects, `resize` how an image of another shape is fitted,
-    `score` whether the outputs are already probabilities, or percent, or logits.
+    `score` whether the outputs are already probabilities, or percent, or logits. `output` names the output with the
+    scores if there are several.
     """
 
     labels: tuple[str, ...] | None = None
@@ -54,6 +55,7 @@ class ModelSettings:
     color: Color | None = None
     resize: Resize | None = None
     score: Score | None = None
+    output: str | None = None
 
     def overridden_by(self, other: ModelSettings) -> ModelSettings:
         values = {
@@ -152,6 +154,10 @@ def _checked(key: str, value: Any) -> Any:
         return labels
     if key in ("mean", "std"):
         return checked_numbers(key, value if isinstance(value, list) else [value])
+    if key == "output":
+        if not isinstance(value, str):
+            raise ValueError(f"output must be the name of an output as text, not {reprlib.repr(value)}")
+        return value
     if value not in _CHOICES[key]:
         raise ValueError(f"{key} must be one of {', '.join(_CHOICES[key])}, not {reprlib.repr(value)}")
     return value

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from agent.errors import ModelError, NoLabelsError, NotFiniteError
+from agent.model_file.layout import layout_of, not_a_picture, shape_of
+from agent.runtimes.output import choose_output, for_one_image, value_count
 from agent.runtimes.preprocessing import Preprocessor
-from agent.runtimes.scores import Scores, dequantized
+from agent.runtimes.scores import Scores, dequantized, scores_of_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from agent.image import Image
+    from agent.model_file.layout import Layout
     from agent.model_file.metadata import Tensor
     from agent.model_file.settings import ModelSettings, Score
     from agent.runtimes.score_kind import SeenScores
@@ -44,29 +48,27 @@ class Classifier(ABC):
         Raises ModelError with the cause and the remedy if the model is not an image classifier, has no labels, or
         has a float input of unknown range.
         """
-        self.input, self.output = _check_input(inputs), _check_output(outputs)
-        self.labels = _check_labels(settings, self.output)
-        _check_range(settings, self.input)
+        tensor = _check_input(inputs)
+        self.layout = _check_layout(tensor)
+        self.input = replace(tensor, shape=self.layout.shape)
+        outputs = for_one_image(outputs, self.layout.batch)
+        self.output_index = choose_output(outputs, settings)
+        self.output = _check_output(outputs[self.output_index])
+        self._count = value_count(self.output)
+        self.labels = _check_labels(settings, self._count, self.layout.batch)
+        _check_range(settings, self.input, self.layout.channels)
         self.score: Score | None = settings.score
         self.seen: SeenScores | None = None
-        _check_color(settings, self.input)
+        _check_color(settings, self.layout.channels)
         self._preprocess = Preprocessor.of(self.input, settings)
 
     def decide_score(self, seen: SeenScores) -> None:
         self.score, self.seen = seen.score, seen
 
     @property
-    def height(self) -> int:
-        return self.input.shape[1]
-
-    @property
-    def width(self) -> int:
-        return self.input.shape[2]
-
-    @property
     def longest_side(self) -> int:
         """Pixels; an image may be shrunk until its shorter side is this long, without loss for the model."""
-        return max(self.height, self.width)
+        return max(self.layout.height, self.layout.width)
 
     @property
     @abstractmethod
@@ -95,14 +97,17 @@ class Classifier(ABC):
         return dequantized(raw, self.output.scale, self.output.zero_point)
 
     def _check_size(self, raw: npt.NDArray[np.generic]) -> None:
-        if raw.size != len(self.labels):  # a graph may compute its shapes at run time
+        if raw.size != self._count:  # a graph may compute its shapes at run time
             raise ModelError(f"The model returned {raw.size} scores for {len(self.labels)} labels. Convert it again.")
 
     def _read(self, raw: npt.NDArray[np.generic]) -> Scores:
         scale, zero_point = self.output.scale, self.output.zero_point
         if self.score == "percent":
             scale = (scale or 1.0) / 100
-        return Scores(raw, self.labels, scale, zero_point, are_logits=self.score in (None, "logits"))
+        are_logits = self.score in (None, "logits")
+        if self._count == 1:
+            return scores_of_one(raw, self.labels, scale=scale, zero_point=zero_point, are_logits=are_logits)
+        return Scores(raw, self.labels, scale, zero_point, are_logits)
 
     def warm_up(self, invokes: int = 3) -> None:
         """Runs the model on a black image, so that the first real image is not slow. Raises ModelError."""
@@ -110,7 +115,8 @@ class Classifier(ABC):
             tensor = np.zeros(self.input.shape, self.input.dtype)
         except (MemoryError, ValueError) as error:  # NumPy's errors for too little memory and for an impossible size
             raise ModelError(
-                f"An input of {_shape(self.input)} needs more memory than is free on this device. Drop a smaller model."
+                f"An input of {shape_of(self.input)} needs more memory than is free on this device. "
+                "Drop a smaller model."
             ) from error
         for _ in range(invokes):
             self._invoke(tensor)
@@ -122,18 +128,13 @@ class Classifier(ABC):
 
 def _check_input(inputs: Sequence[Tensor]) -> Tensor:
     if len(inputs) != 1:
-        raise ModelError(_not_a_classifier(f"it has {len(inputs)} inputs instead of one image"))
+        raise ModelError(
+            f"The model needs more than an image: it has {len(inputs)} inputs instead of one image. "
+            "Export it with the image as its only input."
+        )
     tensor = inputs[0]
     if tensor.dtype == "string":
-        raise ModelError(_not_a_classifier("its input is text"))
-    if len(tensor.shape) != 4 or tensor.shape[0] != 1:
-        raise ModelError(_not_a_classifier(f"its input is {_shape(tensor)}, not 1 x height x width x channels"))
-    if tensor.free_dimensions or min(tensor.shape) < 1:
-        raise ModelError("The model has no fixed input size. Set it: edge-convert convert --input-size HxW.")
-    if tensor.shape[3] not in (1, 3):
-        if tensor.shape[1] in (1, 3):
-            raise ModelError(f"The input is {_shape(tensor)}, channels first. Convert it with channels last (NHWC).")
-        raise ModelError(_not_a_classifier(f"its input has {tensor.shape[3]} channels, not 3 (color) or 1 (gray)"))
+        raise ModelError("This is not an image classifier: its input is text. Drop a model that takes pictures.")
     if tensor.dtype not in ("uint8", "int8", "float32"):
         raise ModelError(f"The input is {tensor.dtype}. Convert the model with a uint8, int8 or float32 input.")
     if tensor.dtype == "int8" and not tensor.scale:
@@ -141,17 +142,20 @@ def _check_input(inputs: Sequence[Tensor]) -> Tensor:
     return tensor
 
 
-def _check_output(outputs: Sequence[Tensor]) -> Tensor:
-    if len(outputs) != 1:
-        kind = ", so it is probably an object detector" if len(outputs) in (3, 4) else " instead of one"
-        raise ModelError(_not_a_classifier(f"it has {len(outputs)} outputs{kind}"))
-    output = outputs[0]
-    if sum(side > 1 for side in output.shape) > 1:
+def _check_layout(tensor: Tensor) -> Layout:
+    layout = layout_of(tensor)
+    if min(layout.height, layout.width) == 1:
+        raise not_a_picture(tensor, "one pixel wide or high, as of audio or other features")
+    return layout
+
+
+def _check_output(output: Tensor) -> Tensor:
+    if value_count(output) is None:
+        kind = ", a map or a list of points" if output.shape else ""
         raise ModelError(
-            _not_a_classifier(f"its output is {_shape(output)}, a map or a list of points, not one score per label")
+            f"This is not an image classifier: its output is {shape_of(output)}{kind}, not one score per label. "
+            "Drop a model that returns one score per label."
         )
-    if not output.shape or max(output.shape) < 2:
-        raise ModelError(_not_a_classifier(f"its output is {_shape(output)}, not one score for each of several labels"))
     if output.dtype == "float32" or (output.dtype in ("uint8", "int8", "int16") and output.scale):
         return output
     raise ModelError(
@@ -160,23 +164,30 @@ def _check_output(outputs: Sequence[Tensor]) -> Tensor:
     )
 
 
-def _check_labels(settings: ModelSettings, output: Tensor) -> tuple[str, ...]:
-    count = max(output.shape)
-    if not settings.labels:
+def _check_labels(settings: ModelSettings, count: int | None, batch: int) -> tuple[str, ...]:
+    labels = settings.labels or ()
+    if count == 1 and len(labels) not in (1, 2):
+        there = f"there are {len(labels)} labels" if labels else "there are no labels"
+        raise (ModelError if labels else NoLabelsError)(
+            f"The model has one output p, as a sigmoid gives it, and {there} for it. Put two labels, one per line, in "
+            "a text file with the model's name and the extension .txt next to it: the first gets 1 - p, the second p. "
+            "Or put one label, which gets p."
+        )
+    if not labels:
         raise NoLabelsError(
             f"The model has no labels for its {count} outputs. Put them, one per line, in a text file with the "
             "model's name and the extension .txt next to it."
         )
-    if len(settings.labels) != count:
+    if count not in (1, len(labels)):
+        for_each = f" for each image of its batch of {batch}" if batch > 1 else ""
         raise ModelError(
-            f"There are {len(settings.labels)} labels for {count} outputs. Use the label file that belongs to the "
+            f"There are {len(labels)} labels for {count} outputs{for_each}. Use the label file that belongs to the "
             "model. If it has 1000 labels for 1001 outputs, add `background` as its first line."
         )
-    return settings.labels
+    return labels
 
 
-def _check_range(settings: ModelSettings, tensor: Tensor) -> None:
-    channels = tensor.shape[3]
+def _check_range(settings: ModelSettings, tensor: Tensor, channels: int) -> None:
     if any(values is not None and len(values) not in (1, channels) for values in (settings.mean, settings.std)):
         raise ModelError(f"mean or std has three values but the input has {channels} channel. Give one value each.")
     if tensor.dtype == "float32" and (settings.mean is None or settings.std is None):
@@ -186,14 +197,6 @@ def _check_range(settings: ModelSettings, tensor: Tensor) -> None:
         )
 
 
-def _check_color(settings: ModelSettings, tensor: Tensor) -> None:
-    if settings.color == "gray" and tensor.shape[3] == 3:
+def _check_color(settings: ModelSettings, channels: int) -> None:
+    if settings.color == "gray" and channels == 3:
         raise ModelError("The settings have color: gray but the input has 3 channels. Set color to rgb or bgr.")
-
-
-def _not_a_classifier(why: str) -> str:
-    return f"This is not an image classifier: {why}. Drop a model that returns one score per label."
-
-
-def _shape(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "of unknown shape"

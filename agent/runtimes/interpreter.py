@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agent.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from agent.model_file.metadata import Operator
 
@@ -27,6 +27,7 @@ _RUNTIMES = (
 class Interpreter(Protocol):
     """What the three runtimes have in common. One thread at a time may use an instance."""
 
+    def resize_tensor_input(self, input_index: int, tensor_size: Sequence[int]) -> None: ...
     def allocate_tensors(self) -> None: ...
     def get_input_details(self) -> list[dict[str, Any]]: ...
     def get_output_details(self) -> list[dict[str, Any]]: ...
@@ -41,8 +42,8 @@ def runtime() -> str:
     return f"{distribution} {importlib.metadata.version(distribution)}"
 
 
-def open_interpreter(content: bytes, *, threads: int) -> Interpreter:
-    """An interpreter for a model in memory, with its tensors allocated.
+def open_interpreter(content: bytes, *, threads: int, input_shape: Sequence[int] | None = None) -> Interpreter:
+    """An interpreter for a model in memory, with its tensors allocated; `input_shape` replaces that of the model.
 
     Never for a path: the runtimes map the file into memory, and overwriting it then kills the process with SIGBUS.
     Raises ModelError with the remedy if the runtime refuses the model.
@@ -50,6 +51,8 @@ def open_interpreter(content: bytes, *, threads: int) -> Interpreter:
     make = import_runtime().Interpreter
     with complaints_translated():
         interpreter: Interpreter = make(model_content=content, num_threads=threads)
+        if input_shape is not None:
+            interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], list(input_shape))
         interpreter.allocate_tensors()
     return interpreter
 

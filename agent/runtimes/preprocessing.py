@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from agent.image import Color, Image
+from agent.model_file.layout import layout_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,7 +40,8 @@ class Preprocessor:
         color: Color,
         resize: Resize,
     ) -> None:
-        _, self._height, self._width, _ = tensor.shape
+        self._layout = layout_of(tensor)
+        self._height, self._width = self._layout.height, self._layout.width
         self._color = color
         self._resize = resize
         self._table = _table(tensor, mean, std)
@@ -47,14 +49,14 @@ class Preprocessor:
     @classmethod
     def of(cls, tensor: Tensor, settings: ModelSettings) -> Preprocessor:
         """Follows `settings`. One channel is always gray; the defaults are RGB and `stretch`."""
-        color: Color = "gray" if tensor.shape[3] == 1 else settings.color or "rgb"
+        color: Color = "gray" if layout_of(tensor).channels == 1 else settings.color or "rgb"
         return cls(tensor, mean=settings.mean, std=settings.std, color=color, resize=settings.resize or "stretch")
 
     def __call__(self, image: Image) -> Array:
-        """A 1 x height x width x channels tensor of the model's dtype."""
+        """A tensor of the model's layout and dtype, with a batch of 1."""
         fitted = self._fit(image).to_color(self._color).pixels
         values: Array = fitted if self._table is None else cv2.LUT(fitted, self._table)
-        return values.reshape(1, self._height, self._width, -1)
+        return self._layout.arrange(values)
 
     def _fit(self, image: Image) -> Image:
         if self._resize == "crop":
@@ -70,6 +72,29 @@ class Preprocessor:
         left, top = (self._width - width) // 2, (self._height - height) // 2
         right, bottom = self._width - width - left, self._height - height - top
         return Image(cv2.copyMakeBorder(small.pixels, top, bottom, left, right, cv2.BORDER_CONSTANT), image.color)
+
+
+def without_effect(tensor: Tensor, settings: ModelSettings) -> dict[str, str]:
+    """The names of the settings that this input does not use, each with a sentence that says why."""
+    given = [name for name in ("mean", "std") if getattr(settings, name) is not None]
+    unused: dict[str, str] = {}
+    if tensor.dtype == "uint8":
+        have = "have" if len(given) > 1 else "has"
+        why = f"{' and '.join(given)} {have} no effect: the uint8 input gets the pixels as they are."
+        unused |= dict.fromkeys(given, why)
+    elif tensor.dtype == "int8" and len(given) == 1:
+        unused[given[0]] = (
+            f"{given[0]} has no effect: the int8 input gets pixel - 128 unless mean and std are both set."
+        )
+    if settings.color in ("rgb", "bgr") and layout_of(tensor).channels == 1:
+        unused["color"] = f"color: {settings.color} has no effect: the input has one channel and gets gray images."
+    return unused
+
+
+def describes_pixels(tensor: Tensor, settings: ModelSettings) -> bool:
+    """Whether mean and std say of a uint8 input what its scale and zero point say too."""
+    mean, std = settings.mean or (0.0,), settings.std or (1.0,)
+    return abs(tensor.scale * std[0] - 1) <= 0.01 and abs(tensor.zero_point - mean[0]) <= 1
 
 
 def resize_antialiased(image: Image, width: int, height: int) -> Image:

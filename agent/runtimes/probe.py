@@ -27,7 +27,7 @@ _BLOBS = (2, 3, 5, 9)  # blobs per side: coarse ones look like scenery, fine one
 
 def probe(classifier: Classifier) -> SeenScores:
     """What the scores of `classifier` are. Raises NotFiniteError if every image gives NaN or infinity."""
-    rows = [classifier.values(image) for image in probe_images(classifier.height, classifier.width)]
+    rows = [classifier.values(image) for image in probe_images(classifier.layout.height, classifier.layout.width)]
     finite = [row for row in rows if np.isfinite(row).all()]
     if not finite:
         raise NotFiniteError("The model returned NaN or infinity for every image. Train or convert it again.")

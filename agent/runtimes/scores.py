@@ -52,6 +52,17 @@ class Scores:
         return dequantized(raw, self.scale, self.zero_point)
 
 
+def scores_of_one(
+    raw: npt.NDArray[np.generic], labels: tuple[str, ...], *, scale: float, zero_point: int, are_logits: bool
+) -> Scores:
+    """For a model with one output p: a single label gets p; of two labels the first gets 1 - p and the second p."""
+    (p,) = dequantized(raw, scale, zero_point).astype(np.float64)
+    if are_logits:
+        p = 1 / (1 + np.exp(-np.clip(p, -700, 700)))  # np.exp() overflows above 709
+    values = (p,) if len(labels) == 1 else (1 - p, p)
+    return Scores(np.array(values, np.float32), labels, scale=0.0, zero_point=0, are_logits=False)
+
+
 def dequantized(raw: npt.NDArray[np.generic], scale: float, zero_point: int) -> npt.NDArray[np.float32]:
     """The real values: scale x (raw - zero_point), or `raw` itself if `scale` is 0."""
     values = raw.astype(np.float32)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from agent.errors import ModelError
+from agent.model_file.layout import not_a_picture
 from agent.runtimes.classifier import Classifier
 from agent.runtimes.interpreter import complaints_translated, open_interpreter, runtime, unknown_operator
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from agent.model_file.metadata import ModelFile
     from agent.model_file.settings import ModelSettings
+    from agent.runtimes.interpreter import Interpreter
+
+# Builtin operators. Those of sequences read one step after another: LSTM, RNN and SVDF in all forms, and WHILE.
+_READ_VARIABLE, _ASSIGN_VARIABLE = 143, 144
+_SEQUENCE = frozenset((16, 24, 27, 35, 44, 46, 52, 119))
 
 
 class TFLiteClassifier(Classifier):
@@ -21,15 +28,32 @@ class TFLiteClassifier(Classifier):
 
     def __init__(self, model: ModelFile, settings: ModelSettings, *, threads: int) -> None:
         """Raises ModelError as Classifier does, and if the runtime refuses the model."""
-        for operator in model.operators:
-            if operator.custom and (operator.custom.startswith("Flex") or operator.custom == "edgetpu-custom-op"):
-                raise ModelError(unknown_operator(operator.custom))
+        _check_operators(model)
         super().__init__(model.inputs, model.outputs, settings)
         self._threads = threads
-        self._interpreter = open_interpreter(model.content, threads=threads)
+        if self.layout.batch == 1:
+            self._interpreter = open_interpreter(model.content, threads=threads)
+        else:
+            self._interpreter = self._open_resized(model)
         with complaints_translated():
             self._input_index = self._interpreter.get_input_details()[0]["index"]
-            self._output_index = self._interpreter.get_output_details()[0]["index"]
+            self._output_index = self._interpreter.get_output_details()[self.output_index]["index"]
+
+    def _open_resized(self, model: ModelFile) -> Interpreter:
+        """With a batch of 1, which a graph that contains its batch in other places refuses."""
+        refusal = ModelError(
+            f"The model takes a batch of {self.layout.batch} images, and the runtime cannot reduce it to 1. Export it "
+            "with a batch of 1, or convert it from its SavedModel: edge-convert convert."
+        )
+        try:
+            opened = open_interpreter(model.content, threads=self._threads, input_shape=self.layout.shape)
+            with complaints_translated():
+                shape = opened.get_output_details()[self.output_index]["shape"]
+        except ModelError as error:
+            raise refusal from error
+        if np.prod(shape) != np.prod(self.output.shape):
+            raise refusal
+        return opened
 
     @property
     def ran_on(self) -> str:
@@ -41,3 +65,17 @@ class TFLiteClassifier(Classifier):
             self._interpreter.invoke()
             raw: npt.NDArray[np.generic] = self._interpreter.get_tensor(self._output_index).reshape(-1)
             return raw
+
+
+def _check_operators(model: ModelFile) -> None:
+    for operator in model.operators:
+        if operator.custom and (operator.custom.startswith("Flex") or operator.custom == "edgetpu-custom-op"):
+            raise ModelError(unknown_operator(operator.custom))
+    codes = {operator.code for operator in model.operators}
+    if codes & _SEQUENCE and len(model.inputs) == 1 and len(model.inputs[0].shape) == 3:
+        raise not_a_picture(model.inputs[0], "which the model reads as a sequence")
+    if _READ_VARIABLE in codes and _ASSIGN_VARIABLE not in codes:  # the runtime would read random memory
+        raise ModelError(
+            "The file has no weights: it reads variables that nothing sets, because they were lost in the conversion. "
+            "Convert the model again: edge-convert convert."
+        )

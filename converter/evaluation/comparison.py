@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from agent.model_file.layout import layout_of
 from agent.model_file.metadata import ADDITIONS, read_model_file
 from agent.model_file.settings import ModelSettings, check_settings, final_settings
 from agent.runtimes.runtime import open_classifiers
@@ -82,8 +83,8 @@ def _source_of(
     origin = _stated(file, "source")
     noted = origin.get("signature")
     key = signature or (noted if isinstance(noted, str) and noted in source.calls else None)
-    _, height, width, _ = file.inputs[0].shape
-    function = image_function(source, key=key, size=(height, width))
+    layout = layout_of(file.inputs[0])
+    function = image_function(source, key=key, size=(layout.height, layout.width))
     fed = settings.overridden_by(check_settings(_stated(file, "fed"), where=ADDITIONS))
     same = origin.get("sha256") in (None, source.sha256)
     return source_subject(function, fed), () if same else (

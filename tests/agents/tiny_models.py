@@ -61,6 +61,10 @@ class TinyModel:
     def reshaped(self, given: int, *shape: int) -> int:
         return self.operator(RESHAPE, [given, self.constant(shape, np.int32)], shape)
 
+    def transposed(self, given: int, axes: Sequence[int]) -> int:
+        shape = [self._shapes[given][axis] for axis in axes]
+        return self.operator(TRANSPOSE, [given, self.constant(axes, np.int32)], shape)
+
     def softmax(self, given: int) -> int:
         return self.operator(SOFTMAX, [given], self._shapes[given], options=(_SOFTMAX_OPTIONS, {0: ("float", 1.0)}))
 
@@ -110,7 +114,8 @@ class TinyModel:
         self._operators.append(self._table(fields))
         return made
 
-    def finish(self, *outputs: int) -> bytes:
+    def finish(self, *outputs: int, names: Sequence[str] = ()) -> bytes:
+        """`names` are those of the outputs in the signature."""
         codes = [self._table({0: ("byte", code), 2: ("int", 1), 3: ("int", code)}) for code in self._codes]
         graph = self._table(
             {
@@ -120,7 +125,15 @@ class TinyModel:
                 3: ("part", self._parts(self._operators)),
             }
         )
+        maps = [
+            self._table({0: ("part", self._builder.CreateString(name)), 1: ("uint", index)})
+            for name, index in zip(names, outputs, strict=False)
+        ]
+        key = self._builder.CreateString("serving_default")
+        signature = self._table({1: ("part", self._parts(maps)), 2: ("part", key)})
         model = {1: self._parts(codes), 2: self._parts([graph]), 4: self._parts(self._buffers)}
+        if names:
+            model[7] = self._parts([signature])
         root = self._table({0: ("uint", 3)} | {field: ("part", part) for field, part in model.items()})
         self._builder.Finish(root, b"TFL3")
         return bytes(self._builder.Output())

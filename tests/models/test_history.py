@@ -26,6 +26,7 @@ VERSION_IN_FILE: dict[str, Any] = {
         "color": None,
         "resize": None,
         "score": None,
+        "output": None,
     },
     "file": "m.tflite",
     "fingerprint": [[1, 2, 3]],

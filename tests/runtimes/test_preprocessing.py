@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -9,7 +10,8 @@ from runtimes.pillow_resize import pillow_resize
 
 from agent.image import Color, Image, decode
 from agent.model_file.metadata import Tensor
-from agent.runtimes.preprocessing import Preprocessor, resize_antialiased
+from agent.model_file.settings import ModelSettings
+from agent.runtimes.preprocessing import Preprocessor, resize_antialiased, without_effect
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -201,3 +203,36 @@ def test_resize_is_close_to_pillow_where_plain_bilinear_is_not(assets: Path, pho
 
 def error(pixels: npt.NDArray[Any], exact: Image) -> float:
     return float(np.abs(pixels.astype(int) - exact.pixels).mean())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "settings", "unused"),
+    [
+        ("uint8", 3, ModelSettings(mean=(0.0,), std=(255.0,)), {"mean", "std"}),
+        ("uint8", 3, ModelSettings(std=(255.0,)), {"std"}),
+        ("uint8", 3, ModelSettings(color="bgr", resize="pad"), set()),
+        ("int8", 3, ModelSettings(mean=(0.0,)), {"mean"}),
+        ("int8", 3, ModelSettings(mean=(0.0,), std=(255.0,)), set()),
+        ("float32", 3, ModelSettings(mean=(0.0,), std=(255.0,)), set()),
+        ("float32", 1, ModelSettings(color="bgr"), {"color"}),
+        ("float32", 1, ModelSettings(color="gray"), set()),
+    ],
+)
+def test_settings_without_effect_change_no_value_of_the_tensor(
+    dtype: str, channels: int, settings: ModelSettings, unused: set[str]
+) -> None:
+    """Each is named exactly if the tensor is the same with another value of it."""
+    tensor = Tensor("image", (1, 8, 8, channels), dtype, 1 / 127)
+    assert set(without_effect(tensor, settings)) == unused
+    image = Image(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8))
+    before = Preprocessor.of(tensor, _with_range(tensor, settings))(image)
+    others: dict[str, Any] = {"mean": (9.0,), "std": (7.0,), "color": "rgb" if settings.color == "bgr" else "bgr"}
+    for name in unused:
+        changed = dataclasses.replace(settings, **{name: others[name]})
+        assert np.array_equal(Preprocessor.of(tensor, _with_range(tensor, changed))(image), before)
+
+
+def _with_range(tensor: Tensor, settings: ModelSettings) -> ModelSettings:
+    """A float input needs both."""
+    given = ModelSettings(mean=(0.0,), std=(255.0,)) if tensor.dtype == "float32" else ModelSettings()
+    return given.overridden_by(settings)

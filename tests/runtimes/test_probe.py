@@ -7,13 +7,14 @@ import pytest
 from agents.tiny_models import MAXIMUM, MINIMUM, MUL, RELU6, TANH, TinyModel
 from hypothesis import example, given, settings, strategies as st
 from runtimes.score_reference import reference
+from runtimes.test_tflite import PUBLISHED, published
 
 from agent.errors import NotFiniteError
 from agent.image import Image, decode
 from agent.model_file.metadata import read_model_file
 from agent.model_file.settings import ModelSettings, read_sidecars
 from agent.runtimes.interpreter import open_interpreter
-from agent.runtimes.probe import probe_images
+from agent.runtimes.probe import probe, probe_images
 from agent.runtimes.runtime import open_classifiers
 from agent.runtimes.score_kind import SeenScores
 
@@ -228,3 +229,10 @@ def test_reported_model_answers_with_its_own_outputs(
     assert classifier.seen is not None
     assert classifier.seen.kind == kind
     assert scores.best(1)[0].score == pytest.approx(best, abs=0.02)
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_values_of_a_published_model_agree_with_its_last_operator(assets: Path, name: str) -> None:
+    seen = probe(published(assets, name))
+    assert seen.score == ("logits" if name == "mobilenet_v2_224_quant_nometadata" else "probability")
