@@ -93,6 +93,7 @@ def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, th
     from agent.model_file.labels import parse_labels
     from agent.model_file.metadata import read_model_file
     from agent.model_file.settings import ModelSettings, final_settings
+    from agent.runtimes.preprocessing import without_effect
     from agent.runtimes.runtime import open_classifiers
 
     file = read_model_file(read_file(path))
@@ -103,6 +104,9 @@ def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, th
     )
     settings = with_labels_beside(final_settings(path, own=file.settings, given=given), path)
     (classifier,) = open_classifiers(file, settings, workers=1, threads=threads)
+    unused = without_effect(classifier.input, settings)
+    for sentence in dict.fromkeys(why for name, why in unused.items() if getattr(given, name) is not None):
+        typer.echo(f"edge-agent: {sentence}", err=True)
     return classifier
 
 

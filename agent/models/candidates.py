@@ -241,6 +241,8 @@ class Candidates:
             report.bytes_each / 1e6,
             extra={"model": drop.name},
         )
+        for note in report.notes:
+            log.warning("Model file %s: %s", drop.file, note, extra={"model": drop.name})
         return version
 
     async def _rejected(self, file: File, drop: Drop, reason: str, *, is_damaged: bool = False) -> Rejection:

@@ -32,6 +32,7 @@ class TrialReport:
 
     `cpu_ms` is the 95th percentile of the CPU time that the invoking thread used for one call.
     `scores` is what was seen of them if nothing else says what they are; seeing them is a part of `load_ms`.
+    `notes` has a sentence for each setting of the sidecars and the configuration that has no effect.
     `golden` is the number of golden samples, which have passed within their tolerance.
     """
 
@@ -40,13 +41,15 @@ class TrialReport:
     cpu_ms: float
     bytes_each: int
     scores: SeenScores | None = None
+    notes: tuple[str, ...] = ()
     golden: int = 0
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> TrialReport:
         """From the JSON that the trial's process answers."""
         scores = answer.get("scores")
-        return cls(**{**answer, "scores": SeenScores(**scores) if scores else None})
+        notes = tuple(answer.get("notes", ()))
+        return cls(**{**answer, "scores": SeenScores(**scores) if scores else None, "notes": notes})
 
 
 class Trial:

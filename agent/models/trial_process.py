@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.model_file.settings import ModelSettings
+
 _WARM_UPS = 5
 _IMAGES = 3  # black, white and noise
 _SAMPLES = 20
@@ -73,18 +75,22 @@ def try_out(request: dict[str, Any]) -> dict[str, Any]:
     from agent.model_file.settings import check_settings  # noqa: PLC0415
     from agent.runtimes.golden import check_golden  # noqa: PLC0415
     from agent.runtimes.interpreter import import_runtime  # noqa: PLC0415
+    from agent.runtimes.preprocessing import without_effect  # noqa: PLC0415
     from agent.runtimes.probe import probe_images  # noqa: PLC0415
     from agent.runtimes.runtime import open_classifiers  # noqa: PLC0415
 
     content = Path(request["path"]).read_bytes()
     file = read_model_file(content)
-    settings = file.settings.overridden_by(check_settings(request["overrides"], where="the trial's request"))
+    overrides = check_settings(request["overrides"], where="the trial's request")
+    settings = file.settings.overridden_by(overrides)
     import_runtime()  # shared by all interpreters, so its memory and time do not count for the candidate
     before, started = _peak_bytes(), time.perf_counter()
     (classifier,) = open_classifiers(file, settings, workers=1, threads=request["threads"])
     load_ms = (time.perf_counter() - started) * 1e3
     classifier.warm_up(_WARM_UPS if classifier.seen is None else 1)  # a probe has warmed it up
-    took = _timed(classifier, list(itertools.islice(probe_images(classifier.height, classifier.width), _IMAGES)))
+    took = _timed(
+        classifier, list(itertools.islice(probe_images(classifier.layout.height, classifier.layout.width), _IMAGES))
+    )
     golden = read_golden(content)
     if golden is not None:
         check_golden(golden, classifier)
@@ -94,8 +100,14 @@ def try_out(request: dict[str, Any]) -> dict[str, Any]:
         "cpu_ms": round(sorted(spent.cpu for spent in took)[-1 - len(took) // 20], 3),
         "bytes_each": _peak_bytes() - before,
         "scores": dataclasses.asdict(classifier.seen) if classifier.seen else None,
+        "notes": _notes(without_effect(classifier.input, settings), overrides),
         "golden": len(golden.samples) if golden else 0,
     }
+
+
+def _notes(unused: dict[str, str], overrides: ModelSettings) -> list[str]:
+    """Only about explicit settings: a file's own metadata may contain what its input does not need."""
+    return list(dict.fromkeys(why for name, why in unused.items() if getattr(overrides, name) is not None))
 
 
 def _timed(classifier: Any, images: list[Any]) -> list[Any]:

@@ -15,7 +15,9 @@ import pytest
 import yaml
 from agents.models_on_disk import BARE_DIGITS
 from agents.shell import Shell
-from agents.tiny_models import percent_model
+from agents.tiny_models import TinyModel, percent_model
+
+from converter.packing.metadata import pack_metadata
 
 REPOSITORY = Path(__file__).parents[2]
 DIGITS = REPOSITORY / "demo/digits.tflite"
@@ -233,3 +235,46 @@ def test_schema_accepts_the_shipped_configuration_with_its_nulls(shell: Shell) -
     shipped = yaml.safe_load((REPOSITORY / "configs/agent.yaml").read_text())
     assert shipped["device"]["id"] is None
     jsonschema.validate(shipped, json.loads(shell.out))
+
+
+def test_inspect_and_classify_say_which_settings_have_no_effect(shell: Shell, picture: Path, tmp_path: Path) -> None:
+    model = tmp_path / "digits.tflite"
+    shutil.copy(DIGITS, model)
+    model.with_suffix(".yaml").write_text("mean: 127.5\nstd: 127.5\n")
+    sentence = "mean and std have no effect: the uint8 input gets the pixels as they are."
+    assert shell.json("inspect", model)["notes"] == [sentence]
+    assert shell.run("inspect", model) == 0
+    assert shell.out.count("127.5 (no effect)") == 2
+    assert shell.run("classify", DIGITS, picture, "--mean", "127.5", "--std", "127.5") == 0
+    assert shell.err.count(sentence) == 1
+    assert shell.run("classify", DIGITS, picture) == 0
+    assert "no effect" not in shell.err
+
+
+def test_inspect_marks_a_range_in_the_metadata_that_contradicts_the_quantization(shell: Shell, tmp_path: Path) -> None:
+    model = tmp_path / "m.tflite"
+    model.write_bytes(
+        pack_metadata(
+            DIGITS.read_bytes(), labels=list("abcdefghij"), mean=[0.0], std=[1.0], color="gray", name="d", version="1"
+        )
+    )
+    assert "mean and std have no effect" in shell.json("inspect", model)["notes"][0]
+
+
+def test_inspect_shows_how_an_unusual_model_is_used(shell: Shell, tmp_path: Path) -> None:
+    model = tmp_path / "m.tflite"
+    tiny = TinyModel()
+    features = tiny.pooled(tiny.image(4, 3, 8, 8), (2, 3), (4, 3))
+    heads = (tiny.dense(features, 16), tiny.sigmoid(tiny.dense(features, 1)))
+    model.write_bytes(tiny.finish(*heads, names=["embedding", "spoiled"]))
+    model.with_suffix(".txt").write_text("good\nspoiled\n")
+    model.with_suffix(".yaml").write_text("mean: 0\nstd: 255\noutput: spoiled\n")
+    document = shell.json("inspect", model)
+    assert document["serves_here"] is True
+    assert document["outputs"][1]["alias"] == "spoiled"
+    assert document["notes"] == [
+        "The input has its channels first: the agent transposes each image.",
+        "The input is a batch of 4 images: the agent reduces it to 1.",
+        "Of the 2 outputs, spoiled (1 x 1) has the scores.",
+        "The model has one output p: spoiled gets p, and good gets 1 - p.",
+    ]

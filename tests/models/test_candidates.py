@@ -29,13 +29,13 @@ from agents.models_on_disk import (
 )
 
 from agent.errors import StoreError
+from agent.model_file.settings import ModelSettings
 from agent.models.policy import Rules
 from agent.status import ModelStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.model_file.settings import ModelSettings
     from agent.models.trial import TrialReport
 
 
@@ -223,3 +223,31 @@ async def test_candidate_waits_while_the_store_cannot_be_written(folder: Path) -
     managed.store.before_put = nothing
     await managed.reconcile()
     assert (managed.version(), managed.manager.troubles) == (2, [])
+
+
+@pytest.mark.anyio
+async def test_settings_without_effect_are_reported_once_at_admission(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    managed = Managed(folder, settings={"m": ModelSettings(color="rgb")})
+    (folder / "m.yaml").write_text("mean: 127.5\nstd: 127.5\n")
+    write_whole(folder / "m.tflite", DIGITS)
+    await managed.reconcile()
+    await managed.reconcile()
+    await next_start(managed)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [
+        "Model file m.tflite: mean and std have no effect: the uint8 input gets the pixels as they are.",
+        "Model file m.tflite: color: rgb has no effect: the input has one channel and gets gray images.",
+    ]
+
+
+@pytest.mark.anyio
+async def test_range_in_the_metadata_of_a_uint8_model_is_not_reported(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    managed = Managed(folder)
+    write_whole(folder / "m.tflite", digits())
+    await managed.reconcile()
+    assert managed.version() == 1
+    assert "no effect" not in caplog.text
