@@ -110,13 +110,41 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, smallest_side: int |
     flags = cv2.IMREAD_COLOR_BGR if hasattr(cv2, "IMREAD_COLOR_BGR") else cv2.IMREAD_COLOR
     if smallest_side is not None and content.startswith(_JPEG):
         flags = _REDUCED.get(_reduction(min(width, height), smallest_side), flags)
+    pixels = _imdecode(content, flags)
+    if pixels is None and content.startswith(_JPEG):
+        pixels = _decode_without_end(content, flags)
+    if pixels is None:
+        raise ImageDamagedError("The image is damaged or truncated and cannot be decoded. Send it again.")
+    return Image(pixels, "bgr")
+
+
+def _imdecode(content: bytes, flags: int) -> Pixels | None:
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:
-        pixels = None
-    if pixels is None:
-        raise ImageDamagedError("The image is damaged or truncated and cannot be decoded. Send it again.")
-    return Image(_uint8(pixels), "bgr")
+        return None
+    return None if pixels is None else _uint8(pixels)
+
+
+def _decode_without_end(content: bytes, flags: int) -> Pixels | None:
+    """Decodes a JPEG that lacks only its end marker, as some small cameras (ESP32-CAM) send it; else None.
+
+    The decoder reads a few bytes ahead, so it gets some. If the picture is complete, it does not matter which; if
+    data is missing, they are taken for it, and each gives another picture.
+    """
+    content = content.rstrip(b"\xff")  # of a cut end marker
+    first = _imdecode(content + _PADDINGS[0], flags)
+    if first is None:
+        return None
+    others = (_imdecode(content + padding, flags) for padding in _PADDINGS[1:])
+    return first if all(other is not None and np.array_equal(first, other) for other in others) else None
+
+
+def has_image_signature(content: bytes) -> bool:
+    """Whether it begins like a JPEG, PNG, WebP or BMP."""
+    return any(content.startswith(signature) for signature in _SIZE_READERS) and (
+        not content.startswith(b"RIFF") or content[8:12] == b"WEBP"
+    )
 
 
 def image_size(content: bytes) -> tuple[int, int]:
@@ -130,7 +158,21 @@ def image_size(content: bytes) -> tuple[int, int]:
             if width < 1 or height < 1:
                 raise ImageDamagedError("The image is truncated: its header has no size. Send the whole file.")
             return width, height
-    raise ImageFormatError("The image format is not supported. Send a JPEG, PNG, WebP or BMP.")
+    raise ImageFormatError(_unsupported(content))
+
+
+def _unsupported(content: bytes) -> str:
+    brands = (
+        content[8 : min(64, struct.unpack_from(">I", content.ljust(4, b"\0"))[0])] if content[4:8] == b"ftyp" else b""
+    )
+    if any(brand in brands for brand in _AVIF_BRANDS):
+        return "AVIF images are not supported. On the phone, save or share the picture as JPEG, and send that."
+    if any(brand in brands for brand in _HEIC_BRANDS):
+        return (
+            "HEIC images are not supported. On an iPhone, choose Settings > Camera > Formats > Most Compatible; on "
+            "Android, turn off high efficiency pictures (HEIF) in the camera's settings. Or send it as JPEG."
+        )
+    return "The image format is not supported. Send a JPEG, PNG, WebP or BMP."
 
 
 def _reduction(side: int, smallest_side: int) -> int:
@@ -141,6 +183,17 @@ def _uint8(array: npt.NDArray[np.generic]) -> Pixels:
     return array.astype(np.uint8, copy=False)
 
 
+_AVIF_BRANDS = (b"avif", b"avis", b"avio")
+# Apple's files also name the general brand mif1; iPhones have heic, and some Android phones hevc.
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2")
+_PADDINGS = tuple(
+    bytes.fromhex(digits)
+    for digits in (
+        "74de90dcedc8787483db973130ce847a",
+        "a29ecc3019734e25188ad0e4b2a30b99",
+        "fc66f774a8be9ea729a004d58811100a",
+    )
+)
 _JPEG = b"\xff\xd8\xff"
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 

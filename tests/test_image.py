@@ -93,6 +93,23 @@ def test_other_formats_are_refused(content: bytes) -> None:
         decode(content)
 
 
+@pytest.mark.parametrize(
+    ("major", "compatible", "sentence"),
+    [
+        (b"heic", b"mif1heic", "HEIC images are not supported. On an iPhone, choose Settings > Camera > Formats"),
+        (b"mif1", b"mif1heix", "HEIC images are not supported"),
+        (b"msf1", b"hevcmsf1", "HEIC images are not supported"),
+        (b"avif", b"mif1miaf", "AVIF images are not supported. On the phone, save or share the picture as JPEG"),
+        (b"mif1", b"mif1avif", "AVIF images are not supported"),
+        (b"isom", b"isommp41", "The image format is not supported"),
+    ],
+)
+def test_picture_of_a_phone_is_refused_with_what_to_do(major: bytes, compatible: bytes, sentence: str) -> None:
+    box = struct.pack(">I4s4sI8s", 24, b"ftyp", major, 0, compatible)
+    with pytest.raises(ImageFormatError, match=sentence):
+        decode(box + b"heic avif" + bytes(100))
+
+
 @pytest.mark.parametrize("form", [b"WAVEfmt ", b"AVI LIST", b"WEBPJUNK"])
 def test_riff_file_that_is_not_webp_is_refused(form: bytes) -> None:
     with pytest.raises(ImageFormatError, match="RIFF file is not a WebP"):
@@ -113,6 +130,26 @@ def test_image_without_its_second_half_is_damaged(suffix: str) -> None:
     for smallest_side in (None, 50):
         with pytest.raises(ImageDamagedError, match="cannot be decoded"):
             decode(content[: len(content) // 2], smallest_side=smallest_side)
+
+
+@pytest.mark.parametrize("quality", [30, 95])
+@pytest.mark.parametrize("restart_interval", [0, 4])
+@pytest.mark.parametrize("smallest_side", [None, 50])
+def test_jpeg_without_its_end_marker_is_decoded(quality: int, restart_interval: int, smallest_side: int | None) -> None:
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_RST_INTERVAL, restart_interval]
+    content = cv2.imencode(".jpg", picture(300, 400), options)[1].tobytes()
+    whole = decode(content, smallest_side=smallest_side).pixels
+    for cut in (content[:-2], content[:-1], content[:-2] + bytes(30), content[:-2] + b"\r\n--frame\r\n"):
+        assert np.array_equal(decode(cut, smallest_side=smallest_side).pixels, whole)
+
+
+@pytest.mark.parametrize("options", [[], [cv2.IMWRITE_JPEG_RST_INTERVAL, 4], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]])
+def test_jpeg_that_lacks_pixels_is_damaged(options: list[int]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (60, 80, 3), np.uint8)
+    content = cv2.imencode(".jpg", noise, options)[1].tobytes()
+    for missing in range(4, len(content) - 700, 7):
+        with pytest.raises(ImageDamagedError):
+            decode(content[:-missing])
 
 
 @pytest.mark.parametrize(
