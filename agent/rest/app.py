@@ -99,7 +99,23 @@ def create_app(
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(500, _bug)
-    return _Counted(_Interruptible(app), metrics.http)
+    return _Headed(_Counted(_Interruptible(app), metrics.http))
+
+
+class _Headed:
+    """Answers HEAD as it would answer GET, without the body (RFC 9110, 9.3.2); FastAPI's routes know only GET."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        if scope.get("method") == "HEAD":
+            await self._app({**scope, "method": "GET"}, receive, without_body)
+        else:
+            await self._app(scope, receive, send)
 
 
 class _Counted:
@@ -162,10 +178,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404 and error.detail == "Not Found":
         return _error(f"{request.url.path} does not exist. See GET /docs for the routes.", 404)
     if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "").replace("GET", "GET, HEAD")
         return _error(
-            f"Method {request.method} is not allowed for {request.url.path}. See GET /docs.",
-            405,
-            error.headers,
+            f"Method {request.method} is not allowed for {request.url.path}. See GET /docs.", 405, {"Allow": allowed}
         )
     return _error(error.detail, error.status_code, error.headers)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -12,6 +14,7 @@ import pytest
 from agents.fake_agent import FailingClassifier, FakeDataPlane, FakeHealth, FakeMetrics, FakeModels, served, serving
 from agents.heard import Heard
 from agents.models_on_disk import DIGITS
+from peers import web_server
 
 from agent.errors import ModelError
 from agent.inference.data_plane import DataPlane
@@ -52,6 +55,10 @@ class Rest:
 
     async def get(self, path: str) -> httpx.Response:
         answer: httpx.Response = await self.serve(lambda client: client.get(path))
+        return answer
+
+    async def head(self, path: str) -> httpx.Response:
+        answer: httpx.Response = await self.serve(lambda client: client.head(path))
         return answer
 
     async def post(self, path: str, **arguments: Any) -> httpx.Response:
@@ -313,3 +320,33 @@ async def test_documentation_page_has_a_file_field(rest: Rest) -> None:
     form = paths["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert form["schema"]["properties"]["file"]["format"] == "binary"
     assert (await rest.get("/docs")).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_head_answers_as_get_without_a_body(rest: Rest) -> None:
+    paths = [path for path, methods in (await rest.get("/openapi.json")).json()["paths"].items() if "get" in methods]
+    assert {"/healthz", "/readyz", "/metrics", "/api/models", "/v1/models"} <= set(paths)
+    for path in [*(path.replace("{model}", "digits") for path in paths), "/docs", "/openapi.json", "/nowhere"]:
+        got, head = await rest.get(path), await rest.head(path)
+        assert head.status_code == got.status_code, path
+        assert head.content == b""
+        if path != "/metrics":  # its counters change with each request
+            assert head.headers == got.headers
+
+
+@pytest.mark.anyio
+async def test_head_is_refused_where_get_is_refused(rest: Rest) -> None:
+    refused = await rest.head("/predict")
+    assert (refused.status_code, refused.headers["allow"], refused.content) == (405, "POST", b"")
+    assert (await rest.post("/healthz")).headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.anyio
+async def test_head_sends_no_body_over_a_real_connection(rest: Rest) -> None:
+    with web_server.serving(rest.app) as port, closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        lengths = []
+        for method in ("HEAD", "GET"):  # a body after HEAD would be read as the next answer
+            connection.request(method, "/healthz")
+            answer = connection.getresponse()
+            lengths.append((answer.status, answer.headers["content-length"], len(answer.read())))
+    assert lengths == [(200, "15", 0), (200, "15", 15)]
