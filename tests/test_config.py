@@ -183,6 +183,52 @@ def test_camera_source_can_be_a_number_without_quotes(write: Path) -> None:
     assert "cameras.a.source must be a string" in refusal(write, "cameras: {a: {source: -1}}\n")
 
 
+@pytest.mark.parametrize("password", ["se#same", "se/same", "se?same", "sesame#@", "/sesame"])
+def test_camera_url_with_a_bare_special_character_is_rejected_without_showing_it(write: Path, password: str) -> None:
+    said = refusal(write, f"cameras:\n  a: {{source: 'rtsp://admin:{password}@cam/live'}}\n")
+    assert said.startswith(f"{write}, line 2: cameras.a.source is not a valid URL. In a user name or password, write #")
+    assert said.endswith("or use the keys username and password_file.")
+    assert "sesame" not in said
+    assert "admin" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cameras: {a: {source: 'htp://x:sesame@cam/x'}}", "cameras.a.source has the unknown scheme htp://. Use one"),
+        ("cameras: {a: {source: 'http:///x'}}", "cameras.a.source has no host and is not a valid URL."),
+        ("cameras: {a: {source: 0, username: x}}", "cameras.a has the key username, but its source is not a URL"),
+        ("cameras: {a: {source: 'rtsp://c/x', password_file: x}}", "cameras.a has the key password_file, but no user"),
+        ("cameras: {a: 'rtsp://x:sesame@cam/x'}", "not 'rtsp://***@cam/x'"),
+        ("cameras: ['rtsp://x:sesame@cam/x']", "not ['rtsp://***@cam/x']"),
+        ("cameras: {a: {source: {url: 'rtsp://x:sesame@cam/x'}}}", "not {'url': 'rtsp://***@cam/x'}"),
+        ("cameras: {a: {source: 0, model: ['rtsp://x:sesame@cam/x']}}", "not ['rtsp://***@cam/x']"),
+        (f"cameras: {{a: 'rtsp://x:{'sesame' * 50}@cam/x'}}", "not 'rtsp://***@cam/x'"),
+    ],
+)
+def test_camera_mistake_is_rejected_without_showing_its_password(write: Path, text: str, said: str) -> None:
+    refused = refusal(write, text)
+    assert said in refused
+    assert "sesame" not in refused
+
+
+def test_variable_that_is_not_json_is_rejected_without_showing_a_password(
+    write: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_AGENT_CAMERAS", "{front: {source: rtsp://x:sesame@cam/x}}")
+    said = refusal(write, "")
+    assert "EDGE_AGENT_CAMERAS must be JSON" in said
+    assert "sesame" not in said
+
+
+def test_camera_login_is_read_from_its_keys(write: Path) -> None:
+    write.write_text("cameras: {a: {source: 'http://cam/x', username: admin, password_file: secret}}\n")
+    camera = load_config(write).cameras["a"]
+    assert (camera.username, camera.password_file) == ("admin", write.parent / "secret")
+    write.write_text("cameras: {a: {source: 'http://admin@cam/x', password_file: secret}}\n")
+    assert load_config(write).cameras["a"].password_file == write.parent / "secret"
+
+
 def test_null_and_empty_sections_mean_the_default(write: Path) -> None:
     write.write_text("device: {id: null}\ncameras:\nmqtt:\nhttp: {port: }\nmodels:\n  settings:\n    a:\n")
     config = load_config(write)

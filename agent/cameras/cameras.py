@@ -111,7 +111,13 @@ class Cameras:
 
     def _open(self, name: str) -> None:
         camera = self._configured[name]
-        source = open_source(camera.source, loop=camera.loop, on_status=lambda status: self._changed(name, status))
+        source = open_source(
+            camera.source,
+            loop=camera.loop,
+            on_status=lambda status: self._changed(name, status),
+            username=camera.username,
+            password_file=camera.password_file,
+        )
         self._sources[name] = source
         self._pipelines[name] = pipeline = Pipeline(
             camera=name,

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from agent.errors import ConfigError
+from agent.sources.address import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,7 +113,7 @@ def variable_sentence(error: SettingsError, prefix: str) -> str:
     start = f"{prefix}{section[1] if section else ''}".upper()
     text = getattr(error.__cause__, "doc", None)
     same = (name for name, value in os.environ.items() if name.upper().startswith(start) and value == text)
-    return f'The variable {next(same, start)} must be JSON, such as {{"key": 1}} or [0, 1], not {_values.repr(text)}.'
+    return f'The variable {next(same, start)} must be JSON, such as {{"key": 1}} or [0, 1], not {_shown(text)}.'
 
 
 def unknown_key_sentence(path: list[str], place: str, known: list[str]) -> str:
@@ -139,7 +140,24 @@ def sentence(error: ValidationError, *, root: type[BaseModel], where: str, node:
         return f"{place}: {key} is missing; add it."
     messages = dict.fromkeys(_message(each, path, root) for other, each in branches if other == path)
     message = " or ".join(messages).replace(" or must be ", " or ")
-    return f"{place}: {key} {message}, not {_values.repr(fault['input'])}."
+    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
+        return f"{place}: {key} {message}."
+    if message.endswith("."):
+        return f"{place}: {key} {message}"
+    return f"{place}: {key} {message}, not {_shown(fault['input'])}."
+
+
+def _shown(value: Any) -> str:
+    """Shortened, and without the password of a URL."""
+    return _values.repr(_hidden(value))
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: _hidden(each) for key, each in value.items()}
+    return [_hidden(each) for each in value] if isinstance(value, list) else value
 
 
 def line_of(path: list[str], node: yaml.Node | None) -> int | None:

@@ -19,13 +19,15 @@ from pydantic import (
     ConfigDict,
     Field,
     WithJsonSchema,
+    field_serializer,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent.image import MAX_PIXELS
 from agent.model_file.settings import checked_numbers
-from agent.sources.source import is_file_source
+from agent.sources.address import Address, redact
+from agent.sources.source import is_file_source, is_url
 
 if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
@@ -89,6 +91,8 @@ class FileSource(str):
 def _source(source: str) -> str:
     if not source.strip():
         raise ValueError("must be a camera number, a device, a URL, a file or a folder")
+    if is_url(source):
+        Address.parse(source)
     return FileSource(source) if is_file_source(source) else source
 
 
@@ -276,14 +280,22 @@ def _usable_cores() -> int:
 
 class CameraSection(_Section):
     source: CameraSource = Field(
-        description="Camera number, device, URL (`rtsp://`, `http://`), video file or folder of images.",
+        description="Camera number, device, URL (`rtsp://`, `http://`, `https://`), video file or folder of images.",
         examples=["/dev/video0"],
+    )
+    username: str | None = Field(
+        default=None, description="User name of a camera with a URL. It replaces the one in the URL."
+    )
+    password_file: Path | None = Field(
+        default=None,
+        description="File with the camera's password, so that this file contains no secret and no character needs "
+        "percent-encoding. The agent reads it at each connection.",
     )
     model: str | None = Field(default=None, description="Model name. Default: the first by name.", examples=["birds"])
     max_fps: float = Field(
         default=5,
         gt=0,
-        description="Maximum number of frames to classify per second. A video file keeps its own pace.",
+        description="Maximum number of frames to classify per second. A video keeps its own pace.",
     )
     region: Annotated[tuple[float, float, float, float], AfterValidator(_region)] = Field(
         default=(0.0, 0.0, 1.0, 1.0),
@@ -297,9 +309,22 @@ class CameraSection(_Section):
     stable_frames: int = Field(
         default=3, ge=1, description="Frames in a row with the same best label until it becomes the camera's state."
     )
-    loop: bool = Field(default=False, description="Restart a video file or a folder when it ends.")
+    loop: bool = Field(default=False, description="Restart a video or a folder when it ends.")
     snapshots: bool = Field(default=False, description="Publish a JPEG over MQTT whenever the state changes.")
     enabled: bool = Field(default=True, description="Start with the camera on; MQTT can turn it on and off.")
+
+    @field_serializer("source", when_used="json")
+    def _without_password(self, source: str) -> str:
+        return redact(source) if is_url(source) else source
+
+    @model_validator(mode="after")
+    def _login_needs_a_url(self) -> CameraSection:
+        given = [key for key in ("username", "password_file") if getattr(self, key) is not None]
+        if given and not is_url(self.source):
+            raise ValueError(f"has the key {given[0]}, but its source is not a URL; remove the key")
+        if self.password_file and not Address.parse(self.source, username=self.username).has_username:
+            raise ValueError("has the key password_file, but no username; add it")
+        return self
 
 
 class OutboxSection(_Section):

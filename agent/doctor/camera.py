@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from agent.doctor.finding import Finding, fault, ok
-from agent.sources.stream import redact, why_unreachable
+from agent.sources.address import Address, redact
+from agent.sources.reachability import why_unreachable
 
 _TIMEOUT_S = 5.0
 
@@ -31,6 +32,10 @@ def check_camera(name: str, source: str) -> Finding:
 
 
 def _check_stream(about: str, url: str) -> Finding:
-    if why := why_unreachable(url, timeout_s=_TIMEOUT_S):
+    try:
+        address = Address.parse(url)
+    except ValueError as error:
+        return fault(about, f"{redact(url)} {error}", "Fix that; the agent retries automatically.")
+    if why := why_unreachable(address, timeout_s=_TIMEOUT_S):
         return fault(about, why, "Fix that; the agent retries automatically.")
     return ok(about, f"{redact(url)} answers")

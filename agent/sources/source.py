@@ -30,27 +30,52 @@ class Source(Protocol):
         """Call it after close(); returns once the device or file is released."""
 
 
-def open_source(source: str, *, loop: bool, on_status: Callable[[CameraStatus], None]) -> Source:
-    """Makes a source of the kind that `source` names; `loop` restarts a video or a folder at its end.
+def open_source(
+    source: str,
+    *,
+    loop: bool,
+    on_status: Callable[[CameraStatus], None],
+    username: str | None = None,
+    password_file: Path | None = None,
+) -> Source:
+    """Makes a source of the kind that `source` names; `loop` restarts a recording or a folder at its end.
 
-    Returns at once: the source opens and, after a loss, reopens automatically.
+    Returns at once: the source opens and, after a loss, reopens automatically. Raises ValueError for a URL that is
+    not valid, which the configuration refuses.
     """
     if is_file_source(source):
         return _recorded(Path(source), loop=loop, on_status=on_status)
-    return _live(source, on_status=on_status)
+    if is_url(source):
+        return _network(source, username, password_file, on_status=on_status)
+    from agent.sources.capture import Capture
+    from agent.sources.v4l2 import V4l2Device
+
+    return Capture(V4l2Device(source), on_status=on_status)
+
+
+def is_url(source: str) -> bool:
+    """Whether `source` names a camera on the network."""
+    return "://" in source
 
 
 def is_file_source(source: str) -> bool:
     """Whether `source` is a video file or a folder rather than a V4L2 index, a device or a URL."""
-    return not (source.isdecimal() or "://" in source or source.startswith("/dev/"))
+    return not (source.isdecimal() or is_url(source) or source.startswith("/dev/"))
 
 
-def _live(source: str, *, on_status: Callable[[CameraStatus], None]) -> Source:
+def _network(
+    url: str,
+    username: str | None,
+    password_file: Path | None,
+    *,
+    on_status: Callable[[CameraStatus], None],
+) -> Source:
+    from agent.sources.address import Address
     from agent.sources.capture import Capture
     from agent.sources.stream import Stream
-    from agent.sources.v4l2 import V4l2Device
 
-    return Capture(Stream(source) if "://" in source else V4l2Device(source), on_status=on_status)
+    address = Address.parse(url, username=username, password_file=password_file)
+    return Capture(Stream(address), on_status=on_status)
 
 
 def _recorded(path: Path, *, loop: bool, on_status: Callable[[CameraStatus], None]) -> Source:

@@ -223,6 +223,15 @@ def test_check_config_reports_a_valid_and_an_invalid_file(shell: Shell, tmp_path
     assert shell.err == f"edge-agent: {wrong}, line 1: unknown key htp; did you mean http?\n"
 
 
+def test_check_config_hides_the_password_of_a_camera(shell: Shell, tmp_path: Path) -> None:
+    config = tmp_path / "agent.yaml"
+    config.write_text("cameras: {a: {source: 'rtsp://admin:sesame@cam/live?x=sesame'}, b: {source: photos}}\n")
+    cameras = shell.json("check-config", config)["cameras"]
+    assert "sesame" not in shell.out
+    assert cameras["a"]["source"] == "rtsp://***@cam/live?***"
+    assert cameras["b"]["source"] == str(tmp_path / "photos")
+
+
 def test_check_config_prints_the_schema_for_editors(shell: Shell) -> None:
     assert shell.run("check-config", "--schema", "any") == 0
     schema = json.loads(shell.out)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,15 +20,18 @@ pytestmark = pytest.mark.anyio
     [
         ("9", "/dev/video9 does not exist"),
         ("/dev/none", "/dev/none does not exist"),
-        ("rtsp://", "rtsp:// is not a valid URL"),
+        ("rtsp://camera.invalid/x", "rtsp://camera.invalid/x: the host name cannot be resolved"),
+        ("http://camera.invalid/x", "http://camera.invalid/x: the host name cannot be resolved"),
     ],
 )
 async def test_open_source_opens_a_live_camera_for_a_device_or_a_url(source: str, reason: str) -> None:
     seen = Seen()
     camera = open_source(source, loop=False, on_status=seen)
+    reading = asyncio.create_task(camera.read())
     assert str((await seen.until("lost")).reason).startswith(reason)
     assert not camera.has_own_pace
     camera.close()
+    assert await reading is None
     assert await camera.read() is None
     await camera.wait_closed()
 
