@@ -36,7 +36,8 @@ class Capture:
     """A live source: one capture thread, from construction to close(), keeps only the newest frame.
 
     Construct, read and close it on the event loop's thread; `on_status` is called there, only on a change.
-    The source is reported as frozen if it is open but gives no frame for `stall_s`.
+    The source is reported as frozen if it is open but gives no frame for `stall_s`. The waits between attempts
+    grow unless a connection has lasted for `proven_s`: a stream that ends after a few frames is not opened in a row.
     """
 
     has_own_pace = False
@@ -47,12 +48,14 @@ class Capture:
         *,
         on_status: Callable[[CameraStatus], None],
         stall_s: float = 5.0,
+        proven_s: float = 10.0,
         backoff: Backoff | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._input = camera
         self._on_status = on_status
         self._stall_s = stall_s
+        self._proven_s = proven_s
         self._backoff = backoff or Backoff()
         self._status = CameraStatus("starting")
         self._waiting: asyncio.Future[Frame | None] | None = None
@@ -123,7 +126,7 @@ class Capture:
         costs next to nothing. FFmpeg decodes in grab(), since a stream's frames depend on one another, and saves
         only the conversion to BGR.
         """
-        online = False
+        since_s: float | None = None
         while not self._is_closed() and _grab(capture):
             captured_ns = time.time_ns()
             wanted = self._wanted.is_set()
@@ -131,13 +134,14 @@ class Capture:
             if wanted and image is None:
                 continue  # a damaged frame does not count as a frame
             self._alive_s = time.monotonic()
-            if not online:
-                online = True
-                self._backoff.reset()
+            if since_s is None:
+                since_s = self._alive_s
                 self._post(self._report, CameraStatus("online"))
             if image is not None:
                 self._wanted.clear()
                 self._post(self._answer, Frame(image, captured_ns))
+        if since_s is not None and time.monotonic() - since_s >= self._proven_s:
+            self._backoff.reset()
 
     def _is_closed(self) -> bool:
         return self._closed.is_set() or self._loop.is_closed()

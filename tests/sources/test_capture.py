@@ -18,6 +18,18 @@ pytestmark = pytest.mark.anyio
 ONLINE = CameraStatus("online")
 
 
+class Waits(Backoff):
+    """Records how long each wait would be, and does not wait."""
+
+    def __init__(self) -> None:
+        super().__init__(fraction=lambda: 1.0)
+        self.waits: list[float] = []
+
+    def next_s(self) -> float:
+        self.waits.append(super().next_s())
+        return 0.0
+
+
 async def test_capture_decodes_only_the_frames_that_are_read(capture: FakeCapture) -> None:
     with closing(Capture(FakeInput(capture), on_status=lambda _: None)) as camera:
         await camera.read()
@@ -56,6 +68,22 @@ async def test_capture_is_lost_when_opencv_raises_while_grabbing(capture: FakeCa
     with closing(Capture(FakeInput(capture), on_status=seen, backoff=soon())) as camera:
         assert await camera.read() is not None
         assert [status.state for status in seen.statuses] == ["lost", "online"]
+
+
+async def test_waits_grow_when_each_connection_ends_after_a_frame(capture: FakeCapture) -> None:
+    capture.grabs = [True, False] * 4
+    waiting = Waits()
+    with closing(Capture(FakeInput(capture), on_status=lambda _: None, backoff=waiting)):
+        await until(lambda: len(waiting.waits) == 4)
+    assert waiting.waits == [0.5, 1.0, 2.0, 4.0]
+
+
+async def test_waits_start_again_when_a_connection_has_lasted(capture: FakeCapture) -> None:
+    capture.grabs = [True, False] * 3
+    waiting = Waits()
+    with closing(Capture(FakeInput(capture), on_status=lambda _: None, backoff=waiting, proven_s=0.0)):
+        await until(lambda: len(waiting.waits) == 3)
+    assert waiting.waits == [0.5, 0.5, 0.5]
 
 
 async def test_read_raises_the_unexpected_error_of_the_thread(capture: FakeCapture) -> None:
