@@ -125,7 +125,7 @@ class Cameras:
             data_plane=self._data_plane,
             listener=self._listener,
             options=Options(camera.model, camera.max_results, camera.score_threshold, camera.region, camera.rotate),
-            max_fps=None if source.has_own_pace else camera.max_fps,
+            max_fps=camera.max_fps,
             stable_frames=camera.stable_frames,
             snapshots=camera.snapshots,
         )

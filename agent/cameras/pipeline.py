@@ -19,6 +19,8 @@ _SNAPSHOT_SIDE = 1280  # pixels
 
 
 class Source(Protocol):
+    @property
+    def has_own_pace(self) -> bool: ...
     async def read(self) -> Frame | None: ...
 
 
@@ -29,7 +31,8 @@ class DataPlane(Protocol):
 class Pipeline:
     """Has at most one frame in flight, so no queue can grow; a camera whose model is missing waits for it.
 
-    If `max_fps` is None, the source sets the pace. `snapshots`: each new state is announced with a picture.
+    Reads at most `max_fps` frames per second, unless the source has its own pace. `snapshots`: each new state is
+    announced with a picture.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class Pipeline:
         data_plane: DataPlane,
         listener: Listener,
         options: Options,
-        max_fps: float | None,
+        max_fps: float,
         stable_frames: int,
         snapshots: bool = False,
     ) -> None:
@@ -49,7 +52,7 @@ class Pipeline:
         self._data_plane = data_plane
         self._listener = listener
         self._options = options
-        self._period_s = 1 / max_fps if max_fps else 0.0
+        self._period_s = 1 / max_fps
         self._stable = StableLabel(frames=stable_frames)
         self._snapshots = snapshots
         self.trouble: str | None = None
@@ -64,7 +67,8 @@ class Pipeline:
             self.last_read_s = time.monotonic()
             await self._classify(frame)
             # Waiting before the read and not after it ensures that the newest frame is classified.
-            due_s = max(due_s + self._period_s, time.monotonic())
+            period_s = 0.0 if self._source.has_own_pace else self._period_s
+            due_s = max(due_s + period_s, time.monotonic())
             await asyncio.sleep(due_s - time.monotonic())
 
     async def _classify(self, frame: Frame) -> None:

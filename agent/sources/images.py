@@ -25,6 +25,7 @@ class ImageFolder:
     has_own_pace = False
 
     def __init__(self, path: Path) -> None:
+        self.name = path.name
         self.path = path
         self._skipped: set[Path] = set()
 

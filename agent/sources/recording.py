@@ -1,4 +1,4 @@
-"""Recording: plays a video or a folder of images as if it were a camera, one shot at a time."""
+"""Recording: plays a video, a folder of images or the pictures of a still camera, one shot at a time."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ class Shot(NamedTuple):
 
 
 class Footage(Protocol):
-    """A video file or a folder of images that a recording plays."""
+    """What a recording plays: a video, a folder of images, or a camera that sends one picture per request."""
 
     @property
-    def path(self) -> Path: ...
+    def name(self) -> str:
+        """Names the thread, so without a password."""
 
     @property
     def has_own_pace(self) -> bool:
@@ -68,7 +69,7 @@ class Recording:
         self._loop = asyncio.get_running_loop()
         self._released = asyncio.Event()
         # One thread, so that a canceled read(), the next one and close() use the open file in turn.
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=footage.path.name)
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=footage.name)
         self.has_own_pace = footage.has_own_pace
 
     async def read(self) -> Frame | None:

@@ -46,7 +46,7 @@ def open_source(
     if is_file_source(source):
         return _recorded(Path(source), loop=loop, on_status=on_status)
     if is_url(source):
-        return _network(source, username, password_file, on_status=on_status)
+        return _network(source, username, password_file, loop=loop, on_status=on_status)
     from agent.sources.capture import Capture
     from agent.sources.v4l2 import V4l2Device
 
@@ -68,13 +68,17 @@ def _network(
     username: str | None,
     password_file: Path | None,
     *,
+    loop: bool,
     on_status: Callable[[CameraStatus], None],
 ) -> Source:
     from agent.sources.address import Address
     from agent.sources.capture import Capture
+    from agent.sources.http_source import HttpSource
     from agent.sources.stream import Stream
 
     address = Address.parse(url, username=username, password_file=password_file)
+    if address.scheme in ("http", "https"):
+        return HttpSource(address, loop=loop, on_status=on_status)
     return Capture(Stream(address), on_status=on_status)
 
 

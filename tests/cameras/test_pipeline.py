@@ -24,6 +24,8 @@ def classification_of(label: str | None, score: float = 0.9) -> Classification:
 class Frames:
     """A source of `count` frames, each available at once."""
 
+    has_own_pace = False
+
     def __init__(self, count: int) -> None:
         self.left = count
         self.read_at_s: list[float] = []
@@ -110,6 +112,14 @@ async def test_pipeline_continues_when_the_model_fails_on_a_frame() -> None:
 async def test_pipeline_raises_unexpected_errors() -> None:
     with pytest.raises(ZeroDivisionError):
         await run(Script(ZeroDivisionError()))
+
+
+@pytest.mark.anyio
+async def test_pipeline_ignores_max_fps_when_the_source_has_its_own_pace() -> None:
+    frames = Frames(3)
+    frames.has_own_pace = True
+    await run(Script(*[classification_of("a")] * 3), max_fps=0.01, frames=frames)
+    assert frames.read_at_s[-1] - frames.read_at_s[0] < 50
 
 
 @pytest.mark.anyio
