@@ -1,41 +1,65 @@
-"""Camera: checks whether a camera's source can be reached from this device."""
+"""Camera: checks whether a camera gives a picture."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+import asyncio
+import http.client
+import re
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 from agent.doctor.finding import Finding, fault, ok
-from agent.sources.address import Address, redact
-from agent.sources.reachability import why_unreachable
+from agent.errors import ConfigError
+from agent.remote import RemoteAgent
+from agent.sources.source import open_source
 
-_TIMEOUT_S = 5.0
+if TYPE_CHECKING:
+    from agent.config.sections import CameraSection
+    from agent.image import Frame
+    from agent.status import CameraStatus
+
+_TIMEOUT_S = 15.0  # FFmpeg takes up to two timeouts of 4 s to open a stream
+_RECENT_S = 30.0
 
 
-def check_camera(name: str, source: str) -> Finding:
-    """Does not open the source: a camera that the agent has open cannot be opened again."""
+def check_camera(name: str, camera: CameraSection, *, agent_url: str | None = None) -> Finding:
+    """Asks the agent at `agent_url` first: many a camera that it has open cannot be opened again. Blocks."""
     about = f"camera {name}"
-    if "://" in source:
-        return _check_stream(about, source)
-    path = Path(f"/dev/video{source}" if source.isdecimal() else source)
-    if not os.path.exists(path):  # noqa: PTH110  (Path raises for a closed folder)
-        if path.is_relative_to("/dev"):
-            return fault(
-                about, f"{path} does not exist.", "Plug it in; v4l2-ctl --list-devices lists the connected ones."
-            )
-        return fault(about, f"{path} does not exist.", "Put the file or folder there, or correct the camera's source.")
-    if path.is_char_device() and not os.access(path, os.R_OK | os.W_OK):
-        return fault(about, f"This user cannot open {path}.", "sudo usermod -aG video $USER, then log in again.")
-    if not os.access(path, os.R_OK):
-        return fault(about, f"This user cannot read {path}.", f"sudo chmod a+r {path}")
-    return ok(about, f"{path} exists")
+    if agent_url and _age_of_last_frame_s(agent_url, name) < _RECENT_S + 2 / camera.max_fps:
+        return ok(about, "gives pictures to the running agent")
+    answer = asyncio.run(_first_frame(camera))
+    if isinstance(answer, str):
+        return fault(about, answer, "Fix that; the agent retries automatically.")
+    return ok(about, f"gave a picture of {answer.image.width} x {answer.image.height} pixels")
 
 
-def _check_stream(about: str, url: str) -> Finding:
+async def _first_frame(camera: CameraSection) -> Frame | str:
+    """A frame or, in a sentence, why there is none."""
+    trouble = asyncio.get_running_loop().create_future()
+
+    def on_status(status: CameraStatus) -> None:
+        if status.reason and not trouble.done():
+            trouble.set_result(status.reason)
+
+    opened = open_source(
+        camera.source, loop=False, on_status=on_status, username=camera.username, password_file=camera.password_file
+    )
+    with closing(opened) as source:
+        reading = asyncio.ensure_future(source.read())
+        await asyncio.wait((reading, trouble), timeout=_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if reading.done() and (frame := reading.result()) is not None:
+            return frame
+        reading.cancel()
+        return trouble.result() if trouble.done() else f"It gave no picture within {_TIMEOUT_S:.0f} s."
+
+
+def _age_of_last_frame_s(agent_url: str, name: str) -> float:
+    """Infinite if no agent answers, or if it got no frame of this camera."""
     try:
-        address = Address.parse(url)
-    except ValueError as error:
-        return fault(about, f"{redact(url)} {error}", "Fix that; the agent retries automatically.")
-    if why := why_unreachable(address, timeout_s=_TIMEOUT_S):
-        return fault(about, why, "Fix that; the agent retries automatically.")
-    return ok(about, f"{redact(url)} answers")
+        metrics = RemoteAgent(agent_url, timeout_s=5.0).get("/metrics").decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException, ConfigError):
+        return float("inf")
+    metric = rf'^edge_agent_camera_last_frame_timestamp_seconds{{camera="{re.escape(name)}"}} (\S+)$'
+    found = re.search(metric, metrics, re.MULTILINE)
+    return time.time() - float(found[1]) if found else float("inf")

@@ -60,17 +60,21 @@ def _examine_service(path: Path | None, unit: Unit) -> Iterator[Finding]:
     if is_of_the_unit:
         yield from unit.check_secrets()
         yield from filter(None, [check_hidden("models", config.models.folder)])
-    yield from _examine_cameras(config.cameras, may_be_hidden=is_of_the_unit)
+    agent_url = config.http.own_url() if config.http.port != 0 else None  # port 0: only the agent's log shows it
+    yield from _examine_cameras(config.cameras, agent_url, may_be_hidden=is_of_the_unit)
     if config.mqtt.enabled and not config.mqtt.embedded_broker:
         yield check_broker(endpoint)
-    if config.http.port != 0:  # port 0: only the agent's log shows the actual port
-        yield from check_running(config.http.own_url())
+    if agent_url is not None:
+        yield from check_running(agent_url)
 
 
-def _examine_cameras(cameras: Mapping[str, CameraSection], *, may_be_hidden: bool) -> Iterator[Finding]:
+def _examine_cameras(
+    cameras: Mapping[str, CameraSection], agent_url: str | None, *, may_be_hidden: bool
+) -> Iterator[Finding]:
     from agent.doctor.camera import check_camera  # noqa: PLC0415  (it loads OpenCV)
 
     for name, camera in cameras.items():
         if camera.enabled:
-            hidden = may_be_hidden and check_hidden(f"camera {name}", Path(camera.source))
-            yield hidden or check_camera(name, camera.source)
+            files = [Path(camera.source), *filter(None, [camera.password_file])] if may_be_hidden else []
+            hidden = [finding for file in files if (finding := check_hidden(f"camera {name}", file))]
+            yield from hidden or [check_camera(name, camera, agent_url=agent_url)]

@@ -2,19 +2,65 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
+from agents.running_agent import RunningAgent, wait_until
+from end_to_end.material import model_file
+from peers.http_camera import fixed, http_camera
 from peers.mosquitto import free_port
+from sources.footage import write_image, write_video
 
+from agent.config.sections import CameraSection
 from agent.doctor.camera import check_camera
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+JPEG = cv2.imencode(".jpg", np.full((48, 64, 3), 80, np.uint8))[1].tobytes()
 
-def test_camera_is_a_fault_when_it_cannot_be_reached(tmp_path: Path) -> None:
-    assert "/dev/video99 does not exist" in check_camera("front", "99").fact
-    assert check_camera("front", str(tmp_path)).level == "ok"
+
+def fact(source: str) -> str:
+    finding = check_camera("front", CameraSection(source=source))
+    assert finding.level == "fault"
+    assert finding.remedy
+    return finding.fact
+
+
+def test_camera_is_ok_only_if_it_gives_a_picture(tmp_path: Path) -> None:
+    empty, film = tmp_path / "empty", write_video(tmp_path / "film.avi", frames=2)
+    empty.mkdir()
+    write_image(tmp_path / "a.png", 50)
+    with http_camera({"/still": fixed(JPEG, "image/jpeg"), "/page": fixed(b"<html>", "text/html")}) as camera:
+        for source in (str(tmp_path), str(film), camera.url("/still")):
+            finding = check_camera("front", CameraSection(source=source))
+            assert (finding.level, finding.fact) == ("ok", "gave a picture of 64 x 48 pixels")
+        assert "is a web page or text" in fact(camera.url("/page"))
+        assert "does not exist (status 404)" in fact(camera.url("/typo"))
+    assert "has no readable images" in fact(str(empty))
+    assert "does not exist" in fact(str(tmp_path / "none.mp4"))
+
+
+def test_camera_is_a_fault_when_it_cannot_be_reached() -> None:
+    assert "/dev/video99 does not exist" in fact("99")
     port = free_port()
-    assert f"127.0.0.1:{port}/s does not answer" in check_camera("front", f"rtsp://127.0.0.1:{port}/s").fact
-    assert "is not a valid URL" in check_camera("front", "rtsp://").fact
-    assert "sesame" not in check_camera("front", "rtsp://admin:sesame/street@cam/x").fact
-    assert check_camera("front", f"rtsp://{'a' * 64}/stream").level == "fault"
+    assert f"127.0.0.1:{port}/s does not answer" in fact(f"rtsp://127.0.0.1:{port}/s")
+    assert "sesame" not in fact(f"http://admin:sesame@127.0.0.1:{port}/x?pwd=sesame")
+
+
+def test_camera_is_a_fault_when_its_password_file_cannot_be_read(tmp_path: Path) -> None:
+    camera = CameraSection(source="http://127.0.0.1:9/x", username="admin", password_file=tmp_path)
+    finding = check_camera("front", camera)
+    assert finding.level == "fault"
+    assert f"password_file {tmp_path} cannot be read: Is a directory." in finding.fact
+
+
+def test_camera_is_ok_when_the_running_agent_gets_its_pictures(tmp_path: Path) -> None:
+    with http_camera({"/still": fixed(JPEG, "image/jpeg")}) as camera:
+        source = camera.url("/still")
+        with RunningAgent(tmp_path, cameras={"front": {"source": source}}) as agent:
+            agent.drop(model_file(1))
+            wait_until(lambda: agent.json("/readyz")["ready"], what="the camera is online")
+            camera.answers["/still"] = fixed(b"", None, code=404)
+            finding = check_camera("front", CameraSection(source=source), agent_url=agent.url)
+            assert (finding.level, finding.fact) == ("ok", "gives pictures to the running agent")
+            assert check_camera("back", CameraSection(source=source), agent_url=agent.url).level == "fault"
