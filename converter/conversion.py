@@ -24,8 +24,9 @@ from converter.output import write_whole
 from converter.packing.golden import check_packed, choose_golden, golden_folder
 from converter.packing.metadata import pack_metadata
 from converter.quantization import INT8_SCHEMES, Quantizer
-from converter.request import Request, trained_settings
+from converter.request import Request, given_labels, label_counts, trained_settings
 from converter.source.feeding import moved_into_the_graph
+from converter.source.one_score import with_score_per_label
 from converter.source.source import open_source
 from converter.target.target import check_target
 
@@ -139,8 +140,13 @@ def convert(request: Request, *, track: Track) -> Conversion:
     folders = _Folders.of(request)
     with track.step("Opening the model"):
         source = open_source(request.source, allow_code=request.allow_code)
-    function = image_function(source, key=request.signature, size=request.input_size)
-    settings = trained_settings(request, function, folders.given)
+    labels = given_labels(request)
+    counts = label_counts(labels, folders.given)
+    function = image_function(
+        source, key=request.signature, size=request.input_size, output=request.output_name, counts=counts
+    )
+    settings = trained_settings(request, function, labels, folders.given)
+    function = with_score_per_label(function, settings)
     settings = replace(settings, score=probe(TensorFlowClassifier(function, settings)).score)
     folders.check_truth(settings.labels or ())
     prepared = _prepare(request, function, settings, folders, track)
@@ -273,6 +279,7 @@ def _provenance(prepared: _Prepared, scheme: Scheme, evaluation: Evaluation | No
             "sha256": source.sha256,
             "kind": source.kind,
             "signature": prepared.function.key,
+            "output": prepared.function.output.name,
         },
         "fed": {"mean": trained.mean, "std": trained.std, "color": trained.color},
         "scheme": scheme,

@@ -48,6 +48,7 @@ class Request:
     golden_tolerance: float | None = None
     report: Path | None = None
     signature: str | None = None
+    output_name: str | None = None
     input_size: Size | None = None
     allow_code: bool = False
     target: Target = "litert"
@@ -160,7 +161,26 @@ def _times_255(values: Sequence[float]) -> str:
     return ",".join(f"{255 * value:g}" for value in values)
 
 
-def trained_settings(request: Request, function: ImageFunction, folders: Sequence[ImageFolder]) -> ModelSettings:
+def given_labels(request: Request) -> tuple[str, ...] | None:
+    """The labels of --labels. Raises UsageError if the file cannot be read."""
+    if request.labels is None:
+        return None
+    try:
+        return parse_labels(request.labels.read_bytes(), where=str(request.labels))
+    except OSError as error:
+        raise UsageError(f"{request.labels} cannot be read: {error.strerror}.") from None
+
+
+def label_counts(labels: Sequence[str] | None, folders: Sequence[ImageFolder]) -> set[int]:
+    """How many labels there can be: those of --labels, or else as many as a folder has class folders."""
+    if labels is not None:
+        return {len(labels)}
+    return {len(folder.class_names) for folder in folders if folder.names_classes}
+
+
+def trained_settings(
+    request: Request, function: ImageFunction, labels: tuple[str, ...] | None, folders: Sequence[ImageFolder]
+) -> ModelSettings:
     """The settings of the source. Raises UsageError if the request does not fit the model."""
     channels, count = function.input.shape[3], max(function.output.shape)
     if "int" in function.trained_dtype and (set(request.mean), set(request.std)) != ({0.0}, {1.0}):
@@ -169,7 +189,7 @@ def trained_settings(request: Request, function: ImageFunction, folders: Sequenc
         raise UsageError("--mean or --std has three values, but the model has one channel. Give one value for each.")
     values = max(len(request.mean), len(request.std))
     return ModelSettings(
-        labels=_labels(request, count, folders),
+        labels=_labels(request, labels, count, folders),
         mean=request.mean * (values // len(request.mean)),
         std=request.std * (values // len(request.std)),
         color="gray" if channels == 1 else request.color,
@@ -177,27 +197,26 @@ def trained_settings(request: Request, function: ImageFunction, folders: Sequenc
     )
 
 
-def _labels(request: Request, count: int, folders: Sequence[ImageFolder]) -> tuple[str, ...]:
+def _labels(
+    request: Request, labels: tuple[str, ...] | None, count: int, folders: Sequence[ImageFolder]
+) -> tuple[str, ...]:
     """The labels of --labels, or the names of the class folders in the order in which Keras numbers them."""
-    if request.labels is not None:
-        try:
-            labels = parse_labels(request.labels.read_bytes(), where=str(request.labels))
-        except OSError as error:
-            raise UsageError(f"{request.labels} cannot be read: {error.strerror}.") from None
-        if len(labels) != count:
-            raise UsageError(
-                f"{request.labels} has {len(labels)} labels, but the model has {count} outputs. Give one label per "
-                "output."
-            )
-        return labels
+    fitting = (1, 2) if count == 1 else (count,)
+    outputs, wanted = f"{count} outputs", "one label per output"
+    if count == 1:
+        outputs, wanted = "one output p", "two labels, the first for 1 - p and the second for p, or one label for p"
+    if labels is not None:
+        if len(labels) in fitting:
+            return labels
+        raise UsageError(f"{request.labels} has {len(labels)} labels, but the model has {outputs}. Give {wanted}.")
     for folder in folders:
-        if len(folder.class_names) == count and not folder.empty:  # Keras counts an empty folder as a class
+        if folder.names_classes and len(folder.class_names) in fitting:
             return folder.class_names
     found = "; ".join(f"{folder.root} has {_class_folders(folder)}" for folder in folders)
     where = f" ({found})" if found else ""
     raise UsageError(
-        f"The model has {count} outputs, but there are no labels for them{where}. Give a file with one label per line: "
-        "--labels FILE."
+        f"The model has {outputs}, but there are no labels for {'it' if count == 1 else 'them'}{where}. Give a file "
+        f"with one label per line: --labels FILE."
     )
 
 

@@ -49,11 +49,25 @@ def layout_of(tensor: Tensor) -> Layout:
     """Raises ModelError with the remedy if the tensor cannot be one image, or a batch of them."""
     if tensor.free_dimensions or min(tensor.shape, default=1) < 1:
         raise ModelError("The model has no fixed input size. Set it: edge-convert convert --input-size HxW.")
-    axes = _axes(tensor.shape)
+    axes = axes_of(tensor.shape)
     if axes is None:
         raise ModelError(_no_layout(tensor))
     sides = dict(zip(axes, tensor.shape, strict=True))
     return Layout(axes, sides.get("N", 1), sides["H"], sides["W"], sides.get("C", 1))
+
+
+def axes_of(shape: tuple[int, ...]) -> str | None:
+    """Open sides are -1; None if the tensor cannot be an image.
+
+    Channels come last if both places are possible; three sides without channels are a batch of gray images.
+    """
+    if len(shape) == 4:
+        return "NHWC" if shape[3] in _CHANNELS else "NCHW" if shape[1] in _CHANNELS else None
+    if len(shape) != 3:
+        return None
+    if shape[2] in _CHANNELS and shape[0] > 1:
+        return "HWC"
+    return "CHW" if shape[0] == 3 else "NHW"
 
 
 def not_a_picture(tensor: Tensor, why: str) -> ModelError:
@@ -64,17 +78,6 @@ def not_a_picture(tensor: Tensor, why: str) -> ModelError:
 
 def shape_of(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "of unknown shape"
-
-
-def _axes(shape: tuple[int, ...]) -> str | None:
-    """Channels come last if both places are possible; three sides without channels are a batch of gray images."""
-    if len(shape) == 4:
-        return "NHWC" if shape[3] in _CHANNELS else "NCHW" if shape[1] in _CHANNELS else None
-    if len(shape) != 3:
-        return None
-    if shape[2] in _CHANNELS and shape[0] > 1:
-        return "HWC"
-    return "CHW" if shape[0] == 3 else "NHW"
 
 
 def _no_layout(tensor: Tensor) -> str:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.errors import ModelError, SignatureError
+from agent.model_file.layout import Layout, axes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from agent.model_file.metadata import Tensor
 
@@ -33,71 +34,108 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class ImageSignature:
-    """A usable signature: `input` is 1 x height x width x channels, none of them open; `output` is the scores."""
+    """A usable signature: `input` is 1 x height x width x channels, none of them open; `output` is the scores.
+
+    The model itself takes a tensor of `layout`, under the same name.
+    """
 
     key: str
     input: Tensor
     output: Tensor
+    layout: Layout
 
 
-def choose_signature(signatures: Sequence[Signature], *, key: str | None, size: Size | None) -> ImageSignature:
+def choose_signature(
+    signatures: Sequence[Signature],
+    *,
+    key: str | None,
+    size: Size | None,
+    output: str | None = None,
+    counts: Collection[int] = (),
+) -> ImageSignature:
     """The signature named `key`; without `key` the one that is an image classifier, preferably serving_default.
 
-    Raises ModelError with what was found if there is none, SignatureError if the caller must choose.
+    Of several outputs, that named `output`, or the one with as many values as labels; `counts` has the possible
+    numbers of labels. Raises ModelError with what was found if there is none, SignatureError if the caller must choose.
     """
     if not signatures:
         raise ModelError("The SavedModel has no signature. Save it with one: model.export(folder).")
+    chosen = _chosen(signatures, key=key, size=size)
+    return _fixed(chosen, size, _scores(chosen, output, counts))
+
+
+def misfit(signature: Signature, size: Size | None) -> str | None:
+    """Why `signature` is not an image classifier, in a sentence with the remedy, or None if it is one."""
+    if len(signature.inputs) != 1:
+        return f"it has {len(signature.inputs)} inputs, not one image"
+    tensor = signature.inputs[0]
+    return _input_misfit(tensor, size) or _output_misfit(signature)
+
+
+def _chosen(signatures: Sequence[Signature], *, key: str | None, size: Size | None) -> Signature:
     if key is not None:
         named = {signature.key: signature for signature in signatures}
         if key not in named:
             raise SignatureError(f"The model has no signature {key!r}. Available: {', '.join(named)}.")
-        return _fixed(named[key], size)
+        return _fitting(named[key], size)
     fitting = [signature for signature in signatures if misfit(signature, size) is None]
     default = [signature for signature in fitting if signature.key == _DEFAULT]
     if len(fitting) > 1 and not default:
         raise SignatureError(f"Several signatures fit. Choose one: --signature {' or '.join(s.key for s in fitting)}.")
     if not fitting:
-        return _fixed(min(signatures, key=lambda signature: signature.key != _DEFAULT), size)  # raises the reason
-    return _fixed((default or fitting)[0], size)
+        return _fitting(min(signatures, key=lambda signature: signature.key != _DEFAULT), size)  # raises the reason
+    return (default or fitting)[0]
 
 
-def misfit(signature: Signature, size: Size | None) -> str | None:
-    """Why `signature` is not an image classifier, or None if it is one."""
-    if len(signature.inputs) != 1:
-        return f"it has {len(signature.inputs)} inputs, not one image"
-    return _input_misfit(signature.inputs[0], size) or _output_misfit(signature.outputs)
-
-
-def _fixed(signature: Signature, size: Size | None) -> ImageSignature:
+def _fitting(signature: Signature, size: Size | None) -> Signature:
+    """Raises ModelError unless `signature` is an image classifier."""
     why = misfit(signature, size)
-    if why is not None:
-        raise ModelError(f"This is not an image classifier: {why}. {signature}.")
-    tensor, output = signature.inputs[0], _scores(signature.outputs)
-    height, width = size or tensor.shape[1:3]
+    if why is None:
+        return signature
+    if signature.inputs and signature.inputs[0].dtype == "string":
+        raise ModelError(f"The model does not take pixels: {why}. {signature}.")
+    raise ModelError(f"This is not an image classifier: {why}. {signature}.")
+
+
+def _fixed(signature: Signature, size: Size | None, output: Tensor) -> ImageSignature:
+    tensor = signature.inputs[0]
+    sides = _sides(tensor)
+    stated = sides["H"], sides["W"]
+    height, width = size or stated
     if min(height, width) < 1:
         raise SignatureError(
             f"The model has no fixed input size ({_shape(tensor)}). Give one: --input-size HEIGHTxWIDTH."
         )
-    for wanted, stated in zip((height, width), tensor.shape[1:3], strict=True):
-        if stated not in (-1, wanted):
-            raise SignatureError(
-                f"--input-size {height}x{width} does not fit the model, which accepts only {_shape(tensor)}."
-            )
-    shape = (1, height, width, tensor.shape[3])
-    return ImageSignature(signature.key, replace(tensor, shape=shape), output)
+    if any(side not in (-1, wanted) for side, wanted in zip(stated, (height, width), strict=True)):
+        raise SignatureError(
+            f"--input-size {height}x{width} does not fit the model, which accepts only {_shape(tensor)}."
+        )
+    layout = Layout("".join(sides), max(sides.get("N", 1), 1), height, width, sides.get("C", 1))
+    image = replace(tensor, shape=(1, height, width, layout.channels))
+    return ImageSignature(signature.key, image, output, layout)
+
+
+def _sides(tensor: Tensor) -> dict[str, int]:
+    """The sides by axis, in the order of the tensor; empty if it cannot be an image."""
+    axes = axes_of(tensor.shape)
+    return {} if axes is None else dict(zip(axes, tensor.shape, strict=True))
 
 
 def _input_misfit(tensor: Tensor, size: Size | None) -> str | None:
     if tensor.dtype == "string":
-        return "its input is text or encoded images"
-    if len(tensor.shape) != 4:
-        return f"its input is {_shape(tensor)}, not images x height x width x channels"
-    if tensor.shape[3] not in (1, 3):
-        if tensor.shape[1] in (1, 3):
-            return f"its input is {_shape(tensor)}, channels first, which TensorFlow Lite does not support"
+        return (
+            "its input is a string, that is text or an encoded image such as a JPEG; if it classifies images, export "
+            "a signature that takes the decoded pixels, images x height x width x channels"
+        )
+    sides = _sides(tensor)
+    if not sides and len(tensor.shape) == 4:
         count = "an unknown number of" if tensor.shape[3] == -1 else tensor.shape[3]
         return f"its input has {count} channels, not 3 (color) or 1 (gray)"
-    height, width = tensor.shape[1:3]
+    if not sides:
+        return f"its input is {_shape(tensor)}, not images x height x width x channels"
+    height, width = sides["H"], sides["W"]
+    if 1 in (height, width):
+        return f"its input is {height} x {width}, one pixel wide or high, which looks like audio features"
     if size is None and min(height, width) > 0 and max(height, width) > _MOST_OBLONG * min(height, width):
         return (
             f"its input is {height} x {width}, which looks like audio features rather than a picture; "
@@ -106,30 +144,45 @@ def _input_misfit(tensor: Tensor, size: Size | None) -> str | None:
     return None
 
 
-def _output_misfit(outputs: Sequence[Tensor]) -> str | None:
-    candidates = _score_outputs(outputs)
-    if not candidates:
-        return "none of its outputs is images x scores"
-    if len(candidates) > 1 and not any(tensor.name in _SCORES for tensor in candidates):
-        return f"it has {len(candidates)} outputs"
-    sides = _scores(outputs).shape[1:]
-    if sides and max(sides) == 1:
-        return "it returns one score; end it in a softmax over two labels instead of one sigmoid"
-    return None
+def _output_misfit(signature: Signature) -> str | None:
+    if any(len(output.shape) == 3 and output.shape[2] == 4 for output in signature.outputs):
+        return "it returns boxes of four numbers, so it is probably an object detector"
+    return None if _score_outputs(signature) else "none of its outputs is images x scores"
 
 
-def _score_outputs(outputs: Sequence[Tensor]) -> list[Tensor]:
-    """Outputs with at most one side other than 1 after the batch. An unknown shape passes; it is known later."""
+def _score_outputs(signature: Signature) -> list[Tensor]:
+    """Outputs that are a list of numbers for each image. An unknown shape passes; it is known later."""
+    batch_axes = "".join(_sides(signature.inputs[0])).count("N")
     return [
-        tensor
-        for tensor in outputs
-        if tensor.dtype.startswith("float") and len(tensor.shape) != 1 and sum(s != 1 for s in tensor.shape[1:]) <= 1
+        output
+        for output in signature.outputs
+        if output.dtype.startswith("float")
+        and (not output.shape or len(output.shape) > batch_axes)
+        and sum(side != 1 for side in output.shape[batch_axes:]) <= 1
     ]
 
 
-def _scores(outputs: Sequence[Tensor]) -> Tensor:
-    candidates = _score_outputs(outputs)
-    return next((tensor for tensor in candidates if tensor.name in _SCORES), candidates[0])
+def _scores(signature: Signature, name: str | None, counts: Collection[int]) -> Tensor:
+    candidates = _score_outputs(signature)
+    if name is not None:
+        named = [output for output in candidates if output.name == name]
+        if not named:
+            raise SignatureError(f"The model has no scores in an output {name!r}. Available: {_listed(candidates)}.")
+        return named[0]
+    fitting = [output for output in candidates if _count(output) in counts]
+    if 2 in counts and not fitting:  # one sigmoid serves two labels
+        fitting = [output for output in candidates if _count(output) == 1]
+    left = fitting or candidates
+    for outputs in (left, [output for output in left if output.name in _SCORES]):
+        if len(outputs) == 1:
+            return outputs[0]
+    ways = " or ".join(output.name for output in left)
+    raise SignatureError(f"Several outputs can be the scores: {_listed(candidates)}. Choose one: --output {ways}.")
+
+
+def _count(output: Tensor) -> int:
+    """How many numbers a list has, -1 if that is open; a list may also be 1 x 1 x numbers or numbers x 1 x 1."""
+    return max(output.shape[1:] or output.shape, default=-1)
 
 
 def _listed(tensors: Sequence[Tensor]) -> str:

@@ -13,10 +13,11 @@ from agent.host.digest import sha256_of_folder
 from agent.model_file.metadata import Tensor
 from agent.model_file.signature import Signature, choose_signature
 from agent.runtimes.classifier import Classifier
+from agent.runtimes.one_image import call_with_one_image
 from agent.runtimes.tensorflow import device_name, first_line, import_keras_2, import_tensorflow, sides
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     import numpy.typing as npt
@@ -73,6 +74,12 @@ class ImageFunction:
         """The same function with `step` before it; `step` must keep the shape of the tensor."""
         return replace(self, concrete=_concrete(lambda image: self.concrete(step(image)), self.input.shape))
 
+    def followed_by(self, step: Callable[[Any], Any]) -> ImageFunction:
+        """The same function with `step` applied to the scores."""
+        concrete = _concrete(lambda image: step(self.concrete(image)), self.input.shape)
+        output = replace(self.output, shape=sides(concrete.structured_outputs.shape))
+        return replace(self, concrete=concrete, output=output)
+
 
 class TensorFlowClassifier(Classifier):
     """A trained model with the agent's own preprocessing and scoring."""
@@ -86,7 +93,14 @@ class TensorFlowClassifier(Classifier):
         return device_name()
 
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        scores: npt.NDArray[np.generic] = self._concrete(tensor).numpy().reshape(-1)
+        try:
+            scores: npt.NDArray[np.generic] = self._concrete(tensor).numpy().reshape(-1)
+        except import_tensorflow().errors.OpError as error:
+            lines = [line.strip() for line in str(error).splitlines()]
+            why = next(line for line in reversed(lines) if line and not line.startswith("[["))  # [[ names a node
+            raise ModelError(
+                f"TensorFlow cannot compute the model: {why[:300].rstrip('.')}. Export it again."
+            ) from error
         return scores
 
 
@@ -118,20 +132,21 @@ def open_saved_model(path: Path) -> TrainedModel:
     )
 
 
-def image_function(trained: TrainedModel, *, key: str | None, size: Size | None) -> ImageFunction:
+def image_function(
+    trained: TrainedModel,
+    *,
+    key: str | None,
+    size: Size | None,
+    output: str | None = None,
+    counts: Collection[int] = (),
+) -> ImageFunction:
     """The image classifier in `trained`. Raises ModelError and SignatureError like choose_signature()."""
-    tf = import_tensorflow()
-    chosen = choose_signature(trained.signatures, key=key, size=size)
-    call = trained.calls[chosen.key]
-    dtype = tf.as_dtype(chosen.input.dtype)
-
-    def scores(image: Any) -> Any:
-        given = call(**{chosen.input.name: tf.cast(image, dtype)})
-        return tf.cast(given[chosen.output.name] if isinstance(given, dict) else given, tf.float32)
-
+    chosen = choose_signature(trained.signatures, key=key, size=size, output=output, counts=counts)
     try:
-        concrete = _concrete(scores, chosen.input.shape)
+        concrete = _concrete(call_with_one_image(trained.calls[chosen.key], chosen), chosen.input.shape)
         shape = sides(concrete.structured_outputs.shape)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(
             f"{trained.path} does not accept an image of {_size(chosen.input)}: {first_line(error)}."
@@ -139,8 +154,8 @@ def image_function(trained: TrainedModel, *, key: str | None, size: Size | None)
     if len(shape) < 2 or -1 in shape[1:]:
         raise ModelError(f"{trained.path} returns an output of shape {shape} for one image, not one score per label.")
     image = replace(chosen.input, dtype="float32")
-    output = replace(chosen.output, dtype="float32", shape=shape)
-    return ImageFunction(chosen.key, chosen.input.dtype, image, output, concrete, trained)
+    scores = replace(chosen.output, dtype="float32", shape=shape)
+    return ImageFunction(chosen.key, chosen.input.dtype, image, scores, concrete, trained)
 
 
 def _size(tensor: Tensor) -> str:

@@ -74,6 +74,10 @@ def convert(
     ] = None,
     report: Report = None,
     signature: Signature = None,
+    output_name: Annotated[
+        str | None,
+        typer.Option("--output", metavar="NAME", help="Output with the scores if the model has several outputs."),
+    ] = None,
     input_size: InputSize = None,
     allow_code: AllowCode = False,
     input_type: Annotated[
@@ -133,6 +137,7 @@ def convert(
         golden_tolerance=golden_tolerance,
         report=report,
         signature=signature,
+        output_name=output_name,
         allow_code=allow_code,
         input_size=parse_size(input_size),
         target=parse_target(target),

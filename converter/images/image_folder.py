@@ -59,6 +59,11 @@ class ImageFolder:
         """In the order in which Keras numbers them: sorted by code point."""
         return tuple(sorted({image.class_name for image in self.images if image.class_name is not None}))
 
+    @property
+    def names_classes(self) -> bool:
+        """Whether labels can be taken from it: Keras counts an empty folder as a class, and a model has several."""
+        return len(self.class_names) > 1 and not self.empty
+
     def name_of(self, image: FoundImage) -> str:
         return str(image.path.relative_to(self.root))
 

@@ -198,6 +198,7 @@ def test_provenance_describes_source_and_conversion(colors: Conversion) -> None:
             "sha256": colors.function.trained.sha256,
             "kind": colors.function.trained.kind,
             "signature": colors.function.key,
+            "output": colors.function.output.name,
         }
         assert provenance["scheme"] == scheme
         assert provenance["calibration_images"] == (80 if int8 else 0)

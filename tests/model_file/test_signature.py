@@ -89,8 +89,14 @@ def test_input_up_to_three_times_as_long_as_wide_is_accepted() -> None:
     assert "which looks like audio features" in refusal(taking((-1, 30, 91, 1)))
 
 
-def test_text_input_is_refused() -> None:
-    assert "its input is text or encoded images" in refusal(taking((-1,), dtype="string"))
+def test_string_input_is_refused_with_the_remedy() -> None:
+    message = refusal(taking((-1,), dtype="string"))
+    assert message.startswith("The model does not take pixels: its input is a string, that is text or an encoded image")
+    assert "export a signature that takes the decoded pixels" in message
+
+
+def test_signature_that_takes_pixels_is_preferred_to_one_that_takes_strings() -> None:
+    assert chosen(taking((-1,), dtype="string"), taking(key="pixels")).key == "pixels"
 
 
 def test_two_inputs_are_refused() -> None:
@@ -106,9 +112,35 @@ def test_no_input_is_refused() -> None:
     assert "takes nothing and returns" in refusal(Signature("serving_default", (), (SCORES,)))
 
 
-def test_channels_first_is_distinguished_from_a_wrong_number_of_channels() -> None:
-    assert "? x 3 x 32 x 32, channels first, which TensorFlow Lite does not support" in refusal(taking((-1, 3, 32, 32)))
+def test_wrong_number_of_channels_is_refused() -> None:
     assert "its input has 4 channels, not 3 (color) or 1 (gray)" in refusal(taking((-1, 32, 32, 4)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "batch", "image", "taken"),
+    [
+        ((-1, 3, 32, 24), "NCHW", 1, (1, 32, 24, 3), (1, 3, 32, 24)),
+        ((1, 28, 30), "NHW", 1, (1, 28, 30, 1), (1, 28, 30)),
+        ((-1, 28, 30), "NHW", 1, (1, 28, 30, 1), (1, 28, 30)),
+        ((8, 28, 30), "NHW", 8, (1, 28, 30, 1), (1, 28, 30)),
+        ((32, 24, 3), "HWC", 1, (1, 32, 24, 3), (32, 24, 3)),
+        ((32, 24, 1), "HWC", 1, (1, 32, 24, 1), (32, 24, 1)),
+        ((3, 32, 24), "CHW", 1, (1, 32, 24, 3), (3, 32, 24)),
+        ((8, 32, 24, 3), "NHWC", 8, (1, 32, 24, 3), (1, 32, 24, 3)),
+    ],
+)
+def test_other_axes_and_batches_become_one_image_with_channels_last(
+    shape: tuple[int, ...], axes: str, batch: int, image: tuple[int, ...], taken: tuple[int, ...]
+) -> None:
+    signature = chosen(taking(shape, outputs=[SCORES if "N" in axes else Tensor("scores", (4,), "float32")]))
+    assert signature.input.shape == image
+    assert (signature.layout.axes, signature.layout.batch, signature.layout.shape) == (axes, batch, taken)
+
+
+@pytest.mark.parametrize("shape", [(-1, 1, 96, 1), (-1, 96, 1, 3), (1, 1, 40), (-1, 40, 1)])
+@pytest.mark.parametrize("size", [None, (96, 1), (1, 96)])
+def test_input_one_pixel_wide_or_high_is_refused(shape: tuple[int, ...], size: Size | None) -> None:
+    assert "one pixel wide or high, which looks like audio features" in refusal(taking(shape), size=size)
 
 
 def test_unknown_number_of_channels_is_refused() -> None:
@@ -119,9 +151,8 @@ def test_input_of_unknown_rank_is_refused() -> None:
     assert "its input is of unknown shape" in refusal(taking(()))
 
 
-def test_single_sigmoid_is_refused_with_the_remedy() -> None:
-    message = refusal(taking(outputs=[Tensor("yes", (-1, 1), "float32")]))
-    assert "it returns one score; end it in a softmax over two labels instead of one sigmoid" in message
+def test_single_sigmoid_is_accepted() -> None:
+    assert chosen(taking(outputs=[Tensor("yes", (-1, 1), "float32")])).output.name == "yes"
 
 
 @pytest.mark.parametrize(
@@ -147,10 +178,41 @@ def test_probabilities_are_chosen_among_the_outputs_of_an_estimator() -> None:
     assert chosen(taking(outputs=estimator)).output.name == "probabilities"
 
 
-def test_model_is_refused_when_two_outputs_could_be_scores() -> None:
-    message = refusal(taking(outputs=[Tensor("color", (-1, 4), "float32"), Tensor("shape", (-1, 6), "float32")]))
-    assert "it has 2 outputs" in message
-    assert "returns color: float32 ? x 4, shape: float32 ? x 6." in message
+COLOR_AND_SHAPE = (Tensor("color", (-1, 4), "float32"), Tensor("shape", (-1, 6), "float32"))
+
+
+def test_caller_must_choose_when_two_outputs_can_be_scores() -> None:
+    for counts in ((), {5}):
+        with pytest.raises(SignatureError) as raised:
+            choose_signature([taking(outputs=COLOR_AND_SHAPE)], key=None, size=None, counts=counts)
+        assert str(raised.value) == (
+            "Several outputs can be the scores: color: float32 ? x 4, shape: float32 ? x 6. Choose one: "
+            "--output color or shape."
+        )
+
+
+def test_output_is_chosen_by_the_number_of_labels_or_by_name() -> None:
+    signatures = [taking(outputs=COLOR_AND_SHAPE)]
+    assert choose_signature(signatures, key=None, size=None, counts={6}).output.name == "shape"
+    assert choose_signature(signatures, key=None, size=None, counts={6}, output="color").output.name == "color"
+
+
+def test_one_sigmoid_is_chosen_for_two_labels_if_no_output_has_two_values() -> None:
+    outputs = (Tensor("features", (-1, 64), "float32"), Tensor("p", (-1, 1), "float32"))
+    assert choose_signature([taking(outputs=outputs)], key=None, size=None, counts={2}).output.name == "p"
+
+
+def test_unknown_output_is_refused_with_the_available_names() -> None:
+    with pytest.raises(SignatureError) as raised:
+        choose_signature([taking(outputs=COLOR_AND_SHAPE)], key=None, size=None, output="size")
+    assert str(raised.value) == (
+        "The model has no scores in an output 'size'. Available: color: float32 ? x 4, shape: float32 ? x 6."
+    )
+
+
+def test_object_detector_is_refused() -> None:
+    outputs = (Tensor("boxes", (1, 100, 4), "float32"), Tensor("scores", (1, 100), "float32"))
+    assert "it is probably an object detector" in refusal(taking(outputs=outputs))
 
 
 @pytest.mark.parametrize("shape", [(-1, -1, -1, 3), (-1, 40, -1, 3), (-1, -1, 60, 3)])
