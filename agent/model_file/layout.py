@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -23,7 +23,8 @@ _CHANNELS = (1, 3)
 class Layout:
     """`axes` names the axes in order: N batch, H height, W width, C channels.
 
-    `batch` is 1 if the tensor has no axis N. Without C the image is gray, and `channels` is 1.
+    `batch` is 1 if the tensor has no axis N. Without C the image is gray, and `channels` is 1. `shape` is that of the
+    tensor for one image, even if `batch` is larger.
     """
 
     axes: str
@@ -31,12 +32,11 @@ class Layout:
     height: int
     width: int
     channels: int
+    shape: tuple[int, ...] = field(init=False)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the tensor for one image, even if `batch` is larger."""
+    def __post_init__(self) -> None:
         sides = {"N": 1, "H": self.height, "W": self.width, "C": self.channels}
-        return tuple(sides[axis] for axis in self.axes)
+        object.__setattr__(self, "shape", tuple(sides[axis] for axis in self.axes))
 
     def arrange(self, pixels: Array) -> Array:
         """Makes the tensor from height x width, or height x width x channels."""
