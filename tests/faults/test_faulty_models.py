@@ -310,7 +310,7 @@ def _check_reported(agent: RunningAgent, model: bytes) -> None:
     assert known["serving"]["sha256"] == sha256(_GOOD)
     (version,) = (each for each in known["versions"] if each["sha256"] == sha256(model))
     assert version["state"] == "rejected"
-    assert version["reason"].startswith(("Version 2 was withdrawn", "The agent died"))
+    assert version["reason"].startswith(("Version 2 was withdrawn", "The agent crashed"))
     wait_until(lambda: agent.rejection() == version["reason"], what="the rejection gives the reason")
     note = agent.models / "digits.tflite.rejected.txt"
     wait_until(note.is_file, what="the note is written")
