@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from agents.managed import InProcessTrial
 from agents.models_on_disk import BARE_DIGITS, DIGITS, digits, photo_of_3, write_whole
+from agents.tiny_models import percent_model
 
 from agent.errors import IncompleteModelError, ModelError
 from agent.host.memory import free_bytes
@@ -19,11 +20,13 @@ from agent.models.loader import LoadedModel, Loader
 from agent.models.store import Store
 from agent.models.versions import ModelHistory, Version
 from agent.security.minisign import Signed, TrustedKeys
+from converter.packing.metadata import pack_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from agent.model_file.settings import Score
     from agent.models.admission import Signatures
     from agent.models.folder import Drop
     from agent.models.trial import TrialReport
@@ -312,3 +315,31 @@ def test_loaded_model_is_unaffected_when_its_file_and_copy_are_overwritten(desk:
         with path.open("r+b") as file:
             file.truncate(10)
     assert label_of(loaded) == "3"
+
+
+@pytest.mark.parametrize(
+    ("configured", "sidecar", "packed", "expected"),
+    [
+        ("logits", "probability", "probability", "logits"),
+        (None, "logits", "probability", "logits"),
+        (None, None, "logits", "logits"),
+        (None, None, None, "percent"),
+    ],
+)
+def test_configuration_beats_sidecar_beats_file_beats_values_for_the_scores(
+    tmp_path: Path, configured: Score | None, sidecar: str | None, packed: str | None, expected: str
+) -> None:
+    content = pack_metadata(
+        percent_model(),
+        labels=["a", "b", "c"],
+        mean=[0.0],
+        std=[255.0],
+        color="rgb",
+        name="m",
+        version="1",
+        additions={"settings": {"score": packed} if packed else {}},
+    )
+    desk = Desk(tmp_path, settings={"m": ModelSettings(score=configured)})
+    loaded = desk.load(content, yaml=f"score: {sidecar or 'null'}")
+    assert loaded.classifiers[0].score == expected
+    assert (loaded.classifiers[0].seen is None) is (expected != "percent")

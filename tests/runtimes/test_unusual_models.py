@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from agents.tiny_models import LSTM, TinyModel
+from agents.tiny_models import LSTM, RESHAPE, TinyModel
 
 from agent.errors import ModelError
 from agent.image import Image, decode
@@ -269,3 +269,21 @@ def test_model_whose_weights_were_lost_is_refused(reports: Path) -> None:
     content = (reports / "nchw.tflite").read_bytes()
     with pytest.raises(ModelError, match=r"The file has no weights.*Convert the model again"):
         opened(content)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_output_without_a_batch_axis_is_one_score_per_label(count: int) -> None:
+    model = TinyModel(5)
+    values = model.dense(model.reshaped(model.image(6, 9, 3), 1, 162), count, spread=0.1)
+    scores = model.sigmoid(values) if count == 1 else model.softmax(values)
+    labels = ("cat", "dog") if count == 1 else ("a", "b", "c")
+    classifier = opened(model.finish(model.reshaped(scores, count)), labels=labels)
+    assert sum(answer(classifier).values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_batch_of_one_sigmoid_without_a_second_axis_is_reduced() -> None:
+    model = TinyModel(5)
+    features = model.pooled(model.image(4, 6, 9, 3), (1, 2), (4, 3))
+    scores = model.sigmoid(model.dense(features, 1))
+    squeezed = model.operator(RESHAPE, [scores, model.constant([-1], np.int32)], (4,))
+    assert sum(answer(opened(model.finish(squeezed), labels=("cat", "dog"))).values()) == pytest.approx(1)
