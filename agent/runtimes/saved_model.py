@@ -77,7 +77,7 @@ class ImageFunction:
     def followed_by(self, step: Callable[[Any], Any]) -> ImageFunction:
         """The same function with `step` applied to the scores."""
         concrete = _concrete(lambda image: step(self.concrete(image)), self.input.shape)
-        output = replace(self.output, shape=sides(concrete.structured_outputs.shape))
+        output = replace(self.output, shape=(1, *sides(concrete.structured_outputs.shape)[1:]))
         return replace(self, concrete=concrete, output=output)
 
 
@@ -154,7 +154,7 @@ def image_function(
     if len(shape) < 2 or -1 in shape[1:]:
         raise ModelError(f"{trained.path} returns an output of shape {shape} for one image, not one score per label.")
     image = replace(chosen.input, dtype="float32")
-    scores = replace(chosen.output, dtype="float32", shape=shape)
+    scores = replace(chosen.output, dtype="float32", shape=(1, *shape[1:]))  # TensorFlow may leave the batch open
     return ImageFunction(chosen.key, chosen.input.dtype, image, scores, concrete, trained)
 
 

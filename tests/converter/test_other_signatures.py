@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import cv2
 import numpy as np
 import pytest
-from conversions import EXACT, QUANTIZED, QUIET, converted, finished_classifier, scores, untracked, write_labels
+from conversions import (
+    EXACT,
+    QUANTIZED,
+    QUIET,
+    converted,
+    finished_classifier,
+    scores,
+    source_classifier,
+    untracked,
+    write_labels,
+)
 
 from agent.errors import ModelError, SignatureError
 from agent.image import Image
@@ -146,6 +156,18 @@ def test_keras_file_with_a_fixed_batch_answers_like_the_network(labels: Path, tm
     converted(tmp_path / "fixed.keras", tmp_path / "m.tflite", "none", labels=labels)
     answers = scores(finished_classifier((tmp_path / "m.tflite").read_bytes()), images_of(PICTURES))
     np.testing.assert_allclose(answers, model(PICTURES.astype(np.float32) / 255), atol=EXACT)
+
+
+def test_source_whose_output_has_an_open_batch_gives_the_scores_of_one_image(tmp_path: Path) -> None:
+    """As with a recurrent layer, whose batch TensorFlow does not follow."""
+    network = Network(3, 4)
+
+    def call(taken: Any) -> Any:
+        return tf.compat.v1.placeholder_with_default(network(taken), (None, 4))
+
+    source = saved(network, call, (None, HEIGHT, WIDTH, 3), tmp_path / "source")
+    answers = scores(source_classifier(source, FOUR, score="logits"), images_of(PICTURES))
+    np.testing.assert_allclose(answers, softmax(network(PICTURES.astype(np.float32) / 255)), atol=EXACT)
 
 
 def test_model_that_mixes_the_images_of_a_fixed_batch_is_refused(labels: Path, tmp_path: Path) -> None:
