@@ -64,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _fail(sentence: str, code: int, *, debug: bool) -> None:
     if debug:
-        traceback.print_exc()
+        print(harmless(traceback.format_exc()), end="", file=sys.stderr)
     print(f"edge-convert: {harmless(sentence)}", file=sys.stderr)
     sys.exit(code)
 

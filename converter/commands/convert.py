@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from agent.host.terminal import print_json
+from agent.host.terminal import harmless, print_json
 from converter.commands.options import (
     AllowCode,
     Debug,
@@ -157,7 +157,7 @@ def convert(
         print_json(conversion.to_json() | {"reports": [str(page) for page in pages], "deploy": lines})
     else:
         print_conversion(conversion)
-        print("".join(f"{line}\n" for line in (*(f"Report: {page}" for page in pages), *lines)), end="")
+        print("".join(f"{harmless(line)}\n" for line in (*(f"Report: {page}" for page in pages), *lines)), end="")
     _raise_refusals(conversion)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,3 +44,43 @@ def test_error_has_no_escape_sequences(tmp_path: Path, capsys: pytest.CaptureFix
         cli.main(["inspect", str(tmp_path / f"absent{RED}")])
     assert end.value.code == 1
     assert capsys.readouterr().err == f"edge-convert: {tmp_path}/absent?[31m does not exist.\n"
+
+
+def hostile_file(path: Path, class_name: str) -> Path:
+    """An HDF5 file as Keras writes it, with escape sequences in its names."""
+    h5py = pytest.importorskip("h5py", reason="TensorFlow has an environment of its own: .venv-converter")
+    entry = {"class_name": "InputLayer", "config": {"batch_shape": [None, 8, 8, 3], "name": f"image{TITLE}"}}
+    layers = [entry, {"class_name": class_name, "config": {"name": f"flat{RED}"}}]
+    config = {"class_name": "Sequential", "config": {"name": "m", "layers": layers}}
+    with h5py.File(path, "w") as file:
+        file.attrs["keras_version"] = f"3.0{RED}"
+        file.attrs["model_config"] = json.dumps(config)
+        file.create_group("model_weights").attrs["layer_names"] = []
+    return path
+
+
+@pytest.mark.parametrize("extra", [[], ["--debug"], ["--json"]])
+def test_inspection_of_a_foreign_file_has_no_escape_sequences(
+    extra: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = hostile_file(tmp_path / f"m{RED}.h5", "Flatten")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["inspect", str(path), *extra])
+    shown = capfd.readouterr()
+    assert end.value.code == 0
+    assert "\x1b" not in shown.out + shown.err
+    assert "\x07" not in shown.out + shown.err
+    assert "image" in shown.out
+
+
+@pytest.mark.parametrize("extra", [[], ["--debug"]])
+def test_refusal_of_a_foreign_file_has_no_escape_sequences(
+    extra: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = hostile_file(tmp_path / "m.h5", f"Own{RED}Layer")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["inspect", str(path), *extra])
+    shown = capfd.readouterr().err
+    assert end.value.code == 1
+    assert "\x1b" not in shown
+    assert "the code of its layer 'Own\\x1b[31mLayer' is not in the file" in shown
