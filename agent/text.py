@@ -10,6 +10,12 @@ def printable(text: str, *, instead: str = " ") -> str:
     return "".join(letter if letter.isprintable() else instead for letter in text)
 
 
+def shortened(text: str, most: int = 300) -> str:
+    """The text on one line, without a full stop at its end; a longer one ends between two words."""
+    words = " ".join(text.split()).rstrip(".")
+    return words if len(words) <= most else f"{words[:most].rpartition(' ')[0] or words[:most]} (...)"
+
+
 def printable_json(value: Any, depth: int = 4) -> Any:
     """Makes every string in a JSON value printable(); values nested deeper than `depth` become None."""
     if isinstance(value, str):

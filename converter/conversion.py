@@ -26,6 +26,7 @@ from converter.packing.metadata import pack_metadata
 from converter.quantization import INT8_SCHEMES, Quantizer
 from converter.request import Request, given_labels, label_counts, trained_settings
 from converter.source.feeding import moved_into_the_graph
+from converter.source.inference_graph import for_inference
 from converter.source.one_score import with_score_per_label
 from converter.source.source import open_source
 from converter.target.target import check_target
@@ -145,6 +146,7 @@ def convert(request: Request, *, track: Track) -> Conversion:
     function = image_function(
         source, key=request.signature, size=request.input_size, output=request.output_name, counts=counts
     )
+    function = for_inference(function)
     settings = trained_settings(request, function, labels, folders.given)
     function = with_score_per_label(function, settings)
     settings = replace(settings, score=probe(TensorFlowClassifier(function, settings)).score)
@@ -232,9 +234,8 @@ def _draft(prepared: _Prepared, scheme: Scheme) -> FinishedModel:
     """One scheme, checked. An error becomes its refusal, so that the other schemes continue."""
     request, path, content = prepared.request, prepared.request.paths[scheme], b""
     try:
-        flatbuffer = prepared.quantizer.quantize(scheme, pixels=request.pixels, keep_float=request.keep_float)
+        flatbuffer = _flatbuffer(prepared, scheme)
         content = _packed(prepared, scheme, flatbuffer)
-        _check_pixels(content, prepared.packed)
         checked = check_target(content, "litert")  # in a child process first, since a faulty model can crash this one
         if request.target != "litert":
             checked = check_target(content, request.target, python=request.target_python)
@@ -292,15 +293,19 @@ def _provenance(prepared: _Prepared, scheme: Scheme, evaluation: Evaluation | No
     }
 
 
-def _check_pixels(content: bytes, settings: ModelSettings) -> None:
+def _flatbuffer(prepared: _Prepared, scheme: Scheme) -> bytes:
     """A raw uint8 pixel must equal its quantized normalized value, or every device would feed wrong values."""
-    tensor = read_model_file(content).inputs[0]
-    mean, std = settings.mean or (0.0,), settings.std or (1.0,)
-    if tensor.dtype == "uint8" and (abs(tensor.scale * std[0] - 1) > 0.01 or abs(tensor.zero_point - mean[0]) > 1):
-        raise ConversionError(
-            f"TensorFlow gave the uint8 input scale {tensor.scale:.5f} and zero point {tensor.zero_point}, which do "
-            f"not match (pixel - {mean[0]:g}) / {std[0]:g}. Convert with --input-type int8."
-        )
+    request, (mean, *_), (std, *_) = prepared.request, prepared.packed.mean or (0.0,), prepared.packed.std or (1.0,)
+    for apart in (False, True):
+        quantizer = prepared.quantizer.apart if apart else prepared.quantizer
+        content = quantizer.quantize(scheme, pixels=request.pixels, keep_float=request.keep_float)
+        tensor = read_model_file(content).inputs[0]
+        if tensor.dtype != "uint8" or (abs(tensor.scale * std - 1) <= 0.01 and abs(tensor.zero_point - mean) <= 1):
+            return content
+    raise ConversionError(
+        f"TensorFlow gave the uint8 input scale {tensor.scale:.5f} and zero point {tensor.zero_point}, which do "
+        f"not match (pixel - {mean:g}) / {std:g}. Convert with --input-type int8."
+    )
 
 
 def _evaluated(

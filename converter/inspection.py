@@ -11,6 +11,7 @@ from agent.runtimes.interpreter import operator_name
 from agent.runtimes.saved_model import image_function
 from converter.errors import ConversionError
 from converter.quantization import convert_with_foreign_operators
+from converter.source.inference_graph import for_inference
 from converter.source.source import open_source
 
 if TYPE_CHECKING:
@@ -63,6 +64,6 @@ def _tensors(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
 
 def _lacking_operators(source: TrainedModel, signature: Signature, size: Size | None) -> list[str]:
     """Operators of the model that TensorFlow Lite does not have, found by converting it."""
-    function = image_function(source, key=signature.key, size=size)
+    function = for_inference(image_function(source, key=signature.key, size=size))
     file = read_model_file(convert_with_foreign_operators(function))
     return sorted({operator_name(operator).removeprefix("Flex") for operator in file.operators if operator.custom})

@@ -17,6 +17,7 @@ import numpy as np
 
 from agent.model_file.flatbuffer import INT32, Table
 from agent.runtimes.tensorflow import import_tensorflow
+from agent.text import shortened
 from converter.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +62,17 @@ class Quantizer:
         """Only int8 needs `representative`."""
         self._function = function
         self._representative = representative
+
+    @cached_property
+    def apart(self) -> Quantizer:
+        """The same with a copy of the input in between, so that int8 gives the input a scale of its own.
+
+        TensorFlow otherwise makes it share the scale of what slices and joins compute from it, such as BGR less means.
+        """
+        tf = import_tensorflow()
+        same = tf.ones((1, 1, self._function.input.shape[3], 1))
+        copied = self._function.after(lambda image: tf.nn.depthwise_conv2d(image, same, (1, 1, 1, 1), "VALID"))
+        return Quantizer(copied, self._representative)
 
     def quantize(self, scheme: Scheme, *, pixels: PixelType = "uint8", keep_float: Sequence[str] = ()) -> bytes:
         """`pixels` is the type of int8's input and output. Raises UsageError if a layer in `keep_float` is unknown."""
@@ -214,19 +226,32 @@ def _failures_as_conversion_errors(scheme: str) -> Iterator[None]:
 
 
 def _explanation(complaint: str, scheme: str) -> str:
-    if "f16" in complaint:
-        return (
-            "The model computes in float16 (mixed precision), which TensorFlow Lite does not support. Load it with "
-            "keras.mixed_precision.set_global_policy('float32') and export it again."
-        )
     lacking = re.findall(r"(?:TF Select|Custom) ops: ([\w, ]+)", complaint)
+    if "f16>" in complaint:
+        return (
+            "The model computes in float16 (mixed precision) in a part that cannot be changed to float32. Build it "
+            "again after keras.mixed_precision.set_global_policy('float32'), load its weights with load_weights(), and "
+            "export that."
+        )
+    if re.search(r"[x<]i[48]>", complaint):
+        return (
+            "The model was quantized before its export, for example by quantize('int8') of Keras, which TensorFlow "
+            "Lite cannot convert. Export it without that; edge-convert quantizes it itself."
+        )
     if lacking:
         names = sorted({name.strip() for names in lacking for name in names.split(",")})
         return (
             f"The model uses operators that TensorFlow Lite does not support: {', '.join(names)}. Replace these "
             "layers, or leave them out of the export."
         )
-    first = next((line.strip() for line in complaint.splitlines() if line.strip()), "no reason given")
-    return (
-        f"TensorFlow cannot convert the model with --quantize {scheme}: {first[:300].rstrip('.')}. Try another scheme."
-    )
+    return f"TensorFlow cannot convert the model with --quantize {scheme}: {_in_words(complaint)}. Try another scheme."
+
+
+def _in_words(complaint: str) -> str:
+    """The first sentence of TensorFlow's error, or the operator if it is in the language of its compiler."""
+    operator = re.search(r"'(?:tfl?|tf_saved_model)\.(\w+)' op", complaint)
+    if operator:
+        return f"it has no way to convert the operator {operator[1]}"
+    first = next((line.strip() for line in complaint.splitlines() if line.strip()), "it gives no reason")
+    first = re.sub(r"^\S+:\d+:\d+: (error: )?", "", first)
+    return "its compiler fails" if re.search(r"loc\(|tensor<|%\d", first) else shortened(first)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.errors import ModelError
+from agent.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -93,8 +94,7 @@ def _translated(message: str) -> str:
         return unknown_operator(custom[1].rstrip("."))
     if "Select TensorFlow op" in message:
         return unknown_operator("Flex")
-    message = message[:300].rstrip(".")
-    return f"The runtime ({runtime()}) refuses the model: {message}. Convert it again from its SavedModel."
+    return f"The runtime ({runtime()}) refuses the model: {shortened(message)}. Convert it again from its SavedModel."
 
 
 def unknown_operator(name: str) -> str:

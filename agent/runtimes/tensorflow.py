@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ModelError
+from agent.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,4 +81,4 @@ def first_line(error: BaseException) -> str:
     """The first line of the message, or the last for an error of AutoGraph, which begins with a traceback."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else error  # str() of a KeyError adds quotes
     lines = [line.strip() for line in str(text).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1 if lines[0] == "in user code:" else 0][:300].rstrip(".")
+    return shortened(lines[-1 if lines[0] == "in user code:" else 0])

@@ -13,6 +13,7 @@ from agent.runtimes.saved_model import TensorFlowClassifier, image_function
 from converter.errors import ConversionError, TrainedModelError
 from converter.evaluation.evaluation import Subject, evaluate, percent
 from converter.images.image_folder import left_out_note, list_images, missing_classes_note
+from converter.source.inference_graph import for_inference
 from converter.source.one_score import with_score_per_label
 from converter.source.source import open_source
 
@@ -89,7 +90,7 @@ def _source_of(
     output = origin["output"] if origin.get("output") in outputs else None
     counts = {len(settings.labels or ())}
     size = layout.height, layout.width
-    function = image_function(source, key=key, size=size, output=output, counts=counts)
+    function = for_inference(image_function(source, key=key, size=size, output=output, counts=counts))
     fed = settings.overridden_by(check_settings(_stated(file, "fed"), where=ADDITIONS))
     function = with_score_per_label(function, fed)
     same = origin.get("sha256") in (None, source.sha256)

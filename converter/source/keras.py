@@ -14,6 +14,7 @@ from agent.model_file.signature import Signature
 from agent.runtimes.saved_model import TrainedModel
 from agent.runtimes.tensorflow import first_line, import_keras_2, import_tensorflow, sides
 from converter.errors import TrainedModelError
+from converter.source.dequantization import dequantized, is_quantized
 from converter.source.keras_config import changed, check_config
 from converter.source.keras_file import read_keras_file
 from converter.source.pruning import unwrapped
@@ -52,7 +53,8 @@ def _loaded(file: KerasFile, *, allow_code: bool) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         copy = file.copy(Path(folder), config)
         try:
-            return keras.models.load_model(str(copy), compile=False, safe_mode=not allow_code)
+            model = keras.models.load_model(str(copy), compile=False, safe_mode=not allow_code)
+            return dequantized(model, keras) if is_quantized(config) else model
         except Exception as error:
             raise TrainedModelError(
                 f"{file.path} cannot be loaded: {_why(error)}. "

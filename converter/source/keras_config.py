@@ -41,6 +41,7 @@ _PARTS_OF_LAYERS = """
     OrthogonalInitializer RandomNormal RandomUniform TruncatedNormal VarianceScaling Zeros
     L1 L1L2 L2 OrthogonalRegularizer MaxNorm MinMaxNorm NonNeg RadialConstraint UnitNorm SeedGenerator
     DTypePolicy DTypePolicyMap FloatDTypePolicy Policy PolicyV1 QuantizedDTypePolicy
+    AbsMaxQuantizer Int8QuantizationConfig
     __ellipsis__ __keras_tensor__ __numpy__ __slice__ __tensor__
 """
 _ACTIVATIONS = """
@@ -109,10 +110,34 @@ def _check_class(part: dict[str, Any], path: Path) -> None:
             f"{path} contains layers that are wrapped for pruning. Remove the wrappers in the program that trained it "
             "and save the model again: tfmot.sparsity.keras.strip_pruning(model)."
         )
+    elif _is_operation_in_hdf5(part):
+        raise TrainedModelError(
+            f"{path} has the operation {named!r} between its layers, which Keras cannot read from HDF5. Save the model "
+            "in Keras' own format: model.save('model.keras')."
+        )
+    elif _is_otherwise_quantized(named, own):
+        raise TrainedModelError(
+            f"{path} was quantized in Keras in a way that cannot be undone. Save the model before quantize() is called "
+            "on it; edge-convert quantizes it itself."
+        )
     elif not isinstance(named, str) or named in _RUN_CODE.split():
         raise _runs_code(path, f"a {named} layer" if named != "__lambda__" else "a function in Python bytecode")
     elif not (_is_allowed(named) or _is_operation(part)) or not _is_from_keras(part, named):
         raise _foreign(path, f"layer {named!r}")
+
+
+def _is_operation_in_hdf5(part: dict[str, Any]) -> bool:
+    """Keras 3 writes an operation there as if it were a layer, but a layer says whether it is trainable."""
+    unlike = ("InputLayer", *_MODELS.split())
+    if "module" in part or "inbound_nodes" not in part or part["class_name"] in unlike:
+        return False
+    return isinstance(part.get("config"), dict) and "trainable" not in part["config"]
+
+
+def _is_otherwise_quantized(named: Any, own: Any) -> bool:
+    if named == "QuantizedDTypePolicy":
+        return not isinstance(own, dict) or own.get("mode") != "int8"
+    return isinstance(named, str) and not _is_allowed(named) and named.endswith(("DTypePolicy", "QuantizationConfig"))
 
 
 def _is_allowed(named: str) -> bool:

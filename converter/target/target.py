@@ -22,6 +22,7 @@ from agent.runtimes.interpreter import (
     runtime,
     unknown_operator,
 )
+from agent.text import shortened
 from converter.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _load_in_litert(model: bytes, limit_s: float) -> str:
 def _load_in_tflite_runtime(model: bytes, python: Path | None, limit_s: float) -> str:
     other, program = python or Path(sys.executable), _LOAD_IN_TFLITE_RUNTIME
     verdict = _load_in_child(other, program, model, name="tflite-runtime", limit_s=limit_s)
-    complaint = " ".join((verdict.complaint or "").split())[:300].rstrip(".")
+    complaint = shortened(verdict.complaint or "")
     if verdict.runtime is None and python is not None:
         raise UsageError(
             f"{python} cannot import tflite-runtime ({complaint}). Install it there: "
@@ -209,5 +210,5 @@ def _verdict(child: subprocess.CompletedProcess[bytes], python: Path) -> _Verdic
         output = (child.stderr or child.stdout).decode(errors="replace").strip().rpartition("\n")[2]
         raise ConversionError(
             f"{python} failed to load the model and exited with code {child.returncode} without a result: "
-            f"{output[:300].rstrip('.') or 'no output'}. Check that this Python works."
+            f"{shortened(output) or 'no output'}. Check that this Python works."
         ) from None

@@ -16,7 +16,7 @@ from agent.image import Image
 from agent.model_file.metadata import read_model_file
 from agent.model_file.settings import ModelSettings
 from agent.runtimes.saved_model import TensorFlowClassifier, image_function
-from converter.errors import ConversionError, TrainedModelError, UsageError
+from converter.errors import TrainedModelError, UsageError
 from converter.source.source import open_source
 
 if TYPE_CHECKING:
@@ -384,14 +384,15 @@ def test_model_with_integer_input_requires_mean_0_and_std_1(tmp_path: Path, colo
     assert done.models[0].evaluation.agreement == 1
 
 
-def test_mixed_precision_model_is_refused(tmp_path: Path, color_images: Path) -> None:
+def test_mixed_precision_model_is_converted(tmp_path: Path, color_images: Path) -> None:
     image = layers.Input((32, 32, 3))
     convolved = layers.Conv2D(4, 3, dtype="mixed_float16")(image)
     scores = layers.Dense(4, activation="softmax", dtype="float32")(layers.GlobalAveragePooling2D()(convolved))
     tf.keras.Model(image, scores).export(str(tmp_path / "mixed"), verbose=False)
     (model,) = converted(tmp_path / "mixed", tmp_path / "m.tflite", "none", evaluation=color_images).models
-    assert isinstance(model.refusal, ConversionError)
-    assert str(model.refusal).startswith("The model computes in float16 (mixed precision)")
+    assert model.refusal is None
+    assert model.evaluation is not None
+    assert model.evaluation.agreement == 1
 
 
 @pytest.mark.parametrize("rank", [0, 1])
