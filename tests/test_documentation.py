@@ -180,3 +180,12 @@ def _anchors(document: Path) -> set[str]:
 
 def _without_code(document: Path) -> str:
     return re.sub(r"^ *```.*?^ *```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_named_test_exists(document: Path) -> None:
+    named = re.findall(r"`((?:\w+/)*test_\w+\.py)::(\w+)`", document.read_text())
+    missing = [
+        f"{file}::{name}" for file, name in named if f"def {name}(" not in (REPOSITORY / "tests" / file).read_text()
+    ]
+    assert missing == []
