@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 _MODELS = "Functional Model Sequential"
 _LAYERS = """
     Activation ActivityRegularization Add AdditiveAttention AlphaDropout Attention AugMix AutoContrast Average
-    BatchNormalization BatchNormalizationV1 BatchNormalizationV2 Bidirectional CategoryEncoding CenterCrop Concatenate
-    ContrastLimitedAdaptiveHistogramEqualization CutMix Dense DepthwiseConv1D DepthwiseConv2D Discretization Dot Dropout
-    ELU EinsumDense Embedding Equalization Flatten GRU GRUCell GaussianDropout GaussianNoise GroupNormalization
-    GroupQueryAttention GroupedQueryAttention Hashing Identity InputLayer InputSpec LSTM LSTMCell LayerNormalization
-    LeakyReLU LocallyConnected1D LocallyConnected2D Masking MaxNumBoundingBoxes Maximum MelSpectrogram Minimum MixUp
-    MultiHeadAttention Multiply Normalization PReLU Permute Pipeline RMSNormalization RNN RandAugment ReLU RepeatVector
-    Rescaling Reshape Resizing ReversibleEmbedding STFTSpectrogram SimpleRNN SimpleRNNCell Softmax Solarization
-    SpectralNormalization StackedRNNCells Subtract SyncBatchNormalization ThresholdedReLU TimeDistributed
-    UnitNormalization
+    BatchNormalization BatchNormalizationV1 BatchNormalizationV2 Bidirectional CategoryEncoding CenterCrop
+    Concatenate ContrastLimitedAdaptiveHistogramEqualization CutMix Dense DepthwiseConv1D DepthwiseConv2D
+    Discretization Dot Dropout ELU EinsumDense Embedding Equalization Flatten GRU GRUCell GaussianDropout
+    GaussianNoise GroupNormalization GroupQueryAttention GroupedQueryAttention Hashing Identity InputLayer
+    InputSpec LSTM LSTMCell LayerNormalization LayerScale LeakyReLU LocallyConnected1D LocallyConnected2D Masking
+    MaxNumBoundingBoxes Maximum MelSpectrogram Minimum MixUp MultiHeadAttention Multiply Normalization PReLU
+    Permute Pipeline RMSNormalization RNN RandAugment ReLU RepeatVector Rescaling Reshape Resizing
+    ReversibleEmbedding STFTSpectrogram SimpleRNN SimpleRNNCell Softmax Solarization SpectralNormalization
+    StackedRNNCells Subtract SyncBatchNormalization ThresholdedReLU TimeDistributed UnitNormalization
 """
 _NUMBERED_LAYERS = re.compile(
     r"(Adaptive)?(Average|Max|Avg)Pool(ing)?[123]D|Global(Average|Max|Avg)Pool(ing)?[123]D|(Separable)?Conv(olution)?[123]D"
@@ -49,7 +49,7 @@ _ACTIVATIONS = """
     log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid
     sparsemax squareplus swish tanh tanh_shrink threshold
 """
-_KERAS = re.compile(r"(tf_)?keras(\.\w+)*")
+_KERAS = re.compile(r"(tf_)?keras(\.\w+)*|tensorflow\.python\.ops\.init_ops(_v2)?")  # the latter in EfficientNetV2
 _OPERATIONS = re.compile(r"keras\.src\.ops\.(numpy|nn|math|image|linalg)")
 _CORE_OPERATIONS = "Cast ConvertToTensor Saturate SaturateCast Shape Slice SliceUpdate StopGradient Unstack"
 # Keras 2 calls these functions of TensorFlow as layers.

@@ -16,6 +16,7 @@ from agent.errors import AgentError
 from converter import cli
 from converter.errors import TrainedModelError
 from converter.inspection import inspect_source
+from converter.source.keras_config import check_config
 from converter.source.source import open_source
 
 if TYPE_CHECKING:
@@ -219,6 +220,28 @@ def test_optimizers_and_losses_of_an_inner_model_are_never_made(
     path.write_bytes(plain_files[name])
     change_config(path, lambda config: config | {"compile_config": {"loss": SYSTEM, "optimizer": BYTECODE}})
     assert open_source(path).signatures
+
+
+@pytest.mark.parametrize("name", ["3", "2"])
+def test_every_public_layer_is_known_to_be_allowed_or_not(name: str, tmp_path: Path) -> None:
+    def is_refused(layer: str) -> bool:
+        try:
+            check_config({"class_name": layer, "config": {}}, tmp_path)
+        except TrainedModelError:
+            return True
+        return False
+
+    refused = set(filter(is_refused, dir(keras_of(name).layers)))
+    code = {"IntegerLookup", "Lambda", "StringLookup", "TextVectorization"}
+    only = {"3": {"FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper"}, "2": {"DenseFeatures"}}
+    bases = {"AbstractRNNCell", "HashedCrossing", "Input", "Layer", "Wrapper"}
+    assert {layer for layer in refused if layer[0].isupper()} - bases == code | only[name]
+
+
+@pytest.mark.filterwarnings("ignore:The `keras.initializers.serialize")
+def test_config_of_a_published_architecture_is_allowed(tmp_path: Path) -> None:
+    model = keras_of("2").applications.EfficientNetV2B0(weights=None, classes=2, input_shape=(32, 32, 3))
+    check_config(json.loads(model.to_json()), tmp_path)
 
 
 def take_values(file: h5py.File, place: str, secret: Path) -> None:
