@@ -18,7 +18,7 @@ _INDEXED = re.compile(r"(-?[0-9]+)[\s:,]+(\S.*)")
 _MAPPING = re.compile(r"""\{\s*("[^"\n]*"|'[^'\n]*'|[0-9]+)\s*:""")
 _MAX_DIGITS = 9  # of an index: int() refuses thousands of digits
 _LABEL_HEAD = re.compile(r"(class|label|category|display)?_?names?|class(es)?|labels?|category|categories")
-_HEAD = re.compile(rf"({_LABEL_HEAD.pattern}|(class|label|category)?_?(id|idx|index|number|code)|)")
+_HEAD = re.compile(rf"{_LABEL_HEAD.pattern}|(class|label|category)?_?(id|idx|index)")
 _WAY_OUT = "Write one label per line, in the order of the outputs."
 
 
@@ -72,7 +72,10 @@ def _of_literal(text: str, where: str) -> tuple[str, ...] | None:
     """A mapping such as Keras' class_indices, or a list; other text that begins with a bracket is made of labels."""
     if not text.startswith(("{", "[")):
         return None
-    labels = labels_of(parse_literal(text))
+    value = parse_literal(text)
+    labels = labels_of(value)
+    if labels is None and isinstance(value, list):
+        raise ModelError(f"{where} is a list in JSON or Python, but not one of labels alone. {_WAY_OUT}")
     if labels is None and _MAPPING.match(text):
         raise ModelError(
             f"{where} looks like a JSON object or a Python dict, but is not one of indices and labels: Keras' "
@@ -120,8 +123,9 @@ def _of_table(text: str, where: str) -> tuple[str, ...] | None:
 
 
 def _is_header(cells: Sequence[str]) -> bool:
+    """One usual title is enough among several; a file of one column may well begin with a label such as `number`."""
     words = [cell.casefold().replace(" ", "_") for cell in cells]
-    return all(map(_HEAD.fullmatch, words)) and any(map(_LABEL_HEAD.fullmatch, words))
+    return any(map(_HEAD.fullmatch if len(words) > 1 else _LABEL_HEAD.fullmatch, words))
 
 
 def _rows(text: str, delimiter: str) -> list[list[str]]:

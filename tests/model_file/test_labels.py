@@ -164,6 +164,12 @@ def test_tables_and_brackets_are_recognized(content: bytes, labels: tuple[str, .
         (b"id,name\n1,cat\n2,dog\n", "is a CSV table with the header 'id,name'"),
         (b"index,label,name\n0,a,b\n1,c,d\n", "is a CSV table with the header 'index,label,name'"),
         (b"label\ncat\ndog\n", "is a CSV table with the header 'label'"),
+        (b"id,species\n1,cat\n2,dog\n", "is a CSV table with the header 'id,species'"),
+        (b"ClassId,SignName\n1,stop\n2,yield\n", "is a CSV table with the header 'ClassId,SignName'"),
+        (b"filename;label\na.jpg;cat\nb.jpg;dog\n", "is a CSV table with the header 'filename;label'"),
+        (b"class\tcount\ncat\t10\ndog\t20\n", "is a CSV table with the header"),
+        (b'[{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]', "is a list in JSON or Python"),
+        (b"[[0, 'cat'], [1, 'dog']]", "is a list in JSON or Python"),
     ],
 )
 def test_other_mappings_and_tables_are_refused_by_name(content: bytes, words: str) -> None:
