@@ -69,6 +69,7 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
         ("cameras: {float: {source: '0', max_fps: x}}", "cameras.float.max_fps must be a number, not 'x'."),
         ("cameras: {a: {source: ''}}", "cameras.a.source must be a camera number, a device, a URL"),
         ("cameras: {a: {source: true}}", "cameras.a.source must be a string"),
+        ("cameras: {a: {source: 'RTSP:/10.0.0.5/live'}}", "cameras.a.source is not a valid URL. Use the form rtsp://"),
         ("models: {settings: {a: {labels: [yes, no]}}}", "models.settings.a.labels.0 must be a string"),
         ("models: {settings: {a: {mean: [x, 1, 1]}}}", "models.settings.a.mean.0 must be a number, not 'x'."),
         ("cameras: {front: {}}", "cameras.front.source is missing"),

@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent.image import MAX_PIXELS
 from agent.model_file.settings import checked_numbers
-from agent.sources.address import Address, redact
+from agent.sources.address import PORTS, Address, redact
 from agent.sources.source import is_file_source, is_url
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class FileSource(str):
 def _source(source: str) -> str:
     if not source.strip():
         raise ValueError("must be a camera number, a device, a URL, a file or a folder")
-    if is_url(source):
+    if is_url(source) or source.partition(":")[0].lower() in PORTS:  # rtsp:/camera is not meant as a file
         Address.parse(source)
     return FileSource(source) if is_file_source(source) else source
 

@@ -58,6 +58,8 @@ class Address:
             raise ValueError(f"has the unknown scheme {scheme}://. Use one of {known}, or the path of a file.")
         user, _, place = authority.rpartition("@")
         host, port = _host_and_port(place)
+        if host is None and place.count(":") == 1 and "@" not in rest + fragment:
+            raise ValueError("has a port that is not a number from 1 to 65535. Correct it.")
         # "admin:" before a slash is the start of a login, and not a host with an empty port.
         if host is None or "@" in fragment or (place.endswith(":") and "@" in rest):
             raise ValueError(f"is not a valid URL. {_ENCODE}" if "@" in url else _NO_URL)

@@ -79,7 +79,7 @@ class Body:
         self.url: str = response.url
         self.has_length: bool = response.length is not None
         self._response = response
-        self._timeout_s = client.timeout_s
+        self.timeout_s = client.timeout_s
 
     def fill(self) -> bool:
         """Adds what arrives next to the buffer; False at the end."""
@@ -95,7 +95,7 @@ class Body:
 
     def read_all(self) -> bytes:
         """Also raises SourceError if the body is too large or too slow to be a picture."""
-        latest_s = time.monotonic() + 3 * self._timeout_s
+        latest_s = time.monotonic() + 3 * self.timeout_s
         while self.fill():
             if len(self.buffer) > MAX_BYTES or time.monotonic() > latest_s:
                 raise SourceError(f"{self.name} sends more than one picture. Correct its URL.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -61,8 +62,9 @@ class Pictures:
         self._body.close()
 
     def _cut(self) -> bytes | None:
+        latest_s = time.monotonic() + 3 * self._body.timeout_s  # the cutter forgets what is not a JPEG
         while (picture := self._cutter.cut()) is None:
-            if len(self._body.buffer) > MAX_BYTES:
+            if len(self._body.buffer) > MAX_BYTES or time.monotonic() > latest_s:
                 raise SourceError(f"{self._body.name} sends no JPEG. Check its URL.")
             if not self._body.fill():
                 return self._cutter.rest()

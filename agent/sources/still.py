@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from agent.image import Image
     from agent.sources.http_get import HttpClient
 
+_AGAIN_S = 0.5
+
 
 class Still:
-    """Footage without an end: each shot is a request, made when it is read."""
+    """Footage without an end: each shot is a request, made when it is read, and made again if it fails once."""
 
     has_own_pace = False
 
@@ -28,8 +31,14 @@ class Still:
         self._client = client
 
     def open(self) -> Iterator[Shot]:
+        yield Shot(self._fetch(), 0.0)
         while True:
-            yield Shot(self._fetch(), 0.0)
+            try:
+                image = self._fetch()
+            except SourceError:  # some cameras are busy now and then
+                time.sleep(_AGAIN_S)
+                image = self._fetch()
+            yield Shot(image, 0.0)
 
     def _fetch(self) -> Image:
         with closing(self._client.get()) as body:

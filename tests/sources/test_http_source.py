@@ -360,6 +360,29 @@ async def test_source_is_lost_until_its_server_starts() -> None:
         assert not reading.done()
 
 
+async def test_still_that_fails_now_and_then_stays_online() -> None:
+    def every_other_time(viewer: Viewer) -> None:
+        busy = viewer.camera.count("/cam") in (3, 5)
+        (fixed(b"busy", None, code=503) if busy else fixed(encoded(80), "image/jpeg"))(viewer)
+
+    seen = Seen()
+    with http_camera({"/cam": every_other_time}) as camera:
+        async with opened(camera.url("/cam"), seen) as source:
+            for _ in range(5):
+                assert await source.read() is not None
+            await seen.until("online")
+
+
+async def test_stream_of_pictures_that_are_not_jpeg_is_lost() -> None:
+    other = streaming(lambda _: b"--frame\r\nContent-Type: image/png\r\n\r\n" + encoded(9, ".png"), MULTIPART)
+    seen = Seen()
+    with http_camera({"/cam": other}) as camera:
+        async with opened(camera.url("/cam"), seen, timeout_s=0.2) as source:
+            reading = asyncio.create_task(source.read())
+            assert "sends no JPEG. Check its URL." in str((await seen.until("lost")).reason)
+            assert not reading.done()
+
+
 async def test_still_is_online_again_after_a_failure() -> None:
     seen = Seen()
     with http_camera({"/cam": fixed(encoded(80), "image/jpeg")}) as camera:
