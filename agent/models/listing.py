@@ -22,9 +22,12 @@ _MODEL = "model.tflite"  # in TensorFlow Serving's layout
 _MAX_DIGITS = 18  # of a version, which must fit into 64 bits
 _MAX_OVERLOOKED = 20
 _MAX_LOOKED_AT = 100  # files of a folder that is not a version
-_OTHER_FORMATS = (".keras", ".h5", ".hdf5", ".pb", ".onnx", ".pt", ".pth", ".mlmodel", ".torchscript")
+_OTHER_FORMATS = (
+    *(".keras", ".h5", ".hdf5", ".pb", ".ckpt", ".onnx", ".pt", ".pth", ".torchscript", ".safetensors"),
+    *(".mlmodel", ".task", ".litertlm"),
+)
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".gz", ".7z", ".rar", ".bz2", ".xz", ".zst")
-_RENAMED = re.compile(r"(.+\.(?:tflite|lite))\.(?!sha256$|minisig$|rejected\.txt$)[^.]+", re.IGNORECASE)
+_RENAMED = re.compile(r"(.+\.(?:tflite|lite))(?:[ _(-].*|\.(?!sha256$|minisig$|rejected\.txt$)[^.]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
