@@ -82,11 +82,13 @@ def shape_of(tensor: Tensor) -> str:
 
 def _no_layout(tensor: Tensor) -> str:
     if len(tensor.shape) == 4:
+        _, first, middle, last = tensor.shape
+        channels = first if first < middle == last else last
         return (
-            f"The model cannot get camera images: its input has {tensor.shape[3]} channels, not 3 (color) or 1 (gray). "
+            f"The model cannot get camera images: its input has {channels} channels, not 3 (color) or 1 (gray). "
             "Export it with a color or gray input."
         )
     return (
-        f"The model cannot get images: its input is {shape_of(tensor)}, which does not say the height and the width. "
-        "Export it with an input of 1 x height x width x channels; a layer inside the model can flatten it."
+        f"The model cannot get images: its input is {shape_of(tensor)}, not 1 x height x width x channels. "
+        "Export it with such an input; a layer inside the model can flatten it."
     )

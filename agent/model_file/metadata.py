@@ -37,6 +37,7 @@ _DTYPES = {
 }
 _RESHAPE, _SQUEEZE, _QUANTIZE, _DEQUANTIZE = 22, 43, 114, 6
 _SOFTMAX, _LOGISTIC, _CUSTOM = 25, 14, 32
+_HAS_RANK = 8
 _NORMALIZATION, _IMAGE, _GRAYSCALE, _RGB, _AXIS_LABELS = 1, 2, 2, 1, 2
 ADDITIONS = "edge_agent.json"  # packed with the labels; keys: settings (as in a sidecar), provenance, golden
 
@@ -185,7 +186,7 @@ def _tensor(tensors: Sequence[Table], index: int) -> Tensor:
     whole = len(scales) == 1
     return Tensor(
         name=tensor.string(3) or "",
-        shape=tuple(tensor.numbers(0, INT32)),
+        shape=tuple(tensor.numbers(0, INT32)) or ((1,) if tensor.scalar(_HAS_RANK, UINT8) else ()),  # a scalar
         dtype=_DTYPES.get(tensor.scalar(1, INT8), "an unknown type"),
         scale=float(scales[0]) if whole else 0.0,
         zero_point=int(zero_points[0]) if whole and zero_points else 0,

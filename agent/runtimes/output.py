@@ -62,7 +62,7 @@ def _named(outputs: Sequence[Tensor], name: str) -> int:
 
 def _detects_objects(outputs: Sequence[Tensor]) -> bool:
     """Whether an output has boxes: four numbers for each of several objects."""
-    return any(len(output.shape) == 3 and output.shape[2] == 4 for output in outputs)
+    return any(len(output.shape) == 3 and output.shape[1] > 1 and output.shape[2] == 4 for output in outputs)
 
 
 def _not_a_classifier(outputs: Sequence[Tensor]) -> str:

@@ -59,6 +59,7 @@ class TinyModel:
         return self.operator(MEAN, [given, axis], shape, options=(_REDUCER_OPTIONS, {}))
 
     def reshaped(self, given: int, *shape: int) -> int:
+        """Without `shape` a scalar."""
         return self.operator(RESHAPE, [given, self.constant(shape, np.int32)], shape)
 
     def transposed(self, given: int, axes: Sequence[int]) -> int:
@@ -151,6 +152,7 @@ class TinyModel:
         fields: dict[int, tuple[str, Any]] = {
             0: ("part", self._ints(shape)),
             1: ("byte", _TYPES[dtype]),
+            8: ("byte", 1),  # has_rank
             3: ("part", self._builder.CreateString(name or f"tensor{len(self._shapes)}")),
         }
         if content:

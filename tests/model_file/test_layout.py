@@ -38,8 +38,11 @@ def test_layout_of_usual_shapes(shape: tuple[int, ...], expected: Layout) -> Non
     ("shape", "words"),
     [
         ((1, 32, 32, 4), "its input has 4 channels, not 3 .* Export it with a color or gray input"),
-        ((1, 784), "its input is 1 x 784, which does not say the height and the width"),
-        ((16000,), "its input is 16000, which does not say"),
+        ((1, 4, 32, 32), "its input has 4 channels"),
+        ((1, 7, 7, 1280), "its input has 1280 channels"),
+        ((1, 784), "its input is 1 x 784, not 1 x height x width x channels"),
+        ((28, 28), "its input is 28 x 28, not 1 x height x width x channels"),
+        ((16000,), "its input is 16000, not 1 x height"),
         ((), "of unknown shape"),
         ((1, 8, 16, 16, 3), "its input is 1 x 8 x 16 x 16 x 3"),
         ((1, 0, 32, 1), "no fixed input size"),

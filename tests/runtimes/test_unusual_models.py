@@ -110,13 +110,13 @@ def one_value(end: str, form: str = "float") -> bytes:
     value = model.dense(model.pooled(model.image(1, 6, 9, 3), (1, 2), (1, 3)), 1)
     if end == "sigmoid":
         value = model.sigmoid(value)
-    if form != "float":
+    if form in ("int8", "uint8"):
         scale, zero_point = (1 / 256, -128 if form == "int8" else 0) if end == "sigmoid" else (0.125, 0)
         value = model.quantized(value, form, scale, zero_point)
-    return model.finish(value)
+    return model.finish(model.reshaped(value) if form == "scalar" else value)
 
 
-@pytest.mark.parametrize("form", ["float", "int8", "uint8"])
+@pytest.mark.parametrize("form", ["float", "int8", "uint8", "scalar"])
 def test_one_sigmoid_answers_with_one_or_two_labels(form: str) -> None:
     classifier = opened(one_value("sigmoid", form), labels=("cat", "dog"))
     (p,) = classifier.values(PICTURE)
@@ -214,6 +214,13 @@ def test_scores_beside_a_map_are_found_without_labels_that_fit() -> None:
     assert opened(content).output_index == 1
     with pytest.raises(ModelError, match="There are 2 labels for 3 outputs"):
         opened(content, labels=("a", "b"))
+
+
+def test_four_scores_with_three_axes_are_not_taken_for_a_box() -> None:
+    model = TinyModel(13)
+    features = model.pooled(model.image(1, 6, 9, 3), (1, 2), (1, 3))
+    content = model.finish(model.dense(features, 16), model.reshaped(model.softmax(model.dense(features, 4)), 1, 1, 4))
+    assert sum(answer(opened(content, labels=tuple("abcd"))).values()) == pytest.approx(1)
 
 
 def test_boxes_with_scores_are_refused_as_an_object_detector() -> None:
