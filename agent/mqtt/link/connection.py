@@ -209,14 +209,19 @@ class Connection(LinkListener):
 
     def published(self, number: int, message: Message, failure: str | None) -> None:
         if failure is not None and self._is_own(message):
-            self._restrictions.refused(message.topic, len(message.payload), failure, limit=self._max_packet_bytes)
+            size = self._size_of(message)
+            self._restrictions.refused(message.topic, size, failure, limit=self._max_packet_bytes)
             self._restrict()
         self._listener.acknowledged(number, failure)
 
     def shortened(self, message: Message) -> None:
         if self._is_own(message):
-            self._restrictions.shortened(message.topic, len(message.payload), limit=self._max_packet_bytes)
+            self._restrictions.shortened(message.topic, self._size_of(message), limit=self._max_packet_bytes)
             self._restrict()
+
+    def _size_of(self, message: Message) -> int:
+        """Of the whole packet if the broker announced a limit, which is one for packets."""
+        return len(message.payload) if self._max_packet_bytes is None else message.packet_bytes(self.version)
 
     def subscription_answered(self, topic_filter: str, failure: str | None) -> None:
         """Logs a refusal once, not on each connection."""

@@ -64,12 +64,21 @@ class Restrictions:
         self._add("shortened", topic, what, f"It is shortened. {_LARGER}{_alternative(topic)}.")
 
     def _add(self, kind: str, topic: str, what: str, remedy: str) -> None:
-        key = kind, _family(topic)
+        key = kind, self._family(topic)
         if key not in self._found:
             self._found[key] = sentence(self._endpoint, what, None, remedy)
         if key not in self._logged:
             self._logged.add(key)
             _logger.warning("%s", self._found[key])
+
+    def _family(self, topic: str) -> str:
+        """Topics that are reported together: the same of each camera or model."""
+        match topic.removeprefix(f"{self._base}/").split("/"):
+            case ["models", _]:
+                return "models"
+            case ["cameras", _, kind, *_]:
+                return kind
+        return topic
 
     def _allow(self, topic: str) -> str:
         where = f"below {self._base}" if topic.startswith(f"{self._base}/") else f"to {topic}"
@@ -82,11 +91,6 @@ def _announced(topic: str, size: int, limit: int) -> str:
 
 def _closes(topic: str, size: int) -> str:
     return f"closes the connection after a message of {size} bytes on {topic}"
-
-
-def _family(topic: str) -> str:
-    """Topics that are reported together: the same of each camera or model."""
-    return topic if topic.startswith("homeassistant/") else topic.rpartition("/")[2]
 
 
 def _alternative(topic: str) -> str:
