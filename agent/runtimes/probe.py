@@ -31,7 +31,7 @@ def probe(classifier: Classifier) -> SeenScores:
     finite = [row for row in rows if np.isfinite(row).all()]
     if not finite:
         raise NotFiniteError("The model returned NaN or infinity for every image. Train or convert it again.")
-    return seen_scores(np.stack(finite), step=classifier.output.step)
+    return seen_scores(np.stack(finite), step=classifier.output.step, output=classifier.output_index)
 
 
 def probe_images(height: int, width: int) -> Iterator[Image]:

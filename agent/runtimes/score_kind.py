@@ -37,13 +37,14 @@ _ROUNDING = 1e-6  # relative; a mean of softmaxes in float32 may be 1.0000002
 
 @dataclass(frozen=True, slots=True)
 class SeenScores:
-    """The decision, with the extremes of the values and of their sums that led to it."""
+    """The decision about one output, by its index, with the extremes of its values and of their sums."""
 
     kind: Kind
     lowest: float
     highest: float
     lowest_sum: float
     highest_sum: float
+    output: int = 0
 
     @property
     def score(self) -> Score:
@@ -56,7 +57,7 @@ class SeenScores:
         )
 
 
-def seen_scores(values: npt.NDArray[np.floating], *, step: float) -> SeenScores:
+def seen_scores(values: npt.NDArray[np.floating], *, step: float, output: int = 0) -> SeenScores:
     """`step` is the quantization step of the outputs, 0 if they are not quantized. All values must be finite."""
     sums = values.sum(axis=1, dtype=np.float64)
     lowest, highest = float(values.min()), float(values.max())
@@ -74,4 +75,5 @@ def seen_scores(values: npt.NDArray[np.floating], *, step: float) -> SeenScores:
         kind = "distribution" if sums_to(1, 0.02 + step / 2 * values.shape[1]) else "independent"
     elif within(100) and highest > 1 and sums_to(100, 2):
         kind = "percent"
-    return SeenScores(kind, *(round(value, 6) for value in (lowest, highest, lowest_sum, highest_sum)))
+    extremes = (round(value, 6) for value in (lowest, highest, lowest_sum, highest_sum))
+    return SeenScores(kind, *extremes, output=output)

@@ -39,7 +39,14 @@ VERSION_IN_FILE: dict[str, Any] = {
     "withdrawn_ns": 0,
     "key_id": None,
     "is_kept": True,
-    "scores": {"kind": "percent", "lowest": 0.0, "highest": 99.0, "lowest_sum": 99.9, "highest_sum": 100.1},
+    "scores": {
+        "kind": "percent",
+        "lowest": 0.0,
+        "highest": 99.0,
+        "lowest_sum": 99.9,
+        "highest_sum": 100.1,
+        "output": 1,
+    },
 }
 MODEL_IN_FILE: dict[str, Any] = {
     "versions": [VERSION_IN_FILE],
@@ -59,7 +66,7 @@ VERSION = Version(
     cpu_ms=6.5,
     proven=True,
     starts=1,
-    scores=SeenScores("percent", 0.0, 99.0, 99.9, 100.1),
+    scores=SeenScores("percent", 0.0, 99.0, 99.9, 100.1, output=1),
 )
 
 

@@ -24,7 +24,7 @@ from agents.managed import (
     times,
 )
 from agents.models_on_disk import digits, photo_of_3
-from agents.tiny_models import percent_model
+from agents.tiny_models import TinyModel, percent_model
 
 from agent.errors import NotFiniteError, StoreError
 from agent.model_file.settings import ModelSettings
@@ -238,6 +238,18 @@ async def test_decision_about_the_scores_is_kept_with_the_version(folder: Path) 
     assert sum(category.score for category in scores.best(3)) == pytest.approx(1, abs=1e-4)
     again = await next_start(managed)
     assert again.manager.get("m").classifier(0).seen == version.scores
+
+
+@pytest.mark.anyio
+async def test_scores_are_decided_again_when_the_configuration_chooses_another_output(folder: Path) -> None:
+    model = TinyModel()
+    logits = model.dense(model.pooled(model.image(1, 8, 8, 3), (1, 2), (1, 3)), 3)
+    (folder / "m.txt").write_text("a\nb\nc\n")
+    (folder / "m.yaml").write_text("mean: 0\nstd: 255\noutput: scores\n")
+    managed = await dropped(folder, model.finish(logits, model.softmax(logits), names=("logits", "scores")))
+    assert managed.manager.get("m").classifier(0).score == "probability"
+    again = await next_start(managed, settings={"m": ModelSettings(output="logits")})
+    assert again.manager.get("m").classifier(0).score == "logits"
 
 
 @pytest.mark.anyio
