@@ -99,7 +99,8 @@ def _list_versions(root: Path, model: str, found: list[FoundModel]) -> Iterator[
             else:
                 yield from islice(_in_version(path, where, names), 1)
         elif kind == "folder":
-            yield from islice(_in_other_folder(path, where, name), 1)
+            if not path.is_symlink():  # `latest` may lead to a version
+                yield from islice(_in_other_folder(path, where, name), 1)
         elif kind == "file" and model_name(name):
             yield f"{where} is ignored: put it into the folder of a version, such as {model}/1/{_MODEL}."
         elif sentence := _why_overlooked(where, is_link=kind is None and path.is_symlink()):

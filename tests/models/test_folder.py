@@ -182,6 +182,14 @@ def test_link_inside_the_folder_is_listed_as_a_mounted_config_map_has_it(tmp_pat
     assert not (tmp_path / "n" / "7" / "model.tflite.rejected.txt").exists()  # never written through a link
 
 
+def test_link_to_a_version_in_the_folder_is_not_reported(tmp_path: Path) -> None:
+    put(tmp_path / "m" / "7" / "model.tflite")
+    (tmp_path / "m" / "latest").symlink_to("7")
+    folder = ModelFolder(tmp_path)
+    assert len(folder.list()["m"]) == 1
+    assert folder.overlooked == ()
+
+
 def test_link_out_of_the_folder_is_reported(tmp_path: Path) -> None:
     put(tmp_path / "elsewhere" / "7" / "model.tflite")
     models = tmp_path / "models"
