@@ -37,7 +37,7 @@ def test_password_may_be_a_systemd_credential(write: Path, monkeypatch: pytest.M
     assert _password(write) is None
     (write.parent / "mqtt_password").write_text("sesame\n")
     assert _password(write) == "sesame"
-    (write.parent / "other").write_text("mine\n")
+    (write.parent / "other").write_text("mine\n", encoding="utf-8-sig")  # as editors on Windows may write it
     write.write_text("mqtt: {password_file: other}\n")
     assert _password(write) == "mine"
 

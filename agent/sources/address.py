@@ -101,7 +101,7 @@ class Address:
         if self._password_file is None:
             return Login(self._username, self._password)
         try:
-            return Login(self._username, self._password_file.read_text(encoding="utf-8").strip("\r\n"))
+            return Login(self._username, self._password_file.read_text(encoding="utf-8-sig").strip("\r\n"))
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise SourceError(

@@ -61,7 +61,7 @@ def _credential(name: str) -> Path | None:
 
 def _secret(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip("\r\n")
+        return path.read_text(encoding="utf-8-sig").strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(

@@ -88,7 +88,7 @@ def test_keys_replace_the_login_of_the_url(tmp_path: Path) -> None:
     address = Address.parse("rtsp://old:older@cam/x", username="admin", password_file=secret)
     assert address.login() == Login("admin", "p#/?[@%")
     assert address.url_with_login() == "rtsp://admin:p%23%2F%3F%5B%40%25@cam/x"
-    secret.write_text("new")
+    secret.write_text("new", encoding="utf-8-sig")  # as editors on Windows may write it
     assert address.login() == Login("admin", "new")
     secret.unlink()
     with pytest.raises(SourceError, match=r"password_file .*password cannot be read: No such file"):
