@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Signatures = Literal["off", "if_present", "required"]
 
 _MAX_PROOF_BYTES = 1 << 13
+_PACK_LABELS = "Pack the labels into the model with edge-convert, or put the settings in the agent's configuration."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Admission:
         """
         try:
             sidecar = read_sidecars(drop.path, root=drop.root)
-            labels_txt = _labels_txt(drop) if self._signatures != "required" else None
+            labels_txt = _labels_txt(drop, may_be_unsigned=self._signatures != "required")
             checked = self._matches_checksum(drop)
             copy = self._store.put(drop.path, root=drop.root)
             signed = self._verified(drop, copy.sha256)
@@ -183,9 +184,12 @@ class Admission:
         return signed
 
 
-def _labels_txt(drop: Drop) -> ModelSettings | str | None:
+def _labels_txt(drop: Drop, *, may_be_unsigned: bool) -> ModelSettings | str | None:
+    """What it contains, or a sentence that says why it is not used."""
     if drop.loose_labels is None:
         return None
+    if not may_be_unsigned:
+        return f"{LABELS_TXT} is not used, because models.signatures is `required`. {_PACK_LABELS}"
     if not drop.loose_labels.belongs:
         return (
             f"{LABELS_TXT} is not used, because this folder has several models. If it belongs to this one, rename it "
@@ -223,8 +227,8 @@ def _check_no_sidecars(drop: Drop) -> None:
     for path in sidecar_paths(drop.path):
         if path.is_file():
             raise ModelError(
-                f"{path.name} is not covered by the signature, but models.signatures is `required`. Remove it; pack "
-                "the labels into the model with edge-convert, or put the settings in the agent's configuration."
+                f"{path.name} is not covered by the signature, but models.signatures is `required`. Remove it. "
+                f"{_PACK_LABELS}"
             )
 
 

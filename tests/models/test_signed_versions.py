@@ -16,6 +16,7 @@ from agents.managed import (
     observe,
     put,
 )
+from agents.models_on_disk import BARE_DIGITS
 
 from agent.errors import ModelError, NotFiniteError
 from agent.security.minisign import Signed, TrustedKeys
@@ -58,6 +59,17 @@ async def test_rejected_file_is_admitted_when_its_key_is_trusted_later(folder: P
     keys.trusted.add("us")
     await managed.reconcile()
     assert (managed.version(), managed.reason()) == (1, "")
+
+
+@pytest.mark.anyio
+async def test_labels_txt_is_named_but_not_used_when_signatures_are_required(folder: Path) -> None:
+    managed = Managed(folder, signatures="required", keys=Keys("us"))
+    (folder / "labels.txt").write_text("\n".join("abcdefghij"))
+    sign(folder, 1)
+    drop(folder, BARE_DIGITS)
+    await managed.reconcile()
+    assert managed.version() is None
+    assert "labels.txt is not used, because models.signatures is `required`" in managed.reason()
 
 
 @pytest.mark.anyio
