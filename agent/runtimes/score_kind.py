@@ -75,5 +75,6 @@ def seen_scores(values: npt.NDArray[np.floating], *, step: float, output: int = 
         kind = "distribution" if sums_to(1, 0.02 + step / 2 * values.shape[1]) else "independent"
     elif within(100) and highest > 1 and sums_to(100, 2):
         kind = "percent"
-    extremes = (round(value, 6) for value in (lowest, highest, lowest_sum, highest_sum))
-    return SeenScores(kind, *extremes, output=output)
+    return SeenScores(
+        kind, round(lowest, 6), round(highest, 6), round(lowest_sum, 6), round(highest_sum, 6), output=output
+    )
