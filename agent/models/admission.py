@@ -190,13 +190,15 @@ def _labels_txt(drop: Drop, *, may_be_unsigned: bool) -> ModelSettings | str | N
         return None
     if not may_be_unsigned:
         return f"{LABELS_TXT} is not used, because models.signatures is `required`. {_PACK_LABELS}"
+    if not drop.loose_labels.belongs and drop.version is not None:
+        return f"{LABELS_TXT} in the folder above is not used. Put it into the folder of the version."
     if not drop.loose_labels.belongs:
         return (
             f"{LABELS_TXT} is not used, because this folder has several models. If it belongs to this one, rename it "
             f"to {drop.path.with_suffix('.txt').name}."
         )
     try:
-        return read_label_file(drop.path.with_name(LABELS_TXT), root=drop.root)
+        return read_label_file(drop.loose_labels.path, root=drop.root)
     except ModelError as error:  # it does not matter if the model has labels of its own
         return str(error)
 

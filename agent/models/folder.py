@@ -35,8 +35,9 @@ _MAX_NOTE_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class LooseLabels:
-    """A labels.txt next to a model; `belongs` if it certainly belongs to that model and not to another one."""
+    """A labels.txt near a model; `belongs` if it certainly belongs to that version and not to another one."""
 
+    path: Path
     stamp: Stamp
     belongs: bool
 
@@ -71,7 +72,7 @@ class Drop:
     def has_changed(self) -> bool:
         """Whether the file, or one of the files that belong to it, has changed since; reads the disk."""
         loose = self.loose_labels
-        if loose is not None and _stamp(self.path.with_name(LABELS_TXT), self.root) != loose.stamp:
+        if loose is not None and _stamp(loose.path, self.root) != loose.stamp:
             return True
         return _fingerprint(self.path, self.root) != self.fingerprint
 
@@ -175,9 +176,18 @@ def _drop(found: FoundModel, root: Path, *, is_alone: bool) -> Drop | None:
     if fingerprint is None:
         return None
     has_proof = any(_stamp(path.with_name(path.name + proof), root) for proof in _PROOFS)
-    stamp = None if path.with_suffix(".txt").name == LABELS_TXT else _stamp(path.with_name(LABELS_TXT), root)
-    loose = LooseLabels(stamp, belongs=is_alone or found.version is not None) if stamp else None
+    loose = _loose_labels(found, root, is_alone=is_alone)
     return Drop(found.name, path, root, found.version, fingerprint, has_proof, loose)
+
+
+def _loose_labels(found: FoundModel, root: Path, *, is_alone: bool) -> LooseLabels | None:
+    """The labels.txt next to the file or, for a version without one, next to the folder of the version."""
+    beside, above = found.path.with_name(LABELS_TXT), found.path.parent.with_name(LABELS_TXT)
+    if stamp := None if found.path.with_suffix(".txt") == beside else _stamp(beside, root):
+        return LooseLabels(beside, stamp, belongs=is_alone or found.version is not None)
+    if found.version is not None and (stamp := _stamp(above, root)):
+        return LooseLabels(above, stamp, belongs=False)
+    return None
 
 
 def _fingerprint(path: Path, root: Path) -> Fingerprint | None:

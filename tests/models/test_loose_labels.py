@@ -99,6 +99,19 @@ async def test_labels_txt_is_named_but_not_used_when_the_folder_has_several_mode
     assert labels(managed) == LETTERS
 
 
+async def test_labels_txt_is_named_but_not_used_when_it_is_above_the_folder_of_the_version(folder: Path) -> None:
+    put(folder, 1, BARE_DIGITS)
+    write_labels(folder / "m", LETTERS)
+    managed = Managed(folder)
+    await managed.start()
+    await managed.reconcile()
+    assert managed.version() is None
+    assert "labels.txt in the folder above is not used." in managed.reason()
+    (folder / "m" / "labels.txt").rename(folder / "m" / "1" / "labels.txt")
+    await managed.reconcile()
+    assert labels(managed) == LETTERS
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"0 a\n0 b\n", b"".join(b"%d x\n" % n for n in range(10))])
 async def test_labels_in_the_model_override_labels_txt(folder: Path, content: bytes) -> None:
     write_whole(folder / "labels.txt", content)
