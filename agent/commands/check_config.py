@@ -12,16 +12,21 @@ from agent.host.terminal import print_json
 
 
 def check_config(
-    config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
+    config: Annotated[Path, typer.Argument(help="Configuration file (YAML).", readable=False)],
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema for editors instead; the file is not read.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check a configuration file without starting anything."""
+    """Check a configuration file without starting anything.
+
+    If root checks the installed file, it must also be readable for the service, with every file that it names.
+    """
     from agent.config.load import load_config, model_settings
     from agent.config.sections import Config
+    from agent.doctor.access import denied_files
     from agent.doctor.unit import INSTALLED
+    from agent.errors import ConfigError
     from agent.wiring.broker import broker_endpoint
 
     if schema:
@@ -31,6 +36,9 @@ def check_config(
     settings = load_config(config)
     model_settings(settings)
     broker_endpoint(settings).check()
+    if config == INSTALLED.config:
+        for key, denied in denied_files(config, settings, INSTALLED.account()):
+            raise ConfigError(f"{key}: {denied.fact} {denied.remedy}")
     if as_json:
         print_json(settings.model_dump(mode="json"))
     else:

@@ -21,12 +21,17 @@ if TYPE_CHECKING:
 _NUMBERS = "One number, or three separated by commas (one per channel)."
 Mean = Annotated[str | None, typer.Option(help=f"Mean of the normalization (pixel - MEAN) / STD. {_NUMBERS}")]
 Std = Annotated[str | None, typer.Option(help=f"Standard deviation of the normalization. {_NUMBERS}")]
-Labels = Annotated[Path | None, typer.Option(help="Label file, one label per line. Default: the labels in the model.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="Label file, one label per line. Default: the labels in the model.", readable=False),
+]
 
 
 def classify(
     model: ModelPath,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files (JPEG, PNG, WebP or BMP).")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Image files (JPEG, PNG, WebP or BMP).", readable=False)
+    ],
     max_results: Annotated[int, typer.Option(min=1, help="Maximum number of categories per image.")] = 5,
     score_threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest score of a category.")] = 0.0,
     mean: Mean = None,
@@ -60,7 +65,7 @@ def classify(
 
 def bench(
     model: ModelPath,
-    image: Annotated[Path, typer.Argument(help="Image file (JPEG, PNG, WebP or BMP).")],
+    image: Annotated[Path, typer.Argument(help="Image file (JPEG, PNG, WebP or BMP).", readable=False)],
     threads: Annotated[int, typer.Option(min=1, help="Number of threads of the interpreter.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Number of iterations.")] = 100,
     as_json: Json = False,

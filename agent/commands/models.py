@@ -27,7 +27,8 @@ def _not_empty(name: str) -> str:
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.", callback=_not_empty)]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="Configuration file of the agent, to read its address from.")
+    Path | None,
+    typer.Option("--config", help="Configuration file of the agent, to read its address from.", readable=False),
 ]
 Url = Annotated[
     str | None,

@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.errors import AgentError
+from agent.host.access import explain
 
 if TYPE_CHECKING:
     from agent.model_file.settings import ModelSettings
 
+# readable=False leaves it to the commands to say, in a sentence, that a file may not be read and what to do.
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="Configuration file (YAML). Without it, the defaults and the environment apply."),
+    typer.Option(
+        "--config",
+        help="Configuration file (YAML). Without it, the defaults and the environment apply.",
+        readable=False,
+    ),
 ]
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file (.tflite).")]
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file (.tflite).", readable=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -24,7 +30,7 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise AgentError(f"{path} cannot be read: {error.strerror}.") from None
+        raise AgentError(f"{path} cannot be read: {explain(error, path)}") from None
 
 
 def with_labels_beside(settings: ModelSettings, model: Path) -> ModelSettings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
@@ -12,8 +12,12 @@ from pydantic_settings import SettingsError
 from agent.config.faults import line_of, parse, sentence, unknown_key_sentence, variable_sentence
 from agent.config.sections import ENV_PREFIX, Config, FileSource, ModelOverrides
 from agent.errors import ConfigError, ModelError
+from agent.host.access import explain
 from agent.model_file.labels import parse_labels
 from agent.model_file.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def load_config(path: Path | None) -> Config:
@@ -42,14 +46,28 @@ def model_settings(config: Config) -> dict[str, ModelSettings]:
     return {name: _overrides(name, overrides) for name, overrides in config.models.settings.items()}
 
 
+def named_files(config: Config) -> Iterator[tuple[str, Path]]:
+    """Each key whose value is a file or a folder, and that path."""
+    return _named_files(config, "")
+
+
+def _named_files(value: Any, key: str) -> Iterator[tuple[str, Path]]:
+    if isinstance(value, BaseModel):
+        value = {name: getattr(value, name) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            yield from _named_files(entry, f"{key}.{name}" if key else name)
+    elif isinstance(value, Path | FileSource):
+        yield key, Path(value)
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"The configuration file {path} does not exist. Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"The configuration file {path} cannot be read: {reason}.") from None
+        raise ConfigError(f"The configuration file {path} cannot be read: {explain(error, path)}") from None
 
 
 def _anchored(value: Any, folder: Path, key: str = "") -> Any:

@@ -7,9 +7,11 @@ import ctypes
 import fcntl
 import gc
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from agent.errors import StartError
+from agent.host.access import explain
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -44,16 +46,18 @@ def freeze_startup_objects() -> None:
 
 @contextlib.contextmanager
 def claimed(state_folder: Path) -> Generator[None]:
-    """Locks the state folder: two agents that share one would remove each other's models."""
+    """Locks the state folder: two agents that share one would remove each other's models. Raises StartError."""
     try:
         state_folder.mkdir(parents=True, exist_ok=True)
         lock = (state_folder / "lock").open("wb")
     except OSError as error:  # read-only: the store reports it later and retries
+        why = explain(error, state_folder, write=True)
+        if _is_closed(state_folder):  # that of another user, whose agent may be running
+            raise StartError(f"device.state_folder {state_folder} cannot be used: {why}") from None
         log.warning(
-            "Cannot write to device.state_folder %s: %s. Nothing will be kept after a restart. "
-            "Make it writable for the agent's user.",
+            "Cannot write to device.state_folder %s, so that nothing will be kept after a restart: %s",
             state_folder,
-            error.strerror,
+            why,
         )
         yield
         return
@@ -66,3 +70,11 @@ def claimed(state_folder: Path) -> Generator[None]:
                 "own folder."
             ) from None
         yield
+
+
+def _is_closed(folder: Path) -> bool:
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False

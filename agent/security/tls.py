@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ConfigError
+from agent.host.access import explain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,6 +83,6 @@ def _check_pem(setting: str, file: Path, mark: bytes, content: str) -> None:
     try:
         has_mark = mark in file.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{setting} {file} cannot be read: {error.strerror}.") from None
+        raise ConfigError(f"{setting} {file} cannot be read: {explain(error, file)}") from None
     if not has_mark:
         raise ConfigError(f"{setting} {file} contains no {content} in PEM format.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote
 
 from agent.errors import SourceError
+from agent.host.access import explain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,10 +104,9 @@ class Address:
         try:
             return Login(self._username, self._password_file.read_text(encoding="utf-8-sig").strip("\r\n"))
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            why = explain(error, self._password_file)
             raise SourceError(
-                f"The camera's password_file {self._password_file} cannot be read: {reason}. Correct it or its "
-                "permissions."
+                f"The camera's password_file {self._password_file} cannot be read: {why} Correct it or its permissions."
             ) from None
 
     def url_with_login(self) -> str:

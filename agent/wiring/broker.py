@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
+from agent.host.access import explain
 from agent.mqtt.link.endpoint import Endpoint
 from agent.mqtt.session import presence
 from agent.security.tls import Tls
@@ -63,7 +64,5 @@ def _secret(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig").strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(
-            f"mqtt.password_file {path} cannot be read: {reason}. Correct it or its permissions."
-        ) from None
+        why = explain(error, path)
+        raise ConfigError(f"mqtt.password_file {path} cannot be read: {why} Correct it or its permissions.") from None

@@ -16,6 +16,7 @@ import yaml
 from agents.models_on_disk import BARE_DIGITS
 from agents.shell import Shell
 from agents.tiny_models import TinyModel, percent_model
+from faults.disk_faults import AS_ORDINARY_USER
 
 from converter.packing.metadata import pack_metadata
 
@@ -287,3 +288,32 @@ def test_inspect_shows_how_an_unusual_model_is_used(shell: Shell, tmp_path: Path
         "Of the 2 outputs, spoiled (1 x 1) has the scores.",
         "The model has one output p: spoiled gets p, and good gets 1 - p.",
     ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--config"),
+        ("doctor", "--config"),
+        ("check-config",),
+        ("models", "list", "--config"),
+        ("inspect",),
+        ("classify", "FILE"),
+        ("bench", "FILE"),
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_may_not_be_read_is_reported_in_a_sentence_with_the_remedy(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    file = tmp_path / "agent.yaml"
+    file.touch(mode=0o000)
+    given = [str(file) if word == "FILE" else word for word in words]
+    command = [*AS_ORDINARY_USER, str(Path(sys.executable).with_name("edge-agent")), *given, str(file)]
+    answer = subprocess.run(command, check=False, capture_output=True, text=True)
+    said = answer.stdout + answer.stderr
+    assert answer.returncode == (2 if words[-1] in ("--config", "check-config") and words[0] != "doctor" else 1)
+    assert "cannot be read: Permission denied." in said
+    assert f"may not read {file}. Allow it: chmod u+r {file}." in " ".join(said.split())
+    assert "Usage:" not in said
+    assert "Traceback" not in said

@@ -1,0 +1,38 @@
+"""Access: whether the service may read its configuration and the files that this names."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from agent.config.load import named_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agent.config.sections import Config
+    from agent.host.access import Account, Denied
+
+
+def denied_files(path: Path, config: Config, account: Account | None) -> Iterator[tuple[str, Denied]]:
+    """The key of each file that `account` may not use, and why; nothing unless root asks for an existing account.
+
+    `path` is the configuration file. Files that do not exist are left to other checks.
+    """
+    if account is None or os.geteuid() != 0:
+        return
+    for key, file in ((path.name, path), *_files_of(config)):
+        denied = account.why_denied(file, write=key == _WRITTEN) if os.path.exists(file) else None  # noqa: PTH110
+        if denied is not None:
+            yield key, denied
+
+
+_WRITTEN = "device.state_folder"
+
+
+def _files_of(config: Config) -> Iterator[tuple[str, Path]]:
+    for key, file in named_files(config):
+        yield key, file
+        if key == "models.trusted_keys":
+            yield from ((key, each) for each in sorted(file.glob("*.pub")))
