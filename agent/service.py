@@ -28,7 +28,7 @@ from agent.rest.app import Limits, create_app
 from agent.rest.server import Server, listen
 from agent.runtimes.interpreter import runtime
 from agent.wiring.broker import broker_endpoint
-from agent.wiring.models import build_models, existing_folder
+from agent.wiring.models import build_models, check_folder
 from agent.wiring.mqtt import build_mqtt
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(config: Config) -> None:
     # Check these before creating the state folder and opening the port: a wrong configuration leaves nothing behind.
     model_settings(config)
     broker_endpoint(config)
-    existing_folder(config.models.folder)
+    check_folder(config)
     process.keep_freed_memory()
     anyio.run(_run, config, backend_options={"use_uvloop": True})
 

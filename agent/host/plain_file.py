@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 _MAX_LINKS = 16
+# A file that cannot be looked at is not missing: a disk was pulled out, or a file server does not answer.
+DISK_ERRORS = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN}
+)
 
 
 def open_plain_file(path: Path, *, root: Path | None = None) -> BinaryIO:
@@ -31,7 +35,8 @@ def read_plain_file(path: Path, *, max_bytes: int, root: Path | None = None) -> 
 def status_below(path: Path, root: Path | None) -> os.stat_result | None:
     """The status of the file or folder that `path` leads to; None if it is missing or may not be used.
 
-    Links are followed only below `root`, to the same file system, and never without it.
+    Links are followed only below `root`, to the same file system, and never without it. Raises OSError if the disk or
+    the file server fails.
     """
     try:
         status = path.lstat()
@@ -40,7 +45,9 @@ def status_below(path: Path, root: Path | None) -> os.stat_result | None:
             status = target.lstat()
             if status.st_dev != root.stat().st_dev:
                 return None
-    except OSError:
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
         return None
     return None if stat.S_ISLNK(status.st_mode) else status
 

@@ -85,11 +85,12 @@ class Admission:
         Raises ModelError, IncompleteModelError while a checksum or a signature does not match, StoreError.
         """
         try:
-            sidecar = read_sidecars(drop.path, root=drop.root)
-            labels_txt = _labels_txt(drop, may_be_unsigned=self._signatures != "required")
-            checked = self._matches_checksum(drop)
-            copy = self._store.put(drop.path, root=drop.root)
-            signed = self._verified(drop, copy.sha256)
+            with source_errors(drop.path):
+                sidecar = read_sidecars(drop.path, root=drop.root)
+                labels_txt = _labels_txt(drop, may_be_unsigned=self._signatures != "required")
+                checked = self._matches_checksum(drop)
+                copy = self._store.put(drop.path, root=drop.root)
+                signed = self._verified(drop, copy.sha256)
             _check_signed_version(signed, history, drop.version)
         except ModelError:
             if drop.has_changed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -70,14 +71,20 @@ class Drop:
         return max(ctime_ns for _, _, ctime_ns in stamps) / 1e9
 
     def has_changed(self) -> bool:
-        """Whether the file, or one of the files that belong to it, has changed since; reads the disk."""
+        """Whether the file, or one of the files that belong to it, has changed since; reads the disk.
+
+        Also true if the disk fails: what was read of the file before may be wrong.
+        """
         loose = self.loose_labels
-        if loose is not None and _stamp(loose.path, self.root) != loose.stamp:
+        try:
+            if loose is not None and _stamp(loose.path, self.root) != loose.stamp:
+                return True
+            return _fingerprint(self.path, self.root) != self.fingerprint
+        except OSError:
             return True
-        return _fingerprint(self.path, self.root) != self.fingerprint
 
     def proof(self, suffix: Literal[".sha256", ".minisig"]) -> Path | None:
-        """The checksum or the signature next to it; None if it is missing or not a regular file."""
+        """The checksum or the signature next to it; None if it is missing or not a regular file. Raises OSError."""
         path = self.path.with_name(self.path.name + suffix)
         return path if _stamp(path, self.root) else None
 
@@ -85,16 +92,19 @@ class Drop:
 class ModelFolder:
     """`<name>.tflite` and `<name>/<integer>/model.tflite`, each with its sidecars, checksum and signature.
 
-    `.lite` and upper case are accepted too. `overlooked` says which files are ignored although they look like models.
+    `.lite` and upper case are accepted too. `overlooked` says which files are ignored although they look like models,
+    `device` on which device (st_dev) the folder was when it was listed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.device: int | None = None
         self.overlooked: tuple[str, ...] = ()
         self._note_trouble: str | None = None
 
     def list(self) -> dict[str, list[Drop]]:
         """Every model's drops, the highest version first. May block on a slow disk; raises OSError."""
+        device = self.path.stat().st_dev
         listing = list_models(self.path)
         drops: dict[str, list[Drop]] = {}
         for found in listing.found:
@@ -103,6 +113,9 @@ class ModelFolder:
                 drops.setdefault(found.name, []).extend([drop] if drop else [])
         for versions in drops.values():
             versions.sort(key=lambda drop: -1 if drop.version is None else drop.version, reverse=True)
+        if self.path.stat().st_dev != device:
+            raise OSError(errno.EAGAIN, "its disk was mounted or unmounted at the same moment", str(self.path))
+        self.device = device
         self._report(listing.overlooked)
         return {name: versions for name, versions in drops.items() if versions}
 

@@ -29,19 +29,18 @@ class FolderWatch:
     def __init__(
         self, path: Path, changed: asyncio.Event, *, make_observer: Callable[[], BaseObserver] = Observer
     ) -> None:
-        """Starts watching; needs the running loop. Other code may set `changed` too, which ends wait()."""
+        """Needs the running loop. Other code may set `changed` too, which ends wait()."""
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._changed = changed
         self._make_observer = make_observer
         self._closed = False
-        self._observer: BaseObserver | None = None
-        self._watched: int | None = None
-        self._without_events: int | None = None
-        self._watch_current_folder()
+        self._observer: BaseObserver | None = None  # wait() starts it in a thread: a dead file server blocks stat()
+        self._watched: tuple[int, int] | None = None  # device and inode
+        self._without_events: tuple[int, int] | None = None
 
     async def wait(self, timeout_s: float) -> None:
-        """Returns at the first change since the previous call, or after `timeout_s`."""
+        """Returns at the first change since the previous call, or after `timeout_s`; the first call returns at once."""
         if await asyncio.to_thread(self._watch_current_folder):
             return  # the new watch does not know about earlier changes
         with anyio.move_on_after(timeout_s):  # before Python 3.12, asyncio.wait_for() may swallow a cancellation
@@ -62,15 +61,16 @@ class FolderWatch:
     def _watch_current_folder(self) -> bool:
         """Returns whether a new watch was started: a folder that was deleted and created again needs one."""
         try:
-            inode = self._path.stat().st_ino
+            status = self._path.stat()
         except OSError:
             self._watched = self._without_events = None  # its replacement may get the same inode
             return False
-        if inode == self._without_events or (inode == self._watched and self._is_alive()):
+        folder = status.st_dev, status.st_ino
+        if folder == self._without_events or (folder == self._watched and self._is_alive()):
             return False
         self._end_observer()
         observer = self._observer = self._started_observer()
-        self._watched, self._without_events = inode, inode if observer is None else None
+        self._watched, self._without_events = folder, folder if observer is None else None
         if self._closed:
             self._end_observer()
         return observer is not None

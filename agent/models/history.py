@@ -28,6 +28,7 @@ class _Content:
     models: dict[str, ModelHistory] = field(default_factory=dict)
     loading: dict[str, int] = field(default_factory=dict)
     boot: str = ""
+    folder_device: int | None = None
     format: Literal[1] = 1
 
 
@@ -38,6 +39,7 @@ class History:
     """One JSON file, written at every change that the next start must know. Only the loop's thread uses it.
 
     `loading` has the version of each model that is being loaded: if that crashes the process, the next start knows.
+    `folder_device` is the device (st_dev) on which the drop folder was when it last had a model.
     """
 
     def __init__(self, path: Path, *, write: Callable[[Path, bytes], None] = write_durably) -> None:
@@ -75,6 +77,20 @@ class History:
     def copies(self) -> set[str]:
         """The SHA-256 of every copy that may be loaded again."""
         return {each.sha256 for model in self._content.models.values() for each in model.versions if each.is_kept}
+
+    @property
+    def has_good(self) -> bool:
+        """Whether any version may serve."""
+        return any(model.good for model in self._content.models.values())
+
+    def note_folder(self, device: int | None, *, has_models: bool) -> bool:
+        """Whether the drop folder lost its disk: it has no models, and is on another device than its last ones.
+
+        A device may get another number at a reboot, which does not matter as long as the folder has models.
+        """
+        if has_models:
+            self._content.folder_device = device
+        return not has_models and self._content.folder_device not in (None, device) and self.has_good
 
     async def save(self) -> None:
         """Returns once it is on the disk; writes nothing if nothing has changed.
@@ -143,13 +159,12 @@ class History:
 
     def _set_aside(self, fault: str) -> None:
         aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns() // 10**9}")
-        log.error(
-            "%s is unreadable (%s) and was kept as %s. Version numbers restart at 1.", self._path, fault, aside.name
-        )
         try:
             self._path.replace(aside)
+            kept = f"was kept as {aside.name}"
         except OSError as trouble:
-            log.warning("%s cannot be renamed: %s.", self._path, trouble.strerror)
+            kept = f"cannot be renamed: {trouble.strerror}"
+        log.error("%s is unreadable (%s) and %s. Version numbers restart at 1.", self._path, fault, kept)
 
 
 def _boot_id() -> str:

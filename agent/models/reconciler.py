@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent.errors import VersionError
+from agent.host.access import explain
 from agent.models.candidates import Later
 from agent.models.versions import Version
 from agent.status import Rejection
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from agent.models.statuses import Statuses
 
 log = logging.getLogger(__name__)
+
+_SLOW_S = 10.0
 
 
 class Reconciler:
@@ -48,15 +51,9 @@ class Reconciler:
 
     async def look(self) -> float:
         """One pass over the folder; returns the seconds after which the next one is due."""
-        try:
-            drops = await asyncio.to_thread(self._folder.list)
-        except OSError as error:
-            self._report_folder(
-                f"The models folder {self._folder.path} cannot be listed: {error.strerror}. "
-                "Serving continues; restore the folder."
-            )
+        drops = await self._listed()
+        if drops is None:
             return min(1.0, self._times.rescan_s)
-        self._report_folder(None)
         await self._candidates.check_keys()
         self._expect(drops)
         waits = [Later(self._times.rescan_s)]
@@ -71,12 +68,9 @@ class Reconciler:
         """Examines a version that no pass has examined because a higher one serves. Raises VersionError."""
         files = self._candidates.of(name)
         async with files.turn:
-            try:
-                drops = await asyncio.to_thread(self._folder.list)
-            except OSError as error:
-                raise VersionError(
-                    f"The models folder {self._folder.path} cannot be listed: {error.strerror}. Restore the folder."
-                ) from None
+            drops = await self._listed()
+            if drops is None:
+                raise VersionError(self.folder_trouble or "")
             for drop in drops.get(name, []):
                 if drop.version == number:
                     found = await self._judged(files, drop)
@@ -85,6 +79,29 @@ class Reconciler:
                         raise VersionError(f"Version {number} is still being copied. Try again in a second.")
                     if isinstance(found, Rejection):
                         raise VersionError(f"Version {number} cannot serve: {found.reason}")
+
+    async def _listed(self) -> dict[str, list[Drop]] | None:
+        """None while the folder cannot be listed or its disk is missing; `folder_trouble` then says why."""
+        where = f"The models folder {self._folder.path}"
+        slow = f"{where} does not respond. Serving continues; check its disk or its file server."
+        late = asyncio.get_running_loop().call_later(_SLOW_S, self._report_folder, slow)
+        try:
+            drops = await asyncio.to_thread(self._folder.list)
+        except OSError as error:
+            why = explain(error, self._folder.path)
+            self._report_folder(f"{where} cannot be listed: {why} Serving continues; restore the folder.")
+            return None
+        finally:
+            late.cancel()
+        if self._history.note_folder(self._folder.device, has_models=bool(drops)):
+            self._report_folder(
+                f"{where} has no models and is on another disk than before: its disk is probably not mounted. Serving "
+                "continues with the agent's own copies. Mount the disk, or drop a model here to replace all former "
+                "ones."
+            )
+            return None
+        self._report_folder(None)
+        return drops
 
     def _expect(self, drops: dict[str, list[Drop]]) -> None:
         """Announces every new file before the first one is tried, because a trial may take a minute."""
@@ -193,7 +210,7 @@ class Reconciler:
             if trouble:
                 log.error("%s", trouble)
             else:
-                log.info("The models folder %s can be listed again.", self._folder.path)
+                log.info("The models folder %s is available again.", self._folder.path)
 
     def _report_store(self, trouble: str | None) -> None:
         if trouble != self.store_trouble:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from agent.errors import ModelError, StoreError
 from agent.host.digest import sha256_of
 from agent.host.durable import flush_folder, replace_file
-from agent.host.plain_file import open_plain_file
+from agent.host.plain_file import DISK_ERRORS, open_plain_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -23,12 +23,21 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _RESERVE = 16 << 20  # bytes that a copy leaves free on the disk, for the history and other programs
 _INCOMING = ".incoming-"
-_TEMPORARY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)  # not caused by the file itself
+_TEMPORARY = DISK_ERRORS | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # not caused by the file itself
 
 
 def copies_of(state_folder: Path) -> Path:
     """The folder with the copies of an agent."""
     return state_folder / "models/copies"
+
+
+def has_copies(state_folder: Path) -> bool:
+    """Whether an agent has a copy of any model that it can read."""
+    try:
+        with os.scandir(copies_of(state_folder)) as entries:
+            return any(entry.name.endswith(".tflite") for entry in entries)
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

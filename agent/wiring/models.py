@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import stat
 from typing import TYPE_CHECKING
 
 from agent.config.load import model_settings
 from agent.errors import StartError
+from agent.host.access import explain
 from agent.models.admission import Admission
 from agent.models.folder import ModelFolder
 from agent.models.history import History
 from agent.models.loader import Loader
 from agent.models.manager import ModelManager
 from agent.models.policy import Rules, Times
-from agent.models.store import Store, copies_of
+from agent.models.store import Store, copies_of, has_copies
 from agent.models.trial import Trial
 from agent.security.minisign import TrustedKeys
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from agent.config.sections import Config
     from agent.listeners import Listener
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 def build_models(config: Config, listener: Listener) -> ModelManager:
     """Does not load any model yet.
 
-    Raises ConfigError for a label file that cannot be read, StartError if the models folder does not exist.
+    Raises ConfigError for a label file that cannot be read.
     """
     models, settings, state_folder = config.models, model_settings(config), config.device.state_folder
     workers, threads = config.engine.sizes()
@@ -37,7 +36,7 @@ def build_models(config: Config, listener: Listener) -> ModelManager:
     keys = TrustedKeys(models.trusted_keys) if models.trusted_keys else None
     store = Store(copies_of(state_folder), max_bytes=models.max_mb << 20)
     return ModelManager(
-        folder=ModelFolder(existing_folder(models.folder)),
+        folder=ModelFolder(models.folder),
         store=store,
         history=History(state_folder / "models/history.json"),
         admission=Admission(
@@ -62,7 +61,19 @@ def build_models(config: Config, listener: Listener) -> ModelManager:
     )
 
 
-def existing_folder(path: Path) -> Path:
-    if not os.path.isdir(path):  # noqa: PTH112  (Path raises for a closed folder)
+def check_folder(config: Config) -> None:
+    """Raises StartError if there is nothing to serve: no models folder, and no copies of its models.
+
+    With copies, the folder is not even looked at: its file server may not answer.
+    """
+    path = config.models.folder
+    if has_copies(config.device.state_folder):
+        return
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_folder = False
+    except OSError as error:
+        raise StartError(f"models.folder {path} cannot be used: {explain(error, path)}") from None
+    if not is_folder:
         raise StartError(f"models.folder {path} is not a folder. Create it (mkdir -p {path}) or correct models.folder.")
-    return path

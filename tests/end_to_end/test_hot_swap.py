@@ -253,3 +253,20 @@ def test_a_models_folder_that_disappears_is_reported_and_uploads_continue(tmp_pa
             uploads.wait_for(sha256(_NEW))
         assert uploads.failures == []
         assert uploads.served == {sha256(_OLD): {"1"}, sha256(_NEW): {"2"}}
+
+
+def test_models_serve_after_a_restart_without_their_folder_until_it_is_back(tmp_path: Path) -> None:
+    with RunningAgent(tmp_path) as agent:
+        agent.drop(_OLD)
+        wait_until(lambda: agent.get("/readyz").is_success, what="the model serves")
+        agent.end()
+        aside = agent.models.rename(tmp_path / "aside")
+        agent.restart()
+        assert agent.model()["serving"]["sha256"] == sha256(_OLD)
+        wait_until(lambda: agent.json("/readyz")["warnings"], what="the missing folder is reported")
+        assert agent.get("/readyz").is_success
+        assert f"The models folder {agent.models} cannot be listed: No such file or directory." in agent.log
+        aside.rename(agent.models)
+        agent.drop(_NEW)
+        wait_until(lambda: agent.model()["serving"]["sha256"] == sha256(_NEW), what="the new model serves")
+        assert agent.json("/readyz")["warnings"] == []

@@ -20,6 +20,7 @@ from agents.running_agent import VIDEO, RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file
 from end_to_end.notify_socket import NotifySocket
 from end_to_end.uploads import Uploads
+from faults.disk_faults import AS_ORDINARY_USER
 from peers.mosquitto import Mosquitto, free_port
 from peers.subscriber import Subscriber
 
@@ -184,6 +185,20 @@ def test_a_missing_resource_ends_the_start_with_1_so_that_systemd_retries(
     tmp_path: Path, config: dict[str, Any], message: str
 ) -> None:
     assert message in _last_line(RunningAgent(tmp_path, **config), exit_code=1)
+
+
+@pytest.mark.parametrize("key", ["device.state_folder", "models.folder"])
+def test_a_folder_that_this_user_may_not_use_is_reported_in_one_line_with_the_remedy(tmp_path: Path, key: str) -> None:
+    closed = tmp_path / "closed"
+    inner = closed / "inner"
+    inner.mkdir(parents=True)
+    section, name = key.split(".")
+    agent = RunningAgent(tmp_path, under=AS_ORDINARY_USER, **{section: {name: "closed/inner"}})
+    closed.chmod(0o000)
+    line = _last_line(agent, exit_code=1)
+    closed.chmod(0o700)
+    assert f"edge-agent: {key} {inner} cannot be used: Permission denied. The user " in line
+    assert line.endswith(f"may not enter {closed}. Allow it: chmod u+x {closed}.")
 
 
 @pytest.mark.parametrize(

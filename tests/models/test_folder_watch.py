@@ -250,6 +250,7 @@ async def test_new_folder_is_watched_when_the_previous_one_sent_no_events(folder
         return kinds.pop()()
 
     watched = Watching(folder, make_observer)
+    await watched.look()
     remove(folder)
     await watched.watch.wait(0.001)
     make(folder)
@@ -276,6 +277,7 @@ async def test_observer_started_after_close_is_stopped(folder: Path) -> None:
                 has_started.set()
 
     watched = Watching(folder, Slow)
+    await watched.look()
     shutil.move(folder, folder.with_name("old"))
     make(folder)
     waiting = asyncio.create_task(watched.watch.wait(LONG_S))
