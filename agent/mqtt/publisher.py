@@ -10,6 +10,7 @@ import anyio
 
 from agent.listeners import Listener
 from agent.mqtt.commands import Commands
+from agent.mqtt.former_topics import FormerTopics
 from agent.mqtt.home_assistant.discovery import BIRTH_TOPIC, is_birth
 from agent.mqtt.message import Message, compact_json, topic_level
 from agent.mqtt.outbox.blocks import Entry
@@ -18,6 +19,7 @@ from agent.mqtt.stale_topics import StaleTopics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from agent.classification import Result, StableState
     from agent.mqtt.commands import Actions
@@ -48,7 +50,7 @@ class MqttPublisher(Listener, SessionListener):
     Create it inside a running loop and call every method on that loop's thread; only close() waits. `results` is
     "all", "off" or "changes": with "changes", a camera's result is published only if its best label differs from the
     camera's previous result; uploads are always published. Without `home_assistant`, the discovery message of an
-    earlier run is removed.
+    earlier run is removed. `base_file` keeps the base of the topics, so that those of a former name are removed.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class MqttPublisher(Listener, SessionListener):
         reports: Reports,
         home_assistant: DiscoveredDevice | None = None,
         results: Literal["all", "changes", "off"] = "all",
+        base_file: Path | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
         self._identity = identity
@@ -76,6 +79,7 @@ class MqttPublisher(Listener, SessionListener):
         self._session = Session(endpoint, identity, storage=storage, listener=self, timeouts=timeouts)
         self._retained = self._session.retained
         self._stale = StaleTopics(identity, retained=self._retained)
+        self._former = FormerTopics(base_file, identity, retained=self._retained)
         self._commands = Commands(
             replace(actions, set_enabled=self._set_enabled),
             identity,
@@ -140,7 +144,7 @@ class MqttPublisher(Listener, SessionListener):
         self._publish_discovery()
 
     def connected(self) -> None:
-        self._session.subscribe(*self._filters(), *(() if self._swept else self._stale.filters))
+        self._session.subscribe(*self._filters(), *(() if self._swept else self._sweep_filters()))
         self._shares = False
         self._update_share()
         self._publish_info()
@@ -153,7 +157,7 @@ class MqttPublisher(Listener, SessionListener):
             return  # the command acknowledges the message once it is done
         if is_birth(incoming.topic, incoming.payload):
             self._answer_birth()
-        elif incoming.retained:
+        elif incoming.retained and not self._former.take(incoming):
             self._stale.take(incoming)
         self._session.acknowledge(incoming)
 
@@ -202,10 +206,14 @@ class MqttPublisher(Listener, SessionListener):
         birth = [BIRTH_TOPIC] if self._home_assistant is not None else []
         return birth + self._commands.filters
 
+    def _sweep_filters(self) -> tuple[str, ...]:
+        return *self._stale.filters, *self._former.filters
+
     def _end_sweep(self) -> None:
         """By now the broker has sent its retained messages: it does so right after a subscription."""
         self._swept = True
-        self._session.unsubscribe(*self._stale.filters)
+        self._session.unsubscribe(*self._sweep_filters())
+        self._former.end()
         self._publish_discovery()
 
     def _send_stats(self) -> None:

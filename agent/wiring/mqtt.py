@@ -71,6 +71,7 @@ def build_mqtt(
         reports=Reports(info=lambda: _info(config, models, version=version), stats=stats.report),
         home_assistant=discovered if mqtt.discovery else None,
         results=mqtt.results,
+        base_file=config.device.state_folder / "base_topic",
     )
 
 

@@ -34,7 +34,13 @@ _QUICK = Timeouts(first_retry_s=0.05, max_retry_s=0.1)
 
 
 def mqtt_publisher(
-    port: int, *, boot: str = BOOT, timeouts: Timeouts = _QUICK, version: MqttVersion = 5, **options: Any
+    port: int,
+    *,
+    device: str = "pi-1",
+    boot: str = BOOT,
+    timeouts: Timeouts = _QUICK,
+    version: MqttVersion = 5,
+    **options: Any,
 ) -> MqttPublisher:
     """Keeps its outbox in memory only, unless `storage` is given."""
     endpoint = Endpoint(
@@ -42,8 +48,8 @@ def mqtt_publisher(
         port=port,
         username=None,
         password=None,
-        client_id="pi-1",
-        will=presence("edge-agent/pi-1", "offline"),
+        client_id=device,
+        will=presence(f"edge-agent/{device}", "offline"),
         version=version,
     )
     settings: dict[str, Any] = {
@@ -52,7 +58,7 @@ def mqtt_publisher(
         "actions": NO_ACTIONS,
         "timeouts": timeouts,
     }
-    return MqttPublisher(endpoint, Identity("pi-1", "edge-agent", boot, ("front", "door")), **(settings | options))
+    return MqttPublisher(endpoint, Identity(device, "edge-agent", boot, ("front", "door")), **(settings | options))
 
 
 class _Models:
@@ -63,9 +69,9 @@ class _Models:
         return ["birds"]
 
 
-def home_assistant() -> DiscoveredDevice:
+def home_assistant(device: str = "pi-1") -> DiscoveredDevice:
     """The discovery of a camera whose model has 2000 labels: 29 kB, and below 5 kB without them."""
-    facts = DeviceFacts("pi-1", "edge-agent/pi-1", "0.1.0", thermometer=False, throttle=False)
+    facts = DeviceFacts(device, f"edge-agent/{device}", "0.1.0", thermometer=False, throttle=False)
     return DiscoveredDevice(lambda: facts, cameras={"front": CameraFacts("birds", snapshots=False)}, models=_Models())
 
 

@@ -79,9 +79,9 @@ class Subscriber:
         # Without this reference cycle, paho's client closes its sockets as soon as it is released.
         self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
 
-    def publish(self, topic: str, payload: bytes) -> None:
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publishes with QoS 1."""
-        self._client.publish(topic, payload, qos=1)
+        self._client.publish(topic, payload, qos=1, retain=retain)
 
     def of(self, topic: str) -> list[Received]:
         """The messages whose topic ends with `topic`, in the order of arrival."""
