@@ -187,3 +187,19 @@ def _fields(document: Any) -> Any:
 
 def _publish(broker: Mosquitto, topic: str, payload: str) -> None:
     publish.single(topic, payload, qos=1, hostname="127.0.0.1", port=broker.port)
+
+
+def test_topics_of_a_renamed_device_are_removed(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as heard:
+        for name in ("before", "after"):
+            with _agent(broker, tmp_path, name) as agent:
+                remembered = tmp_path / "state" / "base_topic"
+                wait_until(
+                    lambda: remembered.exists() and remembered.read_text() == f"edge-agent/{name}\n",  # noqa: B023
+                    what="the name is remembered",
+                )
+                agent.end()
+        wait_until(lambda: heard.payloads("/before/status")[-1:] == [""], what="the former status is removed")
+        for topic in ("/before/info", "/before/models/digits", "/before/cameras/front/state", "/before/config"):
+            assert heard.payloads(topic)[-1] == ""
+        assert heard.payloads("/after/status")[-1] == "offline"
