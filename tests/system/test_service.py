@@ -233,6 +233,39 @@ def test_an_invalid_configuration_is_logged_and_the_service_is_not_restarted(ser
     serving.run("cp -p /tmp/good.yaml /etc/edge-agent/agent.yaml; systemctl restart edge-agent")
 
 
+def test_a_configuration_that_the_service_may_not_read_is_named_with_the_command_that_allows_it(serving: Bed) -> None:
+    path = "/etc/edge-agent/agent.yaml"
+    serving.run(f"chown root:root {path}; chmod 600 {path}")
+    assert serving.attempt("systemctl restart edge-agent").returncode != 0
+    assert serving.show("ExecMainStatus") == "2"
+    commands = f"sudo chgrp edge-agent {path}; sudo chmod g+r {path}"
+    sentence = f"The user edge-agent may not read {path}. Allow it: {commands}."
+    assert sentence in serving.journal()
+    answer = serving.attempt(f"edge-agent check-config {path}")
+    assert (answer.returncode, answer.stdout.strip()) == (2, f"edge-agent: agent.yaml: {sentence}")
+    findings = json.loads(serving.attempt("edge-agent doctor --json").stdout)
+    assert [each["level"] for each in findings if each["about"] == "agent.yaml"] == ["fault"]
+    serving.run(f"{commands}; edge-agent check-config {path}; systemctl restart edge-agent")
+
+
+def test_a_model_on_a_disk_serves_while_the_disk_is_missing(serving: Bed) -> None:
+    folder, model = "/var/lib/edge-agent/models", "/mnt/good/demo/digits.tflite"
+    mount = f"mount -t tmpfs disk {folder}; chown edge-agent:edge-models {folder}; chmod 2770 {folder}"
+    serving.override("disk", "Environment=EDGE_AGENT_MODELS__RETIRE_AFTER_S=0.5")
+    serving.run(f"{mount}; cp {model} {folder}; systemctl restart edge-agent; {SERVES}")
+    serving.wait_for(f"grep folder_device.*$(stat --format=%d {folder}) /var/lib/edge-agent/state/models/history.json")
+    serving.run(f"umount {folder}; rm {folder}/*.tflite")
+    for _ in range(2):
+        serving.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep 'its disk is probably not mounted'")
+        time.sleep(2)  # models.retire_after_s and the time between two looks
+        serving.run(f"{SERVES}; systemctl restart edge-agent")
+    serving.run(f"{mount}; cp {model} {folder}/again.tflite")
+    serving.wait_for("curl -sS http://127.0.0.1:8501/v1/models/again | grep AVAILABLE")
+    serving.wait_for(f"! {SERVES}")
+    serving.override("disk")
+    serving.run(f"umount {folder}; systemctl restart edge-agent")
+
+
 def test_an_upgrade_that_rejects_the_configuration_changes_nothing(serving: Bed) -> None:
     pid = serving.show("MainPID")
     serving.run("echo 'htp: {}' >>/etc/edge-agent/agent.yaml")
