@@ -38,7 +38,7 @@ def examine(path: Path | None, unit: Unit = INSTALLED) -> Iterator[Finding]:
 
 def _examine_service(path: Path | None, unit: Unit) -> Iterator[Finding]:
     # Imported only here: a package that these modules need may be the one that does not load.
-    from agent.config.load import load_config  # noqa: PLC0415
+    from agent.config.load import load_config, named_files  # noqa: PLC0415
     from agent.doctor.access import denied_files  # noqa: PLC0415
     from agent.doctor.broker import check_broker  # noqa: PLC0415
     from agent.doctor.delegate import check_delegate  # noqa: PLC0415
@@ -62,7 +62,8 @@ def _examine_service(path: Path | None, unit: Unit) -> Iterator[Finding]:
         yield from unit.check_secrets()
         for key, denied in denied_files(unit.config, config, unit.account()):
             yield fault(key, denied.fact, denied.remedy)
-        yield from filter(None, [check_hidden("models", config.models.folder)])
+        others = [(key, file) for key, file in named_files(config) if not key.startswith("cameras.")]
+        yield from filter(None, [check_hidden(key, file) for key, file in others])
     agent_url = config.http.own_url() if config.http.port != 0 else None  # port 0: only the agent's log shows it
     yield from _examine_cameras(config.cameras, agent_url, may_be_hidden=is_of_the_unit)
     if config.mqtt.enabled and not config.mqtt.embedded_broker:

@@ -97,8 +97,19 @@ def test_doctor_reports_each_file_that_the_service_may_not_read(unit: Unit) -> N
     unit.config.chmod(0o600)
     unit.config.with_name("password").chmod(0o600)
     unit.config.with_name("state").chmod(0o755)
-    findings = {finding.about: finding for finding in examine(unit.stand_in(None), unit)}
-    assert {findings[key].level for key in ("agent.yaml", "mqtt.password_file", "device.state_folder")} == {"fault"}
-    assert findings["agent.yaml"].fact == f"The user daemon may not read {unit.config}."
-    assert findings["device.state_folder"].fact == f"The user daemon may not write to {unit.state_folder}."
-    assert "models.trusted_keys" not in findings
+    denied = [
+        (finding.about, finding.level, finding.fact)
+        for finding in examine(unit.stand_in(None), unit)
+        if "may not" in finding.fact
+    ]
+    assert denied == [
+        ("agent.yaml", "fault", f"The user daemon may not read {unit.config}."),
+        ("device.state_folder", "fault", f"The user daemon may not write to {unit.state_folder}."),
+        ("mqtt.password_file", "fault", f"The user daemon may not read {unit.config.with_name('password')}."),
+    ]
+
+
+def test_doctor_reports_each_file_that_the_unit_hides_from_the_service(unit: Unit) -> None:
+    """The files of this test are below /tmp."""
+    hidden = {finding.about for finding in examine(unit.stand_in(None), unit) if "The unit hides" in finding.fact}
+    assert {"models.folder", "models.trusted_keys", "mqtt.password_file", "camera door"} <= hidden
