@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _PROOFS = (".sha256", ".minisig")
 _NOTE = ".rejected.txt"
 _MAX_NOTE_BYTES = 1 << 16
+_DISKS = Path("/sys/dev/block")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,8 @@ class ModelFolder:
             versions.sort(key=lambda drop: -1 if drop.version is None else drop.version, reverse=True)
         if self.path.stat().st_dev != device:
             raise OSError(errno.EAGAIN, "its disk was mounted or unmounted at the same moment", str(self.path))
+        if not drops and not _is_plugged_in(device):
+            raise OSError(errno.ENODEV, "its disk was pulled out", str(self.path))
         self.device = device
         self._report(listing.overlooked)
         return {name: versions for name, versions in drops.items() if versions}
@@ -148,6 +151,14 @@ class ModelFolder:
             if sentence not in self.overlooked:
                 log.warning("%s", sentence)
         self.overlooked = overlooked
+
+
+def _is_plugged_in(device: int) -> bool:
+    """False if Linux no longer has this disk: some file systems, such as FAT, then list it as empty."""
+    major = os.major(device)
+    if major == 0 or not _DISKS.is_dir():  # not a disk, but for example NFS
+        return True
+    return (_DISKS / f"{major}:{os.minor(device)}").exists()
 
 
 def _notes(folder: Path) -> set[Path]:

@@ -15,7 +15,7 @@ import pytest
 from agents.managed import ONE, TWO, Managed, drop, dropped, next_start, start_after_crash, times
 from peers.subscriber import until
 
-from agent.models import reconciler
+from agent.models import folder as folder_module, reconciler
 from agent.models.folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -155,11 +155,13 @@ async def test_model_keeps_serving_when_the_disk_fails_at_its_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     managed = await dropped(folder, ONE, times=times(retire_after_s=0))
-    lstat = Path.lstat
+    lstat, asked = Path.lstat, []
 
     def failing(path: Path) -> os.stat_result:
         if path.suffix == ".tflite":
-            raise OSError(number, os.strerror(number), str(path))
+            asked.append(path)
+            if len(asked) > 1:  # the first time, the listing finds the file
+                raise OSError(number, os.strerror(number), str(path))
         return lstat(path)
 
     with monkeypatch.context() as patch:
@@ -169,6 +171,29 @@ async def test_model_keeps_serving_when_the_disk_fails_at_its_file(
         assert f"cannot be listed: {os.strerror(number)}" in managed.manager.troubles[0]
     await managed.reconcile()
     assert (managed.version(), managed.manager.troubles) == (1, [])
+
+
+@pytest.mark.anyio
+async def test_model_keeps_serving_when_a_disk_that_was_pulled_out_lists_as_empty(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stick with FAT stays mounted for a while, and the kernel skips the blocks that it cannot read."""
+    status = os.stat(folder)  # noqa: PTH116
+    if os.major(status.st_dev) == 0:
+        pytest.skip("the temporary folder is not on a disk")
+    managed = await dropped(folder, ONE, times=times(retire_after_s=0))
+    disks = tmp_path / "disks"
+    os.mkdir(disks)  # noqa: PTH102
+    monkeypatch.setattr(folder_module, "_DISKS", disks)
+    await managed.reconcile()
+    assert managed.manager.troubles == []
+    os.remove(folder / "m.tflite")  # noqa: PTH107
+    await managed.reconcile()
+    assert managed.version() == 1
+    assert "cannot be listed: its disk was pulled out. Serving continues" in managed.manager.troubles[0]
+    os.mkdir(disks / f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}")  # noqa: PTH102
+    await managed.reconcile()
+    assert (managed.version(), managed.manager.troubles) == (None, [])
 
 
 @pytest.mark.anyio
