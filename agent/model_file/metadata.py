@@ -129,13 +129,8 @@ def _read(content: bytes) -> ModelFile:
     tensors = graph.tables(0)
     operators = tuple(_operator(code) for code in model.tables(1))
     packed = PackedFiles(content)
-    makers = {made: node for node in graph.tables(3) for made in node.numbers(2, INT32)}
-    ends = [_end(tensors, makers, operators, index) for index in graph.numbers(2, INT32)]
-    aliases = _aliases(model)
-    outputs = tuple(
-        replace(end.output, alias=aliases.get(index, ""))
-        for index, end in zip(graph.numbers(2, INT32), ends, strict=True)
-    )
+    ends = _ends(graph, tensors, operators, _aliases(model))
+    outputs = tuple(end.output for end in ends)
     stated = _read_metadata(entry("TFLITE_METADATA"), packed, outputs)
     runtime = entry("min_runtime_version")
     score: Score | None = "probability" if ends and all(end.is_probability for end in ends) else None
@@ -206,6 +201,16 @@ class _End(NamedTuple):
 
     output: Tensor
     is_probability: bool
+
+
+def _ends(graph: Table, tensors: Sequence[Table], operators: Sequence[Operator], aliases: dict[int, str]) -> list[_End]:
+    """The outputs in their order in the file."""
+    makers = {made: node for node in graph.tables(3) for made in node.numbers(2, INT32)}
+    ends = []
+    for index in graph.numbers(2, INT32):
+        end = _end(tensors, makers, operators, index)
+        ends.append(end._replace(output=replace(end.output, alias=aliases.get(index, ""))))
+    return ends
 
 
 def _end(tensors: Sequence[Table], makers: dict[int, Table], operators: Sequence[Operator], index: int) -> _End:
