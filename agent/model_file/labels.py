@@ -110,11 +110,12 @@ def _of_table(text: str, where: str) -> tuple[str, ...] | None:
     """A CSV table of an index and a label: with a header, or with the label first."""
     for delimiter in ("\t", ";", ","):  # the last one also finds a header of one column
         rows = _rows(text, delimiter)
-        if rows and len(rows[0]) == 2:
+        is_regular = len({len(row) for row in rows}) == 1
+        if is_regular and len(rows[0]) == 2:
             labels = _by_index_column(rows[1:]) or _by_index_column(rows)
             if labels is not None:
                 return labels
-        if rows and (len(rows[0]) > 1 or delimiter == ",") and _is_header(rows[0]):
+        if rows and (len(rows[0]) > 1 or delimiter == ",") and _is_header(rows[0], is_regular=is_regular):
             raise ModelError(
                 f"{where} is a CSV table with the header {reprlib.repr(delimiter.join(rows[0]))}, and its rows are not "
                 f"an index from 0 up and a label. {_WAY_OUT} Leave out the header."
@@ -122,20 +123,21 @@ def _of_table(text: str, where: str) -> tuple[str, ...] | None:
     return None
 
 
-def _is_header(cells: Sequence[str]) -> bool:
-    """One usual title is enough among several; a file of one column may well begin with a label such as `number`."""
+def _is_header(cells: Sequence[str], *, is_regular: bool) -> bool:
+    """One usual title is enough if all rows have the same number of several cells: labels may contain commas."""
     words = [cell.casefold().replace(" ", "_") for cell in cells]
-    return any(map(_HEAD.fullmatch if len(words) > 1 else _LABEL_HEAD.fullmatch, words))
+    if len(words) == 1:
+        return _LABEL_HEAD.fullmatch(words[0]) is not None
+    return (any if is_regular else all)(map(_HEAD.fullmatch, words))
 
 
 def _rows(text: str, delimiter: str) -> list[list[str]]:
-    """Empty if the rows have different numbers of cells."""
+    """Empty if the text is not a table."""
     try:
         rows = list(csv.reader(filter(str.strip, text.splitlines()), delimiter=delimiter, skipinitialspace=True))
     except csv.Error:
         return []
-    same = len({len(row) for row in rows}) == 1
-    return [[cell.strip() for cell in row] for row in rows] if same else []
+    return [[cell.strip() for cell in row] for row in rows]
 
 
 def _by_index_column(rows: Sequence[Sequence[str]]) -> tuple[str, ...] | None:

@@ -166,6 +166,7 @@ def test_tables_and_brackets_are_recognized(content: bytes, labels: tuple[str, .
         (b"label\ncat\ndog\n", "is a CSV table with the header 'label'"),
         (b"id,species\n1,cat\n2,dog\n", "is a CSV table with the header 'id,species'"),
         (b"ClassId,SignName\n1,stop\n2,yield\n", "is a CSV table with the header 'ClassId,SignName'"),
+        (b"index,label\n0,tench, Tinca tinca\n1,goldfish\n", "is a CSV table with the header 'index,label'"),
         (b"filename;label\na.jpg;cat\nb.jpg;dog\n", "is a CSV table with the header 'filename;label'"),
         (b"class\tcount\ncat\t10\ndog\t20\n", "is a CSV table with the header"),
         (b'[{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]', "is a list in JSON or Python"),
