@@ -151,15 +151,20 @@ def _output_misfit(signature: Signature) -> str | None:
 
 
 def _score_outputs(signature: Signature) -> list[Tensor]:
-    """Outputs that are a list of numbers for each image. An unknown shape passes; it is known later."""
-    batch_axes = "".join(_sides(signature.inputs[0])).count("N")
-    return [
+    """Outputs that are a list of numbers for each image, or else one number, or the list of the only image.
+
+    An unknown shape passes; it is known later.
+    """
+    sides = _sides(signature.inputs[0])
+    batch_axes = 1 if "N" in sides else 0
+    floats = [output for output in signature.outputs if output.dtype.startswith(("float", "bfloat"))]
+    lists = [
         output
-        for output in signature.outputs
-        if output.dtype.startswith("float")
-        and (not output.shape or len(output.shape) > batch_axes)
+        for output in floats
+        if (not output.shape or len(output.shape) > batch_axes)
         and sum(side != 1 for side in output.shape[batch_axes:]) <= 1
     ]
+    return lists or [output for output in floats if len(output.shape) == 1 and sides.get("N") in (1, *output.shape)]
 
 
 def _scores(signature: Signature, name: str | None, counts: Collection[int]) -> Tensor:

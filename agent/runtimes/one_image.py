@@ -33,7 +33,8 @@ def call_with_one_image(call: Callable[..., Any], chosen: ImageSignature) -> Cal
         if "CHW" in layout.axes:
             image = tf.transpose(image, (0, 3, 1, 2))
         given = model(image if layout.axes == "NHWC" else tf.reshape(image, layout.shape))
-        return tf.reshape(given, (1, -1)) if layout.axes[0] != "N" and given.shape.rank in (0, 1) else given
+        flat = given.shape.rank in (0, 1) and (layout.axes[0] != "N" or len(chosen.output.shape) == 1)
+        return tf.reshape(given, (1, given.shape.num_elements() or 1)) if flat else given
 
     return scores
 

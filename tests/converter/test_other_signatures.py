@@ -158,6 +158,25 @@ def test_keras_file_with_a_fixed_batch_answers_like_the_network(labels: Path, tm
     np.testing.assert_allclose(answers, model(PICTURES.astype(np.float32) / 255), atol=EXACT)
 
 
+@pytest.mark.parametrize("batch", [None, 8])
+def test_one_number_for_each_image_is_taken_as_one_score(batch: int | None, tmp_path: Path) -> None:
+    network = Network(3, 1)
+    source = saved(network, lambda taken: network(taken)[:, 0], (batch, HEIGHT, WIDTH, 3), tmp_path / "source")
+    labels = write_labels(tmp_path / "labels.txt", ("no", "yes"))
+    converted(source, tmp_path / "m.tflite", "none", labels=labels)
+    answers = scores(finished_classifier((tmp_path / "m.tflite").read_bytes()), images_of(PICTURES))
+    p = np.asarray(tf.sigmoid(network(PICTURES.astype(np.float32) / 255)))[:, 0]
+    np.testing.assert_allclose(answers, np.stack([1 - p, p], axis=1), atol=EXACT)
+
+
+def test_scores_without_a_batch_axis_are_taken_for_a_batch_of_one(labels: Path, tmp_path: Path) -> None:
+    network = Network(3, 4)
+    source = saved(network, lambda taken: network(taken)[0], (1, HEIGHT, WIDTH, 3), tmp_path / "source")
+    converted(source, tmp_path / "m.tflite", "none", labels=labels)
+    answers = scores(finished_classifier((tmp_path / "m.tflite").read_bytes()), images_of(PICTURES))
+    np.testing.assert_allclose(answers, softmax(network(PICTURES.astype(np.float32) / 255)), atol=EXACT)
+
+
 def test_source_whose_output_has_an_open_batch_gives_the_scores_of_one_image(tmp_path: Path) -> None:
     """As with a recurrent layer, whose batch TensorFlow does not follow."""
     network = Network(3, 4)
