@@ -26,13 +26,13 @@ def open_source(path: Path, *, allow_code: bool = False) -> TrainedModel:
     Raises TrainedModelError or ModelError if `path` is none of them, is incomplete, or cannot be read.
     """
     if path.is_dir():
-        return open_saved_model(path)
+        return _open_folder(path)
     if not path.is_file():
         what = "is not a regular file" if path.exists() else "does not exist"
         raise TrainedModelError(f"{path} {what}.")
     try:
         kind = file_kind(path)
-        if kind is None and path.suffix.lower() not in (".keras", ".h5", ".hdf5"):
+        if kind is None:
             raise TrainedModelError(f"{path} is {foreign_kind(path)}")
     except OSError as error:
         raise TrainedModelError(f"{path} cannot be read: {error.strerror}.") from None
@@ -41,22 +41,33 @@ def open_source(path: Path, *, allow_code: bool = False) -> TrainedModel:
     return _open_file(path, kind, allow_code=allow_code)
 
 
+def _open_folder(path: Path) -> TrainedModel:
+    """Raises ModelError with the model's own path if that is deeper, or the file was unpacked."""
+    graph = path / "saved_model.pb"
+    if graph.is_file() and file_kind(graph) is None:
+        raise TrainedModelError(f"{graph} is {foreign_kind(graph)}")
+    if not graph.is_file() and (path / "config.json").is_file() and (path / "model.weights.h5").is_file():
+        raise TrainedModelError(
+            f"{path} is an unpacked .keras file. Give the file itself, or pack the files into a .zip."
+        )
+    deeper = [] if graph.is_file() else sorted(path.glob("*/saved_model.pb"))
+    if deeper:
+        raise TrainedModelError(f"{path} is not a SavedModel, but {deeper[-1].parent} is. Give that folder.")
+    return open_saved_model(path)
+
+
 def _open_in_archive(path: Path, *, allow_code: bool) -> TrainedModel:
     with tempfile.TemporaryDirectory() as folder:
         model = unpack_model(path, Path(folder))
         try:
-            if model.is_dir():
-                opened = open_saved_model(model)
-            else:
-                opened = _open_file(model, file_kind(model), allow_code=allow_code)
+            opened = open_source(model, allow_code=allow_code)
         except AgentError as error:
             raise type(error)(str(error).replace(str(model), f"The model in {path}")) from error
     with path.open("rb") as file:
         return replace(opened, path=path, sha256=sha256_of(file))
 
 
-def _open_file(path: Path, kind: FileKind | None, *, allow_code: bool) -> TrainedModel:
+def _open_file(path: Path, kind: FileKind, *, allow_code: bool) -> TrainedModel:
     if kind == "saved_model":
         return open_saved_model(path.parent)
-    archive = kind == "keras" or (kind != "hdf5" and path.suffix.lower() == ".keras")
-    return open_keras(path, archive=archive, allow_code=allow_code)
+    return open_keras(path, archive=kind == "keras", allow_code=allow_code)

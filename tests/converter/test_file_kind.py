@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import tarfile
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from agent.errors import AgentError
@@ -97,12 +99,17 @@ def test_the_only_model_in_a_zip_is_read(
 @pytest.mark.parametrize(
     ("files", "said"),
     [
+        (
+            {"m.tflite": b"\x1c\0\0\0TFL3"},
+            "contains m.tflite, which is already a TensorFlow Lite model. An agent serves",
+        ),
+        ({"a/m.zip": b"PK\x03\x04"}, "contains a/m.zip, which is a packed file. Unpack it and give the model in it."),
         ({"labels.txt": b""}, "contains no model. Put a SavedModel folder, a .keras file or an .h5 file in it"),
         ({"a.h5": b"", "b/saved_model.pb": b""}, "contains 2 models (a.h5, b/saved_model.pb). Unpack it and give one"),
         ({"m.h5": bytes(20_000_000)}, "would take 20 MB in 1 files. Unpack it yourself and give the model."),
-        ({"m.h5": b"none"}, "is not a Keras model, or damaged"),
+        ({"m.h5": b"none"}, "is not a trained model. Give"),
         ({"m/saved_model.pb": b"none"}, "is damaged"),
-        ({"../m.h5": b"none"}, "is not a Keras model, or damaged"),
+        ({"../m.h5": b"none"}, "is not a trained model. Give"),
         ({"m/saved_model.pb": b"", "m/a/../../../x": b""}, "has a file with the path"),
     ],
 )
@@ -150,6 +157,47 @@ def tensorflow_js(path: Path) -> None:
     path.write_text(json.dumps({"format": "layers-model", "modelTopology": {}}))
 
 
+def core_ml(path: Path) -> None:
+    path.write_bytes(b"\x08\x01\x12\x30\x0a\x14" + bytes(60))
+
+
+def git_lfs_pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n")
+
+
+def web_page(path: Path) -> None:
+    path.write_text("<!DOCTYPE html>\n<html>")
+
+
+def tar(path: Path) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("m/saved_model.pb"))
+
+
+def start_of_an_archive(path: Path) -> None:
+    path.write_bytes(b"PK\x03\x04" + bytes(100))
+
+
+def keras_config(path: Path) -> None:
+    path.write_text(json.dumps({"module": "keras", "class_name": "Functional", "config": {}}))
+
+
+def checkpoint(path: Path) -> None:
+    tf.train.Checkpoint(weight=tf.Variable(1.0)).write(str(path.with_name("m.ckpt")))
+
+
+def arrays(path: Path) -> None:
+    np.savez(path, weight=np.ones(3))
+
+
+def openvino(path: Path) -> None:
+    path.write_text('<?xml version="1.0"?>\n<net name="m" version="11">')
+
+
+def nothing(path: Path) -> None:
+    path.touch()
+
+
 def text(path: Path) -> None:
     path.write_text("a model?")
 
@@ -168,6 +216,23 @@ def text(path: Path) -> None:
         ("m.safetensors", safetensors, "is a safetensors file, which has weights but no model."),
         ("frozen.pb", frozen_graph, "is a frozen graph of TensorFlow 1, which does not name its input and output."),
         ("model.json", tensorflow_js, "is a TensorFlow.js model. Convert it back: tensorflowjs_converter"),
+        ("m.keras", onnx, "is an ONNX model."),
+        ("m.h5", tflite, "is already a TensorFlow Lite model."),
+        ("m.keras", torch_archive, "is a PyTorch model"),
+        ("saved_model.pb", frozen_graph, "is a frozen graph of TensorFlow 1"),
+        ("frozen.bin", frozen_graph, "is a frozen graph of TensorFlow 1"),
+        ("m.mlmodel", core_ml, "is a Core ML model, which cannot be changed into a SavedModel. Give the model"),
+        ("m.xml", openvino, "is an OpenVINO model, which cannot be changed into a SavedModel. Give the model"),
+        ("m.h5", git_lfs_pointer, "is a pointer of Git LFS, not the file itself. Fetch that in the repository: git"),
+        ("m.h5", web_page, "is a web page, so the download failed. Download the model again."),
+        ("m.tar.gz", tar, "is a packed file. Unpack it and give the model in it."),
+        ("m.keras", start_of_an_archive, "is an incomplete archive. Copy it again."),
+        ("m.json", keras_config, "is the configuration of a Keras model without its weights. Save the whole model"),
+        ("m.ckpt.index", checkpoint, "is part of a TensorFlow checkpoint or SavedModel, which has weights but no mod"),
+        ("m.npz", arrays, "which is a file of NumPy, which has weights but no model. Save the whole model"),
+        ("m.h5", nothing, "is empty. Copy it again."),
+        ("m.keras", text, "is not a trained model."),
+        ("m.h5", text, "is not a trained model."),
         ("m.bin", text, "is not a trained model. Give a SavedModel folder, a .keras file or an .h5 file."),
     ],
 )
@@ -183,3 +248,19 @@ def test_a_renamed_graph_of_a_saved_model_is_refused_with_its_name(small_saved_m
     assert "is the graph of a SavedModel under another name. Name it saved_model.pb again" in refusal(
         tmp_path / "flowers.pb"
     )
+
+
+def test_folder_around_a_saved_model_is_refused_with_the_folder_to_give(
+    small_saved_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(small_saved_model, tmp_path / "colors" / "1")
+    assert f"is not a SavedModel, but {tmp_path / 'colors' / '1'} is. Give that folder." in refusal(tmp_path / "colors")
+
+
+def test_unpacked_keras_file_is_refused_with_what_to_do(archive: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.keras").write_bytes(archive)
+    with zipfile.ZipFile(tmp_path / "m.keras") as packed:
+        packed.extractall(tmp_path / "m")
+    assert "is an unpacked .keras file. Give the file itself, or pack the files into a .zip." in refusal(tmp_path / "m")
+    shutil.make_archive(str(tmp_path / "again"), "zip", tmp_path / "m")
+    assert open_source(tmp_path / "again.zip").kind == "Keras .keras file"

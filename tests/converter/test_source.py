@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -325,23 +324,13 @@ def test_saved_model_without_signatures_is_refused(module: Any, tmp_path: Path) 
     assert refusal(tmp_path / "bare").startswith("The SavedModel has no signature.")
 
 
-@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
-def test_file_that_is_not_from_keras_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(b"neither a zip archive nor HDF5" * 100)
-    assert f"{name} is not a Keras model, or damaged: " in refusal(tmp_path / name)
-
-
-@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
-def test_truncated_keras_file_is_refused_in_one_sentence(name: str, small_model: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "said"), [("m.keras", "is an incomplete archive."), ("m.h5", "or damaged: ")])
+def test_truncated_keras_file_is_refused_in_one_sentence(
+    name: str, said: str, small_model: Any, tmp_path: Path
+) -> None:
     clone(small_model).save(tmp_path / name)
     cut(tmp_path / name, 0.5)
-    assert f"{name} is not a Keras model, or damaged: " in refusal(tmp_path / name)
-
-
-def test_other_zip_archive_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
-        archive.writestr("readme.txt", "none")
-    assert "no item named 'metadata.json' in the archive. Copy it again" in refusal(tmp_path / "m.keras")
+    assert said in refusal(tmp_path / name)
 
 
 def test_weights_file_is_refused_with_a_remedy(small_model: Any, tmp_path: Path) -> None:
@@ -364,12 +353,8 @@ def test_custom_layer_is_refused_by_name(name: str, tmp_path: Path) -> None:
     )
 
 
-def test_missing_or_unsupported_source_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(b"")
+def test_missing_source_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "absent") == f"{tmp_path / 'absent'} does not exist."
-    assert refusal(tmp_path / "m.onnx") == (
-        f"{tmp_path / 'm.onnx'} is not a trained model. Give a SavedModel folder, a .keras file or an .h5 file."
-    )
 
 
 def test_model_with_integer_input_requires_mean_0_and_std_1(tmp_path: Path, color_images: Path) -> None:
