@@ -233,7 +233,7 @@ def _explanation(complaint: str, scheme: str) -> str:
             "again after keras.mixed_precision.set_global_policy('float32'), load its weights with load_weights(), and "
             "export that."
         )
-    if re.search(r"[x<]i[48]>", complaint):
+    if re.search(r"[x<]i[48]>|'f8E", complaint):
         return (
             "The model was quantized before its export, for example by quantize('int8') of Keras, which TensorFlow "
             "Lite cannot convert. Export it without that; edge-convert quantizes it itself."
@@ -253,5 +253,5 @@ def _in_words(complaint: str) -> str:
     if operator:
         return f"it has no way to convert the operator {operator[1]}"
     first = next((line.strip() for line in complaint.splitlines() if line.strip()), "it gives no reason")
-    first = re.sub(r"^\S+:\d+:\d+: (error: )?", "", first)
+    first = re.sub(r"(^|(?<=\.))\S+:\d+:\d+: (error: )?", " ", first).strip()
     return "its compiler fails" if re.search(r"loc\(|tensor<|%\d", first) else shortened(first)

@@ -44,7 +44,8 @@ def _ignore_keras_settings() -> None:
 
     Keras reads them when it is first used, and writes its file if there is none.
     """
-    os.environ.pop("TF_USE_LEGACY_KERAS", None)
+    for name in [name for name in os.environ if name.startswith("KERAS_") or name == "TF_USE_LEGACY_KERAS"]:
+        del os.environ[name]
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ["KERAS_HOME"] = os.devnull  # in which there can be no file
 
@@ -78,7 +79,12 @@ def sides(shape: Any) -> tuple[int, ...]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the message, or the last for an error of AutoGraph, which begins with a traceback."""
+    """The first line of the message, with the next if it ends in a colon.
+
+    For an error of AutoGraph, which begins with a traceback, it is the last line.
+    """
     text = error.args[0] if isinstance(error, KeyError) and error.args else error  # str() of a KeyError adds quotes
     lines = [line.strip() for line in str(text).splitlines() if line.strip()] or [type(error).__name__]
-    return shortened(lines[-1 if lines[0] == "in user code:" else 0])
+    if lines[0] == "in user code:":
+        return shortened(lines[-1])
+    return shortened(" ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(":"))

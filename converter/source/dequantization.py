@@ -7,8 +7,6 @@ from typing import Any
 
 from converter.source.keras_config import changed, parts
 
-REMEDY = "Save the model before quantize() is called on it; edge-convert quantizes it itself."
-
 _POLICY = "QuantizedDTypePolicy"
 
 
@@ -26,7 +24,7 @@ def dequantized(model: Any, keras: Any) -> Any:
             kernel = layer._kernel.numpy() / layer.kernel_scale.numpy()  # noqa: SLF001  (`kernel` is not the stored one)
             plain.set_weights([kernel, layer.bias.numpy()] if layer.use_bias else [kernel])
         else:
-            raise ValueError(f"its layer {layer.name!r} was quantized in Keras. {REMEDY}")
+            raise ValueError(f"its layer {layer.name!r} has quantized weights")
     return twin
 
 

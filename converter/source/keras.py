@@ -15,8 +15,8 @@ from agent.runtimes.saved_model import TrainedModel
 from agent.runtimes.tensorflow import first_line, import_keras_2, import_tensorflow, sides
 from converter.errors import TrainedModelError
 from converter.source.dequantization import dequantized, is_quantized
-from converter.source.keras_config import changed, check_config
-from converter.source.keras_file import read_keras_file
+from converter.source.keras_config import changed, check_config, quantized_for_good
+from converter.source.keras_file import damage_named, read_keras_file
 from converter.source.pruning import unwrapped
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ def open_keras(path: Path, *, archive: bool, allow_code: bool = False) -> Traine
 
 
 def _loaded(file: KerasFile, *, allow_code: bool) -> Any:
-    config = changed(file.config, _without_training)
-    config = config if file.archive else changed(config, unwrapped)  # an archive has its weights by other names
+    with damage_named(file.path):  # it can be nested too deeply for Python
+        config = changed(file.config, _without_training)
+        config = config if file.archive else changed(config, unwrapped)  # an archive has its weights by other names
     if not allow_code:
         check_config(config, file.path)
     tf = import_tensorflow()
@@ -54,12 +55,28 @@ def _loaded(file: KerasFile, *, allow_code: bool) -> Any:
         copy = file.copy(Path(folder), config)
         try:
             model = keras.models.load_model(str(copy), compile=False, safe_mode=not allow_code)
-            return dequantized(model, keras) if is_quantized(config) else model
+            model = dequantized(model, keras) if is_quantized(config) else model
         except Exception as error:
+            if is_quantized(config):
+                raise quantized_for_good(file.path) from error
             raise TrainedModelError(
                 f"{file.path} cannot be loaded: {_why(error)}. "
                 "Export the model as a SavedModel in the program that trained it: model.export(folder)."
             ) from error
+    if not isinstance(model, keras.Model) or not _has_tensors(model):
+        raise TrainedModelError(
+            f"{file.path} contains no model whose input is known. Call the model on an image before it is saved, or "
+            "begin it with keras.Input(shape)."
+        )
+    return model
+
+
+def _has_tensors(model: Any) -> bool:
+    """A Sequential model raises an error if it was never called."""
+    try:
+        return bool(model.inputs and model.outputs)
+    except (AttributeError, ValueError):
+        return False
 
 
 def _without_training(part: dict[str, Any]) -> dict[str, Any]:

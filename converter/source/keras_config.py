@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from converter.errors import TrainedModelError
-from converter.source.pruning import WRAPPER
+from converter.source.pruning import STRIPPING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ _PARTS_OF_LAYERS = """
     L1 L1L2 L2 OrthogonalRegularizer MaxNorm MinMaxNorm NonNeg RadialConstraint UnitNorm SeedGenerator
     DTypePolicy DTypePolicyMap FloatDTypePolicy Policy PolicyV1 QuantizedDTypePolicy
     AbsMaxQuantizer Int8QuantizationConfig
-    __ellipsis__ __keras_tensor__ __numpy__ __slice__ __tensor__
+    TensorShape __ellipsis__ __keras_tensor__ __numpy__ __slice__ __tensor__ __tuple__
 """
 _ACTIVATIONS = """
     celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid
@@ -78,6 +78,13 @@ def check_config(config: Any, path: Path) -> None:
                 raise _foreign(path, f"activation {value!r}")
 
 
+def quantized_for_good(path: Path) -> TrainedModelError:
+    return TrainedModelError(
+        f"{path} was quantized in Keras in a way that cannot be undone. Save the model before quantize() is called on "
+        "it; edge-convert quantizes it itself."
+    )
+
+
 def changed(config: Any, change: Any) -> Any:
     """A copy of `config` in which `change` has replaced every JSON object, from the innermost to the outermost."""
     if isinstance(config, list):
@@ -105,10 +112,10 @@ def _check_class(part: dict[str, Any], path: Path) -> None:
     elif named in ("TFOpLambda", "SlicingOpLambda") and isinstance(own, dict) and "function" in own:
         if not (_is_safe(own["function"]) and _is_from_keras(part, named)):
             raise _runs_code(path, f"a call of {own['function']}")
-    elif named == WRAPPER:
+    elif named in STRIPPING:
         raise TrainedModelError(
-            f"{path} contains layers that are wrapped for pruning. Remove the wrappers in the program that trained it "
-            "and save the model again: tfmot.sparsity.keras.strip_pruning(model)."
+            f"{path} contains layers that are wrapped in {named}, which only training needs. Remove the wrappers in "
+            f"the program that trained it and save the model again: {STRIPPING[named]}(model)."
         )
     elif _is_operation_in_hdf5(part):
         raise TrainedModelError(
@@ -116,10 +123,7 @@ def _check_class(part: dict[str, Any], path: Path) -> None:
             "in Keras' own format: model.save('model.keras')."
         )
     elif _is_otherwise_quantized(named, own):
-        raise TrainedModelError(
-            f"{path} was quantized in Keras in a way that cannot be undone. Save the model before quantize() is called "
-            "on it; edge-convert quantizes it itself."
-        )
+        raise quantized_for_good(path)
     elif not isinstance(named, str) or named in _RUN_CODE.split():
         raise _runs_code(path, f"a {named} layer" if named != "__lambda__" else "a function in Python bytecode")
     elif not (_is_allowed(named) or _is_operation(part)) or not _is_from_keras(part, named):

@@ -29,7 +29,7 @@ class KerasFile:
     path: Path
     archive: bool
     version: str
-    config: Any
+    config: dict[str, Any]
 
     @property
     def kind(self) -> str:
@@ -38,7 +38,7 @@ class KerasFile:
     def copy(self, folder: Path, config: Any) -> Path:
         """A copy with another configuration, its weights, and nothing else, under the name that Keras expects."""
         copy = folder / ("model.keras" if self.archive else "model.h5")
-        with _damage_named(self.path):
+        with damage_named(self.path):
             if self.archive:
                 _copy_archive(self.path, copy, json.dumps(config), self.version, folder / _WEIGHTS)
             else:
@@ -48,11 +48,11 @@ class KerasFile:
 
 def read_keras_file(path: Path, *, archive: bool) -> KerasFile:
     """Runs nothing of what is in the file. Raises TrainedModelError if it is damaged or not a model."""
-    with _damage_named(path):
+    with damage_named(path):
         if archive:
             with zipfile.ZipFile(path) as parts:
                 version = json.loads(_part(parts, "metadata.json"))["keras_version"]
-                return KerasFile(path, archive, str(version), json.loads(_part(parts, "config.json")))
+                return KerasFile(path, archive, str(version), _config(_part(parts, "config.json")))
         import h5py  # noqa: PLC0415  (comes with TensorFlow)
 
         with h5py.File(path) as file:
@@ -61,7 +61,7 @@ def read_keras_file(path: Path, *, archive: bool) -> KerasFile:
                     f"{path} contains no model, at most weights. Save the whole model: model.save(file)."
                 )
             version = _text(file.attrs.get("keras_version", "1"))
-            return KerasFile(path, archive, version, json.loads(_text(file.attrs["model_config"])))
+            return KerasFile(path, archive, version, _config(_text(file.attrs["model_config"])))
 
 
 def _copy_archive(path: Path, copy: Path, config: str, version: str, weights: Path) -> None:
@@ -124,12 +124,20 @@ def _part(archive: zipfile.ZipFile, name: str) -> bytes:
     return content
 
 
+def _config(text: str | bytes) -> dict[str, Any]:
+    config = json.loads(text)
+    if not isinstance(config, dict):
+        raise TypeError("its configuration is not a JSON object")
+    return config
+
+
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 @contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
+def damage_named(path: Path) -> Iterator[None]:
+    """Raises any error as a TrainedModelError that calls the file damaged."""
     try:
         yield
     except TrainedModelError:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-WRAPPER = "PruneLowMagnitude"
+_WRAPPER = "PruneLowMagnitude"
+# Wrappers of TensorFlow's model optimization, and what removes them. Clustering changes the stored weights too.
+STRIPPING = {
+    _WRAPPER: "tfmot.sparsity.keras.strip_pruning",
+    "ClusterWeights": "tfmot.clustering.keras.strip_clustering",
+}
 
 _OF_WRAPPERS = ("/mask:0", "/threshold:0", "/pruning_step:0")
 
@@ -12,7 +17,7 @@ _OF_WRAPPERS = ("/mask:0", "/threshold:0", "/pruning_step:0")
 def unwrapped(part: dict[str, Any]) -> dict[str, Any]:
     """The layer in a wrapper, under the wrapper's name, by which other layers refer to it; other parts as they are."""
     own = part.get("config")
-    if part.get("class_name") != WRAPPER or not isinstance(own, dict) or not isinstance(own.get("layer"), dict):
+    if part.get("class_name") != _WRAPPER or not isinstance(own, dict) or not isinstance(own.get("layer"), dict):
         return part
     layer = own["layer"]
     outer = {key: part[key] for key in ("name", "inbound_nodes") if key in part}

@@ -61,14 +61,24 @@ def change_config(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
     """Puts what `change` makes of the whole configuration into the file."""
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
+            text = archive.read("config.json").decode()
+    else:
+        with h5py.File(path) as file:
+            text = file.attrs["model_config"]
+    return write_config(path, json.dumps(change(json.loads(text))))
+
+
+def write_config(path: Path, text: str) -> Path:
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
-        parts["config.json"] = json.dumps(change(json.loads(parts["config.json"]))).encode()
+        parts["config.json"] = text.encode()
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in parts.items():
                 archive.writestr(name, content)
     else:
         with h5py.File(path, "r+") as file:
-            file.attrs["model_config"] = json.dumps(change(json.loads(file.attrs["model_config"]))).encode()
+            file.attrs["model_config"] = text.encode()
     return path
 
 
@@ -242,6 +252,46 @@ def test_every_public_layer_is_known_to_be_allowed_or_not(name: str, tmp_path: P
 def test_config_of_a_published_architecture_is_allowed(tmp_path: Path) -> None:
     model = keras_of("2").applications.EfficientNetV2B0(weights=None, classes=2, input_shape=(32, 32, 3))
     check_config(json.loads(model.to_json()), tmp_path)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("[]", "is not a Keras model, or damaged: its configuration is not a JSON object."),
+        ('"os.system"', "is not a Keras model, or damaged: its configuration is not a JSON object."),
+        ('{"a":' * 900 + "1" + "}" * 900, "is not a Keras model, or damaged: maximum recursion depth exceeded"),
+        ("{}", " no model whose input is known. | cannot be loaded: "),
+    ],
+)
+def test_configuration_that_is_not_of_a_model_is_refused(
+    name: str, config: str, said: str, plain_files: dict[str, bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(plain_files[name])
+    refused = refusal(write_config(path, config))
+    assert any(part in refused for part in said.split("|"))
+
+
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
+@pytest.mark.parametrize("name", ["3.keras", "2.keras"])
+def test_model_that_was_never_called_is_refused_with_what_to_do(name: str, tmp_path: Path) -> None:
+    keras = keras_of(name)
+    keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)]).save(tmp_path / name)
+    assert "contains no model whose input is known. Call the model on an image before it is saved" in refusal(
+        tmp_path / name
+    )
+
+
+@pytest.mark.parametrize("kind", ["TensorShape", "__tuple__"])
+def test_shape_of_an_older_keras_is_read(kind: str, plain_files: dict[str, bytes], tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> dict[str, Any]:
+        config["config"]["build_input_shape"] = {"class_name": kind, "items": [None, 8, 8, 3]}
+        return config
+
+    path = tmp_path / "2.h5"
+    path.write_bytes(plain_files["2.h5"])
+    assert open_source(change_config(path, change)).signatures[0].inputs[0].shape == (-1, 8, 8, 3)
 
 
 def take_values(file: h5py.File, place: str, secret: Path) -> None:

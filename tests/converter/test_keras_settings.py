@@ -32,6 +32,7 @@ def keras_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ({"backend": "theano", "floatx": "float64", "image_data_format": "channels_first"}, {}),
         ({"backend": "jax"}, {"TF_USE_LEGACY_KERAS": "1", "KERAS_BACKEND": "torch", "KERAS_HOME": "{home}/.keras"}),
+        ({"epsilon": "small"}, {"KERAS_NNX_ENABLED": "1", "KERAS_MAX_EPOCHS": "two"}),
     ],
 )
 def test_a_model_is_read_whatever_the_user_has_set_for_keras(
