@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import ModelError
 from agent.runtimes.tensorflow import import_tensorflow
+from converter.source.moving_averages import use_moving_averages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,13 +19,14 @@ _RANDOM = ("Random", "StatelessRandom", "StatelessTruncatedNormal", "TruncatedNo
 
 
 def for_inference(function: ImageFunction) -> ImageFunction:
-    """The same in float32 and without random layers. Raises ModelError if it computes with random numbers elsewhere.
+    """The same in float32 and as in inference. Raises ModelError if it computes with random numbers even then.
 
-    In mixed precision only the layers compute in 16 bits, not the weights, so nothing is lost. Random layers, which
-    augment images or drop values, return their input in inference, but Keras 3 exports them as they are in training.
+    TensorFlow Lite cannot compute in float16, bfloat16 or float64; in mixed precision the weights are float32 anyway.
+    Random layers, which augment images or drop values, return their input in inference, but Keras 3 exports them as
+    they are in training, and with them the batch normalization behind them.
     """
     graph = function.concrete.graph.as_graph_def()
-    if not any(_is_random(node) or _is_narrow(node) for node in _all_nodes(graph)):
+    if not any(_is_random(node) or _is_other_float(node) or _is_update(node) for node in _all_nodes(graph)):
         return function
     return _Graph(function).as_function()
 
@@ -44,8 +46,6 @@ class _Graph:
         for node in self._proto.node:
             if _is_random(node):
                 self._bypass(node.name)
-        for node in _all_nodes(self._proto):
-            _widen(node)
         concrete = self._function.concrete
         wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(self._proto, name=""), [])
         pruned = wrapped.prune(concrete.inputs[0].name, concrete.outputs[0].name)
@@ -94,18 +94,31 @@ class _Graph:
 
 
 def _frozen(concrete: Any) -> Any:
-    """Without the assignments of new states to random generators, which are constants now."""
+    """Without updates of variables, such as states of random generators, since variables are constants now."""
     from tensorflow.python.framework import convert_to_constants as constants  # noqa: PLC0415  (as TFLiteConverter)
 
     data = constants._FunctionConverterDataInEager(concrete, lower_control_flow=False, aggressive_inlining=True)  # noqa: SLF001
     proto, _ = constants._replace_variables_by_constants(data)  # noqa: SLF001
-    assigning = {node.name for node in proto.node if node.op.startswith("Assign")}
+    use_moving_averages(proto)
+    assigning = {node.name for node in proto.node if _is_update(node)}
     kept = [node for node in proto.node if node.name not in assigning]
     for node in kept:
         node.input[:] = [name for name in node.input if name.removeprefix("^") not in assigning]
+        if node.op == "RngReadAndSkip":
+            _make_fixed_seed(node)
     del proto.node[:]
     proto.node.extend(kept)
+    for node in _all_nodes(proto):
+        _make_float32(node)
     return proto
+
+
+def _make_fixed_seed(node: Any) -> None:
+    """Replaces the state that random layers of Keras 2 read from a variable, of which they make their seeds."""
+    tf = import_tensorflow()
+    node.CopyFrom(tf.compat.v1.NodeDef(name=node.name, op="Const"))
+    node.attr["dtype"].type = tf.int64.as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto([0, 0, 0], tf.int64))
 
 
 def _refuse_random(graph: Any, path: Path) -> None:
@@ -126,27 +139,31 @@ def _is_random(node: Any) -> bool:
     return str(node.op).startswith(_RANDOM) or node.op in ("Multinomial", "StatelessMultinomial")
 
 
-def _narrow_types() -> set[int]:
+def _is_update(node: Any) -> bool:
+    return str(node.op).startswith("Assign")
+
+
+def _other_floats() -> set[int]:
     from tensorflow.core.framework import types_pb2  # noqa: PLC0415  (TensorFlow's)
 
-    return {types_pb2.DT_HALF, types_pb2.DT_BFLOAT16}
+    return {types_pb2.DT_HALF, types_pb2.DT_BFLOAT16, types_pb2.DT_DOUBLE}
 
 
-def _is_narrow(node: Any) -> bool:
-    narrow = _narrow_types()
-    return any(attr.type in narrow or narrow & set(attr.list.type) for attr in node.attr.values())
+def _is_other_float(node: Any) -> bool:
+    others = _other_floats()
+    return any(attr.type in others or others & set(attr.list.type) for attr in node.attr.values())
 
 
-def _widen(node: Any) -> None:
-    """Makes 16-bit floats of 32 bits: the types that the node is given, and the values of a constant."""
+def _make_float32(node: Any) -> None:
+    """Changes the types that the node is given, and the values of a constant."""
     tf = import_tensorflow()
-    narrow, wide = _narrow_types(), tf.float32.as_datatype_enum
+    others, float32 = _other_floats(), tf.float32.as_datatype_enum
     for attr in node.attr.values():
-        if attr.type in narrow:
-            attr.type = wide
+        if attr.type in others:
+            attr.type = float32
         if attr.list.type:
-            attr.list.type[:] = [wide if kind in narrow else kind for kind in attr.list.type]
-        if attr.HasField("tensor") and attr.tensor.dtype in narrow:
+            attr.list.type[:] = [float32 if kind in others else kind for kind in attr.list.type]
+        if attr.HasField("tensor") and attr.tensor.dtype in others:
             attr.tensor.CopyFrom(tf.make_tensor_proto(tf.make_ndarray(attr.tensor).astype("float32")))
 
 

@@ -63,7 +63,8 @@ def scores_of(path: Path, image: npt.NDArray[np.float32]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "form"), [*(("mixed_float16", form) for form in FORMS), ("mixed_bfloat16", "export")]
+    ("dtype", "form"),
+    [*(("mixed_float16", form) for form in FORMS), ("mixed_bfloat16", "export"), ("float64", "m.keras")],
 )
 def test_mixed_precision_model_is_computed_in_float32(
     dtype: str, form: str, image: npt.NDArray[np.float32], tmp_path: Path
@@ -77,6 +78,14 @@ def test_mixed_precision_model_is_computed_in_float32(
     )
     exact.set_weights(model.get_weights())
     np.testing.assert_allclose(scores_of(saved(model, tmp_path / form), image), exact(image), atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["export", "m.keras"])
+def test_scores_in_bfloat16_are_computed_in_float32(form: str, image: npt.NDArray[np.float32], tmp_path: Path) -> None:
+    model = tf.keras.Sequential(
+        [layers.Input((32, 32, 3)), layers.GlobalAveragePooling2D(), layers.Dense(4, "softmax", dtype="mixed_bfloat16")]
+    )
+    np.testing.assert_allclose(scores_of(saved(model, tmp_path / form), image), model(image), atol=0.01)
 
 
 @pytest.mark.parametrize("name", ["old.h5", "old"])
@@ -106,6 +115,50 @@ def test_augmentation_layers_return_their_input(
     model = classifier(*AUGMENTATION[kind]())
     path = saved(model, tmp_path / form)
     np.testing.assert_allclose(scores_of(path, image), model(image, training=False), atol=1e-5)
+
+
+def normalized(*before: Any, keras: Any = tf.keras) -> Any:
+    """A model with the layers `before` a batch normalization whose averages are far from the figures of any image."""
+    image = keras.layers.Input((32, 32, 3))
+    answer = image
+    for layer in before:
+        answer = layer(answer)
+    norm = keras.layers.BatchNormalization()
+    answer = keras.layers.GlobalAveragePooling2D()(norm(answer))
+    model = keras.Model(image, keras.layers.Dense(4, activation="softmax")(answer))
+    norm.set_weights([np.array(values, np.float32) for values in ([1, 2, 3], [0, 1, 0], [99, 60, 30], [900, 400, 100])])
+    return model
+
+
+NORMALIZED: dict[str, Callable[[Any], list[Any]]] = {
+    "resized": lambda keras: [keras.layers.Resizing(24, 24)],
+    "cropped": lambda keras: [keras.layers.CenterCrop(24, 24)],
+    "augmented": lambda keras: [keras.layers.RandomFlip(), keras.layers.RandomRotation(0.1)],
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "float16"])
+@pytest.mark.parametrize("kind", NORMALIZED)
+def test_batch_normalization_behind_layers_exported_as_in_training_uses_its_averages(
+    kind: str, dtype: str, image: npt.NDArray[np.float32], tmp_path: Path
+) -> None:
+    tf.keras.config.set_dtype_policy(dtype)
+    try:
+        model = normalized(*NORMALIZED[kind](tf.keras))
+    finally:
+        tf.keras.config.set_dtype_policy("float32")
+    path = saved(model, tmp_path / "export")
+    np.testing.assert_allclose(scores_of(path, image), model(image, training=False), atol=0.02)
+
+
+def test_batch_normalization_of_keras_2_exported_as_in_training_uses_its_averages(
+    image: npt.NDArray[np.float32], tmp_path: Path
+) -> None:
+    import tf_keras  # noqa: PLC0415  (beside Keras 3, as few need it)
+
+    model = normalized(*NORMALIZED["augmented"](tf_keras), keras=tf_keras)
+    model.export(str(tmp_path / "export"))
+    np.testing.assert_allclose(scores_of(tmp_path / "export", image), model(image, training=False), atol=1e-5)
 
 
 def test_export_with_augmentation_has_all_operators_in_tensorflow_lite(tmp_path: Path) -> None:
@@ -163,7 +216,8 @@ def test_pruned_model_is_read_without_its_wrappers() -> None:
 def test_pruned_archive_is_refused_with_what_to_do(tmp_path: Path) -> None:
     shutil.copy(MODELS / "pruned.keras", tmp_path)
     with pytest.raises(
-        TrainedModelError, match=r"wrapped for pruning\. .*tfmot\.sparsity\.keras\.strip_pruning\(model\)"
+        TrainedModelError,
+        match=r"wrapped in PruneLowMagnitude, which only training .*tfmot\.sparsity\.keras\.strip_pruning\(model\)",
     ):
         open_source(tmp_path / "pruned.keras")
 
@@ -202,6 +256,7 @@ def test_operation_between_layers_in_hdf5_is_refused_with_what_to_do(tmp_path: P
         "/x/y.py:42:1: error: 'tfl.fully_connected' op operand #0 must be 32-bit float, but got 'tensor<1x8xf32>'",
         'loc(callsite(fused["Conv2D:"] at "a.py")): error: failed while converting: %3 = "tf.Conv2D"',
         "word " * 200,
+        "It fails./x/y.py:1:2: error: Failed to convert element type 'f8E4M3FN': Unsupported type",
     ],
 )
 def test_error_of_the_compiler_is_neither_raw_nor_cut_in_a_word(complaint: str) -> None:
