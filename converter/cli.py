@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.errors import AgentError, SignatureError
-from agent.host.terminal import escape_unencodable, harmless, version_printer
+from agent.host.terminal import escape_unencodable, harmless, on_one_line, version_printer
 from converter.commands.convert import convert
 from converter.commands.evaluate import evaluate
 from converter.commands.inspect import inspect
@@ -65,7 +65,7 @@ def main(words: Sequence[str] | None = None) -> None:
 def _fail(sentence: str, code: int, *, debug: bool) -> None:
     if debug:
         print(harmless(traceback.format_exc()), end="", file=sys.stderr)
-    print(f"edge-convert: {harmless(sentence)}", file=sys.stderr)
+    print(f"edge-convert: {on_one_line(sentence)}", file=sys.stderr)
     sys.exit(code)
 
 

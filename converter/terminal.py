@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 from rich.progress import Progress
 
-from agent.host.terminal import harmless, print_table
+from agent.host.terminal import on_one_line, print_table
 from converter.evaluation.evaluation import percent
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def print_conversion(conversion: Conversion) -> None:
         print_table(("file", "scheme", "kB", ""), [(*_row(model)[:3], _row(model)[-1]) for model in conversion.models])
     several = len(conversion.models) > 1
     if evaluations and not several and conversion.accepted:
-        print(harmless(evaluations[0].verdict))  # a refusal already contains it
+        print(on_one_line(evaluations[0].verdict))  # a refusal already contains it
     for model in conversion.accepted:
-        print(harmless(f"{model.path.name}: {model.checked}" if several else model.checked))
+        print(on_one_line(f"{model.path.name}: {model.checked}" if several else model.checked))
     if conversion.golden and conversion.accepted:
         print(f"{'Each' if several else 'The'} file contains {conversion.golden} golden samples.")
 
@@ -121,7 +121,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         for model in evaluation.figures
     ]
     print_table(("model", "ran on", "kB", "top-1", "top-5", "macro F1", "ms"), rows)
-    print(harmless(evaluation.verdict))
+    print(on_one_line(evaluation.verdict))
 
 
 def print_inspection(document: dict[str, Any]) -> None:
@@ -145,7 +145,7 @@ def _tensor(tensor: dict[str, Any]) -> str:
 
 def print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        print(f"edge-convert: {harmless(note)}", file=sys.stderr)
+        print(f"edge-convert: {on_one_line(note)}", file=sys.stderr)
 
 
 def in_words(value: Any) -> str:

@@ -48,7 +48,7 @@ def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     for name in head:
         table.add_column(name, overflow="fold")  # a truncated name could not be copied
     for row in rows:
-        table.add_row(*(Text(harmless(cell)) for cell in row))
+        table.add_row(*(Text(on_one_line(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -59,6 +59,11 @@ def print_finding(level: str, about: str, fact: str, remedy: str | None) -> None
         print(f"{'':25}{harmless(remedy)}", flush=True)
 
 
+def on_one_line(text: str) -> str:
+    """Replaces control codes and line breaks: names and file contents may come from any user."""
+    return printable(text, instead="?")
+
+
 def harmless(text: str) -> str:
-    """Replaces control codes in each line: names and file contents may come from any user."""
-    return "\n".join(printable(line, instead="?") for line in text.split("\n"))
+    """Replaces control codes in each of several lines, such as a traceback."""
+    return "\n".join(map(on_one_line, text.split("\n")))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from agent.host.terminal import harmless, print_json
+from agent.host.terminal import on_one_line, print_json
 from converter.commands.options import (
     AllowCode,
     Debug,
@@ -157,7 +157,8 @@ def convert(
         print_json(conversion.to_json() | {"reports": [str(page) for page in pages], "deploy": lines})
     else:
         print_conversion(conversion)
-        print("".join(f"{harmless(line)}\n" for line in (*(f"Report: {page}" for page in pages), *lines)), end="")
+        for line in (*(f"Report: {page}" for page in pages), *lines):
+            print(on_one_line(line))
     _raise_refusals(conversion)
 
 
@@ -180,7 +181,8 @@ def _raise_refusals(conversion: Conversion) -> None:
     if len(conversion.models) == 1 and refused:
         raise refused[0][1]
     if refused:
-        raise ConversionError("\n".join(f"{scheme}: {refusal}" for scheme, refusal in refused))
+        print_notes([f"{scheme}: {refusal}" for scheme, refusal in refused])
+        raise ConversionError(f"{len(refused)} of {len(conversion.models)} files were not written.")
 
 
 def _facts(conversion: Conversion, model: FinishedModel) -> dict[str, str]:

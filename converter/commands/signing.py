@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from agent.host.terminal import harmless, print_json
+from agent.host.terminal import on_one_line, print_json
 from converter.commands.options import Json
 from converter.errors import UsageError
 from converter.output import check_output, write_whole
@@ -49,8 +49,8 @@ def keygen(
     if as_json:
         print_json({"secret_key": str(key), "public_key": str(public), "key_id": name})
     else:
-        print(harmless(f"Secret key: {key}. It signs models; do not copy it to a device."))
-        print(harmless(f"Public key: {public}, key id {name}. Copy it to the trusted keys of the devices."))
+        print(on_one_line(f"Secret key: {key}. It signs models; do not copy it to a device."))
+        print(on_one_line(f"Public key: {public}, key id {name}. Copy it to the trusted keys of the devices."))
 
 
 def sign(
@@ -80,7 +80,7 @@ def sign(
         print_json({"signature": str(signature), "key_id": key_name(secret.id), "trusted_comment": trusted})
     else:
         name = key_name(secret.id)
-        print(harmless(f"Signature: {signature}, key id {name}. Copy it before the model, or together with it."))
+        print(on_one_line(f"Signature: {signature}, key id {name}. Copy it before the model, or together with it."))
 
 
 def _password(file: Path | None, *, new: bool) -> bytes:

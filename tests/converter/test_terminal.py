@@ -36,7 +36,15 @@ def test_inspection_table_has_no_escape_sequences(
 
 def test_note_has_no_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
     print_notes([f"red/{RED}\n1.png was left out."])
-    assert capsys.readouterr().err == "edge-convert: red/?[31m\n1.png was left out.\n"
+    assert capsys.readouterr().err == "edge-convert: red/?[31m?1.png was left out.\n"
+
+
+def test_name_with_line_breaks_adds_no_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_inspection({"path": "a\nkind  harmless\r\u2028b", "kind": "Keras .h5 file", "signatures": []})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["path", "kind"]
+    with pytest.raises(SystemExit):
+        cli.main(["inspect", str(tmp_path / "absent\nedge-convert: written")])
+    assert capsys.readouterr().err == f"edge-convert: {tmp_path}/absent?edge-convert: written does not exist.\n"
 
 
 def test_error_has_no_escape_sequences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
