@@ -155,9 +155,13 @@ def test_single_sigmoid_is_accepted() -> None:
     assert chosen(taking(outputs=[Tensor("yes", (-1, 1), "float32")])).output.name == "yes"
 
 
+def test_one_number_for_each_image_is_accepted() -> None:
+    assert chosen(taking(outputs=[Tensor("yes", (-1,), "float32")])).output.name == "yes"
+
+
 @pytest.mark.parametrize(
     "output",
-    [Tensor("mask", (-1, 32, 32, 2), "float32"), Tensor("label", (-1,), "int64"), Tensor("loss", (-1,), "float32")],
+    [Tensor("mask", (-1, 32, 32, 2), "float32"), Tensor("label", (-1,), "int64"), Tensor("mean", (3,), "float32")],
 )
 def test_output_without_one_score_per_label_is_refused(output: Tensor) -> None:
     assert "none of its outputs is images x scores" in refusal(taking(outputs=[output]))
