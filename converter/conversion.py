@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import shlex
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import AgentError, ModelError
+from agent.errors import ModelError
 from agent.model_file.metadata import read_model_file
 from agent.runtimes.probe import probe
 from agent.runtimes.saved_model import TensorFlowClassifier, image_function
@@ -18,14 +15,13 @@ from converter.errors import ConversionError, ConverterError, DropError
 from converter.evaluation.agreement import agreement_of, best_indices
 from converter.evaluation.comparison import evaluation_notes, finished_subject, source_subject
 from converter.evaluation.evaluation import evaluate, percent
-from converter.images.calibration import calibrate
-from converter.images.image_folder import list_images
+from converter.finished_model import FinishedModel
 from converter.output import write_whole
-from converter.packing.golden import check_packed, choose_golden, golden_folder
+from converter.packing.golden import check_packed
 from converter.packing.metadata import pack_metadata
-from converter.quantization import INT8_SCHEMES, Quantizer
+from converter.preparation import Folders, prepare
+from converter.quantization import INT8_SCHEMES
 from converter.request import Request, given_labels, label_counts, trained_settings
-from converter.source.feeding import moved_into_the_graph
 from converter.source.inference_graph import for_inference
 from converter.source.one_score import with_score_per_label
 from converter.source.source import open_source
@@ -33,58 +29,19 @@ from converter.target.target import check_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from agent.image import Image
     from agent.model_file.settings import ModelSettings
     from agent.runtimes.saved_model import ImageFunction
-    from converter.evaluation.agreement import Agreement
     from converter.evaluation.evaluation import Evaluation
-    from converter.images.calibration import Calibration
     from converter.images.image_folder import ImageFolder
-    from converter.packing.golden import Golden
+    from converter.preparation import Preparation
     from converter.progress import Track
     from converter.quantization import Layer, Scheme
 
-_GOLDEN_TOLERANCE = 0.1
-_MOST_COMPARED = 50  # calibration images, if there are none to evaluate
 _REMEDY = (
     "Use more calibration images that look like those of the camera. Or rank the layers with --explain and keep the "
     "worst ones in float with --keep-float. Or use --quantize float16."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedModel:
-    """`refusal` is why it was not written: the target cannot load it, or it loses too much accuracy.
-
-    `agreement` with the source is on the images of --evaluate, or else on those of the calibration.
-    """
-
-    path: Path
-    scheme: Scheme
-    content: bytes = field(repr=False)
-    checked: str
-    evaluation: Evaluation | None = None
-    refusal: AgentError | None = None
-    agreement: Agreement | None = None
-
-    def rsync(self, destination: str) -> str:
-        """The command that copies the file to `destination` atomically, readable by the agent's group."""
-        folder = destination if destination.endswith((":", "/")) else f"{destination}/"
-        return f"rsync --times --chmod=F664 {shlex.quote(str(self.path))} {shlex.quote(folder)}"
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "path": str(self.path),
-            "scheme": self.scheme,
-            "bytes": len(self.content),
-            "sha256": hashlib.sha256(self.content).hexdigest(),
-            "written": self.refusal is None,
-            "refusal": None if self.refusal is None else str(self.refusal),
-            "checked": self.checked,
-            "evaluation": self.evaluation.to_json() if self.evaluation else None,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +95,7 @@ def convert(request: Request, *, track: Track) -> Conversion:
     If the target refuses a model, it fails --max-drop or it agrees with its source by chance, its `refusal` is set.
     """
     request.check()
-    folders = _Folders.of(request)
+    folders = Folders.of(request)
     with track.step("Opening the model"):
         source = open_source(request.source, allow_code=request.allow_code)
     labels = given_labels(request)
@@ -151,7 +108,7 @@ def convert(request: Request, *, track: Track) -> Conversion:
     function = with_score_per_label(function, settings)
     settings = replace(settings, score=probe(TensorFlowClassifier(function, settings)).score)
     folders.check_truth(settings.labels or ())
-    prepared = _prepare(request, function, settings, folders, track)
+    prepared = prepare(request, function, settings, folders, track)
     drafts = [_draft(prepared, scheme) for scheme in track(request.schemes, "Converting")]
     models = [_judged(prepared, draft) for draft in _evaluated(prepared, drafts, folders.evaluation, track)]
     layers = prepared.quantizer.layers if request.explain else ()
@@ -160,77 +117,7 @@ def convert(request: Request, *, track: Track) -> Conversion:
     return Conversion(function, settings, tuple(models), layers, images, samples, _notes(prepared, models))
 
 
-@dataclass(frozen=True, slots=True)
-class _Folders:
-    calibration: ImageFolder | None
-    evaluation: ImageFolder | None
-    golden: ImageFolder | None
-
-    @classmethod
-    def of(cls, request: Request) -> _Folders:
-        return cls(
-            calibration=list_images(request.calibration) if request.calibration is not None else None,
-            evaluation=list_images(request.evaluation) if request.evaluation is not None else None,
-            golden=golden_folder(request.golden) if request.golden is not None else None,
-        )
-
-    @property
-    def given(self) -> list[ImageFolder]:
-        return [folder for folder in (self.calibration, self.evaluation, self.golden) if folder is not None]
-
-    def check_truth(self, labels: Sequence[str]) -> None:
-        """Fail now, not after minutes of work."""
-        for folder in (self.evaluation, self.golden):
-            if folder is not None:
-                folder.truth(labels)
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """`trained` is for the source, `packed` for the file: they differ in the steps moved into the file's graph."""
-
-    request: Request
-    function: ImageFunction
-    trained: ModelSettings
-    packed: ModelSettings
-    quantizer: Quantizer
-    calibration: Calibration | None
-    golden: Golden | None
-
-    @property
-    def compared(self) -> tuple[Image, ...]:
-        """The images on which source and file are compared if there are none to evaluate."""
-        if self.calibration is None or self.request.evaluation is not None:
-            return ()
-        return self.calibration.images[:_MOST_COMPARED]
-
-    @cached_property
-    def source_best(self) -> list[int | None]:
-        return best_indices(source_subject(self.function, self.trained).classifier, self.compared)
-
-
-def _prepare(
-    request: Request, function: ImageFunction, trained: ModelSettings, folders: _Folders, track: Track
-) -> _Prepared:
-    raw_pixels = "int8" in request.schemes and request.pixels == "uint8"
-    moved, packed = moved_into_the_graph(function, trained, raw_pixels=raw_pixels)
-    golden = _golden(request, function, trained, folders.golden, track) if folders.golden is not None else None
-    if folders.calibration is None or not request.quantizes:
-        return _Prepared(request, function, trained, packed, Quantizer(moved, None), None, golden)
-    calibration = calibrate(folders.calibration, function.input, trained, track=track)
-    quantizer = Quantizer(moved, lambda: calibration.representative(moved.input, packed))
-    return _Prepared(request, function, trained, packed, quantizer, calibration, golden)
-
-
-def _golden(
-    request: Request, function: ImageFunction, trained: ModelSettings, folder: ImageFolder, track: Track
-) -> Golden:
-    tolerance = _GOLDEN_TOLERANCE if request.golden_tolerance is None else request.golden_tolerance
-    source = source_subject(function, trained).classifier
-    return choose_golden(folder, source, tolerance=tolerance, track=track)
-
-
-def _draft(prepared: _Prepared, scheme: Scheme) -> FinishedModel:
+def _draft(prepared: Preparation, scheme: Scheme) -> FinishedModel:
     """One scheme, checked. An error becomes its refusal, so that the other schemes continue."""
     request, path, content = prepared.request, prepared.request.paths[scheme], b""
     try:
@@ -250,7 +137,7 @@ def _draft(prepared: _Prepared, scheme: Scheme) -> FinishedModel:
     return FinishedModel(path, scheme, content, checked, agreement=agreement if agreement.images else None)
 
 
-def _packed(prepared: _Prepared, scheme: Scheme, model: bytes, evaluation: Evaluation | None = None) -> bytes:
+def _packed(prepared: Preparation, scheme: Scheme, model: bytes, evaluation: Evaluation | None = None) -> bytes:
     request, settings, golden = prepared.request, prepared.packed, prepared.golden
     own = {key: value for key, value in (("resize", settings.resize), ("score", settings.score)) if value is not None}
     additions = {"settings": own, "provenance": _provenance(prepared, scheme, evaluation)}
@@ -271,7 +158,7 @@ def _packed(prepared: _Prepared, scheme: Scheme, model: bytes, evaluation: Evalu
         raise ConverterError(f"{error}.") from error
 
 
-def _provenance(prepared: _Prepared, scheme: Scheme, evaluation: Evaluation | None) -> dict[str, Any]:
+def _provenance(prepared: Preparation, scheme: Scheme, evaluation: Evaluation | None) -> dict[str, Any]:
     source, trained, request = prepared.function.trained, prepared.trained, prepared.request
     calibration = prepared.calibration if scheme in INT8_SCHEMES else None
     return {
@@ -293,7 +180,7 @@ def _provenance(prepared: _Prepared, scheme: Scheme, evaluation: Evaluation | No
     }
 
 
-def _flatbuffer(prepared: _Prepared, scheme: Scheme) -> bytes:
+def _flatbuffer(prepared: Preparation, scheme: Scheme) -> bytes:
     """A raw uint8 pixel must equal its quantized normalized value, or every device would feed wrong values."""
     request, (mean, *_), (std, *_) = prepared.request, prepared.packed.mean or (0.0,), prepared.packed.std or (1.0,)
     for apart in (False, True):
@@ -309,7 +196,7 @@ def _flatbuffer(prepared: _Prepared, scheme: Scheme) -> bytes:
 
 
 def _evaluated(
-    prepared: _Prepared, drafts: Sequence[FinishedModel], folder: ImageFolder | None, track: Track
+    prepared: Preparation, drafts: Sequence[FinishedModel], folder: ImageFolder | None, track: Track
 ) -> list[FinishedModel]:
     """The drafts with their evaluation, which is also packed into their content. Refused drafts stay unchanged."""
     loads = [draft for draft in drafts if draft.refusal is None]
@@ -324,7 +211,7 @@ def _evaluated(
     return [by_path.get(draft.path, draft) for draft in drafts]
 
 
-def _with(prepared: _Prepared, draft: FinishedModel, evaluation: Evaluation) -> FinishedModel:
+def _with(prepared: Preparation, draft: FinishedModel, evaluation: Evaluation) -> FinishedModel:
     if evaluation.broken is not None:
         return replace(draft, refusal=ConversionError(f"{evaluation.broken} Try another scheme."))
     content = _packed(prepared, draft.scheme, draft.content, evaluation)
@@ -333,7 +220,7 @@ def _with(prepared: _Prepared, draft: FinishedModel, evaluation: Evaluation) -> 
     return replace(draft, content=content, evaluation=evaluation.with_size(len(content)), agreement=agreement)
 
 
-def _judged(prepared: _Prepared, model: FinishedModel) -> FinishedModel:
+def _judged(prepared: Preparation, model: FinishedModel) -> FinishedModel:
     request, evaluation, agreement = prepared.request, model.evaluation, model.agreement
     if evaluation is not None and request.max_drop is not None and evaluation.drop > request.max_drop:
         allowed = percent(request.max_drop)
@@ -345,7 +232,7 @@ def _judged(prepared: _Prepared, model: FinishedModel) -> FinishedModel:
     return model
 
 
-def _notes(prepared: _Prepared, models: Sequence[FinishedModel]) -> tuple[str, ...]:
+def _notes(prepared: Preparation, models: Sequence[FinishedModel]) -> tuple[str, ...]:
     notes = list(prepared.calibration.notes) if prepared.calibration else []
     notes += prepared.golden.notes if prepared.golden else ()
     accepted = [model for model in models if model.refusal is None]

@@ -17,8 +17,9 @@ from converter.evaluation.evaluation import percent
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from converter.conversion import Conversion, FinishedModel
+    from converter.conversion import Conversion
     from converter.evaluation.evaluation import Evaluation
+    from converter.finished_model import FinishedModel
     from converter.progress import T, Track
 
 

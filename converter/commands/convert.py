@@ -23,7 +23,8 @@ from converter.errors import ConversionError
 from converter.terminal import in_words, print_conversion, print_notes, terminal
 
 if TYPE_CHECKING:
-    from converter.conversion import Conversion, FinishedModel
+    from converter.conversion import Conversion
+    from converter.finished_model import FinishedModel
 
 
 def convert(
