@@ -199,7 +199,7 @@ BYTECODE = {"class_name": "__lambda__", "config": {"value": ["4wEAAAA=", None, N
         ),
     ],
 )
-def test_a_class_or_function_that_keras_would_look_up_is_refused(
+def test_class_or_function_that_keras_would_look_up_is_refused(
     name: str, layer: dict[str, Any], said: str, plain_files: dict[str, bytes], tmp_path: Path
 ) -> None:
     path = tmp_path / name
@@ -214,7 +214,7 @@ def plain_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_file_without_code_is_still_read_when_its_config_was_only_checked(
+def test_file_without_code_is_still_read_when_its_config_was_only_checked(
     name: str, plain_files: dict[str, bytes], tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(plain_files[name])
@@ -366,7 +366,7 @@ def test_no_command_runs_code_unless_it_is_allowed(
     assert (tmp_path / "ran").exists()
 
 
-def test_a_saved_model_of_keras_2_does_not_run_the_bytecode_in_its_metadata(tmp_path: Path) -> None:
+def test_saved_model_of_keras_2_does_not_run_the_bytecode_in_its_metadata(tmp_path: Path) -> None:
     path = with_bytecode("2", tmp_path)
     assert b"Lambda" in (path / "keras_metadata.pb").read_bytes()
     (tmp_path / "ran").unlink(missing_ok=True)  # tracing the layer to save it ran it
@@ -375,7 +375,7 @@ def test_a_saved_model_of_keras_2_does_not_run_the_bytecode_in_its_metadata(tmp_
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_zip_cannot_write_outside_of_its_folder(tmp_path: Path) -> None:
+def test_zip_cannot_write_outside_of_its_folder(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
         archive.writestr("m/saved_model.pb", b"")
         archive.writestr("m/../../../ran", b"")

@@ -51,14 +51,14 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.H5", "m.hd5", "m.hdf5", "m", "m.weights", "m.zip", "saved_model.pb"])
-def test_an_hdf5_file_is_read_whatever_its_name_is(name: str, hdf5: bytes, tmp_path: Path) -> None:
+def test_hdf5_file_is_read_whatever_its_name_is(name: str, hdf5: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(hdf5)
     source = open_source(tmp_path / name)
     assert (source.kind, source.path, source.size_bytes) == ("Keras .h5 file", tmp_path / name, len(hdf5))
 
 
 @pytest.mark.parametrize("name", ["m.h5", "m.KERAS", "m.zip", "m"])
-def test_a_keras_archive_is_read_whatever_its_name_is(name: str, archive: bytes, tmp_path: Path) -> None:
+def test_keras_archive_is_read_whatever_its_name_is(name: str, archive: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(archive)
     assert open_source(tmp_path / name).kind == "Keras .keras file"
 
@@ -113,12 +113,12 @@ def test_the_only_model_in_a_zip_is_read(
         ({"m/saved_model.pb": b"", "m/a/../../../x": b""}, "has a file with the path"),
     ],
 )
-def test_a_zip_without_one_model_is_refused_with_what_to_do(files: dict[str, bytes], said: str, tmp_path: Path) -> None:
+def test_zip_without_one_model_is_refused_with_what_to_do(files: dict[str, bytes], said: str, tmp_path: Path) -> None:
     assert said in refusal(zipped(tmp_path / "m.zip", files))
     assert [path.name for path in tmp_path.iterdir()] == ["m.zip"]
 
 
-def test_a_damaged_zip_is_refused(hdf5: bytes, tmp_path: Path) -> None:
+def test_damaged_zip_is_refused(hdf5: bytes, tmp_path: Path) -> None:
     path = zipped(tmp_path / "m.zip", {"m.h5": hdf5})
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -243,7 +243,7 @@ def test_another_kind_of_file_is_named_with_the_way_to_a_saved_model(
     assert said in refusal(tmp_path / name)
 
 
-def test_a_renamed_graph_of_a_saved_model_is_refused_with_its_name(small_saved_model: Path, tmp_path: Path) -> None:
+def test_renamed_graph_of_a_saved_model_is_refused_with_its_name(small_saved_model: Path, tmp_path: Path) -> None:
     shutil.copy(small_saved_model / "saved_model.pb", tmp_path / "flowers.pb")
     assert "is the graph of a SavedModel under another name. Name it saved_model.pb again" in refusal(
         tmp_path / "flowers.pb"

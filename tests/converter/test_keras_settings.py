@@ -35,7 +35,7 @@ def keras_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"epsilon": "small"}, {"KERAS_NNX_ENABLED": "1", "KERAS_MAX_EPOCHS": "two"}),
     ],
 )
-def test_a_model_is_read_whatever_the_user_has_set_for_keras(
+def test_model_is_read_whatever_the_user_has_set_for_keras(
     settings: dict[str, Any], variables: dict[str, str], keras_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / ".keras").mkdir()
