@@ -27,87 +27,100 @@ if TYPE_CHECKING:
     from converter.finished_model import FinishedModel
 
 
+_Output = Annotated[Path, typer.Argument(metavar="OUTPUT.tflite", help="File to write, or an existing folder for it.")]
+_Mean = Annotated[
+    str | None, typer.Option(help="Training input was (pixel - MEAN) / STD. One number, or three as R,G,B.")
+]
+_Std = Annotated[
+    str | None,
+    typer.Option(help="See --mean. Mean 0 and std 255 for 0..1; 127.5 and 127.5 for -1..1; 0 and 1 for 0..255."),
+]
+_Quantize = Annotated[
+    Literal["int8", "float16", "dynamic", "none"],
+    typer.Option(help="Quantization scheme; int8 is the fastest on every board."),
+]
+_Calibration = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Images for int8 calibration, with or without one folder per class."),
+]
+_Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Text file with one label per line; default: sorted names of class folders."),
+]
+_Evaluate = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Images (one folder per class) on which to compare source and file."),
+]
+_Golden = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Labeled images (one folder per class) to pack as golden samples; a device serves the model only if "
+        "it labels them correctly.",
+    ),
+]
+_GoldenTolerance = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Share of golden samples that may fail; default: 0.1.")
+]
+_OutputName = Annotated[
+    str | None,
+    typer.Option("--output", metavar="NAME", help="Output with the scores if the model has several outputs."),
+]
+_InputType = Annotated[
+    Literal["uint8", "int8", "float32"],
+    typer.Option(help="Type of the input and output of an int8 model; uint8 takes raw pixels."),
+]
+_Resize = Annotated[
+    Literal["stretch", "crop", "pad"], typer.Option(help="How training fitted images to the input size.")
+]
+_Target = Annotated[str, typer.Option(help="Runtime on the device: litert, tflite-runtime or tflite-runtime==2.14.")]
+_TargetPython = Annotated[
+    Path | None,
+    typer.Option(metavar="PYTHON", help="Python with tflite-runtime, in which --target tflite-runtime loads the file."),
+]
+_KeepFloat = Annotated[
+    list[str] | None, typer.Option(metavar="LAYER", help="Keep this layer in float; can be repeated.")
+]
+_Deploy = Annotated[
+    str | None, typer.Option(metavar="USER@HOST:/PATH", help="Print the rsync command that copies the file there.")
+]
+_Force = Annotated[
+    bool, typer.Option("--force", help="Replace OUTPUT if it exists, and write it even if it answers by chance.")
+]
+
+
 def convert(
     saved_model: SourcePath,
-    output: Annotated[
-        Path, typer.Argument(metavar="OUTPUT.tflite", help="File to write, or an existing folder for it.")
-    ],
-    mean: Annotated[
-        str | None, typer.Option(help="Training input was (pixel - MEAN) / STD. One number, or three as R,G,B.")
-    ] = None,
-    std: Annotated[
-        str | None,
-        typer.Option(help="See --mean. Mean 0 and std 255 for 0..1; 127.5 and 127.5 for -1..1; 0 and 1 for 0..255."),
-    ] = None,
-    quantize: Annotated[
-        Literal["int8", "float16", "dynamic", "none"],
-        typer.Option(help="Quantization scheme; int8 is the fastest on every board."),
-    ] = "int8",
+    output: _Output,
+    mean: _Mean = None,
+    std: _Std = None,
+    quantize: _Quantize = "int8",
     every: Annotated[bool, typer.Option("--all", help="Write one file per scheme and compare them.")] = False,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Images for int8 calibration, with or without one folder per class."),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Text file with one label per line; default: sorted names of class folders."),
-    ] = None,
+    calibration: _Calibration = None,
+    labels: _Labels = None,
     name: Annotated[str | None, typer.Option(help="Model name; default: the name of OUTPUT.")] = None,
     version: Annotated[str, typer.Option(help="Version in the metadata; the agent numbers versions itself.")] = "1",
     description: Annotated[str, typer.Option(help="What the model classifies.")] = "",
     author: Annotated[str, typer.Option(help="Author of the model.")] = "",
     license_: Annotated[str, typer.Option("--license", help="License of the model.")] = "",
-    evaluate: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Images (one folder per class) on which to compare source and file."),
-    ] = None,
+    evaluate: _Evaluate = None,
     max_drop: MaxDrop = None,
-    golden: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Labeled images (one folder per class) to pack as golden samples; a device serves the model only if "
-            "it labels them correctly.",
-        ),
-    ] = None,
-    golden_tolerance: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of golden samples that may fail; default: 0.1.")
-    ] = None,
+    golden: _Golden = None,
+    golden_tolerance: _GoldenTolerance = None,
     report: Report = None,
     signature: Signature = None,
-    output_name: Annotated[
-        str | None,
-        typer.Option("--output", metavar="NAME", help="Output with the scores if the model has several outputs."),
-    ] = None,
+    output_name: _OutputName = None,
     input_size: InputSize = None,
     allow_code: AllowCode = False,
-    input_type: Annotated[
-        Literal["uint8", "int8", "float32"],
-        typer.Option(help="Type of the input and output of an int8 model; uint8 takes raw pixels."),
-    ] = "uint8",
+    input_type: _InputType = "uint8",
     color: Annotated[Literal["rgb", "bgr"], typer.Option(help="Channel order in training.")] = "rgb",
-    resize: Annotated[
-        Literal["stretch", "crop", "pad"], typer.Option(help="How training fitted images to the input size.")
-    ] = "stretch",
-    target: Annotated[
-        str, typer.Option(help="Runtime on the device: litert, tflite-runtime or tflite-runtime==2.14.")
-    ] = "litert",
-    target_python: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PYTHON", help="Python with tflite-runtime, in which --target tflite-runtime loads the file."
-        ),
-    ] = None,
-    keep_float: Annotated[
-        list[str] | None, typer.Option(metavar="LAYER", help="Keep this layer in float; can be repeated.")
-    ] = None,
+    resize: _Resize = "stretch",
+    target: _Target = "litert",
+    target_python: _TargetPython = None,
+    keep_float: _KeepFloat = None,
     explain: Annotated[bool, typer.Option("--explain", help="Rank the layers by the error that int8 adds.")] = False,
-    deploy: Annotated[
-        str | None, typer.Option(metavar="USER@HOST:/PATH", help="Print the rsync command that copies the file there.")
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace OUTPUT if it exists, and write it even if it answers by chance.")
-    ] = False,
+    deploy: _Deploy = None,
+    force: _Force = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -152,15 +165,19 @@ def convert(
         conversion = convert(request, track=track)
     pages = _write_reports(report, conversion) if report is not None else []
     conversion.write()
-    lines = [model.rsync(deploy) for model in conversion.accepted] if deploy is not None else []
+    commands = [model.rsync(deploy) for model in conversion.accepted] if deploy is not None else []
+    _show(conversion, pages, commands, as_json=as_json)
+    _raise_refusals(conversion)
+
+
+def _show(conversion: Conversion, pages: list[Path], commands: list[str], *, as_json: bool) -> None:
     print_notes(conversion.notes)
     if as_json:
-        print_json(conversion.to_json() | {"reports": [str(page) for page in pages], "deploy": lines})
-    else:
-        print_conversion(conversion)
-        for line in (*(f"Report: {page}" for page in pages), *lines):
-            print(on_one_line(line))
-    _raise_refusals(conversion)
+        print_json(conversion.to_json() | {"reports": [str(page) for page in pages], "deploy": commands})
+        return
+    print_conversion(conversion)
+    for line in (*(f"Report: {page}" for page in pages), *commands):
+        print(on_one_line(line))
 
 
 def _write_reports(path: Path, conversion: Conversion) -> list[Path]:
