@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -79,12 +80,13 @@ def sides(shape: Any) -> tuple[int, ...]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the message, with the next if it ends in a colon.
+    """The first line of the message, with the next if it ends in a colon, without the names of operators.
 
     For an error of AutoGraph, which begins with a traceback, it is the last line.
     """
     text = error.args[0] if isinstance(error, KeyError) and error.args else error  # str() of a KeyError adds quotes
-    lines = [line.strip() for line in str(text).splitlines() if line.strip()] or [type(error).__name__]
+    words = re.sub(r"\{\{.*?\}\}|\[Op:\w+\](?: name:)?", "", str(text))
+    lines = [line.strip() for line in words.splitlines() if line.strip()] or [type(error).__name__]
     if lines[0] == "in user code:":
         return shortened(lines[-1])
     return shortened(" ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(":"))

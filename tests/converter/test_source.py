@@ -15,6 +15,7 @@ from agent.image import Image
 from agent.model_file.metadata import read_model_file
 from agent.model_file.settings import ModelSettings
 from agent.runtimes.saved_model import TensorFlowClassifier, image_function
+from agent.runtimes.tensorflow import first_line
 from converter.errors import TrainedModelError, UsageError
 from converter.source.source import open_source
 
@@ -396,3 +397,15 @@ def test_average_of_softmaxes_is_recognized_as_probabilities(tmp_path: Path, col
     tf.keras.Model(image, layers.Average()(both)).export(str(tmp_path / "both"), verbose=False)
     converted(tmp_path / "both", tmp_path / "b.tflite", "none", evaluation=color_images)
     assert read_model_file((tmp_path / "b.tflite").read_bytes()).settings.score == "probability"
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("it is bad.\nmore", "it is bad"),
+        ("4 objects could not be loaded. For example, <Dense name=a>:\n\nno kernel", None),
+        ("{{function_node __wrapped__X_device_/job:a}} OOM when allocating [Op:X] name: ", "OOM when allocating"),
+    ],
+)
+def test_first_line_is_a_whole_sentence_without_names_of_operators(message: str, line: str | None) -> None:
+    assert first_line(ValueError(message)) == (line or " ".join(message.split()))
