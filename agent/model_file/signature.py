@@ -94,6 +94,8 @@ def _fitting(signature: Signature, size: Size | None) -> Signature:
         return signature
     if signature.inputs and signature.inputs[0].dtype == "string":
         raise ModelError(f"The model does not take pixels: {why}. {signature}.")
+    if signature.inputs and len(signature.inputs[0].shape) == 4 and not _sides(signature.inputs[0]):
+        raise ModelError(f"The model cannot get camera images: {why}. Export it with color or gray input. {signature}.")
     raise ModelError(f"This is not an image classifier: {why}. {signature}.")
 
 

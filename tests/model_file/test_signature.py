@@ -99,6 +99,13 @@ def test_signature_that_takes_pixels_is_preferred_to_one_that_takes_strings() ->
     assert chosen(taking((-1,), dtype="string"), taking(key="pixels")).key == "pixels"
 
 
+@pytest.mark.parametrize("channels", [4, 2, -1])
+def test_input_with_other_channels_is_refused_with_the_remedy(channels: int) -> None:
+    message = refusal(taking((-1, 32, 24, channels)))
+    assert message.startswith("The model cannot get camera images: its input has ")
+    assert "channels, not 3 (color) or 1 (gray). Export it with color or gray input." in message
+
+
 def test_two_inputs_are_refused() -> None:
     two = Signature(
         "serving_default", (Tensor("a", (-1, 8, 8, 3), "float32"), Tensor("b", (-1, 4), "int32")), (SCORES,)
