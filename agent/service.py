@@ -123,7 +123,11 @@ class Service:
             models=self._models,
             health=self._health,
             metrics=metrics,
-            limits=Limits(max_upload_bytes=config.http.max_upload_bytes),
+            limits=Limits(
+                max_upload_bytes=config.http.max_upload_bytes,
+                max_uploads=workers + config.engine.max_waiting,
+                per_client=config.http.per_client,
+            ),
         )
 
     async def __aenter__(self) -> Self:
@@ -182,7 +186,8 @@ class Service:
         self._mqtt.start()
 
     async def _start_http(self) -> None:
-        server = Server(self._app)
+        http = self._config.http
+        server = Server(self._app, header_timeout_s=http.header_timeout_s, body_timeout_s=http.body_timeout_s)
         self._tasks.start_soon(server.answer, self._socket, name="http")
         await server.answering.wait()
         self._parts.push_async_callback(server.stop)

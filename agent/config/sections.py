@@ -419,6 +419,22 @@ class HttpSection(_Section):
         description="Maximum size of an uploaded image in pixels, checked before decoding. A PNG of 109 kB can "
         "decode to 5 GB.",
     )
+    header_timeout_s: float = Field(
+        default=10,
+        ge=1,
+        le=3600,
+        description="How long a client may take to send the headers of a request, in seconds, counted from the start "
+        "of the connection or from the last answer.",
+    )
+    body_timeout_s: float = Field(
+        default=30, ge=1, le=3600, description="How long the body of a request may take to arrive, in seconds."
+    )
+    per_client: int = Field(
+        default=4,
+        ge=1,
+        description="How many uploads each client address may have in progress at any time. One address may have more "
+        "as long as it leaves a quarter of all places, and of the memory for bodies, to others.",
+    )
 
     def own_url(self) -> str:
         """The URL for programs on this machine."""

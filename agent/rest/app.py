@@ -25,8 +25,10 @@ from agent.errors import (
     StoreError,
     VersionError,
 )
+from agent.rest.connection import LATE
 from agent.rest.models import Models as OperatedModels, models_router
 from agent.rest.predict import predict_router
+from agent.rest.share import Share
 from agent.rest.status import Metrics as RenderedMetrics, status_router
 from agent.rest.tf_serving import Models as ServedModels, tf_serving_router
 from agent.rest.upload import UploadReader
@@ -70,10 +72,11 @@ class Models(OperatedModels, ServedModels, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of one upload: its size, and the time within which its body must arrive."""
+    """The size of an upload, how many may be in the workers or wait for them, and the share of one address."""
 
     max_upload_bytes: int
-    upload_timeout_s: float = 30.0
+    max_uploads: int
+    per_client: int
 
 
 def create_app(
@@ -89,10 +92,13 @@ def create_app(
     uploads = UploadReader(
         max_bytes=limits.max_upload_bytes,
         max_bytes_together=8 * limits.max_upload_bytes,
-        timeout_s=limits.upload_timeout_s,
+        per_client=limits.per_client,
     )
-    app.include_router(predict_router(data_plane=data_plane, uploads=uploads))
-    app.include_router(models_router(models, timeout_s=limits.upload_timeout_s))
+    places = Share(
+        limits.max_uploads, guaranteed=limits.per_client, busy="Too many uploads wait for a worker. Retry later."
+    )
+    app.include_router(predict_router(data_plane=data_plane, uploads=uploads, places=places))
+    app.include_router(models_router(models))
     app.include_router(tf_serving_router(models))
     app.include_router(status_router(health=health, metrics=metrics))
     app.add_exception_handler(AgentError, _agent_error)
@@ -185,8 +191,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return _error(error.detail, error.status_code, error.headers)
 
 
-async def _gone(_: Request, __: Exception) -> Response:
-    return Response(status_code=499)  # the client is gone; 499 is nginx's code for a closed request
+async def _gone(request: Request, _: Exception) -> Response:
+    """No client receives it: the code is for the metrics. 499 is nginx's for a client that closes its request."""
+    return Response(status_code=408 if LATE in request.scope else 499)
 
 
 async def _bug(request: Request, error: Exception) -> Response:

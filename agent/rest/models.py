@@ -6,10 +6,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
-import anyio
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annotation)
+
+from agent.rest.upload import refuse_compressed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +32,7 @@ class Models(Protocol):
     async def promote(self, name: str) -> None: ...
 
 
-def models_router(models: Models, *, timeout_s: float) -> APIRouter:
-    """A request whose body has not arrived after `timeout_s` is refused."""
+def models_router(models: Models) -> APIRouter:
     router = APIRouter(prefix="/api/models", tags=["models"])
 
     def status_now(name: str) -> dict[str, Any]:
@@ -50,27 +50,27 @@ def models_router(models: Models, *, timeout_s: float) -> APIRouter:
     @router.post("/{name}/rollback", openapi_extra=_documented({"type": "object"}))
     async def rollback(name: str, request: Request) -> dict[str, Any]:
         """Withdraws the canary or, if there is none, the serving version; the last good version serves again."""
-        await _expect_no_body(request, timeout_s)
+        await _expect_no_body(request)
         await models.rollback(name)
         return status_now(name)
 
     @router.post("/{name}/pin", openapi_extra=_documented(_VERSION))
     async def pin(name: str, request: Request) -> dict[str, Any]:
         """Serves this version until it is unpinned, even if newer files are dropped."""
-        version = await _read_version(request, timeout_s)
+        version = await _read_version(request)
         await models.pin(name, version)
         return status_now(name)
 
     @router.post("/{name}/unpin", openapi_extra=_documented({"type": "object"}))
     async def unpin(name: str, request: Request) -> dict[str, Any]:
-        await _expect_no_body(request, timeout_s)
+        await _expect_no_body(request)
         await models.unpin(name)
         return status_now(name)
 
     @router.post("/{name}/promote", openapi_extra=_documented({"type": "object"}))
     async def promote(name: str, request: Request) -> dict[str, Any]:
         """Makes the canary the serving version."""
-        await _expect_no_body(request, timeout_s)
+        await _expect_no_body(request)
         await models.promote(name)
         return status_now(name)
 
@@ -85,20 +85,20 @@ def find_status(statuses: Sequence[ModelStatus], name: str) -> ModelStatus:
     return found
 
 
-async def _expect_no_body(request: Request, timeout_s: float) -> None:
-    if await _read_object(request, timeout_s):
+async def _expect_no_body(request: Request) -> None:
+    if await _read_object(request):
         raise HTTPException(400, 'Send no body or {}. To choose a version, POST {"version": 3} to .../pin.')
 
 
-async def _read_version(request: Request, timeout_s: float) -> int:
-    document = await _read_object(request, timeout_s)
+async def _read_version(request: Request) -> int:
+    document = await _read_object(request)
     version = str(document.get("version"))
     if document.keys() != {"version"} or not re.fullmatch("[0-9]{1,18}", version):
         raise HTTPException(400, 'Send only the version, as an integer: {"version": 3}.')
     return int(version)
 
 
-async def _read_object(request: Request, timeout_s: float) -> dict[str, Any]:
+async def _read_object(request: Request) -> dict[str, Any]:
     """The body as a JSON object; empty without a body.
 
     The Content-Type header protects against cross-site requests: before a foreign web page may send it, the
@@ -106,11 +106,8 @@ async def _read_object(request: Request, timeout_s: float) -> dict[str, Any]:
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "Send the header Content-Type: application/json.")
-    try:
-        with anyio.fail_after(timeout_s):
-            body = await _read_body(request)
-    except TimeoutError:
-        raise HTTPException(408, f"The body did not arrive within {timeout_s:.0f} s. Send it again.") from None
+    refuse_compressed(request)
+    body = await _read_body(request)
     try:
         document = json.loads(body or b"{}")
     except (ValueError, RecursionError):

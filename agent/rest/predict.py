@@ -14,10 +14,11 @@ from starlette.responses import JSONResponse
 
 from agent.errors import BusyError, ImageError, ModelError
 from agent.inference.options import Options
-from agent.rest.upload import UploadReader, too_large
+from agent.rest.upload import UploadReader, client_address, too_large
 
 if TYPE_CHECKING:
     from agent.classification import Result
+    from agent.rest.share import Share
 
 _MAX_FILES = 64
 _PARAMETERS = {
@@ -52,7 +53,8 @@ class DataPlane(Protocol):
     async def classify(self, image: bytes, options: Options, *, arrived_ns: int) -> Result: ...
 
 
-def predict_router(*, data_plane: DataPlane, uploads: UploadReader) -> APIRouter:
+def predict_router(*, data_plane: DataPlane, uploads: UploadReader, places: Share) -> APIRouter:
+    """`places` divides the queue of the data plane among the clients."""
     router = APIRouter(tags=["predict"])
 
     @router.post("/predict", openapi_extra=_documented(_ONE))
@@ -61,7 +63,12 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader) -> APIRouter
         """Classifies one JPEG, PNG, WebP or BMP image, sent as the form field `file` or as the body."""
         arrived_ns, options = time.time_ns(), _options(request)
         content = await uploads.read_image(request)
-        return JSONResponse(with_best(await data_plane.classify(content, options, arrived_ns=arrived_ns)))
+        address = client_address(request)
+        places.take(address, 1)
+        try:
+            return JSONResponse(with_best(await data_plane.classify(content, options, arrived_ns=arrived_ns)))
+        finally:
+            places.give_back(address, 1)
 
     @router.post("/batch_predict", openapi_extra=_documented(_MANY))
     async def batch_predict(request: Request) -> JSONResponse:
@@ -70,10 +77,11 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader) -> APIRouter
         files = await uploads.read_images(request)
         if not 1 <= len(files) <= _MAX_FILES:
             raise HTTPException(400, f"The form has {len(files)} fields named `files`; send 1 to {_MAX_FILES}.")
-        places = asyncio.Semaphore(data_plane.workers)  # a batch must not fill the queue for other clients
+        address, parallel = client_address(request), min(len(files), data_plane.workers)
+        turns = asyncio.Semaphore(parallel)  # a batch must not fill the queue for other clients
 
         async def answer(content: bytes) -> dict[str, Any]:
-            async with places:
+            async with turns:
                 if len(content) > uploads.max_bytes:
                     return {"error": too_large(uploads.max_bytes)}
                 try:
@@ -81,7 +89,11 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader) -> APIRouter
                 except (ImageError, ModelError, BusyError) as error:
                     return {"error": str(error)}
 
-        return JSONResponse(await asyncio.gather(*(answer(file) for file in files)))
+        places.take(address, parallel)
+        try:
+            return JSONResponse(await asyncio.gather(*(answer(file) for file in files)))
+        finally:
+            places.give_back(address, parallel)
 
     return router
 

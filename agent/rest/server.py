@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from agent.errors import StartError
+from agent.rest.connection import Connection
+from agent.rest.connections import Connections
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 _STOP_S = 2
+_MAX_CONNECTIONS = 500  # paho uses select(), which handles only 1023 descriptors
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -39,10 +43,21 @@ def listen(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """Answers requests once `answering` is set; stop() waits for requests in progress."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        header_timeout_s: float,
+        body_timeout_s: float,
+        max_connections: int = _MAX_CONNECTIONS,
+    ) -> None:
+        self._connections = Connections(
+            maximum=max_connections, header_timeout_s=header_timeout_s, body_timeout_s=body_timeout_s
+        )
+        protocol: Any = partial(Connection, self._connections)
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -50,7 +65,6 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=500,  # connections; paho uses select(), which handles only 1023 descriptors
             timeout_graceful_shutdown=_STOP_S,
         )
         super().__init__(config)
@@ -70,6 +84,11 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.answering.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Uvicorn calls it ten times per second."""
+        self._connections.end_late()
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:

@@ -1,21 +1,17 @@
-"""Upload: reads an HTTP body of bounded size within a time limit, and the files of a multipart form."""
+"""Upload: reads an HTTP body of bounded size, and the files of a multipart form."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import anyio
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 
-from agent.errors import BusyError
+from agent.rest.share import Share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from python_multipart.multipart import MultipartCallbacks
     from starlette.requests import Request
 
@@ -33,17 +29,20 @@ class Part:
 
 
 class UploadReader:
-    """Reads bodies of at most `max_bytes`, each within `timeout_s`, and `max_bytes_together` at any time.
+    """Reads bodies of at most `max_bytes`, and `max_bytes_together` at any time, of which each address has a share.
 
     `max_bytes_together` bounds memory: slow clients could open any number of uploads. Raises HTTPException 400,
-    408 or 413, and BusyError.
+    413 or 415, and BusyError.
     """
 
-    def __init__(self, *, max_bytes: int, max_bytes_together: int, timeout_s: float) -> None:
+    def __init__(self, *, max_bytes: int, max_bytes_together: int, per_client: int) -> None:
         self.max_bytes = max_bytes
-        self._timeout_s = timeout_s
         self._max_together = max_bytes_together
-        self._left_together = max_bytes_together
+        self._arrived = Share(
+            max_bytes_together,
+            guaranteed=per_client * max_bytes,
+            busy="Too many uploads are arriving at the same time. Retry later.",
+        )
 
     async def read_image(self, request: Request) -> bytes:
         """The raw body, or the form field `file`."""
@@ -70,43 +69,37 @@ class UploadReader:
 
     async def _read_body(self, request: Request, *, max_bytes: int, slack: int) -> bytes:
         """Refuses by Content-Length before reading, or while reading if that header is missing or wrong."""
+        refuse_compressed(request)
         stated = request.headers.get("content-length", "")
-        expected = int(stated) if stated.isdecimal() and len(stated) < 16 else max_bytes
-        if expected > max_bytes + slack:
+        if stated.isdecimal() and (len(stated) > 15 or int(stated) > max_bytes + slack):
             raise HTTPException(413, too_large(max_bytes))
-        with self._reserved(min(expected, max_bytes)):
-            try:
-                with anyio.fail_after(self._timeout_s):
-                    return await _read_at_most(request, max_bytes=max_bytes, slack=slack)
-            except TimeoutError:
-                raise HTTPException(
-                    408, f"The body did not arrive within {self._timeout_s:.0f} s. Send it again."
-                ) from None
-
-    @contextmanager
-    def _reserved(self, size: int) -> Iterator[None]:
-        if size > self._left_together:
-            raise BusyError("Too many uploads are arriving at the same time. Retry later.", retry_after_s=1)
-        self._left_together -= size
+        address, chunks, arrived = client_address(request), [], 0
         try:
-            yield
+            async for chunk in request.stream():
+                if arrived + len(chunk) > max_bytes + slack:
+                    raise HTTPException(413, too_large(max_bytes))
+                self._arrived.take(address, len(chunk))
+                arrived += len(chunk)
+                chunks.append(chunk)
+            return b"".join(chunks)
         finally:
-            self._left_together += size
+            self._arrived.give_back(address, arrived)
+
+
+def client_address(request: Request) -> str:
+    client = request.scope.get("client")
+    return client[0] if client else ""
 
 
 def too_large(max_bytes: int) -> str:
     return f"The body has more than {max_bytes} bytes. Send a smaller image or raise http.max_upload_bytes."
 
 
-async def _read_at_most(request: Request, *, max_bytes: int, slack: int) -> bytes:
-    chunks: list[bytes] = []
-    left = max_bytes + slack
-    async for chunk in request.stream():
-        left -= len(chunk)
-        if left < 0:
-            raise HTTPException(413, too_large(max_bytes))
-        chunks.append(chunk)
-    return b"".join(chunks)
+def refuse_compressed(request: Request) -> None:
+    """A body of 1 MB can expand to 1 GB; images are compressed already."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise HTTPException(415, f"The Content-Encoding {encoding[:40]} is not supported. Send the body uncompressed.")
 
 
 def _is_form(request: Request) -> bool:

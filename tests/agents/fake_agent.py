@@ -213,12 +213,12 @@ class FakeMetrics:
         self.now_in_flight -= 1
 
 
-def rest_app(models: FakeModels, data_plane: FakeDataPlane | None = None, *, upload_timeout_s: float = 30) -> ASGIApp:
+def rest_app(models: FakeModels, data_plane: FakeDataPlane | None = None) -> ASGIApp:
     return create_app(
         version="1.2.3",
         data_plane=data_plane or FakeDataPlane(),
         models=models,
         health=FakeHealth(),
         metrics=FakeMetrics(),
-        limits=Limits(max_upload_bytes=1000, upload_timeout_s=upload_timeout_s),
+        limits=Limits(max_upload_bytes=1000, max_uploads=8, per_client=2),
     )

@@ -1,0 +1,141 @@
+"""Connection: one HTTP connection, which must send its requests in time and may not send an endless head."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from agent.rest.connections import Connections
+
+MAX_HEAD_BYTES = 16 << 10
+_MAX_PIPELINED = 16  # 256 kB can contain 6,000 requests, which take 13 MB
+LATE = "edge_agent.late"  # in the scope of a request whose body did not arrive in time
+
+_NO_TRAILERS: Any = deque(maxlen=0)  # uvicorn would add the fields after a chunked body to the request's headers
+
+
+class Connection(HttpToolsProtocol):
+    """Tells `connections` what it waits for. uvicorn itself waits indefinitely for a head and for a body."""
+
+    def __init__(self, connections: Connections, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._all = connections
+        self._unparsed_bytes = 0  # received since the parser last completed a head or gave a piece of a body
+        self._refused = False
+
+    @property
+    def address(self) -> str:
+        return self.client[0] if self.client else ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._all.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._all.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) > MAX_HEAD_BYTES and self in self._all.heads:
+            view = memoryview(data)  # an allowed head ends in the first part
+            self._feed(view[: MAX_HEAD_BYTES + 1])
+            data = view[MAX_HEAD_BYTES + 1 :]  # type: ignore[assignment]
+        self._feed(data)
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        if self._refused or self.transport.is_closing():
+            return
+        self._unparsed_bytes += len(data)
+        super().data_received(data)  # type: ignore[arg-type]
+        if self._unparsed_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.refuse(431, f"The head of the request has more than {MAX_HEAD_BYTES} bytes. Send fewer headers.")
+
+    def on_headers_complete(self) -> None:
+        if len(self.pipeline) == _MAX_PIPELINED:
+            raise ValueError("too many requests that wait for the answer of an earlier one")  # uvicorn answers 400
+        self._unparsed_bytes = 0
+        self._all.heads.stop(self)
+        self._all.bodies.start(self)
+        super().on_headers_complete()
+        self.headers = _NO_TRAILERS
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unparsed_bytes = 0
+        self._all.bodies.stop(self)
+        super().on_message_complete()
+        self._await_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._await_head()
+
+    def shutdown(self) -> None:
+        if self._refused:
+            self.end()
+        else:
+            super().shutdown()
+
+    def pause_writing(self) -> None:
+        self._all.answers.start(self)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._all.answers.stop(self)
+        super().resume_writing()
+
+    def head_is_late(self) -> None:
+        if self._unparsed_bytes:
+            self.refuse(408, f"The head of the request did not arrive within {self._all.heads.timeout_s:g} s.")
+        else:
+            self.end()
+
+    def body_is_late(self) -> None:
+        """The application gets the end of the connection, and LATE in the scope of the request."""
+        if self.cycle.response_started or self.pipeline:
+            self.end()
+        else:
+            self.cycle.scope[LATE] = True  # type: ignore[literal-required]
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self.refuse(408, f"The body did not arrive within {self._all.bodies.timeout_s:g} s. Send it again.")
+
+    def refuse(self, code: int, sentence: str) -> None:
+        """Answers without the application, and ignores what the client still sends.
+
+        The connection stays open a moment: if the kernel received more after the end, it would tell the client to
+        discard the answer.
+        """
+        self._refused = True
+        body = json.dumps({"error": sentence}).encode()
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+        if code == 503:
+            head += b"retry-after: 1\r\n"
+        self.transport.write(STATUS_LINE[code] + head + b"\r\n" + body)
+        if self.transport.can_write_eof():  # not with TLS
+            self.transport.write_eof()
+            self._all.linger(self)
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """Ends at once, even if the client does not read: only the kernel may still hold a part of an answer."""
+        self._all.discard(self)
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _await_head(self) -> None:
+        """If the latest request was answered and its body has arrived; a refused body may still arrive afterwards."""
+        if self.cycle.response_complete and self not in self._all.bodies:
+            self._all.heads.start(self)

@@ -1,0 +1,290 @@
+"""Connections of the real server: deadlines, how many may be open, and each address's share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from agents.fake_agent import FakeDataPlane, FakeHealth, FakeMetrics, FakeModels
+
+from agent.rest.app import Limits, create_app
+from agent.rest.connection import MAX_HEAD_BYTES
+from agent.rest.server import Server, listen
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+OTHER = "127.0.0.2"
+GET = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+STALLED = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc"
+UPLOAD = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+CHUNKED = b"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+_MAX_BYTES = 100_000
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The event loop of the service."""
+    return "asyncio", {"use_uvloop": True}
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    async def ask(self, request: bytes) -> tuple[int, Any]:
+        self.writer.write(request)
+        return await self.answer()
+
+    async def answer(self) -> tuple[int, Any]:
+        """Status and JSON."""
+        head = (await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 10)).lower()
+        length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        return int(head.split()[1]), json.loads(await self._reader.readexactly(length))
+
+    async def end(self) -> bytes:
+        """Returns once the server has closed the connection, with what it sent before."""
+        with contextlib.suppress(ConnectionResetError):
+            return await asyncio.wait_for(self._reader.read(), 10)
+        return b""
+
+    async def drip(self, head: bytes, *, every_s: float = 0.02) -> None:
+        """Sends one byte at a time, without an end, until the server closes the connection."""
+        with contextlib.suppress(ConnectionError):
+            self.writer.write(head)
+            while not self._reader.at_eof() and not self.writer.is_closing():
+                self.writer.write(b"a")
+                await self.writer.drain()
+                await asyncio.sleep(every_s)
+
+
+class Site:
+    """The running server; `connect` opens a connection to it."""
+
+    def __init__(self, port: int, metrics: FakeMetrics, clients: contextlib.ExitStack) -> None:
+        self.metrics = metrics
+        self._port = port
+        self._clients = clients
+
+    async def connect(self, address: str = "127.0.0.1") -> Client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, local_addr=(address, 0))
+        self._clients.callback(writer.close)
+        return Client(reader, writer)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    with anyio.fail_after(10):
+        while not condition():  # noqa: ASYNC110  (the server announces nothing)
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def site(
+    app: ASGIApp | None = None, *, header_timeout_s: float = 20, body_timeout_s: float = 20, max_connections: int = 100
+) -> AsyncIterator[Site]:
+    metrics = FakeMetrics()
+    app = app or create_app(
+        version="1",
+        data_plane=FakeDataPlane(),
+        models=FakeModels(),
+        health=FakeHealth(),
+        metrics=metrics,
+        limits=Limits(max_upload_bytes=_MAX_BYTES, max_uploads=8, per_client=2),
+    )
+    server = Server(
+        app, header_timeout_s=header_timeout_s, body_timeout_s=body_timeout_s, max_connections=max_connections
+    )
+    with listen("127.0.0.1", 0) as listener, contextlib.ExitStack() as clients:
+        running = asyncio.create_task(server.answer(listener))
+        await server.answering.wait()
+        try:
+            yield Site(listener.getsockname()[1], metrics, clients)
+        finally:
+            await server.stop()
+            await running
+
+
+@pytest.mark.anyio
+async def test_connection_that_sends_nothing_is_closed_without_an_answer() -> None:
+    async with site(header_timeout_s=0.4) as server:
+        begun_s = time.monotonic()
+        silent = [await server.connect() for _ in range(20)]
+        assert await asyncio.gather(*(each.end() for each in silent)) == [b""] * 20
+        assert time.monotonic() - begun_s >= 0.3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("before", [b"", GET], ids=["new", "answered"])
+async def test_dripped_head_is_refused_however_much_of_it_has_arrived(before: bytes) -> None:
+    async with site(header_timeout_s=0.4) as server:
+        client = await server.connect()
+        if before:
+            await client.ask(before)
+        dripping = asyncio.create_task(client.drip(b"GET /healthz HTTP/1.1\r\nX: "))
+        assert await client.answer() == (
+            408,
+            {"error": "The head of the request did not arrive within 0.4 s."},
+        )
+        await dripping
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["predict", "batch_predict", "api/models/birds/pin"])
+async def test_dripped_body_is_refused_and_counted(path: str) -> None:
+    kind = "multipart/form-data; boundary=a" if path == "batch_predict" else "application/json"
+    head = f"POST /{path} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: 1000\r\n\r\n".encode()
+    async with site(body_timeout_s=0.4) as server:
+        client = await server.connect()
+        dripping = asyncio.create_task(client.drip(head))
+        assert await client.answer() == (408, {"error": "The body did not arrive within 0.4 s. Send it again."})
+        await dripping
+        await until(lambda: server.metrics.requests)
+        assert [code for _, code in server.metrics.requests] == [408]
+
+
+@pytest.mark.anyio
+async def test_rest_of_a_refused_body_may_not_be_dripped_either() -> None:
+    async with site(body_timeout_s=0.4) as server:
+        client = await server.connect()
+        dripping = asyncio.create_task(
+            client.drip(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n")
+        )
+        assert (await client.answer())[0] == 413
+        assert await client.end() == b""
+        await dripping
+
+
+@pytest.mark.anyio
+async def test_client_that_does_not_read_its_answer_is_disconnected() -> None:
+    ended = asyncio.Event()
+
+    async def large(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(32 << 20), "more_body": True})
+        await send({"type": "http.response.body", "body": b"x"})
+        ended.set()
+
+    async with site(large, body_timeout_s=0.4) as server:
+        client = await server.connect()
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.writer.write(GET)
+        await asyncio.wait_for(ended.wait(), 10)
+
+
+@pytest.mark.anyio
+async def test_requests_that_are_sent_ahead_are_bounded() -> None:
+    async with site() as server:
+        client = await server.connect()
+        client.writer.write(GET * 1000)
+        assert (await client.end()).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.anyio
+async def test_connection_serves_requests_of_all_sizes_one_after_another() -> None:
+    body = bytes(_MAX_BYTES // 2)
+    large = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    chunks = CHUNKED + b"3\r\nabc\r\n0\r\nTrailer: x\r\n\r\n"
+    async with site() as server:
+        client = await server.connect()
+        for request in (GET, large, UPLOAD, chunks, large):
+            assert (await client.ask(request))[0] == 200
+        client.writer.write(UPLOAD + large + GET)  # pipelined
+        assert [(await client.answer())[0] for _ in range(3)] == [200] * 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX: ", CHUNKED + b"1\r\na\r\n0\r\nX: "])
+async def test_endless_head_or_trailer_is_refused(start: bytes) -> None:
+    async with site() as server:
+        client = await server.connect()
+        client.writer.write(start)
+        await asyncio.sleep(0.05)  # the rest arrives in pieces of its own
+        for _ in range(4):
+            client.writer.write(b"a" * MAX_HEAD_BYTES)
+            await asyncio.sleep(0.05)
+        got = await client.end()
+        assert got.startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.anyio
+async def test_head_over_the_limit_is_refused_even_if_it_arrives_at_once() -> None:
+    async with site() as server:
+        client = await server.connect()
+        fields = b"X: " + b"a" * MAX_HEAD_BYTES
+        code, document = await client.ask(b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n\r\n")
+        assert (code, document["error"].split(".")[0]) == (431, "The head of the request has more than 16384 bytes")
+
+
+@pytest.mark.anyio
+async def test_new_connection_replaces_the_one_that_is_idle_longest() -> None:
+    async with site(max_connections=4) as server:
+        busy = await server.connect()
+        busy.writer.write(STALLED)
+        recent, silent = await server.connect(), await server.connect(OTHER)
+        await recent.ask(GET)
+        await recent.ask(GET)
+        extra = [await server.connect("127.0.0.3"), await server.connect("127.0.0.4")]
+        assert await silent.end() == b""
+        for client in (recent, *extra):
+            assert (await client.ask(GET))[0] == 200
+        busy.writer.write(bytes(97))
+        assert (await busy.answer())[0] == 200
+
+
+@pytest.mark.anyio
+async def test_silent_connections_do_not_keep_others_out(caplog: pytest.LogCaptureFixture) -> None:
+    async with site(max_connections=20) as server:
+        healthy = await server.connect(OTHER)
+        for _ in range(10):
+            for _ in range(10):
+                await server.connect()
+            assert (await healthy.ask(UPLOAD))[0] == 200
+            assert (await (await server.connect("127.0.0.3")).ask(GET))[0] == 200
+    assert caplog.messages == [
+        "10 HTTP connections are open from 127.0.0.1. Each new one ends the one that has been idle longest."
+    ]
+
+
+@pytest.mark.anyio
+async def test_address_whose_connections_are_all_busy_leaves_half_to_others() -> None:
+    async with site(max_connections=8) as server:
+        stalled = [await server.connect() for _ in range(4)]
+        for client in stalled:
+            client.writer.write(STALLED)
+        await until(lambda: server.metrics.now_in_flight == 4)
+        assert await (await server.connect()).answer() == (
+            503,
+            {"error": "Too many requests are in progress. Retry later."},
+        )
+        assert (await (await server.connect(OTHER)).ask(UPLOAD))[0] == 200
+        for client in stalled:
+            client.writer.write(bytes(97))
+        assert [(await client.answer())[0] for client in stalled] == [200] * 4
+
+
+@pytest.mark.anyio
+async def test_address_with_many_bodies_leaves_memory_to_others() -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % _MAX_BYTES
+    async with site() as server:
+        slow = [await server.connect() for _ in range(6)]
+        for client in slow:
+            client.writer.write(head + bytes(_MAX_BYTES - 1))
+            await client.writer.drain()
+        greedy, upload = await server.connect(), UPLOAD.replace(b"3", b"1000") + bytes(997)
+        with anyio.fail_after(10):
+            while (answer := await greedy.ask(upload))[0] == 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # until the server has read all six
+        assert answer == (503, {"error": "Too many uploads are arriving at the same time. Retry later."})
+        assert (await (await server.connect(OTHER)).ask(upload))[0] == 200
+        assert [(await client.ask(b"x"))[0] for client in slow] == [200] * 6
+        assert (await greedy.ask(upload))[0] == 200
