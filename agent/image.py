@@ -107,6 +107,8 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, smallest_side: int |
         raise ImageTooLargeError(
             f"The image has {width} x {height} pixels; at most {max_pixels} pixels are allowed. Send a smaller image."
         )
+    if content.startswith(_PNG) and not _png_is_whole(content):
+        raise ImageDamagedError(_DAMAGED)
     flags = cv2.IMREAD_COLOR_BGR if hasattr(cv2, "IMREAD_COLOR_BGR") else cv2.IMREAD_COLOR
     if smallest_side is not None and content.startswith(_JPEG):
         flags = _REDUCED.get(_reduction(min(width, height), smallest_side), flags)
@@ -114,7 +116,7 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, smallest_side: int |
     if pixels is None and content.startswith(_JPEG):
         pixels = _decode_without_end(content, flags)
     if pixels is None:
-        raise ImageDamagedError("The image is damaged or truncated and cannot be decoded. Send it again.")
+        raise ImageDamagedError(_DAMAGED)
     return Image(pixels, "bgr")
 
 
@@ -194,7 +196,10 @@ _PADDINGS = tuple(
         "fc66f774a8be9ea729a004d58811100a",
     )
 )
+_DAMAGED = "The image is damaged or truncated and cannot be decoded. Send it again."
 _JPEG = b"\xff\xd8\xff"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_MAX_PNG_CHUNKS = 1 << 16  # a malicious file may have millions of empty chunks
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
 
@@ -217,6 +222,18 @@ def _jpeg_size(content: bytes) -> tuple[int, int]:
 def _png_size(content: bytes) -> tuple[int, int]:
     width, height = struct.unpack_from(">II", content, 16)
     return width, height
+
+
+def _png_is_whole(content: bytes) -> bool:
+    """Whether every chunk ends within the file: OpenCV allocates the stated length, up to 4 GB, before reading."""
+    at, end = len(_PNG), len(content)
+    for _ in range(_MAX_PNG_CHUNKS):
+        if at + 12 > end:  # length, type and checksum
+            return False
+        if content[at + 4 : at + 8] == b"IEND":
+            return True
+        at += 12 + int(struct.unpack_from(">I", content, at)[0])
+    return False
 
 
 def _bmp_size(content: bytes) -> tuple[int, int]:
@@ -244,7 +261,7 @@ def _webp_size(content: bytes) -> tuple[int, int]:
 
 _SIZE_READERS = {
     _JPEG: _jpeg_size,
-    b"\x89PNG\r\n\x1a\n": _png_size,
+    _PNG: _png_size,
     b"BM": _bmp_size,
     b"RIFF": _webp_size,
 }

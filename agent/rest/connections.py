@@ -92,9 +92,9 @@ class Connections:
         self._stop_waiting(connection)
         self._refused.start(connection)
 
-    def end_late(self) -> None:
-        """Call it several times per second."""
-        now_s = time.monotonic()
+    def end_late(self, *, within_s: float) -> None:
+        """Ends those whose time is over before the next call, in `within_s`."""
+        now_s = time.monotonic() + within_s
         for connection in self.heads.late(now_s):
             connection.head_is_late()
         for connection in self.bodies.late(now_s):

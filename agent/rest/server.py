@@ -87,7 +87,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Uvicorn calls it ten times per second."""
-        self._connections.end_late()
+        self._connections.end_late(within_s=0.1)
         return await super().on_tick(counter)
 
     @contextlib.contextmanager
