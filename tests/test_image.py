@@ -357,3 +357,46 @@ def test_jpeg_of_an_image_is_no_larger_than_requested(color: Literal["bgr", "rgb
     assert decode(Image(pixels[:1], color).to_jpeg(max_side=4)).pixels.shape == (1, 4, 3)
     difference = decode(image.to_jpeg(max_side=1000)).pixels.astype(int) - image.to_color("bgr").pixels
     assert abs(difference).mean() < 12
+
+
+def test_jpeg_with_endless_scans_is_refused_before_it_is_decoded() -> None:
+    """131 kB with 1,000 scans of 4096 x 4096 pixels would keep a worker busy for 6 s, and 8 MB for 20 minutes."""
+    pixels = np.zeros((512, 512, 3), np.uint8)
+    content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    last = content[content.rindex(b"\xff\xda") : -2]
+    scans = content.count(b"\xff\xda")
+    assert decode(content[:-2] + last * (100 - scans) + content[-2:]).width == 512
+    with pytest.raises(ImageDamagedError, match="more than 100 scans"):
+        decode(content[:-2] + last * (101 - scans) + content[-2:])
+
+
+def test_scans_hidden_behind_a_comment_are_counted() -> None:
+    """A scan of all components in a comment must not pass for the first one of the file."""
+    content = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    hidden = b"\xff\xda\0\x0c\x03"
+    comment = b"\xff\xfe" + (len(hidden) + 2).to_bytes(2, "big") + hidden
+    last = content[content.rindex(b"\xff\xda") : -2]
+    with pytest.raises(ImageDamagedError, match="more than 100 scans"):
+        decode(content[:2] + comment + content[2:-2] + last * 101 + content[-2:])
+
+
+def test_ordinary_jpeg_may_contain_the_bytes_of_scans() -> None:
+    """As the thumbnails and profiles in its segments do; the decoder does not look into them."""
+    content = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes()
+    comment = b"\xff\xfe" + (302 + 2).to_bytes(2, "big") + b"\xff\xda" * 151
+    assert decode(content[:2] + comment + content[2:]).width == 64
+
+
+def test_png_with_a_chunk_longer_than_the_file_is_refused() -> None:
+    content = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    at = content.index(b"IDAT") - 4
+    longer = (int.from_bytes(content[at : at + 4], "big") + 13 + 4).to_bytes(4, "big")
+    with pytest.raises(ImageDamagedError, match="damaged or truncated"):
+        decode(content[:at] + longer + content[at + 4 :])
+    with pytest.raises(ImageDamagedError, match="damaged or truncated"):
+        decode(content[:at] + b"\0\0\0\0abcd\0\0\0\0" * 70_000 + content[at:])
+
+
+def test_png_with_bytes_after_its_end_is_decoded() -> None:
+    content = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    assert decode(content + b"\xff" * 20).width == 8
