@@ -23,13 +23,18 @@ def replace_file(path: Path, content: bytes) -> None:
     write_and_rename(aside, path, content)
 
 
-def write_and_rename(aside: Path, path: Path, content: bytes, *, mode: int = 0o666) -> None:
+def write_and_rename(
+    aside: Path, path: Path, content: bytes, *, mode: int = 0o666, owner: tuple[int, int] | None = None
+) -> None:
     """Like replace_file(), with the temporary file `aside`, which must be in the folder of `path`.
 
-    `mode` holds the permissions before the umask applies. Raises OSError, also if `aside` exists.
+    `mode` holds the permissions before the umask applies, `owner` a user and a group that only root can choose freely.
+    Raises OSError, also if `aside` exists.
     """
     with open(aside, "xb", opener=partial(_open_no_link, mode=mode)) as file:
         try:
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
