@@ -27,6 +27,7 @@ from agent.mqtt.embedded_broker import EmbeddedBroker
 from agent.rest.app import Limits, create_app
 from agent.rest.server import Server, listen
 from agent.runtimes.interpreter import runtime
+from agent.wiring.access import build_access, why_closed
 from agent.wiring.broker import broker_endpoint
 from agent.wiring.models import build_models, check_folder
 from agent.wiring.mqtt import build_mqtt
@@ -117,6 +118,7 @@ class Service:
             metrics.watch_mqtt(lambda: mqtt.status)
         self._health = Health(engine=self._engine, models=self._models, cameras=self._cameras, mqtt=self._mqtt)
         metrics.watch(health=self._health, models=self._models, cameras=self._cameras)
+        access = build_access(config)
         self._app = create_app(
             version=version,
             data_plane=data_plane,
@@ -128,7 +130,10 @@ class Service:
                 max_uploads=workers + config.engine.max_waiting,
                 per_client=config.http.per_client,
             ),
+            access=access,
         )
+        if (trouble := why_closed(config, access)) is not None:
+            log.warning("%s", trouble)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -161,8 +166,9 @@ class Service:
     def where_to_look(self) -> str:
         http, mqtt = self._config.http, self._config.mqtt
         topic = f"MQTT {mqtt.base_topic}/{self._config.device.id}/# at {mqtt.host}:{mqtt.port}"
+        host = f"[{http.host}]" if ":" in http.host else http.host
         return (
-            f"HTTP http://{http.host}:{self.port}/docs, {topic if mqtt.enabled else 'MQTT off'}, "
+            f"HTTP http://{host}:{self.port}/docs, {topic if mqtt.enabled else 'MQTT off'}, "
             f"models {', '.join(self._models.served) or 'none yet'} from {self._config.models.folder}."
         )
 

@@ -6,6 +6,7 @@ configs/agent.yaml and the JSON Schema: run `make reference` after a change.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import socket
@@ -404,10 +405,21 @@ class MqttSection(_Section):
 class HttpSection(_Section):
     host: str = Field(
         default="127.0.0.1",
-        description="Address to listen on. The HTTP API has no password: `0.0.0.0` opens it to the whole network.",
+        description="Address to listen on; `0.0.0.0` or `::` means all networks. Unless it is a loopback address, "
+        "clients need an access token.",
     )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8501, description="Port to listen on; 0 lets the system choose one."
+    )
+    tokens_file: Path | None = Field(
+        default=None,
+        description="File with the access tokens, made by `edge-agent token create` and read again when it changes. "
+        "Default: `tokens` in the state folder.",
+    )
+    anonymous: bool = Field(
+        default=False,
+        description="Let everyone who reaches the port do everything, without a token. Without it, only clients on "
+        "this machine need no token, and only if `host` is a loopback address and no token exists.",
     )
     max_upload_bytes: int = Field(
         default=8 << 20, ge=1, description="Maximum size of an uploaded image in bytes, over HTTP and MQTT."
@@ -435,6 +447,14 @@ class HttpSection(_Section):
         description="How many uploads each client address may have in progress at any time. One address may have more "
         "as long as it leaves a quarter of all places, and of the memory for bodies, to others.",
     )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine can reach the port."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def own_url(self) -> str:
         """The URL for programs on this machine."""

@@ -1,4 +1,4 @@
-"""Http: requests answered and in progress."""
+"""Http: requests answered, in progress, and refused for their token."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ class HttpMetrics:
         self._in_flight = Gauge(
             "edge_agent_http_requests_in_flight", "HTTP requests in progress, excluding scrapes.", registry=registry
         )
+
+        self._auth_failures = Counter(
+            "edge_agent_auth_failures",
+            "Requests with a missing or wrong access token, by reason: not_set_up, missing, malformed, unknown, scope.",
+            ("reason",),
+            registry=registry,
+        )
+
+    def auth_failed(self, reason: str) -> None:
+        self._auth_failures.labels(reason).inc()
 
     def answered(self, route: str, code: int) -> None:
         self._requests.labels(route, str(code)).inc()

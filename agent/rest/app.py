@@ -6,6 +6,7 @@ import asyncio
 import logging
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import FastAPI
@@ -25,19 +26,23 @@ from agent.errors import (
     StoreError,
     VersionError,
 )
+from agent.rest.access import Access
 from agent.rest.connection import LATE
 from agent.rest.models import Models as OperatedModels, models_router
 from agent.rest.predict import predict_router
+from agent.rest.route_scopes import SECURITY_SCHEMES, RouteScopes
 from agent.rest.share import Share
 from agent.rest.status import Metrics as RenderedMetrics, status_router
 from agent.rest.tf_serving import Models as ServedModels, tf_serving_router
 from agent.rest.upload import UploadReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from agent.rest.access import AccessRules
     from agent.rest.predict import DataPlane
     from agent.rest.status import Health
 
@@ -55,10 +60,11 @@ _CODES_OF_API = ((ModelNotFoundError, 404), (ModelError, 409), (VersionError, 40
 
 
 class Requests(Protocol):
-    """Counts requests: those in progress, and each answer by its route and code."""
+    """Counts requests: those in progress, each answer by its route and code, and each missing or wrong token."""
 
     def answered(self, route: str, code: int) -> None: ...
     def in_flight(self) -> AbstractContextManager[object]: ...
+    def auth_failed(self, reason: str) -> None: ...
 
 
 class Metrics(RenderedMetrics, Protocol):
@@ -80,7 +86,14 @@ class Limits:
 
 
 def create_app(
-    *, version: str, data_plane: DataPlane, models: Models, health: Health, metrics: Metrics, limits: Limits
+    *,
+    version: str,
+    data_plane: DataPlane,
+    models: Models,
+    health: Health,
+    metrics: Metrics,
+    limits: Limits,
+    access: AccessRules,
 ) -> ASGIApp:
     """The ASGI application; it calls everything on the event loop's thread."""
     app = FastAPI(
@@ -97,15 +110,27 @@ def create_app(
     places = Share(
         limits.max_uploads, guaranteed=limits.per_client, busy="Too many uploads wait for a worker. Retry later."
     )
-    app.include_router(predict_router(data_plane=data_plane, uploads=uploads, places=places))
-    app.include_router(models_router(models))
-    app.include_router(tf_serving_router(models))
-    app.include_router(status_router(health=health, metrics=metrics))
+    routers = [
+        predict_router(data_plane=data_plane, uploads=uploads, places=places),
+        models_router(models),
+        tf_serving_router(models),
+        status_router(health=health, metrics=metrics),
+    ]
+    for router in routers:
+        app.include_router(router)
+    app.openapi = partial(_described, app.openapi)  # type: ignore[method-assign]  # FastAPI's way to extend it
     app.add_exception_handler(AgentError, _agent_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(500, _bug)
-    return _Headed(_Counted(_Interruptible(app), metrics.http))
+    guarded = Access(app, routes=RouteScopes(routers), rules=access, failures=metrics.http)
+    return _Headed(_Counted(_Interruptible(guarded), metrics.http))
+
+
+def _described(openapi: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    document = openapi()
+    document.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
+    return document
 
 
 class _Headed:

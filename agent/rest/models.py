@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annotation)
 
+from agent.rest.route_scopes import needs
 from agent.rest.upload import refuse_compressed
 
 if TYPE_CHECKING:
@@ -38,36 +39,36 @@ def models_router(models: Models) -> APIRouter:
     def status_now(name: str) -> dict[str, Any]:
         return find_status(models.statuses, name).to_json()
 
-    @router.get("")
+    @router.get("", openapi_extra=needs("read"))
     async def list_models() -> dict[str, Any]:
         """Lists every model with its versions, its current candidate and its last rejection."""
         return {"models": [status.to_json() for status in models.statuses]}
 
-    @router.get("/{name}")
+    @router.get("/{name}", openapi_extra=needs("read"))
     async def show(name: str) -> dict[str, Any]:
         return status_now(name)
 
-    @router.post("/{name}/rollback", openapi_extra=_documented({"type": "object"}))
+    @router.post("/{name}/rollback", openapi_extra=_changing({"type": "object"}))
     async def rollback(name: str, request: Request) -> dict[str, Any]:
         """Withdraws the canary or, if there is none, the serving version; the last good version serves again."""
         await _expect_no_body(request)
         await models.rollback(name)
         return status_now(name)
 
-    @router.post("/{name}/pin", openapi_extra=_documented(_VERSION))
+    @router.post("/{name}/pin", openapi_extra=_changing(_VERSION))
     async def pin(name: str, request: Request) -> dict[str, Any]:
         """Serves this version until it is unpinned, even if newer files are dropped."""
         version = await _read_version(request)
         await models.pin(name, version)
         return status_now(name)
 
-    @router.post("/{name}/unpin", openapi_extra=_documented({"type": "object"}))
+    @router.post("/{name}/unpin", openapi_extra=_changing({"type": "object"}))
     async def unpin(name: str, request: Request) -> dict[str, Any]:
         await _expect_no_body(request)
         await models.unpin(name)
         return status_now(name)
 
-    @router.post("/{name}/promote", openapi_extra=_documented({"type": "object"}))
+    @router.post("/{name}/promote", openapi_extra=_changing({"type": "object"}))
     async def promote(name: str, request: Request) -> dict[str, Any]:
         """Makes the canary the serving version."""
         await _expect_no_body(request)
@@ -126,5 +127,6 @@ async def _read_body(request: Request) -> bytes:
     return body
 
 
-def _documented(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"content": {"application/json": {"schema": schema}}, "required": True}}
+def _changing(schema: dict[str, Any]) -> dict[str, Any]:
+    body = {"content": {"application/json": {"schema": schema}}, "required": True}
+    return needs("admin", requestBody=body)

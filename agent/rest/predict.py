@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 
 from agent.errors import BusyError, ImageError, ModelError
 from agent.inference.options import Options
+from agent.rest.route_scopes import needs
 from agent.rest.upload import UploadReader, client_address, too_large
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _documented(content: dict[str, Any]) -> dict[str, Any]:
         {"name": name, "in": "query", "required": False, "schema": {"type": kind}, "description": description}
         for name, (kind, description) in _PARAMETERS.items()
     ]
-    return {"parameters": parameters, "requestBody": {"content": content, "required": True}}
+    return needs("infer", parameters=parameters, requestBody={"content": content, "required": True})
 
 
 def with_best(result: Result) -> dict[str, Any]:

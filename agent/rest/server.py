@@ -25,9 +25,10 @@ _MAX_CONNECTIONS = 500  # paho uses select(), which handles only 1023 descriptor
 
 def listen(host: str, port: int) -> socket.socket:
     """Raises StartError with the cause and the remedy."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=128)
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        both = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=both)
     except PermissionError:
         raise StartError(
             f"http: this user may not listen on port {port}; ports below 1024 need root. Choose another http.port."

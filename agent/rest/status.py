@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import APIRouter
+from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annotation)
 from starlette.responses import JSONResponse, Response
+
+from agent.rest.route_scopes import needs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,30 +30,33 @@ class Metrics(Protocol):
 def status_router(*, health: Health, metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["status"])
 
-    @router.get("/healthz")
+    @router.get("/healthz", openapi_extra=needs(None))
     async def healthz() -> JSONResponse:
         """Returns 200 while the process works, 503 with the reason if only a restart will help."""
         if reason := health.stuck():
             return JSONResponse({"error": reason}, 503)
         return JSONResponse({"status": "ok"})
 
-    @router.get("/readyz")
-    async def readyz() -> JSONResponse:
+    @router.get("/readyz", openapi_extra=needs(None))
+    async def readyz(request: Request) -> JSONResponse:
         """Returns 503 with the reasons until a model serves and every enabled camera gives frames.
 
         The warnings and the state of MQTT are shown but do not affect the code: the agent still answers requests
-        when a file is bad or the broker is unreachable.
+        when a file is bad or the broker is unreachable. Without a token, only `ready` is shown.
         """
         reasons = list(health.why_not_ready())
+        code = 503 if reasons else 200
+        if not request.scope["granted"]:
+            return JSONResponse({"ready": not reasons}, code)
         document = {
             "ready": not reasons,
             "reasons": reasons,
             "warnings": list(health.warnings()),
             "mqtt": health.mqtt(),
         }
-        return JSONResponse(document, 503 if reasons else 200)
+        return JSONResponse(document, code)
 
-    @router.get("/metrics")
+    @router.get("/metrics", openapi_extra=needs("read"))
     async def prometheus() -> Response:
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -15,6 +15,7 @@ from agent.inference.results import Results
 from agent.model_file.metadata import read_model_file
 from agent.models.loader import LoadedModel
 from agent.models.serving import ServedModel
+from agent.rest.access import AccessRules
 from agent.rest.app import Limits, create_app
 from agent.runtimes.runtime import open_classifiers
 from agent.runtimes.tflite import TFLiteClassifier
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from agent.inference.options import Options
     from agent.runtimes.classifier import Classifier
     from agent.status import VersionState
+
+
+OPEN = AccessRules(tokens=None, is_local=True)
 
 
 def identity(version: int, name: str = "birds") -> ModelIdentity:
@@ -188,7 +192,7 @@ class FakeHealth:
         return ["Model x: bad."]
 
     def mqtt(self) -> dict[str, Any] | None:
-        return {"state": "connected"}
+        return {"state": "connected", "reason": None, "queued": 0}
 
 
 class FakeMetrics:
@@ -197,6 +201,7 @@ class FakeMetrics:
     def __init__(self) -> None:
         self.http = self
         self.requests: list[tuple[str, int]] = []
+        self.failures: list[str] = []
         self.now_in_flight, self.most_in_flight = 0, 0
 
     def render(self) -> bytes:
@@ -204,6 +209,9 @@ class FakeMetrics:
 
     def answered(self, route: str, code: int) -> None:
         self.requests.append((route, code))
+
+    def auth_failed(self, reason: str) -> None:
+        self.failures.append(reason)
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
@@ -213,12 +221,19 @@ class FakeMetrics:
         self.now_in_flight -= 1
 
 
-def rest_app(models: FakeModels, data_plane: FakeDataPlane | None = None) -> ASGIApp:
+def rest_app(
+    models: FakeModels,
+    data_plane: FakeDataPlane | None = None,
+    *,
+    access: AccessRules = OPEN,
+    metrics: FakeMetrics | None = None,
+) -> ASGIApp:
     return create_app(
         version="1.2.3",
         data_plane=data_plane or FakeDataPlane(),
         models=models,
         health=FakeHealth(),
-        metrics=FakeMetrics(),
+        metrics=metrics or FakeMetrics(),
         limits=Limits(max_upload_bytes=1000, max_uploads=8, per_client=2),
+        access=access,
     )

@@ -11,7 +11,16 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from agents.fake_agent import FailingClassifier, FakeDataPlane, FakeHealth, FakeMetrics, FakeModels, served, serving
+from agents.fake_agent import (
+    OPEN,
+    FailingClassifier,
+    FakeDataPlane,
+    FakeHealth,
+    FakeMetrics,
+    FakeModels,
+    served,
+    serving,
+)
 from agents.heard import Heard
 from agents.models_on_disk import DIGITS
 from peers import web_server
@@ -46,6 +55,7 @@ class Rest:
             health=self.health,
             metrics=self.metrics,
             limits=Limits(max_upload_bytes=MAX_BYTES, max_uploads=64, per_client=64),
+            access=OPEN,
         )
 
     async def serve(self, use: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
@@ -279,7 +289,7 @@ async def test_health_readiness_and_metrics_are_answered(rest: Rest) -> None:
         "ready": True,
         "reasons": [],
         "warnings": ["Model x: bad."],
-        "mqtt": {"state": "connected"},
+        "mqtt": {"state": "connected", "reason": None, "queued": 0},
     }
     rest.health.not_ready = ["Camera front is lost."]
     answer = await rest.get("/readyz")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from agents.fake_agent import FakeDataPlane, FakeHealth, FakeMetrics, FakeModels
+from agents.fake_agent import OPEN, FakeDataPlane, FakeHealth, FakeMetrics, FakeModels
 
 from agent.rest.app import Limits, create_app
 from agent.rest.connection import MAX_HEAD_BYTES
@@ -100,6 +100,7 @@ async def site(
         health=FakeHealth(),
         metrics=metrics,
         limits=Limits(max_upload_bytes=_MAX_BYTES, max_uploads=8, per_client=2),
+        access=OPEN,
     )
     server = Server(
         app, header_timeout_s=header_timeout_s, body_timeout_s=body_timeout_s, max_connections=max_connections

@@ -16,7 +16,7 @@ _SERVES = "curl -sS http://127.0.0.1:8501/v1/models/digits | grep -q AVAILABLE"
 
 def configure(machine: Machine, **sections: dict[str, Any]) -> None:
     """Writes agent.yaml for the device `test`, whose HTTP is reachable from this machine, and restarts the service."""
-    config = {"device": {"id": "test"}, "http": {"host": "0.0.0.0"}, **sections}
+    config = {"device": {"id": "test"}, "http": {"host": "0.0.0.0", "anonymous": True}, **sections}
     machine.run(
         f"cat >/etc/edge-agent/agent.yaml <<'END'\n{yaml.safe_dump(config)}END\nsync\nsystemctl restart edge-agent"
     )

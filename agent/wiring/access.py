@@ -1,0 +1,34 @@
+"""Access: who may use HTTP, from the configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.rest.access import AccessRules
+from agent.security.tokens import TokensFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.config.sections import Config
+
+
+def tokens_path(config: Config) -> Path:
+    return config.http.tokens_file or config.device.state_folder / "tokens"
+
+
+def build_access(config: Config) -> AccessRules:
+    http = config.http
+    tokens = TokensFile(tokens_path(config), is_required=http.tokens_file is not None)
+    return AccessRules(tokens=None if http.anonymous else tokens, is_local=http.is_local)
+
+
+def why_closed(config: Config, rules: AccessRules) -> str | None:
+    """Why HTTP refuses every client, and what to do; None if it does not."""
+    if (tokens := rules.tokens_now()) is None or tokens:
+        return None
+    return (
+        f"HTTP at {config.http.host} answers 401 to every client, except on /healthz and /readyz: no access token "
+        f"is in {tokens_path(config)}. Make one with sudo edge-agent token create NAME --scope infer, or set "
+        "http.anonymous to true, which lets everyone in. Cameras and MQTT are not affected."
+    )
