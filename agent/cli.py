@@ -13,6 +13,7 @@ from agent.commands.doctor import doctor
 from agent.commands.inspect import inspect
 from agent.commands.models import models_app
 from agent.commands.run import run
+from agent.commands.token import token_app
 from agent.errors import AgentError, ConfigError
 from agent.host.terminal import escape_unencodable, version_printer
 
@@ -43,6 +44,7 @@ app.command()(classify)
 app.command()(inspect)
 app.command()(bench)
 app.add_typer(models_app, name="models")
+app.add_typer(token_app, name="token")
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -13,6 +13,7 @@ from agent.errors import AgentError, ConfigError
 
 _CONNECT_S = 10.0
 _MAX_BYTES = 1 << 24
+_REMEDY = "The command takes a token from --token-file or the variable EDGE_AGENT_TOKEN."
 
 
 class RemoteAgent:
@@ -21,10 +22,13 @@ class RemoteAgent:
     Proxies in the environment are ignored: the agent is on this machine or on its network.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 90.0) -> None:
+    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 90.0) -> None:
         """`url` like http://127.0.0.1:8501; raises ConfigError if it is not valid. `timeout_s`: a pin loads a model."""
         self.url = url if "://" in url else f"http://{url}"
         self._timeout_s = timeout_s
+        self._headers = {"Content-Type": "application/json"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
         try:
             parts = urlsplit(self.url)
             self._host, self._port = parts.hostname or "", parts.port
@@ -36,10 +40,10 @@ class RemoteAgent:
         self._is_tls = parts.scheme == "https"
         self._path = quote(parts.path.rstrip("/"), safe="/%")
 
-    def get(self, path: str) -> bytes:
-        """The body of the response with any status code; raises OSError and http.client.HTTPException."""
+    def get(self, path: str) -> tuple[int, bytes]:
+        """The status code and the body of the response; raises OSError and http.client.HTTPException."""
         with closing(self._connect()) as connection:
-            return self._exchange(connection, "GET", path)[1]
+            return self._exchange(connection, "GET", path)
 
     def models(self) -> list[dict[str, Any]]:
         """The status of each model, as GET /api/models returns it."""
@@ -104,7 +108,7 @@ class RemoteAgent:
     ) -> tuple[int, bytes]:
         """The status code and the body of the response."""
         content = None if method == "GET" else json.dumps(body or {})
-        connection.request(method, self._path + path, content, {"Content-Type": "application/json"})
+        connection.request(method, self._path + path, content, self._headers)
         with connection.getresponse() as answer:
             return answer.status, answer.read(_MAX_BYTES)
 
@@ -116,7 +120,8 @@ class RemoteAgent:
         if not isinstance(document, dict):
             raise AgentError(self._not_an_agent(f"status {code} without JSON"))
         if code >= 300:
-            raise AgentError(str(document.get("error") or self._not_an_agent(f"status {code}")))
+            sentence = str(document.get("error") or self._not_an_agent(f"status {code}"))
+            raise AgentError(f"{sentence} {_REMEDY}" if code in (401, 403) else sentence)
         return document
 
     def _not_an_agent(self, why: str) -> str:

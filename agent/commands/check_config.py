@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,7 @@ def check_config(
     from agent.doctor.access import denied_files
     from agent.doctor.unit import INSTALLED
     from agent.errors import ConfigError
+    from agent.wiring.access import build_access, why_closed
     from agent.wiring.broker import broker_endpoint
 
     if schema:
@@ -39,6 +41,8 @@ def check_config(
     if config == INSTALLED.config:
         for key, denied in denied_files(config, settings, INSTALLED.account()):
             raise ConfigError(f"{key}: {denied.fact} {denied.remedy}")
+    if (trouble := why_closed(settings, build_access(settings))) is not None:
+        print(f"Warning: {trouble}", file=sys.stderr)
     if as_json:
         print_json(settings.model_dump(mode="json"))
     else:

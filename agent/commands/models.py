@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.commands.options import Json
+from agent.commands.options import Json, TokenFile, access_token
 from agent.errors import ConfigError
 from agent.host.terminal import print_json, print_table
 
@@ -37,9 +37,11 @@ Url = Annotated[
 
 
 @models_app.command("list")
-def list_models(config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
+def list_models(
+    config: ConfigFile = None, url: Url = None, token_file: TokenFile = None, as_json: Json = False
+) -> None:
     """List the models with their serving version, candidate and last rejection."""
-    models = _agent(config, url).models()
+    models = _agent(config, url, token_file).models()
     if as_json:
         print_json(models)
     else:
@@ -48,9 +50,11 @@ def list_models(config: ConfigFile = None, url: Url = None, as_json: Json = Fals
 
 
 @models_app.command()
-def show(name: Name, config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
+def show(
+    name: Name, config: ConfigFile = None, url: Url = None, token_file: TokenFile = None, as_json: Json = False
+) -> None:
     """Show the admitted versions of a model, newest first."""
-    model = _agent(config, url).model(name)
+    model = _agent(config, url, token_file).model(name)
     if as_json:
         print_json(model)
     else:
@@ -61,9 +65,11 @@ def show(name: Name, config: ConfigFile = None, url: Url = None, as_json: Json =
 
 
 @models_app.command()
-def rollback(name: Name, config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
+def rollback(
+    name: Name, config: ConfigFile = None, url: Url = None, token_file: TokenFile = None, as_json: Json = False
+) -> None:
     """Withdraw the canary, or without a canary the serving version, and serve the last good version."""
-    _say(_agent(config, url).rollback(name), as_json)
+    _say(_agent(config, url, token_file).rollback(name), as_json)
 
 
 @models_app.command()
@@ -74,28 +80,33 @@ def pin(
     ],
     config: ConfigFile = None,
     url: Url = None,
+    token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
     """Serve this version until it is unpinned, even if new files are dropped."""
-    _say(_agent(config, url).pin(name, version), as_json)
+    _say(_agent(config, url, token_file).pin(name, version), as_json)
 
 
 @models_app.command()
-def unpin(name: Name, config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
+def unpin(
+    name: Name, config: ConfigFile = None, url: Url = None, token_file: TokenFile = None, as_json: Json = False
+) -> None:
     """Serve the newest good version again."""
-    _say(_agent(config, url).unpin(name), as_json)
+    _say(_agent(config, url, token_file).unpin(name), as_json)
 
 
 @models_app.command()
-def promote(name: Name, config: ConfigFile = None, url: Url = None, as_json: Json = False) -> None:
+def promote(
+    name: Name, config: ConfigFile = None, url: Url = None, token_file: TokenFile = None, as_json: Json = False
+) -> None:
     """Make the canary the serving version."""
-    _say(_agent(config, url).promote(name), as_json)
+    _say(_agent(config, url, token_file).promote(name), as_json)
 
 
-def _agent(config: Path | None, url: str | None) -> RemoteAgent:
+def _agent(config: Path | None, url: str | None, token_file: Path | None) -> RemoteAgent:
     from agent.remote import RemoteAgent
 
-    return RemoteAgent(url if url is not None else _configured_url(config))
+    return RemoteAgent(url if url is not None else _configured_url(config), token=access_token(token_file))
 
 
 def _configured_url(config: Path | None) -> str:

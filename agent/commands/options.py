@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.errors import AgentError
+from agent.errors import AgentError, ConfigError
 from agent.host.access import explain
 
 if TYPE_CHECKING:
@@ -23,7 +24,31 @@ ConfigFile = Annotated[
     ),
 ]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file (.tflite).", readable=False)]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        help="File with an access token for the agent. Default: the variable EDGE_AGENT_TOKEN.",
+        readable=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def access_token(file: Path | None) -> str | None:
+    """The token in `file`, or the one in the environment; None without both. Raises ConfigError."""
+    if file is None and not os.environ.get("EDGE_AGENT_TOKEN"):
+        return None
+    try:
+        token = os.environ["EDGE_AGENT_TOKEN"] if file is None else file.read_text(encoding="utf-8-sig")
+        token.strip().encode("ascii")
+    except OSError as error:
+        raise ConfigError(f"--token-file {file} cannot be read: {explain(error, Path(str(file)))}") from None
+    except ValueError:
+        token = ""
+    if len(token.split()) != 1 or not token.strip().isprintable():
+        raise ConfigError(f"{file or 'EDGE_AGENT_TOKEN'} is not an access token. Put one there, without other text.")
+    return token.strip()
 
 
 def read_file(path: Path) -> bytes:

@@ -9,7 +9,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from agent.doctor.finding import Finding, fault, ok
+from agent.doctor.finding import WITH_DETAILS, Finding, fault, ok, warning
 from agent.errors import ConfigError
 from agent.remote import RemoteAgent
 from agent.sources.source import open_source
@@ -23,12 +23,17 @@ _TIMEOUT_S = 15.0  # FFmpeg takes up to two timeouts of 4 s to open a stream
 _RECENT_S = 30.0
 
 
-def check_camera(name: str, camera: CameraSection, *, agent_url: str | None = None) -> Finding:
+def check_camera(
+    name: str, camera: CameraSection, *, agent_url: str | None = None, token: str | None = None
+) -> Finding:
     """Asks the agent at `agent_url` first: many a camera that it has open cannot be opened again. Blocks."""
     about = f"camera {name}"
-    if agent_url and _age_of_last_frame_s(agent_url, name) < _RECENT_S + 2 / camera.max_fps:
+    age_s = _age_of_last_frame_s(agent_url, name, token) if agent_url else float("inf")
+    if age_s is not None and age_s < _RECENT_S + 2 / camera.max_fps:
         return ok(about, "gives pictures to the running agent")
     answer = asyncio.run(_first_frame(camera))
+    if isinstance(answer, str) and age_s is None:
+        return warning(about, f"The running agent may have it open: {answer}", WITH_DETAILS)
     if isinstance(answer, str):
         return fault(about, answer, "Fix that; the agent retries automatically.")
     return ok(about, f"gave a picture of {answer.image.width} x {answer.image.height} pixels")
@@ -54,12 +59,14 @@ async def _first_frame(camera: CameraSection) -> Frame | str:
         return trouble.result() if trouble.done() else f"It gave no picture within {_TIMEOUT_S:.0f} s."
 
 
-def _age_of_last_frame_s(agent_url: str, name: str) -> float:
-    """Infinite if no agent answers, or if it got no frame of this camera."""
+def _age_of_last_frame_s(agent_url: str, name: str, token: str | None) -> float | None:
+    """Infinite if no agent answers, or if it got no frame of this camera; None if the agent refuses to say."""
     try:
-        metrics = RemoteAgent(agent_url, timeout_s=5.0).get("/metrics").decode("utf-8", "replace")
+        code, metrics = RemoteAgent(agent_url, token=token, timeout_s=5.0).get("/metrics")
     except (OSError, http.client.HTTPException, ConfigError):
         return float("inf")
     metric = rf'^edge_agent_camera_last_frame_timestamp_seconds{{camera="{re.escape(name)}"}} (\S+)$'
-    found = re.search(metric, metrics, re.MULTILINE)
+    if code in (401, 403):
+        return None
+    found = re.search(metric, metrics.decode("utf-8", "replace"), re.MULTILINE)
     return time.time() - float(found[1]) if found else float("inf")

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from agent.doctor.unit import Unit
 
 
-def examine(path: Path | None, unit: Unit = INSTALLED) -> Iterator[Finding]:
-    """Yields each finding as soon as it is made; without a configuration `path`, the defaults are examined."""
+def examine(path: Path | None, unit: Unit = INSTALLED, *, token: str | None = None) -> Iterator[Finding]:
+    """Yields each finding as soon as it is made; without a configuration `path`, the defaults are examined.
+
+    `token` is an access token for the running agent.
+    """
     installed = [
         software.check_runtime(),
         software.check_packages(),
@@ -33,16 +36,17 @@ def examine(path: Path | None, unit: Unit = INSTALLED) -> Iterator[Finding]:
     yield device.check_clock()
     yield device.check_wear()
     if not any(finding.level == "fault" for finding in installed):
-        yield from _examine_service(path, unit)
+        yield from _examine_service(path, unit, token)
 
 
-def _examine_service(path: Path | None, unit: Unit) -> Iterator[Finding]:
+def _examine_service(path: Path | None, unit: Unit, token: str | None) -> Iterator[Finding]:
     # Imported only here: a package that these modules need may be the one that does not load.
     from agent.config.load import load_config, named_files  # noqa: PLC0415
     from agent.doctor.access import denied_files  # noqa: PLC0415
     from agent.doctor.broker import check_broker  # noqa: PLC0415
     from agent.doctor.delegate import check_delegate  # noqa: PLC0415
     from agent.doctor.running import check_running  # noqa: PLC0415
+    from agent.doctor.tokens import check_tokens  # noqa: PLC0415
     from agent.models.store import copies_of  # noqa: PLC0415
     from agent.wiring.broker import broker_endpoint  # noqa: PLC0415
 
@@ -64,16 +68,17 @@ def _examine_service(path: Path | None, unit: Unit) -> Iterator[Finding]:
             yield fault(key, denied.fact, denied.remedy)
         others = [(key, file) for key, file in named_files(config) if not key.startswith("cameras.")]
         yield from filter(None, [check_hidden(key, file) for key, file in others])
+    yield check_tokens(config, unit.account() if is_of_the_unit else None)
     agent_url = config.http.own_url() if config.http.port != 0 else None  # port 0: only the agent's log shows it
-    yield from _examine_cameras(config.cameras, agent_url, may_be_hidden=is_of_the_unit)
+    yield from _examine_cameras(config.cameras, agent_url, token, may_be_hidden=is_of_the_unit)
     if config.mqtt.enabled and not config.mqtt.embedded_broker:
         yield check_broker(endpoint)
     if agent_url is not None:
-        yield from check_running(agent_url)
+        yield from check_running(agent_url, token=token)
 
 
 def _examine_cameras(
-    cameras: Mapping[str, CameraSection], agent_url: str | None, *, may_be_hidden: bool
+    cameras: Mapping[str, CameraSection], agent_url: str | None, token: str | None, *, may_be_hidden: bool
 ) -> Iterator[Finding]:
     from agent.doctor.camera import check_camera  # noqa: PLC0415  (it loads OpenCV)
 
@@ -81,4 +86,4 @@ def _examine_cameras(
         if camera.enabled:
             files = [Path(camera.source), *filter(None, [camera.password_file])] if may_be_hidden else []
             hidden = [finding for file in files if (finding := check_hidden(f"camera {name}", file))]
-            yield from hidden or [check_camera(name, camera, agent_url=agent_url)]
+            yield from hidden or [check_camera(name, camera, agent_url=agent_url, token=token)]

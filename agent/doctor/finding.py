@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 Level = Literal["ok", "warning", "fault"]
 
+WITH_DETAILS = "Give a token with the scope read: sudo edge-agent doctor --token-file FILE"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -4,14 +4,18 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from agents.fake_agent import FakeModels, rest_app
 from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import model_file
 from peers.http_camera import fixed, http_camera
 from peers.mosquitto import free_port
+from peers.web_server import serving
 from sources.footage import write_image, write_video
 
 from agent.config.sections import CameraSection
 from agent.doctor.camera import check_camera
+from agent.rest.access import AccessRules
+from agent.security.tokens import TokensFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,3 +68,11 @@ def test_camera_is_ok_when_the_running_agent_gets_its_pictures(tmp_path: Path) -
             finding = check_camera("front", CameraSection(source=source), agent_url=agent.url)
             assert (finding.level, finding.fact) == ("ok", "gives pictures to the running agent")
             assert check_camera("back", CameraSection(source=source), agent_url=agent.url).level == "fault"
+
+
+def test_camera_that_does_not_open_is_a_warning_when_the_running_agent_needs_a_token(tmp_path: Path) -> None:
+    rules = AccessRules(tokens=TokensFile(tmp_path / "tokens", is_required=True), is_local=True)
+    with serving(rest_app(FakeModels(), access=rules)) as port:
+        finding = check_camera("front", CameraSection(source="99"), agent_url=f"http://127.0.0.1:{port}")
+    assert (finding.level, finding.fact[:32]) == ("warning", "The running agent may have it op")
+    assert finding.remedy == "Give a token with the scope read: sudo edge-agent doctor --token-file FILE"
