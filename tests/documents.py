@@ -24,6 +24,7 @@ ON_A_BOARD = [
         "how-to/cameras.md",
         "how-to/broker.md",
         "how-to/permissions.md",
+        "how-to/access.md",
         "how-to/sign.md",
         "how-to/fix-problems.md",
         "how-to/upgrade.md",

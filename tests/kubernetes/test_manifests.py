@@ -48,7 +48,23 @@ def test_the_pod_has_the_user_port_and_folders_of_the_image(folder: str) -> None
         "/etc/edge-agent": True,
         _IMAGE_ENVIRONMENT["EDGE_AGENT_MODELS__FOLDER"]: True,
         _IMAGE_ENVIRONMENT["EDGE_AGENT_DEVICE__STATE_FOLDER"]: False,
+        "/run/secrets/edge-agent": True,
     }
+
+
+@pytest.mark.parametrize(("folder", "is_optional"), [("uploads", False), ("cameras", True)])
+def test_the_agent_reads_its_access_tokens_from_a_secret(folder: str, *, is_optional: bool) -> None:
+    (volume,) = [volume for volume in pod(folder)["volumes"] if "secret" in volume]
+    secret = volume["secret"]
+    assert (secret["secretName"], secret.get("optional", False)) == ("tokens", is_optional)
+    assert secret["defaultMode"] == 0o440  # the group of fsGroup reads it, and no other user
+    assert pod(folder)["securityContext"]["fsGroup"] == pod(folder)["securityContext"]["runAsGroup"]
+    (mount,) = [mount for mount in container(folder)["volumeMounts"] if mount["name"] == volume["name"]]
+    text = (KUBERNETES / folder / "agent.yaml").read_text()
+    assert yaml.safe_load(text)["http"]["tokens_file"] == f"{mount['mountPath']}/tokens"
+    made = f"kubectl -n {kustomization(folder)['namespace']} create secret generic tokens --from-file=tokens"
+    assert made in text
+    assert made in (_ROOT / "docs/how-to/kubernetes.md").read_text()
 
 
 @pytest.mark.parametrize("folder", COMPLETE)
@@ -111,6 +127,8 @@ def test_promtool_accepts_the_scrape_configuration_and_the_query_of_the_adapter(
     """Debian builds Prometheus without Kubernetes support, so the discovery of pods is removed first."""
     config = yaml.safe_load((KUBERNETES / "prometheus/prometheus.yaml").read_text())
     (job,) = config["scrape_configs"]
+    assert job["authorization"].pop("credentials_file") == "/etc/prometheus/secrets/edge-agent/token"
+    job["authorization"]["credentials"] = "edge_x"
     assert job["job_name"] == "edge-agent"
     assert job.pop("kubernetes_sd_configs") == [
         {"role": "pod", "namespaces": {"names": [kustomization(folder)["namespace"] for folder in COMPLETE]}}

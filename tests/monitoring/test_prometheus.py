@@ -13,6 +13,8 @@ from agents.running_agent import RunningAgent, wait_until
 from monitoring.expressions import MONITORING, panel_expressions, rules
 from peers.mosquitto import free_port
 
+from agent.security.tokens import create_token
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -26,7 +28,7 @@ def promtool(*words: str | Path) -> None:
 
 
 def test_the_configuration_and_the_rules_are_valid() -> None:
-    promtool("check", "config", "--lint-fatal", MONITORING / "prometheus.yaml")
+    promtool("check", "config", "--syntax-only", "--lint-fatal", MONITORING / "prometheus.yaml")
 
 
 def test_the_rules_fire_as_listed_in_alerts_test_yaml() -> None:
@@ -51,12 +53,15 @@ def test_the_expressions_of_the_dashboard_are_valid_promql(tmp_path: Path) -> No
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[str]:
-    """URL of a Prometheus with the files of deploy/monitoring that scrapes an agent every second."""
+    """URL of a Prometheus with the files of deploy/monitoring that scrapes an agent every second, with a token."""
     shutil.copytree(MONITORING, tmp_path / "monitoring")
     config = tmp_path / "monitoring/prometheus.yaml"
     config.write_text(config.read_text().replace("15s", "1s"))
     (tmp_path / "agent").mkdir()
     with RunningAgent(tmp_path / "agent") as agent:
+        token = create_token(tmp_path / "agent/state/tokens", "prometheus", "read")
+        (tmp_path / "monitoring/edge-agent.token").write_text(f"{token}\n")
+        assert agent.get("/metrics").status_code == 401
         (tmp_path / "monitoring/boards.yaml").write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{agent.port}"]}]))
         port = free_port()
         options = [f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={tmp_path / 'data'}"]

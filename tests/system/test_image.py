@@ -79,6 +79,12 @@ def container(image: Stage, tmp_path: Path) -> Iterator[Container]:
         yield container
 
 
+def token(container: Container) -> str:
+    """The header with a new access token, made as `docker exec` does."""
+    command = ["edge-agent", "token", "create", "phone", "--scope", "infer"]
+    return f"Authorization: Bearer {container.inside(command).stdout.strip()}"
+
+
 def test_the_image_has_no_compiler_and_no_pip(image: Stage) -> None:
     look = ["sh", "-c", "command -v gcc cc g++ make pip pip3 || echo nothing"]
     answer = subprocess.run([*image.nspawn(), *look], check=True, capture_output=True, text=True)
@@ -86,15 +92,17 @@ def test_the_image_has_no_compiler_and_no_pip(image: Stage) -> None:
 
 
 def test_the_container_classifies_with_a_read_only_root_as_a_normal_user(container: Container) -> None:
-    upload = container.outside("curl", "-sSf", "-F", f"file=@{ROOT / 'demo/digit.jpg'}", f"{_URL}/predict")
-    assert json.loads(upload.stdout)["label"] == "3"
+    command = ["curl", "-sS", "-F", f"file=@{ROOT / 'demo/digit.jpg'}", f"{_URL}/predict"]
+    assert "This agent has no access tokens yet" in container.outside(*command).stdout
+    assert json.loads(container.outside(*command, "-H", token(container)).stdout)["label"] == "3"
+    assert "An access token is required." in container.outside(*command).stdout
     assert container.inside(["id", "-u"]).stdout.strip() == "10001"
     assert "Read-only file system" in container.inside(["touch", "/tmp/anything"]).stderr
 
 
 def test_a_bad_model_in_a_read_only_folder_is_reported(container: Container, tmp_path: Path) -> None:
     (tmp_path / "models/bad.tflite").write_bytes(b"no model")
-    container.wait_for("sh", "-c", f"curl -sS {_URL}/readyz | grep 'Model bad:'")
+    container.wait_for("sh", "-c", f"curl -sS -H '{token(container)}' {_URL}/readyz | grep 'Model bad:'")
 
 
 def test_the_log_lines_are_json_with_a_message(container: Container) -> None:

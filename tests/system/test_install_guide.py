@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 _CONFIGURATION = "/etc/edge-agent/agent.yaml"
 _MODELS = "/var/lib/edge-agent/models"
 # Where the user runs the commands of a page; elsewhere it is /mnt/good, which is read-only.
-_FOLDERS = {"sign.md": "/home/ann", "upgrade.md": "/mnt/next"}
+_FOLDERS = {"access.md": "/home/ann", "sign.md": "/home/ann", "upgrade.md": "/mnt/next"}
 # The converter's own environment is not on the board; keygen and sign do not need it.
 _CONVERTER = ".venv-converter/bin/edge-convert"
 
 # What a page takes for granted, as commands of the user.
 _PREPARED = {
+    "access.md": ["cp /mnt/good/demo/digit.jpg photo.jpg"],
     "sign.md": ["cp /mnt/good/demo/digits.tflite birds.tflite", "echo wren >password"],
     "fix-problems.md": [f"echo no model >{_MODELS}/birds.tflite"],
 }
@@ -32,7 +33,7 @@ _PREPARED = {
 _AWAITED = {
     f"cp demo/digits.tflite {_MODELS}/": "edge-agent models list | grep digits.*probation",
     f"cp birds.tflite.minisig birds.tflite {_MODELS}/": "edge-agent models list | grep birds.*probation",
-    "systemctl restart edge-agent": "sleep 1; curl -sS http://127.0.0.1:8501/readyz | grep connected",
+    "systemctl restart edge-agent": 'sleep 1; curl -sS http://127.0.0.1:8501/readyz | grep -E "connected|:true}"',
 }
 
 

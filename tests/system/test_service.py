@@ -316,6 +316,33 @@ def test_an_upgrade_keeps_configuration_models_and_outbox(serving: Bed, suite: s
     assert _answer(serving.run(UPLOAD))["model"] == version
 
 
+def test_an_upgrade_closes_http_that_was_open_to_the_network_until_a_token_exists(serving: Bed) -> None:
+    # As configurations of earlier versions: open to the network, without the new keys.
+    old = "s/^  host: 127.0.0.1$/  host: 0.0.0.0/; /^  tokens_file:/d; /^  anonymous:/d"
+    serving.run(f"cp -p /etc/edge-agent/agent.yaml /tmp/local.yaml; sed -i '{old}' /etc/edge-agent/agent.yaml")
+    upgrade = serving.run(f"{_INSTALL.format('next')} --upgrade")
+    assert "Upgraded from" in upgrade
+    assert "Warning: HTTP at 0.0.0.0 answers 401 to every client" in upgrade
+    code = "curl -sS -o /tmp/answer -w '%{http_code}' http://127.0.0.1:8501"
+    assert [serving.run(f"{code}{path}") for path in ("/metrics", "/healthz")] == ["401", "200"]
+    assert "HTTP at 0.0.0.0 answers 401 to every client" in serving.journal()
+    findings = json.loads(serving.run("edge-agent doctor --json || true"))
+    remedy = next(each["remedy"] for each in findings if each["about"] == "access")
+    assert remedy == "sudo edge-agent token create NAME --scope infer"
+    assert serving.attempt("runuser -u ann -- edge-agent token create ann --scope admin").returncode != 0
+    serving.run("umask 077; edge-agent token create phone --scope infer 2>/dev/null >/tmp/phone")
+    assert serving.run("stat -c '%U:%G %a' /var/lib/edge-agent/state/tokens").strip() == "edge-agent:edge-agent 600"
+    serving.wait_for(
+        'curl -sS -H "Authorization: Bearer $(cat /tmp/phone)" http://127.0.0.1:8501/v1/models/digits | grep AVAILABLE'
+    )
+    assert "digits" in serving.run("edge-agent models list --token-file /tmp/phone")
+    serving.run("edge-agent token revoke phone")
+    assert serving.run(f'{code}/metrics -H "Authorization: Bearer $(cat /tmp/phone)"') == "401"
+    serving.run("rm /tmp/phone /tmp/answer /var/lib/edge-agent/state/tokens")
+    serving.run("cp -p /tmp/local.yaml /etc/edge-agent/agent.yaml; systemctl restart edge-agent")
+    serving.wait_for(SERVES)
+
+
 def test_no_system_call_was_denied(serving: Bed) -> None:
     assert "SYS" not in re.findall(r"status=\d+/(\w+)", serving.journal())
     assert "SIGSYS" not in serving.journal()
