@@ -4,7 +4,7 @@
 # (editable). Does nothing if neither has changed since the last call.
 set -eu
 python=$1 venv=$2 lock=$3
-cd "$(dirname "$0")/.."
+CDPATH='' cd "$(dirname "$0")/.."
 
 fail() { echo "edge-agent: $*" >&2; exit 1; }
 

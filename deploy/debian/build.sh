@@ -4,7 +4,7 @@
 # run, so any machine with dpkg-deb can build for any other. The same bundle at the same commit gives the same file.
 set -euo pipefail
 umask 022
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(dirname "$(readlink -f "$0")")  # not cd, which CDPATH changes
 bundle=$(realpath "$1")
 [ -n "${SOURCE_DATE_EPOCH:-}" ] || SOURCE_DATE_EPOCH=$(git -C "$here" log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
