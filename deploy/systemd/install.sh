@@ -8,9 +8,12 @@
 #   --bundle DIR                                installs from an unpacked bundle, without network access
 set -euo pipefail
 umask 022
-here=$(cd "$(dirname "$0")" && pwd)
+for name in "${!PYTHON@}"; do unset "$name"; done  # they also break what apt runs
+here=$(dirname "$(readlink -f "$0")")  # not cd, which CDPATH changes
 lock=/run/edge-agent-install.lock
-root=$(cd "$here/../.." && pwd)
+root=$(readlink -f "$here/../..")
+# shellcheck disable=SC2034  # used in version.sh
+remade='' work=''
 
 # shellcheck source=deploy/systemd/install/system.sh
 source "$here/install/system.sh"
@@ -48,8 +51,11 @@ main() {
     (umask 077 && : >>"$lock")
     exec 9<>"$lock"
     flock --nonblock 9 || fail "Another installation is running. Wait until it has finished, then try again."
+    trap clean_up EXIT
     "$task"
 }
+
+clean_up() { [ -z "$work" ] || rm -rf "$work"; }
 
 install_or_repair() {
     check_system
@@ -61,7 +67,7 @@ install_or_repair() {
     make_version "$new"
     activate "$new"
     # After an interrupted upgrade, the running service may be the other version.
-    if { [ ! -L "$home/before" ] && is_running; } || become_ready; then
+    if { [ ! -L "$home/before" ] && [ -z "$remade" ] && is_running; } || become_ready; then
         settle_for "$new"
         print_next_steps
     else

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _SUITES = os.environ.get("BEDS", "bookworm trixie").split()
 _INSTALL = "/mnt/{0}/deploy/systemd/install.sh"
-_INDEX = "PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt/index"  # replaces the downloads of an installation from a checkout
+# Replaces the downloads of an installation from a checkout. The last line must not count.
+_PIP_CONF = r"[global]\nno-index = true\nfind-links = /mnt/index\ntarget = /tmp/target\n"
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -306,7 +307,9 @@ def test_an_upgrade_keeps_configuration_models_and_outbox(serving: Bed, suite: s
     before = serving.run("readlink /opt/edge-agent/current")
     version = _answer(serving.run(UPLOAD))["model"]
     started_s = time.monotonic()
-    assert "Upgraded from" in serving.run(f"{_INDEX} {_INSTALL.format('checkout')} --upgrade")
+    serving.run(f"printf '{_PIP_CONF}' >/etc/pip.conf")
+    assert "Upgraded from" in serving.run(f"{_INSTALL.format('checkout')} --upgrade")
+    serving.run("rm /etc/pip.conf")
     note(f"{suite}, upgrade, from a checkout", f"{time.monotonic() - started_s:.1f} s")
     assert serving.run("readlink /opt/edge-agent/current") != before
     assert len(serving.run("ls /opt/edge-agent/versions").split()) == 1

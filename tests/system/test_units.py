@@ -18,7 +18,12 @@ _shellcheck = pytest.mark.skipif(shutil.which("shellcheck") is None, reason="she
 
 @_shellcheck
 def test_shellcheck_finds_no_problem_in_the_scripts() -> None:
-    scripts = [SYSTEMD / "install.sh", *SYSTEMD.glob("install/*.sh"), SYSTEMD.parents[1] / ".ci/run"]
+    scripts = [
+        SYSTEMD / "install.sh",
+        SYSTEMD / "launcher.sh",
+        *SYSTEMD.glob("install/*.sh"),
+        SYSTEMD.parents[1] / ".ci/run",
+    ]
     subprocess.run(["shellcheck", "--external-sources", *scripts], check=True, cwd=SYSTEMD.parents[1])
 
 

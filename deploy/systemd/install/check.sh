@@ -59,5 +59,16 @@ install_venv() {
     local package
     package=$("$python" -I -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
     say "Installing $package, which $python needs ..."
-    apt-get install -y -qq "$package" >/dev/null || fail "Cannot install $package. Run: sudo apt update && sudo apt install $package"
+    apt-get install -y -qq "$package" >/dev/null || fail "Cannot install $package. $(remedy_for_venv "$package")"
+}
+
+# After an upgrade of the system, its former Python may still be there, but no packages for it.
+remedy_for_venv() {
+    local system
+    system=$(/usr/bin/python3 -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true)
+    if [ -e "$root/wheels" ] && [ -n "$system" ] && [ "$1" != "python$system-venv" ]; then
+        echo "The Python of this system is $system: use the bundle for Python $system."
+    else
+        echo "Run: sudo apt update && sudo apt install $1"
+    fi
 }

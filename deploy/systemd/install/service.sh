@@ -18,7 +18,7 @@ activate() {
     fit_to_memory "$system/drop-ins/memory-512m.conf" "$lib/systemd/system/edge-agent.service.d/50-memory.conf"
     systemd-sysusers "$lib/sysusers.d/edge-agent.conf"
     systemd-tmpfiles --create "$lib/tmpfiles.d/edge-agent.conf"
-    modprobe --quiet videodev 2>/dev/null || true  # a kernel without it has no cameras
+    ! command -v modprobe >/dev/null || modprobe --quiet videodev || true  # a kernel without it has no cameras
     [ -e "$config" ] || put "$system/agent.yaml" "$config" -m640 -g edge-agent
     ln -sfn "versions/$1" "$home/current.new"
     mv -T "$home/current.new" "$home/current"
@@ -47,7 +47,7 @@ fit_to_memory() {
 
 # Runs before the switch: the new version must accept the existing configuration.
 check_configuration() {
-    "$home/versions/$1/bin/edge-agent" check-config "$config" >/dev/null \
+    clean "$home/versions/$1/bin/edge-agent" check-config "$config" >/dev/null \
         || fail "Version $1 cannot use $config; see the error above. Nothing was changed."
 }
 
