@@ -2,9 +2,8 @@
 # Activates an installed version and starts the service.
 
 stays_up_s=3
-units="edge-agent.service edge-agent-go-back.service"
 config=/etc/edge-agent/agent.yaml
-models=/var/lib/edge-agent/models
+models=$data/models
 
 # Makes a version current: installs its units, creates users and folders, switches one symlink. Starts nothing.
 activate() {
@@ -16,8 +15,7 @@ activate() {
     put "$system/tmpfiles.conf" "$lib/tmpfiles.d/edge-agent.conf"
     put "$system/modules-load.conf" "$lib/modules-load.d/edge-agent.conf"
     fit_to_memory "$system/drop-ins/memory-512m.conf" "$lib/systemd/system/edge-agent.service.d/50-memory.conf"
-    systemd-sysusers "$lib/sysusers.d/edge-agent.conf"
-    systemd-tmpfiles --create "$lib/tmpfiles.d/edge-agent.conf"
+    make_accounts_and_folders
     ! command -v modprobe >/dev/null || modprobe --quiet videodev || true  # a kernel without it has no cameras
     [ -e "$config" ] || put "$system/agent.yaml" "$config" -m640 -g edge-agent
     ln -sfn "versions/$1" "$home/current.new"
@@ -43,6 +41,32 @@ fit_to_memory() {
     else
         rm -f "$2"
     fi
+}
+
+make_accounts_and_folders() {
+    remember_accounts
+    systemd-sysusers "$lib/sysusers.d/edge-agent.conf" \
+        || fail "Cannot create the user edge-agent and the group edge-models; see the error above."
+    systemd-tmpfiles --create "$lib/tmpfiles.d/edge-agent.conf" || [ -d "$models" ] \
+        || fail "Cannot create the folder $models; see the error above."
+}
+
+# --purge removes only accounts that install.sh has created.
+remember_accounts() {
+    local account
+    [ ! -e "$accounts" ] || return 0
+    mkdir -p "$(readlink -m "$data")"
+    for account in "passwd edge-agent" "group edge-agent" "group edge-models"; do
+        # shellcheck disable=SC2086  # two words
+        if ! getent $account >/dev/null || made_by_older_version "$account"; then echo "$account"; fi
+    done >"$accounts.new"
+    mv "$accounts.new" "$accounts"
+}
+
+# Versions that kept no list had created the accounts, unless the user looks different.
+made_by_older_version() {
+    [ -L "$home/current" ] || return 1
+    [ "$1" = "group edge-models" ] || getent passwd edge-agent | grep -q ":$data:/usr/sbin/nologin$"
 }
 
 # Runs before the switch: the new version must accept the existing configuration.
