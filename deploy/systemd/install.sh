@@ -21,6 +21,8 @@ source "$here/install/system.sh"
 source "$here/install/check.sh"
 # shellcheck source=deploy/systemd/install/version.sh
 source "$here/install/version.sh"
+# shellcheck source=deploy/systemd/install/unit.sh
+source "$here/install/unit.sh"
 # shellcheck source=deploy/systemd/install/service.sh
 source "$here/install/service.sh"
 # shellcheck source=deploy/systemd/install/remove.sh
@@ -34,15 +36,12 @@ main() {
     while [ $# -gt 0 ]; do
         case $1 in
             --bundle)
-                root=$(cd "${2:-.}" 2>/dev/null && pwd) || fail "The folder ${2:-} does not exist. Give --bundle the folder of an unpacked bundle."
+                choose_bundle "${2:-}"
                 shift ;;
-            --upgrade | --uninstall | --purge) task=${1#--} ;;
-            --go-back) task=roll_back_at_boot ;;  # for edge-agent-go-back.service
+            --upgrade | --uninstall | --purge) choose_task "${1#--}" ;;
+            --go-back) choose_task roll_back_at_boot ;;  # for edge-agent-go-back.service
             --help | -h) usage; exit 0 ;;
-            *)
-                say "Unknown option $1." >&2
-                usage >&2
-                exit 2 ;;
+            *) refuse "Unknown option $1." ;;
         esac
         shift
     done
@@ -55,20 +54,46 @@ main() {
     "$task"
 }
 
-clean_up() { [ -z "$work" ] || rm -rf "$work"; }
+refuse() {
+    say "$1" >&2
+    usage >&2
+    exit 2
+}
+
+choose_task() {
+    [ "$task" = install_or_repair ] || refuse "Give only one of --upgrade, --uninstall and --purge."
+    task=$1
+}
+
+choose_bundle() {
+    case $1 in '' | -*) refuse "--bundle needs the folder of an unpacked bundle." ;; esac
+    [ ! -f "$1" ] || fail "$1 is a file. Unpack it (tar xf), and give --bundle the folder."
+    [ -d "$1" ] || fail "The folder $1 does not exist. Give --bundle the folder of an unpacked bundle."
+    root=$(readlink -f "$1")
+}
+
+clean_up() {
+    [ -z "$work" ] || rm -rf "$work"
+    rm -rf "$run"/edge-agent-check.service{,.d}
+}
 
 install_or_repair() {
     check_system
-    local new current
+    local new current held
     new=$(version_here) current=$(current_version)
     if [ -n "$current" ] && [ "$current" != "$new" ]; then
         fail "Version $current is already installed. To upgrade to $new, run: sudo $0 --upgrade"
     fi
+    held=$(reason_not_to_start)
     make_version "$new"
     activate "$new"
+    let_service_read_config
     # After an interrupted upgrade, the running service may be the other version.
-    if { [ ! -L "$home/before" ] && [ -z "$remade" ] && is_running; } || become_ready; then
+    if [ -n "$held" ]; then
+        finish_without_start "$new" "Version $new is installed."
+    elif { [ ! -L "$home/before" ] && [ -z "$remade" ] && is_running; } || become_ready; then
         settle_for "$new"
+        remark_on_unit
         print_next_steps
     else
         fail "Version $new is installed but did not start; see the log above. Fix the problem, then run: sudo systemctl restart edge-agent"
@@ -77,7 +102,7 @@ install_or_repair() {
 
 upgrade() {
     check_system
-    local new current
+    local new current held
     new=$(version_here) current=$(current_version)
     [ -n "$current" ] || fail "edge-agent is not installed, so it cannot be upgraded. To install it, run: sudo $0"
     if [ "$current" = "$new" ]; then
@@ -85,18 +110,31 @@ upgrade() {
         install_or_repair
         return
     fi
+    check_unit
+    held=$(reason_not_to_start)
     make_version "$new"
     check_configuration "$new"
     trap '' HUP INT TERM  # the rest takes seconds, and must not stop halfway
     ln -sfn "versions/$current" "$home/before"
     activate "$new"
-    if become_ready; then
+    if [ -n "$held" ]; then
+        finish_without_start "$new" "Upgraded from $current to $new."
+    elif become_ready; then
         settle_for "$new"
         say "Upgraded from $current to $new."
+        remark_on_unit
         print_next_steps
     else
         roll_back "$current" "$new"
     fi
+}
+
+# A process of another version may still run; the next call removes that version.
+finish_without_start() {
+    ! systemd_runs || systemctl daemon-reload
+    if is_up; then rm -f "$home/before"; else settle_for "$1"; fi
+    say "$2 $held"
+    remark_on_unit
 }
 
 roll_back() {

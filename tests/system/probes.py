@@ -2,6 +2,8 @@
 
 UPLOAD = "curl -sS -F file=@/mnt/good/demo/digit.jpg http://127.0.0.1:8501/predict"
 SERVES = "curl -sS http://127.0.0.1:8501/v1/models/digits | grep AVAILABLE"
+# Prints the name of the version that install.sh makes of a bundle.
+VERSION = "cd /mnt/{0}/deploy/systemd; source install/version.sh; python=/usr/bin/python3 root=/mnt/{0} version_here"
 
 # Folders that other programs write to as well.
 _OTHERS = "/tmp /var/log /var/lib/systemd /root /var/lib/apt /var/cache/apt /var/lib/dpkg/*-old"

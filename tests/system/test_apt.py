@@ -25,6 +25,20 @@ _SUITE = os.environ.get("BEDS", "bookworm").split()[0]
 _NUMBERS = {"good": "0.1.0", "fails": "0.1.1", "next": "0.1.2"}
 _APT = "apt-get --quiet --assume-yes"
 _STATUS = "dpkg-query --show --showformat '${db:Status-Status}' edge-agent"
+# What an administrator decides about the service: the command, how to undo it, and what the package says.
+_DECISIONS = {
+    "masked": ("systemctl mask edge-agent", "systemctl unmask edge-agent", "is masked, so it was not restarted."),
+    "disabled": (
+        "systemctl disable --now edge-agent",
+        "systemctl enable --now edge-agent",
+        "is disabled and stopped, and stays so.",
+    ),
+    "policy": (
+        "printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d",
+        "rm /usr/sbin/policy-rc.d",
+        "/usr/sbin/policy-rc.d does not allow it, so edge-agent.service was not restarted.",
+    ),
+}
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -102,6 +116,31 @@ def test_reinstalling_the_old_package_repairs_dpkg_without_a_restart(serving: Be
     serving.run(f"dpkg --install {packages['good']}")
     assert serving.run(_STATUS) == "installed"
     assert serving.show("MainPID") == pid
+
+
+def test_the_package_makes_a_version_that_does_not_run_again(serving: Bed, packages: dict[str, str]) -> None:
+    pid = serving.show("MainPID")
+    serving.run("rm -r /opt/edge-agent/current/lib/python3.*/site-packages/pydantic")
+    output = serving.run(f"PYTHONPATH=/nowhere PIP_TARGET=/tmp/target dpkg --install {packages['good']}")
+    assert "does not run; it is made again." in output
+    assert serving.show("MainPID") != pid
+    serving.wait_for(SERVES)
+
+
+@pytest.mark.parametrize("decision", _DECISIONS)
+def test_the_package_does_not_start_a_service_against_the_administrator(
+    serving: Bed, packages: dict[str, str], decision: str
+) -> None:
+    command, undo, words = _DECISIONS[decision]
+    pid = serving.show("MainPID")
+    serving.run(command)
+    stopped_pid = serving.show("MainPID")
+    output = serving.run(f"dpkg --install {packages['good']} 2>&1")
+    assert words in output
+    assert serving.run(_STATUS) == "installed"
+    assert serving.show("MainPID") == stopped_pid
+    assert stopped_pid == ("0" if decision == "disabled" else pid)
+    serving.run(undo)
 
 
 def test_apt_reports_an_invalid_configuration_and_changes_nothing(serving: Bed, packages: dict[str, str]) -> None:

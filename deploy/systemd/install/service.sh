@@ -6,6 +6,7 @@ config=/etc/edge-agent/agent.yaml
 models=$data/models
 
 # Makes a version current: installs its units, creates users and folders, switches one symlink. Starts nothing.
+# The units are enabled only by the first installation: later, an administrator may have disabled them.
 activate() {
     local unit system=$home/versions/$1/system
     for unit in $units; do
@@ -18,6 +19,7 @@ activate() {
     make_accounts_and_folders
     ! command -v modprobe >/dev/null || modprobe --quiet videodev || true  # a kernel without it has no cameras
     [ -e "$config" ] || put "$system/agent.yaml" "$config" -m640 -g edge-agent
+    [ -L "$home/current" ] || enable_units
     ln -sfn "versions/$1" "$home/current.new"
     mv -T "$home/current.new" "$home/current"
     ln -sfn "$home/current/bin/edge-agent" /usr/local/bin/edge-agent
@@ -69,36 +71,49 @@ made_by_older_version() {
     [ "$1" = "group edge-models" ] || getent passwd edge-agent | grep -q ":$data:/usr/sbin/nologin$"
 }
 
-# Runs before the switch: the new version must accept the existing configuration.
-check_configuration() {
-    clean "$home/versions/$1/bin/edge-agent" check-config "$config" >/dev/null \
-        || fail "Version $1 cannot use $config; see the error above. Nothing was changed."
+# A configuration that the service cannot read, such as one copied by root with mode 600, gets its group and mode back.
+let_service_read_config() {
+    local folder
+    [ -e "$config" ] || return 0
+    ! as_service test -r "$config" || return 0
+    folder=$(dirname "$config")
+    as_service test -x "$folder" || { chgrp edge-agent "$folder" && chmod g+rx "$folder"; } || true
+    { chgrp edge-agent "$config" && chmod g+r "$config"; } || true
+    if as_service test -r "$config"; then
+        say "The service could not read $config. It can again: the file's group is edge-agent, which may read it."
+    else
+        say "The service cannot read $config. Give it to the group edge-agent: sudo chgrp edge-agent $config && sudo chmod 640 $config"
+    fi
 }
+
+as_service() { setpriv --reuid edge-agent --regid edge-agent --init-groups -- "$@"; }
 
 # Starts the service. Prints its last journal lines if it does not become ready, or stops again within seconds.
 become_ready() {
     local since
-    since=$(date '+%F %T')
-    # shellcheck disable=SC2086  # one word per unit
-    systemctl enable --quiet $units
     systemd_runs || return 0
+    since=$(date '+%F %T')
     systemctl daemon-reload
-    systemctl reset-failed edge-agent.service 2>/dev/null || true
+    accepted_by_systemd || return 1
+    forget_failures edge-agent.service
     if systemctl restart edge-agent.service 2>/dev/null && stays_up; then
         return 0
     fi
     systemctl stop edge-agent.service
-    # Not --lines 15: combined with --since, systemd before 254 prints the first lines.
-    journalctl --unit edge-agent.service --since "$since" --output cat --no-pager | tail -n 15 >&2
+    print_journal edge-agent.service "$since" >&2
     return 1
+}
+
+# Not --lines 15: combined with --since, systemd before 254 prints the first lines.
+print_journal() {
+    journalctl --sync
+    journalctl --unit "$1" --since "$2" --output cat --no-pager | tail -n 15
 }
 
 is_running() {
     systemd_runs || return 1
     systemctl daemon-reload
-    # shellcheck disable=SC2086
-    systemctl enable --quiet $units
-    systemctl is-active --quiet edge-agent.service
+    [ "$(state_of edge-agent.service)" = active ]
 }
 
 stays_up() {
