@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PYTHONS = {"jammy": "3.10", "bookworm": "3.11", "trixie": "3.13"}
+PYTHONS = {"jammy": "3.10", "bookworm": "3.11", "trixie": "3.13"}
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def booted_bed(suite: str, folder: Path) -> Iterator[Bed]:
     if reason := missing_for_bed():
         skip_or_fail(reason)
     try:
-        material = unpack_material(_PYTHONS[suite], folder)
+        material = unpack_material(PYTHONS[suite], folder)
         root = system_root(suite)
     except FileNotFoundError as error:
         skip_or_fail(f"dist/ has no {error}: run make test-system")
