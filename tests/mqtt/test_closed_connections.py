@@ -133,6 +133,7 @@ async def test_no_result_is_left_out_when_the_broker_is_killed_again_and_again(
         async with started(broker.port, version=version, storage=storage) as publisher:
             for number in range(6):
                 await until_connected(publisher)
+                await until_delivered(publisher)  # and so acknowledged what was sent before, such as info
                 for size in range(40):
                     publisher.classified(camera.result("x" * (40 * number + size)))
                     await asyncio.sleep(0)
