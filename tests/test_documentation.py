@@ -189,3 +189,7 @@ def test_every_named_test_exists(document: Path) -> None:
         f"{file}::{name}" for file, name in named if f"def {name}(" not in (REPOSITORY / "tests" / file).read_text()
     ]
     assert missing == []
+
+
+def test_readme_fits_in_150_lines() -> None:
+    assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 150
