@@ -18,7 +18,7 @@ _TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int8": 9}
 # BuiltinOperator, and the member of BuiltinOptions with the fields that it needs (schema.fbs)
 ADD, CONCATENATION, DEQUANTIZE, FULLY_CONNECTED, LOGISTIC = 0, 2, 6, 9, 14
 MUL, RELU6, RESHAPE, SOFTMAX, TANH, GATHER, TRANSPOSE, MEAN = 18, 21, 22, 25, 28, 36, 39, 40
-MAXIMUM, MINIMUM, QUANTIZE, LSTM = 55, 57, 114, 44
+MAXIMUM, MINIMUM, QUANTIZE, LSTM, DIV = 55, 57, 114, 44, 42
 _SOFTMAX_OPTIONS, _FULLY_CONNECTED_OPTIONS, _CONCATENATION_OPTIONS, _ADD_OPTIONS = 9, 8, 10, 11
 _MUL_OPTIONS, _GATHER_OPTIONS, _REDUCER_OPTIONS = 21, 23, 27
 
@@ -128,10 +128,11 @@ class TinyModel:
         )
         maps = [
             self._table({0: ("part", self._builder.CreateString(name)), 1: ("uint", index)})
-            for name, index in zip(names, outputs, strict=False)
+            for name, index in (("image", self._inputs[0]), *zip(names, outputs, strict=False))
         ]
         key = self._builder.CreateString("serving_default")
-        signature = self._table({1: ("part", self._parts(maps)), 2: ("part", key)})
+        given, answered = self._parts(maps[:1]), self._parts(maps[1:])
+        signature = self._table({0: ("part", given), 1: ("part", answered), 2: ("part", key)})
         model = {1: self._parts(codes), 2: self._parts([graph]), 4: self._parts(self._buffers)}
         if names:
             model[7] = self._parts([signature])
