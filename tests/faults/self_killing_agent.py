@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _before_the_copy(sha256: str) -> None:
-    _die_before(store.Store, "put", lambda _, source: _has(source, sha256))
+    _die_before(store.Store, "put", lambda _, source, **__: _has(source, sha256))
 
 
 def _halfway_through_the_copy(sha256: str) -> None:

@@ -103,11 +103,12 @@ def test_a_complete_file_is_activated_exactly_once_and_a_partial_one_never(
 
 
 @pytest.mark.parametrize("method", IGNORED)
-def test_anything_but_a_plain_file_is_ignored(
+def test_anything_but_a_plain_file_is_never_tried(
     agent: RunningAgent, outcomes: dict[str, _Outcome], method: CopyMethod
 ) -> None:
     assert method.__name__ not in {model["name"] for model in agent.json("/v1/models")["models"]}
-    assert method.__name__ not in agent.log
+    assert f"Model file {method.__name__}" not in agent.log
+    assert f"Model {method.__name__}" not in agent.log
 
 
 def _expected(name: str) -> dict[str, set[str]]:
