@@ -23,7 +23,9 @@ def denied_files(path: Path, config: Config, account: Account | None) -> Iterato
     if account is None or os.geteuid() != 0:
         return
     for key, file in ((path.name, path), *_files_of(config)):
-        denied = account.why_denied(file, write=key == _WRITTEN) if os.path.exists(file) else None  # noqa: PTH110
+        if not os.path.exists(file):  # noqa: PTH110  (Path raises for a closed folder)
+            continue
+        denied = account.why_denied(file, write=key == _WRITTEN)
         if denied is not None:
             yield key, denied
 

@@ -33,7 +33,7 @@ class Connection(HttpToolsProtocol):
     def address(self) -> str:
         return self.client[0] if self.client else ""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         super().connection_made(transport)
         self._all.add(self)
 
@@ -45,14 +45,14 @@ class Connection(HttpToolsProtocol):
         if len(data) > MAX_HEAD_BYTES and self in self._all.heads:
             view = memoryview(data)  # an allowed head ends in the first part
             self._feed(view[: MAX_HEAD_BYTES + 1])
-            data = view[MAX_HEAD_BYTES + 1 :]  # type: ignore[assignment]
+            data = view[MAX_HEAD_BYTES + 1 :]  # type: ignore[assignment]  # httptools takes any buffer
         self._feed(data)
 
     def _feed(self, data: bytes | memoryview) -> None:
         if self._refused or self.transport.is_closing():
             return
         self._unparsed_bytes += len(data)
-        super().data_received(data)  # type: ignore[arg-type]
+        super().data_received(data)  # type: ignore[arg-type]  # httptools takes any buffer
         if self._unparsed_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.refuse(431, f"The head of the request has more than {MAX_HEAD_BYTES} bytes. Send fewer headers.")
 
@@ -104,7 +104,7 @@ class Connection(HttpToolsProtocol):
         if self.cycle.response_started or self.pipeline:
             self.end()
         else:
-            self.cycle.scope[LATE] = True  # type: ignore[literal-required]
+            self.cycle.scope[LATE] = True  # type: ignore[literal-required]  # a key of our own
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self.refuse(408, f"The body did not arrive within {self._all.bodies.timeout_s:g} s. Send it again.")

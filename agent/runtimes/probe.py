@@ -77,6 +77,6 @@ def _drawings(height: int, width: int) -> Iterator[Callable[[], Pixels]]:
     yield colors
     yield squares
     for color in _SATURATED:
-        yield lambda color=color: even(color)  # type: ignore[misc]
+        yield lambda color=color: even(color)  # type: ignore[misc]  # mypy infers no default
     for count in _BLOBS:
-        yield lambda count=count: blobs(count)  # type: ignore[misc]
+        yield lambda count=count: blobs(count)  # type: ignore[misc]  # mypy infers no default

@@ -30,7 +30,7 @@ def dequantized(model: Any, keras: Any) -> Any:
 
 def _innermost(model: Any) -> list[Any]:
     layers = model._flatten_layers(include_self=False)  # noqa: SLF001  (no public way into layers of layers)
-    return [layer for layer in layers if not layer._layers]  # noqa: SLF001
+    return [layer for layer in layers if not layer._layers]  # noqa: SLF001  (no public way)
 
 
 def _in_float(part: dict[str, Any]) -> dict[str, Any]:

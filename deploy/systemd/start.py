@@ -23,7 +23,7 @@ def main() -> None:
         )
     try:
         if command == "edge-convert":
-            from converter.cli import main as run  # noqa: PLC0415
+            from converter.cli import main as run  # noqa: PLC0415  (its failure is caught)
         else:
             from agent.cli import main as run  # noqa: PLC0415
         run()
