@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 Color = Literal["rgb", "bgr", "gray"]
+JPEG_START = b"\xff\xd8\xff"
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
@@ -111,13 +112,13 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, smallest_side: int |
         )
     if content.startswith(_PNG) and not _png_is_whole(content):
         raise ImageDamagedError(_DAMAGED)
-    if content.startswith(_JPEG):
+    if content.startswith(JPEG_START):
         _check_scans(content)
     flags = cv2.IMREAD_COLOR_BGR if hasattr(cv2, "IMREAD_COLOR_BGR") else cv2.IMREAD_COLOR
-    if smallest_side is not None and content.startswith(_JPEG):
+    if smallest_side is not None and content.startswith(JPEG_START):
         flags = _REDUCED.get(_reduction(min(width, height), smallest_side), flags)
     pixels = _imdecode(content, flags)
-    if pixels is None and content.startswith(_JPEG):
+    if pixels is None and content.startswith(JPEG_START):
         pixels = _decode_without_end(content, flags)
     if pixels is None:
         raise ImageDamagedError(_DAMAGED)
@@ -212,7 +213,6 @@ _PADDINGS = tuple(
     )
 )
 _DAMAGED = "The image is damaged or truncated and cannot be decoded. Send it again."
-_JPEG = b"\xff\xd8\xff"
 _SCAN = b"\xff\xda"
 _MAX_SCANS = 100  # ordinary files have 1 to 12; each takes 6 ms for 16 million pixels and may be 30 bytes long
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -298,7 +298,7 @@ def _webp_size(content: bytes) -> tuple[int, int]:
 
 
 _SIZE_READERS = {
-    _JPEG: _jpeg_size,
+    JPEG_START: _jpeg_size,
     _PNG: _png_size,
     b"BM": _bmp_size,
     b"RIFF": _webp_size,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-JPEG_START = b"\xff\xd8\xff"
+from agent.image import JPEG_START
+
 # In the compressed data, FF is followed by 00, or by a restart marker D0 to D7, or by another FF.
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _START_OF_IMAGE, _END_OF_IMAGE, _TEMPORARY = 0xD8, 0xD9, 0x01

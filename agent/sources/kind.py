@@ -11,9 +11,8 @@ from urllib.parse import urljoin
 import cv2
 
 from agent.errors import SourceError
-from agent.image import has_image_signature
+from agent.image import JPEG_START, has_image_signature
 from agent.sources.http_get import BROKEN
-from agent.sources.jpegs import JPEG_START
 from agent.sources.pictures import HEAD_BYTES, Pictures
 from agent.sources.stream import open_with_ffmpeg
 

@@ -7,9 +7,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from agent.errors import ImageError, SourceError
-from agent.image import decode, has_image_signature
+from agent.image import JPEG_START, decode, has_image_signature
 from agent.sources.http_get import BROKEN, MAX_BYTES
-from agent.sources.jpegs import JPEG_START, JpegCutter
+from agent.sources.jpegs import JpegCutter
 
 if TYPE_CHECKING:
     from agent.sources.http_get import Body

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from agent.image import Image, decode
+from agent.image import JPEG_START, Image, decode
 from agent.model_file.golden import read_golden
 from agent.runtimes.golden import ask_golden
 from converter.errors import ConversionError, ImagesError, UsageError
@@ -127,7 +127,7 @@ def _answer(content: bytes, source: Classifier) -> str:
 
 
 def _suffix(content: bytes) -> str:
-    return ".jpg" if content.startswith(b"\xff\xd8\xff") else ".png"
+    return ".jpg" if content.startswith(JPEG_START) else ".png"
 
 
 def _notes(folder: ImageFolder, unreadable: list[str], wrong: list[str]) -> Iterator[str]:
