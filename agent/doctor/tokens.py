@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from agent.doctor.finding import Finding, ok, warning
+from agent.security.tokens import CREATE
 from agent.wiring.access import build_access, tokens_path, why_closed
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ def check_tokens(config: Config, account: Account | None = None) -> Finding:
     """`account`: the user of the service, whom only root may ask about."""
     rules, path = build_access(config), tokens_path(config)
     if (trouble := why_closed(config, rules)) is not None:
-        return warning("access", trouble, "sudo edge-agent token create NAME --scope infer")
+        return warning("access", trouble, f"{CREATE} infer")
     if rules.tokens is None:
         return ok("access", f"http.anonymous lets everyone in who reaches {config.http.host}")
     if (tokens := rules.tokens_now()) is None:

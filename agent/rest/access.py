@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from starlette.responses import JSONResponse
 
 from agent.rest.refusals import Refusals, wait_s
-from agent.security.tokens import Token, find
+from agent.security.tokens import CREATE, Token, find
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,7 +27,6 @@ Reason = Literal["not_set_up", "missing", "malformed", "unknown", "scope"]
 
 _MAX_WAITING = 32  # refusals that wait at the same time; each keeps a connection open
 _BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/=-]{1,512})", re.IGNORECASE)  # RFC 6750 and RFC 9110
-_CREATE = "sudo edge-agent token create NAME --scope"
 _HEADER = "the header Authorization: Bearer TOKEN"
 
 
@@ -133,7 +132,7 @@ class Access:
 
 def _without_token(needed: Scope, *, has_tokens: bool) -> Refusal:
     if has_tokens:
-        sentence = f"An access token is required. Send {_HEADER}. On the device, {_CREATE} {needed} makes one."
+        sentence = f"An access token is required. Send {_HEADER}. On the device, {CREATE} {needed} makes one."
         return Refusal("missing", sentence)
-    remedy = f"On the device, run {_CREATE} {needed}, or set http.anonymous to true, which lets everyone in."
+    remedy = f"On the device, run {CREATE} {needed}, or set http.anonymous to true, which lets everyone in."
     return Refusal("not_set_up", f"This agent has no access tokens yet, so it refuses every client. {remedy}")

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 Scope = Literal["read", "infer", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)  # each includes those before it
+CREATE = "sudo edge-agent token create NAME --scope"  # for messages; a scope follows
 
 _MAX_TOKENS = 100  # every request compares with each of them
 _MAX_BYTES = 1 << 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.rest.access import AccessRules
-from agent.security.tokens import TokensFile
+from agent.security.tokens import CREATE, TokensFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,6 @@ def why_closed(config: Config, rules: AccessRules) -> str | None:
         return None
     return (
         f"HTTP at {config.http.host} answers 401 to every client, except on /healthz and /readyz: no access token "
-        f"is in {tokens_path(config)}. Make one with sudo edge-agent token create NAME --scope infer, or set "
+        f"is in {tokens_path(config)}. Make one with {CREATE} infer, or set "
         "http.anonymous to true, which lets everyone in. Cameras and MQTT are not affected."
     )
