@@ -104,9 +104,19 @@ class Mosquitto:
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
-        if process is not None:
+        if process is None:
+            return
+        # Sent again until the process has ended: mosquitto accepts connections a moment before its main loop begins,
+        # and the beginning of the loop discards a SIGTERM that came earlier.
+        deadline = time.monotonic() + 10
+        while True:
             process.send_signal(number)
-            process.wait(timeout=10)
+            try:
+                process.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                assert time.monotonic() < deadline, f"mosquitto did not end:\n{self.log}"
+            else:
+                return
 
 
 def free_port() -> int:
