@@ -26,12 +26,12 @@ from agent.errors import (
     StoreError,
     VersionError,
 )
+from agent.inference.share import Share
 from agent.rest.access import Access
 from agent.rest.connection import LATE
 from agent.rest.models import Models as OperatedModels, models_router
 from agent.rest.predict import predict_router
 from agent.rest.route_scopes import SECURITY_SCHEMES, RouteScopes
-from agent.rest.share import Share
 from agent.rest.status import Metrics as RenderedMetrics, status_router
 from agent.rest.tf_serving import Models as ServedModels, tf_serving_router
 from agent.rest.upload import UploadReader

@@ -19,7 +19,7 @@ from agent.rest.upload import UploadReader, client_address, too_large
 
 if TYPE_CHECKING:
     from agent.classification import Result
-    from agent.rest.share import Share
+    from agent.inference.share import Share
 
 _MAX_FILES = 64
 _PARAMETERS = {

@@ -9,7 +9,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 
-from agent.rest.share import Share
+from agent.inference.share import Share
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.errors import BusyError
-from agent.rest.share import Share
+from agent.inference.share import Share
 
 
 def taken(share: Share, address: str) -> int:
