@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from agent.rest.access import AccessRules
     from agent.rest.predict import DataPlane
     from agent.rest.status import Health
+    from agent.security.access import AccessRules
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.rest.access import AccessRules
+from agent.security.access import AccessRules
 from agent.security.tokens import CREATE, TokensFile
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from agent.inference.results import Results
 from agent.model_file.metadata import read_model_file
 from agent.models.loader import LoadedModel
 from agent.models.serving import ServedModel
-from agent.rest.access import AccessRules
 from agent.rest.app import Limits, create_app
 from agent.runtimes.runtime import open_classifiers
 from agent.runtimes.tflite import TFLiteClassifier
+from agent.security.access import AccessRules
 from agent.status import ModelStatus, VersionStatus
 
 if TYPE_CHECKING:

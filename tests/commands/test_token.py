@@ -8,7 +8,7 @@ from agents.fake_agent import FakeModels, birds, rest_app
 from agents.shell import Shell
 from peers.web_server import serving
 
-from agent.rest.access import AccessRules
+from agent.security.access import AccessRules
 from agent.security.tokens import TokensFile, create_token
 
 if TYPE_CHECKING:

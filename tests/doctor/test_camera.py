@@ -14,7 +14,7 @@ from sources.footage import write_image, write_video
 
 from agent.config.sections import CameraSection
 from agent.doctor.camera import check_camera
-from agent.rest.access import AccessRules
+from agent.security.access import AccessRules
 from agent.security.tokens import TokensFile
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from peers.mosquitto import free_port
 from peers.web_server import answering, serving
 
 from agent.doctor.running import check_running
-from agent.rest.access import AccessRules
+from agent.security.access import AccessRules
 from agent.security.tokens import TokensFile, create_token
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from agents.fake_agent import OPEN, FakeDataPlane, FakeMetrics, FakeModels, bird
 from fastapi import APIRouter
 from peers.web_server import serving
 
-from agent.rest.access import AccessRules
 from agent.rest.route_scopes import RouteScopes
+from agent.security.access import AccessRules
 from agent.security.tokens import SCOPES, TokensFile, create_token, revoke_token
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ def test_wrong_tokens_of_one_address_are_slowed_down_and_right_ones_are_not(guar
 def test_wrong_tokens_are_refused_at_once_when_too_many_answers_wait(
     guarded: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.rest.access._MAX_WAITING", 0)
+    monkeypatch.setattr("agent.security.access._MAX_WAITING", 0)
     answers = [guarded.ask("GET", "/metrics", bearer("wrong"), client="127.9.9.3") for _ in range(4)]
     assert [answer.code for answer in answers] == [401, 401, 401, 429]
     assert "retry-after: 1" in answers[3].head

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from agents.clock import Clock
 
-from agent.rest.refusals import Refusals, wait_s
+from agent.security.refusals import Refusals, wait_s
 
 
 def test_waits_grow_up_to_4_s() -> None:

@@ -1,0 +1,123 @@
+"""Access: who may pass a door of the agent, by the access token that the client presents."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from agent.security.refusals import Refusals, wait_s
+from agent.security.tokens import CREATE, Token, find
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.security.tokens import Scope
+
+log = logging.getLogger(__name__)
+
+Reason = Literal["not_set_up", "missing", "malformed", "unknown", "scope"]
+
+_MAX_WAITING = 32  # refusals that wait at the same time; each keeps a connection open
+_BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/=-]{1,512})", re.IGNORECASE)  # RFC 6750 and RFC 9110
+
+
+class Tokens(Protocol):
+    def tokens(self) -> Sequence[Token] | None:
+        """None if no tokens are configured."""
+
+
+class FailureCounter(Protocol):
+    def auth_failed(self, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRules:
+    """`tokens`: None if everyone may do everything. `is_local`: the same while no tokens are configured."""
+
+    tokens: Tokens | None
+    is_local: bool
+
+    def tokens_now(self) -> Sequence[Token] | None:
+        """None while everyone may do everything; empty while everyone is refused."""
+        if self.tokens is None:
+            return None
+        tokens = self.tokens.tokens()
+        return () if tokens is None and not self.is_local else tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    reason: Reason
+    sentence: str
+
+    @property
+    def is_wrong_token(self) -> bool:
+        """Whether the client may be guessing."""
+        return self.reason in ("malformed", "unknown")
+
+
+class Guard:
+    """Judges the requests at one door, and slows down clients that send wrong tokens. One thread only."""
+
+    def __init__(self, rules: AccessRules, *, failures: FailureCounter, header: str) -> None:
+        """`header` says in sentences what a client must send."""
+        self._rules = rules
+        self._failures = failures
+        self._header = header
+        self._refusals = Refusals()
+        self._waiting = 0
+
+    def refusal(self, given: Sequence[bytes], needed: Scope) -> Refusal | None:
+        """None if the client may do what needs the scope `needed`; `given` are its Authorization headers.
+
+        A client certificate would be checked here.
+        """
+        tokens = self._rules.tokens_now()
+        if tokens is None:
+            return None
+        if not given or not tokens:
+            return self._without_token(needed, has_tokens=bool(tokens))
+        bearer = _BEARER.fullmatch(given[0].strip(b" \t"))
+        if len(given) > 1 or bearer is None:
+            return Refusal("malformed", f"The Authorization header has no access token. Send {self._header} once.")
+        token = find(bearer[1], tokens)
+        if token is None:
+            return Refusal("unknown", "The access token is unknown or was revoked. Use another one.")
+        if token.includes(needed):
+            return None
+        return Refusal("scope", f"The access token {token.name} has the scope {token.scope}; this needs {needed}.")
+
+    def count(self, refusal: Refusal, client: str) -> float:
+        """Counts a failure; returns how long its answer waits, in seconds."""
+        self._failures.auth_failed(refusal.reason)
+        if not refusal.is_wrong_token:
+            return 0.0
+        count = self._refusals.add(client)
+        if count == 1:
+            log.warning("%s sent a wrong access token. Further ones from it are answered slowly.", client)
+        return wait_s(count)
+
+    async def hold_back(self, delay_s: float) -> bool:
+        """Waits before the answer; False at once if too many other answers wait."""
+        if delay_s and self._waiting >= _MAX_WAITING:
+            return False
+        self._waiting += 1
+        try:
+            await asyncio.sleep(delay_s)
+        finally:
+            self._waiting -= 1
+        return True
+
+    def _without_token(self, needed: Scope, *, has_tokens: bool) -> Refusal:
+        if has_tokens:
+            sentence = f"An access token is required. Send {self._header}. On the device, {CREATE} {needed} makes one."
+            return Refusal("missing", sentence)
+        remedy = f"On the device, run {CREATE} {needed}, or set http.anonymous to true, which lets everyone in."
+        return Refusal("not_set_up", f"This agent has no access tokens yet, so it refuses every client. {remedy}")
+
+
+def too_many_wrong_tokens(delay_s: float) -> str:
+    return f"Too many wrong access tokens. Retry after {delay_s:.0f} s."
