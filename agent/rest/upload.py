@@ -10,6 +10,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 
 from agent.inference.share import Share
+from agent.rest.compression import expand
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -46,6 +47,7 @@ class UploadReader:
 
     async def read_image(self, request: Request) -> bytes:
         """The raw body, or the form field `file`."""
+        refuse_compressed(request)
         if not _is_form(request):
             return await self._read_body(request, max_bytes=self.max_bytes, slack=0)
         files = await self._read_form(request, field_name="file", max_bytes=self.max_bytes)
@@ -59,9 +61,15 @@ class UploadReader:
 
     async def read_images(self, request: Request) -> list[bytes]:
         """Every form field `files`; a single file may be larger than `max_bytes`."""
+        refuse_compressed(request)
         if not _is_form(request):
             raise HTTPException(400, "The body is not a form. Send: curl -F files=@one.jpg -F files=@two.jpg")
         return await self._read_form(request, field_name="files", max_bytes=self._max_together)
+
+    async def read_message(self, request: Request) -> bytes:
+        """The body of a protocol whose clients may compress it with gzip or deflate."""
+        body = await self._read_body(request, max_bytes=self.max_bytes, slack=0)
+        return expand(body, request.headers.get("content-encoding", ""), max_bytes=self.max_bytes)
 
     async def _read_form(self, request: Request, *, field_name: str, max_bytes: int) -> list[bytes]:
         body = await self._read_body(request, max_bytes=max_bytes, slack=_FORM_OVERHEAD_BYTES)
@@ -69,7 +77,6 @@ class UploadReader:
 
     async def _read_body(self, request: Request, *, max_bytes: int, slack: int) -> bytes:
         """Refuses by Content-Length before reading, or while reading if that header is missing or wrong."""
-        refuse_compressed(request)
         stated = request.headers.get("content-length", "")
         if stated.isdecimal() and (len(stated) > 15 or int(stated) > max_bytes + slack):
             raise HTTPException(413, too_large(max_bytes))
