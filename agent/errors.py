@@ -17,6 +17,7 @@ AgentError
 │   ├── ImageFormatError      it is not JPEG, PNG, WebP or BMP
 │   ├── ImageTooLargeError    it has more bytes or pixels than allowed
 │   └── ImageDamagedError     it claims a known format but cannot be decoded
+├── TensorError               a client's tensor does not fit the model's input
 ├── SegmentError              a file of the outbox was damaged or removed while the agent runs
 ├── BusyError                 the queue for inference is full; retry later
 └── SourceError               a camera, video or folder currently gives no frames
@@ -91,6 +92,10 @@ class ImageTooLargeError(ImageError):
 
 class ImageDamagedError(ImageError):
     """Raised when bytes that begin like an image cannot be decoded."""
+
+
+class TensorError(AgentError):
+    """Raised for a tensor of another shape or type than the model takes, or with values that it cannot take."""
 
 
 class SegmentError(AgentError):

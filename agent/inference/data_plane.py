@@ -1,22 +1,39 @@
-"""DataPlane: classifies an image, records the Result and announces it."""
+"""DataPlane: classifies an image or a tensor, records the Result and announces it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import asyncio
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from agent.classification import Classification
-from agent.errors import AgentError, BusyError, ModelError, ModelNotFoundError
+from agent.errors import AgentError, BusyError, ImageError, ModelError, ModelNotFoundError, TensorError
+from agent.inference.inferred import Inferred, with_scores
 from agent.inference.options import UPLOAD
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
     from agent.classification import Category, Result, Timing
-    from agent.image import Frame, Image
-    from agent.inference.engine import InferenceEngine
+    from agent.image import Frame
+    from agent.inference.engine import InferenceEngine, Instance
+    from agent.inference.inferred import Outputs
     from agent.inference.options import Options
     from agent.inference.results import Results
     from agent.listeners import Listener
     from agent.models.serving import ServedModel
+    from agent.runtimes.classifier import Classifier
     from agent.runtimes.scores import Scores
+
+    Sent: TypeAlias = bytes | npt.NDArray[np.generic]  # an encoded image, or a tensor for the model
+
+MAX_INSTANCES = 64
+
+T = TypeVar("T")
 
 
 class Models(Protocol):
@@ -63,14 +80,82 @@ class DataPlane:
             raise
         return await self._result(served, frame.image, options, source=source, captured_ns=frame.captured_ns)
 
-    async def _result(
-        self, served: ServedModel, image: bytes | Image, options: Options, *, source: str, captured_ns: int
-    ) -> Result:
-        def best(scores: Scores) -> tuple[Category, ...]:
-            return scores.best(options.max_results, threshold=options.score_threshold)
-
+    def choose(self, options: Options) -> ServedModel:
+        """The version for all instances of one request; may be the canary. Raises ModelNotFoundError."""
         try:
-            categories, timing = await self._engine.compute(served, image, options, best)
+            return self._models.for_upload(options.model, options.version)
+        except ModelNotFoundError as error:
+            self._listener.refused(UPLOAD, options.model, error, by=None)
+            raise
+
+    async def infer(
+        self, served: ServedModel, instances: Sequence[Sent], options: Options, *, arrived_ns: int
+    ) -> list[Inferred]:
+        """Runs encoded images and tensors in the form of `served.signature.input`; `served` is from choose().
+
+        As many run in parallel as there are workers. The first error ends the request; the Results of instances that
+        ran before it stay. Raises TensorError for wrong shapes and types before anything runs, and what classify()
+        raises.
+        """
+        parallel = min(len(instances), self.workers)
+        with contextlib.ExitStack() as places:
+            try:
+                _check(instances, served)
+                places.enter_context(self._engine.place(parallel))
+            except (BusyError, TensorError) as error:
+                self._listener.refused(UPLOAD, options.model, error, by=None)
+                raise
+            if len(instances) == 1:
+                return [await self._inferred(served, instances[0], options, arrived_ns)]
+            return await self._inferred_in_parallel(served, instances, options, arrived_ns, parallel)
+
+    async def _inferred_in_parallel(
+        self, served: ServedModel, instances: Sequence[Sent], options: Options, arrived_ns: int, parallel: int
+    ) -> list[Inferred]:
+        waiting, done = deque(enumerate(instances)), {}
+
+        async def work() -> None:
+            while waiting:
+                index, instance = waiting.popleft()
+                try:
+                    done[index] = await self._inferred(served, instance, options, arrived_ns)
+                except AgentError as error:
+                    waiting.clear()
+                    raise _numbered(error, index) from None
+
+        for error in await asyncio.gather(*(work() for _ in range(parallel)), return_exceptions=True):
+            if error is not None:
+                raise error
+        return [done[index] for index in range(len(instances))]
+
+    async def _inferred(self, served: ServedModel, instance: Sent, options: Options, arrived_ns: int) -> Inferred:
+        def taken(scores: Scores, classifier: Classifier) -> tuple[tuple[Category, ...], Scores, Outputs, Outputs]:
+            raw = classifier.outputs()
+            return _best(scores, options), scores, with_scores(raw, scores), raw
+
+        (categories, scores, outputs, raw), timing = await self._computed(served, instance, options, taken, UPLOAD)
+        result = self._recorded(served, categories, timing, source=UPLOAD, captured_ns=arrived_ns)
+        return Inferred(result, scores, outputs, next(iter(raw.values())))
+
+    async def _result(
+        self, served: ServedModel, image: Instance, options: Options, *, source: str, captured_ns: int
+    ) -> Result:
+        def best(scores: Scores, _: Classifier) -> tuple[Category, ...]:
+            return _best(scores, options)
+
+        categories, timing = await self._computed(served, image, options, best, source)
+        return self._recorded(served, categories, timing, source=source, captured_ns=captured_ns)
+
+    async def _computed(
+        self,
+        served: ServedModel,
+        instance: Instance,
+        options: Options,
+        take: Callable[[Scores, Classifier], T],
+        source: str,
+    ) -> tuple[T, Timing]:
+        try:
+            return await self._engine.compute(served, instance, options, take)
         except ModelError as error:
             self._models.observe(served, error)
             self._listener.refused(source, options.model, error, by=served.identity)
@@ -78,8 +163,39 @@ class DataPlane:
         except AgentError as error:
             self._listener.refused(source, options.model, error, by=None)
             raise
+
+    def _recorded(
+        self,
+        served: ServedModel,
+        categories: tuple[Category, ...],
+        timing: Timing,
+        *,
+        source: str,
+        captured_ns: int,
+    ) -> Result:
         self._models.observe(served, timing)
         classification = Classification(served.identity, categories, timing)
         result = self._results.record(classification, source=source, captured_ns=captured_ns)
         self._listener.classified(result)
         return result
+
+
+def _best(scores: Scores, options: Options) -> tuple[Category, ...]:
+    return scores.best(options.max_results, threshold=options.score_threshold)
+
+
+def _check(instances: Sequence[Sent], served: ServedModel) -> None:
+    if not 1 <= len(instances) <= MAX_INSTANCES:
+        raise TensorError(f"The request has {len(instances)} instances. Send 1 to {MAX_INSTANCES}.")
+    signature = served.signature
+    for index, instance in enumerate(instances):
+        if not isinstance(instance, bytes):
+            try:
+                signature.check_input(instance)
+            except TensorError as error:
+                raise (_numbered(error, index) if len(instances) > 1 else error) from None
+
+
+def _numbered(error: AgentError, index: int) -> AgentError:
+    """With the instance that a client must correct."""
+    return type(error)(f"Instance {index}: {error}") if isinstance(error, ImageError | TensorError) else error

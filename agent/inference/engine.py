@@ -8,9 +8,10 @@ import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import cv2
+import numpy as np
 
 from agent.classification import Timing
 from agent.errors import BusyError
@@ -19,12 +20,16 @@ from agent.image import decode
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    import numpy.typing as npt
+
     from agent.image import Image
     from agent.inference.options import Options
     from agent.models.serving import ServedModel
+    from agent.runtimes.classifier import Classifier
     from agent.runtimes.scores import Scores
 
 T = TypeVar("T")
+Instance: TypeAlias = "bytes | Image | npt.NDArray[np.generic]"  # an encoded image, pixels, or a tensor for the model
 
 
 class InferenceEngine:
@@ -44,29 +49,30 @@ class InferenceEngine:
         self.workers = workers
 
     @contextlib.contextmanager
-    def place(self) -> Generator[None]:
-        """Holds a place in the queue of uploads while it is open. Raises BusyError at once if all are taken.
+    def place(self, count: int = 1) -> Generator[None]:
+        """Holds `count` places in the queue of uploads while it is open. Raises BusyError at once if they are taken.
 
         Frames need no place: a camera has at most one frame in flight.
         """
-        if self._uploads >= self._max_uploads:
+        if self._uploads + count > self._max_uploads:
             raise BusyError(f"All {self._max_uploads} places in the queue are taken. Retry later.", retry_after_s=1)
-        self._uploads += 1
+        self._uploads += count
         try:
             yield
         finally:
-            self._uploads -= 1
+            self._uploads -= count
 
     async def compute(
-        self, served: ServedModel, image: bytes | Image, options: Options, take: Callable[[Scores], T]
+        self, served: ServedModel, instance: Instance, options: Options, take: Callable[[Scores, Classifier], T]
     ) -> tuple[T, Timing]:
-        """Returns the result of `take(scores)`, which runs in the worker, and the time of each step.
+        """Returns the result of `take`, which runs in the worker after the call, and the time of each step.
 
         `served` is used for the whole call: labels, preprocessing and interpreter are of the same version. Raises
-        ImageError for bytes that cannot be decoded, ModelError if the runtime fails on this image.
+        ImageError for bytes that cannot be decoded, TensorError for values that no model can take, ModelError if the
+        runtime fails on this instance.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._in_worker, served, image, options, take)
+        return await loop.run_in_executor(self._pool, self._in_worker, served, instance, options, take)
 
     @property
     def oldest_call_s(self) -> float:
@@ -79,23 +85,25 @@ class InferenceEngine:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _in_worker(
-        self, served: ServedModel, image: bytes | Image, options: Options, take: Callable[[Scores], T]
+        self, served: ServedModel, instance: Instance, options: Options, take: Callable[[Scores, Classifier], T]
     ) -> tuple[T, Timing]:
         number: int = self._worker.number
         self._started_s[number] = time.monotonic()
-        started = time.perf_counter()
+        started = decoded = framed = time.perf_counter()
         try:
-            if isinstance(image, bytes):
-                image = decode(image, max_pixels=self._max_pixels, smallest_side=served.longest_side)
-                decoded = time.perf_counter()
+            classifier = served.classifier(number)
+            if isinstance(instance, np.ndarray):
+                scores, spent = classifier.scores_of_tensor(instance)
             else:
-                decoded = started
-            if options.region != (0.0, 0.0, 1.0, 1.0):
-                image = image.crop(options.region)
-            image = image.rotate(options.rotate)
-            framed = time.perf_counter()
-            scores, spent = served.classifier(number).scores(image)
-            taken = take(scores)
+                if isinstance(instance, bytes):
+                    instance = decode(instance, max_pixels=self._max_pixels, smallest_side=served.longest_side)
+                    decoded = time.perf_counter()
+                if options.region != (0.0, 0.0, 1.0, 1.0):
+                    instance = instance.crop(options.region)
+                instance = instance.rotate(options.rotate)
+                framed = time.perf_counter()
+                scores, spent = classifier.scores(instance)
+            taken = take(scores, classifier)
         finally:
             del self._started_s[number]
         decode_ms, frame_ms = (decoded - started) * 1e3, (framed - decoded) * 1e3

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from agent.errors import BusyError, ImageError, ModelNotFoundError
+from agent.errors import BusyError, ImageError, ModelNotFoundError, TensorError
 from agent.listeners import Listener
 
 if TYPE_CHECKING:
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
-_OUTCOMES = ((BusyError, "busy"), (ImageError, "bad_image"), (ModelNotFoundError, "no_model"))  # or ok, or error
+_OUTCOMES = (  # or ok, or error
+    (BusyError, "busy"),
+    (ImageError, "bad_image"),
+    (TensorError, "bad_tensor"),
+    (ModelNotFoundError, "no_model"),
+)
 
 
 class InferenceMetrics(Listener):
@@ -32,7 +37,8 @@ class InferenceMetrics(Listener):
         )
         self._inferences = Counter(
             "edge_agent_inferences",
-            "Images to classify, by source (upload or the camera) and outcome (ok, busy, bad_image, no_model, error).",
+            "Images and tensors to classify, by source (upload or the camera) and outcome (ok, busy, bad_image, "
+            "bad_tensor, no_model, error).",
             ("model", "source", "outcome"),
             registry=registry,
         )

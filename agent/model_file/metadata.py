@@ -46,7 +46,7 @@ ADDITIONS = "edge_agent.json"  # packed with the labels; keys: settings (as in a
 class Tensor:
     """`scale` and `zero_point` apply if the whole tensor has one scale; otherwise `scale` is 0.
 
-    `alias` is the name of an output in the file's signature, which is often the name that training gave it.
+    `alias` is the name of an input or output in the file's signature, which is often the name that training gave it.
     `step` is the smallest difference between two values of an output, also if the file dequantizes it; 0 if float.
     """
 
@@ -129,7 +129,8 @@ def _read(content: bytes) -> ModelFile:
     tensors = graph.tables(0)
     operators = tuple(_operator(code) for code in model.tables(1))
     packed = PackedFiles(content)
-    ends = _ends(graph, tensors, operators, _aliases(model))
+    aliases = _aliases(model)
+    ends = _ends(graph, tensors, operators, aliases)
     outputs = tuple(end.output for end in ends)
     stated = _read_metadata(entry("TFLITE_METADATA"), packed, outputs)
     runtime = entry("min_runtime_version")
@@ -138,7 +139,9 @@ def _read(content: bytes) -> ModelFile:
     added, provenance = check_settings(additions.get("settings", {}), where=ADDITIONS), additions.get("provenance")
     return ModelFile(
         content=content,
-        inputs=tuple(_tensor(tensors, index) for index in graph.numbers(1, INT32)),
+        inputs=tuple(
+            replace(_tensor(tensors, index), alias=aliases.get(index, "")) for index in graph.numbers(1, INT32)
+        ),
         outputs=outputs,
         operators=operators,
         settings=ModelSettings(score=score)
@@ -190,9 +193,9 @@ def _tensor(tensors: Sequence[Table], index: int) -> Tensor:
 
 
 def _aliases(model: Table) -> dict[int, str]:
-    """The names of the outputs in the signatures of the main graph, by the index of the tensor."""
+    """The names of the inputs and outputs in the signatures of the main graph, by the index of the tensor."""
     signatures = [signature for signature in model.tables(7) if signature.scalar(4, UINT32) == 0]
-    maps = [each for signature in signatures for each in signature.tables(1)]
+    maps = [each for signature in signatures for each in (*signature.tables(0), *signature.tables(1))]
     return {each.scalar(1, UINT32): each.string(0) or "" for each in maps}
 
 

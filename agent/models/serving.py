@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.listeners import Listener
-    from agent.model_file.metadata import Tensor
     from agent.models.history import History
     from agent.models.loader import LoadedModel, Loader
     from agent.models.policy import Rules
     from agent.models.versions import Version
     from agent.runtimes.classifier import Classifier
+    from agent.runtimes.serving_signature import ServingSignature
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,8 @@ class ServedModel:
         return self.loaded.classifiers[0].labels
 
     @property
-    def inputs(self) -> tuple[Tensor, ...]:
-        return self.loaded.file.inputs
-
-    @property
-    def outputs(self) -> tuple[Tensor, ...]:
-        return self.loaded.file.outputs
+    def signature(self) -> ServingSignature:
+        return self.loaded.classifiers[0].signature
 
     @property
     def longest_side(self) -> int:

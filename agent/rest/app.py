@@ -24,6 +24,7 @@ from agent.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
     StoreError,
+    TensorError,
     VersionError,
 )
 from agent.inference.share import Share
@@ -52,6 +53,7 @@ _CODES: tuple[tuple[type[AgentError], int], ...] = (
     (ImageTooLargeError, 413),
     (ImageFormatError, 415),
     (ImageDamagedError, 422),
+    (TensorError, 400),
     (BusyError, 503),
     (ModelError, 503),  # the runtime failed on this image; another version may succeed
 )

@@ -14,11 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.classification import ModelIdentity
-    from agent.model_file.metadata import Tensor
     from agent.models.serving import ServedModel
+    from agent.runtimes.serving_signature import ServedTensor
     from agent.status import ModelStatus
 
-_DTYPES = {"uint8": "DT_UINT8", "int8": "DT_INT8", "int16": "DT_INT16", "float32": "DT_FLOAT"}
+_DTYPES = {
+    "float32": "DT_FLOAT",
+    "uint8": "DT_UINT8",
+    "int8": "DT_INT8",
+    "int16": "DT_INT16",
+    "int32": "DT_INT32",
+    "int64": "DT_INT64",
+    "bool": "DT_BOOL",
+}
 
 
 class Models(Protocol):
@@ -115,9 +123,10 @@ def _version(version: str, state: str, code: str, message: str) -> dict[str, Any
 
 
 def _metadata(model: ServedModel) -> dict[str, Any]:
+    tensors = model.signature
     signature = {
-        "inputs": {tensor.name: _tensor_info(tensor) for tensor in model.inputs},
-        "outputs": {tensor.name: _tensor_info(tensor) for tensor in model.outputs},
+        "inputs": {tensors.input.name: _tensor_info(tensors.input)},
+        "outputs": {output.name: _tensor_info(output) for output in tensors.outputs},
         "method_name": "tensorflow/serving/predict",
     }
     return {
@@ -130,12 +139,12 @@ def _metadata(model: ServedModel) -> dict[str, Any]:
     }
 
 
-def _tensor_info(tensor: Tensor) -> dict[str, Any]:
+def _tensor_info(tensor: ServedTensor) -> dict[str, Any]:
     return {
-        "name": tensor.name,
-        "dtype": _DTYPES.get(tensor.dtype, "DT_INVALID"),
+        "name": tensor.tensor,
+        "dtype": _DTYPES[tensor.dtype],
         "tensor_shape": {
-            "dim": [{"size": str(side), "name": ""} for side in tensor.shape],
+            "dim": [{"size": str(side), "name": ""} for side in (-1, *tensor.shape)],
             "unknown_rank": False,
         },
     }

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from agent.errors import ModelError, NoLabelsError, NotFiniteError
+from agent.errors import ModelError, NoLabelsError, NotFiniteError, TensorError
 from agent.model_file.layout import layout_of, not_a_picture, shape_of
 from agent.runtimes.output import choose_output, for_one_image, value_count
-from agent.runtimes.preprocessing import Preprocessor
+from agent.runtimes.preprocessing import Preprocessor, quantized
 from agent.runtimes.scores import Scores, dequantized, scores_of_one
+from agent.runtimes.serving_signature import ServingSignature, as_served, served_input, served_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from agent.model_file.metadata import Tensor
     from agent.model_file.settings import ModelSettings, Score
     from agent.runtimes.score_kind import SeenScores
+    from agent.runtimes.serving_signature import ServedTensor
 
 
 class Spent(NamedTuple):
@@ -36,7 +38,7 @@ class Spent(NamedTuple):
 
 
 class Classifier(ABC):
-    """One thread at a time may call scores() or values().
+    """One thread at a time may call scores(), scores_of_tensor(), outputs() or values().
 
     `score` is what the outputs are; if the settings do not say it, decide_score() does before the first call of
     scores(), and `seen` has the reason.
@@ -51,9 +53,10 @@ class Classifier(ABC):
         tensor = _check_input(inputs)
         self.layout = _check_layout(tensor)
         self.input = replace(tensor, shape=self.layout.shape)
-        outputs = for_one_image(outputs, self.layout.batch)
-        self.output_index = choose_output(outputs, settings)
-        self.output = _check_output(outputs[self.output_index])
+        self._outputs = for_one_image(outputs, self.layout.batch)
+        self.output_index = choose_output(self._outputs, settings)
+        self.output = _check_output(self._outputs[self.output_index])
+        self._served = _served(self._outputs, first=self.output_index)
         self._count = value_count(self.output)
         self.labels = _check_labels(settings, self._count, self.layout.batch)
         _check_range(settings, self.input, self.layout.channels)
@@ -75,15 +78,52 @@ class Classifier(ABC):
     def ran_on(self) -> str:
         """The runtime and the hardware it uses, as readable text."""
 
+    @property
+    def signature(self) -> ServingSignature:
+        """The tensors as clients see them; valid once the score is decided."""
+        return ServingSignature(
+            input=served_input(self.input, self.layout),
+            outputs=tuple(output for _, output in self._served),
+            has_logits=self.score in (None, "logits"),
+        )
+
     def scores(self, image: Image) -> tuple[Scores, Spent]:
         """The scores of all labels, and the time spent.
 
         Raises ModelError if the runtime fails although the model was warmed up, NotFiniteError for NaN and infinity.
         """
         started = time.perf_counter()
-        tensor = self._preprocess(image)
+        return self._scores(self._preprocess(image), started)
+
+    def scores_of_tensor(self, values: npt.NDArray[np.generic]) -> tuple[Scores, Spent]:
+        """Like scores(), for one instance in the form of `signature.input`.
+
+        Raises TensorError for NaN and infinity in the values, and for values so large that the scores are not finite:
+        a client sent them, so they say nothing about the model.
+        """
+        started = time.perf_counter()
+        if not np.isfinite(values).all():
+            raise TensorError("The tensor contains NaN or infinity. Send finite values.")
+        if self.input.dtype == "int8":
+            values = quantized(values.astype(np.float32, copy=False), self.input)
+        try:
+            return self._scores(np.ascontiguousarray(values).reshape(self.input.shape), started)
+        except NotFiniteError:
+            raise TensorError(
+                "The model returned NaN or infinity for this tensor. Normalize its values as in the model's training."
+            ) from None
+
+    def outputs(self) -> dict[str, npt.NDArray[np.generic]]:
+        """The outputs of the last call as the model returned them, by name, in the form of `signature.outputs`."""
+        return {served.name: as_served(self._output(index), self._outputs[index]) for index, served in self._served}
+
+    def _output(self, index: int) -> npt.NDArray[np.generic]:  # noqa: ARG002  (for runtimes with several outputs)
+        """The raw values of an output in the last call."""
+        return self._raw
+
+    def _scores(self, tensor: npt.NDArray[np.generic], started: float) -> tuple[Scores, Spent]:
         invoked, cpu_s = time.perf_counter(), time.thread_time()
-        raw = self._invoke(tensor)
+        raw = self._raw = self._invoke(tensor)
         cpu_s, done = time.thread_time() - cpu_s, time.perf_counter()
         self._check_size(raw)
         if raw.dtype == np.float32 and not np.isfinite(raw).all():
@@ -124,6 +164,13 @@ class Classifier(ABC):
     @abstractmethod
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Takes a tensor of the input's shape and dtype; returns the raw outputs, one per label."""
+
+
+def _served(outputs: Sequence[Tensor], *, first: int) -> tuple[tuple[int, ServedTensor], ...]:
+    """The outputs that clients can get, with their indices."""
+    order = sorted(range(len(outputs)), key=lambda index: index != first)
+    served = ((index, served_output(outputs[index])) for index in order)
+    return tuple((index, output) for index, output in served if output is not None)
 
 
 def _check_input(inputs: Sequence[Tensor]) -> Tensor:

@@ -158,10 +158,14 @@ def _table(
     if mean is None or std is None:
         return (pixels - 128).astype(np.int8).reshape(1, 256)
     channels = max(len(mean), len(std))
-    normalized = (pixels[:, None] - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    normalized = ((pixels[:, None] - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)).astype(np.float32)
     shape = (1, 256, channels) if channels > 1 else (1, 256)
     if tensor.dtype == "float32":
         return normalized.reshape(shape)
-    quantized = np.round(normalized / np.float32(tensor.scale) + tensor.zero_point)
-    clipped: Array = np.clip(quantized, -128, 127).astype(np.int8).reshape(shape)
-    return clipped
+    return quantized(normalized, tensor).reshape(shape)
+
+
+def quantized(values: npt.NDArray[np.float32], tensor: Tensor) -> npt.NDArray[np.int8]:
+    """Real values as the int8 `tensor` takes them."""
+    steps = np.round(values / np.float32(tensor.scale) + tensor.zero_point)
+    return np.asarray(np.clip(steps, -128, 127).astype(np.int8))

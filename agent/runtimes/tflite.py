@@ -37,7 +37,8 @@ class TFLiteClassifier(Classifier):
             self._interpreter = self._open_resized(model)
         with complaints_translated():
             self._input_index = self._interpreter.get_input_details()[0]["index"]
-            self._output_index = self._interpreter.get_output_details()[self.output_index]["index"]
+            self._indices = [output["index"] for output in self._interpreter.get_output_details()]
+        self._output_index = self._indices[self.output_index]
 
     def _open_resized(self, model: ModelFile) -> Interpreter:
         """With a batch of 1, which a graph that contains its batch in other places refuses."""
@@ -65,6 +66,10 @@ class TFLiteClassifier(Classifier):
             self._interpreter.invoke()
             raw: npt.NDArray[np.generic] = self._interpreter.get_tensor(self._output_index).reshape(-1)
             return raw
+
+    def _output(self, index: int) -> npt.NDArray[np.generic]:
+        values: npt.NDArray[np.generic] = self._interpreter.get_tensor(self._indices[index])
+        return values
 
 
 def _check_operators(model: ModelFile) -> None:

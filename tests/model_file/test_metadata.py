@@ -34,7 +34,7 @@ def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> by
 
 def test_all_metadata_of_the_file_is_read() -> None:
     model = read_model_file(digits("7.1"))
-    assert model.inputs == (Tensor("serving_default_image:0", (1, 32, 32, 1), "uint8", ONE_255TH, 0),)
+    assert model.inputs == (Tensor("serving_default_image:0", (1, 32, 32, 1), "uint8", ONE_255TH, 0, alias="image"),)
     assert [(t.shape, t.dtype, t.scale) for t in model.outputs] == [((1, 10), "uint8", 1 / 256)]
     assert Operator(3, 3) in model.operators
     assert model.settings == ModelSettings(

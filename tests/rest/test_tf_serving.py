@@ -73,9 +73,11 @@ async def test_labels_select_the_stable_version_and_the_canary(models: FakeModel
 @pytest.mark.anyio
 async def test_metadata_describes_the_tensors(models: FakeModels) -> None:
     signature = (await get(models, "/v1/models/birds/metadata")).json()["metadata"]["signature_def"]["signature_def"]
-    (tensor,) = signature["serving_default"]["inputs"].values()
-    assert tensor["dtype"] == "DT_UINT8"
-    assert [side["size"] for side in tensor["tensor_shape"]["dim"]] == ["1", "32", "32", "1"]
+    inputs, outputs = signature["serving_default"]["inputs"], signature["serving_default"]["outputs"]
+    assert (inputs["image"]["name"], inputs["image"]["dtype"]) == ("serving_default_image:0", "DT_UINT8")
+    assert [side["size"] for side in inputs["image"]["tensor_shape"]["dim"]] == ["-1", "32", "32", "1"]
+    assert (outputs["output_0"]["name"], outputs["output_0"]["dtype"]) == ("StatefulPartitionedCall:0", "DT_FLOAT")
+    assert [side["size"] for side in outputs["output_0"]["tensor_shape"]["dim"]] == ["-1", "10"]
 
 
 @pytest.mark.anyio
