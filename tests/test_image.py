@@ -110,6 +110,15 @@ def test_picture_of_a_phone_is_refused_with_what_to_do(major: bytes, compatible:
         decode(box + b"heic avif" + bytes(100))
 
 
+@pytest.mark.parametrize("start", [b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"], ids=["file", "codestream"])
+def test_jpeg_2000_is_refused_before_opencv_sees_it(monkeypatch: pytest.MonkeyPatch, start: bytes) -> None:
+    """OpenCV 4.11, which is installed with tflite-runtime, has a memory fault in its decoder (CVE-2025-53644)."""
+    content = start + bytes(100)
+    monkeypatch.delattr("cv2.imdecode")
+    with pytest.raises(ImageFormatError, match="Send a JPEG, PNG, WebP or BMP"):
+        decode(content)
+
+
 @pytest.mark.parametrize("form", [b"WAVEfmt ", b"AVI LIST", b"WEBPJUNK"])
 def test_riff_file_that_is_not_webp_is_refused(form: bytes) -> None:
     with pytest.raises(ImageFormatError, match="RIFF file is not a WebP"):
