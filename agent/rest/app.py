@@ -34,7 +34,7 @@ from agent.rest.models import Models as OperatedModels, models_router
 from agent.rest.predict import predict_router
 from agent.rest.route_scopes import SECURITY_SCHEMES, RouteScopes
 from agent.rest.status import Metrics as RenderedMetrics, status_router
-from agent.rest.tf_serving import Models as ServedModels, tf_serving_router
+from agent.rest.tf_serving.status import Models as ServedModels, tf_serving_router
 from agent.rest.upload import UploadReader
 
 if TYPE_CHECKING:
