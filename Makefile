@@ -21,7 +21,7 @@ endif
 
 .PHONY: help run test check bench bundle deb clean dev dev-converter lint format demo-model demo-video audit reference lock \
 	operator-table test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
-	test-arm64 test-demo-model test-faults test-faults-short test-home-assistant
+	test-arm64 test-demo-model test-faults test-faults-short test-http-soak test-home-assistant
 
 help:
 	@awk -F ' *##@? ' '/^##@/ { print "\n" $$2 } \
@@ -91,6 +91,9 @@ test-faults: dev dev-converter  ## Inject all faults and update docs/reliability
 	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
 	FAULTS=full FAULTS_FIGURES=docs/reliability.md $(BIN)/pytest tests/faults
 	FAULTS=full FAULTS_FIGURES=docs/reliability.md .venv-tflite-runtime/bin/pytest tests/faults
+
+test-http-soak: dev  ## Mix all kinds of HTTP clients for 30 minutes and update docs/reliability.md
+	FAULTS=full FAULTS_FIGURES=docs/reliability.md $(BIN)/pytest tests/faults/test_mixed_load.py
 
 # With tflite-runtime, only the tests that depend on the runtime.
 test-faults-short: dev dev-converter  ## Inject a sample of the faults: minutes

@@ -17,7 +17,7 @@ from agents.running_agent import ROOT
 from end_to_end.material import digit_png
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from random import Random
 
     from agents.running_agent import RunningAgent
@@ -42,9 +42,9 @@ def _status_kb(process: Path, field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def send_body(agent: RunningAgent, kind: str, size: int) -> int:
+def send_body(agent: RunningAgent, kind: str, size: int, head: Sequence[str] = ()) -> int:
     """Sends `size` bytes, whatever the agent answers meanwhile, and returns the status code of its answer."""
-    path, fields = "/predict", []
+    path, fields = "/predict", [*head]
     if kind.startswith("form"):
         fields.append("Content-Type: multipart/form-data; boundary=x")
     if kind == "gzip":
