@@ -35,7 +35,8 @@ class ModelIdentity:
 class Timing:
     """Milliseconds spent in the worker thread; `decode` is 0 for a frame that arrives as pixels.
 
-    `cpu` is the CPU time of this thread during invoke, without the time of other threads.
+    `cpu` is the CPU time of this thread during invoke, without the time of other threads; `queue` is the time before,
+    in which the image waited for a worker.
     """
 
     decode: float
@@ -43,6 +44,7 @@ class Timing:
     invoke: float
     total: float
     cpu: float = 0.0
+    queue: float = 0.0
 
     def to_json(self) -> dict[str, float]:
         return {

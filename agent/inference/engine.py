@@ -72,7 +72,8 @@ class InferenceEngine:
         runtime fails on this instance.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._in_worker, served, instance, options, take)
+        put = time.perf_counter()
+        return await loop.run_in_executor(self._pool, self._in_worker, served, instance, options, take, put)
 
     @property
     def oldest_call_s(self) -> float:
@@ -85,7 +86,12 @@ class InferenceEngine:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _in_worker(
-        self, served: ServedModel, instance: Instance, options: Options, take: Callable[[Scores, Classifier], T]
+        self,
+        served: ServedModel,
+        instance: Instance,
+        options: Options,
+        take: Callable[[Scores, Classifier], T],
+        put: float,
     ) -> tuple[T, Timing]:
         number: int = self._worker.number
         self._started_s[number] = time.monotonic()
@@ -107,5 +113,5 @@ class InferenceEngine:
         finally:
             del self._started_s[number]
         decode_ms, frame_ms = (decoded - started) * 1e3, (framed - decoded) * 1e3
-        total_ms = (time.perf_counter() - started) * 1e3
-        return taken, Timing(decode_ms, frame_ms + spent.preprocess, spent.invoke, total_ms, spent.cpu)
+        total_ms, queue_ms = (time.perf_counter() - started) * 1e3, (started - put) * 1e3
+        return taken, Timing(decode_ms, frame_ms + spent.preprocess, spent.invoke, total_ms, spent.cpu, queue_ms)
