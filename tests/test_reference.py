@@ -53,7 +53,12 @@ def test_error_class_is_documented_with_its_status(kind: type[AgentError]) -> No
 def statuses(kind: type[AgentError]) -> set[int]:
     """The status on each kind of route; 500 means that the route does not raise it."""
     error = BusyError("", retry_after_s=1) if kind is BusyError else kind("")
-    paths = (("/predict", b""), ("/predict", b"model=birds"), ("/api/models/birds/pin", b""))
+    paths = (
+        ("/predict", b""),
+        ("/predict", b"model=birds"),
+        ("/api/models/birds/pin", b""),
+        ("/v2/models/birds/infer", b""),
+    )
     scopes = [{"type": "http", "path": path, "query_string": query, "headers": []} for path, query in paths]
     return {app._code(Request(scope), error) for scope in scopes} - {500}
 

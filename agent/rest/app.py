@@ -18,6 +18,7 @@ from agent.errors import (
     AgentError,
     BusyError,
     ImageDamagedError,
+    ImageError,
     ImageFormatError,
     ImageTooLargeError,
     ModelError,
@@ -31,7 +32,12 @@ from agent.inference.share import Share
 from agent.rest.access import Access
 from agent.rest.connection import LATE
 from agent.rest.models import Models as OperatedModels, models_router
-from agent.rest.predict import predict_router
+from agent.rest.open_inference.routes import (
+    DataPlane as OpenInference,
+    Models as InferredModels,
+    open_inference_router,
+)
+from agent.rest.predict import DataPlane as Classifying, predict_router
 from agent.rest.route_scopes import SECURITY_SCHEMES, RouteScopes
 from agent.rest.status import Metrics as RenderedMetrics, status_router
 from agent.rest.tf_serving.status import Models as ServedModels, tf_serving_router
@@ -43,7 +49,6 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from agent.rest.predict import DataPlane
     from agent.rest.status import Health
     from agent.security.access import AccessRules
 
@@ -57,6 +62,8 @@ _CODES: tuple[tuple[type[AgentError], int], ...] = (
     (BusyError, 503),
     (ModelError, 503),  # the runtime failed on this image; another version may succeed
 )
+# The Open Inference Protocol knows 400 for whatever is wrong with a request.
+_CODES_OF_V2 = ((ModelNotReadyError, 503), (ModelNotFoundError, 404), (ImageError, 400), *_CODES)
 # /api/models: the client named the model and the version, so a failure to load is a conflict with the request.
 _CODES_OF_API = ((ModelNotFoundError, 404), (ModelError, 409), (VersionError, 409), (StoreError, 503), *_CODES)
 
@@ -74,8 +81,12 @@ class Metrics(RenderedMetrics, Protocol):
     def http(self) -> Requests: ...
 
 
-class Models(OperatedModels, ServedModels, Protocol):
-    """What the routes of /api/models and /v1/models need."""
+class Models(OperatedModels, ServedModels, InferredModels, Protocol):
+    """What the routes of /api/models, /v1/models and /v2 need."""
+
+
+class DataPlane(Classifying, OpenInference, Protocol):
+    """What the routes that classify need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,9 @@ def create_app(
         predict_router(data_plane=data_plane, uploads=uploads, places=places),
         models_router(models),
         tf_serving_router(models),
+        open_inference_router(
+            version=version, data_plane=data_plane, models=models, health=health, uploads=uploads, places=places
+        ),
         status_router(health=health, metrics=metrics),
     ]
     for router in routers:
@@ -198,12 +212,15 @@ async def _agent_error(request: Request, error: Exception) -> Response:
 
 
 def _code(request: Request, error: Exception) -> int:
-    by_api = request.url.path.startswith("/api/")
-    if isinstance(error, ModelNotReadyError) and not by_api:
+    path = request.url.path
+    if path.startswith(("/api/", "/v2/")):
+        codes = _CODES_OF_API if path.startswith("/api/") else _CODES_OF_V2
+        return next((code for kind, code in codes if isinstance(error, kind)), 500)
+    if isinstance(error, ModelNotReadyError):
         return 503
-    if isinstance(error, ModelNotFoundError) and not by_api:  # 404 if the client named what is missing
+    if isinstance(error, ModelNotFoundError):  # 404 if the client named what is missing
         return 503 if request.query_params.keys().isdisjoint({"model", "version"}) else 404
-    return next((code for kind, code in (_CODES_OF_API if by_api else _CODES) if isinstance(error, kind)), 500)
+    return next((code for kind, code in _CODES if isinstance(error, kind)), 500)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

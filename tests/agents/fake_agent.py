@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from agent.classification import Result
     from agent.errors import AgentError, ModelError
+    from agent.inference.data_plane import Sent
+    from agent.inference.inferred import Inferred
     from agent.inference.options import Options
     from agent.runtimes.classifier import Classifier
     from agent.status import VersionState
@@ -114,11 +116,11 @@ class FakeModels:
         self.observing_threads: set[threading.Thread] = set()
 
     def get(self, name: str | None, version: str | None = None) -> ServedModel:
-        labels = {None: self.served, "stable": self.served, "canary": self.canaries}
-        model = labels.get(version, {}).get(name or min(self.served, default=""))
-        if model is None:
-            raise ModelNotFoundError(f"Model {name} is not served." if name else "No model is served.")
-        return model
+        for label, models in (("stable", self.served), ("canary", self.canaries)):
+            model = models.get(name or min(self.served, default=""))
+            if model is not None and version in (None, label, str(model.identity.version)):
+                return model
+        raise ModelNotFoundError(f"Model {name} is not served." if name else "No model is served.")
 
     def for_upload(self, name: str | None, version: str | None = None) -> ServedModel:
         return self.get(name, "canary" if version is None and self.canaries else version)
@@ -173,6 +175,14 @@ class FakeDataPlane:
             raise self.refusal
         answer = Classification(identity(2), (Category(0, "robin", 0.9),), Timing(1, 1, 1, 3))
         return self._results.record(answer, source="upload", captured_ns=arrived_ns)
+
+    def choose(self, options: Options) -> ServedModel:
+        raise ModelNotFoundError(f"Model {options.model} is not served.")
+
+    async def infer(
+        self, served: ServedModel, instances: Sequence[Sent], options: Options, *, arrived_ns: int
+    ) -> list[Inferred]:
+        raise NotImplementedError
 
 
 class FakeHealth:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from agent.security.tokens import Scope
 
-_FREE = {("GET", "/healthz"), ("GET", "/readyz")}
+_FREE = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v2/health/live"), ("GET", "/v2/health/ready")}
 _numbers = itertools.count(2)
 
 
@@ -228,9 +228,15 @@ def test_only_the_probes_are_free_and_changes_need_admin(guarded: Guarded) -> No
     assert len(routes) > 15
     assert {(method, path) for method, path, scope in routes if scope is None} == _FREE
     changing = {path for method, path, scope in routes if scope == "admin"}
-    assert changing == {f"/api/models/{{name}}/{verb}" for verb in ("rollback", "pin", "unpin", "promote")}
+    assert changing == {
+        *(f"/api/models/{{name}}/{verb}" for verb in ("rollback", "pin", "unpin", "promote")),
+        *(f"/v2/repository/models/{{name}}/{verb}" for verb in ("load", "unload")),
+    }
     inferring = {path for _, path, scope in routes if scope == "infer"}
-    assert inferring == {"/predict", "/predict_async", "/batch_predict"}
+    assert inferring == {
+        *("/predict", "/predict_async", "/batch_predict"),
+        *("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"),
+    }
 
 
 @pytest.mark.parametrize(

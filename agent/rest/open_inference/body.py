@@ -1,0 +1,208 @@
+"""Body: the JSON and the binary parts of an inference request, and those of its answer."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from starlette.responses import Response
+
+from agent.errors import TensorError
+from agent.image import has_image_signature
+from agent.open_inference.outputs import Wanted
+from agent.open_inference.tensors import BYTES, DTYPES, Header, datatype_of, raw_from_elements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from agent.open_inference.outputs import Output
+    from agent.open_inference.tensors import Values
+    from agent.runtimes.serving_signature import ServedTensor
+
+JSON_LENGTH = "Inference-Header-Content-Length"
+_NO_SHARED_MEMORY = "The agent has no shared memory. Send and receive tensors in the bodies of requests and answers."
+_MAX_JSON_VALUES = 1 << 20  # as Python objects, they take up to 80 MB; binary data needs none
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """The input with its values, those of BYTES as bytes. Without `wanted`, the client wants all outputs.
+
+    `all_binary` says whether these follow the JSON.
+    """
+
+    header: Header
+    values: Values
+    wanted: tuple[Wanted, ...] = ()
+    all_binary: bool = False
+    id: str | None = None
+
+
+def read_request(body: bytes, json_length: int) -> InferRequest:
+    """`json_length` is how much of `body` is JSON. Raises TensorError."""
+    if json_length > len(body):
+        raise TensorError(f"{JSON_LENGTH} is {json_length}, but the body has {len(body)} bytes.")
+    document = _parsed(body[:json_length])
+    inputs = _list_of_objects(document, "inputs")
+    if len(inputs) != 1:
+        raise TensorError(f"The request has {len(inputs)} inputs; the model has one. GET its metadata for the name.")
+    header, values = _read_input(inputs[0], memoryview(body)[json_length:])
+    all_binary = _flag(_parameters(document, "the request"), "binary_data_output", default=False)
+    outputs = _list_of_objects(document, "outputs") if document.get("outputs") is not None else []
+    wanted = tuple(_read_wanted(output, all_binary=all_binary) for output in outputs)
+    given_id = document.get("id")
+    if given_id is not None and not isinstance(given_id, str):
+        raise TensorError("The id of the request is not a string.")
+    return InferRequest(header, values, wanted, all_binary, given_id)
+
+
+def raw_request(body: bytes, takes: ServedTensor) -> InferRequest:
+    """A body without JSON: the tensors of one or more images, or one encoded image. All outputs are binary."""
+    if has_image_signature(body):
+        return InferRequest(Header(takes.name, BYTES, (1,)), [body], all_binary=True)
+    datatype = datatype_of(takes.dtype)
+    bytes_each = math.prod(takes.shape) * DTYPES[datatype].itemsize
+    if not body or len(body) % bytes_each:
+        raise TensorError(
+            f"The body has {len(body)} bytes. Send an encoded image, or {bytes_each} bytes for each image: "
+            f"{[-1, *takes.shape]} of {datatype}."
+        )
+    header = Header(takes.name, datatype, (len(body) // bytes_each, *takes.shape))
+    return InferRequest(header, header.values_from_raw(body), all_binary=True)
+
+
+def answer(document: dict[str, Any], outputs: Iterable[tuple[Wanted, Output]]) -> Response:
+    """`document` with the outputs. The values of binary ones follow the JSON, in the order of the outputs."""
+    described, parts = [], []
+    for wanted, output in outputs:
+        header = output.header
+        description: dict[str, Any] = {"name": header.name, "datatype": header.datatype, "shape": list(header.shape)}
+        if wanted.is_binary:
+            parts.append(_raw(output))
+            description["parameters"] = {"binary_data_size": len(parts[-1])}
+        else:
+            description["data"] = _listed(output)
+        described.append(description)
+    text = json.dumps({**document, "outputs": described}, separators=(",", ":")).encode()
+    if not parts:
+        return Response(text, media_type="application/json")
+    content = b"".join([text, *parts])
+    return Response(content, headers={JSON_LENGTH: str(len(text))}, media_type="application/octet-stream")
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    if text.count(b",") + text.count(b"[") + text.count(b"{") > _MAX_JSON_VALUES:
+        raise TensorError(f"The JSON has more than {_MAX_JSON_VALUES} values. Send the tensor as binary data.")
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise TensorError("The JSON is nested too deeply.") from None
+    except ValueError as error:  # also bytes that are not UTF-8, and integers of thousands of digits
+        raise TensorError(f"The JSON of the request is malformed: {str(error)[:200]}.") from None
+    if not isinstance(document, dict):
+        raise TensorError('The request is not a JSON object. Send {"inputs": [...]}.')
+    return document
+
+
+def _read_input(given: Mapping[str, Any], binary: memoryview) -> tuple[Header, Values]:
+    name, datatype = _text(given, "name", "input"), _text(given, "datatype", "input")
+    header = Header(name, datatype, _shape(given, name))
+    parameters = _parameters(given, str(header))
+    if "shared_memory_region" in parameters:
+        raise TensorError(_NO_SHARED_MEMORY)
+    size = parameters.get("binary_data_size")
+    if size is None:
+        if len(binary):
+            raise TensorError(f"{len(binary)} bytes follow the JSON, but {header} has no binary_data_size.")
+        data = given.get("data")
+        if not isinstance(data, list):
+            raise TensorError(f"{header} has no list `data`, and no parameter binary_data_size.")
+        values = header.values_from_list(data)
+        return header, values if isinstance(values, np.ndarray) else [_from_base64(text, header) for text in values]
+    if type(size) is not int or size != len(binary):
+        stated = str(size)[:40]
+        raise TensorError(f"{header} has the binary_data_size {stated}, but {len(binary)} bytes follow the JSON.")
+    if "data" in given:
+        raise TensorError(f"{header} has both `data` and binary_data_size. Send one of them.")
+    return header, header.values_from_raw(binary)
+
+
+def _from_base64(text: str, header: Header) -> bytes:
+    """JSON cannot contain the bytes of an encoded image."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise TensorError(
+            f"An element of {header} is not base64. Send encoded images as base64, or as binary data."
+        ) from None
+
+
+def _read_wanted(given: Mapping[str, Any], *, all_binary: bool) -> Wanted:
+    name = _text(given, "name", "output")
+    parameters = _parameters(given, f"output {name[:80]!r}")
+    if "shared_memory_region" in parameters:
+        raise TensorError(_NO_SHARED_MEMORY)
+    return Wanted(name, _classes(parameters, name), _flag(parameters, "binary_data", default=all_binary))
+
+
+def _shape(given: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    shape = given.get("shape")
+    if not isinstance(shape, list) or any(type(side) is not int for side in shape):
+        raise TensorError(f"The shape of input {name[:80]!r} is not a list of integers.")
+    return tuple(shape)
+
+
+def _list_of_objects(document: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
+    found = document.get(key)
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise TensorError(f"The request has no list of objects `{key}`.")
+    return found
+
+
+def _text(given: Mapping[str, Any], key: str, what: str) -> str:
+    value = given.get(key)
+    if not isinstance(value, str):
+        raise TensorError(f"An {what} has no string `{key}`.")
+    return value
+
+
+def _parameters(given: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    """Unknown parameters are ignored, as the protocol demands."""
+    found = given.get("parameters", {})
+    if not isinstance(found, dict):
+        raise TensorError(f"The parameters of {what} are not an object.")
+    return found
+
+
+def _flag(parameters: Mapping[str, Any], key: str, *, default: bool) -> bool:
+    value = parameters.get(key, default)
+    if not isinstance(value, bool):
+        raise TensorError(f"The parameter {key} is neither true nor false.")
+    return value
+
+
+def _classes(parameters: Mapping[str, Any], name: str) -> int:
+    """0 if the client wants the scores."""
+    count = parameters.get("classification", 0)
+    if type(count) is not int or count < 0:
+        raise TensorError(f"The parameter classification of output {name[:80]!r} is not a count of classes.")
+    return count
+
+
+def _raw(output: Output) -> bytes:
+    values = output.values
+    return values.tobytes() if isinstance(values, np.ndarray) else raw_from_elements(values)
+
+
+def _listed(output: Output) -> list[Any]:
+    values = output.values
+    if not isinstance(values, np.ndarray):
+        return [each.decode() for each in values]
+    if output.header.datatype == "FP32":  # the shortest text of the same number: 0.1, not 0.10000000149011612
+        return [float(str(value)) for value in values.ravel()]
+    listed: list[Any] = values.ravel().tolist()
+    return listed

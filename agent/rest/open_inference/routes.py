@@ -1,0 +1,197 @@
+"""The routes of the Open Inference Protocol (v2) with Triton's extensions, for clients of Triton and KServe."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annotation)
+from starlette.responses import JSONResponse, Response
+
+from agent.errors import TensorError
+from agent.inference.data_plane import MAX_INSTANCES
+from agent.inference.options import Options
+from agent.open_inference import description
+from agent.open_inference.inputs import instances
+from agent.open_inference.outputs import output, wanted_outputs
+from agent.rest.open_inference.body import JSON_LENGTH, answer, raw_request, read_request
+from agent.rest.route_scopes import needs
+from agent.rest.upload import client_address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.inference.data_plane import Sent
+    from agent.inference.inferred import Inferred
+    from agent.inference.share import Share
+    from agent.models.serving import ServedModel
+    from agent.rest.open_inference.body import InferRequest
+    from agent.rest.upload import UploadReader
+    from agent.status import ModelStatus
+
+_NO_LOADING = (
+    "The agent loads and unloads models automatically. Copy the file of a model to the drop folder, models.dir in the "
+    "configuration, or remove it there. POST /api/models/{name}/pin selects a version."
+)
+
+
+class DataPlane(Protocol):
+    @property
+    def workers(self) -> int: ...
+    def choose(self, options: Options) -> ServedModel: ...
+    async def infer(
+        self, served: ServedModel, instances: Sequence[Sent], options: Options, *, arrived_ns: int
+    ) -> list[Inferred]: ...
+
+
+class Models(Protocol):
+    """`get` raises ModelNotFoundError."""
+
+    @property
+    def served(self) -> Mapping[str, ServedModel]: ...
+    @property
+    def canaries(self) -> Mapping[str, ServedModel]: ...
+    @property
+    def statuses(self) -> Sequence[ModelStatus]: ...
+    def get(self, name: str | None, version: str | None = None) -> ServedModel: ...
+
+
+class Health(Protocol):
+    def stuck(self) -> str | None: ...
+
+
+def open_inference_router(
+    *, version: str, data_plane: DataPlane, models: Models, health: Health, uploads: UploadReader, places: Share
+) -> APIRouter:
+    """`places` divides the queue of the data plane among the clients."""
+    router = APIRouter(prefix="/v2", tags=["open inference"])
+    _add_server(router, version=version, models=models, health=health)
+    _add_repository(router, models=models, uploads=uploads)
+    _add_models(router, models)
+
+    @router.post("/models/{name}/infer", openapi_extra=_documented())
+    @router.post("/models/{name}/versions/{version}/infer", openapi_extra=_documented())
+    async def infer(request: Request, name: str, version: str | None = None) -> Response:
+        """Runs a tensor for one or more images, or encoded images as BYTES."""
+        arrived_ns, options = time.time_ns(), Options(name, version=version)
+        body, address = await uploads.read_message(request), client_address(request)
+        served = data_plane.choose(options)
+        asked = _read(request, body, served)
+        wanted = wanted_outputs(asked.wanted, served.signature, all_binary=asked.all_binary)
+        sent = instances(asked.header, asked.values, served.signature.input)
+        parallel = min(len(sent), data_plane.workers)
+        places.take(address, parallel)
+        try:
+            inferred = await data_plane.infer(served, sent, options, arrived_ns=arrived_ns)
+        finally:
+            places.give_back(address, parallel)
+        document: dict[str, Any] = {} if asked.id is None else {"id": asked.id}
+        document["model_name"], document["model_version"] = served.identity.name, str(served.identity.version)
+        document["parameters"] = _times(inferred)
+        return answer(document, [(each, output(each, inferred, served.labels)) for each in wanted])
+
+    return router
+
+
+def _add_server(router: APIRouter, *, version: str, models: Models, health: Health) -> None:
+    @router.get("", openapi_extra=needs("read"))
+    @router.get("/", openapi_extra=needs("read"))
+    async def server() -> dict[str, Any]:
+        """The name and version of the agent, and the extensions of the protocol that it supports."""
+        return description.server(version=version)
+
+    @router.get("/health/live", openapi_extra=needs(None))
+    async def live() -> JSONResponse:
+        """Like /healthz."""
+        reason = health.stuck()
+        return JSONResponse({"error": reason} if reason else {"live": True}, 503 if reason else 200)
+
+    @router.get("/health/ready", openapi_extra=needs(None))
+    async def ready() -> JSONResponse:
+        """Returns 503 until a model serves; cameras do not matter."""
+        return JSONResponse({"ready": bool(models.served)}, 200 if models.served else 503)
+
+
+def _add_repository(router: APIRouter, *, models: Models, uploads: UploadReader) -> None:
+    @router.post("/repository/index", openapi_extra=needs("read"))
+    async def index(request: Request) -> list[dict[str, str]]:
+        """Lists every version of every model; with `{"ready": true}`, only those that serve."""
+        return description.index(models.statuses, only_ready=_only_ready(await uploads.read_message(request)))
+
+    @router.post("/repository/models/{name}/load", openapi_extra=needs("admin"))
+    @router.post("/repository/models/{name}/unload", openapi_extra=needs("admin"))
+    async def change(name: str) -> None:
+        """Always refused: the drop folder decides which models are loaded."""
+        raise HTTPException(400, _NO_LOADING.replace("{name}", name))
+
+
+def _add_models(router: APIRouter, models: Models) -> None:
+    @router.get("/models/{name}", openapi_extra=needs("read"))
+    @router.get("/models/{name}/versions/{version}", openapi_extra=needs("read"))
+    async def metadata(name: str, version: str | None = None) -> dict[str, Any]:
+        """The tensors of the model; `version` is a number, stable or canary."""
+        served = models.get(name, version)
+        return description.model(name, _versions(models, name), served.signature)
+
+    @router.get("/models/{name}/ready", openapi_extra=needs("read"))
+    @router.get("/models/{name}/versions/{version}/ready", openapi_extra=needs("read"))
+    async def ready(name: str, version: str | None = None) -> dict[str, Any]:
+        models.get(name, version)
+        return {"name": name, "ready": True}
+
+    @router.get("/models/{name}/config", openapi_extra=needs("read"))
+    @router.get("/models/{name}/versions/{version}/config", openapi_extra=needs("read"))
+    async def configuration(name: str, version: str | None = None) -> dict[str, Any]:
+        """What Triton's clients need of the model's configuration."""
+        return description.configuration(name, models.get(name, version).signature, max_instances=MAX_INSTANCES)
+
+
+def _versions(models: Models, name: str) -> list[str]:
+    served = (each.get(name) for each in (models.served, models.canaries))
+    return [str(model.identity.version) for model in served if model is not None]
+
+
+def _only_ready(body: bytes) -> bool:
+    try:
+        document = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        document = None
+    only_ready = document.get("ready", False) if isinstance(document, dict) else None
+    if not isinstance(only_ready, bool):
+        raise HTTPException(400, 'Send no body, or {"ready": true} for only the versions that serve.')
+    return only_ready
+
+
+def _read(request: Request, body: bytes, served: ServedModel) -> InferRequest:
+    stated = request.headers.get(JSON_LENGTH)
+    if stated is None:
+        return read_request(body, len(body))
+    if not (stated.isascii() and stated.isdecimal() and len(stated) <= 15):
+        raise TensorError(f"{JSON_LENGTH} is not a number of bytes: {stated[:40]}.")
+    return read_request(body, int(stated)) if int(stated) else raw_request(body, served.signature.input)
+
+
+def _times(inferred: Sequence[Inferred]) -> dict[str, float]:
+    """Milliseconds; of several images, the longest time in the queue and the sums of the others."""
+    timings = [each.result.classification.timing for each in inferred]
+    return {
+        "queue_ms": round(max(timing.queue for timing in timings), 3),
+        "decode_ms": round(sum(timing.decode for timing in timings), 3),
+        "preprocess_ms": round(sum(timing.preprocess for timing in timings), 3),
+        "infer_ms": round(sum(timing.invoke for timing in timings), 3),
+    }
+
+
+def _documented() -> dict[str, Any]:
+    tensors = {"type": "array", "items": {"type": "object"}}
+    request = {
+        "type": "object",
+        "properties": {"id": {"type": "string"}, "inputs": tensors, "outputs": tensors},
+        "required": ["inputs"],
+    }
+    binary = {"type": "string", "format": "binary"}
+    content = {"application/json": {"schema": request}, "application/octet-stream": {"schema": binary}}
+    return needs("infer", requestBody={"content": content, "required": True})
