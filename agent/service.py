@@ -27,7 +27,7 @@ from agent.mqtt.embedded_broker import EmbeddedBroker
 from agent.rest.app import Limits, create_app
 from agent.rest.server import Server, listen
 from agent.runtimes.interpreter import runtime
-from agent.wiring.access import build_access, why_closed
+from agent.wiring.access import build_access, build_reach, why_closed
 from agent.wiring.broker import broker_endpoint
 from agent.wiring.models import build_models, check_folder
 from agent.wiring.mqtt import build_mqtt
@@ -131,6 +131,7 @@ class Service:
                 per_client=config.http.per_client,
             ),
             access=access,
+            reach=build_reach(config),
         )
         if (trouble := why_closed(config, access)) is not None:
             log.warning("%s", trouble)
@@ -193,7 +194,12 @@ class Service:
 
     async def _start_http(self) -> None:
         http = self._config.http
-        server = Server(self._app, header_timeout_s=http.header_timeout_s, body_timeout_s=http.body_timeout_s)
+        server = Server(
+            self._app,
+            header_timeout_s=http.header_timeout_s,
+            body_timeout_s=http.body_timeout_s,
+            trusted_proxies=http.trusted_proxies,
+        )
         self._tasks.start_soon(server.answer, self._socket, name="http")
         await server.answering.wait()
         self._parts.push_async_callback(server.stop)

@@ -96,6 +96,14 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
         ("mqtt: {shared_classify: work/images}", "mqtt.shared_classify must be $share/<group>/<topic>"),
         ("mqtt: {ca_file: ca.pem}", "mqtt.ca_file requires TLS: set mqtt.tls to true"),
         ("mqtt: {tls: true, key_file: k.pem}", "mqtt.key_file needs its certificate"),
+        ("http: {hosts: ['https://a.example']}", "http.hosts.0 must be a host name such as agent.example.com"),
+        ("http: {hosts: [a.example:80]}", "without scheme and port"),
+        ("http: {cors: [a.example]}", "http.cors.0 must be an origin such as https://shop.example:8443"),
+        ("http: {cors: ['https://a.example/page']}", "without a path"),
+        ("http: {trusted_proxies: [nginx]}", "http.trusted_proxies.0 "),
+        ("http: {trusted_proxies: [10.0.0.1/8]}", "10.0.0.1/8 has host bits set"),
+        ("http: {base_path: edge}", "http.base_path must be a path such as /edge"),
+        ("http: {base_path: /a/../b}", "http.base_path must be a path"),
         ("- 1", "must contain sections"),
         ("a: [", "is not valid YAML"),
     ],
@@ -104,6 +112,17 @@ def test_invalid_value_is_rejected_in_one_sentence_with_its_key(write: Path, tex
     sentence = refusal(write, text)
     assert expected in sentence
     assert str(write) in sentence
+
+
+def test_names_and_origins_are_compared_as_browsers_send_them(write: Path) -> None:
+    write.write_text(
+        "http: {hosts: [Edge.Example.], cors: ['HTTPS://Shop.example:443/', 'http://[::1]:3000'], "
+        "trusted_proxies: [10.0.0.1, 'fd00::/8'], base_path: /edge/1/}"
+    )
+    http = load_config(write).http
+    assert (http.hosts, http.cors) == (["edge.example"], ["https://shop.example", "http://[::1]:3000"])
+    assert not http.is_local  # the clients of the proxy are on other machines
+    assert (http.trusted_proxies, http.base_path) == (["10.0.0.1/32", "fd00::/8"], "/edge/1")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BY_DOCKER = "Docker is not available; tests/system/test_image.py runs the steps of the Dockerfile"
+_BY_A_PROXY = "needs a public name; tests/rest/test_refused_requests.py sends what a proxy sends"
 _BY_A_CLUSTER = "no cluster is available; tests/kubernetes checks the manifests"
 
 # What runs elsewhere, and where.
@@ -34,6 +35,7 @@ _ELSEWHERE = {
     "make bench": "by hand: it takes minutes and a quiet machine",
     "sudo deploy/systemd/install.sh": "tests/system, as a command of docs/tutorial/first-label.md",
     ".venv/bin/edge-agent run --config my-agent.yaml": "tests/end_to_end, with configurations of their own",
+    **dict.fromkeys(commands(REPOSITORY / "docs/how-to/reverse-proxy.md"), _BY_A_PROXY),
     **{line: _BY_DOCKER for line in commands(REPOSITORY / "docs/how-to/container.md") if line.startswith("docker ")},
     **{
         line: _BY_A_CLUSTER

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 ENV_PREFIX = "EDGE_AGENT_"
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (valid to listen on, not to connect to)
 
+_PORTS_OF_SCHEMES = {"http": ":80", "https": ":443"}
+
 
 def _topic_level(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
@@ -105,12 +107,41 @@ def _channels(key: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _host_name(name: str) -> str:
+    if name != "*" and not re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", name, re.ASCII):
+        raise ValueError("must be a host name such as agent.example.com, without scheme and port")
+    return name.lower().rstrip(".")
+
+
+def _origin(origin: str) -> str:
+    match = re.fullmatch(r"(https?)://(\[[0-9a-f:.]+\]|[\w.-]+)(:\d+)?/?", origin.lower(), re.ASCII)
+    if origin != "*" and match is None:
+        raise ValueError("must be an origin such as https://shop.example:8443, without a path")
+    if match is None:
+        return origin
+    scheme, host, port = match.groups()
+    return f"{scheme}://{host}{'' if port in (None, _PORTS_OF_SCHEMES[scheme]) else port}"  # as browsers send it
+
+
+def _network(network: str) -> str:
+    return str(ipaddress.ip_network(network))
+
+
+def _base_path(path: str) -> str:
+    if not re.fullmatch(r"(/[\w~-][\w.~-]*)+/?", path, re.ASCII):
+        raise ValueError("must be a path such as /edge, of letters, digits, '-', '_', '.' and '~'")
+    return path.rstrip("/")
+
+
 Name = Annotated[str, AfterValidator(_topic_level)]
 Mean = Annotated[float | list[float], _channels("mean")]
 Std = Annotated[float | list[float], _channels("std")]
 CameraSource = Annotated[
     str, BeforeValidator(_number_as_text), AfterValidator(_source), WithJsonSchema({"type": ["string", "integer"]})
 ]
+HostName = Annotated[str, AfterValidator(_host_name)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Network = Annotated[str, AfterValidator(_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -419,7 +450,29 @@ class HttpSection(_Section):
     anonymous: bool = Field(
         default=False,
         description="Let everyone who reaches the port do everything, without a token. Without it, only clients on "
-        "this machine need no token, and only if `host` is a loopback address and no token exists.",
+        "this machine need no token, and only if `host` is a loopback address, no reverse proxy is configured and no "
+        "token exists.",
+    )
+    hosts: list[HostName] = Field(
+        default=[],
+        description="Further names under which clients may address the agent; `*` means all. IP addresses, names "
+        "without a dot and the names of this machine are always accepted. Any other name is refused, because a web "
+        "page can let its own name point to the agent.",
+    )
+    cors: list[Origin] = Field(
+        default=[],
+        description="Origins whose web pages may use the agent from a browser, such as `https://shop.example`; `*` "
+        "means all pages. They need a token like every other client.",
+    )
+    trusted_proxies: list[Network] = Field(
+        default=[],
+        description="Addresses and networks of reverse proxies, such as `127.0.0.1` or `10.0.0.0/8`. Only from them do "
+        "`X-Forwarded-For` and `X-Forwarded-Proto` count.",
+    )
+    base_path: Annotated[str, AfterValidator(_base_path)] | None = Field(
+        default=None,
+        description="Path below which a reverse proxy serves the agent, such as `/edge`. It works whether or not the "
+        "proxy removes it.",
     )
     max_upload_bytes: int = Field(
         default=8 << 20, ge=1, description="Maximum size of an uploaded image in bytes, over HTTP and MQTT."
@@ -450,7 +503,9 @@ class HttpSection(_Section):
 
     @property
     def is_local(self) -> bool:
-        """Whether only programs on this machine can reach the port."""
+        """Whether only programs on this machine can reach the agent: the clients of a proxy are elsewhere."""
+        if self.trusted_proxies or self.base_path:
+            return False
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

@@ -24,6 +24,7 @@ from agent.errors import (
     ModelError,
     ModelNotFoundError,
     ModelNotReadyError,
+    StartError,
     StoreError,
     TensorError,
     VersionError,
@@ -31,12 +32,15 @@ from agent.errors import (
 from agent.inference.share import Share
 from agent.rest.access import Access
 from agent.rest.connection import LATE
+from agent.rest.docs_page import docs_page
+from agent.rest.front import Front, Reach
 from agent.rest.models import Models as OperatedModels, models_router
 from agent.rest.open_inference.routes import (
     DataPlane as OpenInference,
     Models as InferredModels,
     open_inference_router,
 )
+from agent.rest.origins import Origins
 from agent.rest.predict import DataPlane as Classifying, predict_router
 from agent.rest.route_scopes import SECURITY_SCHEMES, RouteScopes
 from agent.rest.status import Metrics as RenderedMetrics, status_router
@@ -66,6 +70,9 @@ _CODES: tuple[tuple[type[AgentError], int], ...] = (
 _CODES_OF_V2 = ((ModelNotReadyError, 503), (ModelNotFoundError, 404), (ImageError, 400), *_CODES)
 # /api/models: the client named the model and the version, so a failure to load is a conflict with the request.
 _CODES_OF_API = ((ModelNotFoundError, 404), (ModelError, 409), (VersionError, 409), (StoreError, 503), *_CODES)
+
+
+_ANYWHERE = Reach()
 
 
 class Requests(Protocol):
@@ -107,13 +114,17 @@ def create_app(
     metrics: Metrics,
     limits: Limits,
     access: AccessRules,
+    reach: Reach = _ANYWHERE,
 ) -> ASGIApp:
-    """The ASGI application; it calls everything on the event loop's thread."""
+    """The ASGI application; it calls everything on the event loop's thread. Raises StartError."""
     app = FastAPI(
         title="edge-agent",
         version=version,
         description="Classifies uploaded images. The same results are also available over MQTT.",
+        docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # it would lead to the address that the Host header names
+        servers=[{"url": reach.base_path}] if reach.base_path else None,
     )
     uploads = UploadReader(
         max_bytes=limits.max_upload_bytes,
@@ -136,11 +147,20 @@ def create_app(
         app.include_router(router)
     app.openapi = partial(_described, app.openapi)  # type: ignore[method-assign]  # FastAPI's way to extend it
     app.add_exception_handler(AgentError, _agent_error)
-    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(HTTPException, partial(_http_error, base_path=reach.base_path))
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(500, _bug)
-    guarded = Access(app, routes=RouteScopes(routers), rules=access, failures=metrics.http)
-    return _Headed(_Counted(_Interruptible(guarded), metrics.http))
+    app.add_route("/docs", partial(_documented, docs_page(title=app.title)), include_in_schema=False)
+    routes, origins = RouteScopes(routers), Origins(reach.cors)
+    if reach.base_path and (path := routes.below(reach.base_path)) is not None:
+        raise StartError(f"http.base_path: {reach.base_path} is also in the agent's path {path}. Choose another one.")
+    guarded = Access(app, routes=routes, rules=access, failures=metrics.http)
+    counted = _Headed(_Counted(origins.shared(_Interruptible(guarded)), metrics.http))
+    return Front(counted, reach=reach, origins=origins, routes=routes, answers=metrics.http)
+
+
+async def _documented(page: Response, _: Request) -> Response:
+    return page
 
 
 def _described(openapi: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -223,15 +243,14 @@ def _code(request: Request, error: Exception) -> int:
     return next((code for kind, code in _CODES if isinstance(error, kind)), 500)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception, *, base_path: str) -> Response:
     assert isinstance(error, HTTPException)
+    path, page = f"{base_path}{request.url.path}", f"{base_path}/docs"
     if error.status_code == 404 and error.detail == "Not Found":
-        return _error(f"{request.url.path} does not exist. See GET /docs for the routes.", 404)
+        return _error(f"{path} does not exist. See GET {page} for the routes.", 404)
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "").replace("GET", "GET, HEAD")
-        return _error(
-            f"Method {request.method} is not allowed for {request.url.path}. See GET /docs.", 405, {"Allow": allowed}
-        )
+        return _error(f"Method {request.method} is not allowed for {path}. See GET {page}.", 405, {"Allow": allowed})
     return _error(error.detail, error.status_code, error.headers)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from agent.rest.response_headers import with_security
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -35,6 +37,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         super().connection_made(transport)
+        if self.client and "." in self.client[0]:  # an IPv4 client of a socket that listens on :: too
+            self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
         self._all.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -79,6 +83,9 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         self._await_head()
 
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (uvicorn's signature)
+        self.refuse(400, "The request is not valid HTTP/1.1.")
+
     def shutdown(self) -> None:
         if self._refused:
             self.end()
@@ -117,9 +124,11 @@ class Connection(HttpToolsProtocol):
         """
         self._refused = True
         body = json.dumps({"error": sentence}).encode()
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+        length = str(len(body)).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]
         if code == 503:
-            head += b"retry-after: 1\r\n"
+            headers.append((b"retry-after", b"1"))
+        head = b"".join(b"%s: %s\r\n" % header for header in with_security(headers, self.scheme))
         self.transport.write(STATUS_LINE[code] + head + b"\r\n" + body)
         if self.transport.can_write_eof():  # not with TLS
             self.transport.write_eof()

@@ -8,6 +8,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from agent.rest.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -47,18 +49,21 @@ class Deadline:
 
 
 class Connections:
-    """At most `maximum` connections, half of them from one address.
+    """At most `maximum` connections, half of them from one address that is not in `proxies`.
 
     One more ends the one that has waited longest for the head of a request. If all have a request in progress, the new
     one is refused.
     """
 
-    def __init__(self, *, maximum: int, header_timeout_s: float, body_timeout_s: float) -> None:
+    def __init__(
+        self, *, maximum: int, header_timeout_s: float, body_timeout_s: float, proxies: Container[str] = ()
+    ) -> None:
         self.heads = Deadline(header_timeout_s)  # new connections, and those whose last request was answered
         self.bodies = Deadline(body_timeout_s)
         self.answers = Deadline(body_timeout_s)  # clients that do not read their answer
         self._refused = Deadline(_LINGER_S)
         self._maximum = maximum
+        self._proxies = proxies
         self._open: set[Connection] = set()
         self._open_of: Counter[str] = Counter()
         self._warned_s = float("-inf")
@@ -67,7 +72,7 @@ class Connections:
         address = connection.address
         self._open.add(connection)
         self._open_of[address] += 1
-        greedy = self._open_of[address] > self._maximum // 2
+        greedy = self._open_of[address] > self._maximum // 2 and address not in self._proxies
         if greedy or len(self._open) > self._maximum:
             self._warn(address if greedy else None)
             spare = self.heads.oldest(address if greedy else None)

@@ -52,6 +52,10 @@ class RouteScopes:
         except KeyError:
             return self.find(method, path)[1]
 
+    def below(self, prefix: str) -> str | None:
+        """The path of a route that is or begins with `prefix`."""
+        return next((route.path for route, _ in self._routes if f"{route.path}/".startswith(f"{prefix}/")), None)
+
 
 def _with_scope(route: object) -> tuple[APIRoute, Scope | None]:
     extra = (route.openapi_extra or {}) if isinstance(route, APIRoute) else {}

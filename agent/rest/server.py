@@ -9,13 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from agent.errors import StartError
 from agent.rest.connection import Connection
 from agent.rest.connections import Connections
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from starlette.types import ASGIApp
 
@@ -51,13 +52,19 @@ class Server(uvicorn.Server):
         header_timeout_s: float,
         body_timeout_s: float,
         max_connections: int = _MAX_CONNECTIONS,
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
+        """`trusted_proxies`: addresses and networks whose X-Forwarded-For and X-Forwarded-Proto count."""
+        proxied: Any = ProxyHeadersMiddleware(app, trusted_hosts=list(trusted_proxies))  # type: ignore[arg-type]  # the same protocol, typed twice
         self._connections = Connections(
-            maximum=max_connections, header_timeout_s=header_timeout_s, body_timeout_s=body_timeout_s
+            maximum=max_connections,
+            header_timeout_s=header_timeout_s,
+            body_timeout_s=body_timeout_s,
+            proxies=proxied.trusted_hosts,
         )
         protocol: Any = partial(Connection, self._connections)
         config = uvicorn.Config(
-            app,
+            proxied if trusted_proxies else app,
             http=protocol,
             ws="none",
             lifespan="off",

@@ -31,10 +31,14 @@ def status_router(*, health: Health, metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["status"])
 
     @router.get("/healthz", openapi_extra=needs(None))
-    async def healthz() -> JSONResponse:
-        """Returns 200 while the process works, 503 with the reason if only a restart will help."""
+    async def healthz(request: Request) -> JSONResponse:
+        """Returns 200 while the process works, 503 with the reason if only a restart will help.
+
+        Without a token, the reason is not shown.
+        """
         if reason := health.stuck():
-            return JSONResponse({"error": reason}, 503)
+            sentence = reason if request.scope["granted"] else "The agent must be restarted; its log says why."
+            return JSONResponse({"error": sentence}, 503)
         return JSONResponse({"status": "ok"})
 
     @router.get("/readyz", openapi_extra=needs(None))

@@ -1,9 +1,10 @@
-"""Access: who may use HTTP, from the configuration."""
+"""Access: who may use HTTP, and by which names, from the configuration."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.rest.front import Reach
 from agent.security.access import AccessRules
 from agent.security.tokens import CREATE, TokensFile
 
@@ -21,6 +22,11 @@ def build_access(config: Config) -> AccessRules:
     http = config.http
     tokens = TokensFile(tokens_path(config), is_required=http.tokens_file is not None)
     return AccessRules(tokens=None if http.anonymous else tokens, is_local=http.is_local)
+
+
+def build_reach(config: Config) -> Reach:
+    http = config.http
+    return Reach(hosts=(*http.hosts, http.host.lower()), cors=tuple(http.cors), base_path=http.base_path or "")
 
 
 def why_closed(config: Config, rules: AccessRules) -> str | None:

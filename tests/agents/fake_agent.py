@@ -16,6 +16,7 @@ from agent.model_file.metadata import read_model_file
 from agent.models.loader import LoadedModel
 from agent.models.serving import ServedModel
 from agent.rest.app import Limits, create_app
+from agent.rest.front import Reach
 from agent.runtimes.runtime import open_classifiers
 from agent.runtimes.tflite import TFLiteClassifier
 from agent.security.access import AccessRules
@@ -237,6 +238,7 @@ def rest_app(
     *,
     access: AccessRules = OPEN,
     metrics: FakeMetrics | None = None,
+    reach: Reach | None = None,
 ) -> ASGIApp:
     return create_app(
         version="1.2.3",
@@ -246,4 +248,5 @@ def rest_app(
         metrics=metrics or FakeMetrics(),
         limits=Limits(max_upload_bytes=1000, max_uploads=8, per_client=2),
         access=access,
+        reach=reach or Reach(),
     )

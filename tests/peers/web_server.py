@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[int]:
     """Yields the port."""
+    with running(uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))) as port:
+        yield port
+
+
+@contextmanager
+def running(server: uvicorn.Server) -> Iterator[int]:
+    """Yields the port."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

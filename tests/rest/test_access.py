@@ -4,90 +4,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import json
 import re
-import socket
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from agents.fake_agent import OPEN, FakeDataPlane, FakeMetrics, FakeModels, birds, rest_app
+from agents.fake_agent import OPEN, rest_app
+from agents.guarded import Guarded, bearer
 from fastapi import APIRouter
 from peers.web_server import serving
 
 from agent.rest.route_scopes import RouteScopes
-from agent.security.access import AccessRules
-from agent.security.tokens import SCOPES, TokensFile, create_token, revoke_token
+from agent.security.tokens import SCOPES, create_token, revoke_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from agent.security.tokens import Scope
-
 _FREE = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v2/health/live"), ("GET", "/v2/health/ready")}
-_numbers = itertools.count(2)
-
-
-@dataclass
-class Answer:
-    code: int
-    head: str
-    body: str
-
-    @property
-    def sentence(self) -> str:
-        return str(json.loads(self.body)["error"])
-
-
-class Guarded:
-    """The application on a real socket, with one token for each scope and one that was revoked."""
-
-    def __init__(self, folder: Path, *, is_local: bool = False, is_required: bool = False) -> None:
-        self.file = folder / "tokens"
-        self.rules = AccessRules(tokens=TokensFile(self.file, is_required=is_required), is_local=is_local)
-        self.models, self.data_plane, self.metrics = FakeModels(birds()), FakeDataPlane(), FakeMetrics()
-        self.app = rest_app(self.models, self.data_plane, access=self.rules, metrics=self.metrics)
-        self.port = 0
-        self.token: dict[str, str] = {}
-
-    def create_tokens(self) -> None:
-        self.token = {scope: create_token(self.file, scope, scope) for scope in SCOPES}
-        self.token["revoked"] = create_token(self.file, "revoked", "admin")
-        revoke_token(self.file, "revoked")
-
-    def ask(self, method: str, target: str, *lines: bytes, client: str | None = None) -> Answer:
-        """Sends one request with exactly these header lines; by default from an address of its own."""
-        number = next(_numbers)
-        source = client or f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-        head = [f"{method} {target} HTTP/1.1".encode(), b"Host: agent", b"Connection: close", *lines]
-        if method == "POST":
-            head += [b"Content-Type: application/json", b"Content-Length: 2"]
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20, source_address=(source, 0)) as connection:
-            connection.sendall(b"\r\n".join([*head, b"", b"{}" if method == "POST" else b""]))
-            answer = b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode("utf-8", "replace")
-        found, _, body = answer.partition("\r\n\r\n")
-        return Answer(int(found.split()[1]), found, body)
-
-    def with_token(self, scope: str, method: str, target: str) -> Answer:
-        return self.ask(method, target, bearer(self.token[scope]))
-
-    def routes(self) -> list[tuple[str, str, Scope | None]]:
-        """Method, path and scope of every route in the OpenAPI description."""
-        document = json.loads(self.with_token("admin", "GET", "/openapi.json").body)
-        found = []
-        for path, methods in document["paths"].items():
-            for method, described in methods.items():
-                scopes = [scope for scheme in described["security"] for scope in scheme["token"]]
-                assert len(scopes) <= 1, path
-                found.append((method.upper(), path, scopes[0] if scopes else None))
-        return found
-
-
-def bearer(token: str) -> bytes:
-    return b"Authorization: Bearer " + token.encode()
 
 
 def concrete(path: str) -> str:

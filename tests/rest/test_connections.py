@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from agent.rest.connection import MAX_HEAD_BYTES
 from agent.rest.server import Server, listen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -90,7 +91,13 @@ async def until(condition: Callable[[], object]) -> None:
 
 @contextlib.asynccontextmanager
 async def site(
-    app: ASGIApp | None = None, *, header_timeout_s: float = 20, body_timeout_s: float = 20, max_connections: int = 100
+    app: ASGIApp | None = None,
+    *,
+    header_timeout_s: float = 20,
+    body_timeout_s: float = 20,
+    max_connections: int = 100,
+    trusted_proxies: Sequence[str] = (),
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[Site]:
     metrics = FakeMetrics()
     app = app or create_app(
@@ -103,9 +110,13 @@ async def site(
         access=OPEN,
     )
     server = Server(
-        app, header_timeout_s=header_timeout_s, body_timeout_s=body_timeout_s, max_connections=max_connections
+        app,
+        header_timeout_s=header_timeout_s,
+        body_timeout_s=body_timeout_s,
+        max_connections=max_connections,
+        trusted_proxies=trusted_proxies,
     )
-    with listen("127.0.0.1", 0) as listener, contextlib.ExitStack() as clients:
+    with listen(host, 0) as listener, contextlib.ExitStack() as clients:
         running = asyncio.create_task(server.answer(listener))
         await server.answering.wait()
         try:
@@ -271,6 +282,36 @@ async def test_address_whose_connections_are_all_busy_leaves_half_to_others() ->
         for client in stalled:
             client.writer.write(bytes(97))
         assert [(await client.answer())[0] for client in stalled] == [200] * 4
+
+
+@pytest.mark.anyio
+async def test_trusted_proxy_may_use_all_connections() -> None:
+    async with site(max_connections=8, trusted_proxies=["127.0.0.0/31"]) as server:
+        stalled = [await server.connect() for _ in range(8)]
+        for client in stalled:
+            client.writer.write(STALLED)
+        await until(lambda: server.metrics.now_in_flight == 8)
+        for client in stalled:
+            client.writer.write(bytes(97))
+        assert [(await client.answer())[0] for client in stalled] == [200] * 8
+
+
+@pytest.mark.anyio
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+async def test_ipv4_proxy_is_trusted_on_a_socket_for_both_protocols() -> None:
+    clients: list[object] = []
+
+    async def record(scope: Scope, _: Receive, send: Send) -> None:
+        clients.append(scope["client"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    request = GET.replace(b"Host", b"X-Forwarded-For: 192.0.2.7\r\nHost")
+    async with site(record, host="::", trusted_proxies=["127.0.0.1"]) as server:
+        await (await server.connect()).ask(request)
+        other = await server.connect(OTHER)
+        await other.ask(request)
+        assert clients == [("192.0.2.7", 0), other.writer.get_extra_info("sockname")[:2]]
 
 
 @pytest.mark.anyio
