@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import itertools
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import cv2
@@ -15,14 +11,14 @@ import numpy as np
 
 from agent.classification import Timing
 from agent.errors import BusyError
-from agent.image import decode
+from agent.image import Image, decode
+from agent.inference.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     import numpy.typing as npt
 
-    from agent.image import Image
     from agent.inference.options import Options
     from agent.models.serving import ServedModel
     from agent.runtimes.classifier import Classifier
@@ -41,11 +37,7 @@ class InferenceEngine:
         self._max_pixels = max_pixels
         self._uploads = 0
         self._started_s: dict[int, float] = {}
-        self._worker = threading.local()
-        numbers = itertools.count()
-        self._pool = ThreadPoolExecutor(
-            workers, "worker", initializer=lambda: setattr(self._worker, "number", next(numbers))
-        )
+        self._workers = Workers(workers)
         self.workers = workers
 
     @contextlib.contextmanager
@@ -71,9 +63,10 @@ class InferenceEngine:
         ImageError for bytes that cannot be decoded, TensorError for values that no model can take, ModelError if the
         runtime fails on this instance.
         """
-        loop = asyncio.get_running_loop()
         put = time.perf_counter()
-        return await loop.run_in_executor(self._pool, self._in_worker, served, instance, options, take, put)
+        return await self._workers.run(
+            lambda worker: self._in_worker(worker, served, instance, options, take=take, put=put)
+        )
 
     @property
     def oldest_call_s(self) -> float:
@@ -83,25 +76,26 @@ class InferenceEngine:
 
     def close(self) -> None:
         """Accepts no more calls; does not wait for a call that hangs."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
 
     def _in_worker(
         self,
+        worker: int,
         served: ServedModel,
         instance: Instance,
         options: Options,
+        *,
         take: Callable[[Scores, Classifier], T],
         put: float,
     ) -> tuple[T, Timing]:
-        number: int = self._worker.number
-        self._started_s[number] = time.monotonic()
+        self._started_s[worker] = time.monotonic()
         started = decoded = framed = time.perf_counter()
         try:
-            classifier = served.classifier(number)
+            classifier = served.classifier(worker)
             if isinstance(instance, np.ndarray):
                 scores, spent = classifier.scores_of_tensor(instance)
             else:
-                if isinstance(instance, bytes):
+                if not isinstance(instance, Image):
                     instance = decode(instance, max_pixels=self._max_pixels, smallest_side=served.longest_side)
                     decoded = time.perf_counter()
                 if options.region != (0.0, 0.0, 1.0, 1.0):
@@ -111,7 +105,7 @@ class InferenceEngine:
                 scores, spent = classifier.scores(instance)
             taken = take(scores, classifier)
         finally:
-            del self._started_s[number]
+            del self._started_s[worker]
         decode_ms, frame_ms = (decoded - started) * 1e3, (framed - decoded) * 1e3
         total_ms, queue_ms = (time.perf_counter() - started) * 1e3, (started - put) * 1e3
         return taken, Timing(decode_ms, frame_ms + spent.preprocess, spent.invoke, total_ms, spent.cpu, queue_ms)
