@@ -244,7 +244,7 @@ async def test_index_refuses_another_body(rest: Rest, body: bytes) -> None:
 async def test_loading_is_refused_with_the_drop_folder(rest: Rest, what: str) -> None:
     code, sentence = refusal(await rest.post(f"/v2/repository/models/colors/{what}", {}))
     assert code == 400
-    assert "drop folder, models.dir" in sentence
+    assert "drop folder, models.folder" in sentence
     assert "/api/models/colors/pin" in sentence
 
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from agent.status import ModelStatus
 
 _NO_LOADING = (
-    "The agent loads and unloads models automatically. Copy the file of a model to the drop folder, models.dir in the "
-    "configuration, or remove it there. POST /api/models/{name}/pin selects a version."
+    "The agent loads and unloads models automatically. Copy the file of a model to the drop folder, models.folder in "
+    "the configuration, or remove it there. POST /api/models/{name}/pin selects a version."
 )
 
 
