@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-ASSETS, REPORTS = SHARED / "assets", SHARED / "reports"
+ASSETS, PROTOCOLS, REPORTS = SHARED / "assets", SHARED / "protocols", SHARED / "reports"
 
 _NEEDS = {
     "assets": (ASSETS.is_dir(), "the real models of ../shared/assets are missing"),
@@ -23,6 +23,7 @@ _NEEDS = {
         shutil.which("mosquitto") is not None,
         "mosquitto is not installed: apt install mosquitto",
     ),
+    "protocols": (PROTOCOLS.is_dir(), "the descriptions of ../shared/protocols are missing"),
     "reports": (REPORTS.is_dir(), "the models of ../shared/reports are missing"),
     "prometheus": (shutil.which("promtool") is not None, "prometheus is not installed: apt install prometheus"),
 }
