@@ -40,15 +40,15 @@ from agent.rest.open_inference.routes import (
     Models as InferredModels,
     open_inference_router,
 )
+from agent.rest.openapi import described
 from agent.rest.origins import Origins
 from agent.rest.predict import DataPlane as Classifying, predict_router
-from agent.rest.route_scopes import SECURITY_SCHEMES, RouteScopes
+from agent.rest.route_scopes import RouteScopes
 from agent.rest.status import Metrics as RenderedMetrics, status_router
 from agent.rest.tf_serving.status import Models as ServedModels, tf_serving_router
 from agent.rest.upload import UploadReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -145,7 +145,7 @@ def create_app(
     ]
     for router in routers:
         app.include_router(router)
-    app.openapi = partial(_described, app.openapi)  # type: ignore[method-assign]  # FastAPI's way to extend it
+    app.openapi = partial(described, app.openapi)  # type: ignore[method-assign]  # FastAPI's way to extend it
     app.add_exception_handler(AgentError, _agent_error)
     app.add_exception_handler(HTTPException, partial(_http_error, base_path=reach.base_path))
     app.add_exception_handler(ClientDisconnect, _gone)
@@ -161,12 +161,6 @@ def create_app(
 
 async def _documented(page: Response, _: Request) -> Response:
     return page
-
-
-def _described(openapi: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    document = openapi()
-    document.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
-    return document
 
 
 class _Headed:

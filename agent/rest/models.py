@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annotation)
 
+from agent.rest.openapi import answers
 from agent.rest.route_scopes import needs
 from agent.rest.upload import refuse_compressed
 
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
     from agent.status import ModelStatus
 
 _MAX_BODY_BYTES = 4096
-_VERSION = {"type": "object", "properties": {"version": {"type": "integer"}}, "required": ["version"]}
+_NOTHING = {"type": "object", "maxProperties": 0}
+_VERSION = {
+    "type": "object",
+    "properties": {"version": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}},
+    "required": ["version"],
+    "additionalProperties": False,
+}
 
 
 class Models(Protocol):
@@ -39,16 +46,16 @@ def models_router(models: Models) -> APIRouter:
     def status_now(name: str) -> dict[str, Any]:
         return find_status(models.statuses, name).to_json()
 
-    @router.get("", openapi_extra=needs("read"))
+    @router.get("", openapi_extra=needs("read", responses=answers("Models")))
     async def list_models() -> dict[str, Any]:
         """Lists every model with its versions, its current candidate and its last rejection."""
         return {"models": [status.to_json() for status in models.statuses]}
 
-    @router.get("/{name}", openapi_extra=needs("read"))
+    @router.get("/{name}", openapi_extra=needs("read", responses=answers("ModelStatus", 404)))
     async def show(name: str) -> dict[str, Any]:
         return status_now(name)
 
-    @router.post("/{name}/rollback", openapi_extra=_changing({"type": "object"}))
+    @router.post("/{name}/rollback", openapi_extra=_changing(_NOTHING))
     async def rollback(name: str, request: Request) -> dict[str, Any]:
         """Withdraws the canary or, if there is none, the serving version; the last good version serves again."""
         await _expect_no_body(request)
@@ -62,13 +69,13 @@ def models_router(models: Models) -> APIRouter:
         await models.pin(name, version)
         return status_now(name)
 
-    @router.post("/{name}/unpin", openapi_extra=_changing({"type": "object"}))
+    @router.post("/{name}/unpin", openapi_extra=_changing(_NOTHING))
     async def unpin(name: str, request: Request) -> dict[str, Any]:
         await _expect_no_body(request)
         await models.unpin(name)
         return status_now(name)
 
-    @router.post("/{name}/promote", openapi_extra=_changing({"type": "object"}))
+    @router.post("/{name}/promote", openapi_extra=_changing(_NOTHING))
     async def promote(name: str, request: Request) -> dict[str, Any]:
         """Makes the canary the serving version."""
         await _expect_no_body(request)
@@ -129,4 +136,4 @@ async def _read_body(request: Request) -> bytes:
 
 def _changing(schema: dict[str, Any]) -> dict[str, Any]:
     body = {"content": {"application/json": {"schema": schema}}, "required": True}
-    return needs("admin", requestBody=body)
+    return needs("admin", requestBody=body, responses=answers("ModelStatus", 404, 409, 413, 415))

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 
 from agent.errors import BusyError, ImageError, ModelError
 from agent.inference.options import Options
+from agent.rest.openapi import answers
 from agent.rest.route_scopes import needs
 from agent.rest.upload import UploadReader, client_address, too_large
 
@@ -22,14 +23,21 @@ if TYPE_CHECKING:
     from agent.inference.share import Share
 
 _MAX_FILES = 64
+_VERSION = "stable|canary|[0-9]{1,18}"
 _PARAMETERS = {
-    "model": ("string", "Model name; default: the first by name."),
+    "model": ({"type": "string"}, "Model name; default: the first by name."),
     "version": (
-        "string",
+        {"type": "string", "pattern": f"^({_VERSION})$"},
         "stable, canary or a version number; default: the stable version, or the canary for its share of requests.",
     ),
-    "max_results": ("integer", "Maximum number of categories; default: 5."),
-    "score_threshold": ("number", "Minimum score of a category, 0 to 1; default: 0."),
+    "max_results": (
+        {"type": "integer", "minimum": 1, "maximum": 10_000},
+        "Maximum number of categories; default: 5.",
+    ),
+    "score_threshold": (
+        {"type": "number", "minimum": 0, "maximum": 1},
+        "Minimum score of a category, 0 to 1; default: 0.",
+    ),
 }
 _IMAGE = {"type": "string", "format": "binary"}
 _ONE = {
@@ -58,8 +66,8 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader, places: Shar
     """`places` divides the queue of the data plane among the clients."""
     router = APIRouter(tags=["predict"])
 
-    @router.post("/predict", openapi_extra=_documented(_ONE))
-    @router.post("/predict_async", openapi_extra=_documented(_ONE))
+    @router.post("/predict", openapi_extra=_documented(_ONE, answer="Result"))
+    @router.post("/predict_async", openapi_extra=_documented(_ONE, answer="Result"))
     async def predict(request: Request) -> JSONResponse:
         """Classifies one JPEG, PNG, WebP or BMP image, sent as the form field `file` or as the body."""
         arrived_ns, options = time.time_ns(), _options(request)
@@ -71,7 +79,7 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader, places: Shar
         finally:
             places.give_back(address, 1)
 
-    @router.post("/batch_predict", openapi_extra=_documented(_MANY))
+    @router.post("/batch_predict", openapi_extra=_documented(_MANY, answer="Results"))
     async def batch_predict(request: Request) -> JSONResponse:
         """Classifies the images in the form field `files`, in order; a failed one gives `{"error": ...}`."""
         arrived_ns, options = time.time_ns(), _options(request)
@@ -114,17 +122,18 @@ def _options(request: Request) -> Options:
     if not (1 <= max_results <= 10_000 and 0 <= score_threshold <= 1):
         raise HTTPException(400, "max_results must be an integer from 1 to 10000, score_threshold from 0 to 1.")
     version = query.get("version")
-    if version is not None and not re.fullmatch("stable|canary|[0-9]{1,18}", version):
+    if version is not None and not re.fullmatch(_VERSION, version):
         raise HTTPException(400, "version must be stable, canary or a number. GET /api/models lists the versions.")
     return Options(query.get("model"), max_results, score_threshold, version=version)
 
 
-def _documented(content: dict[str, Any]) -> dict[str, Any]:
+def _documented(content: dict[str, Any], *, answer: str) -> dict[str, Any]:
     parameters = [
-        {"name": name, "in": "query", "required": False, "schema": {"type": kind}, "description": description}
-        for name, (kind, description) in _PARAMETERS.items()
+        {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
+        for name, (schema, description) in _PARAMETERS.items()
     ]
-    return needs("infer", parameters=parameters, requestBody={"content": content, "required": True})
+    body = {"content": content, "required": True}
+    return needs("infer", parameters=parameters, requestBody=body, responses=answers(answer, 404, 413, 415, 422))
 
 
 def with_best(result: Result) -> dict[str, Any]:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from agent.security.tokens import Scope
 
 _SCHEME = "token"
-SECURITY_SCHEMES = {_SCHEME: {"type": "http", "scheme": "bearer", "description": "Made by edge-agent token create."}}
 
 
 def needs(scope: Scope | None, **description: Any) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annotation)
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from agent.rest.openapi import READINESS, answers
 from agent.rest.route_scopes import needs
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Metrics(Protocol):
 def status_router(*, health: Health, metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["status"])
 
-    @router.get("/healthz", openapi_extra=needs(None))
+    @router.get("/healthz", openapi_extra=needs(None, responses=answers("Liveness")))
     async def healthz(request: Request) -> JSONResponse:
         """Returns 200 while the process works, 503 with the reason if only a restart will help.
 
@@ -41,7 +42,7 @@ def status_router(*, health: Health, metrics: Metrics) -> APIRouter:
             return JSONResponse({"error": sentence}, 503)
         return JSONResponse({"status": "ok"})
 
-    @router.get("/readyz", openapi_extra=needs(None))
+    @router.get("/readyz", openapi_extra=needs(None, responses=READINESS))
     async def readyz(request: Request) -> JSONResponse:
         """Returns 503 with the reasons until a model serves and every enabled camera gives frames.
 
@@ -60,7 +61,7 @@ def status_router(*, health: Health, metrics: Metrics) -> APIRouter:
         }
         return JSONResponse(document, code)
 
-    @router.get("/metrics", openapi_extra=needs("read"))
+    @router.get("/metrics", response_class=PlainTextResponse, openapi_extra=needs("read"))
     async def prometheus() -> Response:
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -18,6 +18,7 @@ from agent.open_inference import description
 from agent.open_inference.inputs import instances
 from agent.open_inference.outputs import output, wanted_outputs
 from agent.rest.open_inference.body import JSON_LENGTH, answer, raw_request, read_request
+from agent.rest.openapi import READINESS, errors
 from agent.rest.route_scopes import needs
 from agent.rest.upload import client_address
 
@@ -109,14 +110,14 @@ def _add_server(router: APIRouter, *, version: str, models: Models, health: Heal
         reason = health.stuck()
         return JSONResponse({"error": reason} if reason else {"live": True}, 503 if reason else 200)
 
-    @router.get("/health/ready", openapi_extra=needs(None))
+    @router.get("/health/ready", openapi_extra=needs(None, responses=READINESS))
     async def ready() -> JSONResponse:
         """Returns 503 until a model serves; cameras do not matter."""
         return JSONResponse({"ready": bool(models.served)}, 200 if models.served else 503)
 
 
 def _add_repository(router: APIRouter, *, models: Models, uploads: UploadReader) -> None:
-    @router.post("/repository/index", openapi_extra=needs("read"))
+    @router.post("/repository/index", openapi_extra=needs("read", responses=errors(413, 415)))
     async def index(request: Request) -> list[dict[str, str]]:
         """Lists every version of every model; with `{"ready": true}`, only those that serve."""
         return description.index(models.statuses, only_ready=_only_ready(await uploads.read_message(request)))
@@ -129,21 +130,21 @@ def _add_repository(router: APIRouter, *, models: Models, uploads: UploadReader)
 
 
 def _add_models(router: APIRouter, models: Models) -> None:
-    @router.get("/models/{name}", openapi_extra=needs("read"))
-    @router.get("/models/{name}/versions/{version}", openapi_extra=needs("read"))
+    @router.get("/models/{name}", openapi_extra=needs("read", responses=errors(404)))
+    @router.get("/models/{name}/versions/{version}", openapi_extra=needs("read", responses=errors(404)))
     async def metadata(name: str, version: str | None = None) -> dict[str, Any]:
         """The tensors of the model; `version` is a number, stable or canary."""
         served = models.get(name, version)
         return description.model(name, _versions(models, name), served.signature)
 
-    @router.get("/models/{name}/ready", openapi_extra=needs("read"))
-    @router.get("/models/{name}/versions/{version}/ready", openapi_extra=needs("read"))
+    @router.get("/models/{name}/ready", openapi_extra=needs("read", responses=errors(404)))
+    @router.get("/models/{name}/versions/{version}/ready", openapi_extra=needs("read", responses=errors(404)))
     async def ready(name: str, version: str | None = None) -> dict[str, Any]:
         models.get(name, version)
         return {"name": name, "ready": True}
 
-    @router.get("/models/{name}/config", openapi_extra=needs("read"))
-    @router.get("/models/{name}/versions/{version}/config", openapi_extra=needs("read"))
+    @router.get("/models/{name}/config", openapi_extra=needs("read", responses=errors(404)))
+    @router.get("/models/{name}/versions/{version}/config", openapi_extra=needs("read", responses=errors(404)))
     async def configuration(name: str, version: str | None = None) -> dict[str, Any]:
         """What Triton's clients need of the model's configuration."""
         return description.configuration(name, models.get(name, version).signature, max_instances=MAX_INSTANCES)
@@ -194,4 +195,5 @@ def _documented() -> dict[str, Any]:
     }
     binary = {"type": "string", "format": "binary"}
     content = {"application/json": {"schema": request}, "application/octet-stream": {"schema": binary}}
-    return needs("infer", requestBody={"content": content, "required": True})
+    body = {"content": content, "required": True}
+    return needs("infer", requestBody=body, responses=errors(404, 413, 415, 422))

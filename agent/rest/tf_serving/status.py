@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 
 from agent.rest.models import find_status
+from agent.rest.openapi import answers
 from agent.rest.route_scopes import needs
 
 if TYPE_CHECKING:
@@ -41,32 +42,32 @@ class Models(Protocol):
 def tf_serving_router(models: Models) -> APIRouter:
     router = APIRouter(prefix="/v1/models", tags=["models"])
 
-    @router.get("", openapi_extra=needs("read"))
+    @router.get("", openapi_extra=needs("read", responses=answers("Models")))
     async def list_models() -> dict[str, Any]:
         """Lists every model, its serving version and its last rejection (not in TensorFlow Serving)."""
         return {"models": [status.to_json() for status in models.statuses]}
 
-    @router.get("/{name}", openapi_extra=needs("read"))
+    @router.get("/{name}", openapi_extra=needs("read", responses=answers("VersionStatuses", 404)))
     async def model_status(name: str) -> dict[str, Any]:
         return {"model_version_status": _version_statuses(find_status(models.statuses, name))}
 
-    @router.get("/{name}/versions/{version}", openapi_extra=needs("read"))
+    @router.get("/{name}/versions/{version}", openapi_extra=needs("read", responses=answers("VersionStatuses", 404)))
     async def version_status(name: str, version: str) -> dict[str, Any]:
         return {"model_version_status": _numbered_statuses(models, name, version)}
 
-    @router.get("/{name}/labels/{label}", openapi_extra=needs("read"))
+    @router.get("/{name}/labels/{label}", openapi_extra=needs("read", responses=answers("VersionStatuses", 404)))
     async def label_status(name: str, label: str) -> dict[str, Any]:
         return {"model_version_status": [_available(_labelled(models, name, label).identity)]}
 
-    @router.get("/{name}/metadata", openapi_extra=needs("read"))
+    @router.get("/{name}/metadata", openapi_extra=needs("read", responses=answers("Metadata", 404)))
     async def metadata(name: str) -> dict[str, Any]:
         return _metadata(_labelled(models, name, "stable"))
 
-    @router.get("/{name}/versions/{version}/metadata", openapi_extra=needs("read"))
+    @router.get("/{name}/versions/{version}/metadata", openapi_extra=needs("read", responses=answers("Metadata", 404)))
     async def version_metadata(name: str, version: str) -> dict[str, Any]:
         return _metadata(_numbered(models, name, version))
 
-    @router.get("/{name}/labels/{label}/metadata", openapi_extra=needs("read"))
+    @router.get("/{name}/labels/{label}/metadata", openapi_extra=needs("read", responses=answers("Metadata", 404)))
     async def label_metadata(name: str, label: str) -> dict[str, Any]:
         return _metadata(_labelled(models, name, label))
 

@@ -1,0 +1,157 @@
+"""Openapi: what the OpenAPI document says about the answers of the routes; tests compare the answers with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Json: TypeAlias = dict[str, Any]
+
+_MEANINGS = {
+    "400": "The request is malformed.",
+    "401": "The access token is missing, wrong or revoked.",
+    "403": "The access token does not have the scope that the route needs, or another web page sent the request.",
+    "404": "The model or the version does not exist.",
+    "408": "The request did not arrive in time.",
+    "409": "The version cannot be chosen.",
+    "413": "The body or the image is too large.",
+    "415": "The body has another format, or is compressed.",
+    "421": "The Host header names another server.",
+    "422": "The image cannot be decoded.",
+    "429": "Too many requests with wrong access tokens. Retry after the seconds in Retry-After.",
+    "431": "The headers are too large.",
+    "503": "The agent is busy or stopping, or no model serves. Retry after the seconds in Retry-After.",
+}
+_EVERYWHERE = ("400", "408", "421", "431", "503")
+_WITH_SCOPE = ("401", "403", "429")
+
+SECURITY_SCHEMES = {"token": {"type": "http", "scheme": "bearer", "description": "Made by edge-agent token create."}}
+
+
+def answers(schema: str, *codes: int) -> Json:
+    """The `responses` of a route: 200 with a schema of this module, and the errors that not every route has."""
+    return {"200": _content(_ref(schema)), **errors(*codes)}
+
+
+def errors(*codes: int) -> Json:
+    """The same for a route whose protocol defines its answers."""
+    return {str(code): _error(code) for code in codes}
+
+
+def described(openapi: Callable[[], Json]) -> Json:
+    """The document of FastAPI with the schemas, the access tokens and the errors that every route may answer."""
+    document = openapi()
+    document.setdefault("components", {}).update(schemas=_SCHEMAS, securitySchemes=SECURITY_SCHEMES)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            codes = _EVERYWHERE + _WITH_SCOPE * bool(operation["security"])
+            found = operation["responses"].items()
+            own = {code: answer for code, answer in found if "HTTPValidationError" not in str(answer)}  # FastAPI's 422
+            operation["responses"] = {**{code: _error(code) for code in codes}, **own}
+    return document
+
+
+def _content(schema: Json) -> Json:
+    return {"content": {"application/json": {"schema": schema}}}
+
+
+def _error(code: int | str) -> Json:
+    return {"description": _MEANINGS[str(code)], **_content({"$ref": "#/components/schemas/Error"})}
+
+
+def _object(**properties: Json) -> Json:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _list(items: Json) -> Json:
+    return {"type": "array", "items": items}
+
+
+def _or_null(schema: Json) -> Json:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+READINESS = {  # not ready, or an error
+    **answers("Readiness"),
+    "503": {"description": _MEANINGS["503"], **_content({"anyOf": [_ref("Readiness"), _ref("Error")]})},
+}
+
+_TEXT: Json = {"type": "string"}
+_FLAG: Json = {"type": "boolean"}
+_COUNT: Json = {"type": "integer", "minimum": 0}
+_NUMBER: Json = {"type": "number"}
+_SCORE: Json = {"type": "number", "minimum": 0, "maximum": 1}
+_TIME: Json = {"type": "string", "format": "date-time"}
+_VERSION: Json = {"type": "string", "pattern": "^[0-9]+$"}
+
+_SCHEMAS: Json = {
+    "Error": _object(error={"type": "string", "description": "What is wrong, and what to do."}),
+    "Model": _object(name=_TEXT, version=_VERSION, sha256={"type": "string", "pattern": "^[0-9a-f]{64}$"}),
+    "Result": _object(
+        id=_TEXT,
+        seq=_COUNT,
+        boot=_TEXT,
+        device=_TEXT,
+        source=_TEXT,
+        captured_at=_TIME,
+        model=_ref("Model"),
+        categories=_list(_object(index=_COUNT, label=_TEXT, score=_SCORE)),
+        timing_ms=_object(decode=_NUMBER, preprocess=_NUMBER, invoke=_NUMBER, total=_NUMBER),
+        class_id=_or_null(_COUNT),
+        label=_or_null(_TEXT),
+        confidence=_or_null(_SCORE),
+    ),
+    "Results": _list({"anyOf": [_ref("Result"), _ref("Error")]}),
+    "ModelStatus": _object(
+        name=_TEXT,
+        serving=_or_null(_ref("Model")),
+        since=_or_null(_TIME),
+        candidate=_or_null(_TEXT),
+        trying=_FLAG,
+        rejection=_or_null(_object(file=_TEXT, reason=_TEXT, at=_TIME)),
+        probation=_FLAG,
+        pinned=_or_null(_VERSION),
+        canary=_or_null(_ref("Model")),
+        versions=_list(
+            _object(
+                version=_VERSION,
+                sha256=_TEXT,
+                state={"enum": ["serving", "canary", "admitted", "rejected"]},
+                file=_TEXT,
+                admitted_at=_TIME,
+                reason=_or_null(_TEXT),
+            )
+        ),
+    ),
+    "Models": _object(models=_list(_ref("ModelStatus"))),
+    "VersionStatuses": _object(
+        model_version_status=_list(
+            _object(
+                version=_VERSION,
+                state={"enum": ["AVAILABLE", "LOADING", "END"]},
+                status=_object(error_code={"enum": ["OK", "FAILED_PRECONDITION"]}, error_message=_TEXT),
+            )
+        )
+    ),
+    "Metadata": _object(
+        model_spec=_object(name=_TEXT, signature_name=_TEXT, version=_VERSION),
+        metadata=_object(signature_def=_object(signature_def={"type": "object"})),
+    ),
+    "Liveness": _object(status={"const": "ok"}),
+    "Readiness": {
+        "type": "object",
+        "properties": {
+            "ready": _FLAG,
+            "reasons": _list(_TEXT),
+            "warnings": _list(_TEXT),
+            "mqtt": _or_null({"type": "object"}),
+        },
+        "required": ["ready"],
+    },
+}
