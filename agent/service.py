@@ -27,7 +27,8 @@ from agent.mqtt.embedded_broker import EmbeddedBroker
 from agent.rest.app import Limits, create_app
 from agent.rest.server import Server, listen
 from agent.runtimes.interpreter import runtime
-from agent.wiring.access import build_access, build_reach, why_closed
+from agent.security.server_tls import ServerTls
+from agent.wiring.access import build_access, build_reach, server_files, why_closed
 from agent.wiring.broker import broker_endpoint
 from agent.wiring.models import build_models, check_folder
 from agent.wiring.mqtt import build_mqtt
@@ -135,6 +136,8 @@ class Service:
         )
         if (trouble := why_closed(config, access)) is not None:
             log.warning("%s", trouble)
+        files = server_files(config)
+        self._tls = ServerTls(files, on_refused=lambda: metrics.http.auth_failed("certificate")) if files else None
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -169,7 +172,7 @@ class Service:
         topic = f"MQTT {mqtt.base_topic}/{self._config.device.id}/# at {mqtt.host}:{mqtt.port}"
         host = f"[{http.host}]" if ":" in http.host else http.host
         return (
-            f"HTTP http://{host}:{self.port}/docs, {topic if mqtt.enabled else 'MQTT off'}, "
+            f"HTTP {http.scheme}://{host}:{self.port}/docs, {topic if mqtt.enabled else 'MQTT off'}, "
             f"models {', '.join(self._models.served) or 'none yet'} from {self._config.models.folder}."
         )
 
@@ -199,6 +202,7 @@ class Service:
             header_timeout_s=http.header_timeout_s,
             body_timeout_s=http.body_timeout_s,
             trusted_proxies=http.trusted_proxies,
+            tls=self._tls,
         )
         self._tasks.start_soon(server.answer, self._socket, name="http")
         await server.answering.wait()

@@ -28,7 +28,7 @@ def check_config(
     from agent.doctor.access import denied_files
     from agent.doctor.unit import INSTALLED
     from agent.errors import ConfigError
-    from agent.wiring.access import build_access, why_closed
+    from agent.wiring.access import build_access, why_closed, why_no_https
     from agent.wiring.broker import broker_endpoint
 
     if schema:
@@ -41,7 +41,7 @@ def check_config(
     if config == INSTALLED.config:
         for key, denied in denied_files(config, settings, INSTALLED.account()):
             raise ConfigError(f"{key}: {denied.fact} {denied.remedy}")
-    if (trouble := why_closed(settings, build_access(settings))) is not None:
+    for trouble in filter(None, (why_no_https(settings), why_closed(settings, build_access(settings)))):
         print(f"Warning: {trouble}", file=sys.stderr)
     if as_json:
         print_json(settings.model_dump(mode="json"))

@@ -474,6 +474,19 @@ class HttpSection(_Section):
         description="Path below which a reverse proxy serves the agent, such as `/edge`. It works whether or not the "
         "proxy removes it.",
     )
+    tls_cert: Path | None = Field(
+        default=None,
+        description="Certificate of the agent with its chain, in PEM format; `edge-agent certificate` makes one. With "
+        "it, the port takes HTTPS only. The agent reads this file, `tls_key` and `client_ca` again when they change.",
+    )
+    tls_key: Path | None = Field(
+        default=None, description="Private key of `tls_cert`, in PEM format and without a passphrase."
+    )
+    client_ca: Path | None = Field(
+        default=None,
+        description="Certificates of the authorities that sign clients' certificates. A client with such a "
+        "certificate may do everything without a token; all others need a token, also on this machine.",
+    )
     max_upload_bytes: int = Field(
         default=8 << 20, ge=1, description="Maximum size of an uploaded image in bytes, over HTTP and MQTT."
     )
@@ -514,7 +527,11 @@ class HttpSection(_Section):
     def own_url(self) -> str:
         """The URL for programs on this machine."""
         host = _ANY_ADDRESS.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"{self.scheme}://[{host}]:{self.port}" if ":" in host else f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def scheme(self) -> str:
+        return "http" if self.tls_cert is None else "https"
 
 
 class LoggingSection(_Section):
@@ -566,6 +583,16 @@ class Config(BaseSettings):
             raise ValueError(f"mqtt.{given[0]} requires TLS: set mqtt.tls to true or remove mqtt.{given[0]}")
         if self.mqtt.key_file and not self.mqtt.cert_file:
             raise ValueError("mqtt.key_file needs its certificate: set mqtt.cert_file or remove mqtt.key_file")
+        return self
+
+    @model_validator(mode="after")
+    def _certificate_needs_its_key(self) -> Config:
+        http = self.http
+        if (http.tls_cert is None) != (http.tls_key is None):
+            given, missing = ("tls_key", "tls_cert") if http.tls_cert is None else ("tls_cert", "tls_key")
+            raise ValueError(f"http.{given} needs http.{missing}: set both or remove http.{given}")
+        if http.client_ca is not None and http.tls_cert is None:
+            raise ValueError("http.client_ca requires TLS: set http.tls_cert and http.tls_key or remove http.client_ca")
         return self
 
     @model_validator(mode="after")

@@ -24,7 +24,8 @@ class HttpMetrics:
 
         self._auth_failures = Counter(
             "edge_agent_auth_failures",
-            "Requests with a missing or wrong access token, by reason: not_set_up, missing, malformed, unknown, scope.",
+            "Requests with a missing or wrong access token, by reason: not_set_up, missing, malformed, unknown, scope. "
+            "Also TLS handshakes with a client certificate that is not valid: certificate.",
             ("reason",),
             registry=registry,
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
+from agent.rest.connection import CERTIFICATE_UNTIL_S
 from agent.security.access import Guard, too_many_wrong_tokens
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class Access:
     async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
         needed = self._routes.needed(scope["method"], scope["path"])
         given = [value for name, value in scope["headers"] if name == b"authorization"]
-        refusal = self._guard.refusal(given, needed or "read")
+        until_s = scope.get(CERTIFICATE_UNTIL_S, 0)
+        refusal = self._guard.refusal(given, needed or "read", certificate_until_s=until_s)
         scope["granted"] = refusal is None
         if refusal is None or needed is None:
             if refusal is not None and refusal.is_wrong_token:

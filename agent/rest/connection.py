@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from agent.rest.response_headers import with_security
+from agent.security.server_tls import certificate_until_s
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 16 << 10
 _MAX_PIPELINED = 16  # 256 kB can contain 6,000 requests, which take 13 MB
 LATE = "edge_agent.late"  # in the scope of a request whose body did not arrive in time
+CERTIFICATE_UNTIL_S = "edge_agent.certificate_until_s"  # in the scope if the client presented a certificate
 
 _NO_TRAILERS: Any = deque(maxlen=0)  # uvicorn would add the fields after a chunked body to the request's headers
 
@@ -28,6 +30,8 @@ class Connection(HttpToolsProtocol):
     def __init__(self, connections: Connections, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._all = connections
+        self.awaits_handshake = False
+        self._certificate_until_s: float | None = None
         self._unparsed_bytes = 0  # received since the parser last completed a head or gave a piece of a body
         self._refused = False
 
@@ -36,9 +40,11 @@ class Connection(HttpToolsProtocol):
         return self.client[0] if self.client else ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
+        """With TLS called twice: when the client connects, and after the handshake."""
         super().connection_made(transport)
         if self.client and "." in self.client[0]:  # an IPv4 client of a socket that listens on :: too
             self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
+        self._certificate_until_s = certificate_until_s(transport.get_extra_info("ssl_object"))
         self._all.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -66,6 +72,8 @@ class Connection(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._all.heads.stop(self)
         self._all.bodies.start(self)
+        if self._certificate_until_s is not None:
+            self.scope[CERTIFICATE_UNTIL_S] = self._certificate_until_s  # type: ignore[literal-required]  # a key of our own
         super().on_headers_complete()
         self.headers = _NO_TRAILERS
 
@@ -123,6 +131,9 @@ class Connection(HttpToolsProtocol):
         discard the answer.
         """
         self._refused = True
+        if self.awaits_handshake:
+            self.end()
+            return
         body = json.dumps({"error": sentence}).encode()
         length = str(len(body)).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]
@@ -132,9 +143,7 @@ class Connection(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[code] + head + b"\r\n" + body)
         if self.transport.can_write_eof():  # not with TLS
             self.transport.write_eof()
-            self._all.linger(self)
-        else:
-            self.end()
+        self._all.linger(self)
 
     def end(self) -> None:
         """Ends at once, even if the client does not read: only the kernel may still hold a part of an answer."""

@@ -69,6 +69,9 @@ class Connections:
         self._warned_s = float("-inf")
 
     def add(self, connection: Connection) -> None:
+        """May be called again; the time since the first call counts."""
+        if connection in self._open:
+            return
         address = connection.address
         self._open.add(connection)
         self._open_of[address] += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -14,11 +13,14 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from agent.errors import StartError
 from agent.rest.connection import Connection
 from agent.rest.connections import Connections
+from agent.rest.handshake import Handshake
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from starlette.types import ASGIApp
+
+    from agent.security.server_tls import ServerTls
 
 _STOP_S = 2
 _MAX_CONNECTIONS = 500  # paho uses select(), which handles only 1023 descriptors
@@ -53,8 +55,12 @@ class Server(uvicorn.Server):
         body_timeout_s: float,
         max_connections: int = _MAX_CONNECTIONS,
         trusted_proxies: Sequence[str] = (),
+        tls: ServerTls | None = None,
     ) -> None:
-        """`trusted_proxies`: addresses and networks whose X-Forwarded-For and X-Forwarded-Proto count."""
+        """`trusted_proxies`: addresses and networks whose X-Forwarded-For and X-Forwarded-Proto count.
+
+        With `tls`, it answers HTTPS only, on an event loop of uvloop.
+        """
         proxied: Any = ProxyHeadersMiddleware(app, trusted_hosts=list(trusted_proxies))  # type: ignore[arg-type]  # the same protocol, typed twice
         self._connections = Connections(
             maximum=max_connections,
@@ -62,7 +68,8 @@ class Server(uvicorn.Server):
             body_timeout_s=body_timeout_s,
             proxies=proxied.trusted_hosts,
         )
-        protocol: Any = partial(Connection, self._connections)
+        self._tls = tls
+        protocol: Any = self._protocol
         config = uvicorn.Config(
             proxied if trusted_proxies else app,
             http=protocol,
@@ -96,7 +103,15 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Uvicorn calls it ten times per second."""
         self._connections.end_late(within_s=0.1)
+        if self._tls is not None and counter % 10 == 0:
+            self._tls.follow_files()
         return await super().on_tick(counter)
+
+    def _protocol(self, **arguments: Any) -> asyncio.Protocol:
+        connection = Connection(self._connections, **arguments)
+        if self._tls is None:
+            return connection
+        return Handshake(connection, self._tls.context, timeout_s=self._connections.heads.timeout_s + 1)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:

@@ -1,10 +1,11 @@
-"""Access: who may pass a door of the agent, by the access token that the client presents."""
+"""Access: who may pass a door of the agent, by the access token or the certificate that the client presents."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -35,13 +36,17 @@ class FailureCounter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AccessRules:
-    """`tokens`: None if everyone may do everything. `is_local`: the same while no tokens are configured."""
+    """`tokens`: None if everyone may do everything. `is_local`: the same while no tokens are configured.
+
+    `has_certificates`: clients with a certificate may do everything.
+    """
 
     tokens: Tokens | None
     is_local: bool
+    has_certificates: bool = False
 
     def tokens_now(self) -> Sequence[Token] | None:
-        """None while everyone may do everything; empty while everyone is refused."""
+        """None while everyone may do everything; empty while everyone without a certificate is refused."""
         if self.tokens is None:
             return None
         tokens = self.tokens.tokens()
@@ -70,13 +75,13 @@ class Guard:
         self._refusals = Refusals()
         self._waiting = 0
 
-    def refusal(self, given: Sequence[bytes], needed: Scope) -> Refusal | None:
+    def refusal(self, given: Sequence[bytes], needed: Scope, *, certificate_until_s: float = 0) -> Refusal | None:
         """None if the client may do what needs the scope `needed`; `given` are its Authorization headers.
 
-        A client certificate would be checked here.
+        `certificate_until_s`: the end of the validity of its verified certificate, in seconds since 1970.
         """
         tokens = self._rules.tokens_now()
-        if tokens is None:
+        if tokens is None or certificate_until_s > time.time():
             return None
         if not given or not tokens:
             return self._without_token(needed, has_tokens=bool(tokens))
@@ -112,9 +117,10 @@ class Guard:
         return True
 
     def _without_token(self, needed: Scope, *, has_tokens: bool) -> Refusal:
-        if has_tokens:
-            sentence = f"An access token is required. Send {self._header}. On the device, {CREATE} {needed} makes one."
-            return Refusal("missing", sentence)
+        if has_tokens or self._rules.has_certificates:
+            other = " or, over HTTPS, a client certificate" if self._rules.has_certificates else ""
+            remedy = f"Send {self._header}. On the device, {CREATE} {needed} makes one."
+            return Refusal("missing", f"An access token{other} is required. {remedy}")
         remedy = f"On the device, run {CREATE} {needed}, or set http.anonymous to true, which lets everyone in."
         return Refusal("not_set_up", f"This agent has no access tokens yet, so it refuses every client. {remedy}")
 

@@ -33,37 +33,44 @@ class Tls:
         context.sslsocket_class = _Socket
         self._load_authorities(context)
         if self.cert_file is not None:
-            load_certificate(context, self.cert_file, self.key_file or self.cert_file, section=self.section)
+            settings = f"{self.section}.cert_file", f"{self.section}.key_file"
+            load_certificate(context, self.cert_file, self.key_file or self.cert_file, settings=settings)
         return context
 
     def _load_authorities(self, context: ssl.SSLContext) -> None:
         if self.ca_file is None:
             context.load_default_certs()
-            return
-        setting = f"{self.section}.ca_file"
-        _check_pem(setting, self.ca_file, b"CERTIFICATE-----", "certificate")
-        try:
-            context.load_verify_locations(self.ca_file)
-        except ssl.SSLError:
-            raise ConfigError(f"{setting} {self.ca_file} is damaged. Copy it again.") from None
+        else:
+            load_authorities(context, self.ca_file, setting=f"{self.section}.ca_file")
 
 
-def load_certificate(context: ssl.SSLContext, cert_file: Path, key_file: Path, *, section: str) -> None:
-    """Raises ConfigError, which names the setting and the file."""
-    _check_pem(f"{section}.cert_file", cert_file, b"CERTIFICATE-----", "certificate")
-    _check_pem(f"{section}.key_file", key_file, b"PRIVATE KEY-----", "private key")
+def load_authorities(context: ssl.SSLContext, file: Path, *, setting: str) -> None:
+    """Trusts the certificates in `file`. Raises ConfigError, which names the setting and the file."""
+    _check_pem(setting, file, b"CERTIFICATE-----", "certificate")
+    try:
+        context.load_verify_locations(file)
+    except ssl.SSLError:
+        raise ConfigError(f"{setting} {file} is damaged. Copy it again.") from None
+
+
+def load_certificate(context: ssl.SSLContext, cert_file: Path, key_file: Path, *, settings: tuple[str, str]) -> None:
+    """`settings` name the certificate and the key. Raises ConfigError, which names the setting and the file."""
+    certificate, key = f"{settings[0]} {cert_file}", f"{settings[1]} {key_file}"
+    _check_pem(settings[0], cert_file, b"CERTIFICATE-----", "certificate")
+    _check_pem(settings[1], key_file, b"PRIVATE KEY-----", "private key")
     try:
         # Without a password argument OpenSSL would prompt for the password of an encrypted key on the terminal.
         context.load_cert_chain(cert_file, key_file, password="")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
+            raise ConfigError(f"{key} is not the key of {certificate}. Give a certificate and its own key.") from None
+        if error.reason in ("EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"):
             raise ConfigError(
-                f"{section}.key_file {key_file} is not the key of {section}.cert_file {cert_file}. Give a certificate "
-                "and its own key."
+                f"{certificate} is too weak: its key is too short or its signature uses an old hash. "
+                "Use an ECDSA key or an RSA key of at least 2048 bits, and SHA-256."
             ) from None
         raise ConfigError(
-            f"{section}.cert_file {cert_file} or {section}.key_file {key_file} is damaged or encrypted. Copy both "
-            "again, and use a key without a passphrase."
+            f"{certificate} or {key} is damaged or encrypted. Copy both again, and use a key without a passphrase."
         ) from None
 
 

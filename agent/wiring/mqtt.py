@@ -98,7 +98,7 @@ def _facts(config: Config, identity: Identity, *, version: str, http_port: int) 
         version,
         thermometer=temperature_celsius() is not None,
         throttle=is_throttled() is not None,
-        url=page_url(config.http.host, http_port),
+        url=page_url(config.http.host, http_port, scheme=config.http.scheme),
         hardware=board_name(),
     )
 

@@ -66,3 +66,4 @@ def test_device_is_described_again_once_the_last_label_of_the_former_model_is_re
 )
 def test_page_url_is_given_only_for_an_address_that_other_devices_can_reach(host: str, url: str | None) -> None:
     assert page_url(host, 8501) == url
+    assert page_url(host, 8501, scheme="https") == (url and url.replace("http:", "https:"))

@@ -25,6 +25,13 @@ class Certificate:
     cert_file: Path
     key_file: Path
 
+    def sign(self, name: str) -> Certificate:
+        """With the key of a certificate that is not an authority's."""
+        key = serialization.load_pem_private_key(self.key_file.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        signer = x509.load_pem_x509_certificate(self.cert_file.read_bytes()).subject
+        return _sign(signer, key, name, self.cert_file.parent, self.ca_file, host="127.0.0.1", days=(0, 1))
+
     def listener(self, *, requires_certificate: bool = False) -> str:
         """Returns mosquitto.conf lines for TLS; `requires_certificate` asks clients for a certificate."""
         files = f"certfile {self.cert_file}\nkeyfile {self.key_file}\n"
@@ -51,19 +58,10 @@ class Authority:
             .sign(self._key, hashes.SHA256()),
         )
 
-    def sign(self, name: str, *, host: str = "127.0.0.1", age_days: int = 0) -> Certificate:
-        """Signs a certificate that is valid for one day."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        address = x509.IPAddress(ipaddress.ip_address(host)) if host[0].isdigit() else x509.DNSName(host)
-        signed = (
-            _certificate(self._name, _named(name), key.public_key(), age_days=age_days)
-            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-        made = Certificate(self.ca_file, self._folder / f"{name}.crt", self._folder / f"{name}.key")
-        _write_certificate(made.cert_file, signed)
-        _write_key(made.key_file, key, serialization.NoEncryption())
-        return made
+    def sign(self, name: str, *, host: str = "127.0.0.1", age_days: int = 0, valid_days: int = 1) -> Certificate:
+        """`valid_days` count from `age_days` ago."""
+        days = (age_days, valid_days)
+        return _sign(self._name, self._key, name, self._folder, self.ca_file, host=host, days=days)
 
 
 def encrypt_key(file: Path) -> None:
@@ -72,10 +70,33 @@ def encrypt_key(file: Path) -> None:
     _write_key(file, key, serialization.BestAvailableEncryption(b"secret"))
 
 
+def _sign(
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    name: str,
+    folder: Path,
+    ca_file: Path,
+    *,
+    host: str,
+    days: tuple[int, int],
+) -> Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    address = x509.IPAddress(ipaddress.ip_address(host)) if host[0].isdigit() else x509.DNSName(host)
+    signed = (
+        _certificate(issuer, _named(name), key.public_key(), days=days)
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+    made = Certificate(ca_file, folder / f"{name}.crt", folder / f"{name}.key")
+    _write_certificate(made.cert_file, signed)
+    _write_key(made.key_file, key, serialization.NoEncryption())
+    return made
+
+
 def _certificate(
-    issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, age_days: int = 0
+    issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, days: tuple[int, int] = (0, 1)
 ) -> x509.CertificateBuilder:
-    since = dt.datetime.now(dt.timezone.utc) - dt.timedelta(hours=1) - age_days * _DAY
+    since = dt.datetime.now(dt.timezone.utc) - dt.timedelta(hours=1) - days[0] * _DAY
     return (
         x509.CertificateBuilder()
         .issuer_name(issuer)
@@ -83,7 +104,7 @@ def _certificate(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(since)
-        .not_valid_after(since + _DAY)
+        .not_valid_after(since + days[1] * _DAY)
     )
 
 

@@ -12,13 +12,17 @@ import uvicorn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from peers.certificates import Certificate
     from starlette.types import ASGIApp
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[int]:
-    """Yields the port."""
-    with running(uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))) as port:
+def serving(app: ASGIApp, *, certificate: Certificate | None = None) -> Iterator[int]:
+    """Yields the port. With a certificate, it speaks TLS."""
+    config = uvicorn.Config(app, log_config=None, lifespan="off")
+    if certificate is not None:
+        config.ssl_certfile, config.ssl_keyfile = certificate.cert_file, certificate.key_file
+    with running(uvicorn.Server(config)) as port:
         yield port
 
 
