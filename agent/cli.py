@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.commands.certificate import certificate
 from agent.commands.check_config import check_config
 from agent.commands.classify import bench, classify
 from agent.commands.doctor import doctor
@@ -45,6 +46,7 @@ app.command()(inspect)
 app.command()(bench)
 app.add_typer(models_app, name="models")
 app.add_typer(token_app, name="token")
+app.command()(certificate)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import ssl
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from agent.errors import AgentError, ConfigError
+from agent.host.access import explain
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _CONNECT_S = 10.0
 _MAX_BYTES = 1 << 24
@@ -22,8 +27,13 @@ class RemoteAgent:
     Proxies in the environment are ignored: the agent is on this machine or on its network.
     """
 
-    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 90.0) -> None:
-        """`url` like http://127.0.0.1:8501; raises ConfigError if it is not valid. `timeout_s`: a pin loads a model."""
+    def __init__(
+        self, url: str, *, token: str | None = None, cert_file: Path | None = None, timeout_s: float = 90.0
+    ) -> None:
+        """`url` like http://127.0.0.1:8501; raises ConfigError if it is not valid. `timeout_s`: a pin loads a model.
+
+        `cert_file`: accept exactly this certificate, whatever names it has, instead of one of a known authority.
+        """
         self.url = url if "://" in url else f"http://{url}"
         self._timeout_s = timeout_s
         self._headers = {"Content-Type": "application/json"}
@@ -38,6 +48,7 @@ class RemoteAgent:
         if parts.scheme not in ("http", "https") or not self._host or not url.isprintable() or " " in url:
             raise ConfigError(f"{url} is not a valid agent URL. Use the form http://192.168.1.20:8501.")
         self._is_tls = parts.scheme == "https"
+        self._certificate = None if cert_file is None else _read_certificate(cert_file)
         self._path = quote(parts.path.rstrip("/"), safe="/%")
 
     def get(self, path: str) -> tuple[int, bytes]:
@@ -97,11 +108,24 @@ class RemoteAgent:
             raise AgentError(self._not_an_agent(type(error).__name__)) from None
 
     def _connect(self) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._is_tls else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=min(_CONNECT_S, self._timeout_s))
+        connection = self._connection(min(_CONNECT_S, self._timeout_s))
         connection.connect()
+        if self._certificate is not None:
+            assert isinstance(connection.sock, ssl.SSLSocket)
+            if connection.sock.getpeercert(binary_form=True) != self._certificate:
+                connection.close()
+                raise ssl.SSLError(ssl.SSL_ERROR_SSL, "its certificate is not the one in http.tls_cert")
         connection.sock.settimeout(self._timeout_s)
         return connection
+
+    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        if not self._is_tls:
+            return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+        context = ssl.create_default_context()
+        if self._certificate is not None:  # compared after the handshake, before anything is sent
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=context)
 
     def _exchange(
         self, connection: http.client.HTTPConnection, method: str, path: str, body: dict[str, Any] | None = None
@@ -132,3 +156,14 @@ class RemoteAgent:
 
 def _path(name: str) -> str:
     return "/" + quote(os.fsencode(name), safe="")
+
+
+def _read_certificate(file: Path) -> bytes:
+    """The first one, which is the server's own. Raises ConfigError."""
+    try:
+        _, mark, rest = file.read_text(encoding="ascii").partition(ssl.PEM_HEADER)
+        return ssl.PEM_cert_to_DER_cert(mark + rest.partition(ssl.PEM_FOOTER)[0] + ssl.PEM_FOOTER)
+    except OSError as error:
+        raise ConfigError(f"http.tls_cert {file} cannot be read: {explain(error, file)}") from None
+    except ValueError:
+        raise ConfigError(f"http.tls_cert {file} contains no certificate in PEM format.") from None

@@ -25,6 +25,7 @@ ON_A_BOARD = [
         "how-to/broker.md",
         "how-to/permissions.md",
         "how-to/access.md",
+        "how-to/https.md",
         "how-to/sign.md",
         "how-to/fix-problems.md",
         "how-to/upgrade.md",

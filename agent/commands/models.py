@@ -14,6 +14,7 @@ from agent.host.terminal import print_json, print_table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.config.sections import HttpSection
     from agent.remote import RemoteAgent
 
 models_app = typer.Typer(no_args_is_help=True, help="Show and select the versions that a running agent serves.")
@@ -106,10 +107,14 @@ def promote(
 def _agent(config: Path | None, url: str | None, token_file: Path | None) -> RemoteAgent:
     from agent.remote import RemoteAgent
 
-    return RemoteAgent(url if url is not None else _configured_url(config), token=access_token(token_file))
+    token = access_token(token_file)
+    if url is not None:
+        return RemoteAgent(url, token=token)
+    http = _configured_http(config)
+    return RemoteAgent(http.own_url(), token=token, cert_file=http.tls_cert)
 
 
-def _configured_url(config: Path | None) -> str:
+def _configured_http(config: Path | None) -> HttpSection:
     from agent.config.load import load_config
 
     http = load_config(config).http
@@ -117,7 +122,7 @@ def _configured_url(config: Path | None) -> str:
         raise ConfigError(
             "With http.port 0 the system chooses the port. Give the address with --url http://127.0.0.1:PORT."
         )
-    return http.own_url()
+    return http
 
 
 def _say(model: dict[str, Any], as_json: bool) -> None:

@@ -12,6 +12,7 @@ from agent.errors import AgentError, ConfigError
 from agent.host.access import explain
 
 if TYPE_CHECKING:
+    from agent.config.sections import Config
     from agent.model_file.settings import ModelSettings
 
 # readable=False leaves it to the commands to say, in a sentence, that a file may not be read and what to do.
@@ -49,6 +50,23 @@ def access_token(file: Path | None) -> str | None:
     if len(token.split()) != 1 or not token.strip().isprintable():
         raise ConfigError(f"{file or 'EDGE_AGENT_TOKEN'} is not an access token. Put one there, without other text.")
     return token.strip()
+
+
+def service_settings(config: Path | None) -> Config:
+    """The configuration of the service, if it is installed and `config` is None."""
+    from agent.config.load import load_config
+    from agent.doctor.unit import INSTALLED
+
+    return load_config(INSTALLED.stand_in(config))
+
+
+def service_user(settings: Config) -> tuple[int, int] | None:
+    """The owner of the state folder, to whom root must give the file; None if another user runs the command."""
+    folder = settings.device.state_folder
+    if os.geteuid() != 0 or not folder.exists():
+        return None
+    status = folder.stat()
+    return status.st_uid, status.st_gid
 
 
 def read_file(path: Path) -> bytes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from agent.commands.options import ConfigFile, Json
+from agent.commands.options import ConfigFile, Json, service_settings, service_user
 from agent.host.terminal import print_json, print_table
 
 if TYPE_CHECKING:
@@ -37,13 +36,15 @@ def create(
     """Make a token and print it, this once. A running agent accepts it at once."""
     from agent.security.tokens import create_token
 
-    settings, path = _settings(config)
+    settings = service_settings(config)
+    path = _tokens_path(settings)
     is_first = not path.exists()
-    token = create_token(path, name, scope, owner=_service_user(settings))
+    token = create_token(path, name, scope, owner=service_user(settings))
     print(token)
     print(f"Added {name} to {path}. The token is not shown again.", file=sys.stderr)
     if is_first and not settings.http.anonymous:
-        print("From now on, every client needs a token, also on this machine.", file=sys.stderr)
+        other = " or a certificate" if settings.http.client_ca else ""
+        print(f"From now on, every client needs a token{other}, also on this machine.", file=sys.stderr)
 
 
 @token_app.command("list")
@@ -51,11 +52,14 @@ def list_tokens(config: ConfigFile = None, as_json: Json = False) -> None:
     """List the names, scopes and creation times of the tokens."""
     from agent.security.tokens import read_tokens
 
-    tokens = read_tokens(_settings(config)[1])
+    settings = service_settings(config)
+    tokens = read_tokens(_tokens_path(settings))
     if as_json:
         print_json([asdict(token) for token in tokens])
     else:
         print_table(("name", "scope", "created at"), ((each.name, each.scope, each.created_at) for each in tokens))
+    if settings.http.client_ca:
+        print(f"Clients with a certificate signed by {settings.http.client_ca} need no token.", file=sys.stderr)
 
 
 @token_app.command()
@@ -63,28 +67,17 @@ def revoke(name: Name, config: ConfigFile = None) -> None:
     """Revoke a token. A running agent refuses it at once."""
     from agent.security.tokens import read_tokens, revoke_token
 
-    settings, path = _settings(config)
-    revoke_token(path, name, owner=_service_user(settings))
+    settings = service_settings(config)
+    path = _tokens_path(settings)
+    revoke_token(path, name, owner=service_user(settings))
     print(f"Revoked {name}.")
     if not read_tokens(path):
-        print(f"No token is left, so all clients are refused. Make one, or remove {path} if only programs on this "
+        clients = "all clients without a certificate" if settings.http.client_ca else "all clients"
+        print(f"No token is left, so {clients} are refused. Make one, or remove {path} if only programs on this "
               "machine may use the agent without one.")  # fmt: skip
 
 
-def _settings(config: Path | None) -> tuple[Config, Path]:
-    """The configuration of the service, if it is installed and `config` is None; and its tokens file."""
-    from agent.config.load import load_config
-    from agent.doctor.unit import INSTALLED
+def _tokens_path(settings: Config) -> Path:
     from agent.wiring.access import tokens_path
 
-    settings = load_config(INSTALLED.stand_in(config))
-    return settings, tokens_path(settings)
-
-
-def _service_user(settings: Config) -> tuple[int, int] | None:
-    """The owner of the state folder, to whom root must give the file; None if another user runs the command."""
-    folder = settings.device.state_folder
-    if os.geteuid() != 0 or not folder.exists():
-        return None
-    status = folder.stat()
-    return status.st_uid, status.st_gid
+    return tokens_path(settings)

@@ -15,6 +15,8 @@ from agent.remote import RemoteAgent
 from agent.sources.source import open_source
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.config.sections import CameraSection
     from agent.image import Frame
     from agent.status import CameraStatus
@@ -24,11 +26,19 @@ _RECENT_S = 30.0
 
 
 def check_camera(
-    name: str, camera: CameraSection, *, agent_url: str | None = None, token: str | None = None
+    name: str,
+    camera: CameraSection,
+    *,
+    agent_url: str | None = None,
+    token: str | None = None,
+    cert_file: Path | None = None,
 ) -> Finding:
-    """Asks the agent at `agent_url` first: many a camera that it has open cannot be opened again. Blocks."""
+    """Asks the agent at `agent_url` first: many a camera that it has open cannot be opened again. Blocks.
+
+    `cert_file` is the certificate of the agent, with TLS.
+    """
     about = f"camera {name}"
-    age_s = _age_of_last_frame_s(agent_url, name, token) if agent_url else float("inf")
+    age_s = _age_of_last_frame_s(agent_url, name, token, cert_file) if agent_url else float("inf")
     if age_s is not None and age_s < _RECENT_S + 2 / camera.max_fps:
         return ok(about, "gives pictures to the running agent")
     answer = asyncio.run(_first_frame(camera))
@@ -59,10 +69,10 @@ async def _first_frame(camera: CameraSection) -> Frame | str:
         return trouble.result() if trouble.done() else f"It gave no picture within {_TIMEOUT_S:.0f} s."
 
 
-def _age_of_last_frame_s(agent_url: str, name: str, token: str | None) -> float | None:
+def _age_of_last_frame_s(agent_url: str, name: str, token: str | None, cert_file: Path | None) -> float | None:
     """Infinite if no agent answers, or if it got no frame of this camera; None if the agent refuses to say."""
     try:
-        code, metrics = RemoteAgent(agent_url, token=token, timeout_s=5.0).get("/metrics")
+        code, metrics = RemoteAgent(agent_url, token=token, cert_file=cert_file, timeout_s=5.0).get("/metrics")
     except (OSError, http.client.HTTPException, ConfigError):
         return float("inf")
     metric = rf'^edge_agent_camera_last_frame_timestamp_seconds{{camera="{re.escape(name)}"}} (\S+)$'

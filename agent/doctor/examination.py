@@ -44,6 +44,7 @@ def _examine_service(path: Path | None, unit: Unit, token: str | None) -> Iterat
     from agent.config.load import load_config, named_files  # noqa: PLC0415
     from agent.doctor.access import denied_files  # noqa: PLC0415
     from agent.doctor.broker import check_broker  # noqa: PLC0415
+    from agent.doctor.certificate import check_certificate  # noqa: PLC0415
     from agent.doctor.delegate import check_delegate  # noqa: PLC0415
     from agent.doctor.running import check_running  # noqa: PLC0415
     from agent.doctor.tokens import check_tokens  # noqa: PLC0415
@@ -69,16 +70,23 @@ def _examine_service(path: Path | None, unit: Unit, token: str | None) -> Iterat
         others = [(key, file) for key, file in named_files(config) if not key.startswith("cameras.")]
         yield from filter(None, [check_hidden(key, file) for key, file in others])
     yield check_tokens(config, unit.account() if is_of_the_unit else None)
+    yield from check_certificate(config)
     agent_url = config.http.own_url() if config.http.port != 0 else None  # port 0: only the agent's log shows it
-    yield from _examine_cameras(config.cameras, agent_url, token, may_be_hidden=is_of_the_unit)
+    cert_file = config.http.tls_cert
+    yield from _examine_cameras(config.cameras, agent_url, token, cert_file, may_be_hidden=is_of_the_unit)
     if config.mqtt.enabled and not config.mqtt.embedded_broker:
         yield check_broker(endpoint)
     if agent_url is not None:
-        yield from check_running(agent_url, token=token)
+        yield from check_running(agent_url, token=token, cert_file=cert_file)
 
 
 def _examine_cameras(
-    cameras: Mapping[str, CameraSection], agent_url: str | None, token: str | None, *, may_be_hidden: bool
+    cameras: Mapping[str, CameraSection],
+    agent_url: str | None,
+    token: str | None,
+    cert_file: Path | None,
+    *,
+    may_be_hidden: bool,
 ) -> Iterator[Finding]:
     from agent.doctor.camera import check_camera  # noqa: PLC0415  (it loads OpenCV)
 
@@ -86,4 +94,4 @@ def _examine_cameras(
         if camera.enabled:
             files = [Path(camera.source), *filter(None, [camera.password_file])] if may_be_hidden else []
             hidden = [finding for file in files if (finding := check_hidden(f"camera {name}", file))]
-            yield from hidden or [check_camera(name, camera, agent_url=agent_url, token=token)]
+            yield from hidden or [check_camera(name, camera, agent_url=agent_url, token=token, cert_file=cert_file)]

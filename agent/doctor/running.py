@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import http.client
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from agent.doctor.finding import WITH_DETAILS, Finding, fault, ok, warning
 from agent.errors import ConfigError
 from agent.remote import RemoteAgent
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _TIMEOUT_S = 5.0
 
@@ -31,10 +35,10 @@ class _Readiness(BaseModel):
     mqtt: _Mqtt | None
 
 
-def check_running(url: str, *, token: str | None = None) -> list[Finding]:
-    """Reads the problems that the agent itself reports, from /readyz."""
+def check_running(url: str, *, token: str | None = None, cert_file: Path | None = None) -> list[Finding]:
+    """Reads the problems that the agent itself reports, from /readyz. `cert_file` is its certificate, with TLS."""
     try:
-        _, answer = RemoteAgent(url, token=token, timeout_s=_TIMEOUT_S).get("/readyz")
+        _, answer = RemoteAgent(url, token=token, cert_file=cert_file, timeout_s=_TIMEOUT_S).get("/readyz")
         readiness = _parsed(answer)
     except (OSError, http.client.HTTPException, ConfigError) as error:
         remedy = "sudo systemctl start edge-agent; sudo journalctl -u edge-agent shows why it ended."

@@ -21,8 +21,9 @@ def check_tokens(config: Config, account: Account | None = None) -> Finding:
         return warning("access", trouble, f"{CREATE} infer")
     if rules.tokens is None:
         return ok("access", f"http.anonymous lets everyone in who reaches {config.http.host}")
-    if (tokens := rules.tokens_now()) is None:
-        return ok("access", "open to programs on this machine only")
+    if not (tokens := rules.tokens_now()):
+        certificate = f"only for clients with a certificate signed by {config.http.client_ca}"
+        return ok("access", certificate if rules.has_certificates else "open to programs on this machine only")
     if account is not None and os.geteuid() == 0 and (denied := account.why_denied(path)) is not None:
         return warning("access", f"{denied.fact} It answers 401 to every client.", f"sudo chown {account.name}: {path}")
     if path.stat().st_mode & 0o022:

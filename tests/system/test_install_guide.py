@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _CONFIGURATION = "/etc/edge-agent/agent.yaml"
 _MODELS = "/var/lib/edge-agent/models"
 # Where the user runs the commands of a page; elsewhere it is /mnt/good, which is read-only.
-_FOLDERS = {"access.md": "/home/ann", "sign.md": "/home/ann", "upgrade.md": "/mnt/next"}
+_FOLDERS = {"access.md": "/home/ann", "https.md": "/home/ann", "sign.md": "/home/ann", "upgrade.md": "/mnt/next"}
 # The converter's own environment is not on the board; keygen and sign do not need it.
 _CONVERTER = ".venv-converter/bin/edge-convert"
 
@@ -33,7 +33,10 @@ _PREPARED = {
 _AWAITED = {
     f"cp demo/digits.tflite {_MODELS}/": "edge-agent models list | grep digits.*probation",
     f"cp birds.tflite.minisig birds.tflite {_MODELS}/": "edge-agent models list | grep birds.*probation",
-    "systemctl restart edge-agent": 'sleep 1; curl -sS http://127.0.0.1:8501/readyz | grep -E "connected|:true}"',
+    "systemctl restart edge-agent": (
+        "sleep 1; { curl -sS http://127.0.0.1:8501/readyz; curl -sSk https://127.0.0.1:8501/readyz; } 2>/dev/null | "
+        'grep -E "connected|:true}"'
+    ),
 }
 
 
