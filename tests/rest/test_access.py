@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from agents.fake_agent import OPEN, rest_app
+from agents.fake_agent import OPEN, FakeHealth, rest_app
 from agents.guarded import Guarded, bearer
 from fastapi import APIRouter
 from peers.web_server import serving
@@ -200,6 +200,13 @@ def test_strangers_see_only_whether_the_agent_is_ready(guarded: Guarded) -> None
         answer = guarded.ask("GET", "/readyz", *lines)
         assert (answer.code, json.loads(answer.body)) == (200, {"ready": True})
     assert "warnings" in json.loads(guarded.with_token("read", "GET", "/readyz").body)
+
+
+def test_strangers_do_not_see_why_the_agent_is_stuck(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeHealth, "stuck", lambda _: "The camera front hangs.")
+    answer = guarded.ask("GET", "/healthz")
+    assert (answer.code, answer.sentence) == (503, "The agent must be restarted; its log says why.")
+    assert guarded.with_token("read", "GET", "/healthz").sentence == "The camera front hangs."
 
 
 def test_failures_are_counted_by_reason_and_requests_by_route(tmp_path: Path) -> None:

@@ -182,7 +182,8 @@ REFUSED = [
     foreign_host("user", b"localhost@evil.example", code=400),
     foreign_host("user before a right name", b"evil.example@localhost", code=400),
     foreign_host("two headers", b"localhost", b"evil.example", code=400),
-    foreign_host("two equal headers", b"localhost", b"localhost", code=400),
+    foreign_host("two headers, the first known", b"192.168.1.20:8501", b"evil.example", code=400),
+    foreign_host("two equal headers", b"192.168.1.20:8501", b"192.168.1.20:8501", code=400),
     foreign_host("two in one header", b"localhost, evil.example", code=400),
     foreign_host("none", code=400),
     foreign_host("empty", b"", code=400),
@@ -255,6 +256,8 @@ REFUSED = [
     trick("asynchronous form", "/predict_async"),
     trick("batch", "/batch_predict"),
     trick("TensorFlow Serving", "/v1/models/birds:predict"),
+    trick("Open Inference", "/v2/models/birds/infer"),
+    trick("server metadata", "/v2", method="GET"),
     trick("metadata", "/v1/models/birds/metadata", method="GET"),
     trick("status of a version", "/v1/models/birds/versions/2", method="GET"),
     trick("models", "/api/models", method="GET"),
@@ -369,7 +372,10 @@ def test_documentation_page_may_run_only_its_own_script(sites: Sites) -> None:
     page = sites.ask("open", Request("/edge/docs", "GET"))
     assert page.head.count("content-security-policy:") == 1
     script = hashlib.sha256(page.body.partition("<script>")[2].partition("</script>")[0].encode()).digest()
-    assert f"'sha256-{base64.b64encode(script).decode()}'" in page.head
+    allowed = re.search(r"content-security-policy: default-src 'none'; .*; script-src ([^;]*);", page.head)
+    assert allowed
+    assert f"'sha256-{base64.b64encode(script).decode()}'" in allowed[1]
+    assert "unsafe" not in allowed[1]
     assert "url: 'openapi.json'" in page.body  # relative to the page, so below the base path
     description = json.loads(sites.ask("open", Request("/edge/openapi.json", "GET")).body)
     assert description["servers"] == [{"url": "/edge"}]
