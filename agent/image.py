@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Pixels: TypeAlias = npt.NDArray[np.uint8]
 
+Encoded: TypeAlias = bytes | bytearray  # an image file
 Color = Literal["rgb", "bgr", "gray"]
 JPEG_START = b"\xff\xd8\xff"
 
@@ -98,7 +99,7 @@ def has_image_name(name: str) -> bool:
     return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
 
 
-def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, smallest_side: int | None = None) -> Image:
+def decode(content: Encoded, *, max_pixels: int = MAX_PIXELS, smallest_side: int | None = None) -> Image:
     """Decodes a JPEG, PNG, WebP or BMP as 8-bit color, rotated upright by its EXIF orientation.
 
     The header is read before anything is decoded. A JPEG is decoded at half, a quarter or an eighth of its
@@ -125,7 +126,7 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS, smallest_side: int |
     return Image(pixels, "bgr")
 
 
-def _check_scans(content: bytes) -> None:
+def _check_scans(content: Encoded) -> None:
     """Counts only if there can be several: that takes 0.1 ms for 130 kB."""
     try:
         if _has_one_scan(content):
@@ -136,7 +137,7 @@ def _check_scans(content: bytes) -> None:
         raise ImageDamagedError(f"The JPEG has more than {_MAX_SCANS} scans. Save it again as an ordinary JPEG.")
 
 
-def _imdecode(content: bytes, flags: int) -> Pixels | None:
+def _imdecode(content: Encoded, flags: int) -> Pixels | None:
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:
@@ -144,7 +145,7 @@ def _imdecode(content: bytes, flags: int) -> Pixels | None:
     return None if pixels is None else _uint8(pixels)
 
 
-def _decode_without_end(content: bytes, flags: int) -> Pixels | None:
+def _decode_without_end(content: Encoded, flags: int) -> Pixels | None:
     """Decodes a JPEG that lacks only its end marker, as some small cameras (ESP32-CAM) send it; else None.
 
     The decoder reads a few bytes ahead, so it gets some. If the picture is complete, it does not matter which; if
@@ -158,14 +159,14 @@ def _decode_without_end(content: bytes, flags: int) -> Pixels | None:
     return first if all(other is not None and np.array_equal(first, other) for other in others) else None
 
 
-def has_image_signature(content: bytes) -> bool:
+def has_image_signature(content: Encoded) -> bool:
     """Whether it begins like a JPEG, PNG, WebP or BMP."""
     return any(content.startswith(signature) for signature in _SIZE_READERS) and (
         not content.startswith(b"RIFF") or content[8:12] == b"WEBP"
     )
 
 
-def image_size(content: bytes) -> tuple[int, int]:
+def image_size(content: Encoded) -> tuple[int, int]:
     """Width and height from the header, before any rotation by EXIF."""
     for signature, read_size in _SIZE_READERS.items():
         if content.startswith(signature):
@@ -179,7 +180,7 @@ def image_size(content: bytes) -> tuple[int, int]:
     raise ImageFormatError(_unsupported(content))
 
 
-def _unsupported(content: bytes) -> str:
+def _unsupported(content: Encoded) -> str:
     brands = (
         content[8 : min(64, struct.unpack_from(">I", content.ljust(4, b"\0"))[0])] if content[4:8] == b"ftyp" else b""
     )
@@ -220,7 +221,7 @@ _MAX_PNG_CHUNKS = 1 << 16  # a malicious file may have millions of empty chunks
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 
 
-def _jpeg_size(content: bytes) -> tuple[int, int]:
+def _jpeg_size(content: Encoded) -> tuple[int, int]:
     """From the frame header, SOF0 to SOF15 without DHT, JPG and DAC (ITU-T T.81, B.1.1.3)."""
     for marker, at in _jpeg_segments(content):
         if _is_frame(marker):
@@ -229,7 +230,7 @@ def _jpeg_size(content: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _has_one_scan(content: bytes) -> bool:
+def _has_one_scan(content: Encoded) -> bool:
     """Whether its frame is not progressive and the first scan has all components: the decoder then stops after it."""
     components = 0
     for marker, at in _jpeg_segments(content):
@@ -240,7 +241,7 @@ def _has_one_scan(content: bytes) -> bool:
     return False
 
 
-def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int]]:
+def _jpeg_segments(content: Encoded) -> Iterator[tuple[int, int]]:
     """Each marker, and the position of the length after it. Raises IndexError or struct.error at the end."""
     at = 2
     for _ in range(1000):  # a malicious file may have millions of empty segments
@@ -257,12 +258,12 @@ def _is_frame(marker: int) -> bool:
     return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
 
 
-def _png_size(content: bytes) -> tuple[int, int]:
+def _png_size(content: Encoded) -> tuple[int, int]:
     width, height = struct.unpack_from(">II", content, 16)
     return width, height
 
 
-def _png_is_whole(content: bytes) -> bool:
+def _png_is_whole(content: Encoded) -> bool:
     """Whether every chunk ends within the file: OpenCV allocates the stated length, up to 4 GB, before reading."""
     at, end = len(_PNG), len(content)
     for _ in range(_MAX_PNG_CHUNKS):
@@ -274,7 +275,7 @@ def _png_is_whole(content: bytes) -> bool:
     return False
 
 
-def _bmp_size(content: bytes) -> tuple[int, int]:
+def _bmp_size(content: Encoded) -> tuple[int, int]:
     if struct.unpack_from("<I", content, 14)[0] == 12:  # the OS/2 header has 16-bit sides
         width, height = struct.unpack_from("<HH", content, 18)
     else:
@@ -282,7 +283,7 @@ def _bmp_size(content: bytes) -> tuple[int, int]:
     return width, abs(height)  # negative: rows from the top down
 
 
-def _webp_size(content: bytes) -> tuple[int, int]:
+def _webp_size(content: Encoded) -> tuple[int, int]:
     """Reads the header of a lossy, lossless or extended file (RFC 9649)."""
     chunk = content[8:16]
     if chunk == b"WEBPVP8 ":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from agent.classification import Category, Result, Timing
-    from agent.image import Frame
+    from agent.image import Encoded, Frame
     from agent.inference.engine import InferenceEngine, Instance
     from agent.inference.inferred import Outputs
     from agent.inference.options import Options
@@ -58,7 +58,7 @@ class DataPlane:
         """How many images are classified in parallel."""
         return self._engine.workers
 
-    async def classify(self, image: bytes, options: Options, *, arrived_ns: int) -> Result:
+    async def classify(self, image: Encoded, options: Options, *, arrived_ns: int) -> Result:
         """Classifies an uploaded JPEG, PNG, WebP or BMP that arrived at `arrived_ns` (Unix time).
 
         Raises BusyError at once if the queue is full, ModelNotFoundError, ImageError, ModelError.

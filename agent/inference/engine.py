@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from agent.image import Encoded
     from agent.inference.options import Options
     from agent.models.serving import ServedModel
     from agent.runtimes.classifier import Classifier
     from agent.runtimes.scores import Scores
 
 T = TypeVar("T")
-Instance: TypeAlias = "bytes | Image | npt.NDArray[np.generic]"  # an encoded image, pixels, or a tensor for the model
+Instance: TypeAlias = "Encoded | Image | npt.NDArray[np.generic]"  # an encoded image, pixels, or a tensor for the model
 
 
 class InferenceEngine:

@@ -44,6 +44,7 @@ from agent.rest.openapi import described
 from agent.rest.origins import Origins
 from agent.rest.predict import DataPlane as Classifying, predict_router
 from agent.rest.route_scopes import RouteScopes
+from agent.rest.shortcut import Shortcut
 from agent.rest.status import Metrics as RenderedMetrics, status_router
 from agent.rest.tf_serving.status import Models as ServedModels, tf_serving_router
 from agent.rest.upload import UploadReader
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from agent.rest.shortcut import Handlers
     from agent.rest.status import Health
     from agent.security.access import AccessRules
 
@@ -134,8 +136,9 @@ def create_app(
     places = Share(
         limits.max_uploads, guaranteed=limits.per_client, busy="Too many uploads wait for a worker. Retry later."
     )
+    predict = predict_router(data_plane=data_plane, uploads=uploads, places=places)
     routers = [
-        predict_router(data_plane=data_plane, uploads=uploads, places=places),
+        predict,
         models_router(models),
         tf_serving_router(models),
         open_inference_router(
@@ -146,15 +149,20 @@ def create_app(
     for router in routers:
         app.include_router(router)
     app.openapi = partial(described, app.openapi)  # type: ignore[method-assign]  # FastAPI's way to extend it
-    app.add_exception_handler(AgentError, _agent_error)
-    app.add_exception_handler(HTTPException, partial(_http_error, base_path=reach.base_path))
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(500, _bug)
+    handlers: Handlers = {
+        AgentError: _agent_error,
+        HTTPException: partial(_http_error, base_path=reach.base_path),
+        ClientDisconnect: _gone,
+        Exception: _bug,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
     app.add_route("/docs", partial(_documented, docs_page(title=app.title)), include_in_schema=False)
     routes, origins = RouteScopes(routers), Origins(reach.cors)
     if reach.base_path and (path := routes.below(reach.base_path)) is not None:
         raise StartError(f"http.base_path: {reach.base_path} is also in the agent's path {path}. Choose another one.")
-    guarded = Access(app, routes=routes, rules=access, failures=metrics.http)
+    called = Shortcut(app, routes=predict.routes, handlers=handlers)
+    guarded = Access(called, routes=routes, rules=access, failures=metrics.http)
     counted = _Headed(_Counted(origins.shared(_Interruptible(guarded)), metrics.http))
     return Front(counted, reach=reach, origins=origins, routes=routes, answers=metrics.http)
 

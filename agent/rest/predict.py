@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,20 +11,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annotation)
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
+from agent.classification import Result
 from agent.errors import BusyError, ImageError, ModelError
 from agent.inference.options import Options
 from agent.rest.openapi import answers
 from agent.rest.route_scopes import needs
+from agent.rest.server_timing import server_timing
 from agent.rest.upload import UploadReader, client_address, too_large
 
 if TYPE_CHECKING:
-    from agent.classification import Result
+    from collections.abc import Iterable
+
+    from agent.image import Encoded
     from agent.inference.share import Share
 
 _MAX_FILES = 64
 _VERSION = "stable|canary|[0-9]{1,18}"
+_TO_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps() makes one each time
 _PARAMETERS = {
     "model": ({"type": "string"}, "Model name; default: the first by name."),
     "version": (
@@ -59,7 +65,7 @@ _MANY = {
 class DataPlane(Protocol):
     @property
     def workers(self) -> int: ...
-    async def classify(self, image: bytes, options: Options, *, arrived_ns: int) -> Result: ...
+    async def classify(self, image: Encoded, options: Options, *, arrived_ns: int) -> Result: ...
 
 
 def predict_router(*, data_plane: DataPlane, uploads: UploadReader, places: Share) -> APIRouter:
@@ -68,19 +74,20 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader, places: Shar
 
     @router.post("/predict", openapi_extra=_documented(_ONE, answer="Result"))
     @router.post("/predict_async", openapi_extra=_documented(_ONE, answer="Result"))
-    async def predict(request: Request) -> JSONResponse:
+    async def predict(request: Request) -> Response:
         """Classifies one JPEG, PNG, WebP or BMP image, sent as the form field `file` or as the body."""
         arrived_ns, options = time.time_ns(), _options(request)
         content = await uploads.read_image(request)
         address = client_address(request)
         places.take(address, 1)
         try:
-            return JSONResponse(with_best(await data_plane.classify(content, options, arrived_ns=arrived_ns)))
+            result = await data_plane.classify(content, options, arrived_ns=arrived_ns)
         finally:
             places.give_back(address, 1)
+        return _answer(with_best(result), [result])
 
     @router.post("/batch_predict", openapi_extra=_documented(_MANY, answer="Results"))
-    async def batch_predict(request: Request) -> JSONResponse:
+    async def batch_predict(request: Request) -> Response:
         """Classifies the images in the form field `files`, in order; a failed one gives `{"error": ...}`."""
         arrived_ns, options = time.time_ns(), _options(request)
         files = await uploads.read_images(request)
@@ -89,22 +96,29 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader, places: Shar
         address, parallel = client_address(request), min(len(files), data_plane.workers)
         turns = asyncio.Semaphore(parallel)  # a batch must not fill the queue for other clients
 
-        async def answer(content: bytes) -> dict[str, Any]:
+        async def answer(content: Encoded) -> Result | dict[str, str]:
             async with turns:
                 if len(content) > uploads.max_bytes:
                     return {"error": too_large(uploads.max_bytes)}
                 try:
-                    return with_best(await data_plane.classify(content, options, arrived_ns=arrived_ns))
+                    return await data_plane.classify(content, options, arrived_ns=arrived_ns)
                 except (ImageError, ModelError, BusyError) as error:
                     return {"error": str(error)}
 
         places.take(address, parallel)
         try:
-            return JSONResponse(await asyncio.gather(*(answer(file) for file in files)))
+            answers = await asyncio.gather(*(answer(file) for file in files))
         finally:
             places.give_back(address, parallel)
+        results = [each for each in answers if isinstance(each, Result)]
+        return _answer([with_best(each) if isinstance(each, Result) else each for each in answers], results)
 
     return router
+
+
+def _answer(document: object, results: Iterable[Result]) -> Response:
+    headers = server_timing(result.classification.timing for result in results)
+    return Response(_TO_JSON(document), headers=headers, media_type="application/json")
 
 
 def _options(request: Request) -> Options:

@@ -1,32 +1,20 @@
-"""Upload: reads an HTTP body of bounded size, and the files of a multipart form."""
+"""Upload: reads an HTTP body of bounded size."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.exceptions import HTTPException
 
 from agent.inference.share import Share
 from agent.rest.compression import expand
+from agent.rest.form import files_of
 
 if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
     from starlette.requests import Request
 
 _FORM = "multipart/form-data"
 _FORM_OVERHEAD_BYTES = 64 << 10
-_MAX_PARTS = 100
-
-
-@dataclass(slots=True)
-class Part:
-    """One field of a form."""
-
-    name: str | None = None
-    content: bytes = b""
 
 
 class UploadReader:
@@ -45,11 +33,11 @@ class UploadReader:
             busy="Too many uploads are arriving at the same time. Retry later.",
         )
 
-    async def read_image(self, request: Request) -> bytes:
+    async def read_image(self, request: Request) -> bytearray:
         """The raw body, or the form field `file`."""
         refuse_compressed(request)
         if not _is_form(request):
-            return await self._read_body(request, max_bytes=self.max_bytes, slack=0)
+            return bytearray().join(await self._read_body(request, max_bytes=self.max_bytes, slack=0))
         files = await self._read_form(request, field_name="file", max_bytes=self.max_bytes)
         if len(files) != 1:
             raise HTTPException(
@@ -59,7 +47,7 @@ class UploadReader:
             raise HTTPException(413, too_large(self.max_bytes))
         return files[0]
 
-    async def read_images(self, request: Request) -> list[bytes]:
+    async def read_images(self, request: Request) -> list[bytearray]:
         """Every form field `files`; a single file may be larger than `max_bytes`."""
         refuse_compressed(request)
         if not _is_form(request):
@@ -68,15 +56,15 @@ class UploadReader:
 
     async def read_message(self, request: Request) -> bytes:
         """The body of a protocol whose clients may compress it with gzip or deflate."""
-        body = await self._read_body(request, max_bytes=self.max_bytes, slack=0)
+        body = b"".join(await self._read_body(request, max_bytes=self.max_bytes, slack=0))
         return expand(body, request.headers.get("content-encoding", ""), max_bytes=self.max_bytes)
 
-    async def _read_form(self, request: Request, *, field_name: str, max_bytes: int) -> list[bytes]:
-        body = await self._read_body(request, max_bytes=max_bytes, slack=_FORM_OVERHEAD_BYTES)
-        return [part.content for part in _parse(body, request.headers["content-type"]) if part.name == field_name]
+    async def _read_form(self, request: Request, *, field_name: str, max_bytes: int) -> list[bytearray]:
+        chunks = await self._read_body(request, max_bytes=max_bytes, slack=_FORM_OVERHEAD_BYTES)
+        return files_of(bytearray().join(chunks), request.headers["content-type"], field_name)
 
-    async def _read_body(self, request: Request, *, max_bytes: int, slack: int) -> bytes:
-        """Refuses by Content-Length before reading, or while reading if that header is missing or wrong."""
+    async def _read_body(self, request: Request, *, max_bytes: int, slack: int) -> list[bytes]:
+        """Its pieces. Refuses by Content-Length before reading, or while reading if that header is missing or wrong."""
         stated = request.headers.get("content-length", "")
         if stated.isdecimal() and (len(stated) > 15 or int(stated) > max_bytes + slack):
             raise HTTPException(413, too_large(max_bytes))
@@ -88,7 +76,7 @@ class UploadReader:
                 self._arrived.take(address, len(chunk))
                 arrived += len(chunk)
                 chunks.append(chunk)
-            return b"".join(chunks)
+            return chunks
         finally:
             self._arrived.give_back(address, arrived)
 
@@ -111,52 +99,3 @@ def refuse_compressed(request: Request) -> None:
 
 def _is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith(_FORM)
-
-
-def _parse(body: bytes, content_type: str) -> list[Part]:
-    """Parses RFC 7578 in memory, since the size is bounded; Starlette's own parser would write to disk."""
-    boundary = parse_options_header(content_type)[1].get(b"boundary")
-    if not boundary:
-        raise HTTPException(400, "The Content-Type multipart/form-data has no boundary.")
-    reader = _FormReader()
-    try:
-        parser = MultipartParser(boundary, reader.callbacks())
-        parser.write(body)
-        parser.finalize()
-    except FormParserError as error:
-        raise HTTPException(400, f"The form is malformed: {error}.") from None
-    return reader.parts
-
-
-class _FormReader:
-    def __init__(self) -> None:
-        self.parts: list[Part] = []
-        self._pieces: list[memoryview] = []  # slices of the body, copied only once: at the end of a part
-        self._header = bytearray()
-        self._value = bytearray()
-
-    def callbacks(self) -> MultipartCallbacks:
-        return {
-            "on_part_begin": self._begin_part,
-            "on_part_data": lambda data, start, end: self._pieces.append(memoryview(data)[start:end]),
-            "on_part_end": self._end_part,
-            "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
-            "on_header_end": self._end_header,
-        }
-
-    def _begin_part(self) -> None:
-        if len(self.parts) == _MAX_PARTS:  # a body of empty parts would block the event loop for seconds
-            raise HTTPException(400, f"The form has more than {_MAX_PARTS} fields. Send fewer.")
-        self.parts.append(Part())
-
-    def _end_part(self) -> None:
-        self.parts[-1].content = b"".join(self._pieces)
-        self._pieces.clear()
-
-    def _end_header(self) -> None:
-        if self._header.lower() == b"content-disposition":
-            _, options = parse_options_header(bytes(self._value))
-            self.parts[-1].name = options.get(b"name", b"").decode("utf-8", "replace")
-        self._header.clear()
-        self._value.clear()

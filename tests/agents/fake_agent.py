@@ -170,7 +170,7 @@ class FakeDataPlane:
         self.options: list[Options] = []
         self._results = Results(device="test")
 
-    async def classify(self, image: bytes, options: Options, *, arrived_ns: int) -> Result:
+    async def classify(self, image: bytes | bytearray, options: Options, *, arrived_ns: int) -> Result:
         self.options.append(options)
         if self.refusal is not None:
             raise self.refusal

@@ -116,6 +116,28 @@ async def test_answer_is_a_result_with_its_best_category_on_the_top_level(rest: 
     assert [result.id for result in rest.heard.results] == [answer["id"]]
 
 
+def server_timing(answer: httpx.Response) -> dict[str, float]:
+    steps = (step.split(";dur=") for step in answer.headers["server-timing"].split(", "))
+    return {name: float(duration) for name, duration in steps}
+
+
+@pytest.mark.anyio
+async def test_answer_says_where_its_time_went(rest: Rest) -> None:
+    answer = await rest.post("/predict", content=PICTURE)
+    timing, steps = server_timing(answer), answer.json()["timing_ms"]
+    assert list(timing) == ["queue", "decode", "preprocess", "invoke"]
+    assert timing["queue"] > 0
+    assert {name: timing[name] for name in list(timing)[1:]} == {name: steps[name] for name in list(timing)[1:]}
+
+
+@pytest.mark.anyio
+async def test_answer_to_a_batch_says_the_times_of_all_images_together(rest: Rest) -> None:
+    answer = await rest.post("/batch_predict", files=[("files", PICTURE), ("files", b"no"), ("files", PICTURE)])
+    first, _, third = answer.json()
+    invoke = first["timing_ms"]["invoke"] + third["timing_ms"]["invoke"]
+    assert server_timing(answer)["invoke"] == pytest.approx(invoke, abs=0.002)
+
+
 @pytest.mark.anyio
 async def test_threshold_above_every_score_gives_no_category(rest: Rest) -> None:
     answer = (await rest.post("/predict?score_threshold=1", content=PICTURE)).json()

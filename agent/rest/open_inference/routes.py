@@ -20,6 +20,7 @@ from agent.open_inference.outputs import output, wanted_outputs
 from agent.rest.open_inference.body import JSON_LENGTH, answer, raw_request, read_request
 from agent.rest.openapi import READINESS, errors
 from agent.rest.route_scopes import needs
+from agent.rest.server_timing import server_timing
 from agent.rest.upload import client_address
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ def open_inference_router(
         document: dict[str, Any] = {} if asked.id is None else {"id": asked.id}
         document["model_name"], document["model_version"] = served.identity.name, str(served.identity.version)
         document["parameters"] = _times(inferred)
-        return answer(document, [(each, output(each, inferred, served.labels)) for each in wanted])
+        response = answer(document, [(each, output(each, inferred, served.labels)) for each in wanted])
+        response.headers.update(server_timing(each.result.classification.timing for each in inferred))
+        return response
 
     return router
 
