@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from agent.classification import Classification
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
 
 
 class Results:
@@ -38,4 +39,4 @@ class Results:
 def _ulid(unix_ns: int) -> str:
     """26 characters that sort by time: 48 bits of milliseconds, 80 random bits (github.com/ulid/spec)."""
     number = (unix_ns // 1_000_000) << 80 | random.getrandbits(80)
-    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -18,6 +19,7 @@ class HttpMetrics:
             ("route", "code"),
             registry=registry,
         )
+        self._requests_of = functools.cache(self._requests.labels)
         self._in_flight = Gauge(
             "edge_agent_http_requests_in_flight", "HTTP requests in progress, excluding scrapes.", registry=registry
         )
@@ -34,7 +36,7 @@ class HttpMetrics:
         self._auth_failures.labels(reason).inc()
 
     def answered(self, route: str, code: int) -> None:
-        self._requests.labels(route, str(code)).inc()
+        self._requests_of(route, code).inc()
 
     def in_flight(self) -> AbstractContextManager[object]:
         """Counts a request while it is open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -58,17 +59,22 @@ class InferenceMetrics(Listener):
             ("camera", "result"),
             registry=registry,
         )
+        # labels() takes 3 µs, of which an image needs eight. No series is ever removed.
+        self._duration_of = functools.cache(self._duration.labels)
+        self._inferences_of = functools.cache(self._inferences.labels)
+        self._predictions_of = functools.cache(self._predictions.labels)
+        self._score_of = functools.cache(self._score.labels)
 
     def classified(self, result: Result) -> None:
         classification = result.classification
         name, timing = classification.model.name, classification.timing
-        self._inferences.labels(name, result.source, "ok").inc()
+        self._inferences_of(name, result.source, "ok").inc()
         for stage in ("decode", "preprocess", "invoke", "total"):
-            self._duration.labels(name, stage).observe(getattr(timing, stage) / 1e3)
+            self._duration_of(name, stage).observe(getattr(timing, stage) / 1e3)
         if classification.categories:
             best = classification.categories[0]
-            self._predictions.labels(name, best.label).inc()
-            self._score.labels(name).observe(best.score)
+            self._predictions_of(name, best.label).inc()
+            self._score_of(name).observe(best.score)
         if result.source in self._cameras:
             self._frames.labels(result.source, "classified").inc()
 

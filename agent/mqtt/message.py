@@ -17,6 +17,7 @@ CLOSED = "The broker closes the connection"
 # Valid in a file name but not in a topic: mosquitto disconnects a client that sends a control or non-character.
 _UNSAFE_IN_TOPIC = re.compile("[+#/\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _MAX_TOPIC = 1024
+_TO_JSON = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps() makes an encoder at each call
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +82,4 @@ def checksum(name: str) -> str:
 
 
 def compact_json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
+    return _TO_JSON(document).encode()

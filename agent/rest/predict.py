@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 _MAX_FILES = 64
 _VERSION = "stable|canary|[0-9]{1,18}"
-_TO_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps() makes one each time
+_TO_JSON = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":")
+).encode  # json.dumps() makes an encoder at each call
 _PARAMETERS = {
     "model": ({"type": "string"}, "Model name; default: the first by name."),
     "version": (
@@ -123,9 +125,9 @@ def _answer(document: object, results: Iterable[Result]) -> Response:
 
 def _options(request: Request) -> Options:
     """The query parameters, parsed here: FastAPI's parsing takes a tenth of the time of a small model."""
-    query = request.query_params
-    if not query:
+    if not request.scope["query_string"]:
         return Options()
+    query = request.query_params
     unknown = sorted(query.keys() - _PARAMETERS.keys())
     if unknown:
         raise HTTPException(400, f"Unknown parameter {unknown[0]}. Supported: {', '.join(_PARAMETERS)}.")
