@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from types import ModuleType
 from typing import Any
@@ -65,3 +66,4 @@ def test_import_error_names_the_command_that_installs_the_package(monkeypatch: p
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ModelError, match=r"^TensorFlow .* pip install 'edge-agent\[converter\]'\.$"):
         import_tensorflow()
+    assert gc.isenabled()
