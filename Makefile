@@ -7,6 +7,9 @@ SET_UP := deploy/venv.sh $(PYTHON)
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-annotate --custom-compile-command "make lock" --python-version 3.10 --constraint locks/constraints.in
 
+# Each worker and each agent in the tests would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Test processes for two cores. The agent's tests wait half of the time; the converter's tests need the CPU.
 PARALLEL := -n 4 --dist loadfile
 PARALLEL_CONVERTER := -n 2 --dist loadfile
