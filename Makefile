@@ -11,8 +11,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-in
 unexport PYTHONDONTWRITEBYTECODE
 
 # Test processes for two cores. The agent's tests wait half of the time; the converter's tests need the CPU.
-PARALLEL := -n 4 --dist loadfile
-PARALLEL_CONVERTER := -n 2 --dist loadfile
+# Files start in the order of tests/conftest.py, which begins with the long ones, and not of their numbers of tests.
+BY_FILE := --dist loadfile --no-loadscope-reorder
+PARALLEL := -n 4 $(BY_FILE)
+PARALLEL_CONVERTER := -n 2 $(BY_FILE)
 PARALLEL_FAULTS := -n 3 --dist loadfile
 
 # TensorFlow has wheels for these machines only.

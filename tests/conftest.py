@@ -35,6 +35,11 @@ with contextlib.suppress(ImportError):  # the environment of make test-home-assi
     settings.load_profile("ci")  # the same examples in every run, no deadline
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: a process that starts one last keeps all others waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, (there, reason) in _NEEDS.items():

@@ -23,6 +23,8 @@ from converter.packing.metadata import pack_metadata
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.long
+
 _BY_DOCKER = "Docker is not available; tests/system/test_image.py runs the steps of the Dockerfile"
 _BY_A_PROXY = "needs a public name; tests/rest/test_refused_requests.py sends what a proxy sends"
 _BY_A_CLUSTER = "no cluster is available; tests/kubernetes checks the manifests"

@@ -20,6 +20,8 @@ from faults.disk_faults import AS_ORDINARY_USER
 
 from converter.packing.metadata import pack_metadata
 
+pytestmark = pytest.mark.long
+
 REPOSITORY = Path(__file__).parents[2]
 DIGITS = REPOSITORY / "demo/digits.tflite"
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from converter.conversion import Conversion
     from converter.quantization import Scheme
 
-pytestmark = pytest.mark.filterwarnings(*QUIET)
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings(*QUIET)]
 
 COLORS = ("blue", "gray", "green", "red")
 VWW = ("non_person", "person")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from documents import DOCUMENTS, blocks, lines_not_printed, run
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def workspace(tmp_path: Path, small_saved_model: Path, color_images: Path) -> Path:

@@ -26,7 +26,7 @@ from agent.image import Image
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.filterwarnings(*QUIET)
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings(*QUIET)]
 
 LABELS = tuple(f"class {number}" for number in range(3))
 SIGNED = {"mean": (127.5,), "std": (127.5,)}  # -1..1

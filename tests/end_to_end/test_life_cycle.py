@@ -27,6 +27,8 @@ from peers.subscriber import Subscriber
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.long
+
 _CAMERA = {"source": str(VIDEO), "loop": True, "max_fps": 30}
 # LiteRT's C++ code writes this line whatever the log settings are.
 _FOREIGN = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."

@@ -21,6 +21,8 @@ from peers.subscriber import Subscriber
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.long
+
 _OLDER = "57f4c19a94368df401b935dcf0c00657f4f157e0"  # the last commit before the modules were moved
 _OLDER_COMMAND = f'exec {shlex.quote(sys.executable)} -m agent.cli "$@"'
 _MODEL = "/api/models/digits"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.long, pytest.mark.mosquitto]
 
 _BASE = "edge-agent/test"
 _SHARED = "$share/workers/edge-agent/classify"
