@@ -24,8 +24,8 @@ else
 TEST_CONVERTER = @echo "Skipping the tests of the converter: TensorFlow does not support this machine."
 endif
 
-.PHONY: help run test check bench bundle deb clean dev dev-converter lint format demo-model demo-video audit reference lock \
-	operator-table test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
+.PHONY: help run test check bench bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
+	operator-table protos test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
 	test-arm64 test-demo-model test-faults test-faults-short test-http-soak test-home-assistant
 
 help:
@@ -149,13 +149,17 @@ dev:
 dev-converter:  ## Set up the environment of the converter: 3 GB
 	@$(SET_UP) .venv-converter locks/converter.txt
 
-lint: dev dev-converter  ## Check format, lint, types, import rules and English
+lint: dev dev-converter dev-protos  ## Check format, lint, types, import rules and English
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell . .ci
 	$(BIN)/python tests/plain_english.py
+	@mkdir -p .cache/protos && $(PROTOC) --python_out=.cache/protos --pyi_out=.cache/protos
+	@cd .cache/protos && for file in agent/rpc/protos/*; do \
+		cmp "$$file" "../../$$file" || { echo "Run make protos and commit what it generates." >&2; exit 1; }; \
+	done
 
 format: dev  ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
@@ -182,11 +186,19 @@ audit: dev  ## Look up published advisories for all locked versions: needs the i
 		echo "$$lock:"; $(AUDIT) --require-hashes -r $$lock || status=1; \
 	done; exit $$status
 
+# In an environment of its own, because the generator requires an old protobuf: the code then runs with newer ones too.
+PROTOC := .venv-protos/bin/python -m grpc_tools.protoc -I. agent/rpc/protos/*.proto
+protos: dev-protos  ## Generate agent/rpc/protos/*_pb2.py from the .proto files
+	$(PROTOC) --python_out=. --pyi_out=.
+
+dev-protos:
+	@$(SET_UP) .venv-protos locks/protos.txt
+
 reference: dev  ## Write docs/reference/ and configs/agent.yaml from the code
 	$(BIN)/python -m docs.reference_generator
 
 lock: dev  ## Update the lock files, keeping versions that still match
-	$(LOCK) pyproject.toml -o locks/device.txt
+	$(LOCK) pyproject.toml --extra grpc -o locks/device.txt
 	$(LOCK) locks/build.in -o locks/build.txt
 	$(LOCK) pyproject.toml locks/build.in --extra demo -o locks/demo.txt
 	$(LOCK) pyproject.toml locks/build.in --extra dev -o locks/dev.txt
@@ -195,3 +207,4 @@ lock: dev  ## Update the lock files, keeping versions that still match
 	$(LOCK) pyproject.toml locks/build.in locks/converter-tests.in --extra dev --extra converter \
 		--override locks/one-opencv.in -o locks/converter.txt
 	$(subst 3.10,3.13,$(LOCK)) locks/home-assistant.in locks/build.in -o locks/home-assistant.txt
+	$(LOCK) locks/protos.in locks/build.in -o locks/protos.txt
