@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
 from agent.errors import BusyError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 class Share:
@@ -31,3 +37,12 @@ class Share:
             self._taken[address] = left
         else:
             self._taken.pop(address, None)
+
+    @contextlib.contextmanager
+    def held(self, address: str, amount: int) -> Generator[None]:
+        """Takes `amount` until it is closed. Raises BusyError."""
+        self.take(address, amount)
+        try:
+            yield
+        finally:
+            self.give_back(address, amount)

@@ -1,0 +1,216 @@
+"""Door: what every gRPC request passes: who may call, how many at a time, how large, and what errors become."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from agent.errors import (
+    AgentError,
+    BusyError,
+    ImageError,
+    ImageTooLargeError,
+    ModelError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    TensorError,
+)
+from agent.inference.share import Share
+from agent.security.access import Guard, too_many_wrong_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from google.protobuf.message import Message
+
+    from agent.security.access import AccessRules, Refusal
+    from agent.security.tokens import Scope
+
+log = logging.getLogger(__name__)
+
+_CODES: tuple[tuple[type[AgentError], grpc.StatusCode], ...] = (
+    (ModelNotReadyError, grpc.StatusCode.UNAVAILABLE),
+    (ModelNotFoundError, grpc.StatusCode.NOT_FOUND),
+    (BusyError, grpc.StatusCode.UNAVAILABLE),
+    (ImageTooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (ImageError, grpc.StatusCode.INVALID_ARGUMENT),
+    (TensorError, grpc.StatusCode.INVALID_ARGUMENT),
+    (ModelError, grpc.StatusCode.UNAVAILABLE),  # the runtime failed on this image; another version may succeed
+)
+_PUSHBACK = "grpc-retry-pushback-ms"  # clients that retry automatically wait as long
+_MAX_WATCHERS = 64
+
+
+class Requests(Protocol):
+    """Counts each answer by its method and code, and each missing or wrong token."""
+
+    def answered(self, method: str, code: str) -> None: ...
+    def auth_failed(self, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """`scope` is what a token needs; None: the method is free for everyone. `answer` raises AgentError."""
+
+    request: type[Message]
+    scope: Scope | None
+    answer: Callable[[Any], Awaitable[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A method that answers with a stream, free for everyone."""
+
+    request: type[Message]
+    answer: Callable[[Any], AsyncIterator[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A published method that the agent does not offer; `sentence` says what to use instead."""
+
+    sentence: str
+
+
+class RefusedError(AgentError):
+    """Raised for a request that is answered with `code`."""
+
+    def __init__(self, code: grpc.StatusCode, sentence: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+
+class Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
+    """Answers all methods. It reads a message only from a client that may call, and that has a place."""
+
+    def __init__(
+        self,
+        methods: Mapping[str, Method | Watch | Unsupported],
+        *,
+        rules: AccessRules,
+        requests: Requests,
+        max_requests: int,
+        per_client: int,
+        message_timeout_s: float,
+    ) -> None:
+        """`methods` by their paths, such as `/package.Service/Method`.
+
+        `max_requests` is how many inferences may be in progress, `per_client` how many of them each address has for
+        itself.
+        """
+        self._methods = methods
+        self._requests = requests
+        self._guard = Guard(rules, failures=requests, header="the metadata authorization: Bearer TOKEN")
+        self._places = Share(
+            max_requests, guaranteed=per_client, busy="Too many uploads wait for a worker. Retry later."
+        )
+        self._watchers = Share(_MAX_WATCHERS, guaranteed=per_client, busy="Too many clients watch the health.")
+        self._message_timeout_s = message_timeout_s
+
+    def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler:
+        """Grpc calls it for each request. To grpc every request is a stream, so that the door decides when to read."""
+        path = handler_call_details.method
+        method = self._methods.get(path)
+        if isinstance(method, Watch):
+            return grpc.stream_stream_rpc_method_handler(partial(self._stream, path, method))
+        return grpc.stream_unary_rpc_method_handler(partial(self._unary, path, method))
+
+    async def _unary(self, path: str, method: Method | Unsupported | None, _: Any, context: Any) -> Any:
+        async def answer() -> Any:
+            client = client_address(context.peer())
+            await self._admit(context, client, method.scope if isinstance(method, Method) else "read")
+            if not isinstance(method, Method):
+                unknown = f"The agent has no method {path[:200]}. docs/reference/grpc.md lists its methods."
+                raise RefusedError(grpc.StatusCode.UNIMPLEMENTED, method.sentence if method else unknown)
+            with self._places.held(client, 1) if method.scope == "infer" else nullcontext():
+                request = await self._read(method.request, context)
+                return (await method.answer(request)).SerializeToString()
+
+        return await self._answered(path if method else "other", context, answer())
+
+    async def _stream(self, path: str, method: Watch, _: Any, context: Any) -> None:
+        async def answer() -> None:
+            with self._watchers.held(client_address(context.peer()), 1):
+                request = await self._read(method.request, context)
+                async for message in method.answer(request):
+                    await context.write(message.SerializeToString())
+
+        await self._answered(path, context, answer())
+
+    async def _admit(self, context: Any, client: str, needed: Scope | None) -> None:
+        """Raises RefusedError for a client that may not call."""
+        if needed is None:
+            return
+        given = [
+            value if isinstance(value, bytes) else value.encode("utf-8", "replace")
+            for key, value in context.invocation_metadata() or ()
+            if key == "authorization"
+        ]
+        if (refusal := self._guard.refusal(given, needed)) is not None:
+            await self._refuse(refusal, client)
+
+    async def _refuse(self, refusal: Refusal, client: str) -> None:
+        delay_s = self._guard.count(refusal, client)
+        if not await self._guard.hold_back(delay_s):
+            sentence = too_many_wrong_tokens(delay_s)
+            raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, sentence, retry_after_s=delay_s)
+        is_known = refusal.reason == "scope"
+        code = grpc.StatusCode.PERMISSION_DENIED if is_known else grpc.StatusCode.UNAUTHENTICATED
+        raise RefusedError(code, refusal.sentence)
+
+    async def _read(self, kind: type[Message], context: Any) -> Message:
+        try:
+            content = await asyncio.wait_for(context.read(), self._message_timeout_s)
+        except asyncio.TimeoutError:
+            late = f"The message did not arrive within {self._message_timeout_s:g} s. Send it again."
+            raise RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, late) from None
+        if content is grpc.aio.EOF:
+            raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, f"The request ends without a {kind.__name__}.")
+        try:
+            return kind.FromString(content)
+        except DecodeError:
+            wrong = f"The message is not a valid {kind.__name__}."
+            raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, wrong) from None
+
+    async def _answered(self, name: str, context: Any, answer: Awaitable[Any]) -> Any:
+        """Counts the answer, and turns errors into status codes."""
+        code = grpc.StatusCode.OK
+        try:
+            return await answer
+        except AgentError as error:
+            code, retry = _status(error)
+            await context.abort(code, str(error), retry)
+        except asyncio.CancelledError:  # the client is gone or its deadline is over, or the server stops
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except Exception:
+            code = grpc.StatusCode.INTERNAL
+            log.exception("%s failed.", name)
+            await context.abort(code, "Internal error; see the agent's log.")
+        finally:
+            self._requests.answered(name, code.name)
+
+
+def client_address(peer: str) -> str:
+    """The address in what grpc calls a peer: `ipv4:192.0.2.1:50000` or `ipv6:%5B::1%5D:50000`."""
+    found = re.fullmatch(r"ipv[46]:\[?([^\]]*?)\]?:[0-9]+", unquote(peer))
+    return found[1] if found else ""
+
+
+def _status(error: AgentError) -> tuple[grpc.StatusCode, tuple[tuple[str, str], ...]]:
+    if isinstance(error, RefusedError):
+        code, wait_s = error.code, error.retry_after_s
+    else:
+        code = next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+        wait_s = error.retry_after_s if isinstance(error, BusyError) else None
+    return code, () if wait_s is None else ((_PUSHBACK, str(round(wait_s * 1e3))),)
