@@ -32,6 +32,7 @@ from agent.wiring.access import build_access, build_reach, server_files, why_clo
 from agent.wiring.broker import broker_endpoint
 from agent.wiring.models import build_models, check_folder
 from agent.wiring.mqtt import build_mqtt
+from agent.wiring.rpc import build_rpc
 
 if TYPE_CHECKING:
     import socket
@@ -80,7 +81,7 @@ async def _run(config: Config) -> None:
 
 
 class Service:
-    """`async with` starts every part: models, MQTT, HTTP, cameras; and stops them in reverse order."""
+    """`async with` starts every part: models, MQTT, HTTP, gRPC, cameras; and stops them in reverse order."""
 
     def __init__(self, config: Config, socket: socket.socket) -> None:
         """Construct it inside a running loop. `socket` already listens; the HTTP server uses it.
@@ -134,6 +135,14 @@ class Service:
             access=access,
             reach=build_reach(config),
         )
+        self._rpc = build_rpc(
+            config,
+            data_plane=data_plane,
+            models=self._models,
+            health=self._health,
+            metrics=metrics.rpc,
+            access=access,
+        )
         if (trouble := why_closed(config, access)) is not None:
             log.warning("%s", trouble)
         files = server_files(config)
@@ -146,6 +155,7 @@ class Service:
             await self._start_models()
             await self._start_mqtt()
             await self._start_http()
+            await self._start_rpc()
             self._parts.push_async_callback(self._cameras.close)
             self._cameras.start()
             if (period_s := systemd.watchdog_period_s()) is not None:
@@ -171,8 +181,9 @@ class Service:
         http, mqtt = self._config.http, self._config.mqtt
         topic = f"MQTT {mqtt.base_topic}/{self._config.device.id}/# at {mqtt.host}:{mqtt.port}"
         host = f"[{http.host}]" if ":" in http.host else http.host
+        grpc = f"gRPC {self._rpc.address}, " if self._rpc else ""
         return (
-            f"HTTP {http.scheme}://{host}:{self.port}/docs, {topic if mqtt.enabled else 'MQTT off'}, "
+            f"HTTP {http.scheme}://{host}:{self.port}/docs, {grpc}{topic if mqtt.enabled else 'MQTT off'}, "
             f"models {', '.join(self._models.served) or 'none yet'} from {self._config.models.folder}."
         )
 
@@ -207,6 +218,11 @@ class Service:
         self._tasks.start_soon(server.answer, self._socket, name="http")
         await server.answering.wait()
         self._parts.push_async_callback(server.stop)
+
+    async def _start_rpc(self) -> None:
+        if self._rpc is not None:
+            await self._rpc.start()
+            self._parts.push_async_callback(self._rpc.stop)
 
     async def _feed_watchdog(self, period_s: float) -> None:
         """Feeds it only while no part is stuck: that this loop runs does not show that the workers run."""

@@ -39,6 +39,13 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (valid to li
 _PORTS_OF_SCHEMES = {"http": ":80", "https": ":443"}
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _topic_level(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise ValueError("may only contain letters, digits, '_', '-' and '.', because it becomes part of an MQTT topic")
@@ -517,12 +524,7 @@ class HttpSection(_Section):
     @property
     def is_local(self) -> bool:
         """Whether only programs on this machine can reach the agent: the clients of a proxy are elsewhere."""
-        if self.trusted_proxies or self.base_path:
-            return False
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return not (self.trusted_proxies or self.base_path) and _is_loopback(self.host)
 
     def own_url(self) -> str:
         """The URL for programs on this machine."""
@@ -532,6 +534,33 @@ class HttpSection(_Section):
     @property
     def scheme(self) -> str:
         return "http" if self.tls_cert is None else "https"
+
+
+class GrpcSection(_Section):
+    enabled: bool = Field(
+        default=False,
+        description="Answer the gRPC clients of TensorFlow Serving, Triton and KServe. Tokens and limits are those of "
+        "`http`. With pip, it needs `pip install 'edge-agent[grpc]'`.",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on; `0.0.0.0` or `::` means all networks. Unless it is a loopback address, "
+        "clients need an access token.",
+    )
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8500, description="Port to listen on; 0 lets the system choose one."
+    )
+    max_message_bytes: int = Field(
+        default=16 << 20,
+        ge=1 << 10,
+        le=1 << 28,
+        description="Maximum size of a request in bytes. While a large message is parsed, everything else waits.",
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine can reach the port."""
+        return _is_loopback(self.host)
 
 
 class LoggingSection(_Section):
@@ -563,6 +592,7 @@ class Config(BaseSettings):
     )
     mqtt: MqttSection = Field(default=MqttSection(), description="Connection to the MQTT broker.")
     http: HttpSection = Field(default=HttpSection(), description="The HTTP API.")
+    grpc: GrpcSection = Field(default=GrpcSection(), description="The gRPC API.")
     logging: LoggingSection = Field(default=LoggingSection(), description="The log on standard error.")
 
     @model_validator(mode="before")

@@ -12,6 +12,7 @@ from agent.metrics.http import HttpMetrics
 from agent.metrics.inference import InferenceMetrics
 from agent.metrics.models import ModelMetrics, VersionMetrics
 from agent.metrics.mqtt import MqttMetrics
+from agent.metrics.rpc import RpcMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,7 +36,7 @@ class Cameras(Protocol):
 class Metrics:
     """Has its own registry, so that two services in one process do not share counts. Loop's thread only.
 
-    `listeners` receive the events to count; `http` counts each request.
+    `listeners` receive the events to count; `http` and `rpc` count each request.
     """
 
     def __init__(self, *, version: str, runtime: str, cameras: Collection[str]) -> None:
@@ -61,6 +62,7 @@ class Metrics:
         )
         build.labels(version, runtime).set(1)
         self.http = HttpMetrics(registry)
+        self.rpc = RpcMetrics(registry, http=self.http)
         self.listeners = (
             ModelMetrics(registry),
             VersionMetrics(registry),

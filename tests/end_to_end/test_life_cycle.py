@@ -243,11 +243,22 @@ def test_json_logs_have_one_object_per_line(tmp_path: Path) -> None:
     assert any("bad.tflite" in message for message in messages)
 
 
-def test_the_service_imports_neither_tensorflow_nor_terminal_libraries() -> None:
+def test_the_service_imports_neither_tensorflow_nor_grpc_nor_terminal_libraries() -> None:
     script = "import agent.cli, agent.service, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout.split()
     assert "fastapi" in loaded
-    assert not {"tensorflow", "keras", "converter", "rich", "amqtt", "httpx", "PIL", "matplotlib"} & set(loaded)
+    assert not {
+        "tensorflow",
+        "keras",
+        "converter",
+        "rich",
+        "amqtt",
+        "httpx",
+        "PIL",
+        "matplotlib",
+        "grpc",
+        "google",
+    } & set(loaded)
 
 
 def test_a_running_agent_has_loaded_no_tensorflow(tmp_path: Path) -> None:

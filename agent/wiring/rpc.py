@@ -1,0 +1,70 @@
+"""Rpc: builds the gRPC server from the configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.config.sections import Config
+    from agent.health import Health
+    from agent.inference.data_plane import DataPlane
+    from agent.metrics.rpc import RpcMetrics
+    from agent.models.manager import ModelManager
+    from agent.rpc.server import Server
+    from agent.security.access import AccessRules
+
+log = logging.getLogger(__name__)
+
+
+def build_rpc(
+    config: Config,
+    *,
+    data_plane: DataPlane,
+    models: ModelManager,
+    health: Health,
+    metrics: RpcMetrics,
+    access: AccessRules,
+) -> Server | None:
+    """None if gRPC is off, or if its packages are missing. Call it inside the running loop.
+
+    gRPC is imported only here: it takes 20 MB of memory.
+    """
+    if not config.grpc.enabled:
+        return None
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the agent says in sentences what gRPC would log
+    try:
+        from agent.rpc.door import Door  # noqa: PLC0415
+        from agent.rpc.health import HealthService  # noqa: PLC0415
+        from agent.rpc.server import Server  # noqa: PLC0415
+        from agent.rpc.tf_serving import MODEL_SERVICE, PREDICTION_SERVICE, TFServing  # noqa: PLC0415
+    except ImportError as error:
+        log.error(  # noqa: TRY400  (expected; the sentence says it all)
+            "grpc.enabled is true, but gRPC cannot be imported (%s). Install it: pip install 'edge-agent[grpc]'. "
+            "HTTP, cameras and MQTT are not affected.",
+            error,
+        )
+        return None
+    grpc, http = config.grpc, config.http
+    watched = HealthService(health, services=(PREDICTION_SERVICE, MODEL_SERVICE))
+    workers, _ = config.engine.sizes()
+    door = Door(
+        {**watched.methods(), **TFServing(data_plane=data_plane, models=models).methods()},
+        rules=dataclasses.replace(
+            access, is_local=grpc.is_local and not access.has_certificates, has_certificates=False
+        ),
+        requests=metrics,
+        max_requests=workers + config.engine.max_waiting,
+        per_client=http.per_client,
+        message_timeout_s=http.body_timeout_s,
+    )
+    return Server(
+        door,
+        health=watched,
+        host=grpc.host,
+        port=grpc.port,
+        max_message_bytes=grpc.max_message_bytes,
+        handshake_timeout_s=http.header_timeout_s,
+    )
