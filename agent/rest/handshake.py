@@ -39,7 +39,7 @@ class Handshake(asyncio.Protocol):
         # come to this protocol instead of to start_tls().
         shaking = self._shake_hands(transport)
         with contextlib.suppress(StopIteration):
-            self._task = asyncio.create_task(_resumed(shaking, shaking.send(None)))
+            self._task = asyncio.create_task(_go_on(shaking, shaking.send(None)))
 
     async def _shake_hands(self, transport: asyncio.Transport) -> None:
         limits: dict[str, Any] = {"ssl_handshake_timeout": self._timeout_s, "ssl_shutdown_timeout": _SHUTDOWN_S}
@@ -53,6 +53,10 @@ class Handshake(asyncio.Protocol):
         else:
             self._connection.awaits_handshake = False
             self._connection.connection_made(secured)
+
+
+async def _go_on(started: Coroutine[Any, Any, None], waits_for: object) -> None:
+    await _resumed(started, waits_for)  # since Python 3.12, a task takes nothing but an async function
 
 
 @types.coroutine
