@@ -141,9 +141,11 @@ class Connection(HttpToolsProtocol):
             headers.append((b"retry-after", b"1"))
         head = b"".join(b"%s: %s\r\n" % header for header in with_security(headers, self.scheme))
         self.transport.write(STATUS_LINE[code] + head + b"\r\n" + body)
-        if self.transport.can_write_eof():  # not with TLS
+        if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._all.linger(self)
+            self._all.linger(self)
+        else:  # with TLS, which discards what arrives until the client confirms the end
+            self.end()
 
     def end(self) -> None:
         """Ends at once, even if the client does not read: only the kernel may still hold a part of an answer."""
