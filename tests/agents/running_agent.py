@@ -42,6 +42,7 @@ class AgentProcess:
         config = yaml.safe_load(config_path.read_text())
         self.models = (config_path.parent / config["models"].get("folder", "models")).resolve()
         self.port = 0
+        self._scheme = "https" if config["http"].get("tls_cert") else "http"
         self._config_path = config_path
         self._log_path = config_path.with_name("agent.log")
         self._environment = {**os.environ, **(environment or {})}
@@ -71,7 +72,7 @@ class AgentProcess:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Returns immediately."""

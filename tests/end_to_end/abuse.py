@@ -82,9 +82,13 @@ def _limited(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
 
 
 class SlowConnections:
-    """Connections from another address that send nothing, or a byte of a head in each call of `drip`."""
+    """Connections from another address that send nothing, or a byte in each call of `drip`.
+
+    The byte belongs to the head of a request or, with TLS, to the first message of the handshake.
+    """
 
     def __init__(self, agent: RunningAgent, *, silent: int, dripping: int) -> None:
+        start = b"\x16\x03\x01\x3f\xff\x01" if agent.url.startswith("https") else b"GET /healthz HTTP/1.1\r\nX: "
         self._selector = selectors.DefaultSelector()
         self._dripping: list[socket.socket] = []
         for number in range(silent + dripping):
@@ -92,7 +96,7 @@ class SlowConnections:
             stream.settimeout(0)
             self._selector.register(stream, selectors.EVENT_READ)
             if number >= silent:
-                stream.send(b"GET /healthz HTTP/1.1\r\nX: ")
+                stream.send(start)
                 self._dripping.append(stream)
 
     @property
