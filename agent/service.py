@@ -137,6 +137,7 @@ class Service:
         )
         self._rpc = build_rpc(
             config,
+            version=version,
             data_plane=data_plane,
             models=self._models,
             health=self._health,

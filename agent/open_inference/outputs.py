@@ -62,6 +62,17 @@ def output(wanted: Wanted, inferred: Sequence[Inferred], labels: Sequence[str]) 
     return Output(Header(wanted.name, datatype_of(values.dtype.name), values.shape), values)
 
 
+def times(inferred: Sequence[Inferred]) -> dict[str, float]:
+    """Milliseconds; of several images, the longest time in the queue and the sums of the others."""
+    timings = [each.result.classification.timing for each in inferred]
+    return {
+        "queue_ms": round(max(timing.queue for timing in timings), 3),
+        "decode_ms": round(sum(timing.decode for timing in timings), 3),
+        "preprocess_ms": round(sum(timing.preprocess for timing in timings), 3),
+        "infer_ms": round(sum(timing.invoke for timing in timings), 3),
+    }
+
+
 def _classified(wanted: Wanted, rows: Sequence[Array], labels: Sequence[str]) -> Output:
     columns = min(wanted.classes, rows[0].size)
     elements = [_text(row, index, labels) for row in rows for index in _best(row)[:columns].tolist()]

@@ -10,6 +10,7 @@ import grpc
 from agent.errors import StartError
 
 if TYPE_CHECKING:
+    from agent.rpc.certificate import Certificate
     from agent.rpc.door import Door
     from agent.rpc.health import HealthService
 
@@ -34,9 +35,11 @@ class Server:
         port: int,
         max_message_bytes: int,
         handshake_timeout_s: float,
+        certificate: Certificate | None = None,
     ) -> None:
-        """Construct it inside a running loop."""
+        """With `certificate`, it takes only TLS. Construct it inside a running loop."""
         self._health = health
+        self._certificate = certificate
         self._host = host
         self.port = port
         self._server = grpc.aio.server(
@@ -58,13 +61,20 @@ class Server:
     async def start(self) -> None:
         """Sets `port` if it was 0. Raises StartError with the cause and the remedy."""
         try:
-            self.port = self._server.add_insecure_port(self.address)
+            self.port = self._listen()
         except RuntimeError:
             raise StartError(
                 f"grpc: cannot listen on {self._host}:{self.port}: {_why(self._host, self.port)}. "
                 "Stop the program that uses the port, or correct grpc.host and grpc.port."
             ) from None
         await self._server.start()
+
+    def _listen(self) -> int:
+        if self._certificate is None:
+            port: int = self._server.add_insecure_port(self.address)
+        else:
+            port = self._server.add_secure_port(self.address, self._certificate.credentials())
+        return port
 
     @property
     def address(self) -> str:

@@ -11,6 +11,7 @@ from agents.running_engine import Running, running
 
 from agent.rpc.door import Door
 from agent.rpc.health import HealthService
+from agent.rpc.open_inference import OpenInference
 from agent.rpc.server import Server
 from agent.rpc.tf_serving import MODEL_SERVICE, PREDICTION_SERVICE, TFServing
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from agent.rpc.certificate import Certificate
     from agent.security.access import AccessRules
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -76,13 +78,16 @@ async def rpc_agent(
     per_client: int = 4,
     max_waiting: int = 2,
     port: int = 0,
+    certificate: Certificate | None = None,
 ) -> AsyncIterator[RpcAgent]:
     async with running(max_waiting=max_waiting) as run:
         run.models.statuses = [birds()]
         health, requests = FakeHealth(), Requests()
         watched = HealthService(health, services=[PREDICTION_SERVICE, MODEL_SERVICE])
+        tf_serving = TFServing(data_plane=run.data_plane, models=run.models)
+        open_inference = OpenInference(version="1.2.3", data_plane=run.data_plane, models=run.models, health=health)
         door = Door(
-            {**watched.methods(), **TFServing(data_plane=run.data_plane, models=run.models).methods()},
+            {**watched.methods(), **tf_serving.methods(), **open_inference.methods()},
             rules=rules,
             requests=requests,
             max_requests=run.engine.workers + max_waiting,
@@ -96,6 +101,7 @@ async def rpc_agent(
             port=port,
             max_message_bytes=MAX_MESSAGE_BYTES,
             handshake_timeout_s=5,
+            certificate=certificate,
         )
         await server.start()
         agent = RpcAgent(run, server, health, requests)

@@ -16,7 +16,7 @@ from agent.inference.data_plane import MAX_INSTANCES
 from agent.inference.options import Options
 from agent.open_inference import description
 from agent.open_inference.inputs import instances
-from agent.open_inference.outputs import output, wanted_outputs
+from agent.open_inference.outputs import output, times, wanted_outputs
 from agent.rest.open_inference.body import JSON_LENGTH, answer, raw_request, read_request
 from agent.rest.openapi import READINESS, errors
 from agent.rest.route_scopes import needs
@@ -92,7 +92,7 @@ def open_inference_router(
             places.give_back(address, parallel)
         document: dict[str, Any] = {} if asked.id is None else {"id": asked.id}
         document["model_name"], document["model_version"] = served.identity.name, str(served.identity.version)
-        document["parameters"] = _times(inferred)
+        document["parameters"] = times(inferred)
         response = answer(document, [(each, output(each, inferred, served.labels)) for each in wanted])
         response.headers.update(server_timing(each.result.classification.timing for each in inferred))
         return response
@@ -176,17 +176,6 @@ def _read(request: Request, body: bytes, served: ServedModel) -> InferRequest:
     if not (stated.isascii() and stated.isdecimal() and len(stated) <= 15):
         raise TensorError(f"{JSON_LENGTH} is not a number of bytes: {stated[:40]}.")
     return read_request(body, int(stated)) if int(stated) else raw_request(body, served.signature.input)
-
-
-def _times(inferred: Sequence[Inferred]) -> dict[str, float]:
-    """Milliseconds; of several images, the longest time in the queue and the sums of the others."""
-    timings = [each.result.classification.timing for each in inferred]
-    return {
-        "queue_ms": round(max(timing.queue for timing in timings), 3),
-        "decode_ms": round(sum(timing.decode for timing in timings), 3),
-        "preprocess_ms": round(sum(timing.preprocess for timing in timings), 3),
-        "infer_ms": round(sum(timing.invoke for timing in timings), 3),
-    }
 
 
 def _documented() -> dict[str, Any]:

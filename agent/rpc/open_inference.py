@@ -1,0 +1,221 @@
+"""The gRPC service of the Open Inference Protocol (v2), with Triton's classification and repository index."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from agent.errors import ModelNotReadyError, TensorError
+from agent.inference.options import Options
+from agent.open_inference import description
+from agent.open_inference.inputs import instances
+from agent.open_inference.outputs import Wanted, output, times, wanted_outputs
+from agent.open_inference.tensors import BYTES, DTYPES, Header, raw_from_elements
+from agent.rpc.door import Method, Unsupported
+from agent.rpc.protos import open_inference_pb2 as oip
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.inference.data_plane import Sent
+    from agent.inference.inferred import Inferred
+    from agent.models.serving import ServedModel
+    from agent.open_inference.outputs import Output
+    from agent.open_inference.tensors import Array
+    from agent.status import ModelStatus
+
+INFERENCE_SERVICE = "inference.GRPCInferenceService"
+
+_FIELDS = {
+    "BOOL": "bool_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    BYTES: "bytes_contents",
+}  # FP16 and BF16 have none
+_NO_SHARED_MEMORY = "The agent has no shared memory. Send and receive tensors in the messages."
+_NO_LOADING = "The agent loads models from its drop folder. Copy a file there, or remove it, to change what is served."
+_UNSUPPORTED = {
+    "ModelStreamInfer": "The agent has no streams. Use ModelInfer.",
+    "ModelConfig": "The agent has no model configuration over gRPC. Use ModelMetadata, or HTTP.",
+    "ModelStatistics": "The agent has no statistics over gRPC. Use GET /metrics over HTTP.",
+    "RepositoryModelLoad": _NO_LOADING,
+    "RepositoryModelUnload": _NO_LOADING,
+    **{
+        f"{kind}SharedMemory{action}": _NO_SHARED_MEMORY
+        for kind in ("System", "Cuda")
+        for action in ("Status", "Register", "Unregister")
+    },
+}
+
+
+class DataPlane(Protocol):
+    def choose(self, options: Options) -> ServedModel: ...
+    async def infer(
+        self, served: ServedModel, instances: Sequence[Sent], options: Options, *, arrived_ns: int
+    ) -> list[Inferred]: ...
+
+
+class Models(Protocol):
+    """`get` raises ModelNotFoundError."""
+
+    @property
+    def served(self) -> Mapping[str, ServedModel]: ...
+    @property
+    def canaries(self) -> Mapping[str, ServedModel]: ...
+    @property
+    def statuses(self) -> Sequence[ModelStatus]: ...
+    def get(self, name: str | None, version: str | None = None) -> ServedModel: ...
+
+
+class Health(Protocol):
+    def stuck(self) -> str | None: ...
+
+
+class OpenInference:
+    """A request without a version gets the stable one, or the canary for its share of requests."""
+
+    def __init__(self, *, version: str, data_plane: DataPlane, models: Models, health: Health) -> None:
+        """`version` is the agent's."""
+        self._version = version
+        self._data_plane = data_plane
+        self._models = models
+        self._health = health
+
+    def methods(self) -> Mapping[str, Method | Unsupported]:
+        methods: dict[str, Method | Unsupported] = {
+            "ServerLive": Method(oip.ServerLiveRequest, None, self._live),
+            "ServerReady": Method(oip.ServerReadyRequest, None, self._ready),
+            "ServerMetadata": Method(oip.ServerMetadataRequest, "read", self._server_metadata),
+            "ModelReady": Method(oip.ModelReadyRequest, "read", self._model_ready),
+            "ModelMetadata": Method(oip.ModelMetadataRequest, "read", self._model_metadata),
+            "RepositoryIndex": Method(oip.RepositoryIndexRequest, "read", self._index),
+            "ModelInfer": Method(oip.ModelInferRequest, "infer", self._infer),
+            **{name: Unsupported(sentence) for name, sentence in _UNSUPPORTED.items()},
+        }
+        return {f"/{INFERENCE_SERVICE}/{name}": method for name, method in methods.items()}
+
+    async def _live(self, _: oip.ServerLiveRequest) -> oip.ServerLiveResponse:
+        return oip.ServerLiveResponse(live=self._health.stuck() is None)
+
+    async def _ready(self, _: oip.ServerReadyRequest) -> oip.ServerReadyResponse:
+        return oip.ServerReadyResponse(ready=bool(self._models.served))
+
+    async def _server_metadata(self, _: oip.ServerMetadataRequest) -> oip.ServerMetadataResponse:
+        described = description.server(version=self._version)
+        extensions = [each for each in described["extensions"] if each != "model_configuration"]
+        return oip.ServerMetadataResponse(**{**described, "extensions": extensions})
+
+    async def _model_ready(self, request: oip.ModelReadyRequest) -> oip.ModelReadyResponse:
+        try:
+            self._models.get(request.name, request.version or None)
+        except ModelNotReadyError:
+            return oip.ModelReadyResponse(ready=False)
+        return oip.ModelReadyResponse(ready=True)
+
+    async def _model_metadata(self, request: oip.ModelMetadataRequest) -> oip.ModelMetadataResponse:
+        served = self._models.get(request.name, request.version or None)
+        serving = (each.get(served.identity.name) for each in (self._models.served, self._models.canaries))
+        versions = [str(each.identity.version) for each in serving if each is not None]
+        return oip.ModelMetadataResponse(**description.model(served.identity.name, versions, served.signature))
+
+    async def _index(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:
+        entries = description.index(self._models.statuses, only_ready=request.ready)
+        return oip.RepositoryIndexResponse(models=[oip.RepositoryIndexResponse.ModelIndex(**each) for each in entries])
+
+    async def _infer(self, request: oip.ModelInferRequest) -> oip.ModelInferResponse:
+        arrived_ns = time.time_ns()
+        options = Options(_named(request.model_name), version=request.model_version or None)
+        served = self._data_plane.choose(options)
+        wanted = wanted_outputs([_wanted(each) for each in request.outputs], served.signature)
+        sent = _sent(request, served)
+        inferred = await self._data_plane.infer(served, sent, options, arrived_ns=arrived_ns)
+        response = oip.ModelInferResponse(
+            model_name=served.identity.name, model_version=str(served.identity.version), id=request.id
+        )
+        for name, milliseconds in times(inferred).items():
+            response.parameters[name].double_param = milliseconds
+        for each in wanted:
+            _add_output(response, output(each, inferred, served.labels), is_raw=bool(request.raw_input_contents))
+        return response
+
+
+def _named(name: str) -> str:
+    if not name:
+        raise TensorError("The request has no model_name. State the name of a model.")
+    return name
+
+
+def _wanted(given: oip.ModelInferRequest.InferRequestedOutputTensor) -> Wanted:
+    _refuse_shared_memory(given.parameters)
+    if "classification" not in given.parameters:
+        return Wanted(given.name)
+    parameter = given.parameters["classification"]
+    count = getattr(parameter, parameter.WhichOneof("parameter_choice") or "string_param")
+    if type(count) is not int or count < 0:
+        raise TensorError(f"The parameter classification of output {given.name[:80]!r} is not a count of classes.")
+    return Wanted(given.name, count)
+
+
+def _sent(request: oip.ModelInferRequest, served: ServedModel) -> Sequence[bytes | Array]:
+    takes, raw = served.signature.input, request.raw_input_contents
+    if len(request.inputs) != 1:
+        raise TensorError(f"The request has {len(request.inputs)} inputs; the model has one, {takes.name!r}.")
+    given = request.inputs[0]
+    _refuse_shared_memory(given.parameters)
+    header = Header(given.name, given.datatype, tuple(given.shape))
+    if not raw:
+        return instances(header, _listed(header, given.contents), takes)
+    if len(raw) != 1 or given.HasField("contents"):
+        raise TensorError(
+            f"The request has one input and {len(raw)} raw_input_contents, and "
+            f"{'also' if given.HasField('contents') else 'no'} contents. Send either of them, once."
+        )
+    return instances(header, header.values_from_raw(raw[0]), takes)
+
+
+def _refuse_shared_memory(parameters: Mapping[str, object]) -> None:
+    if "shared_memory_region" in parameters:
+        raise TensorError(_NO_SHARED_MEMORY)
+
+
+def _listed(header: Header, contents: oip.InferTensorContents) -> Array | list[bytes]:
+    """The values in the field of their type."""
+    if (field := _FIELDS.get(header.datatype)) is None:
+        raise TensorError(f"{header} is {header.datatype}, which is possible only in raw_input_contents.")
+    listed = getattr(contents, field)
+    if len(listed) != header.count:
+        raise TensorError(
+            f"{header} has the shape {list(header.shape)}, but {field} has {len(listed)} values, not {header.count}."
+        )
+    if header.datatype == BYTES:
+        return list(listed)
+    dtype: np.dtype[Any] = DTYPES[header.datatype]
+    if dtype.kind not in "iu" or dtype.itemsize == 8:
+        return np.fromiter(listed, dtype, len(listed)).reshape(header.shape)
+    values, limits = np.fromiter(listed, np.int64, len(listed)), np.iinfo(dtype)
+    if values.min() < limits.min or values.max() > limits.max:
+        raise TensorError(f"{header} has a value that is not possible in {header.datatype}.")
+    return values.astype(dtype).reshape(header.shape)
+
+
+def _add_output(response: oip.ModelInferResponse, answer: Output, *, is_raw: bool) -> None:
+    """In the form in which the client sent its input."""
+    header, values = answer.header, answer.values
+    added = response.outputs.add(name=header.name, datatype=header.datatype, shape=header.shape)
+    if is_raw:
+        response.raw_output_contents.append(
+            values.tobytes() if isinstance(values, np.ndarray) else raw_from_elements(values)
+        )
+    else:
+        listed = values.ravel().tolist() if isinstance(values, np.ndarray) else values
+        getattr(added.contents, _FIELDS[header.datatype]).extend(listed)
