@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from agents.running_agent import RunningAgent
 
-BODIES = ("raw, with its length", "raw, chunked", "form, with its length", "form, chunked", "gzip", "nested JSON")
+BODIES = (
+    *("raw, with its length", "raw, chunked", "form, with its length", "form, chunked"),
+    *("gzip", "small gzip that expands", "nested JSON"),
+)
 
 _PIECE = bytes(1 << 16)
 _FORM = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
@@ -43,11 +46,19 @@ def _status_kb(process: Path, field: str) -> int:
 
 
 def send_body(agent: RunningAgent, kind: str, size: int, head: Sequence[str] = ()) -> int:
-    """Sends `size` bytes, whatever the agent answers meanwhile, and returns the status code of its answer."""
+    """Sends `size` bytes, whatever the agent answers meanwhile, and returns the status code of its answer.
+
+    "small gzip that expands" has `size` bytes once expanded, and goes to a route that accepts gzip.
+    """
     path, fields = "/predict", [*head]
     if kind.startswith("form"):
         fields.append("Content-Type: multipart/form-data; boundary=x")
     if kind == "gzip":
+        fields.append("Content-Encoding: gzip")
+    bomb = b""
+    if kind == "small gzip that expands":
+        bomb = b"".join(_compressed(size))
+        path, size = "/v2/models/digits/infer", len(bomb)
         fields.append("Content-Encoding: gzip")
     if kind == "nested JSON":
         path, size = "/api/models/digits/pin", 100_000
@@ -57,7 +68,7 @@ def send_body(agent: RunningAgent, kind: str, size: int, head: Sequence[str] = (
     with socket.create_connection(("127.0.0.1", agent.port), timeout=10) as stream:
         stream.sendall("\r\n".join((f"POST {path} HTTP/1.1", "Host: agent", *fields, "", "")).encode())
         with contextlib.suppress(ConnectionError):  # the agent may end the connection once it has answered
-            for piece in _pieces(kind, size):
+            for piece in [bomb] if bomb else _pieces(kind, size):
                 stream.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
         return int(stream.recv(4096).split()[1])
 
@@ -71,6 +82,12 @@ def _pieces(kind: str, size: int) -> Iterator[bytes]:
         yield from _limited(bomb, size)
     else:
         yield from _limited(itertools.chain([_FORM] * kind.startswith("form"), itertools.repeat(_PIECE)), size)
+
+
+def _compressed(size: int) -> Iterator[bytes]:
+    packer = zlib.compressobj(9, wbits=31)
+    yield from (packer.compress(_PIECE) for _ in range(size // len(_PIECE)))
+    yield packer.flush()
 
 
 def _limited(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
