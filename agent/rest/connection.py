@@ -6,6 +6,7 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from agent.rest.response_headers import with_security
@@ -14,6 +15,7 @@ from agent.security.server_tls import certificate_until_s
 if TYPE_CHECKING:
     import asyncio
 
+    from agent.rest.body import Reader
     from agent.rest.connections import Connections
 
 MAX_HEAD_BYTES = 16 << 10
@@ -30,6 +32,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, connections: Connections, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._all = connections
+        self.reader: Reader | None = None
         self.awaits_handshake = False
         self._certificate_until_s: float | None = None
         self._unparsed_bytes = 0  # received since the parser last completed a head or gave a piece of a body
@@ -76,16 +79,28 @@ class Connection(HttpToolsProtocol):
             self.scope[CERTIFICATE_UNTIL_S] = self._certificate_until_s  # type: ignore[literal-required]  # a key of our own
         super().on_headers_complete()
         self.headers = _NO_TRAILERS
+        if self.reader is not None:
+            self.reader.begin(self.cycle, self.flow)
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0
+        if self.reader is not None:
+            self.reader.parsed(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._unparsed_bytes = 0
         self._all.bodies.stop(self)
+        if self.reader is not None:
+            self.reader.end()
         super().on_message_complete()
         self._await_head()
+
+    def body_has_bypassed_parser(self) -> None:
+        """Ends the message in place of the parser, which still waits for the rest of the body."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

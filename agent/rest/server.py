@@ -11,6 +11,7 @@ import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from agent.errors import StartError
+from agent.rest.body import Reader
 from agent.rest.connection import Connection
 from agent.rest.connections import Connections
 from agent.rest.handshake import Handshake
@@ -107,10 +108,10 @@ class Server(uvicorn.Server):
             self._tls.follow_files()
         return await super().on_tick(counter)
 
-    def _protocol(self, **arguments: Any) -> asyncio.Protocol:
+    def _protocol(self, **arguments: Any) -> asyncio.BaseProtocol:
         connection = Connection(self._connections, **arguments)
         if self._tls is None:
-            return connection
+            return Reader(connection)
         return Handshake(connection, self._tls.context, timeout_s=self._connections.heads.timeout_s + 1)
 
     @contextlib.contextmanager

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 
 from agent.inference.share import Share
+from agent.rest.body import BODY
 from agent.rest.compression import expand
 from agent.rest.form import files_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from agent.rest.body import Body
+
 _FORM = "multipart/form-data"
 _FORM_OVERHEAD_BYTES = 64 << 10
+_FIRST_BYTES = 64 << 10
 
 
 class UploadReader:
@@ -37,7 +41,7 @@ class UploadReader:
         """The raw body, or the form field `file`."""
         refuse_compressed(request)
         if not _is_form(request):
-            return bytearray().join(await self._read_body(request, max_bytes=self.max_bytes, slack=0))
+            return await self._read_body(request, max_bytes=self.max_bytes, slack=0)
         files = await self._read_form(request, field_name="file", max_bytes=self.max_bytes)
         if len(files) != 1:
             raise HTTPException(
@@ -56,19 +60,22 @@ class UploadReader:
 
     async def read_message(self, request: Request) -> bytes:
         """The body of a protocol whose clients may compress it with gzip or deflate."""
-        body = b"".join(await self._read_body(request, max_bytes=self.max_bytes, slack=0))
-        return expand(body, request.headers.get("content-encoding", ""), max_bytes=self.max_bytes)
+        body = await self._read_body(request, max_bytes=self.max_bytes, slack=0)
+        return expand(bytes(body), request.headers.get("content-encoding", ""), max_bytes=self.max_bytes)
 
     async def _read_form(self, request: Request, *, field_name: str, max_bytes: int) -> list[bytearray]:
-        chunks = await self._read_body(request, max_bytes=max_bytes, slack=_FORM_OVERHEAD_BYTES)
-        return files_of(bytearray().join(chunks), request.headers["content-type"], field_name)
+        body = await self._read_body(request, max_bytes=max_bytes, slack=_FORM_OVERHEAD_BYTES)
+        return files_of(body, request.headers["content-type"], field_name)
 
-    async def _read_body(self, request: Request, *, max_bytes: int, slack: int) -> list[bytes]:
-        """Its pieces. Refuses by Content-Length before reading, or while reading if that header is missing or wrong."""
+    async def _read_body(self, request: Request, *, max_bytes: int, slack: int) -> bytearray:
+        """Refuses by Content-Length before reading, or while reading if that header is missing or wrong."""
         stated = request.headers.get("content-length", "")
         if stated.isdecimal() and (len(stated) > 15 or int(stated) > max_bytes + slack):
             raise HTTPException(413, too_large(max_bytes))
-        address, chunks, arrived = client_address(request), [], 0
+        address, body = client_address(request), request.scope.get(BODY)
+        if body is not None:
+            return await self._read_known(body, address)
+        chunks, arrived = [], 0
         try:
             async for chunk in request.stream():
                 if arrived + len(chunk) > max_bytes + slack:
@@ -76,9 +83,23 @@ class UploadReader:
                 self._arrived.take(address, len(chunk))
                 arrived += len(chunk)
                 chunks.append(chunk)
-            return chunks
+            return bytearray().join(chunks)
         finally:
             self._arrived.give_back(address, arrived)
+
+    async def _read_known(self, body: Body, address: str) -> bytearray:
+        """Reserves at most eight times of what has arrived: a slow client must not hold memory for what it states."""
+        memory, reserved = bytearray(), 0
+        try:
+            while reserved < body.length:
+                more = min(body.length, max(_FIRST_BYTES, 8 * reserved)) - reserved
+                self._arrived.take(address, more)
+                reserved += more
+                memory = memory.ljust(reserved)
+                await body.read_into(memory, reserved - more)
+            return memory
+        finally:
+            self._arrived.give_back(address, reserved)
 
 
 def client_address(request: Request) -> str:
