@@ -24,7 +24,7 @@ else
 TEST_CONVERTER = @echo "Skipping the tests of the converter: TensorFlow does not support this machine."
 endif
 
-.PHONY: help run test check bench bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
+.PHONY: help run test check bench bench-check bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
 	operator-table protos test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
 	test-arm64 test-demo-model test-faults test-faults-short test-http-soak test-home-assistant
 
@@ -46,6 +46,9 @@ check: lint test  ## Do make lint, then run the tests
 
 bench: dev .cache/conversion/mobilenet_v2  ## Compare speed and delivery with the bare runtime, on a quiet machine
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.run
+
+bench-check: dev  ## Check roughly that uploads have not become slow: half a minute
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.predict_check
 
 # Without TensorFlow, the benchmarks measure a published model instead.
 .cache/conversion/mobilenet_v2: tests/benchmarks/make_source.py

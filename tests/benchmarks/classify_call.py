@@ -40,7 +40,7 @@ def figures() -> Iterator[Figure]:
             calls["MediaPipe"] = _mediapipe(path, pixels)
         rounds = [{name: _median_ms(call) for name, call in calls.items()} for _ in range(_ROUNDS)]
         yield Figure.of(f"invoke(), {name}", [each["invoke"] for each in rounds], unit="ms")
-        bound = 1.25 if number == 0 else None
+        bound = 1.20 if number == 0 else None
         for call in list(calls)[1:]:
             ratios = [each[call] / each["invoke"] for each in rounds]
             what = f"{call}(640x480) / invoke(), {name}"
