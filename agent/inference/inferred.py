@@ -30,6 +30,10 @@ class Inferred:
     outputs: Outputs
     raw: npt.NDArray[np.generic]
 
+    def with_raw_scores(self) -> Outputs:
+        """The outputs as the model returned them."""
+        return {**self.outputs, next(iter(self.outputs)): self.raw}
+
 
 def with_scores(raw: Outputs, scores: Scores) -> Outputs:
     """The outputs of the model with probabilities in the first one."""

@@ -46,6 +46,7 @@ from agent.rest.predict import DataPlane as Classifying, predict_router
 from agent.rest.route_scopes import RouteScopes
 from agent.rest.shortcut import Shortcut
 from agent.rest.status import Metrics as RenderedMetrics, status_router
+from agent.rest.tf_serving.inference import tf_inference_router
 from agent.rest.tf_serving.status import Models as ServedModels, tf_serving_router
 from agent.rest.upload import UploadReader
 
@@ -72,6 +73,8 @@ _CODES: tuple[tuple[type[AgentError], int], ...] = (
 _CODES_OF_V2 = ((ModelNotReadyError, 503), (ModelNotFoundError, 404), (ImageError, 400), *_CODES)
 # /api/models: the client named the model and the version, so a failure to load is a conflict with the request.
 _CODES_OF_API = ((ModelNotFoundError, 404), (ModelError, 409), (VersionError, 409), (StoreError, 503), *_CODES)
+# /v1: TensorFlow Serving's codes. A bad image is an invalid argument, and the path always names the model.
+_CODES_OF_TF_SERVING = ((ModelNotFoundError, 404), (ImageError, 400), *_CODES)
 
 
 _ANYWHERE = Reach()
@@ -141,6 +144,7 @@ def create_app(
         predict,
         models_router(models),
         tf_serving_router(models),
+        tf_inference_router(models, data_plane=data_plane, uploads=uploads, places=places),
         open_inference_router(
             version=version, data_plane=data_plane, models=models, health=health, uploads=uploads, places=places
         ),
@@ -235,14 +239,21 @@ async def _agent_error(request: Request, error: Exception) -> Response:
 
 def _code(request: Request, error: Exception) -> int:
     path = request.url.path
-    if path.startswith(("/api/", "/v2/")):
-        codes = _CODES_OF_API if path.startswith("/api/") else _CODES_OF_V2
-        return next((code for kind, code in codes if isinstance(error, kind)), 500)
+    if path.startswith("/api/"):
+        return _first(_CODES_OF_API, error)
+    if path.startswith("/v1/"):
+        return _first(_CODES_OF_TF_SERVING, error)
+    if path.startswith("/v2/"):
+        return _first(_CODES_OF_V2, error)
     if isinstance(error, ModelNotReadyError):
         return 503
     if isinstance(error, ModelNotFoundError):  # 404 if the client named what is missing
         return 503 if request.query_params.keys().isdisjoint({"model", "version"}) else 404
-    return next((code for kind, code in _CODES if isinstance(error, kind)), 500)
+    return _first(_CODES, error)
+
+
+def _first(codes: tuple[tuple[type[AgentError], int], ...], error: Exception) -> int:
+    return next((code for kind, code in codes if isinstance(error, kind)), 500)
 
 
 async def _http_error(request: Request, error: Exception, *, base_path: str) -> Response:

@@ -124,7 +124,8 @@ class FakeModels:
         raise ModelNotFoundError(f"Model {name} is not served." if name else "No model is served.")
 
     def for_upload(self, name: str | None, version: str | None = None) -> ServedModel:
-        return self.get(name, "canary" if version is None and self.canaries else version)
+        has_canary = (name or min(self.served, default="")) in self.canaries
+        return self.get(name, "canary" if version is None and has_canary else version)
 
     def observe(self, served: ServedModel, outcome: Timing | ModelError) -> None:
         self.observed.append((served.identity.version, outcome))

@@ -171,6 +171,11 @@ def test_only_the_probes_are_free_and_changes_need_admin(guarded: Guarded) -> No
     assert inferring == {
         *("/predict", "/predict_async", "/batch_predict"),
         *("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"),
+        *(
+            f"/v1/models/{{name}}{which}:{verb}"
+            for which in ("", "/versions/{version}", "/labels/{label}")
+            for verb in ("predict", "classify", "regress")
+        ),
     }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
+from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annotation)
 
 from agent.rest.models import find_status
 from agent.rest.openapi import answers
@@ -48,53 +49,76 @@ def tf_serving_router(models: Models) -> APIRouter:
         return {"models": [status.to_json() for status in models.statuses]}
 
     @router.get("/{name}", openapi_extra=needs("read", responses=answers("VersionStatuses", 404)))
-    async def model_status(name: str) -> dict[str, Any]:
+    async def model_status(name: str, request: Request) -> dict[str, Any]:
+        if ":" in name:
+            raise malformed(request)
         return {"model_version_status": _version_statuses(find_status(models.statuses, name))}
 
     @router.get("/{name}/versions/{version}", openapi_extra=needs("read", responses=answers("VersionStatuses", 404)))
-    async def version_status(name: str, version: str) -> dict[str, Any]:
-        return {"model_version_status": _numbered_statuses(models, name, version)}
+    async def version_status(name: str, version: str, request: Request) -> dict[str, Any]:  # noqa: ARG001
+        return {"model_version_status": _numbered_statuses(models, name, checked_version(request))}
 
     @router.get("/{name}/labels/{label}", openapi_extra=needs("read", responses=answers("VersionStatuses", 404)))
     async def label_status(name: str, label: str) -> dict[str, Any]:
-        return {"model_version_status": [_available(_labelled(models, name, label).identity)]}
+        return {"model_version_status": [_available(labeled(models, name, label).identity)]}
 
     @router.get("/{name}/metadata", openapi_extra=needs("read", responses=answers("Metadata", 404)))
     async def metadata(name: str) -> dict[str, Any]:
-        return _metadata(_labelled(models, name, "stable"))
+        find_status(models.statuses, name)
+        if (model := models.served.get(name)) is None:
+            raise HTTPException(404, f"Model {name} currently has no stable version.")
+        return _metadata(model)
 
     @router.get("/{name}/versions/{version}/metadata", openapi_extra=needs("read", responses=answers("Metadata", 404)))
-    async def version_metadata(name: str, version: str) -> dict[str, Any]:
-        return _metadata(_numbered(models, name, version))
+    async def version_metadata(name: str, version: str, request: Request) -> dict[str, Any]:  # noqa: ARG001
+        return _metadata(_numbered(models, name, checked_version(request)))
 
     @router.get("/{name}/labels/{label}/metadata", openapi_extra=needs("read", responses=answers("Metadata", 404)))
     async def label_metadata(name: str, label: str) -> dict[str, Any]:
-        return _metadata(_labelled(models, name, label))
+        return _metadata(labeled(models, name, label))
 
     return router
 
 
-def _labelled(models: Models, name: str, label: str) -> ServedModel:
+def malformed(request: Request) -> HTTPException:
+    """TensorFlow Serving's answer to a path or a method that it does not know."""
+    return HTTPException(
+        400, f"Malformed request: {request.method} {request.url.path}. TensorFlow Serving has no such route."
+    )
+
+
+def checked_version(request: Request) -> int:
+    """The version in the path. Raises HTTPException 400 if it is not a number of 64 bits."""
+    version = request.path_params["version"]
+    if not version.isascii() or not version.isdecimal():
+        raise malformed(request)
+    if len(version) > 19 or int(version) >= 1 << 63:
+        raise HTTPException(400, f"The version {version:.40} is too large for a number of 64 bits.")
+    return int(version)
+
+
+def labeled(models: Models, name: str, label: str) -> ServedModel:
+    """Raises ModelNotFoundError, and HTTPException 400 if no version has the label, as TensorFlow Serving does."""
     find_status(models.statuses, name)
     labels = {"stable": models.served, "canary": models.canaries}
     if label not in labels:
-        raise HTTPException(404, f"Model {name} has no label {label}. Use stable or canary.")
+        raise HTTPException(400, f"Model {name} has no label {label}. Use stable or canary.")
     if (model := labels[label].get(name)) is None:
-        raise HTTPException(404, f"Model {name} currently has no {label} version.")
+        raise HTTPException(400, f"Model {name} currently has no {label} version.")
     return model
 
 
-def _numbered(models: Models, name: str, version: str) -> ServedModel:
+def _numbered(models: Models, name: str, version: int) -> ServedModel:
     find_status(models.statuses, name)
     for model in (models.served.get(name), models.canaries.get(name)):
-        if model is not None and str(model.identity.version) == version:
+        if model is not None and model.identity.version == version:
             return model
     raise HTTPException(404, f"Model {name} is not serving version {version}.")
 
 
-def _numbered_statuses(models: Models, name: str, version: str) -> list[dict[str, Any]]:
+def _numbered_statuses(models: Models, name: str, version: int) -> list[dict[str, Any]]:
     statuses = _version_statuses(find_status(models.statuses, name))
-    found = [status for status in statuses if status["version"] == version]
+    found = [status for status in statuses if status["version"] == str(version)]
     if not found:
         raise HTTPException(404, f"Model {name} has no version {version}. GET /v1/models/{name} lists its versions.")
     return found
@@ -130,13 +154,14 @@ def _metadata(model: ServedModel) -> dict[str, Any]:
         "outputs": {output.name: _tensor_info(output) for output in tensors.outputs},
         "method_name": "tensorflow/serving/predict",
     }
+    signatures = {"serving_default": signature, **({"raw": signature} if tensors.has_logits else {})}
     return {
         "model_spec": {
             "name": model.identity.name,
             "signature_name": "",
             "version": str(model.identity.version),
         },
-        "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
+        "metadata": {"signature_def": {"signature_def": signatures}},
     }
 
 

@@ -98,19 +98,21 @@ async def test_metadata_is_of_the_requested_version(models: FakeModels, path: st
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("path", "sentence"),
+    ("path", "code", "sentence"),
     [
-        ("/versions/9", "Model birds has no version 9. GET /v1/models/birds lists its versions."),
-        ("/versions/3/metadata", "Model birds is not serving version 3."),
-        ("/labels/canary", "Model birds currently has no canary version."),
-        ("/labels/canary/metadata", "Model birds currently has no canary version."),
-        ("/labels/latest", "Model birds has no label latest. Use stable or canary."),
+        ("/versions/9", 404, "Model birds has no version 9. GET /v1/models/birds lists its versions."),
+        ("/versions/3/metadata", 404, "Model birds is not serving version 3."),
+        ("/labels/canary", 400, "Model birds currently has no canary version."),
+        ("/labels/canary/metadata", 400, "Model birds currently has no canary version."),
+        ("/labels/latest", 400, "Model birds has no label latest. Use stable or canary."),
     ],
 )
-async def test_version_that_does_not_serve_is_not_found(models: FakeModels, path: str, sentence: str) -> None:
+async def test_version_that_does_not_serve_gets_the_code_of_tensorflow_serving(
+    models: FakeModels, path: str, code: int, sentence: str
+) -> None:
     models.canaries.clear()
     answer = await get(models, f"/v1/models/birds{path}")
-    assert (answer.status_code, answer.json()) == (404, {"error": sentence})
+    assert (answer.status_code, answer.json()) == (code, {"error": sentence})
 
 
 @pytest.mark.anyio
