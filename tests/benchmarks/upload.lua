@@ -2,5 +2,7 @@
 local file = assert(io.open(os.getenv("UPLOAD_BODY"), "rb"))
 wrk.method = "POST"
 wrk.body = file:read("*a")
-wrk.headers["Content-Type"] = os.getenv("UPLOAD_TYPE")
+for name, value in string.gmatch(os.getenv("UPLOAD_HEADERS"), "([^:\n]+): ([^\n]+)") do
+    wrk.headers[name] = value
+end
 file:close()

@@ -8,8 +8,12 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.material import BOUNDARY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MISSING = None if shutil.which("wrk") else "wrk is not installed: apt install wrk"
 
@@ -24,9 +28,13 @@ class Load:
     failed: int
 
 
-def start(url: str, body: Path, *, connections: int, for_s: float) -> subprocess.Popen[str]:
+def start(
+    url: str, body: Path, *, connections: int, for_s: float, headers: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Without `headers`, the Content-Type follows from the name of the file."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{for_s:.0f}s", "--timeout", "30s", "-s", str(_SCRIPT), url]
-    environment = {**os.environ, "UPLOAD_BODY": str(body), "UPLOAD_TYPE": _TYPES[body.suffix]}
+    lines = "\n".join(f"{name}: {value}" for name, value in (headers or {"Content-Type": _TYPES[body.suffix]}).items())
+    environment = {**os.environ, "UPLOAD_BODY": str(body), "UPLOAD_HEADERS": lines}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
