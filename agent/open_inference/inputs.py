@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 _FLOATS = ("FP16", "FP32", "FP64", "BF16")
 
 
-def instances(header: Header, values: Values, takes: ServedTensor) -> Sequence[bytes | Array]:
-    """One tensor per image, or one encoded image per element of BYTES. Raises TensorError."""
+def check_input(header: Header, takes: ServedTensor) -> None:
+    """Raises TensorError if the model cannot take such a tensor, whatever its values are."""
     if header.name not in (takes.name, takes.tensor):
         raise TensorError(f"The model has no input {header.name[:80]!r}. Its input is {takes.name!r}.")
     if header.datatype == BYTES:
         if header.shape[1:] not in ((), (1,)) or not header.shape:
             raise TensorError(f"{header} has the shape {list(header.shape)}; images as BYTES have [-1] or [-1, 1].")
-        return cast("list[bytes]", values)
+        return
     expected = datatype_of(takes.dtype)
     if header.datatype != expected and not (expected == "FP32" and header.datatype in _FLOATS):
         raise TensorError(
@@ -33,5 +33,12 @@ def instances(header: Header, values: Values, takes: ServedTensor) -> Sequence[b
         )
     if header.shape[1:] != takes.shape or not header.shape:
         raise TensorError(f"{header} has the shape {list(header.shape)}; the model takes {[-1, *takes.shape]}.")
+
+
+def instances(header: Header, values: Values, takes: ServedTensor) -> Sequence[bytes | Array]:
+    """One tensor per image, or one encoded image per element of BYTES. Raises what check_input() raises."""
+    check_input(header, takes)
+    if header.datatype == BYTES:
+        return cast("list[bytes]", values)
     with np.errstate(over="ignore"):  # infinity is refused later
         return list(cast("Array", values).astype(takes.dtype, copy=False))

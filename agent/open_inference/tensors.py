@@ -1,11 +1,11 @@
-"""Tensors: the tensors of the Open Inference Protocol (v2), and the two forms in which clients send their values."""
+"""Tensors: the tensors of the Open Inference Protocol (v2), and the binary form of their values."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array: TypeAlias = npt.NDArray[np.generic]
-    Values: TypeAlias = Array | list[bytes] | list[str]
+    Values: TypeAlias = Array | list[bytes]
 
 BYTES = "BYTES"
 DTYPES = {
@@ -36,16 +36,6 @@ DTYPES = {
     "BF16": np.dtype("<u2"),  # NumPy has no such type: the upper half of an FP32
 }
 _MAX_AXES = 8
-_JSON_TYPES: dict[str, tuple[type, ...]] = {"b": (bool,), "i": (int,), "u": (int,), "f": (int, float)}  # by kind
-_JSON_NAMES = {
-    bool: "true or false",
-    int: "a number",
-    float: "a fraction",
-    str: "a string",
-    type(None): "null",
-    dict: "an object",
-    list: "a list",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +64,7 @@ class Header:
         """How many values the shape promises."""
         return math.prod(self.shape)
 
-    def values_from_raw(self, content: bytes | memoryview) -> Array | list[bytes]:
+    def values_from_raw(self, content: bytes | memoryview) -> Values:
         """`content` is the binary form: little-endian, by rows; each element of BYTES after its length in 4 bytes.
 
         The array has the shape. It may share the memory of `content`.
@@ -93,35 +83,6 @@ class Header:
         if self.datatype == "BF16":
             values = (values.astype("<u4") << 16).view("<f4")
         return values
-
-    def values_from_list(self, data: Sequence[Any]) -> Array | list[str]:
-        """`data` is a list of the values by rows, or nested like the shape. Elements of BYTES are text here."""
-        nesting, values = _flattened(data)
-        if len(values) != self.count or (len(nesting) > 1 and nesting != self.shape):
-            raise TensorError(
-                f"{self} has the shape {list(self.shape)}, but its data has the shape {list(nesting)}. "
-                "Send the values in one list, or nested like the shape."
-            )
-        dtype = np.dtype("<f4") if self.datatype == "BF16" else DTYPES.get(self.datatype)
-        self._check_types(values, (str,) if dtype is None else _JSON_TYPES[dtype.kind])
-        if dtype is None:
-            return values
-        if dtype.kind in "iu":
-            self._check_range(values, np.iinfo(dtype))
-        try:
-            with np.errstate(over="ignore"):  # 1e39 becomes infinity
-                return np.array(values, np.float64 if dtype.kind == "f" else dtype).astype(dtype).reshape(self.shape)
-        except OverflowError:  # an integer of more than 308 digits
-            raise TensorError(f"{self} has a number that is not possible in {self.datatype}.") from None
-
-    def _check_types(self, values: Sequence[Any], possible: tuple[type, ...]) -> None:
-        for kind in set(map(type, values)) - set(possible):
-            raise TensorError(f"{self} has the datatype {self.datatype}, but a value is {_JSON_NAMES[kind]}.")
-
-    def _check_range(self, values: Sequence[int], limits: np.iinfo[Any]) -> None:
-        for value in (min(values), max(values)):
-            if not limits.min <= value <= limits.max:
-                raise TensorError(f"{self} has the value {str(value)[:40]}, which is not possible in {self.datatype}.")
 
     def _elements(self, content: memoryview) -> list[bytes]:
         if self.count * 4 > len(content):
@@ -149,15 +110,3 @@ def datatype_of(dtype: str) -> str:
 def raw_from_elements(elements: Sequence[bytes]) -> bytes:
     """The binary form of BYTES."""
     return b"".join(chain.from_iterable((len(each).to_bytes(4, "little"), each) for each in elements))
-
-
-def _flattened(data: Sequence[Any]) -> tuple[tuple[int, ...], list[Any]]:
-    """The sides of the nested lists, as far as they are equal, and the values."""
-    sides, values = [len(data)], list(data)
-    while values and type(values[0]) is list and len(sides) <= _MAX_AXES:
-        length = len(values[0])
-        if any(type(each) is not list or len(each) != length for each in values):
-            break
-        sides.append(length)
-        values = list(chain.from_iterable(values))
-    return tuple(sides), values

@@ -16,10 +16,9 @@ from agents.fake_agent import birds, identity, version
 from agents.inferring import MAX_BYTES, Inferring, colors
 from agents.models_on_disk import photo_of_3
 
-from agent.errors import BusyError, ModelNotReadyError, TensorError
+from agent.errors import BusyError, ModelNotReadyError
 from agent.model_file.settings import ModelSettings
 from agent.open_inference.tensors import raw_from_elements
-from agent.rest.open_inference.body import read_request
 from agent.runtimes.preprocessing import Preprocessor
 from agent.status import ModelStatus, Rejection
 
@@ -371,7 +370,7 @@ def without(key: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("document", "sentence"),
     [
-        ([], "The request is not a JSON object"),
+        ([], "The body is a list. Send a JSON object."),
         ({}, "The request has no list of objects `inputs`"),
         ({"inputs": {}}, "The request has no list of objects `inputs`"),
         ({"inputs": ["image"]}, "The request has no list of objects `inputs`"),
@@ -385,19 +384,28 @@ def without(key: str) -> dict[str, Any]:
         ({**tensor(red()), "parameters": {"binary_data_output": 1}}, "binary_data_output is neither true nor false"),
         (without("name"), "An input has no string `name`"),
         (without("datatype"), "An input has no string `datatype`"),
-        (without("shape"), "The shape of input 'image' is not a list of integers"),
-        (without("data"), "Tensor 'image' has no list `data`, and no parameter binary_data_size"),
+        (without("shape"), "The shape of input 'image' is not a list of up to 8 integers"),
+        (without("data"), "Tensor 'image' has no list of numbers `data`, and no parameter binary_data_size"),
         (tensor(red(), name="input"), "The model has no input 'input'. Its input is 'image'."),
-        (tensor(red(), shape=[1.0, 4, 4, 3]), "The shape of input 'image' is not a list of integers"),
-        (tensor(red(), shape=[True, 4, 4, 3]), "The shape of input 'image' is not a list of integers"),
+        (tensor(red(), shape=[1] * 9), "The shape of input 'image' is not a list of up to 8 integers"),
+        (tensor(red(), shape=[[1, 4, 4, 3]]), "The shape of input 'image' is not a list of up to 8 integers"),
+        (tensor(red(), shape=[]), "Tensor 'image' has the shape []; the model takes [-1, 4, 4, 3]"),
+        (tensor(red(), shape=[1.0, 4, 4, 3]), "The value 1.0 is not of the type int64"),
+        (tensor(red(), shape=[True, 4, 4, 3]), "must consist of numbers of the type int64, but contains true"),
+        (tensor(red(), shape=[1 << 80, 4, 4, 3]), "is not of the type int64"),
         (tensor(red(), shape=[1, 3, 4, 4]), "Tensor 'image' has the shape [1, 3, 4, 4]; the model takes [-1, 4, 4, 3]"),
         (tensor(red(), shape=[4, 4, 3]), "Tensor 'image' has the shape [4, 4, 3]; the model takes [-1, 4, 4, 3]"),
-        (tensor(red(), shape=[1 << 40, 1 << 40]), "has the shape [1099511627776, 1099511627776], but its data"),
+        (tensor(red(), shape=[1 << 40, 1 << 40]), "has the shape [1099511627776, 1099511627776]; the model"),
         (tensor(red(), shape=[-1, 4, 4, 3]), "A side of Tensor 'image' is -1"),
         (tensor(red(), datatype="FLOAT"), "Tensor 'image' has the unknown datatype 'FLOAT'"),
         (tensor(red(), datatype="INT32", data=[1] * 48), "has the datatype INT32; the model takes FP32"),
-        (tensor(red(), data="text"), "Tensor 'image' has no list `data`"),
-        (tensor(red(), data=["1"] * 48), "has the datatype FP32, but a value is a string"),
+        (tensor(red(), data="text"), "Tensor 'image' has no list of numbers `data`"),
+        (tensor(red(), data=["1"] * 48), "Tensor 'image' has no list of numbers `data`"),
+        (tensor(red(), data=[True] * 48), "must consist of numbers of the type float32, but contains true"),
+        (tensor(red(), data=[None] * 48), "must consist of numbers of the type float32, but contains null"),
+        (tensor(red(), datatype="BOOL"), "has the datatype BOOL; the model takes FP32"),
+        (tensor(red(), datatype="BYTES", shape=[2], data=["aaaa"]), "has no list `data` with 2 texts"),
+        (tensor(red(), datatype="BYTES", shape=[1], data=[1]), "has no list `data` with 1 texts"),
         (tensor(red(65)), "The request has 65 instances. Send 1 to 64."),
         (tensor(red() * np.nan), "The tensor contains NaN or infinity"),
         (tensor(red(), parameters={"shared_memory_region": "x"}), "The agent has no shared memory"),
@@ -417,12 +425,12 @@ async def test_malformed_request_is_refused_with_its_fault(rest: Rest, document:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "The JSON of the request is malformed"),
-        (b"{", "The JSON of the request is malformed"),
-        (b"\xff", "The JSON of the request is malformed"),
-        (b'{"inputs": ' + b"9" * 9000 + b"}", "The JSON of the request is malformed"),
-        (b"[" * 99_000, "The JSON is nested too deeply"),
-        (JPEG, "The JSON of the request is malformed"),
+        (b"", "The body is empty"),
+        (b"{", "The body is not valid JSON"),
+        (b"\xff", "The body is not UTF-8"),
+        (b'{"inputs": ' + b"9" * 9000 + b"}", "The body is not valid JSON"),
+        (b"[" * 99_000, "The body has large lists"),
+        (JPEG, "The body"),
     ],
 )
 async def test_body_that_is_not_json_is_refused(rest: Rest, content: bytes, sentence: str) -> None:
@@ -470,10 +478,30 @@ async def test_binary_part_that_no_input_announces_is_refused(rest: Rest) -> Non
     assert refusal(answer) == (400, "4 bytes follow the JSON, but Tensor 'image' has no binary_data_size.")
 
 
-def test_json_with_more_values_than_fit_into_memory_is_refused() -> None:
-    text = b"[" + b"[]," * (1 << 19) + b"[]]"
-    with pytest.raises(TensorError, match=r"The JSON has more than 1048576 values\. Send the tensor as binary data\."):
-        read_request(text, len(text))
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("shape", "data", "found"),
+    [
+        ([1, 4, 4, 3], [1] * 47, "[47]"),
+        ([1, 4, 4, 3], [], "[0]"),
+        ([1, 4, 4, 3], [1] * 49, "[49]"),
+        ([1, 4, 4, 3], [[1] * 48], "[1, 48]"),
+        ([2, 4, 4, 3], red().tolist(), "[1, 4, 4, 3]"),
+    ],
+)
+async def test_data_of_another_shape_is_refused_with_both_shapes(
+    rest: Rest, shape: list[int], data: Any, found: str
+) -> None:
+    code, error = refusal(await rest.post("/v2/models/colors/infer", tensor(red(), shape=shape, data=data)))
+    assert f"has the shape {shape}, but its data has the shape {found}." in error
+    assert code == 400
+
+
+@pytest.mark.anyio
+async def test_large_json_is_read_in_a_thread(rest: Rest) -> None:
+    values = np.round(red(64), 1) + 0.25
+    document = {"filler": " " * 50_000, **tensor(values)}
+    assert len(await rest.scores(document)) == 64 * 3
 
 
 @pytest.mark.anyio

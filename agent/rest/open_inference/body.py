@@ -13,8 +13,10 @@ from starlette.responses import Response
 
 from agent.errors import TensorError
 from agent.image import has_image_signature
+from agent.open_inference.inputs import check_input
 from agent.open_inference.outputs import Wanted
 from agent.open_inference.tensors import BYTES, DTYPES, Header, datatype_of, raw_from_elements
+from agent.rest.json_arrays import NumberList, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from agent.runtimes.serving_signature import ServedTensor
 
 JSON_LENGTH = "Inference-Header-Content-Length"
+_MAX_SIDES = 8
 _NO_SHARED_MEMORY = "The agent has no shared memory. Send and receive tensors in the bodies of requests and answers."
-_MAX_JSON_VALUES = 1 << 20  # as Python objects, they take up to 80 MB; binary data needs none
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +44,15 @@ class InferRequest:
     id: str | None = None
 
 
-def read_request(body: bytes, json_length: int) -> InferRequest:
-    """`json_length` is how much of `body` is JSON. Raises TensorError."""
+def read_request(body: bytes, json_length: int, takes: ServedTensor) -> InferRequest:
+    """`json_length` is how much of `body` is JSON. Any thread. Raises TensorError, HTTPException 400."""
     if json_length > len(body):
         raise TensorError(f"{JSON_LENGTH} is {json_length}, but the body has {len(body)} bytes.")
-    document = _parsed(body[:json_length])
+    document = read_object(body[:json_length])
     inputs = _list_of_objects(document, "inputs")
     if len(inputs) != 1:
         raise TensorError(f"The request has {len(inputs)} inputs; the model has one. GET its metadata for the name.")
-    header, values = _read_input(inputs[0], memoryview(body)[json_length:])
+    header, values = _read_input(inputs[0], memoryview(body)[json_length:], takes)
     all_binary = _flag(_parameters(document, "the request"), "binary_data_output", default=False)
     outputs = _list_of_objects(document, "outputs") if document.get("outputs") is not None else []
     wanted = tuple(_read_wanted(output, all_binary=all_binary) for output in outputs)
@@ -94,23 +96,10 @@ def answer(document: dict[str, Any], outputs: Iterable[tuple[Wanted, Output]]) -
     return Response(content, headers={JSON_LENGTH: str(len(text))}, media_type="application/octet-stream")
 
 
-def _parsed(text: bytes) -> dict[str, Any]:
-    if text.count(b",") + text.count(b"[") + text.count(b"{") > _MAX_JSON_VALUES:
-        raise TensorError(f"The JSON has more than {_MAX_JSON_VALUES} values. Send the tensor as binary data.")
-    try:
-        document = json.loads(text)
-    except RecursionError:
-        raise TensorError("The JSON is nested too deeply.") from None
-    except ValueError as error:  # also bytes that are not UTF-8, and integers of thousands of digits
-        raise TensorError(f"The JSON of the request is malformed: {str(error)[:200]}.") from None
-    if not isinstance(document, dict):
-        raise TensorError('The request is not a JSON object. Send {"inputs": [...]}.')
-    return document
-
-
-def _read_input(given: Mapping[str, Any], binary: memoryview) -> tuple[Header, Values]:
+def _read_input(given: Mapping[str, Any], binary: memoryview, takes: ServedTensor) -> tuple[Header, Values]:
     name, datatype = _text(given, "name", "input"), _text(given, "datatype", "input")
     header = Header(name, datatype, _shape(given, name))
+    check_input(header, takes)  # before the values, which may be many
     parameters = _parameters(given, str(header))
     if "shared_memory_region" in parameters:
         raise TensorError(_NO_SHARED_MEMORY)
@@ -118,17 +107,32 @@ def _read_input(given: Mapping[str, Any], binary: memoryview) -> tuple[Header, V
     if size is None:
         if len(binary):
             raise TensorError(f"{len(binary)} bytes follow the JSON, but {header} has no binary_data_size.")
-        data = given.get("data")
-        if not isinstance(data, list):
-            raise TensorError(f"{header} has no list `data`, and no parameter binary_data_size.")
-        values = header.values_from_list(data)
-        return header, values if isinstance(values, np.ndarray) else [_from_base64(text, header) for text in values]
+        return header, _read_data(given.get("data"), header, takes)
     if type(size) is not int or size != len(binary):
         stated = str(size)[:40]
         raise TensorError(f"{header} has the binary_data_size {stated}, but {len(binary)} bytes follow the JSON.")
     if "data" in given:
         raise TensorError(f"{header} has both `data` and binary_data_size. Send one of them.")
     return header, header.values_from_raw(binary)
+
+
+def _read_data(data: Any, header: Header, takes: ServedTensor) -> Values:
+    """The values in one list, or in lists nested like the shape."""
+    if header.datatype == BYTES:
+        texts = data if isinstance(data, list) else []
+        if len(header.shape) == 2 and all(isinstance(each, list) and len(each) == 1 for each in texts):
+            texts = [each[0] for each in texts]
+        if len(texts) != header.shape[0] or not all(isinstance(text, str) for text in texts):
+            raise TensorError(f"{header} has no list `data` with {header.shape[0]} texts, each an image as base64.")
+        return [_from_base64(text, header) for text in texts]
+    if not isinstance(data, NumberList):
+        raise TensorError(f"{header} has no list of numbers `data`, and no parameter binary_data_size.")
+    if data.shape not in (header.shape, (header.count,)):
+        raise TensorError(
+            f"{header} has the shape {list(header.shape)}, but its data has the shape {list(data.shape)}. "
+            "Send the values in one list, or nested like the shape."
+        )
+    return data.array(takes.dtype).reshape(header.shape)
 
 
 def _from_base64(text: str, header: Header) -> bytes:
@@ -151,13 +155,15 @@ def _read_wanted(given: Mapping[str, Any], *, all_binary: bool) -> Wanted:
 
 def _shape(given: Mapping[str, Any], name: str) -> tuple[int, ...]:
     shape = given.get("shape")
-    if not isinstance(shape, list) or any(type(side) is not int for side in shape):
-        raise TensorError(f"The shape of input {name[:80]!r} is not a list of integers.")
-    return tuple(shape)
+    if not isinstance(shape, NumberList) or len(shape.shape) != 1 or shape.shape[0] > _MAX_SIDES:
+        raise TensorError(f"The shape of input {name[:80]!r} is not a list of up to {_MAX_SIDES} integers.")
+    return tuple(map(int, shape.array("int64") if shape.shape[0] else ()))
 
 
 def _list_of_objects(document: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
     found = document.get(key)
+    if isinstance(found, NumberList) and found.is_empty:
+        return []
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise TensorError(f"The request has no list of objects `{key}`.")
     return found

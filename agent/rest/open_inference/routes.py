@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from agent.models.serving import ServedModel
     from agent.rest.open_inference.body import InferRequest
     from agent.rest.upload import UploadReader
+    from agent.runtimes.serving_signature import ServedTensor
     from agent.status import ModelStatus
 
+_LARGE_BYTES = 64 << 10  # larger JSON is parsed in a thread
 _NO_LOADING = (
     "The agent loads and unloads models automatically. Copy the file of a model to the drop folder, models.folder in "
     "the configuration, or remove it there. POST /api/models/{name}/pin selects a version."
@@ -80,16 +83,13 @@ def open_inference_router(
         """Runs a tensor for one or more images, or encoded images as BYTES."""
         arrived_ns, options = time.time_ns(), Options(name, version=version)
         body, address = await uploads.read_message(request), client_address(request)
-        served = data_plane.choose(options)
-        asked = _read(request, body, served)
-        wanted = wanted_outputs(asked.wanted, served.signature, all_binary=asked.all_binary)
-        sent = instances(asked.header, asked.values, served.signature.input)
-        parallel = min(len(sent), data_plane.workers)
-        places.take(address, parallel)
-        try:
-            inferred = await data_plane.infer(served, sent, options, arrived_ns=arrived_ns)
-        finally:
-            places.give_back(address, parallel)
+        with places.held(address, 1):
+            served = data_plane.choose(options)
+            asked = await _read(request, body, served.signature.input)
+            wanted = wanted_outputs(asked.wanted, served.signature, all_binary=asked.all_binary)
+            sent = instances(asked.header, asked.values, served.signature.input)
+            with places.held(address, min(len(sent), data_plane.workers) - 1):
+                inferred = await data_plane.infer(served, sent, options, arrived_ns=arrived_ns)
         document: dict[str, Any] = {} if asked.id is None else {"id": asked.id}
         document["model_name"], document["model_version"] = served.identity.name, str(served.identity.version)
         document["parameters"] = times(inferred)
@@ -169,13 +169,16 @@ def _only_ready(body: bytes) -> bool:
     return only_ready
 
 
-def _read(request: Request, body: bytes, served: ServedModel) -> InferRequest:
-    stated = request.headers.get(JSON_LENGTH)
-    if stated is None:
-        return read_request(body, len(body))
+async def _read(request: Request, body: bytes, takes: ServedTensor) -> InferRequest:
+    stated = request.headers.get(JSON_LENGTH, str(len(body)))
     if not (stated.isascii() and stated.isdecimal() and len(stated) <= 15):
         raise TensorError(f"{JSON_LENGTH} is not a number of bytes: {stated[:40]}.")
-    return read_request(body, int(stated)) if int(stated) else raw_request(body, served.signature.input)
+    length = int(stated)
+    if length == 0 and JSON_LENGTH in request.headers:
+        return raw_request(body, takes)
+    if min(length, len(body)) <= _LARGE_BYTES:
+        return read_request(body, length, takes)
+    return await asyncio.to_thread(read_request, body, length, takes)
 
 
 def _documented() -> dict[str, Any]:
