@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import tempfile
@@ -45,7 +46,8 @@ def figures(model: Path) -> Iterator[Figure | Skipped]:
             wait_until(lambda: agent.get("/v2/models/mobilenet/ready").is_success, timeout_s=60, what="it serves")
             image = jpeg(*SIZES[0])
             raw = _Upload("raw body", "/predict", image, {"Content-Type": "image/jpeg"})
-            yield from _compared(agent, raw, [_open_inference(agent, image, Path(folder))])
+            others = [_open_inference(agent, image, Path(folder)), _tf_serving(image, Path(folder))]
+            yield from _compared(agent, raw, others)
 
 
 def _compared(agent: RunningAgent, raw: _Upload, others: list[_Upload]) -> Iterator[Figure]:
@@ -73,6 +75,14 @@ def _rate(agent: RunningAgent, upload: _Upload) -> float:
 
 def _is_idle(agent: RunningAgent) -> bool:
     return "\nedge_agent_http_requests_in_flight 0.0" in agent.get("/metrics").text
+
+
+def _tf_serving(image: Path, folder: Path) -> _Upload:
+    """As its clients send it: a row with base64."""
+    body = folder / "tf_serving"
+    body.write_text(json.dumps({"instances": [{"b64": base64.b64encode(image.read_bytes()).decode()}]}))
+    path = "/v1/models/mobilenet:predict"
+    return _Upload("TensorFlow Serving REST", path, body, {"Content-Type": "application/json"})
 
 
 def _open_inference(agent: RunningAgent, image: Path, folder: Path) -> _Upload:
