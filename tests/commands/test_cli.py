@@ -238,7 +238,7 @@ def test_check_config_hides_the_password_of_a_camera(shell: Shell, tmp_path: Pat
 def test_check_config_prints_the_schema_for_editors(shell: Shell) -> None:
     assert shell.run("check-config", "--schema", "any") == 0
     schema = json.loads(shell.out)
-    assert set(schema["properties"]) == {"device", "models", "engine", "cameras", "mqtt", "http", "logging"}
+    assert set(schema["properties"]) == {"device", "models", "engine", "cameras", "mqtt", "http", "grpc", "logging"}
     assert schema["additionalProperties"] is False
 
 
