@@ -30,6 +30,7 @@ _MAX_REST_BYTES = 64 << 10  # what is neither text nor in a NumberList
 _MAX_RANK = 8
 _PIECE_BYTES = 32 << 10  # of numbers; parsing it takes about a millisecond, during which no other thread runs
 _MAX_NUMBER_BYTES = 1000
+_MANY = 100  # floats to write
 
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b"[],"))
 _IN_NUMBERS = b"0123456789+-.eE[], \t\r\n"
@@ -214,15 +215,20 @@ def as_dtype(numbers: list[int | float], dtype: str) -> Array:
 
 
 def as_json(values: Array) -> str:
-    """Floats have as few digits as their type needs to be read back, and never look like integers."""
+    """Every float is read back unchanged and never looks like an integer.
+
+    It has as few digits as that takes, or in a long list, nine significant ones: that takes a quarter of the time.
+    """
     if values.ndim > 1:
         return f"[{','.join(map(as_json, values))}]"
     if values.dtype.kind != "f":
         return json.dumps(values.tolist())
     if values.ndim == 0:
         return _float(values[()])
-    text = ",".join([str(value) for value in values])
-    return f"[{text}]" if np.isfinite(values).all() else f"[{','.join(map(_float, values))}]"
+    if len(values) > _MANY and values.dtype == np.float32 and np.isfinite(values).all():
+        texts = ("%.9g," * len(values) % tuple(values.tolist())).split(",")[:-1]
+        return f"[{','.join([text if '.' in text or 'e' in text else f'{text}.0' for text in texts])}]"
+    return f"[{','.join(map(_float, values))}]"
 
 
 def _float(value: Any) -> str:

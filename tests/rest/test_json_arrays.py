@@ -231,3 +231,9 @@ def test_every_written_float_is_read_back_unchanged() -> None:
     values = values[np.isfinite(values)]
     assert np.array_equal(array(as_json(values)), values)
     assert np.array_equal(np.float32(json.loads(as_json(values))), values)
+
+
+def test_long_list_has_whole_numbers_with_a_fraction() -> None:
+    text = as_json(np.array([0, 1, -2, 0.5, 3e9] * 50, np.float32))
+    assert text.startswith("[0.0,1.0,-2.0,0.5,3e+09,")
+    assert len(json.loads(text)) == 250

@@ -97,6 +97,12 @@ def test_base64_may_lack_its_padding_and_have_line_breaks_and_escapes() -> None:
     assert values(read('{"instances": [{"b64": "\\/\\/\\/\\u002f"}]}')) == [b"\xff\xff\xff"]
 
 
+def test_base64_of_every_length_is_decoded() -> None:
+    for size in range(1, 40):
+        content = np.random.default_rng(size).bytes(size)
+        assert values(read({"instances": [b64(content)]})) == [content]
+
+
 @pytest.mark.parametrize("text", ["d29ybGQ!", "äöüß", "d", "YQ==YQ==", "_-_-"])
 def test_other_text_than_base64_is_refused(text: str) -> None:
     with pytest.raises(TensorError) as error:
