@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import binascii
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from starlette.exceptions import HTTPException
 
 from agent.errors import TensorError
@@ -14,14 +14,8 @@ from agent.rest.json_arrays import NumberList, as_dtype, kind_of, read_object
 from agent.runtimes.serving_signature import by
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from agent.inference.data_plane import Sent
     from agent.runtimes.serving_signature import ServingSignature
-
-_NO_DIGIT = 255
-_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_DIGITS = bytes(_ALPHABET.index(character) if character in _ALPHABET else _NO_DIGIT for character in range(256))
 
 DEFAULT_SIGNATURE, RAW_SIGNATURE = "serving_default", "raw"
 
@@ -182,25 +176,17 @@ def _is_image_list(value: list[Any]) -> bool:
 
 def _image(text: str) -> bytes:
     """Padding may be missing; white space is ignored."""
-    plain = text.rstrip("=").encode("ascii", "replace")
-    digits = np.frombuffer(plain.translate(_DIGITS), np.uint8)
-    if len(plain) % 4 == 1 or (digits == _NO_DIGIT).any():
+    stripped = text.rstrip("=")
+    try:
+        content = binascii.a2b_base64(stripped + "=" * (-len(stripped) % 4))
+    except ValueError:
+        content = b""
+    if len(content) != len(stripped) * 3 // 4 or len(stripped) % 4 == 1:  # a2b_base64 skips other characters
         words = text.split()
         if len(words) > 1:
             return _image("".join(words))
         raise TensorError('The text of "b64" is not base64. Encode the bytes of the image file.')
-    return _joined(digits)
-
-
-def _joined(digits: npt.NDArray[np.uint8]) -> bytes:
-    """The bytes of base64 digits. binascii takes 0.8 ms for a photo of 64 kB, four times as long."""
-    size = len(digits) * 3 // 4
-    first, second, third, fourth = np.pad(digits, (0, -len(digits) % 4)).reshape(-1, 4).T
-    content = np.empty((len(first), 3), np.uint8)
-    content[:, 0] = first << 2 | second >> 4
-    content[:, 1] = second << 4 | third >> 2
-    content[:, 2] = third << 6 | fourth
-    return content.tobytes()[:size]
+    return content
 
 
 def _shown(name: str) -> str:
