@@ -64,7 +64,7 @@ class Header:
         """How many values the shape promises."""
         return math.prod(self.shape)
 
-    def values_from_raw(self, content: bytes | memoryview) -> Values:
+    def values_from_raw(self, content: bytes | bytearray | memoryview) -> Values:
         """`content` is the binary form: little-endian, by rows; each element of BYTES after its length in 4 bytes.
 
         The array has the shape. It may share the memory of `content`.

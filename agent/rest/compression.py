@@ -12,7 +12,7 @@ _WINDOWS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
 _NONE = ("", "identity")
 
 
-def expand(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
+def expand(body: bytes | bytearray, encoding: str, *, max_bytes: int) -> bytes | bytearray:
     """`encoding` is the header Content-Encoding. Raises HTTPException 400, 413 or 415."""
     encoding = encoding.strip().lower()
     if encoding in _NONE:

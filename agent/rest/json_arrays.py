@@ -35,6 +35,7 @@ _MANY = 100  # floats to write
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b"[],"))
 _IN_NUMBERS = b"0123456789+-.eE[], \t\r\n"
 _NOT_FINITE = re.compile(rb"(?:NaN|Infinity)*")
+_OPENING = re.compile(rb"\[*")
 _EMPTY_LIST = re.compile(rb"\[[ \t\r\n]*\]")
 _WITHOUT_BRACKETS = bytes.maketrans(b"[]", b"  ")
 _PLACEHOLDER = b"NaN"
@@ -43,12 +44,12 @@ _PLACEHOLDER = b"NaN"
 class NumberList:
     """A list in a JSON text with numbers or further such lists; its text is not checked before array()."""
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes | bytearray) -> None:
         self._text = text
 
     @property
     def is_empty(self) -> bool:
-        return not self._text[1:-1].strip()
+        return _EMPTY_LIST.fullmatch(self._text) is not None
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -57,7 +58,7 @@ class NumberList:
         Raises TensorError if the list is nested too deeply, or if the first lists contradict each other.
         """
         structure = self._structure
-        rank = len(structure) - len(structure.lstrip(b"["))
+        rank = _OPENING.match(structure).end()  # type: ignore[union-attr]  # it matches nothing, too
         if rank > _MAX_RANK:
             raise TensorError(f"A list is nested more than {_MAX_RANK} levels deep. Send lists in the model's shape.")
         if self.is_empty:
@@ -95,11 +96,11 @@ class NumberList:
         return flat.reshape(shape)
 
     @cached_property
-    def _structure(self) -> bytes:
+    def _structure(self) -> bytes | bytearray:
         return self._text.translate(None, _NOT_STRUCTURE)
 
 
-def read_object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes | bytearray) -> dict[str, Any]:
     """The JSON object in `body`, with a NumberList for each list of numbers. Any thread.
 
     Raises HTTPException 400 if the body is not such an object, or has too many parts.
@@ -117,13 +118,13 @@ def read_object(body: bytes) -> dict[str, Any]:
             rest -= end - first
     if rest > _MAX_REST_BYTES:
         raise HTTPException(400, "The body has large lists that mix numbers with text or objects. Send one kind.")
-    document = _loaded(b"".join((*pieces, body[end:])), lists)
+    document = _loaded(b"".join((*pieces, body[end:])) if pieces else body, lists)
     if not isinstance(document, dict):
         raise HTTPException(400, f"The body is {kind_of(document)}. Send a JSON object.")
     return document
 
 
-def _loaded(text: bytes, lists: list[NumberList]) -> Any:
+def _loaded(text: bytes | bytearray, lists: list[NumberList]) -> Any:
     """Puts each of `lists` in the place of its placeholder."""
     constants = 0
 
@@ -145,7 +146,7 @@ def _loaded(text: bytes, lists: list[NumberList]) -> Any:
     return document
 
 
-def _outside_text(body: bytes) -> Iterator[tuple[int, int]]:
+def _outside_text(body: bytes | bytearray) -> Iterator[tuple[int, int]]:
     """The parts of `body` between quoted text and braces."""
     if b"\\" in body:  # then a quote may be escaped, and so may the backslash before it
         body = body.replace(b"\\\\", b"__").replace(b'\\"', b"__")
@@ -176,7 +177,7 @@ def _structure_of(shape: tuple[int, ...]) -> bytes:
     return structure
 
 
-def _pieces(numbers: bytes) -> Iterator[bytes]:
+def _pieces(numbers: bytes | bytearray) -> Iterator[bytes | bytearray]:
     start = 0
     while start < len(numbers):
         comma = numbers.find(b",", start + _PIECE_BYTES)
@@ -187,7 +188,7 @@ def _pieces(numbers: bytes) -> Iterator[bytes]:
         start = stop + 1
 
 
-def _parsed(piece: bytes) -> list[int | float]:
+def _parsed(piece: bytes | bytearray) -> list[int | float]:
     try:
         numbers: list[int | float] = json.loads(b"[" + piece + b"]")
     except ValueError as error:
@@ -249,7 +250,7 @@ def _out_of_type(number: float, dtype: str) -> str:
     return f"The value {number!s:.40} is not of the type {dtype}."
 
 
-def _not_a_number(text: bytes, dtype: str) -> TensorError:
+def _not_a_number(text: bytes | bytearray, dtype: str) -> TensorError:
     word = re.search(rb"[A-Za-df-z_][\w.]*", text.replace(b"NaN", b"").replace(b"Infinity", b""))
     shown = word[0][:40].decode("ascii", "replace") if word else "a strange character"
     return TensorError(f"The tensor must consist of numbers of the type {dtype}, but contains {shown}.")

@@ -58,10 +58,10 @@ class UploadReader:
             raise HTTPException(400, "The body is not a form. Send: curl -F files=@one.jpg -F files=@two.jpg")
         return await self._read_form(request, field_name="files", max_bytes=self._max_together)
 
-    async def read_message(self, request: Request) -> bytes:
+    async def read_message(self, request: Request) -> bytes | bytearray:
         """The body of a protocol whose clients may compress it with gzip or deflate."""
         body = await self._read_body(request, max_bytes=self.max_bytes, slack=0)
-        return expand(bytes(body), request.headers.get("content-encoding", ""), max_bytes=self.max_bytes)
+        return expand(body, request.headers.get("content-encoding", ""), max_bytes=self.max_bytes)
 
     async def _read_form(self, request: Request, *, field_name: str, max_bytes: int) -> list[bytearray]:
         body = await self._read_body(request, max_bytes=max_bytes, slack=_FORM_OVERHEAD_BYTES)

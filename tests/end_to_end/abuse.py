@@ -45,12 +45,12 @@ def _status_kb(process: Path, field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def send_body(agent: RunningAgent, kind: str, size: int, head: Sequence[str] = ()) -> int:
+def send_body(agent: RunningAgent, kind: str, size: int, head: Sequence[str] = (), *, path: str = "/predict") -> int:
     """Sends `size` bytes, whatever the agent answers meanwhile, and returns the status code of its answer.
 
     "small gzip that expands" has `size` bytes once expanded, and goes to a route that accepts gzip.
     """
-    path, fields = "/predict", [*head]
+    fields = [*head]
     if kind.startswith("form"):
         fields.append("Content-Type: multipart/form-data; boundary=x")
     if kind == "gzip":

@@ -44,11 +44,11 @@ class InferRequest:
     id: str | None = None
 
 
-def read_request(body: bytes, json_length: int, takes: ServedTensor) -> InferRequest:
+def read_request(body: bytes | bytearray, json_length: int, takes: ServedTensor) -> InferRequest:
     """`json_length` is how much of `body` is JSON. Any thread. Raises TensorError, HTTPException 400."""
     if json_length > len(body):
         raise TensorError(f"{JSON_LENGTH} is {json_length}, but the body has {len(body)} bytes.")
-    document = read_object(body[:json_length])
+    document = read_object(body if json_length == len(body) else body[:json_length])
     inputs = _list_of_objects(document, "inputs")
     if len(inputs) != 1:
         raise TensorError(f"The request has {len(inputs)} inputs; the model has one. GET its metadata for the name.")
@@ -62,10 +62,10 @@ def read_request(body: bytes, json_length: int, takes: ServedTensor) -> InferReq
     return InferRequest(header, values, wanted, all_binary, given_id)
 
 
-def raw_request(body: bytes, takes: ServedTensor) -> InferRequest:
+def raw_request(body: bytes | bytearray, takes: ServedTensor) -> InferRequest:
     """A body without JSON: the tensors of one or more images, or one encoded image. All outputs are binary."""
-    if has_image_signature(body):
-        return InferRequest(Header(takes.name, BYTES, (1,)), [body], all_binary=True)
+    if has_image_signature(bytes(body[:16])):
+        return InferRequest(Header(takes.name, BYTES, (1,)), [bytes(body)], all_binary=True)
     datatype = datatype_of(takes.dtype)
     bytes_each = math.prod(takes.shape) * DTYPES[datatype].itemsize
     if not body or len(body) % bytes_each:

@@ -158,7 +158,7 @@ def _versions(models: Models, name: str) -> list[str]:
     return [str(model.identity.version) for model in served if model is not None]
 
 
-def _only_ready(body: bytes) -> bool:
+def _only_ready(body: bytes | bytearray) -> bool:
     try:
         document = json.loads(body or b"{}")
     except (ValueError, RecursionError):
@@ -169,7 +169,7 @@ def _only_ready(body: bytes) -> bool:
     return only_ready
 
 
-async def _read(request: Request, body: bytes, takes: ServedTensor) -> InferRequest:
+async def _read(request: Request, body: bytes | bytearray, takes: ServedTensor) -> InferRequest:
     stated = request.headers.get(JSON_LENGTH, str(len(body)))
     if not (stated.isascii() and stated.isdecimal() and len(stated) <= 15):
         raise TensorError(f"{JSON_LENGTH} is not a number of bytes: {stated[:40]}.")

@@ -112,7 +112,9 @@ def _options(request: Request, models: Models) -> Options:
     return Options(given["name"], version=given.get("label"))
 
 
-async def _read(read: Callable[[bytes, ServingSignature], T], body: bytes, signature: ServingSignature) -> T:
+async def _read(
+    read: Callable[[bytes | bytearray, ServingSignature], T], body: bytes | bytearray, signature: ServingSignature
+) -> T:
     if len(body) <= _LARGE_BYTES:
         return read(body, signature)
     return await asyncio.to_thread(read, body, signature)

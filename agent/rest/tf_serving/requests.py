@@ -28,7 +28,7 @@ class PredictRequest(NamedTuple):
     raw: bool
 
 
-def read_predict(body: bytes, signature: ServingSignature) -> PredictRequest:
+def read_predict(body: bytes | bytearray, signature: ServingSignature) -> PredictRequest:
     """Any thread. Raises TensorError, and HTTPException 400 for other mistakes in the JSON."""
     document = read_object(body)
     raw = _signature_name(document, signature) == RAW_SIGNATURE
@@ -39,7 +39,7 @@ def read_predict(body: bytes, signature: ServingSignature) -> PredictRequest:
     return PredictRequest(_columns(document["inputs"], signature), in_rows=False, raw=raw)
 
 
-def read_classify(body: bytes, signature: ServingSignature) -> list[Sent]:
+def read_classify(body: bytes | bytearray, signature: ServingSignature) -> list[Sent]:
     """The image of each example. Any thread. Raises TensorError, HTTPException 400."""
     document = read_object(body)
     if _signature_name(document, signature) == RAW_SIGNATURE:
