@@ -25,7 +25,7 @@ TEST_CONVERTER = @echo "Skipping the tests of the converter: TensorFlow does not
 endif
 
 .PHONY: help run test check bench bench-check bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
-	operator-table protos test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
+	operator-table protos test-clients test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
 	test-arm64 test-demo-model test-faults test-faults-short test-http-soak test-home-assistant
 
 help:
@@ -117,6 +117,14 @@ test-home-assistant:  ## Test discovery with Home Assistant: 600 MB
 	deploy/venv.sh python3.13 .venv-home-assistant locks/home-assistant.txt
 	.venv-home-assistant/bin/pytest -W ignore tests/home_assistant
 
+# The clients resolve together on Python 3.11 only, and ask an agent from .venv. Triton's and KServe's cannot be in one
+# process. uv installs TensorFlow in 40 s, pip in 4 minutes.
+test-clients: dev  ## Test the API with the clients of TensorFlow Serving, Triton and KServe: 2.5 GB
+	@if command -v pyenv >/dev/null; then export PYENV_VERSION=$$(pyenv versions --bare | paste -sd: -); fi; \
+	$(BIN)/uv venv --quiet --allow-existing --python python3.11 .venv-clients
+	@$(BIN)/uv pip sync --quiet --require-hashes --python .venv-clients/bin/python locks/clients.txt
+	@set -e; for file in tests/clients/test_*.py; do .venv-clients/bin/pytest -q -W ignore $$file; done
+
 test-install: dev  ## Measure the size of an installation
 	$(BIN)/pytest tests/system/test_install.py
 
@@ -180,12 +188,12 @@ operator-table:  ## Record the operators that tflite-runtime supports
 	.venv-tflite-runtime/bin/python -m converter.target.probe_runtime >converter/target/tflite_runtime_2_14.json
 
 # The first command asks about a version with a published advisory: a service that knows none would pass everything.
-# The pins that apply to this Python and machine are audited. Home Assistant pins its own, for one test.
+# The pins that apply to this Python and machine are audited. Home Assistant and the published clients pin their own, each for one test.
 AUDIT := $(BIN)/uv tool run pip-audit --strict --disable-pip
 audit: dev  ## Look up published advisories for all locked versions: needs the internet
 	@echo starlette==1.0.0 | $(AUDIT) --no-deps -r /dev/stdin 2>&1 | grep -qE 'PYSEC-2026-161|CVE-2026-48710' || \
 		{ echo "Not audited: the vulnerability service does not answer. Run make audit where pypi.org can be reached." >&2; exit 1; }
-	@status=0; for lock in $(filter-out locks/home-assistant.txt,$(wildcard locks/*.txt)); do \
+	@status=0; for lock in $(filter-out locks/home-assistant.txt locks/clients.txt,$(wildcard locks/*.txt)); do \
 		echo "$$lock:"; $(AUDIT) --require-hashes -r $$lock || status=1; \
 	done; exit $$status
 
@@ -210,4 +218,5 @@ lock: dev  ## Update the lock files, keeping versions that still match
 	$(LOCK) pyproject.toml locks/build.in locks/converter-tests.in --extra dev --extra converter \
 		--override locks/one-opencv.in -o locks/converter.txt
 	$(subst 3.10,3.13,$(LOCK)) locks/home-assistant.in locks/build.in -o locks/home-assistant.txt
+	$(subst 3.10,3.11,$(LOCK)) locks/clients.in --override locks/only-clients.in -o locks/clients.txt
 	$(LOCK) locks/protos.in locks/build.in -o locks/protos.txt

@@ -35,6 +35,8 @@ class AgentProcess:
     fails the test.
     """
 
+    program = Path(sys.executable).with_name("edge-agent")
+
     def __init__(
         self, config_path: Path, *, environment: dict[str, str] | None = None, under: Sequence[str] = ()
     ) -> None:
@@ -76,7 +78,7 @@ class AgentProcess:
 
     def start(self) -> None:
         """Returns immediately."""
-        own = [str(Path(sys.executable).with_name("edge-agent")), "run", "--config", str(self._config_path)]
+        own = [str(self.program), "run", "--config", str(self._config_path)]
         command = [*self._under, *own]
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
