@@ -34,8 +34,8 @@ _AWAITED = {
     f"cp demo/digits.tflite {_MODELS}/": "edge-agent models list | grep digits.*probation",
     f"cp birds.tflite.minisig birds.tflite {_MODELS}/": "edge-agent models list | grep birds.*probation",
     "systemctl restart edge-agent": (
-        "sleep 1; { curl -sS http://127.0.0.1:8501/readyz; curl -sSk https://127.0.0.1:8501/readyz; } 2>/dev/null | "
-        'grep -E "connected|:true}"'
+        'sleep 1; curl -sS http://127.0.0.1:8501/readyz | grep -E "connected|:true}" || '
+        'curl -sSk https://127.0.0.1:8501/readyz | grep -E "connected|:true}"'
     ),
 }
 
