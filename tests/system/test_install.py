@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-MAX_BYTES = 360 << 20  # in units of `du -m`
+MAX_BYTES = 380 << 20  # in units of `du -m`
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(300)
-def test_the_core_stays_under_360_mb(device: Path) -> None:
+def test_the_core_stays_under_380_mb(device: Path) -> None:
     site = next(device.glob("lib/python*/site-packages"))
     own = {"pip", "setuptools", "_distutils_hack", "pkg_resources"}  # part of the environment, not of the core
     size = sum(

@@ -2,7 +2,7 @@
 # A version is a folder in /opt/edge-agent/versions: a virtual environment, with the systemd files in system/.
 # The symlink `current` points to the active version.
 
-needs_mb=700  # a version takes 390 MB; pip needs the rest while unpacking wheels
+needs_mb=700  # a version takes 410 MB; pip needs the rest while unpacking wheels
 
 # The name of the version in $root: version number, dash, first digits of a hash over everything it is built from.
 version_here() {
