@@ -9,7 +9,16 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks import classify_call, conversion, delivery, footprint, model_swap, predict_rate, protocol_rate
+from benchmarks import (
+    classify_call,
+    conversion,
+    delivery,
+    footprint,
+    grpc_rate,
+    model_swap,
+    predict_rate,
+    protocol_rate,
+)
 from benchmarks.material import CACHE, models
 from rich.console import Console
 from rich.table import Table
@@ -49,6 +58,7 @@ def _figures() -> Iterator[Figure | Skipped]:
     yield from classify_call.figures()
     yield from predict_rate.figures(model)
     yield from protocol_rate.figures(model)
+    yield from grpc_rate.figures(model)
     yield from model_swap.figures(model)
     yield from footprint.figures(model)
     yield from delivery.figures()
