@@ -85,7 +85,10 @@ def _grpc_rate(address: str, body: Path) -> float:
     load = ["h2load", "-t1", f"-c{_CONNECTIONS}", "-m1", f"-D{_TURN_S}", "-d", str(body)]
     url = f"http://{address}/tensorflow.serving.PredictionService/Predict"
     output = subprocess.run(
-        [*load, "-H", "content-type: application/grpc", url], check=True, capture_output=True, text=True
+        [*load, "-H", "content-type: application/grpc", "-H", "te: trailers", url],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     finished = re.search(r"finished in \S+, ([\d.]+) req/s", output)
     failed = re.search(r"(\d+) failed", output)
