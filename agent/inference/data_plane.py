@@ -123,9 +123,7 @@ class DataPlane:
                     waiting.clear()
                     raise _numbered(error, index) from None
 
-        for error in await asyncio.gather(*(work() for _ in range(parallel)), return_exceptions=True):
-            if error is not None:
-                raise error
+        _raise_first(await asyncio.gather(*(work() for _ in range(parallel)), return_exceptions=True))
         return [done[index] for index in range(len(instances))]
 
     async def _inferred(self, served: ServedModel, instance: Sent, options: Options, arrived_ns: int) -> Inferred:
@@ -182,6 +180,15 @@ class DataPlane:
 
 def _best(scores: Scores, options: Options) -> tuple[Category, ...]:
     return scores.best(options.max_results, threshold=options.score_threshold)
+
+
+def _raise_first(errors: Sequence[BaseException | None]) -> None:
+    error = next((each for each in errors if each is not None), None)
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error, errors  # an error holds this frame; if that held the error, both would keep the instances
 
 
 def _check(instances: Sequence[Sent], served: ServedModel) -> None:

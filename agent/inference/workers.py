@@ -62,13 +62,19 @@ class Workers:
 
 
 def _run(call: _Call, number: int) -> None:
-    result, error = None, None
     try:
         result = call.function(number)
-    except BaseException as raised:  # noqa: BLE001  (the caller gets it)
-        error = raised
+    except BaseException as error:  # noqa: BLE001  (the caller gets it)
+        _announce(call.future, None, error)
+    else:
+        _announce(call.future, result, None)
+    finally:
+        del call  # an error holds this frame; if that held the error, both would keep the image until a full collection
+
+
+def _announce(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
     with contextlib.suppress(RuntimeError):  # the loop was closed while the call was running
-        call.future.get_loop().call_soon_threadsafe(_settle, call.future, result, error)
+        future.get_loop().call_soon_threadsafe(_settle, future, result, error)
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:

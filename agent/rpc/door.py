@@ -48,6 +48,7 @@ _CODES: tuple[tuple[type[AgentError], grpc.StatusCode], ...] = (
 )
 _PUSHBACK = "grpc-retry-pushback-ms"  # clients that retry automatically wait as long
 _MAX_WATCHERS = 64
+_NO_RETRY: tuple[tuple[str, str], ...] = ()
 
 
 class Requests(Protocol):
@@ -182,23 +183,23 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
             wrong = f"The message is not a valid {kind.__name__}."
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, wrong) from None
 
-    async def _answered(self, name: str, context: Any, answer: Awaitable[Any]) -> Any:
+    async def _answered(self, name: str, context: Any, answer: Awaitable[Any]) -> Any:  # noqa: RET503  (abort() raises)
         """Counts the answer, and turns errors into status codes."""
-        code = grpc.StatusCode.OK
+        code, sentence, retry = grpc.StatusCode.OK, "", _NO_RETRY
         try:
             return await answer
         except AgentError as error:
-            code, retry = _status(error)
-            await context.abort(code, str(error), retry)
+            sentence, (code, retry) = str(error), _status(error)
         except asyncio.CancelledError:  # the client is gone or its deadline is over, or the server stops
             code = grpc.StatusCode.CANCELLED
             raise
         except Exception:
-            code = grpc.StatusCode.INTERNAL
+            code, sentence = grpc.StatusCode.INTERNAL, "Internal error; see the agent's log."
             log.exception("%s failed.", name)
-            await context.abort(code, "Internal error; see the agent's log.")
         finally:
             self._requests.answered(name, code.name)
+        # Not above: grpc keeps what abort() raises, which would keep the error, and with it the request's message.
+        await context.abort(code, sentence, retry)
 
 
 def client_address(peer: str) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from agents.fake_agent import FailingClassifier, serving
 from agents.models_on_disk import photo_of_3
 from agents.running_engine import DIGIT, JPEG, Running, running
+from agents.site import until
 
 from agent.errors import BusyError, ImageFormatError, ModelError, ModelNotFoundError, TensorError
 from agent.inference.data_plane import MAX_INSTANCES
@@ -118,6 +122,22 @@ async def test_first_error_ends_the_request() -> None:
         with pytest.raises(ImageFormatError):
             await infer(run, [JPEG, b"text", JPEG, JPEG])
         assert len(run.heard.results) == 1
+
+
+@pytest.mark.anyio
+async def test_instances_of_a_failed_request_are_freed_at_once() -> None:
+    gc.disable()  # in a running agent, hours may pass until it looks for old objects
+    try:
+        async with running() as run:
+            photo = three(run)
+            freed = weakref.ref(photo)
+            with contextlib.suppress(ImageFormatError):
+                await infer(run, [photo, b"text"])
+            del photo
+            run.heard.refusals.clear()
+            await until(lambda: freed() is None)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.anyio

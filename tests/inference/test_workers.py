@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import threading
 import weakref
 from contextlib import contextmanager
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from agents.running_agent import wait_until
+from agents.site import until
 
 from agent.inference.workers import Workers
 
@@ -99,3 +102,21 @@ async def test_idle_worker_keeps_nothing_of_its_last_call() -> None:
         await workers.run(lambda _, large=large: use(large))  # type: ignore[misc]  # mypy cannot infer the lambda
         del large
         wait_until(lambda: gone() is None, what="the object is freed")
+
+
+@pytest.mark.anyio
+async def test_error_is_freed_at_once_with_all_that_its_frames_hold() -> None:
+    def fail(_: int) -> None:
+        held = Large()
+        freed.append(weakref.ref(held))
+        raise ValueError("no")
+
+    freed: list[weakref.ref[Large]] = []
+    gc.disable()  # in a running agent, hours may pass until it looks for old objects
+    try:
+        with open_workers(1) as workers:
+            with contextlib.suppress(ValueError):
+                await workers.run(fail)
+            await until(lambda: freed[0]() is None)
+    finally:
+        gc.enable()

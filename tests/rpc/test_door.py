@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import grpc
 import pytest
 from agents.rpc_agent import MAX_MESSAGE_BYTES, rpc_agent
 from agents.running_engine import JPEG
+from agents.site import until
 
 from agent.errors import StartError
 from agent.rpc.door import client_address
@@ -164,6 +166,23 @@ async def test_bug_is_internal_and_logged(caplog: pytest.LogCaptureFixture) -> N
         error = await agent.refused(STATUS, STATUS_OF_BIRDS)
         assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "Internal error; see the agent's log.")
         assert f"{STATUS} failed." in caplog.text
+
+
+@pytest.mark.anyio
+async def test_refused_message_is_not_kept() -> None:
+    def kept() -> int:
+        return sum(type(each) is tfs.PredictRequest for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()  # a message of 16 MB must not wait for it
+    try:
+        async with rpc_agent() as agent:
+            assert await agent.reply(PREDICT, request(b"no image")) == grpc.StatusCode.INVALID_ARGUMENT
+            assert await agent.reply(PREDICT, b"") == grpc.StatusCode.INVALID_ARGUMENT
+            agent.run.heard.refusals.clear()
+            await until(lambda: not kept())
+    finally:
+        gc.enable()
 
 
 @pytest.mark.anyio
