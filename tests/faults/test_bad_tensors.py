@@ -69,7 +69,11 @@ def agent(tmp_path: Path) -> Iterator[RunningAgent]:
 
 
 def test_bad_tensors_are_refused_without_much_memory(agent: RunningAgent, figures: Figures) -> None:
-    """The agent may hold a body of the permitted size, and 20 MB more while it looks at it."""
+    """While the agent looks at a body, it may hold three more copies of it, for example the strings of a JSON text.
+
+    The memory that an earlier body has left behind counts or not, as the allocator returned it or not.
+    """
+    most_mb = 26
     grown = {}
     for name, body, headers in _bodies():
         with peak_rss_mb(agent) as growth_mb:
@@ -82,8 +86,8 @@ def test_bad_tensors_are_refused_without_much_memory(agent: RunningAgent, figure
             assert send_body(agent, kind, 64 << 20, path=_PATH) == 413
         grown["64 MB"] = growth_mb()
     name = "bad tensors of up to 64 MB: growth of memory (RSS) beyond the body"
-    figures(name, "under 20 MB", f"{max(grown.values()):.1f} MB")
-    assert max(grown.values()) < 20, grown
+    figures(name, f"under {most_mb} MB", f"{max(grown.values()):.1f} MB")
+    assert {name: mb for name, mb in grown.items() if mb >= most_mb} == {}
 
 
 @pytest.mark.alone
