@@ -324,6 +324,13 @@ async def test_raw_output_has_the_logits(rest: Rest) -> None:
 
 
 @pytest.mark.anyio
+async def test_null_stands_for_what_was_left_out(rest: Rest) -> None:
+    image = {**tensor(red())["inputs"][0], "parameters": None}
+    for outputs in (None, [{"name": "probs", "parameters": None}]):
+        assert await rest.scores({"id": None, "parameters": None, "inputs": [image], "outputs": outputs}) == RED
+
+
+@pytest.mark.anyio
 async def test_body_without_json_is_a_tensor_or_an_image(rest: Rest) -> None:
     headers = {"Inference-Header-Content-Length": "0"}
     for model, content, rows in (("colors", red(2).tobytes(), 2), ("digits", JPEG, 1)):
@@ -331,6 +338,9 @@ async def test_body_without_json_is_a_tensor_or_an_image(rest: Rest) -> None:
         assert answer.status_code == 200, answer.text
         (output,) = json.loads(answer.content[: int(answer.headers["Inference-Header-Content-Length"])])["outputs"]
         assert output["shape"][0] == rows
+    tensor = b"BM" + red().tobytes()[2:]
+    answer = await rest.ask("POST", "/v2/models/colors/infer", content=tensor, headers=headers)
+    assert answer.status_code == 200, answer.text  # a BMP would state its size next
     answer = await rest.ask("POST", "/v2/models/colors/infer", content=b"x" * 191, headers=headers)
     assert refusal(answer) == (
         400,

@@ -64,10 +64,10 @@ def read_request(body: bytes | bytearray, json_length: int, takes: ServedTensor)
 
 def raw_request(body: bytes | bytearray, takes: ServedTensor) -> InferRequest:
     """A body without JSON: the tensors of one or more images, or one encoded image. All outputs are binary."""
-    if has_image_signature(bytes(body[:16])):
-        return InferRequest(Header(takes.name, BYTES, (1,)), [bytes(body)], all_binary=True)
     datatype = datatype_of(takes.dtype)
     bytes_each = math.prod(takes.shape) * DTYPES[datatype].itemsize
+    if _is_encoded_image(body, bytes_each):
+        return InferRequest(Header(takes.name, BYTES, (1,)), [bytes(body)], all_binary=True)
     if not body or len(body) % bytes_each:
         raise TensorError(
             f"The body has {len(body)} bytes. Send an encoded image, or {bytes_each} bytes for each image: "
@@ -75,6 +75,13 @@ def raw_request(body: bytes | bytearray, takes: ServedTensor) -> InferRequest:
         )
     header = Header(takes.name, datatype, (len(body) // bytes_each, *takes.shape))
     return InferRequest(header, header.values_from_raw(body), all_binary=True)
+
+
+def _is_encoded_image(body: bytes | bytearray, bytes_each: int) -> bool:
+    """The pixels 66 and 77 are `BM`, too; then the size of the file that a BMP states tells it from a tensor."""
+    if not has_image_signature(bytes(body[:16])):
+        return False
+    return not body.startswith(b"BM") or len(body) % bytes_each != 0 or body[2:6] == len(body).to_bytes(4, "little")
 
 
 def answer(document: dict[str, Any], outputs: Iterable[tuple[Wanted, Output]]) -> Response:
@@ -177,8 +184,10 @@ def _text(given: Mapping[str, Any], key: str, what: str) -> str:
 
 
 def _parameters(given: Mapping[str, Any], what: str) -> Mapping[str, Any]:
-    """Unknown parameters are ignored, as the protocol demands."""
-    found = given.get("parameters", {})
+    """Unknown parameters are ignored, as the protocol demands. Clients of MLServer send null for none."""
+    found = given.get("parameters")
+    if found is None:
+        return {}
     if not isinstance(found, dict):
         raise TensorError(f"The parameters of {what} are not an object.")
     return found
