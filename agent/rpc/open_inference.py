@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from agent.errors import ModelNotReadyError, TensorError
+from agent.errors import ModelNotFoundError, TensorError
 from agent.inference.options import Options
 from agent.open_inference import description
 from agent.open_inference.inputs import instances
@@ -116,14 +116,15 @@ class OpenInference:
         return oip.ServerMetadataResponse(**{**described, "extensions": extensions})
 
     async def _model_ready(self, request: oip.ModelReadyRequest) -> oip.ModelReadyResponse:
+        """Not an error for an unknown model, as in Triton: its clients wait for a model in this way."""
         try:
-            self._models.get(request.name, request.version or None)
-        except ModelNotReadyError:
+            self._models.get(_named(request.name), request.version or None)
+        except ModelNotFoundError:
             return oip.ModelReadyResponse(ready=False)
         return oip.ModelReadyResponse(ready=True)
 
     async def _model_metadata(self, request: oip.ModelMetadataRequest) -> oip.ModelMetadataResponse:
-        served = self._models.get(request.name, request.version or None)
+        served = self._models.get(_named(request.name), request.version or None)
         serving = (each.get(served.identity.name) for each in (self._models.served, self._models.canaries))
         versions = [str(each.identity.version) for each in serving if each is not None]
         return oip.ModelMetadataResponse(**description.model(served.identity.name, versions, served.signature))
@@ -151,7 +152,7 @@ class OpenInference:
 
 def _named(name: str) -> str:
     if not name:
-        raise TensorError("The request has no model_name. State the name of a model.")
+        raise TensorError("The request has no name of a model. State one.")
     return name
 
 

@@ -53,6 +53,10 @@ class DataPlane(Protocol):
 
 
 class Models(Protocol):
+    """`get` raises ModelNotFoundError."""
+
+    @property
+    def canaries(self) -> Mapping[str, ServedModel]: ...
     @property
     def statuses(self) -> Sequence[ModelStatus]: ...
     def get(self, name: str | None, version: str | None = None) -> ServedModel: ...
@@ -76,7 +80,7 @@ class TFServing:
         }
 
     async def _predict(self, request: tfs.PredictRequest) -> tfs.PredictResponse:
-        arrived_ns, options = time.time_ns(), _options(request.model_spec)
+        arrived_ns, options = time.time_ns(), self._labeled(_options(request.model_spec))
         served = self._data_plane.choose(options)
         signature = _signature(request.model_spec, served)
         if len(request.inputs) != 1:
@@ -91,7 +95,7 @@ class TFServing:
         return tfs.PredictResponse(outputs=outputs, model_spec=_spec(served, signature))
 
     async def _classify(self, request: tfs.ClassificationRequest) -> tfs.ClassificationResponse:
-        arrived_ns, options = time.time_ns(), _options(request.model_spec)
+        arrived_ns, options = time.time_ns(), self._labeled(_options(request.model_spec))
         served = self._data_plane.choose(options)
         if (signature := _signature(request.model_spec, served)) == _RAW:
             raise TensorError("Classify answers scores. For the signature raw, use Predict.")
@@ -103,7 +107,7 @@ class TFServing:
     async def _metadata(self, request: tfs.GetModelMetadataRequest) -> tfs.GetModelMetadataResponse:
         if list(request.metadata_field) != [_SIGNATURE_DEF]:
             raise TensorError(f"metadata_field is {list(request.metadata_field)}. It must be ['{_SIGNATURE_DEF}'].")
-        options = _options(request.model_spec)
+        options = self._labeled(_options(request.model_spec))
         served = self._models.get(options.model, options.version)
         response = tfs.GetModelMetadataResponse(model_spec=_spec(served, ""))
         described = response.metadata[_SIGNATURE_DEF]
@@ -117,6 +121,14 @@ class TFServing:
             raise ModelNotFoundError(f"Model {options.model} does not exist.")
         return tfs.GetModelStatusResponse(model_version_status=_chosen(_versions(status), status, options.version))
 
+    def _labeled(self, options: Options) -> Options:
+        """As in TensorFlow Serving, a label that no version has is an invalid argument, unlike an unknown version."""
+        name = options.model
+        if options.version == "canary" and name not in self._models.canaries:
+            self._models.get(name)  # raises if the model does not serve at all
+            raise TensorError(f"Model {name} currently has no canary version.")
+        return options
+
 
 def _options(spec: tfs.ModelSpec) -> Options:
     if not spec.name:
@@ -127,7 +139,7 @@ def _options(spec: tfs.ModelSpec) -> Options:
     elif spec.HasField("version_label"):
         version = spec.version_label
         if version not in ("stable", "canary"):
-            raise ModelNotFoundError(f"Model {spec.name[:80]} has no label {version[:80]}. Use stable or canary.")
+            raise TensorError(f"Model {spec.name[:80]} has no label {version[:80]}. Use stable or canary.")
     return Options(spec.name, version=version)
 
 
@@ -189,7 +201,8 @@ def _signatures(signature: ServingSignature) -> tfs.SignatureDefMap:
         outputs={output.name: _info(output) for output in signature.outputs},
         method_name="tensorflow/serving/predict",
     )
-    return tfs.SignatureDefMap(signature_def={_DEFAULT: described})
+    names = (_DEFAULT, _RAW) if signature.has_logits else (_DEFAULT,)
+    return tfs.SignatureDefMap(signature_def=dict.fromkeys(names, described))
 
 
 def _info(tensor: ServedTensor) -> tfs.TensorInfo:
@@ -203,8 +216,9 @@ def _chosen(
     """Those with the label or the number `version`; all if it is None."""
     labels: dict[str | None, ModelIdentity | None] = {"stable": status.serving, "canary": status.canary}
     if version in labels:
-        identity = labels[version]
-        version = str(identity.version) if identity else "none"
+        if (identity := labels[version]) is None:
+            raise TensorError(f"Model {status.name} currently has no {version} version.")
+        version = str(identity.version)
     found = [each for each in versions if version in (None, str(each.version))]
     if version is not None and not found:
         raise ModelNotFoundError(f"Model {status.name} has no version {version}.")

@@ -100,7 +100,7 @@ async def test_wrong_requests_are_refused_with_a_sentence() -> None:
         shared.parameters["shared_memory_region"].string_param = "x"
         for request, code, sentence in (
             (infer(images(JPEG), model="cats"), NOT_FOUND, "cats"),
-            (infer(images(JPEG), model=""), INVALID, "no model_name"),
+            (infer(images(JPEG), model=""), INVALID, "no name of a model"),
             (oip.ModelInferRequest(model_name="digits"), INVALID, "The request has 0 inputs"),
             (infer(images(JPEG), b"x"), INVALID, "Send either of them, once."),
             (infer(raw, b"x", b"y"), INVALID, "one input and 2 raw_input_contents"),
@@ -134,7 +134,11 @@ async def test_server_and_model_describe_themselves() -> None:
             path("ModelReady"), oip.ModelReadyRequest(name="digits", version="stable"), oip.ModelReadyResponse
         )
         assert ready.ready
-        assert (await agent.refused(path("ModelReady"), oip.ModelReadyRequest(name="cats"))).code() == NOT_FOUND
+        for missing in (oip.ModelReadyRequest(name="cats"), oip.ModelReadyRequest(name="digits", version="7")):
+            assert not (await agent.call(path("ModelReady"), missing, oip.ModelReadyResponse)).ready
+        for method in ("ModelReady", "ModelMetadata"):
+            error = await agent.refused(path(method), b"")
+            assert (error.code(), error.details()) == (INVALID, "The request has no name of a model. State one.")
         request = oip.ModelMetadataRequest(name="digits")
         model = await agent.call(path("ModelMetadata"), request, oip.ModelMetadataResponse)
         assert list(model.versions) == ["1"]

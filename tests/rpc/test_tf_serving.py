@@ -119,8 +119,9 @@ async def test_wrong_predict_requests_are_refused_with_a_sentence() -> None:
             (predict(agent, images()), INVALID, "The request has 0 instances. Send 1 to 64."),
             (predict(agent, images(JPEG), signature_name="x"), INVALID, "no signature 'x'. Use serving_default."),
             (predict(agent, images(JPEG), signature_name="raw"), INVALID, "no signature 'raw'. Use serving_default."),
-            (predict(agent, images(JPEG), version_label="old"), not_found, "has no label old. Use stable or canary."),
-            (predict(agent, images(JPEG), version_label="canary"), not_found, "digits"),
+            (predict(agent, images(JPEG), version_label="old"), INVALID, "has no label old. Use stable or canary."),
+            (predict(agent, images(JPEG), version_label="canary"), INVALID, "digits currently has no canary version."),
+            (predict(agent, images(JPEG), name="image", version={"value": 7}), not_found, "digits"),
             (nameless, INVALID, "model_spec has no name"),
         ):
             error = await agent.refused(PREDICT, request)
@@ -166,13 +167,19 @@ async def test_metadata_describes_the_tensors_as_the_published_message() -> None
         answer = await agent.call(METADATA, request, tfs.GetModelMetadataResponse)
         described = answer.metadata["signature_def"]
         assert described.type_url == "type.googleapis.com/tensorflow.serving.SignatureDefMap"
-        signature = tfs.SignatureDefMap.FromString(described.value).signature_def["serving_default"]
+        signatures = tfs.SignatureDefMap.FromString(described.value).signature_def
+        assert list(signatures) == ["serving_default"]
+        signature = signatures["serving_default"]
         assert signature.method_name == "tensorflow/serving/predict"
         (tensor,) = signature.inputs.values()
         assert tensor.dtype == tfs.DT_UINT8
         assert [side.size for side in tensor.tensor_shape.dim] == [-1, 32, 32, 1]
         output = signature.outputs["output_0"]
         assert (output.dtype, [side.size for side in output.tensor_shape.dim]) == (tfs.DT_FLOAT, [-1, 10])
+        agent.run.models.get("digits").classifier(0).score = "logits"
+        answer = await agent.call(METADATA, request, tfs.GetModelMetadataResponse)
+        signatures = tfs.SignatureDefMap.FromString(answer.metadata["signature_def"].value).signature_def
+        assert sorted(signatures) == ["raw", "serving_default"]
         error = await agent.refused(METADATA, tfs.GetModelMetadataRequest(model_spec=tfs.ModelSpec(name="digits")))
         assert (error.code(), error.details()) == (INVALID, "metadata_field is []. It must be ['signature_def'].")
 
@@ -204,9 +211,15 @@ async def test_status_lists_versions_with_their_states() -> None:
         ]
         assert await states(version_label="canary") == [(3, "AVAILABLE", 0, "")]
         assert await states(version={"value": 1}) == [(1, "END", 0, "")]
-        for spec in (tfs.ModelSpec(name="birds", version={"value": 7}), tfs.ModelSpec(name="cats")):
+        agent.run.models.statuses = [birds()]
+        for spec, code in (
+            (tfs.ModelSpec(name="birds", version={"value": 7}), grpc.StatusCode.NOT_FOUND),
+            (tfs.ModelSpec(name="cats"), grpc.StatusCode.NOT_FOUND),
+            (tfs.ModelSpec(name="birds", version_label="canary"), INVALID),
+            (tfs.ModelSpec(name="birds", version_label="old"), INVALID),
+        ):
             request = tfs.GetModelStatusRequest(model_spec=spec)
-            assert (await agent.refused(STATUS, request)).code() == grpc.StatusCode.NOT_FOUND
+            assert (await agent.refused(STATUS, request)).code() == code
 
 
 @pytest.mark.anyio
