@@ -19,6 +19,7 @@ from agent.host import process, systemd
 from agent.inference.data_plane import DataPlane
 from agent.inference.engine import InferenceEngine
 from agent.inference.results import Results
+from agent.inference.share import places_for_uploads
 from agent.listeners import Listeners
 from agent.logs import EventLog
 from agent.metrics.registry import Metrics
@@ -121,17 +122,15 @@ class Service:
         self._health = Health(engine=self._engine, models=self._models, cameras=self._cameras, mqtt=self._mqtt)
         metrics.watch(health=self._health, models=self._models, cameras=self._cameras)
         access = build_access(config)
+        places = places_for_uploads(workers + config.engine.max_waiting, per_client=config.http.per_client)
         self._app = create_app(
             version=version,
             data_plane=data_plane,
             models=self._models,
             health=self._health,
             metrics=metrics,
-            limits=Limits(
-                max_upload_bytes=config.http.max_upload_bytes,
-                max_uploads=workers + config.engine.max_waiting,
-                per_client=config.http.per_client,
-            ),
+            limits=Limits(max_upload_bytes=config.http.max_upload_bytes, per_client=config.http.per_client),
+            places=places,
             access=access,
             reach=build_reach(config),
         )
@@ -139,6 +138,7 @@ class Service:
             config,
             version=version,
             data_plane=data_plane,
+            places=places,
             models=self._models,
             health=self._health,
             metrics=metrics.rpc,

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
+def places_for_uploads(capacity: int, *, per_client: int) -> Share:
+    """Places in the workers and in their queue. All doors divide the same ones."""
+    return Share(capacity, guaranteed=per_client, busy="Too many uploads wait for a worker. Retry later.")
+
+
 class Share:
     """An address may take up to `guaranteed`; beyond that, it leaves a quarter of the capacity to others."""
 

@@ -29,7 +29,6 @@ from agent.errors import (
     TensorError,
     VersionError,
 )
-from agent.inference.share import Share
 from agent.rest.access import Access
 from agent.rest.connection import LATE
 from agent.rest.docs_page import docs_page
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from agent.inference.share import Share
     from agent.rest.shortcut import Handlers
     from agent.rest.status import Health
     from agent.security.access import AccessRules
@@ -103,10 +103,9 @@ class DataPlane(Classifying, OpenInference, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The size of an upload, how many may be in the workers or wait for them, and the share of one address."""
+    """The size of an upload, and how many one address may send at the same time in any case."""
 
     max_upload_bytes: int
-    max_uploads: int
     per_client: int
 
 
@@ -118,10 +117,14 @@ def create_app(
     health: Health,
     metrics: Metrics,
     limits: Limits,
+    places: Share,
     access: AccessRules,
     reach: Reach = _ANYWHERE,
 ) -> ASGIApp:
-    """The ASGI application; it calls everything on the event loop's thread. Raises StartError."""
+    """The ASGI application; it calls everything on the event loop's thread. Raises StartError.
+
+    `places` divides the queue of the data plane among the clients of all doors.
+    """
     app = FastAPI(
         title="edge-agent",
         version=version,
@@ -135,9 +138,6 @@ def create_app(
         max_bytes=limits.max_upload_bytes,
         max_bytes_together=8 * limits.max_upload_bytes,
         per_client=limits.per_client,
-    )
-    places = Share(
-        limits.max_uploads, guaranteed=limits.per_client, busy="Too many uploads wait for a worker. Retry later."
     )
     predict = predict_router(data_plane=data_plane, uploads=uploads, places=places)
     routers = [

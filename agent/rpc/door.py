@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from urllib.parse import unquote
 
 import grpc
@@ -29,8 +28,11 @@ from agent.security.access import Guard, too_many_wrong_tokens
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from google.protobuf.message import Message
+
+    MorePlaces: TypeAlias = Callable[[int], AbstractContextManager[None]]
 
     from agent.security.access import AccessRules, Refusal
     from agent.security.tokens import Scope
@@ -63,8 +65,17 @@ class Method:
     """`scope` is what a token needs; None: the method is free for everyone. `answer` raises AgentError."""
 
     request: type[Message]
-    scope: Scope | None
+    scope: Literal["read"] | None
     answer: Callable[[Any], Awaitable[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """A method for the scope `infer`. The door holds one place for it; `answer` holds further ones with MorePlaces."""
+
+    request: type[Message]
+    answer: Callable[[Any, MorePlaces], Awaitable[Message]]
+    scope: Literal["infer"] = "infer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +107,23 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
 
     def __init__(
         self,
-        methods: Mapping[str, Method | Watch | Unsupported],
+        methods: Mapping[str, Method | Inference | Watch | Unsupported],
         *,
         rules: AccessRules,
         requests: Requests,
-        max_requests: int,
+        places: Share,
         per_client: int,
         message_timeout_s: float,
     ) -> None:
         """`methods` by their paths, such as `/package.Service/Method`.
 
-        `max_requests` is how many inferences may be in progress, `per_client` how many of them each address has for
-        itself.
+        Inferences take their places from `places`, which HTTP uses too. Each address may watch the health `per_client`
+        times in any case.
         """
         self._methods = methods
         self._requests = requests
         self._guard = Guard(rules, failures=requests, header="the metadata authorization: Bearer TOKEN")
-        self._places = Share(
-            max_requests, guaranteed=per_client, busy="Too many uploads wait for a worker. Retry later."
-        )
+        self._places = places
         self._watchers = Share(_MAX_WATCHERS, guaranteed=per_client, busy="Too many clients watch the health.")
         self._message_timeout_s = message_timeout_s
 
@@ -126,16 +135,18 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
             return grpc.stream_stream_rpc_method_handler(partial(self._stream, path, method))
         return grpc.stream_unary_rpc_method_handler(partial(self._unary, path, method))
 
-    async def _unary(self, path: str, method: Method | Unsupported | None, _: Any, context: Any) -> Any:
+    async def _unary(self, path: str, method: Method | Inference | Unsupported | None, _: Any, context: Any) -> Any:
         async def answer() -> Any:
             client = client_address(context.peer())
-            await self._admit(context, client, method.scope if isinstance(method, Method) else "read")
-            if not isinstance(method, Method):
+            await self._admit(context, client, method.scope if isinstance(method, Method | Inference) else "read")
+            if not isinstance(method, Method | Inference):
                 unknown = f"The agent has no method {path[:200]}. docs/reference/grpc.md lists its methods."
                 raise RefusedError(grpc.StatusCode.UNIMPLEMENTED, method.sentence if method else unknown)
-            with self._places.held(client, 1) if method.scope == "infer" else nullcontext():
+            if isinstance(method, Method):
+                return (await method.answer(await self._read(method.request, context))).SerializeToString()
+            with self._places.held(client, 1):
                 request = await self._read(method.request, context)
-                return (await method.answer(request)).SerializeToString()
+                return (await method.answer(request, partial(self._places.held, client))).SerializeToString()
 
         return await self._answered(path if method else "other", context, answer())
 

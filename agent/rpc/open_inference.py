@@ -13,7 +13,7 @@ from agent.open_inference import description
 from agent.open_inference.inputs import instances
 from agent.open_inference.outputs import Wanted, output, times, wanted_outputs
 from agent.open_inference.tensors import BYTES, DTYPES, Header, raw_from_elements
-from agent.rpc.door import Method, Unsupported
+from agent.rpc.door import Inference, Method, Unsupported
 from agent.rpc.protos import open_inference_pb2 as oip
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent.models.serving import ServedModel
     from agent.open_inference.outputs import Output
     from agent.open_inference.tensors import Array
+    from agent.rpc.door import MorePlaces
     from agent.status import ModelStatus
 
 INFERENCE_SERVICE = "inference.GRPCInferenceService"
@@ -59,6 +60,8 @@ _UNSUPPORTED = {
 
 
 class DataPlane(Protocol):
+    @property
+    def workers(self) -> int: ...
     def choose(self, options: Options) -> ServedModel: ...
     async def infer(
         self, served: ServedModel, instances: Sequence[Sent], options: Options, *, arrived_ns: int
@@ -91,15 +94,15 @@ class OpenInference:
         self._models = models
         self._health = health
 
-    def methods(self) -> Mapping[str, Method | Unsupported]:
-        methods: dict[str, Method | Unsupported] = {
+    def methods(self) -> Mapping[str, Method | Inference | Unsupported]:
+        methods: dict[str, Method | Inference | Unsupported] = {
             "ServerLive": Method(oip.ServerLiveRequest, None, self._live),
             "ServerReady": Method(oip.ServerReadyRequest, None, self._ready),
             "ServerMetadata": Method(oip.ServerMetadataRequest, "read", self._server_metadata),
             "ModelReady": Method(oip.ModelReadyRequest, "read", self._model_ready),
             "ModelMetadata": Method(oip.ModelMetadataRequest, "read", self._model_metadata),
             "RepositoryIndex": Method(oip.RepositoryIndexRequest, "read", self._index),
-            "ModelInfer": Method(oip.ModelInferRequest, "infer", self._infer),
+            "ModelInfer": Inference(oip.ModelInferRequest, self._infer),
             **{name: Unsupported(sentence) for name, sentence in _UNSUPPORTED.items()},
         }
         return {f"/{INFERENCE_SERVICE}/{name}": method for name, method in methods.items()}
@@ -133,13 +136,14 @@ class OpenInference:
         entries = description.index(self._models.statuses, only_ready=request.ready)
         return oip.RepositoryIndexResponse(models=[oip.RepositoryIndexResponse.ModelIndex(**each) for each in entries])
 
-    async def _infer(self, request: oip.ModelInferRequest) -> oip.ModelInferResponse:
+    async def _infer(self, request: oip.ModelInferRequest, more_places: MorePlaces) -> oip.ModelInferResponse:
         arrived_ns = time.time_ns()
         options = Options(_named(request.model_name), version=request.model_version or None)
         served = self._data_plane.choose(options)
         wanted = wanted_outputs([_wanted(each) for each in request.outputs], served.signature)
         sent = _sent(request, served)
-        inferred = await self._data_plane.infer(served, sent, options, arrived_ns=arrived_ns)
+        with more_places(min(len(sent), self._data_plane.workers) - 1):
+            inferred = await self._data_plane.infer(served, sent, options, arrived_ns=arrived_ns)
         response = oip.ModelInferResponse(
             model_name=served.identity.name, model_version=str(served.identity.version), id=request.id
         )

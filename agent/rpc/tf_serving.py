@@ -10,7 +10,7 @@ import numpy as np
 
 from agent.errors import ModelNotFoundError, TensorError
 from agent.inference.options import Options
-from agent.rpc.door import Method, Unsupported
+from agent.rpc.door import Inference, Method, Unsupported
 from agent.rpc.protos import tf_serving_pb2 as tfs
 from agent.rpc.tensors import DTYPES, instances, proto_of
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agent.inference.data_plane import Sent
     from agent.inference.inferred import Inferred
     from agent.models.serving import ServedModel
+    from agent.rpc.door import MorePlaces
     from agent.runtimes.scores import Scores
     from agent.runtimes.serving_signature import ServedTensor, ServingSignature
     from agent.status import ModelStatus
@@ -46,6 +47,8 @@ _UNSUPPORTED = {
 
 
 class DataPlane(Protocol):
+    @property
+    def workers(self) -> int: ...
     def choose(self, options: Options) -> ServedModel: ...
     async def infer(
         self, served: ServedModel, instances: Sequence[Sent], options: Options, *, arrived_ns: int
@@ -69,17 +72,17 @@ class TFServing:
         self._data_plane = data_plane
         self._models = models
 
-    def methods(self) -> Mapping[str, Method | Unsupported]:
+    def methods(self) -> Mapping[str, Method | Inference | Unsupported]:
         prediction, model = f"/{PREDICTION_SERVICE}/", f"/{MODEL_SERVICE}/"
         return {
-            f"{prediction}Predict": Method(tfs.PredictRequest, "infer", self._predict),
-            f"{prediction}Classify": Method(tfs.ClassificationRequest, "infer", self._classify),
+            f"{prediction}Predict": Inference(tfs.PredictRequest, self._predict),
+            f"{prediction}Classify": Inference(tfs.ClassificationRequest, self._classify),
             f"{prediction}GetModelMetadata": Method(tfs.GetModelMetadataRequest, "read", self._metadata),
             f"{model}GetModelStatus": Method(tfs.GetModelStatusRequest, "read", self._status),
             **{path: Unsupported(sentence) for path, sentence in _UNSUPPORTED.items()},
         }
 
-    async def _predict(self, request: tfs.PredictRequest) -> tfs.PredictResponse:
+    async def _predict(self, request: tfs.PredictRequest, more_places: MorePlaces) -> tfs.PredictResponse:
         arrived_ns, options = time.time_ns(), self._labeled(_options(request.model_spec))
         served = self._data_plane.choose(options)
         signature = _signature(request.model_spec, served)
@@ -90,17 +93,21 @@ class TFServing:
         name, tensor = next(iter(request.inputs.items()))
         sent = instances(name, tensor, served.signature.input)
         names = _output_names(request.output_filter, served.signature, signature)
-        inferred = await self._data_plane.infer(served, sent, options, arrived_ns=arrived_ns)
+        with more_places(min(len(sent), self._data_plane.workers) - 1):
+            inferred = await self._data_plane.infer(served, sent, options, arrived_ns=arrived_ns)
         outputs = {each: proto_of(_output(each, inferred, is_raw=signature == _RAW)) for each in names}
         return tfs.PredictResponse(outputs=outputs, model_spec=_spec(served, signature))
 
-    async def _classify(self, request: tfs.ClassificationRequest) -> tfs.ClassificationResponse:
+    async def _classify(
+        self, request: tfs.ClassificationRequest, more_places: MorePlaces
+    ) -> tfs.ClassificationResponse:
         arrived_ns, options = time.time_ns(), self._labeled(_options(request.model_spec))
         served = self._data_plane.choose(options)
         if (signature := _signature(request.model_spec, served)) == _RAW:
             raise TensorError("Classify answers scores. For the signature raw, use Predict.")
         images = [_encoded_image(example) for example in _examples(request.input)]
-        inferred = await self._data_plane.infer(served, images, options, arrived_ns=arrived_ns)
+        with more_places(min(len(images), self._data_plane.workers) - 1):
+            inferred = await self._data_plane.infer(served, images, options, arrived_ns=arrived_ns)
         result = tfs.ClassificationResult(classifications=[_classes(each.scores) for each in inferred])
         return tfs.ClassificationResponse(result=result, model_spec=_spec(served, signature))
 

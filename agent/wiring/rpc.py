@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from agent.config.sections import Config
     from agent.health import Health
     from agent.inference.data_plane import DataPlane
+    from agent.inference.share import Share
     from agent.metrics.rpc import RpcMetrics
     from agent.models.manager import ModelManager
     from agent.rpc.server import Server
@@ -27,6 +28,7 @@ def build_rpc(
     *,
     version: str,
     data_plane: DataPlane,
+    places: Share,
     models: ModelManager,
     health: Health,
     metrics: RpcMetrics,
@@ -65,14 +67,13 @@ def build_rpc(
     watched = HealthService(health, services=(PREDICTION_SERVICE, MODEL_SERVICE, INFERENCE_SERVICE))
     tf_serving = TFServing(data_plane=data_plane, models=models)
     open_inference = OpenInference(version=version, data_plane=data_plane, models=models, health=health)
-    workers, _ = config.engine.sizes()
     door = Door(
         {**watched.methods(), **tf_serving.methods(), **open_inference.methods()},
         rules=dataclasses.replace(
             access, is_local=grpc.is_local and not access.has_certificates, has_certificates=False
         ),
         requests=metrics,
-        max_requests=workers + config.engine.max_waiting,
+        places=places,
         per_client=http.per_client,
         message_timeout_s=http.body_timeout_s,
     )

@@ -12,6 +12,7 @@ from agents.models_on_disk import DIGITS
 from agent.classification import Category, Classification, ModelIdentity, Timing
 from agent.errors import ModelNotFoundError
 from agent.inference.results import Results
+from agent.inference.share import places_for_uploads
 from agent.model_file.metadata import read_model_file
 from agent.models.loader import LoadedModel
 from agent.models.serving import ServedModel
@@ -247,7 +248,8 @@ def rest_app(
         models=models,
         health=FakeHealth(),
         metrics=metrics or FakeMetrics(),
-        limits=Limits(max_upload_bytes=1000, max_uploads=8, per_client=2),
+        limits=Limits(max_upload_bytes=1000, per_client=2),
+        places=places_for_uploads(8, per_client=2),
         access=access,
         reach=reach or Reach(),
     )

@@ -10,6 +10,7 @@ from agents.tiny_models import TinyModel
 from agent.inference.data_plane import DataPlane
 from agent.inference.engine import InferenceEngine
 from agent.inference.results import Results
+from agent.inference.share import places_for_uploads
 from agent.model_file.metadata import read_model_file
 from agent.model_file.settings import ModelSettings
 from agent.models.loader import LoadedModel
@@ -47,6 +48,7 @@ class Inferring:
             models=self.models,
             health=self.health,
             metrics=FakeMetrics(),
-            limits=Limits(max_upload_bytes=MAX_BYTES, max_uploads=8, per_client=8),
+            limits=Limits(max_upload_bytes=MAX_BYTES, per_client=8),
+            places=places_for_uploads(8, per_client=8),
             access=OPEN,
         )

@@ -9,6 +9,7 @@ import grpc
 from agents.fake_agent import OPEN, FakeHealth, birds
 from agents.running_engine import Running, running
 
+from agent.inference.share import places_for_uploads
 from agent.rpc.door import Door
 from agent.rpc.health import HealthService
 from agent.rpc.open_inference import OpenInference
@@ -76,11 +77,12 @@ async def rpc_agent(
     rules: AccessRules = OPEN,
     message_timeout_s: float = 10,
     per_client: int = 4,
+    workers: int = 1,
     max_waiting: int = 2,
     port: int = 0,
     certificate: Certificate | None = None,
 ) -> AsyncIterator[RpcAgent]:
-    async with running(max_waiting=max_waiting) as run:
+    async with running(workers=workers, max_waiting=max_waiting) as run:
         run.models.statuses = [birds()]
         health, requests = FakeHealth(), Requests()
         watched = HealthService(health, services=[PREDICTION_SERVICE, MODEL_SERVICE])
@@ -90,7 +92,7 @@ async def rpc_agent(
             {**watched.methods(), **tf_serving.methods(), **open_inference.methods()},
             rules=rules,
             requests=requests,
-            max_requests=run.engine.workers + max_waiting,
+            places=places_for_uploads(run.engine.workers + max_waiting, per_client=per_client),
             per_client=per_client,
             message_timeout_s=message_timeout_s,
         )

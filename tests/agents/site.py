@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from agents.fake_agent import OPEN, FakeDataPlane, FakeHealth, FakeMetrics, FakeModels
 
+from agent.inference.share import places_for_uploads
 from agent.rest.app import Limits, create_app
 from agent.rest.server import Server, listen
 
@@ -103,7 +104,8 @@ async def site(
         models=FakeModels(),
         health=FakeHealth(),
         metrics=metrics,
-        limits=Limits(max_upload_bytes=MAX_BYTES, max_uploads=8, per_client=2),
+        limits=Limits(max_upload_bytes=MAX_BYTES, per_client=2),
+        places=places_for_uploads(8, per_client=2),
         access=access,
     )
     server = Server(

@@ -50,6 +50,6 @@ def test_missing_package_is_reported_and_leaves_grpc_off(
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "grpc", None)
     config = Config.model_validate({"grpc": {"enabled": True}})
-    parts: dict[str, object] = dict.fromkeys(("data_plane", "models", "health", "metrics", "access"))
+    parts: dict[str, object] = dict.fromkeys(("data_plane", "places", "models", "health", "metrics", "access"))
     assert build_rpc(config, version="1.2.3", **parts) is None  # type: ignore[arg-type]  # none of them is used
     assert "Install it: pip install 'edge-agent[grpc]'. HTTP, cameras and MQTT are not affected." in caplog.text

@@ -29,6 +29,7 @@ from agent.errors import ModelError
 from agent.inference.data_plane import DataPlane
 from agent.inference.engine import InferenceEngine
 from agent.inference.results import Results
+from agent.inference.share import places_for_uploads
 from agent.rest.app import Limits, create_app
 from agent.status import ModelStatus
 
@@ -54,7 +55,8 @@ class Rest:
             models=self.models,
             health=self.health,
             metrics=self.metrics,
-            limits=Limits(max_upload_bytes=MAX_BYTES, max_uploads=64, per_client=64),
+            limits=Limits(max_upload_bytes=MAX_BYTES, per_client=64),
+            places=places_for_uploads(64, per_client=64),
             access=OPEN,
         )
 

@@ -144,6 +144,18 @@ async def test_busy_agent_says_when_to_retry() -> None:
 
 
 @pytest.mark.anyio
+async def test_request_takes_a_place_for_each_worker_it_uses() -> None:
+    async with rpc_agent(workers=2, max_waiting=2, per_client=1) as agent:
+        await agent.run.block_all_workers()
+        calls = [asyncio.create_task(agent.refused(PREDICT, request(JPEG, JPEG))) for _ in range(2)]
+        (refused,), (waiting,) = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        assert refused.result().details() == "Too many uploads wait for a worker. Retry later."  # one stays for others
+        agent.run.release()
+        with pytest.raises(AssertionError, match="was not refused"):
+            await waiting
+
+
+@pytest.mark.anyio
 async def test_expired_deadline_frees_its_place() -> None:
     async with rpc_agent(max_waiting=0) as agent:
         blocked = await agent.run.block_worker()

@@ -20,6 +20,7 @@ from agent.errors import ModelError
 from agent.inference.data_plane import DataPlane
 from agent.inference.engine import InferenceEngine
 from agent.inference.results import Results
+from agent.inference.share import places_for_uploads
 from agent.model_file.metadata import read_model_file
 from agent.model_file.settings import ModelSettings
 from agent.models.loader import LoadedModel
@@ -67,7 +68,8 @@ class TFServing:
             models=self.models,
             health=FakeHealth(),
             metrics=self.metrics,
-            limits=Limits(max_upload_bytes=1_000_000, max_uploads=4, per_client=4),
+            limits=Limits(max_upload_bytes=1_000_000, per_client=4),
+            places=places_for_uploads(4, per_client=4),
             access=OPEN,
         )
 
