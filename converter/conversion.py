@@ -19,6 +19,7 @@ from converter.finished_model import FinishedModel
 from converter.output import write_whole
 from converter.packing.golden import check_packed
 from converter.packing.metadata import pack_metadata
+from converter.packing.signature import with_signature
 from converter.preparation import Folders, prepare
 from converter.quantization import INT8_SCHEMES
 from converter.request import Request, given_labels, label_counts, trained_settings
@@ -188,7 +189,8 @@ def _flatbuffer(prepared: Preparation, scheme: Scheme) -> bytes:
         content = quantizer.quantize(scheme, pixels=request.pixels, keep_float=request.keep_float)
         tensor = read_model_file(content).inputs[0]
         if tensor.dtype != "uint8" or (abs(tensor.scale * std - 1) <= 0.01 and abs(tensor.zero_point - mean) <= 1):
-            return content
+            names = prepared.function.input.name, prepared.function.output.name
+            return with_signature(content, input_name=names[0], output_name=names[1])
     raise ConversionError(
         f"TensorFlow gave the uint8 input scale {tensor.scale:.5f} and zero point {tensor.zero_point}, which do "
         f"not match (pixel - {mean:g}) / {std:g}. Convert with --input-type int8."

@@ -92,7 +92,7 @@ def save_pictures(folder: Path, pictures: Gray, digits: Ints, *, prefix: str = "
 
 def build_network() -> tf.keras.Model:
     layers = tf.keras.layers
-    network = tf.keras.Sequential([layers.Input((INPUT_SIDE, INPUT_SIDE, 1), batch_size=None)])
+    network = tf.keras.Sequential([layers.Input((INPUT_SIDE, INPUT_SIDE, 1), batch_size=None, name="image")])
     for filters in (24, 48, 64):
         network.add(layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False))
         network.add(layers.BatchNormalization())

@@ -11,6 +11,7 @@ from agent.errors import AgentError
 from agent.image import Image, decode
 from agent.model_file.metadata import read_model_file
 from agent.model_file.settings import ModelSettings
+from agent.runtimes.interpreter import open_interpreter
 from agent.runtimes.runtime import open_classifiers
 from agent.runtimes.saved_model import TensorFlowClassifier, image_function
 from converter.conversion import convert
@@ -75,6 +76,15 @@ def finished_classifier(content: bytes) -> Classifier:
     file = read_model_file(content)
     (classifier,) = open_classifiers(file, file.settings, workers=1, threads=1)
     return classifier
+
+
+def names(content: bytes) -> tuple[str, str]:
+    """Of the input and output, as the runtime gives them to its callers."""
+    interpreter: Any = open_interpreter(content, threads=1)
+    signatures = interpreter.get_signature_list()
+    assert list(signatures) == ["serving_default"]
+    ((input_name,), (output_name,)) = (signatures["serving_default"][side] for side in ("inputs", "outputs"))
+    return input_name, output_name
 
 
 def source_classifier(source: Path, labels: Iterable[str], **settings: Any) -> TensorFlowClassifier:

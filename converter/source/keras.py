@@ -20,6 +20,8 @@ from converter.source.keras_file import damage_named, read_keras_file
 from converter.source.pruning import unwrapped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from converter.source.keras_file import KerasFile
 
 _KEY = "call"  # of the only signature
@@ -29,7 +31,8 @@ def open_keras(path: Path, *, archive: bool, allow_code: bool = False) -> Traine
     """Raises TrainedModelError if the file is damaged, would run code without `allow_code`, or Keras cannot load it."""
     file = read_keras_file(path, archive=archive)
     model = _loaded(file, allow_code=allow_code)
-    inputs, outputs = _tensors(model.inputs), _tensors(model.outputs)
+    inputs = _tensors(model.inputs, [tensor.name.partition(":")[0] for tensor in model.inputs])
+    outputs = _tensors(model.outputs, _output_names(model))
     tf = import_tensorflow()
     call = tf.function(lambda image: _called(model, image, [tensor.name for tensor in outputs]))
     return TrainedModel(
@@ -108,10 +111,22 @@ def _called(model: Any, image: Any, names: list[str]) -> dict[str, Any]:
     return dict(zip(names, tf.nest.flatten(model(given, training=False)), strict=True))
 
 
-def _tensors(tensors: Any) -> tuple[Tensor, ...]:
+def _output_names(model: Any) -> list[str]:
+    """As in the SavedModel of Keras 2, by model.save(folder), or of Keras 3, by model.export(folder)."""
+    tf = import_tensorflow()
+    if not isinstance(model, tf.keras.Model):
+        return list(model.output_names)
+    given, count = getattr(model, "output", None), len(model.outputs)  # a Sequential of Keras 3 may have no output
+    if isinstance(given, dict) and len(given) == count:
+        return sorted(given)
+    return [f"output_{number}" for number in range(count)]
+
+
+def _tensors(tensors: Any, names: Sequence[str]) -> tuple[Tensor, ...]:
     tf = import_tensorflow()
     return tuple(
-        Tensor(tensor.name.partition(":")[0], sides(tensor.shape), tf.as_dtype(tensor.dtype).name) for tensor in tensors
+        Tensor(name, sides(tensor.shape), tf.as_dtype(tensor.dtype).name)
+        for name, tensor in zip(names, tensors, strict=True)
     )
 
 

@@ -18,6 +18,7 @@ from conversions import (
     converted,
     finished_classifier,
     largest_difference,
+    names,
     readable_images,
     scores,
     source_classifier,
@@ -168,6 +169,12 @@ def test_input_and_output_types_match_the_scheme(colors: Conversion) -> None:
         types[scheme] = (file.inputs[0].dtype, file.outputs[0].dtype)
     assert types.pop("int8") == ("uint8", "uint8")
     assert set(types.values()) == {("float32", "float32")}
+
+
+def test_names_of_input_and_output_are_those_of_the_saved_model_in_every_scheme(colors: Conversion) -> None:
+    files = contents(colors)
+    assert len(files) == len(SCHEMES)
+    assert {names(content) for content in files.values()} == {("image", "output_0")}
 
 
 def test_unzip_lists_and_prints_the_labels(colors: Conversion) -> None:

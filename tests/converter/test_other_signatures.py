@@ -14,6 +14,7 @@ from conversions import (
     QUIET,
     converted,
     finished_classifier,
+    names,
     scores,
     source_classifier,
     untracked,
@@ -140,6 +141,7 @@ def test_finished_file_takes_one_image_and_answers_like_the_network(
     converted(source, tmp_path / "m.tflite", scheme, labels=labels, calibration=pictures)
     content = (tmp_path / "m.tflite").read_bytes()
     assert read_model_file(content).inputs[0].shape == (1, HEIGHT, WIDTH, taking.channels)
+    assert names(content) == ("image", "scores")
     pixels = PICTURES if taking.channels == 3 else GRAY
     expected = softmax(network(pixels[..., : taking.channels].astype(np.float32) / 255))
     answers = scores(finished_classifier(content), images_of(pixels))
@@ -283,6 +285,7 @@ def test_named_output_is_chosen_and_compared_again(
     six = write_labels(tmp_path / "six.txt", "abcdef")
     converted(source, tmp_path / "m.tflite", "none", labels=six, output_name="colors")
     content = (tmp_path / "m.tflite").read_bytes()
+    assert names(content) == ("image", "colors")
     answers = scores(finished_classifier(content), images_of(PICTURES))
     np.testing.assert_allclose(answers, softmax(colors(PICTURES.astype(np.float32) / 255)), atol=EXACT)
     flat = color_images / "red"
