@@ -50,6 +50,8 @@ _CODES: tuple[tuple[type[AgentError], grpc.StatusCode], ...] = (
 )
 _PUSHBACK = "grpc-retry-pushback-ms"  # clients that retry automatically wait as long
 _MAX_WATCHERS = 64
+# Messages that are no inference, which strangers may send too, arrive at once. Each may fill grpc.max_message_bytes.
+_MAX_SMALL, _SMALL_PER_CLIENT, _SMALL_TIMEOUT_S = 8, 2, 5.0
 _NO_RETRY: tuple[tuple[str, str], ...] = ()
 
 
@@ -125,6 +127,9 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
         self._guard = Guard(rules, failures=requests, header="the metadata authorization: Bearer TOKEN")
         self._places = places
         self._watchers = Share(_MAX_WATCHERS, guaranteed=per_client, busy="Too many clients watch the health.")
+        self._reading = Share(
+            _MAX_SMALL, guaranteed=_SMALL_PER_CLIENT, busy="Too many messages are arriving. Retry later."
+        )
         self._message_timeout_s = message_timeout_s
 
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler:
@@ -143,17 +148,19 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
                 unknown = f"The agent has no method {path[:200]}. docs/reference/grpc.md lists its methods."
                 raise RefusedError(grpc.StatusCode.UNIMPLEMENTED, method.sentence if method else unknown)
             if isinstance(method, Method):
-                return (await method.answer(await self._read(method.request, context))).SerializeToString()
+                request = await self._read_small(method.request, context, client)
+                return (await method.answer(request)).SerializeToString()
             with self._places.held(client, 1):
-                request = await self._read(method.request, context)
+                request = await self._read(method.request, context, timeout_s=self._message_timeout_s)
                 return (await method.answer(request, partial(self._places.held, client))).SerializeToString()
 
         return await self._answered(path if method else "other", context, answer())
 
     async def _stream(self, path: str, method: Watch, _: Any, context: Any) -> None:
         async def answer() -> None:
-            with self._watchers.held(client_address(context.peer()), 1):
-                request = await self._read(method.request, context)
+            client = client_address(context.peer())
+            with self._watchers.held(client, 1):
+                request = await self._read_small(method.request, context, client)
                 async for message in method.answer(request):
                     await context.write(message.SerializeToString())
 
@@ -180,11 +187,16 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
         code = grpc.StatusCode.PERMISSION_DENIED if is_known else grpc.StatusCode.UNAUTHENTICATED
         raise RefusedError(code, refusal.sentence)
 
-    async def _read(self, kind: type[Message], context: Any) -> Message:
+    async def _read_small(self, kind: type[Message], context: Any, client: str) -> Message:
+        """Grpc has one maximum size for all methods, so what bounds memory is how many messages it reads at a time."""
+        with self._reading.held(client, 1):
+            return await self._read(kind, context, timeout_s=min(_SMALL_TIMEOUT_S, self._message_timeout_s))
+
+    async def _read(self, kind: type[Message], context: Any, *, timeout_s: float) -> Message:
         try:
-            content = await asyncio.wait_for(context.read(), self._message_timeout_s)
+            content = await asyncio.wait_for(context.read(), timeout_s)
         except asyncio.TimeoutError:
-            late = f"The message did not arrive within {self._message_timeout_s:g} s. Send it again."
+            late = f"The message did not arrive within {timeout_s:g} s. Send it again."
             raise RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, late) from None
         if content is grpc.aio.EOF:
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, f"The request ends without a {kind.__name__}.")

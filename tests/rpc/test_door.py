@@ -115,6 +115,17 @@ async def test_message_that_does_not_arrive_in_time_is_refused() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("path", [CHECK, WATCH, STATUS])
+async def test_client_that_never_completes_its_messages_gets_few_places_for_them(path: str) -> None:
+    async with rpc_agent() as agent:
+        calls = [agent.channel.stream_stream(path)() for _ in range(20)]  # nothing arrives
+        ended = asyncio.as_completed([call.code() for call in calls], timeout=10)
+        assert {await next(ended) for _ in range(14)} == {grpc.StatusCode.UNAVAILABLE}
+        for call in calls:
+            call.cancel()
+
+
+@pytest.mark.anyio
 async def test_too_large_message_is_refused() -> None:
     async with rpc_agent() as agent:
         assert await agent.reply(PREDICT, request(bytes(MAX_MESSAGE_BYTES))) == grpc.StatusCode.RESOURCE_EXHAUSTED
