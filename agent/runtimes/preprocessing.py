@@ -15,12 +15,14 @@ from agent.model_file.layout import layout_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from agent.image import Pixels
     from agent.model_file.metadata import Tensor
     from agent.model_file.settings import ModelSettings, Resize
 
     Array: TypeAlias = npt.NDArray[np.generic]
 
 _WHOLE = np.ones(1, np.float32)
+_HALVED_FROM = 2.5  # times the target
 
 
 class Preprocessor:
@@ -103,27 +105,48 @@ def resize_antialiased(image: Image, width: int, height: int) -> Image:
     Plain bilinear reads four pixels per output pixel and so skips most of a large image: a person 6 times larger
     than the input scored 0.28 instead of 0.89. Each side is halved (OpenCV's fastest path) while the result stays
     a quarter above the target. The rest is smoothed by a kernel as wide as the remaining step, then interpolated.
+    Filters overwrite what they read, but never the caller's pixels: less memory is in use, and more of it in the cache.
     """
     pixels = image.pixels
     while True:
-        halved = (
-            _halve(image_width := pixels.shape[1], width),
-            _halve(image_height := pixels.shape[0], height),
-        )
-        if halved == (image_width, image_height):
+        across, down = pixels.shape[1] / width, pixels.shape[0] / height
+        if _suits_boxes(across, down):
+            pixels = _smooth_by_boxes(pixels, round(across), round(down))
             break
+        if max(across, down) < _HALVED_FROM:
+            pixels = _smooth(pixels, across, down, dst=None if pixels is image.pixels else pixels)
+            break
+        halved = _halve(pixels.shape[1], across), _halve(pixels.shape[0], down)
         pixels = cv2.resize(pixels, halved)
-    across, down = image_width / width, image_height / height
-    if across > 1 or down > 1:
-        kernels = _smoothing(across), _smoothing(down)
-        pixels = cv2.sepFilter2D(pixels, -1, *kernels, borderType=cv2.BORDER_REPLICATE)
-    if (image_width, image_height) != (width, height):
+    if pixels.shape[:2] != (height, width):
         pixels = cv2.resize(pixels, (width, height))
     return Image(pixels, image.color)
 
 
-def _halve(side: int, target: int) -> int:
-    return side // 2 if side >= 2.5 * target else side
+def _halve(side: int, step: float) -> int:
+    return side // 2 if step >= _HALVED_FROM else side
+
+
+def _suits_boxes(across: float, down: float) -> bool:
+    """Whether one step is about 2 and the other about 3, as from 640x480 to 224x224; halving only one side is slow."""
+    small, large = sorted((across, down))
+    return 1.8 <= small <= 2.3 and 2.6 <= large <= 3.25
+
+
+def _smooth_by_boxes(pixels: Pixels, across: int, down: int) -> Pixels:
+    """By a triangle that reaches `across` and `down` pixels to each side: a box twice, faster than halving one side."""
+    once: Pixels = cv2.blur(pixels, (across, down), borderType=cv2.BORDER_REPLICATE)
+    anchor = (across - 1) // 2, (down - 1) // 2  # a box of two is off by half a pixel, and the second one undoes it
+    cv2.blur(once, (across, down), dst=once, anchor=anchor, borderType=cv2.BORDER_REPLICATE)
+    return once
+
+
+def _smooth(pixels: Pixels, across: float, down: float, *, dst: Pixels | None) -> Pixels:
+    if max(across, down) <= 1:
+        return pixels
+    kernels = _smoothing(across), _smoothing(down)
+    smooth: Pixels = cv2.sepFilter2D(pixels, -1, *kernels, dst=dst, borderType=cv2.BORDER_REPLICATE)
+    return smooth
 
 
 @functools.lru_cache(maxsize=256)

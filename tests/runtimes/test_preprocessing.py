@@ -187,6 +187,15 @@ def test_stripes_finer_than_the_input_are_averaged() -> None:
     assert np.abs(plain.astype(int) - 127).max() >= 60
 
 
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (640, 480), (720, 500)])
+def test_resize_of_noise_is_close_to_pillow_and_keeps_the_image(height: int, width: int) -> None:
+    """Noise has nothing but the finest details: plain bilinear interpolation is wrong by 30."""
+    image = Image(noise(height, width))
+    before = image.pixels.copy()
+    assert error(resize_antialiased(image, 224, 224).pixels, pillow_resize(image, 224, 224)) < 3
+    assert np.array_equal(image.pixels, before)
+
+
 @pytest.mark.assets
 @pytest.mark.parametrize("size", [64, 96, 128, 160, 192, 224, 299, 384])
 @pytest.mark.parametrize("photo", ["grace_hopper.bmp", "parrot.jpg", "cat_720p.jpg"])
