@@ -50,6 +50,7 @@ class Rest(Inferring):
     async def infer(self, document: Any, *, model: str = "colors", binary: bytes = b"") -> Any:
         answer = await self.post(f"/v2/models/{model}/infer", document, binary=binary)
         assert answer.status_code == 200, answer.text
+        assert answer.headers["server-timing"].startswith("queue;dur=")
         return answer.json()
 
     async def scores(self, document: Any, *, model: str = "colors", binary: bytes = b"") -> list[float]:
