@@ -130,25 +130,32 @@ class Connection(HttpToolsProtocol):
             self.end()
 
     def body_is_late(self) -> None:
-        """The application gets the end of the connection, and LATE in the scope of the request."""
-        if self.cycle.response_started or self.pipeline:
-            self.end()
-        else:
-            self.cycle.scope[LATE] = True  # type: ignore[literal-required]  # a key of our own
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-            self.refuse(408, f"The body did not arrive within {self._all.bodies.timeout_s:g} s. Send it again.")
+        """The application gets LATE in the scope of the request."""
+        self.cycle.scope[LATE] = True  # type: ignore[literal-required]  # a key of our own
+        self.refuse(408, f"The body did not arrive within {self._all.bodies.timeout_s:g} s. Send it again.")
 
     def refuse(self, code: int, sentence: str) -> None:
-        """Answers without the application, and ignores what the client still sends.
+        """Ignores what the client sends from now on, and answers in place of the application.
 
-        The connection stays open a moment: if the kernel received more after the end, it would tell the client to
-        discard the answer.
+        If an earlier request has no answer yet, that comes instead: the client would take this one for it.
         """
         self._refused = True
-        if self.awaits_handshake:
+        cycle: Any = self.cycle  # None before the first request
+        is_in_body = self in self._all.bodies
+        if self.awaits_handshake or (is_in_body and (cycle.response_started or self.pipeline)):
             self.end()
-            return
+        elif is_in_body:
+            cycle.disconnected = True  # the application gets a ClientDisconnect
+            cycle.message_event.set()
+            self._answer(code, sentence)
+        elif cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False  # uvicorn ends the connection after its answer
+            self.flow.resume_reading()
+        else:
+            self._answer(code, sentence)
+
+    def _answer(self, code: int, sentence: str) -> None:
+        """Ends soon: if the kernel received more after the end, it would tell the client to discard the answer."""
         body = json.dumps({"error": sentence}).encode()
         length = str(len(body)).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]

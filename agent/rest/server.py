@@ -77,7 +77,7 @@ class Server(uvicorn.Server):
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level="warning",
+            log_level="error",  # its warnings let strangers fill the log: one line per malformed request
             access_log=False,
             server_header=False,
             proxy_headers=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -95,7 +96,31 @@ async def test_requests_that_are_sent_ahead_are_bounded() -> None:
     async with site() as server:
         client = await server.connect()
         client.writer.write(GET * 1000)
-        assert (await client.end()).startswith(b"HTTP/1.1 400 ")
+        assert (await client.end()).count(b"HTTP/1.1 200 ") == 17
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("sent", "codes"),
+    [
+        (GET + UPLOAD + b"nonsense\r\n\r\n", [b"200", b"200"]),  # what is malformed gets no answer of its own
+        (GET + CHUNKED + b"zz\r\n", []),
+        (CHUNKED + b"zz\r\n", [b"400"]),
+        (GET[:-2] + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + GET, [b"400"]),
+        (GET[:-2] + b"Upgrade: websocket\r\nConnection: upgrade\r\n\r\n" + GET, [b"200", b"200"]),
+    ],
+)
+async def test_malformed_request_spoils_no_earlier_answer_and_leaves_no_trace_in_the_log(
+    sent: bytes, codes: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site() as server:
+        client = await server.connect()
+        client.writer.write(sent)
+        if b"websocket" not in sent:
+            answered = await client.end()
+            assert re.findall(rb"HTTP/1\.1 (\d+)", answered) == codes
+        assert (await (await server.connect()).ask(GET))[0] == 200
+    assert caplog.text == ""
 
 
 @pytest.mark.anyio
