@@ -16,9 +16,9 @@ from starlette.responses import Response
 from agent.classification import Result
 from agent.errors import BusyError, ImageError, ModelError
 from agent.inference.options import Options
+from agent.inference.server_timing import server_timing
 from agent.rest.openapi import answers
 from agent.rest.route_scopes import needs
-from agent.rest.server_timing import server_timing
 from agent.rest.upload import UploadReader, client_address, too_large
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader, places: Shar
 
 
 def _answer(document: object, results: Iterable[Result]) -> Response:
-    headers = server_timing(result.classification.timing for result in results)
+    headers = {"Server-Timing": server_timing(result.classification.timing for result in results)}
     return Response(_TO_JSON(document), headers=headers, media_type="application/json")
 
 

@@ -23,17 +23,19 @@ from agent.errors import (
     ModelNotReadyError,
     TensorError,
 )
+from agent.inference.server_timing import server_timing
 from agent.inference.share import Share
 from agent.security.access import Guard, too_many_wrong_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
 
     from google.protobuf.message import Message
 
     MorePlaces: TypeAlias = Callable[[int], AbstractContextManager[None]]
 
+    from agent.inference.inferred import Inferred
     from agent.security.access import AccessRules, Refusal
     from agent.security.tokens import Scope
 
@@ -73,10 +75,13 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """A method for the scope `infer`. The door holds one place for it; `answer` holds further ones with MorePlaces."""
+    """A method for the scope `infer`. The door holds one place for it; `answer` holds further ones with MorePlaces.
+
+    The trailing metadata of the answer say how long the images took.
+    """
 
     request: type[Message]
-    answer: Callable[[Any, MorePlaces], Awaitable[Message]]
+    answer: Callable[[Any, MorePlaces], Awaitable[tuple[Message, Iterable[Inferred]]]]
     scope: Literal["infer"] = "infer"
 
 
@@ -152,7 +157,10 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
                 return (await method.answer(request)).SerializeToString()
             with self._places.held(client, 1):
                 request = await self._read(method.request, context, timeout_s=self._message_timeout_s)
-                return (await method.answer(request, partial(self._places.held, client))).SerializeToString()
+                message, inferred = await method.answer(request, partial(self._places.held, client))
+            timing = server_timing(each.result.classification.timing for each in inferred)
+            context.set_trailing_metadata((("server-timing", timing),))
+            return message.SerializeToString()
 
         return await self._answered(path if method else "other", context, answer())
 

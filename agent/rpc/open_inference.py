@@ -136,7 +136,9 @@ class OpenInference:
         entries = description.index(self._models.statuses, only_ready=request.ready)
         return oip.RepositoryIndexResponse(models=[oip.RepositoryIndexResponse.ModelIndex(**each) for each in entries])
 
-    async def _infer(self, request: oip.ModelInferRequest, more_places: MorePlaces) -> oip.ModelInferResponse:
+    async def _infer(
+        self, request: oip.ModelInferRequest, more_places: MorePlaces
+    ) -> tuple[oip.ModelInferResponse, Sequence[Inferred]]:
         arrived_ns = time.time_ns()
         options = Options(_named(request.model_name), version=request.model_version or None)
         served = self._data_plane.choose(options)
@@ -151,7 +153,7 @@ class OpenInference:
             response.parameters[name].double_param = milliseconds
         for each in wanted:
             _add_output(response, output(each, inferred, served.labels), is_raw=bool(request.raw_input_contents))
-        return response
+        return response, inferred
 
 
 def _named(name: str) -> str:

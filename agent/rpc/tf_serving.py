@@ -82,7 +82,9 @@ class TFServing:
             **{path: Unsupported(sentence) for path, sentence in _UNSUPPORTED.items()},
         }
 
-    async def _predict(self, request: tfs.PredictRequest, more_places: MorePlaces) -> tfs.PredictResponse:
+    async def _predict(
+        self, request: tfs.PredictRequest, more_places: MorePlaces
+    ) -> tuple[tfs.PredictResponse, Sequence[Inferred]]:
         arrived_ns, options = time.time_ns(), self._labeled(_options(request.model_spec))
         served = self._data_plane.choose(options)
         signature = _signature(request.model_spec, served)
@@ -96,11 +98,11 @@ class TFServing:
         with more_places(min(len(sent), self._data_plane.workers) - 1):
             inferred = await self._data_plane.infer(served, sent, options, arrived_ns=arrived_ns)
         outputs = {each: proto_of(_output(each, inferred, is_raw=signature == _RAW)) for each in names}
-        return tfs.PredictResponse(outputs=outputs, model_spec=_spec(served, signature))
+        return tfs.PredictResponse(outputs=outputs, model_spec=_spec(served, signature)), inferred
 
     async def _classify(
         self, request: tfs.ClassificationRequest, more_places: MorePlaces
-    ) -> tfs.ClassificationResponse:
+    ) -> tuple[tfs.ClassificationResponse, Sequence[Inferred]]:
         arrived_ns, options = time.time_ns(), self._labeled(_options(request.model_spec))
         served = self._data_plane.choose(options)
         if (signature := _signature(request.model_spec, served)) == _RAW:
@@ -109,7 +111,7 @@ class TFServing:
         with more_places(min(len(images), self._data_plane.workers) - 1):
             inferred = await self._data_plane.infer(served, images, options, arrived_ns=arrived_ns)
         result = tfs.ClassificationResult(classifications=[_classes(each.scores) for each in inferred])
-        return tfs.ClassificationResponse(result=result, model_spec=_spec(served, signature))
+        return tfs.ClassificationResponse(result=result, model_spec=_spec(served, signature)), inferred
 
     async def _metadata(self, request: tfs.GetModelMetadataRequest) -> tfs.GetModelMetadataResponse:
         if list(request.metadata_field) != [_SIGNATURE_DEF]:

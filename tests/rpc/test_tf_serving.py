@@ -82,6 +82,16 @@ async def test_predict_gives_the_scores_of_an_upload_for_images_and_for_a_tensor
 
 
 @pytest.mark.anyio
+async def test_answer_says_where_its_time_went() -> None:
+    async with rpc_agent() as agent:
+        for path, request in ((PREDICT, predict(agent, images(JPEG))), (CLASSIFY, classify({"x": one_image(JPEG)}))):
+            call = agent.channel.unary_unary(path)(request.SerializeToString(), timeout=10)
+            steps = dict(step.split(";dur=") for step in (await call.trailing_metadata())["server-timing"].split(", "))
+            assert list(steps) == ["queue", "decode", "preprocess", "invoke"]
+            assert float(steps["invoke"]) > 0
+
+
+@pytest.mark.anyio
 async def test_predict_without_a_version_may_get_the_canary() -> None:
     async with rpc_agent() as agent:
         agent.run.models.try_out(version=2)

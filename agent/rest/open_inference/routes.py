@@ -15,13 +15,13 @@ from starlette.responses import JSONResponse, Response
 from agent.errors import TensorError
 from agent.inference.data_plane import MAX_INSTANCES
 from agent.inference.options import Options
+from agent.inference.server_timing import server_timing
 from agent.open_inference import description
 from agent.open_inference.inputs import instances
 from agent.open_inference.outputs import output, times, wanted_outputs
 from agent.rest.open_inference.body import JSON_LENGTH, answer, raw_request, read_request
 from agent.rest.openapi import READINESS, errors
 from agent.rest.route_scopes import needs
-from agent.rest.server_timing import server_timing
 from agent.rest.upload import client_address
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def open_inference_router(
         document["model_name"], document["model_version"] = served.identity.name, str(served.identity.version)
         document["parameters"] = times(inferred)
         response = answer(document, [(each, output(each, inferred, served.labels)) for each in wanted])
-        response.headers.update(server_timing(each.result.classification.timing for each in inferred))
+        response.headers["Server-Timing"] = server_timing(each.result.classification.timing for each in inferred)
         return response
 
     return router

@@ -12,9 +12,9 @@ from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annota
 from starlette.responses import Response
 
 from agent.inference.options import Options
+from agent.inference.server_timing import server_timing
 from agent.rest.openapi import errors
 from agent.rest.route_scopes import needs
-from agent.rest.server_timing import server_timing
 from agent.rest.tf_serving.answers import classifications, predictions
 from agent.rest.tf_serving.requests import read_classify, read_predict
 from agent.rest.tf_serving.status import checked_version, labeled, malformed
@@ -121,7 +121,7 @@ async def _read(
 
 
 def _answer(text: str, done: Sequence[Inferred]) -> Response:
-    headers = server_timing(each.result.classification.timing for each in done)
+    headers = {"Server-Timing": server_timing(each.result.classification.timing for each in done)}
     return Response(text, headers=headers, media_type="application/json")
 
 

@@ -1,4 +1,4 @@
-"""Server timing: the header with which an answer says where its time went (W3C Server Timing)."""
+"""Server timing: the text in which an answer says where its time went (W3C Server Timing)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from agent.classification import Timing
 
 
-def server_timing(timings: Iterable[Timing]) -> dict[str, str]:
+def server_timing(timings: Iterable[Timing]) -> str:
     """Milliseconds of all images of a request together; several workers may have spent them at the same time."""
     queue = decode = preprocess = invoke = 0.0
     for timing in timings:
@@ -18,7 +18,4 @@ def server_timing(timings: Iterable[Timing]) -> dict[str, str]:
         decode += timing.decode
         preprocess += timing.preprocess
         invoke += timing.invoke
-    return {
-        "Server-Timing": f"queue;dur={queue:.3f}, decode;dur={decode:.3f}, preprocess;dur={preprocess:.3f}, "
-        f"invoke;dur={invoke:.3f}"
-    }
+    return f"queue;dur={queue:.3f}, decode;dur={decode:.3f}, preprocess;dur={preprocess:.3f}, invoke;dur={invoke:.3f}"
