@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from agent.errors import ModelNotFoundError, TensorError
+from agent.inference.data_plane import MAX_INSTANCES
 from agent.inference.options import Options
 from agent.open_inference import description
 from agent.open_inference.inputs import instances
@@ -47,7 +48,6 @@ _NO_SHARED_MEMORY = "The agent has no shared memory. Send and receive tensors in
 _NO_LOADING = "The agent loads models from its drop folder. Copy a file there, or remove it, to change what is served."
 _UNSUPPORTED = {
     "ModelStreamInfer": "The agent has no streams. Use ModelInfer.",
-    "ModelConfig": "The agent has no model configuration over gRPC. Use ModelMetadata, or HTTP.",
     "ModelStatistics": "The agent has no statistics over gRPC. Use GET /metrics over HTTP.",
     "RepositoryModelLoad": _NO_LOADING,
     "RepositoryModelUnload": _NO_LOADING,
@@ -101,6 +101,7 @@ class OpenInference:
             "ServerMetadata": Method(oip.ServerMetadataRequest, "read", self._server_metadata),
             "ModelReady": Method(oip.ModelReadyRequest, "read", self._model_ready),
             "ModelMetadata": Method(oip.ModelMetadataRequest, "read", self._model_metadata),
+            "ModelConfig": Method(oip.ModelConfigRequest, "read", self._model_config),
             "RepositoryIndex": Method(oip.RepositoryIndexRequest, "read", self._index),
             "ModelInfer": Inference(oip.ModelInferRequest, self._infer),
             **{name: Unsupported(sentence) for name, sentence in _UNSUPPORTED.items()},
@@ -114,9 +115,7 @@ class OpenInference:
         return oip.ServerReadyResponse(ready=bool(self._models.served))
 
     async def _server_metadata(self, _: oip.ServerMetadataRequest) -> oip.ServerMetadataResponse:
-        described = description.server(version=self._version)
-        extensions = [each for each in described["extensions"] if each != "model_configuration"]
-        return oip.ServerMetadataResponse(**{**described, "extensions": extensions})
+        return oip.ServerMetadataResponse(**description.server(version=self._version))
 
     async def _model_ready(self, request: oip.ModelReadyRequest) -> oip.ModelReadyResponse:
         """Not an error for an unknown model, as in Triton: its clients wait for a model in this way."""
@@ -131,6 +130,11 @@ class OpenInference:
         serving = (each.get(served.identity.name) for each in (self._models.served, self._models.canaries))
         versions = [str(each.identity.version) for each in serving if each is not None]
         return oip.ModelMetadataResponse(**description.model(served.identity.name, versions, served.signature))
+
+    async def _model_config(self, request: oip.ModelConfigRequest) -> oip.ModelConfigResponse:
+        served = self._models.get(_named(request.name), request.version or None)
+        configured = description.configuration(served.identity.name, served.signature, max_instances=MAX_INSTANCES)
+        return oip.ModelConfigResponse(config=configured)
 
     async def _index(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:
         entries = description.index(self._models.statuses, only_ready=request.ready)

@@ -144,6 +144,21 @@ async def test_server_and_model_describe_themselves() -> None:
         assert list(model.versions) == ["1"]
         (takes,) = model.inputs
         assert (takes.name, takes.datatype, list(takes.shape)) == ("image", "UINT8", [-1, 32, 32, 1])
+        request = oip.ModelConfigRequest(name="digits")
+        config = (await agent.call(path("ModelConfig"), request, oip.ModelConfigResponse)).config
+        assert (config.name, config.max_batch_size) == ("digits", 64)
+        assert (
+            config.input[0].name,
+            config.input[0].data_type,
+            config.input[0].format,
+            list(config.input[0].dims),
+        ) == (
+            "image",
+            oip.TYPE_UINT8,
+            oip.ModelInput.FORMAT_NHWC,
+            [32, 32, 1],
+        )
+        assert (config.output[0].data_type, list(config.output[0].dims)) == (oip.TYPE_FP32, [10])
         index = await agent.call(path("RepositoryIndex"), oip.RepositoryIndexRequest(), oip.RepositoryIndexResponse)
         assert [(each.name, each.version, each.state) for each in index.models] == [
             ("birds", "2", "READY"),

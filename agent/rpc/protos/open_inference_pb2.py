@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%agent/rpc/protos/open_inference.proto\x12\x19\x65\x64ge_agent.open_inference\"\x13\n\x11ServerLiveRequest\"\"\n\x12ServerLiveResponse\x12\x0c\n\x04live\x18\x01 \x01(\x08\"\x14\n\x12ServerReadyRequest\"$\n\x13ServerReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\"2\n\x11ModelReadyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"#\n\x12ModelReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\"\x17\n\x15ServerMetadataRequest\"K\n\x16ServerMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nextensions\x18\x03 \x03(\t\"5\n\x14ModelMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xb6\x03\n\x15ModelMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12O\n\x06inputs\x18\x04 \x03(\x0b\x32?.edge_agent.open_inference.ModelMetadataResponse.TensorMetadata\x12P\n\x07outputs\x18\x05 \x03(\x0b\x32?.edge_agent.open_inference.ModelMetadataResponse.TensorMetadata\x12T\n\nproperties\x18\x06 \x03(\x0b\x32@.edge_agent.open_inference.ModelMetadataResponse.PropertiesEntry\x1a?\n\x0eTensorMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x1a\x31\n\x0fPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x99\x01\n\x0eInferParameter\x12\x14\n\nbool_param\x18\x01 \x01(\x08H\x00\x12\x15\n\x0bint64_param\x18\x02 \x01(\x03H\x00\x12\x16\n\x0cstring_param\x18\x03 \x01(\tH\x00\x12\x16\n\x0c\x64ouble_param\x18\x04 \x01(\x01H\x00\x12\x16\n\x0cuint64_param\x18\x05 \x01(\x04H\x00\x42\x12\n\x10parameter_choice\"\xd0\x01\n\x13InferTensorContents\x12\x15\n\rbool_contents\x18\x01 \x03(\x08\x12\x14\n\x0cint_contents\x18\x02 \x03(\x05\x12\x16\n\x0eint64_contents\x18\x03 \x03(\x03\x12\x15\n\ruint_contents\x18\x04 \x03(\r\x12\x17\n\x0fuint64_contents\x18\x05 \x03(\x04\x12\x15\n\rfp32_contents\x18\x06 \x03(\x02\x12\x15\n\rfp64_contents\x18\x07 \x03(\x01\x12\x16\n\x0e\x62ytes_contents\x18\x08 \x03(\x0c\"\xfe\x07\n\x11ModelInferRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12P\n\nparameters\x18\x04 \x03(\x0b\x32<.edge_agent.open_inference.ModelInferRequest.ParametersEntry\x12M\n\x06inputs\x18\x05 \x03(\x0b\x32=.edge_agent.open_inference.ModelInferRequest.InferInputTensor\x12X\n\x07outputs\x18\x06 \x03(\x0b\x32G.edge_agent.open_inference.ModelInferRequest.InferRequestedOutputTensor\x12\x1a\n\x12raw_input_contents\x18\x07 \x03(\x0c\x1a\xc4\x02\n\x10InferInputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x61\n\nparameters\x18\x04 \x03(\x0b\x32M.edge_agent.open_inference.ModelInferRequest.InferInputTensor.ParametersEntry\x12@\n\x08\x63ontents\x18\x05 \x01(\x0b\x32..edge_agent.open_inference.InferTensorContents\x1a\\\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x38\n\x05value\x18\x02 \x01(\x0b\x32).edge_agent.open_inference.InferParameter:\x02\x38\x01\x1a\xf5\x01\n\x1aInferRequestedOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12k\n\nparameters\x18\x02 \x03(\x0b\x32W.edge_agent.open_inference.ModelInferRequest.InferRequestedOutputTensor.ParametersEntry\x1a\\\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x38\n\x05value\x18\x02 \x01(\x0b\x32).edge_agent.open_inference.InferParameter:\x02\x38\x01\x1a\\\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x38\n\x05value\x18\x02 \x01(\x0b\x32).edge_agent.open_inference.InferParameter:\x02\x38\x01\"\xb5\x05\n\x12ModelInferResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12Q\n\nparameters\x18\x04 \x03(\x0b\x32=.edge_agent.open_inference.ModelInferResponse.ParametersEntry\x12P\n\x07outputs\x18\x05 \x03(\x0b\x32?.edge_agent.open_inference.ModelInferResponse.InferOutputTensor\x12\x1b\n\x13raw_output_contents\x18\x06 \x03(\x0c\x1a\xc7\x02\n\x11InferOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x63\n\nparameters\x18\x04 \x03(\x0b\x32O.edge_agent.open_inference.ModelInferResponse.InferOutputTensor.ParametersEntry\x12@\n\x08\x63ontents\x18\x05 \x01(\x0b\x32..edge_agent.open_inference.InferTensorContents\x1a\\\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x38\n\x05value\x18\x02 \x01(\x0b\x32).edge_agent.open_inference.InferParameter:\x02\x38\x01\x1a\\\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x38\n\x05value\x18\x02 \x01(\x0b\x32).edge_agent.open_inference.InferParameter:\x02\x38\x01\"@\n\x16RepositoryIndexRequest\x12\x17\n\x0frepository_name\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\"\xb4\x01\n\x17RepositoryIndexResponse\x12M\n\x06models\x18\x01 \x03(\x0b\x32=.edge_agent.open_inference.RepositoryIndexResponse.ModelIndex\x1aJ\n\nModelIndex\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%agent/rpc/protos/open_inference.proto\x12\x19\x65\x64ge_agent.open_inference\"\x13\n\x11ServerLiveRequest\"\"\n\x12ServerLiveResponse\x12\x0c\n\x04live\x18\x01 \x01(\x08\"\x14\n\x12ServerReadyRequest\"$\n\x13ServerReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\"2\n\x11ModelReadyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"#\n\x12ModelReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\"\x17\n\x15ServerMetadataRequest\"K\n\x16ServerMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nextensions\x18\x03 \x03(\t\"5\n\x14ModelMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xb6\x03\n\x15ModelMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12O\n\x06inputs\x18\x04 \x03(\x0b\x32?.edge_agent.open_inference.ModelMetadataResponse.TensorMetadata\x12P\n\x07outputs\x18\x05 \x03(\x0b\x32?.edge_agent.open_inference.ModelMetadataResponse.TensorMetadata\x12T\n\nproperties\x18\x06 \x03(\x0b\x32@.edge_agent.open_inference.ModelMetadataResponse.PropertiesEntry\x1a?\n\x0eTensorMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x1a\x31\n\x0fPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"3\n\x12ModelConfigRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xdb\x01\n\nModelInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x36\n\tdata_type\x18\x02 \x01(\x0e\x32#.edge_agent.open_inference.DataType\x12<\n\x06\x66ormat\x18\x03 \x01(\x0e\x32,.edge_agent.open_inference.ModelInput.Format\x12\x0c\n\x04\x64ims\x18\x04 \x03(\x03\";\n\x06\x46ormat\x12\x0f\n\x0b\x46ORMAT_NONE\x10\x00\x12\x0f\n\x0b\x46ORMAT_NHWC\x10\x01\x12\x0f\n\x0b\x46ORMAT_NCHW\x10\x02\"a\n\x0bModelOutput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x36\n\tdata_type\x18\x02 \x01(\x0e\x32#.edge_agent.open_inference.DataType\x12\x0c\n\x04\x64ims\x18\x03 \x03(\x03\"\xb3\x01\n\x0bModelConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08platform\x18\x02 \x01(\t\x12\x16\n\x0emax_batch_size\x18\x04 \x01(\x05\x12\x34\n\x05input\x18\x05 \x03(\x0b\x32%.edge_agent.open_inference.ModelInput\x12\x36\n\x06output\x18\x06 \x03(\x0b\x32&.edge_agent.open_inference.ModelOutput\"M\n\x13ModelConfigResponse\x12\x36\n\x06\x63onfig\x18\x01 \x01(\x0b\x32&.edge_agent.open_inference.ModelConfig\"\x99\x01\n\x0eInferParameter\x12\x14\n\nbool_param\x18\x01 \x01(\x08H\x00\x12\x15\n\x0bint64_param\x18\x02 \x01(\x03H\x00\x12\x16\n\x0cstring_param\x18\x03 \x01(\tH\x00\x12\x16\n\x0c\x64ouble_param\x18\x04 \x01(\x01H\x00\x12\x16\n\x0cuint64_param\x18\x05 \x01(\x04H\x00\x42\x12\n\x10parameter_choice\"\xd0\x01\n\x13InferTensorContents\x12\x15\n\rbool_contents\x18\x01 \x03(\x08\x12\x14\n\x0cint_contents\x18\x02 \x03(\x05\x12\x16\n\x0eint64_contents\x18\x03 \x03(\x03\x12\x15\n\ruint_contents\x18\x04 \x03(\r\x12\x17\n\x0fuint64_contents\x18\x05 \x03(\x04\x12\x15\n\rfp32_contents\x18\x06 \x03(\x02\x12\x15\n\rfp64_contents\x18\x07 \x03(\x01\x12\x16\n\x0e\x62ytes_contents\x18\x08 \x03(\x0c\"\xfe\x07\n\x11ModelInferRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12P\n\nparameters\x18\x04 \x03(\x0b\x32<.edge_agent.open_inference.ModelInferRequest.ParametersEntry\x12M\n\x06inputs\x18\x05 \x03(\x0b\x32=.edge_agent.open_inference.ModelInferRequest.InferInputTensor\x12X\n\x07outputs\x18\x06 \x03(\x0b\x32G.edge_agent.open_inference.ModelInferRequest.InferRequestedOutputTensor\x12\x1a\n\x12raw_input_contents\x18\x07 \x03(\x0c\x1a\xc4\x02\n\x10InferInputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x61\n\nparameters\x18\x04 \x03(\x0b\x32M.edge_agent.open_inference.ModelInferRequest.InferInputTensor.ParametersEntry\x12@\n\x08\x63ontents\x18\x05 \x01(\x0b\x32..edge_agent.open_inference.InferTensorContents\x1a\\\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x38\n\x05value\x18\x02 \x01(\x0b\x32).edge_agent.open_inference.InferParameter:\x02\x38\x01\x1a\xf5\x01\n\x1aInferRequestedOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12k\n\nparameters\x18\x02 \x03(\x0b\x32W.edge_agent.open_inference.ModelInferRequest.InferRequestedOutputTensor.ParametersEntry\x1a\\\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x38\n\x05value\x18\x02 \x01(\x0b\x32).edge_agent.open_inference.InferParameter:\x02\x38\x01\x1a\\\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x38\n\x05value\x18\x02 \x01(\x0b\x32).edge_agent.open_inference.InferParameter:\x02\x38\x01\"\xb5\x05\n\x12ModelInferResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12Q\n\nparameters\x18\x04 \x03(\x0b\x32=.edge_agent.open_inference.ModelInferResponse.ParametersEntry\x12P\n\x07outputs\x18\x05 \x03(\x0b\x32?.edge_agent.open_inference.ModelInferResponse.InferOutputTensor\x12\x1b\n\x13raw_output_contents\x18\x06 \x03(\x0c\x1a\xc7\x02\n\x11InferOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x63\n\nparameters\x18\x04 \x03(\x0b\x32O.edge_agent.open_inference.ModelInferResponse.InferOutputTensor.ParametersEntry\x12@\n\x08\x63ontents\x18\x05 \x01(\x0b\x32..edge_agent.open_inference.InferTensorContents\x1a\\\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x38\n\x05value\x18\x02 \x01(\x0b\x32).edge_agent.open_inference.InferParameter:\x02\x38\x01\x1a\\\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x38\n\x05value\x18\x02 \x01(\x0b\x32).edge_agent.open_inference.InferParameter:\x02\x38\x01\"@\n\x16RepositoryIndexRequest\x12\x17\n\x0frepository_name\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\"\xb4\x01\n\x17RepositoryIndexResponse\x12M\n\x06models\x18\x01 \x03(\x0b\x32=.edge_agent.open_inference.RepositoryIndexResponse.ModelIndex\x1aJ\n\nModelIndex\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t*\xda\x01\n\x08\x44\x61taType\x12\x10\n\x0cTYPE_INVALID\x10\x00\x12\r\n\tTYPE_BOOL\x10\x01\x12\x0e\n\nTYPE_UINT8\x10\x02\x12\x0f\n\x0bTYPE_UINT16\x10\x03\x12\x0f\n\x0bTYPE_UINT32\x10\x04\x12\x0f\n\x0bTYPE_UINT64\x10\x05\x12\r\n\tTYPE_INT8\x10\x06\x12\x0e\n\nTYPE_INT16\x10\x07\x12\x0e\n\nTYPE_INT32\x10\x08\x12\x0e\n\nTYPE_INT64\x10\t\x12\r\n\tTYPE_FP16\x10\n\x12\r\n\tTYPE_FP32\x10\x0b\x12\r\n\tTYPE_FP64\x10\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_options = b'8\001'
   _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._loaded_options = None
   _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_DATATYPE']._serialized_start=3845
+  _globals['_DATATYPE']._serialized_end=4063
   _globals['_SERVERLIVEREQUEST']._serialized_start=68
   _globals['_SERVERLIVEREQUEST']._serialized_end=87
   _globals['_SERVERLIVERESPONSE']._serialized_start=89
@@ -67,34 +69,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELMETADATARESPONSE_TENSORMETADATA']._serialized_end=819
   _globals['_MODELMETADATARESPONSE_PROPERTIESENTRY']._serialized_start=821
   _globals['_MODELMETADATARESPONSE_PROPERTIESENTRY']._serialized_end=870
-  _globals['_INFERPARAMETER']._serialized_start=873
-  _globals['_INFERPARAMETER']._serialized_end=1026
-  _globals['_INFERTENSORCONTENTS']._serialized_start=1029
-  _globals['_INFERTENSORCONTENTS']._serialized_end=1237
-  _globals['_MODELINFERREQUEST']._serialized_start=1240
-  _globals['_MODELINFERREQUEST']._serialized_end=2262
-  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_start=1596
-  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_end=1920
-  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_start=1828
-  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_end=1920
-  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_start=1923
-  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_end=2168
-  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_start=1828
-  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_end=1920
-  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_start=1828
-  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_end=1920
-  _globals['_MODELINFERRESPONSE']._serialized_start=2265
-  _globals['_MODELINFERRESPONSE']._serialized_end=2958
-  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_start=2537
-  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_end=2864
-  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_start=1828
-  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_end=1920
-  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_start=1828
-  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_end=1920
-  _globals['_REPOSITORYINDEXREQUEST']._serialized_start=2960
-  _globals['_REPOSITORYINDEXREQUEST']._serialized_end=3024
-  _globals['_REPOSITORYINDEXRESPONSE']._serialized_start=3027
-  _globals['_REPOSITORYINDEXRESPONSE']._serialized_end=3207
-  _globals['_REPOSITORYINDEXRESPONSE_MODELINDEX']._serialized_start=3133
-  _globals['_REPOSITORYINDEXRESPONSE_MODELINDEX']._serialized_end=3207
+  _globals['_MODELCONFIGREQUEST']._serialized_start=872
+  _globals['_MODELCONFIGREQUEST']._serialized_end=923
+  _globals['_MODELINPUT']._serialized_start=926
+  _globals['_MODELINPUT']._serialized_end=1145
+  _globals['_MODELINPUT_FORMAT']._serialized_start=1086
+  _globals['_MODELINPUT_FORMAT']._serialized_end=1145
+  _globals['_MODELOUTPUT']._serialized_start=1147
+  _globals['_MODELOUTPUT']._serialized_end=1244
+  _globals['_MODELCONFIG']._serialized_start=1247
+  _globals['_MODELCONFIG']._serialized_end=1426
+  _globals['_MODELCONFIGRESPONSE']._serialized_start=1428
+  _globals['_MODELCONFIGRESPONSE']._serialized_end=1505
+  _globals['_INFERPARAMETER']._serialized_start=1508
+  _globals['_INFERPARAMETER']._serialized_end=1661
+  _globals['_INFERTENSORCONTENTS']._serialized_start=1664
+  _globals['_INFERTENSORCONTENTS']._serialized_end=1872
+  _globals['_MODELINFERREQUEST']._serialized_start=1875
+  _globals['_MODELINFERREQUEST']._serialized_end=2897
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_start=2231
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_end=2555
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_start=2463
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR_PARAMETERSENTRY']._serialized_end=2555
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_start=2558
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR']._serialized_end=2803
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_start=2463
+  _globals['_MODELINFERREQUEST_INFERREQUESTEDOUTPUTTENSOR_PARAMETERSENTRY']._serialized_end=2555
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_start=2463
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_end=2555
+  _globals['_MODELINFERRESPONSE']._serialized_start=2900
+  _globals['_MODELINFERRESPONSE']._serialized_end=3593
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_start=3172
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_end=3499
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_start=2463
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR_PARAMETERSENTRY']._serialized_end=2555
+  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_start=2463
+  _globals['_MODELINFERRESPONSE_PARAMETERSENTRY']._serialized_end=2555
+  _globals['_REPOSITORYINDEXREQUEST']._serialized_start=3595
+  _globals['_REPOSITORYINDEXREQUEST']._serialized_end=3659
+  _globals['_REPOSITORYINDEXRESPONSE']._serialized_start=3662
+  _globals['_REPOSITORYINDEXRESPONSE']._serialized_end=3842
+  _globals['_REPOSITORYINDEXRESPONSE_MODELINDEX']._serialized_start=3768
+  _globals['_REPOSITORYINDEXRESPONSE_MODELINDEX']._serialized_end=3842
 # @@protoc_insertion_point(module_scope)
