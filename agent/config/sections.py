@@ -473,8 +473,8 @@ class HttpSection(_Section):
     )
     trusted_proxies: list[Network] = Field(
         default=[],
-        description="Addresses and networks of reverse proxies, such as `127.0.0.1` or `10.0.0.0/8`. Only from them do "
-        "`X-Forwarded-For` and `X-Forwarded-Proto` count.",
+        description="Addresses and networks of reverse proxies, such as `127.0.0.1` or `10.0.0.0/8`. Only from them "
+        "does `X-Forwarded-For` count.",
     )
     base_path: Annotated[str, AfterValidator(_base_path)] | None = Field(
         default=None,

@@ -161,7 +161,7 @@ class Connection(HttpToolsProtocol):
         headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]
         if code == 503:
             headers.append((b"retry-after", b"1"))
-        head = b"".join(b"%s: %s\r\n" % header for header in with_security(headers, self.scheme))
+        head = b"".join(b"%s: %s\r\n" % header for header in with_security(headers))
         self.transport.write(STATUS_LINE[code] + head + b"\r\n" + body)
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -46,11 +46,9 @@ class Front:
         self._answers = answers
 
     async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
-        scheme = scope["scheme"]
-
         async def secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = with_security(message["headers"], scheme)
+                message["headers"] = with_security(message["headers"])
             await send(message)
 
         if self._base_path:

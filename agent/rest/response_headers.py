@@ -18,13 +18,14 @@ _SECURITY: Headers = [
     # With no-referrer, browsers would send Origin: null with a form of the agent's own page.
     (b"referrer-policy", b"same-origin"),
 ]
-_PLAIN: Headers = [_POLICY, _CACHE, *_SECURITY]
-_TLS: Headers = [*_PLAIN, (b"strict-transport-security", b"max-age=31536000")]
+# No Strict-Transport-Security: it counts for all ports of the host name, and browsers would refuse other services
+# of the device that have only plain HTTP.
+_ALL: Headers = [_POLICY, _CACHE, *_SECURITY]
 
 
-def with_security(headers: Collection[tuple[bytes, bytes]], scheme: str | None) -> Headers:
+def with_security(headers: Collection[tuple[bytes, bytes]]) -> Headers:
     """`headers`, which stay as they are, and those that every answer has."""
-    added = _TLS if scheme == "https" else _PLAIN
+    added = _ALL
     own = {name for name, _ in headers}
     if _POLICY[0] in own or _CACHE[0] in own:
         added = [header for header in added if header[0] not in own]

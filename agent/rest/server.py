@@ -58,7 +58,7 @@ class Server(uvicorn.Server):
         trusted_proxies: Sequence[str] = (),
         tls: ServerTls | None = None,
     ) -> None:
-        """`trusted_proxies`: addresses and networks whose X-Forwarded-For and X-Forwarded-Proto count.
+        """`trusted_proxies`: addresses and networks whose X-Forwarded-For counts.
 
         With `tls`, it answers HTTPS only, on an event loop of uvloop.
         """
