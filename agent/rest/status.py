@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Health(Protocol):
-    """Sentences: what only a restart can fix, why the device is not ready, and what a person should fix."""
+class Liveness(Protocol):
+    def stuck(self) -> str | None:
+        """What only a restart can fix, as a sentence."""
 
-    def stuck(self) -> str | None: ...
+
+class Health(Liveness, Protocol):
+    """Sentences: why the device is not ready, and what a person should fix."""
+
     def why_not_ready(self) -> Sequence[str]: ...
     def warnings(self) -> Sequence[str]: ...
     def mqtt(self) -> dict[str, Any] | None: ...
@@ -26,6 +30,12 @@ class Health(Protocol):
 
 class Metrics(Protocol):
     def render(self) -> bytes: ...
+
+
+def why_stuck(health: Liveness, request: Request) -> str | None:
+    """As much as the client may know; None if nothing is stuck."""
+    reason = health.stuck()
+    return reason if reason is None or request.scope["granted"] else "The agent must be restarted; its log says why."
 
 
 def status_router(*, health: Health, metrics: Metrics) -> APIRouter:
@@ -37,8 +47,7 @@ def status_router(*, health: Health, metrics: Metrics) -> APIRouter:
 
         Without a token, the reason is not shown.
         """
-        if reason := health.stuck():
-            sentence = reason if request.scope["granted"] else "The agent must be restarted; its log says why."
+        if sentence := why_stuck(health, request):
             return JSONResponse({"error": sentence}, 503)
         return JSONResponse({"status": "ok"})
 

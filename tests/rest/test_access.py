@@ -209,9 +209,10 @@ def test_strangers_see_only_whether_the_agent_is_ready(guarded: Guarded) -> None
 
 def test_strangers_do_not_see_why_the_agent_is_stuck(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeHealth, "stuck", lambda _: "The camera front hangs.")
-    answer = guarded.ask("GET", "/healthz")
-    assert (answer.code, answer.sentence) == (503, "The agent must be restarted; its log says why.")
-    assert guarded.with_token("read", "GET", "/healthz").sentence == "The camera front hangs."
+    for path in ("/healthz", "/v2/health/live"):
+        answer = guarded.ask("GET", path)
+        assert (answer.code, answer.sentence) == (503, "The agent must be restarted; its log says why.")
+        assert guarded.with_token("read", "GET", path).sentence == "The camera front hangs."
 
 
 def test_failures_are_counted_by_reason_and_requests_by_route(tmp_path: Path) -> None:

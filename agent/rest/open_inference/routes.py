@@ -22,6 +22,7 @@ from agent.open_inference.outputs import output, times, wanted_outputs
 from agent.rest.open_inference.body import JSON_LENGTH, answer, raw_request, read_request
 from agent.rest.openapi import READINESS, errors
 from agent.rest.route_scopes import needs
+from agent.rest.status import why_stuck
 from agent.rest.upload import client_address
 
 if TYPE_CHECKING:
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
     from agent.inference.share import Share
     from agent.models.serving import ServedModel
     from agent.rest.open_inference.body import InferRequest
+    from agent.rest.status import Liveness
     from agent.rest.upload import UploadReader
     from agent.runtimes.serving_signature import ServedTensor
     from agent.status import ModelStatus
 
 _LARGE_BYTES = 64 << 10  # larger JSON is parsed in a thread
+_MAX_INDEX_BYTES = 4096
+_READY = 'Send no body, or {"ready": true} for only the versions that serve.'
 _NO_LOADING = (
     "The agent loads and unloads models automatically. Copy the file of a model to the drop folder, models.folder in "
     "the configuration, or remove it there. POST /api/models/{name}/pin selects a version."
@@ -64,12 +68,8 @@ class Models(Protocol):
     def get(self, name: str | None, version: str | None = None) -> ServedModel: ...
 
 
-class Health(Protocol):
-    def stuck(self) -> str | None: ...
-
-
 def open_inference_router(
-    *, version: str, data_plane: DataPlane, models: Models, health: Health, uploads: UploadReader, places: Share
+    *, version: str, data_plane: DataPlane, models: Models, health: Liveness, uploads: UploadReader, places: Share
 ) -> APIRouter:
     """`places` divides the queue of the data plane among the clients."""
     router = APIRouter(prefix="/v2", tags=["open inference"])
@@ -100,7 +100,7 @@ def open_inference_router(
     return router
 
 
-def _add_server(router: APIRouter, *, version: str, models: Models, health: Health) -> None:
+def _add_server(router: APIRouter, *, version: str, models: Models, health: Liveness) -> None:
     @router.get("", openapi_extra=needs("read"))
     @router.get("/", openapi_extra=needs("read"))
     async def server() -> dict[str, Any]:
@@ -108,9 +108,9 @@ def _add_server(router: APIRouter, *, version: str, models: Models, health: Heal
         return description.server(version=version)
 
     @router.get("/health/live", openapi_extra=needs(None))
-    async def live() -> JSONResponse:
+    async def live(request: Request) -> JSONResponse:
         """Like /healthz."""
-        reason = health.stuck()
+        reason = why_stuck(health, request)
         return JSONResponse({"error": reason} if reason else {"live": True}, 503 if reason else 200)
 
     @router.get("/health/ready", openapi_extra=needs(None, responses=READINESS))
@@ -159,13 +159,15 @@ def _versions(models: Models, name: str) -> list[str]:
 
 
 def _only_ready(body: bytes | bytearray) -> bool:
+    if len(body) > _MAX_INDEX_BYTES:  # 8 MB of JSON can take 200 MB as Python objects
+        raise HTTPException(413, f"The body has more than {_MAX_INDEX_BYTES} bytes. {_READY}")
     try:
         document = json.loads(body or b"{}")
     except (ValueError, RecursionError):
         document = None
     only_ready = document.get("ready", False) if isinstance(document, dict) else None
     if not isinstance(only_ready, bool):
-        raise HTTPException(400, 'Send no body, or {"ready": true} for only the versions that serve.')
+        raise HTTPException(400, _READY)
     return only_ready
 
 
