@@ -13,9 +13,10 @@ from agent.inference.options import Options
 from agent.rpc.door import Inference, Method, Unsupported
 from agent.rpc.protos import tf_serving_pb2 as tfs
 from agent.rpc.tensors import DTYPES, instances, proto_of
+from agent.tf_serving.versions import version_states
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from agent.runtimes.scores import Scores
     from agent.runtimes.serving_signature import ServedTensor, ServingSignature
     from agent.status import ModelStatus
+    from agent.tf_serving.versions import VersionState
 
     Array: TypeAlias = npt.NDArray[np.generic]
 
@@ -128,7 +130,7 @@ class TFServing:
         status = next((each for each in self._models.statuses if each.name == options.model), None)
         if status is None:
             raise ModelNotFoundError(f"Model {options.model} does not exist.")
-        return tfs.GetModelStatusResponse(model_version_status=_chosen(_versions(status), status, options.version))
+        return tfs.GetModelStatusResponse(model_version_status=map(_version, _chosen(status, options.version)))
 
     def _labeled(self, options: Options) -> Options:
         """As in TensorFlow Serving, a label that no version has is an invalid argument, unlike an unknown version."""
@@ -219,40 +221,23 @@ def _info(tensor: ServedTensor) -> tfs.TensorInfo:
     return tfs.TensorInfo(name=tensor.tensor, dtype=DTYPES[tensor.dtype], tensor_shape=tfs.TensorShape(dim=dims))
 
 
-def _chosen(
-    versions: Iterable[tfs.ModelVersionStatus], status: ModelStatus, version: str | None
-) -> Sequence[tfs.ModelVersionStatus]:
+def _chosen(status: ModelStatus, version: str | None) -> Sequence[VersionState]:
     """Those with the label or the number `version`; all if it is None."""
     labels: dict[str | None, ModelIdentity | None] = {"stable": status.serving, "canary": status.canary}
     if version in labels:
         if (identity := labels[version]) is None:
             raise TensorError(f"Model {status.name} currently has no {version} version.")
         version = str(identity.version)
-    found = [each for each in versions if version in (None, str(each.version))]
+    found = [each for each in version_states(status) if version in (None, str(each.version))]
     if version is not None and not found:
         raise ModelNotFoundError(f"Model {status.name} has no version {version}.")
     return found
 
 
-def _versions(status: ModelStatus) -> Iterable[tfs.ModelVersionStatus]:
-    """A candidate or a rejected file has no version number yet; it is listed as version 0."""
-    serving = [identity.version for identity in (status.serving, status.canary) if identity is not None]
-    for number in serving:
-        yield _version(number, tfs.ModelVersionStatus.AVAILABLE)
-    for version in status.versions:
-        if version.state == "admitted":
-            yield _version(version.version, tfs.ModelVersionStatus.END)
-        elif version.state == "rejected":
-            yield _version(version.version, tfs.ModelVersionStatus.END, version.reason or "Withdrawn.")
-    rejection = status.rejection
-    if rejection is not None and all(each.reason != rejection.reason for each in status.versions):
-        yield _version(0, tfs.ModelVersionStatus.END, rejection.reason)
-    if status.candidate is not None and not serving and not status.versions:
-        yield _version(0, tfs.ModelVersionStatus.LOADING)
-
-
-def _version(number: int, state: tfs.ModelVersionStatus.State, failure: str | None = None) -> tfs.ModelVersionStatus:
-    code = 0 if failure is None else grpc.StatusCode.FAILED_PRECONDITION.value[0]
+def _version(version: VersionState) -> tfs.ModelVersionStatus:
+    code = 0 if version.failure is None else grpc.StatusCode.FAILED_PRECONDITION.value[0]
     return tfs.ModelVersionStatus(
-        version=number, state=state, status=tfs.Status(error_code=code, error_message=failure or "")
+        version=version.version,
+        state=version.state,
+        status=tfs.Status(error_code=code, error_message=version.failure or ""),
     )

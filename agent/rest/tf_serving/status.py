@@ -11,11 +11,11 @@ from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annota
 from agent.rest.models import find_status
 from agent.rest.openapi import answers
 from agent.rest.route_scopes import needs
+from agent.tf_serving.versions import VersionState, version_states
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.classification import ModelIdentity
     from agent.models.serving import ServedModel
     from agent.runtimes.serving_signature import ServedTensor
     from agent.status import ModelStatus
@@ -60,7 +60,9 @@ def tf_serving_router(models: Models) -> APIRouter:
 
     @router.get("/{name}/labels/{label}", openapi_extra=needs("read", responses=answers("VersionStatuses", 404)))
     async def label_status(name: str, label: str) -> dict[str, Any]:
-        return {"model_version_status": [_available(labeled(models, name, label).identity)]}
+        return {
+            "model_version_status": [_to_json(VersionState(labeled(models, name, label).identity.version, "AVAILABLE"))]
+        }
 
     @router.get("/{name}/metadata", openapi_extra=needs("read", responses=answers("Metadata", 404)))
     async def metadata(name: str) -> dict[str, Any]:
@@ -125,26 +127,16 @@ def _numbered_statuses(models: Models, name: str, version: int) -> list[dict[str
 
 
 def _version_statuses(status: ModelStatus) -> list[dict[str, Any]]:
-    """A candidate or a rejected file has no version number yet; it is listed as version 0."""
-    versions = [_available(identity) for identity in (status.serving, status.canary) if identity is not None]
-    for version in status.versions:
-        if version.state == "admitted":
-            versions.append(_version(str(version.version), "END", "OK", ""))
-        elif version.state == "rejected":
-            versions.append(_version(str(version.version), "END", "FAILED_PRECONDITION", version.reason or ""))
-    if status.rejection is not None and all(each.reason != status.rejection.reason for each in status.versions):
-        versions.append(_version("0", "END", "FAILED_PRECONDITION", status.rejection.reason))
-    if status.candidate is not None and not versions:
-        versions.append(_version("0", "LOADING", "OK", ""))
-    return versions
+    return [_to_json(version) for version in version_states(status)]
 
 
-def _available(identity: ModelIdentity) -> dict[str, Any]:
-    return _version(str(identity.version), "AVAILABLE", "OK", "")
-
-
-def _version(version: str, state: str, code: str, message: str) -> dict[str, Any]:
-    return {"version": version, "state": state, "status": {"error_code": code, "error_message": message}}
+def _to_json(version: VersionState) -> dict[str, Any]:
+    code = "OK" if version.failure is None else "FAILED_PRECONDITION"
+    return {
+        "version": str(version.version),
+        "state": version.state,
+        "status": {"error_code": code, "error_message": version.failure or ""},
+    }
 
 
 def _metadata(model: ServedModel) -> dict[str, Any]:
