@@ -7,6 +7,8 @@ import contextlib
 import types
 from typing import TYPE_CHECKING, Any
 
+from agent.security.server_tls import CLIENT
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Coroutine, Generator
@@ -44,6 +46,7 @@ class Handshake(asyncio.Protocol):
     async def _shake_hands(self, transport: asyncio.Transport) -> None:
         limits: dict[str, Any] = {"ssl_handshake_timeout": self._timeout_s, "ssl_shutdown_timeout": _SHUTDOWN_S}
         secured: asyncio.Transport | None = None
+        CLIENT.set(self._connection.address)
         with contextlib.suppress(OSError):  # the client left, or was too slow
             secured = await asyncio.get_running_loop().start_tls(
                 transport, self._connection, self._context, server_side=True, **limits

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ConfigError
+from agent.security.refusals import Refusals
 from agent.security.tls import load_authorities, load_certificate
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+# The address of the client whose handshake begins: an event loop does not tell the context whom it serves.
+CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")
 
 CERT, KEY, CLIENT_CA = "http.tls_cert", "http.tls_key", "http.client_ca"
 
@@ -61,6 +66,7 @@ class ServerTls:
         """`on_refused` is called for each client whose certificate is refused."""
         self._files = files
         self._on_refused = on_refused
+        self._refusals = Refusals()
         self._seen = files.fingerprint()
         self._is_usable = False
         self.context: ssl.SSLContext = _Context(ssl.PROTOCOL_TLS_SERVER)  # without a certificate, no handshake succeeds
@@ -83,11 +89,20 @@ class ServerTls:
                 log.error("%s", why_unusable(error))  # noqa: TRY400  (expected; the sentence says it all)
             return
         assert isinstance(context, _Context)
-        context.on_refused = self._on_refused
+        context.on_refused = self._refused
         self.context = context
         if self._is_usable:
             log.info("HTTPS uses the new certificate in %s.", self._files.cert_file)
         self._is_usable = True
+
+    def _refused(self, client: str, why: str) -> None:
+        self._on_refused()
+        if self._refusals.add(client) == 1:
+            log.warning(
+                "HTTPS refused the certificate of a client at %s: %s. Further ones from it are only counted.",
+                client,
+                why,
+            )
 
 
 def why_unusable(error: ConfigError) -> str:
@@ -112,6 +127,7 @@ class _Handshake(ssl.SSLObject):
 
     incoming: ssl.MemoryBIO
     outgoing: ssl.MemoryBIO
+    client: str
     _has_failed = False
 
     def do_handshake(self) -> None:
@@ -131,7 +147,7 @@ class _Handshake(ssl.SSLObject):
 
 class _Context(ssl.SSLContext):
     sslobject_class = _Handshake
-    on_refused: Callable[[], None] = staticmethod(lambda: None)
+    on_refused: Callable[[str, str], None] = staticmethod(lambda _client, _why: None)
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
@@ -143,15 +159,14 @@ class _Context(ssl.SSLContext):
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *words: Any, **options: Any) -> ssl.SSLObject:
         handshake = super().wrap_bio(incoming, outgoing, *words, **options)
         assert isinstance(handshake, _Handshake)
-        handshake.incoming, handshake.outgoing = incoming, outgoing
+        handshake.incoming, handshake.outgoing, handshake.client = incoming, outgoing, CLIENT.get()
         return handshake
 
     def failed(self, error: ssl.SSLError, handshake: _Handshake) -> None:
         if error.reason == "HTTP_REQUEST":
             handshake.outgoing.write(_PLAIN_ANSWER)
         if isinstance(error, ssl.SSLCertVerificationError):
-            log.warning("HTTPS refused the certificate of a client: %s.", error.verify_message)
-            self.on_refused()
+            self.on_refused(handshake.client, error.verify_message)
 
 
 def _fingerprint(file: Path) -> tuple[int, ...] | None:

@@ -208,15 +208,19 @@ _WRONG = (
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_client_with_a_wrong_certificate_is_refused_with_an_alert_and_counted(
-    pki: Pki, version: ssl.TLSVersion
+    pki: Pki, version: ssl.TLSVersion, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with site(guarded(pki.folder), tls=pki.tls(mutual=True)) as server:
         for certificate in _WRONG:
             context = pki.client(certificate(pki))
             context.maximum_version = version
-            with pytest.raises(ssl.SSLError, match="ALERT"):
-                await (await server.connect(tls=context)).ask(_STATUS)  # TLS 1.3: the client learns it after asking
-    assert pki.failures == ["certificate"] * len(_WRONG)
+            for address in ("127.0.0.1", "127.0.0.2"):
+                with pytest.raises(ssl.SSLError, match="ALERT"):  # TLS 1.3: the client learns it after asking
+                    await (await server.connect(address, tls=context)).ask(_STATUS)
+    assert pki.failures == ["certificate"] * 2 * len(_WRONG)
+    first, second = caplog.messages  # strangers must not fill the log
+    assert "HTTPS refused the certificate of a client at 127.0.0.1: " in first
+    assert "at 127.0.0.2: " in second
 
 
 def tomorrow() -> float:
