@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,12 @@ _MAX_METADATA_BYTES = 16 << 10
 _IDLE_S = 300
 _KEEPALIVE_S = 60  # a client that answers no ping for 20 s is gone; one that sends pings too often is disconnected
 _ONLY_UNCOMPRESSED = 1  # a message of 16 MB can expand to 16 GB; images are compressed already
+
+
+def _is_about_the_agent(record: logging.LogRecord) -> bool:
+    """False for the traceback that grpc logs if a client leaves while its answer is being sent."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != "ExecuteBatchError"
 
 
 class Server:
@@ -60,6 +67,7 @@ class Server:
 
     async def start(self) -> None:
         """Sets `port` if it was 0. Raises StartError with the cause and the remedy."""
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_about_the_agent)
         try:
             self.port = self._listen()
         except RuntimeError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import socket
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from agents.rpc_agent import MAX_MESSAGE_BYTES, rpc_agent
 from agents.running_engine import JPEG
 from agents.site import until
+from grpc._cython import cygrpc
 
 from agent.errors import StartError
 from agent.rpc.door import client_address
@@ -206,6 +208,15 @@ async def test_refused_message_is_not_kept() -> None:
             await until(lambda: not kept())
     finally:
         gc.enable()
+
+
+@pytest.mark.anyio
+async def test_client_that_leaves_during_its_answer_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with rpc_agent():
+        for error in (cygrpc.ExecuteBatchError("Failed"), ValueError("a bug")):
+            logging.getLogger("grpc._cython.cygrpc").error("raised in core", exc_info=error)
+        errors = [record.exc_info[1] for record in caplog.records if record.exc_info]
+        assert list(map(repr, errors)) == ["ValueError('a bug')"]
 
 
 @pytest.mark.anyio
