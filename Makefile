@@ -45,6 +45,7 @@ test: dev dev-converter  ## Run the tests of the agent and of the converter
 check: lint test  ## Do make lint, then run the tests
 
 bench: dev .cache/conversion/mobilenet_v2  ## Compare speed and delivery with the bare runtime, on a quiet machine
+	-@$(SET_UP) .venv-litserve locks/litserve.txt
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.run
 
 bench-check: dev  ## Check roughly that uploads have not become slow: half a minute
@@ -220,3 +221,4 @@ lock: dev  ## Update the lock files, keeping versions that still match
 	$(subst 3.10,3.13,$(LOCK)) locks/home-assistant.in locks/build.in -o locks/home-assistant.txt
 	$(subst 3.10,3.11,$(LOCK)) locks/clients.in --override locks/only-clients.in -o locks/clients.txt
 	$(LOCK) locks/protos.in locks/build.in -o locks/protos.txt
+	$(LOCK) locks/litserve.in locks/build.in -o locks/litserve.txt

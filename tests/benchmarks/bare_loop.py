@@ -1,7 +1,11 @@
-"""The work of /predict without HTTP: `bare_loop.py MODEL IMAGE THREADS SECONDS` prints images per second."""
+"""The work of /predict without HTTP.
+
+`bare_loop.py MODEL IMAGE THREADS SECONDS` prints images per second and the median of the milliseconds per image.
+"""
 
 from __future__ import annotations
 
+import statistics
 import sys
 import threading
 import time
@@ -21,22 +25,26 @@ def main(model_path: str, image_path: str, threads: str, for_s: str) -> None:
     classifiers = [TFLiteClassifier(model, model.settings, threads=1) for _ in range(int(threads))]
     for classifier in classifiers:
         classifier.warm_up()
-    done = [0] * len(classifiers)
+    times_s: list[list[float]] = [[] for _ in classifiers]
     started_s = time.perf_counter()
 
     def work(number: int) -> None:
         classifier = classifiers[number]
-        while time.perf_counter() < started_s + float(for_s):
+        before_s = started_s
+        while before_s < started_s + float(for_s):
             image = decode(content, max_pixels=1 << 24, smallest_side=classifier.longest_side)
             classifier.scores(image)
-            done[number] += 1
+            after_s = time.perf_counter()
+            times_s[number].append(after_s - before_s)
+            before_s = after_s
 
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(len(done))]
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(len(classifiers))]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    print(sum(done) / (time.perf_counter() - started_s))
+    every_s = [each for one_thread in times_s for each in one_thread]
+    print(len(every_s) / (time.perf_counter() - started_s), statistics.median(every_s) * 1e3)
 
 
 if __name__ == "__main__":

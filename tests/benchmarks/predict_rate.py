@@ -9,13 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 from agents.running_agent import RunningAgent, wait_until
 from benchmarks import wrk
 from benchmarks.figure import Figure, Skipped
 from benchmarks.material import SIZES, form, jpeg
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 WORKERS = 2
 
@@ -57,14 +58,35 @@ def _of_size(agent: RunningAgent, model: Path, width: int, height: int) -> Itera
 
 
 def rate(agent: RunningAgent, body: Path, *, for_s: float) -> float:
+    return load(agent, body, for_s=for_s, connections=_CONNECTIONS).per_s
+
+
+def load(
+    agent: RunningAgent, body: Path, *, for_s: float, connections: int, access: Mapping[str, str] | None = None
+) -> wrk.Load:
     # wrk leaves its last uploads unanswered; together with the next ones, they would exceed the share of one address.
-    wait_until(lambda: "requests_in_flight 0.0" in agent.get("/metrics").text, what="the agent is idle")
-    load = wrk.result(wrk.start(f"{agent.url}/predict", body, connections=_CONNECTIONS, for_s=for_s))
+    wait_until(lambda: _is_idle(agent, access), what="the agent is idle")
+    headers = {"Content-Type": wrk.TYPES[body.suffix], **(access or {})}
+    running = wrk.start(f"{agent.url}/predict", body, connections=connections, for_s=for_s, headers=headers)
+    load = wrk.result(running)
     assert not load.failed, f"{load.failed} of {load.requests} uploads failed"
-    return load.per_s
+    return load
+
+
+def _is_idle(agent: RunningAgent, access: Mapping[str, str] | None) -> bool:
+    metrics = httpx.get(f"{agent.url}/metrics", headers=access, trust_env=False)
+    return "requests_in_flight 0.0" in metrics.raise_for_status().text
 
 
 def bare_rate(model: Path, image: Path, *, for_s: float) -> float:
+    per_s, _ = bare(model, image, for_s=for_s, threads=WORKERS)
+    return per_s
+
+
+def bare(model: Path, image: Path, *, for_s: float, threads: int) -> tuple[float, float]:
+    """Images per second, and the median of the milliseconds per image."""
     script = Path(__file__).with_name("bare_loop.py")
-    command = [sys.executable, str(script), str(model), str(image), str(WORKERS), str(for_s)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    command = [sys.executable, str(script), str(model), str(image), str(threads), str(for_s)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    per_s, p50_ms = map(float, output.split())
+    return per_s, p50_ms

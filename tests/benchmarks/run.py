@@ -15,7 +15,9 @@ from benchmarks import (
     delivery,
     footprint,
     grpc_rate,
+    litserve_rate,
     model_swap,
+    predict_cost,
     predict_rate,
     protocol_rate,
 )
@@ -57,6 +59,8 @@ def _figures() -> Iterator[Figure | Skipped]:
     model = next(iter(models().values()))
     yield from classify_call.figures()
     yield from predict_rate.figures(model)
+    yield from predict_cost.figures(model)
+    yield from litserve_rate.figures(model)
     yield from protocol_rate.figures(model)
     yield from grpc_rate.figures(model)
     yield from model_swap.figures(model)

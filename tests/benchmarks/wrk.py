@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 MISSING = None if shutil.which("wrk") else "wrk is not installed: apt install wrk"
 
 _SCRIPT = Path(__file__).with_name("upload.lua")
-_TYPES = {".jpg": "image/jpeg", ".form": f"multipart/form-data; boundary={BOUNDARY}"}
+TYPES = {".jpg": "image/jpeg", ".form": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     per_s: float
+    p50_ms: float
     requests: int
     failed: int
 
@@ -32,8 +33,19 @@ def start(
     url: str, body: Path, *, connections: int, for_s: float, headers: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
     """Without `headers`, the Content-Type follows from the name of the file."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{for_s:.0f}s", "--timeout", "30s", "-s", str(_SCRIPT), url]
-    lines = "\n".join(f"{name}: {value}" for name, value in (headers or {"Content-Type": _TYPES[body.suffix]}).items())
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{for_s:.0f}s",
+        "--latency",
+        "--timeout",
+        "30s",
+        "-s",
+        str(_SCRIPT),
+        url,
+    ]
+    lines = "\n".join(f"{name}: {value}" for name, value in (headers or {"Content-Type": TYPES[body.suffix]}).items())
     environment = {**os.environ, "UPLOAD_BODY": str(body), "UPLOAD_HEADERS": lines}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -46,9 +58,15 @@ def result(running: subprocess.Popen[str]) -> Load:
     broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
     return Load(
         per_s=float(_found(r"Requests/sec:\s+([\d.]+)", output)),
+        p50_ms=_milliseconds(_found(r" 50%\s+([\d.]+[mu]?s)", output)),
         requests=int(_found(r"(\d+) requests in", output)),
         failed=int(refused[1] if refused else 0) + sum(map(int, broken.groups() if broken else ())),
     )
+
+
+def _milliseconds(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+)([mu]?s)", text).groups()  # type: ignore[union-attr]
+    return float(number) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit]
 
 
 def _found(pattern: str, output: str) -> str:
