@@ -52,7 +52,10 @@ class ServerFiles:
 
     def fingerprint(self) -> tuple[tuple[int, ...] | None, ...]:
         """Changes whenever one of the files changes."""
-        return tuple(_fingerprint(file) for file in (self.cert_file, self.key_file, self.client_ca) if file)
+        return tuple(_fingerprint(file) for file in self.paths())
+
+    def paths(self) -> list[Path]:
+        return [file for file in (self.cert_file, self.key_file, self.client_ca) if file]
 
 
 class ServerTls:
@@ -92,7 +95,7 @@ class ServerTls:
         context.on_refused = self._refused
         self.context = context
         if self._is_usable:
-            log.info("HTTPS uses the new certificate in %s.", self._files.cert_file)
+            log.info("HTTPS uses the changed files: %s.", ", ".join(map(str, self._files.paths())))
         self._is_usable = True
 
     def _refused(self, client: str, why: str) -> None:

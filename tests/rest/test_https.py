@@ -410,7 +410,7 @@ async def test_new_pair_is_used_once_both_files_are_there(
         swap(getattr(pki.server, second), getattr(new, second))
         tls.follow_files()
         assert await names(server, pki) == "new"
-        assert caplog.messages[1:] == [f"HTTPS uses the new certificate in {pki.server.cert_file}."]
+        assert caplog.messages[1:] == [f"HTTPS uses the changed files: {pki.server.cert_file}, {pki.server.key_file}."]
         assert (await before.ask(GET))[0] == 200
 
 
