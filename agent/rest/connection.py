@@ -74,10 +74,10 @@ class Connection(HttpToolsProtocol):
             raise ValueError("too many requests that wait for the answer of an earlier one")  # uvicorn answers 400
         self._unparsed_bytes = 0
         self._all.heads.stop(self)
-        self._all.bodies.start(self)
         if self._certificate_until_s is not None:
             self.scope[CERTIFICATE_UNTIL_S] = self._certificate_until_s  # type: ignore[literal-required]  # a key of our own
-        super().on_headers_complete()
+        super().on_headers_complete()  # raises for a target that is no URL: then there is no request, and no body
+        self._all.bodies.start(self)
         self.headers = _NO_TRAILERS
         if self.reader is not None:
             self.reader.begin(self.cycle, self.flow)
