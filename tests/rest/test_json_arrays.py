@@ -210,7 +210,7 @@ def test_number_with_too_many_digits_is_refused() -> None:
     [
         (np.array([[1, 2], [3, 4]], np.int32), "[[1, 2],[3, 4]]"),
         (np.array([0.1, 0.2, 1 / 3], np.float32), "[0.1,0.2,0.33333334]"),
-        (np.array([9000000, 999999, 0.5, 0.0003, 555557.5], np.float32), "[9e+06,999999.0,0.5,0.0003,555557.5]"),
+        (np.array([9e16, 999999, 0.5, 0.0003, 555557.5], np.float32), "[9e+16,999999.0,0.5,0.0003,555557.5]"),
         (np.array([3, -0.0, 3e-05, 1e20], np.float32), "[3.0,-0.0,3e-05,1e+20]"),
         (np.array([[np.nan, np.inf], [3, -np.inf]], np.float32), "[[NaN,Infinity],[3.0,-Infinity]]"),
         (np.float32(0.7), "0.7"),
