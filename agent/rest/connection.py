@@ -76,7 +76,7 @@ class Connection(HttpToolsProtocol):
         self._all.heads.stop(self)
         if self._certificate_until_s is not None:
             self.scope[CERTIFICATE_UNTIL_S] = self._certificate_until_s  # type: ignore[literal-required]  # a key of our own
-        super().on_headers_complete()  # raises for a target that is no URL: then there is no request, and no body
+        super().on_headers_complete()  # raises if the target is not a URL: then nothing follows
         self._all.bodies.start(self)
         self.headers = _NO_TRAILERS
         if self.reader is not None:

@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def _loop_outlives_its_calls(anyio_backend: str) -> AsyncIterator[None]:  # noqa: ARG001  (it makes the loop)
+async def _loop_outlives_its_calls(anyio_backend: str) -> AsyncIterator[None]:
     """The loop ends with this fixture: gRPC may report the end of a canceled call to it after the end of the test."""
     yield  # noqa: PT022
