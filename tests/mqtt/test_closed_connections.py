@@ -140,6 +140,7 @@ async def test_no_result_is_left_out_when_the_broker_is_killed_again_and_again(
                 broker.kill()
                 await until(lambda: publisher.status.state != "connected")
                 broker.start()
+            await until_connected(publisher)
             await until_delivered(publisher)
             assert publisher.status.outbox.evicted == 0
             assert publisher.status.reason is None
