@@ -33,14 +33,14 @@ def certificate(
     A running agent whose configuration names the files uses the new certificate within seconds.
     """
     from agent.host.durable import write_and_rename
-    from agent.security.self_signed import make_certificate, own_names
+    from agent.security.self_signed import make_certificate, own_names_and_addresses
 
     settings = service_settings(config)
     cert_file, key_file = _files(settings)
     for file in (cert_file, key_file):
         if file.exists() and not force:
             raise AgentError(f"{file} exists. Add --force to replace it; clients then need the new certificate.")
-    made = make_certificate(host or own_names(), days=days)
+    made = make_certificate(host or own_names_and_addresses(), days=days)
     owner = service_user(settings)
     try:
         for file, content, mode in ((key_file, made.key, 0o600), (cert_file, made.certificate, 0o644)):

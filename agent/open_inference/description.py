@@ -5,18 +5,28 @@ Both the JSON and the messages of gRPC have these names.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.open_inference.tensors import datatype_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from agent.models.serving import ServedModel
     from agent.runtimes.serving_signature import ServedTensor, ServingSignature
     from agent.status import ModelStatus
 
 _EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters")
 _PLATFORM = "tensorflow_tflite"  # Triton's pattern: the project, then its format
+
+
+class Serving(Protocol):
+    """The stable versions and the canaries, by the name of the model."""
+
+    @property
+    def served(self) -> Mapping[str, ServedModel]: ...
+    @property
+    def canaries(self) -> Mapping[str, ServedModel]: ...
 
 
 def server(*, version: str) -> dict[str, Any]:
@@ -32,6 +42,12 @@ def model(name: str, versions: Sequence[str], signature: ServingSignature) -> di
         "inputs": [_tensor(signature.input)],
         "outputs": [_tensor(output) for output in signature.outputs],
     }
+
+
+def versions(models: Serving, name: str) -> list[str]:
+    """The versions of the model `name` that serve."""
+    serving = (each.get(name) for each in (models.served, models.canaries))
+    return [str(each.identity.version) for each in serving if each is not None]
 
 
 def configuration(name: str, signature: ServingSignature, *, max_instances: int) -> dict[str, Any]:

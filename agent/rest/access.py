@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse
 
 from agent.rest.connection import CERTIFICATE_UNTIL_S
+from agent.rest.upload import client_address
 from agent.security.access import Guard, too_many_wrong_tokens
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ class Access:
         scope["granted"] = refusal is None
         if refusal is None or needed is None:
             if refusal is not None and refusal.is_wrong_token:
-                self._guard.count(refusal, _client(scope))
+                self._guard.count(refusal, client_address(scope))
             await self._app(scope, receive, send)
             return
         scope["route"] = self._routes.find(scope["method"], scope["path"])[0]  # its requests are counted by route
-        answer = await self._answer(refusal, needed, self._guard.count(refusal, _client(scope)))
+        answer = await self._answer(refusal, needed, self._guard.count(refusal, client_address(scope)))
         await answer(scope, receive, send)
 
     async def _answer(self, refusal: Refusal, needed: Scope, delay_s: float) -> JSONResponse:
@@ -49,7 +50,3 @@ class Access:
             return JSONResponse({"error": refusal.sentence}, 403, {"WWW-Authenticate": challenge})
         challenge = "Bearer" if refusal.reason in ("missing", "not_set_up") else 'Bearer error="invalid_token"'
         return JSONResponse({"error": refusal.sentence}, 401, {"WWW-Authenticate": challenge})
-
-
-def _client(scope: Request) -> str:
-    return scope["client"][0] if scope.get("client") else ""

@@ -29,16 +29,13 @@ from agent.errors import (
     TensorError,
     VersionError,
 )
+from agent.inference.inferring import Inferring
 from agent.rest.access import Access
 from agent.rest.connection import LATE
 from agent.rest.docs_page import docs_page
 from agent.rest.front import Front, Reach
 from agent.rest.models import Models as OperatedModels, models_router
-from agent.rest.open_inference.routes import (
-    DataPlane as OpenInference,
-    Models as InferredModels,
-    open_inference_router,
-)
+from agent.rest.open_inference.routes import Models as InferredModels, open_inference_router
 from agent.rest.openapi import described
 from agent.rest.origins import Origins
 from agent.rest.predict import DataPlane as Classifying, predict_router
@@ -97,7 +94,7 @@ class Models(OperatedModels, ServedModels, InferredModels, Protocol):
     """What the routes of /api/models, /v1/models and /v2 need."""
 
 
-class DataPlane(Classifying, OpenInference, Protocol):
+class DataPlane(Classifying, Inferring, Protocol):
     """What the routes that classify need."""
 
 

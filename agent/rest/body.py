@@ -89,9 +89,9 @@ class Reader(asyncio.BufferedProtocol):
         self._body: Body | None = None  # of the latest request, until it is complete
         self._is_bypassed = False
         self.connection_made = connection.connection_made  # type: ignore[method-assign,assignment]  # as uvicorn narrows it
-        self.connection_lost = connection.connection_lost  # type: ignore[method-assign]
-        self.pause_writing = connection.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = connection.resume_writing  # type: ignore[method-assign]
+        self.connection_lost = connection.connection_lost  # type: ignore[method-assign]  # spares a call
+        self.pause_writing = connection.pause_writing  # type: ignore[method-assign]  # spares a call
+        self.resume_writing = connection.resume_writing  # type: ignore[method-assign]  # spares a call
 
     def begin(self, cycle: RequestResponseCycle, flow: FlowControl) -> None:
         """The parser has read the head of a request. It refuses two lengths, and a length with chunks."""

@@ -7,11 +7,12 @@ becomes a NumberList, which knows its shape from its brackets and commas, and pa
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from starlette.exceptions import HTTPException
@@ -19,12 +20,16 @@ from starlette.exceptions import HTTPException
 from agent.errors import TensorError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
     Array: TypeAlias = npt.NDArray[np.generic]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_LARGE_BYTES = 64 << 10  # larger JSON is parsed in a thread
 _MAX_PARTS = 4096  # quotes and braces
 _MAX_REST_BYTES = 64 << 10  # what is neither text nor in a NumberList
 _MAX_RANK = 8
@@ -98,6 +103,13 @@ class NumberList:
     @cached_property
     def _structure(self) -> bytes | bytearray:
         return self._text.translate(None, _NOT_STRUCTURE)
+
+
+async def parsed(size: int, parse: Callable[P, T], *words: P.args, **options: P.kwargs) -> T:
+    """What `parse` returns for JSON of `size` bytes; large JSON does not keep the event loop waiting."""
+    if size <= _LARGE_BYTES:
+        return parse(*words, **options)
+    return await asyncio.to_thread(parse, *words, **options)
 
 
 def read_object(body: bytes | bytearray) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader, places: Shar
         """Classifies one JPEG, PNG, WebP or BMP image, sent as the form field `file` or as the body."""
         arrived_ns, options = time.time_ns(), _options(request)
         content = await uploads.read_image(request)
-        address = client_address(request)
+        address = client_address(request.scope)
         places.take(address, 1)
         try:
             result = await data_plane.classify(content, options, arrived_ns=arrived_ns)
@@ -95,7 +95,7 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader, places: Shar
         files = await uploads.read_images(request)
         if not 1 <= len(files) <= _MAX_FILES:
             raise HTTPException(400, f"The form has {len(files)} fields named `files`; send 1 to {_MAX_FILES}.")
-        address, parallel = client_address(request), min(len(files), data_plane.workers)
+        address, parallel = client_address(request.scope), min(len(files), data_plane.workers)
         turns = asyncio.Semaphore(parallel)  # a batch must not fill the queue for other clients
 
         async def answer(content: Encoded) -> Result | dict[str, str]:

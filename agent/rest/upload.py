@@ -13,6 +13,7 @@ from agent.rest.form import files_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Scope
 
     from agent.rest.body import Body
 
@@ -72,7 +73,7 @@ class UploadReader:
         stated = request.headers.get("content-length", "")
         if stated.isdecimal() and (len(stated) > 15 or int(stated) > max_bytes + slack):
             raise HTTPException(413, too_large(max_bytes))
-        address, body = client_address(request), request.scope.get(BODY)
+        address, body = client_address(request.scope), request.scope.get(BODY)
         if body is not None:
             return await self._read_known(body, address)
         chunks, arrived = [], 0
@@ -102,8 +103,8 @@ class UploadReader:
             self._arrived.give_back(address, reserved)
 
 
-def client_address(request: Request) -> str:
-    client = request.scope.get("client")
+def client_address(scope: Scope) -> str:
+    client = scope.get("client")
     return client[0] if client else ""
 
 

@@ -7,7 +7,7 @@ import logging
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import unquote
 
 import grpc
@@ -29,17 +29,17 @@ from agent.security.access import Guard, too_many_wrong_tokens
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-    from contextlib import AbstractContextManager
 
     from google.protobuf.message import Message
 
-    MorePlaces: TypeAlias = Callable[[int], AbstractContextManager[None]]
-
     from agent.inference.inferred import Inferred
+    from agent.inference.inferring import MorePlaces
     from agent.security.access import AccessRules, Refusal
     from agent.security.tokens import Scope
 
 log = logging.getLogger(__name__)
+
+NO_LOADING = "The agent loads models from its drop folder. Copy a file there, or remove it, to change what is served."
 
 _CODES: tuple[tuple[type[AgentError], grpc.StatusCode], ...] = (
     (ModelNotReadyError, grpc.StatusCode.UNAVAILABLE),

@@ -9,23 +9,23 @@ import numpy as np
 
 from agent.errors import ModelNotFoundError, TensorError
 from agent.inference.data_plane import MAX_INSTANCES
+from agent.inference.inferring import infer_all
 from agent.inference.options import Options
 from agent.open_inference import description
 from agent.open_inference.inputs import instances
 from agent.open_inference.outputs import Wanted, output, times, wanted_outputs
 from agent.open_inference.tensors import BYTES, DTYPES, Header, raw_from_elements
-from agent.rpc.door import Inference, Method, Unsupported
+from agent.rpc.door import NO_LOADING, Inference, Method, Unsupported
 from agent.rpc.protos import open_inference_pb2 as oip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.inference.data_plane import Sent
     from agent.inference.inferred import Inferred
+    from agent.inference.inferring import Inferring, MorePlaces
     from agent.models.serving import ServedModel
     from agent.open_inference.outputs import Output
     from agent.open_inference.tensors import Array
-    from agent.rpc.door import MorePlaces
     from agent.status import ModelStatus
 
 INFERENCE_SERVICE = "inference.GRPCInferenceService"
@@ -45,27 +45,17 @@ _FIELDS = {
     BYTES: "bytes_contents",
 }  # FP16 and BF16 have none
 _NO_SHARED_MEMORY = "The agent has no shared memory. Send and receive tensors in the messages."
-_NO_LOADING = "The agent loads models from its drop folder. Copy a file there, or remove it, to change what is served."
 _UNSUPPORTED = {
     "ModelStreamInfer": "The agent has no streams. Use ModelInfer.",
     "ModelStatistics": "The agent has no statistics over gRPC. Use GET /metrics over HTTP.",
-    "RepositoryModelLoad": _NO_LOADING,
-    "RepositoryModelUnload": _NO_LOADING,
+    "RepositoryModelLoad": NO_LOADING,
+    "RepositoryModelUnload": NO_LOADING,
     **{
         f"{kind}SharedMemory{action}": _NO_SHARED_MEMORY
         for kind in ("System", "Cuda")
         for action in ("Status", "Register", "Unregister")
     },
 }
-
-
-class DataPlane(Protocol):
-    @property
-    def workers(self) -> int: ...
-    def choose(self, options: Options) -> ServedModel: ...
-    async def infer(
-        self, served: ServedModel, instances: Sequence[Sent], options: Options, *, arrived_ns: int
-    ) -> list[Inferred]: ...
 
 
 class Models(Protocol):
@@ -87,7 +77,7 @@ class Health(Protocol):
 class OpenInference:
     """A request without a version gets the stable one, or the canary for its share of requests."""
 
-    def __init__(self, *, version: str, data_plane: DataPlane, models: Models, health: Health) -> None:
+    def __init__(self, *, version: str, data_plane: Inferring, models: Models, health: Health) -> None:
         """`version` is the agent's."""
         self._version = version
         self._data_plane = data_plane
@@ -127,8 +117,7 @@ class OpenInference:
 
     async def _model_metadata(self, request: oip.ModelMetadataRequest) -> oip.ModelMetadataResponse:
         served = self._models.get(_named(request.name), request.version or None)
-        serving = (each.get(served.identity.name) for each in (self._models.served, self._models.canaries))
-        versions = [str(each.identity.version) for each in serving if each is not None]
+        versions = description.versions(self._models, served.identity.name)
         return oip.ModelMetadataResponse(**description.model(served.identity.name, versions, served.signature))
 
     async def _model_config(self, request: oip.ModelConfigRequest) -> oip.ModelConfigResponse:
@@ -148,8 +137,9 @@ class OpenInference:
         served = self._data_plane.choose(options)
         wanted = wanted_outputs([_wanted(each) for each in request.outputs], served.signature)
         sent = _sent(request, served)
-        with more_places(min(len(sent), self._data_plane.workers) - 1):
-            inferred = await self._data_plane.infer(served, sent, options, arrived_ns=arrived_ns)
+        inferred = await infer_all(
+            self._data_plane, served, sent, options, arrived_ns=arrived_ns, more_places=more_places
+        )
         response = oip.ModelInferResponse(
             model_name=served.identity.name, model_version=str(served.identity.version), id=request.id
         )

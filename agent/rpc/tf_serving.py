@@ -9,10 +9,12 @@ import grpc
 import numpy as np
 
 from agent.errors import ModelNotFoundError, TensorError
+from agent.inference.inferring import infer_all
 from agent.inference.options import Options
-from agent.rpc.door import Inference, Method, Unsupported
+from agent.rpc.door import NO_LOADING, Inference, Method, Unsupported
 from agent.rpc.protos import tf_serving_pb2 as tfs
 from agent.rpc.tensors import DTYPES, instances, proto_of
+from agent.tf_serving.signatures import DEFAULT_SIGNATURE, RAW_SIGNATURE, signature_names
 from agent.tf_serving.versions import version_states
 
 if TYPE_CHECKING:
@@ -21,10 +23,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from agent.classification import ModelIdentity
-    from agent.inference.data_plane import Sent
     from agent.inference.inferred import Inferred
+    from agent.inference.inferring import Inferring, MorePlaces
     from agent.models.serving import ServedModel
-    from agent.rpc.door import MorePlaces
     from agent.runtimes.scores import Scores
     from agent.runtimes.serving_signature import ServedTensor, ServingSignature
     from agent.status import ModelStatus
@@ -34,27 +35,14 @@ if TYPE_CHECKING:
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
-_DEFAULT = "serving_default"
-_RAW = "raw"
 _SIGNATURE_DEF = "signature_def"
 _SIGNATURE_DEF_MAP = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 _NO_REGRESSION = "The agent serves classifiers, and no regression. Use Predict or Classify."
 _UNSUPPORTED = {
     f"/{PREDICTION_SERVICE}/Regress": _NO_REGRESSION,
     f"/{PREDICTION_SERVICE}/MultiInference": "The agent answers one signature per request. Use Predict or Classify.",
-    f"/{MODEL_SERVICE}/HandleReloadConfigRequest": (
-        "The agent loads models from its drop folder. Copy a file there, or remove it, to change what is served."
-    ),
+    f"/{MODEL_SERVICE}/HandleReloadConfigRequest": NO_LOADING,
 }
-
-
-class DataPlane(Protocol):
-    @property
-    def workers(self) -> int: ...
-    def choose(self, options: Options) -> ServedModel: ...
-    async def infer(
-        self, served: ServedModel, instances: Sequence[Sent], options: Options, *, arrived_ns: int
-    ) -> list[Inferred]: ...
 
 
 class Models(Protocol):
@@ -70,7 +58,7 @@ class Models(Protocol):
 class TFServing:
     """A request without a version gets the stable one, or the canary for its share of requests."""
 
-    def __init__(self, *, data_plane: DataPlane, models: Models) -> None:
+    def __init__(self, *, data_plane: Inferring, models: Models) -> None:
         self._data_plane = data_plane
         self._models = models
 
@@ -97,9 +85,10 @@ class TFServing:
         name, tensor = next(iter(request.inputs.items()))
         sent = instances(name, tensor, served.signature.input)
         names = _output_names(request.output_filter, served.signature, signature)
-        with more_places(min(len(sent), self._data_plane.workers) - 1):
-            inferred = await self._data_plane.infer(served, sent, options, arrived_ns=arrived_ns)
-        outputs = {each: proto_of(_output(each, inferred, is_raw=signature == _RAW)) for each in names}
+        inferred = await infer_all(
+            self._data_plane, served, sent, options, arrived_ns=arrived_ns, more_places=more_places
+        )
+        outputs = {each: proto_of(_output(each, inferred, is_raw=signature == RAW_SIGNATURE)) for each in names}
         return tfs.PredictResponse(outputs=outputs, model_spec=_spec(served, signature)), inferred
 
     async def _classify(
@@ -107,11 +96,12 @@ class TFServing:
     ) -> tuple[tfs.ClassificationResponse, Sequence[Inferred]]:
         arrived_ns, options = time.time_ns(), self._labeled(_options(request.model_spec))
         served = self._data_plane.choose(options)
-        if (signature := _signature(request.model_spec, served)) == _RAW:
+        if (signature := _signature(request.model_spec, served)) == RAW_SIGNATURE:
             raise TensorError("Classify answers scores. For the signature raw, use Predict.")
         images = [_encoded_image(example) for example in _examples(request.input)]
-        with more_places(min(len(images), self._data_plane.workers) - 1):
-            inferred = await self._data_plane.infer(served, images, options, arrived_ns=arrived_ns)
+        inferred = await infer_all(
+            self._data_plane, served, images, options, arrived_ns=arrived_ns, more_places=more_places
+        )
         result = tfs.ClassificationResult(classifications=[_classes(each.scores) for each in inferred])
         return tfs.ClassificationResponse(result=result, model_spec=_spec(served, signature)), inferred
 
@@ -161,16 +151,16 @@ def _spec(served: ServedModel, signature: str) -> tfs.ModelSpec:
 
 
 def _signature(spec: tfs.ModelSpec, served: ServedModel) -> str:
-    name = spec.signature_name or _DEFAULT
-    if name == _DEFAULT or (name == _RAW and served.signature.has_logits):
+    name = spec.signature_name or DEFAULT_SIGNATURE
+    if name in signature_names(served.signature):
         return name
-    logits = f" or {_RAW}, which gives the logits" if served.signature.has_logits else ""
-    raise TensorError(f"The model has no signature {name[:80]!r}. Use {_DEFAULT}{logits}.")
+    logits = f" or {RAW_SIGNATURE}, which gives the logits" if served.signature.has_logits else ""
+    raise TensorError(f"The model has no signature {name[:80]!r}. Use {DEFAULT_SIGNATURE}{logits}.")
 
 
 def _output_names(wanted: Sequence[str], signature: ServingSignature, name: str) -> Sequence[str]:
     names = [output.name for output in signature.outputs]
-    if name == _RAW:
+    if name == RAW_SIGNATURE:
         names = names[:1]
     for each in wanted:
         if each not in names:
@@ -212,8 +202,7 @@ def _signatures(signature: ServingSignature) -> tfs.SignatureDefMap:
         outputs={output.name: _info(output) for output in signature.outputs},
         method_name="tensorflow/serving/predict",
     )
-    names = (_DEFAULT, _RAW) if signature.has_logits else (_DEFAULT,)
-    return tfs.SignatureDefMap(signature_def=dict.fromkeys(names, described))
+    return tfs.SignatureDefMap(signature_def=dict.fromkeys(signature_names(signature), described))
 
 
 def _info(tensor: ServedTensor) -> tfs.TensorInfo:

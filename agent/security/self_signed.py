@@ -32,7 +32,7 @@ class SelfSigned:
     sha256: str
 
 
-def own_names() -> list[str]:
+def own_names_and_addresses() -> list[str]:
     """The host name, also with .local (mDNS), and the addresses of all network interfaces."""
     import psutil  # noqa: PLC0415  (only this command needs it)
 
@@ -91,7 +91,7 @@ def make_certificate(names: Iterable[str], *, days: int) -> SelfSigned:
 
 def fingerprint(certificate: x509.Certificate) -> str:
     """SHA-256 in the form that browsers and openssl show."""
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415  (the service runs without it)
 
     return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
@@ -111,7 +111,7 @@ def _valid(name: str) -> str:
 
 
 def _general_name(name: str) -> x509.GeneralName:
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509  # noqa: PLC0415  (the service runs without it)
 
     try:
         return x509.IPAddress(ipaddress.ip_address(name))

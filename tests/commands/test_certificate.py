@@ -12,7 +12,7 @@ from agents.shell import Shell
 
 from agent.config.load import load_config
 from agent.errors import AgentError
-from agent.security.self_signed import make_certificate, own_names
+from agent.security.self_signed import make_certificate, own_names_and_addresses
 from agent.wiring.access import server_files
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def test_names_are_given_or_those_of_the_device_with_this_machine_last() -> None
         "127.0.0.1",
         "::1",
     ]
-    names = own_names()
+    names = own_names_and_addresses()
     assert socket.gethostname().lower() in names
     assert "127.0.0.1" in names
     make_certificate(names, days=1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import APIRouter
@@ -14,11 +14,13 @@ from starlette.responses import JSONResponse, Response
 
 from agent.errors import TensorError
 from agent.inference.data_plane import MAX_INSTANCES
+from agent.inference.inferring import infer_all
 from agent.inference.options import Options
 from agent.inference.server_timing import server_timing
 from agent.open_inference import description
 from agent.open_inference.inputs import instances
 from agent.open_inference.outputs import output, times, wanted_outputs
+from agent.rest.json_arrays import parsed
 from agent.rest.open_inference.body import JSON_LENGTH, answer, raw_request, read_request
 from agent.rest.openapi import READINESS, errors
 from agent.rest.route_scopes import needs
@@ -28,8 +30,7 @@ from agent.rest.upload import client_address
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.inference.data_plane import Sent
-    from agent.inference.inferred import Inferred
+    from agent.inference.inferring import Inferring
     from agent.inference.share import Share
     from agent.models.serving import ServedModel
     from agent.rest.open_inference.body import InferRequest
@@ -38,22 +39,12 @@ if TYPE_CHECKING:
     from agent.runtimes.serving_signature import ServedTensor
     from agent.status import ModelStatus
 
-_LARGE_BYTES = 64 << 10  # larger JSON is parsed in a thread
 _MAX_INDEX_BYTES = 4096
 _READY = 'Send no body, or {"ready": true} for only the versions that serve.'
 _NO_LOADING = (
     "The agent loads and unloads models automatically. Copy the file of a model to the drop folder, models.folder in "
     "the configuration, or remove it there. POST /api/models/{name}/pin selects a version."
 )
-
-
-class DataPlane(Protocol):
-    @property
-    def workers(self) -> int: ...
-    def choose(self, options: Options) -> ServedModel: ...
-    async def infer(
-        self, served: ServedModel, instances: Sequence[Sent], options: Options, *, arrived_ns: int
-    ) -> list[Inferred]: ...
 
 
 class Models(Protocol):
@@ -69,7 +60,7 @@ class Models(Protocol):
 
 
 def open_inference_router(
-    *, version: str, data_plane: DataPlane, models: Models, health: Liveness, uploads: UploadReader, places: Share
+    *, version: str, data_plane: Inferring, models: Models, health: Liveness, uploads: UploadReader, places: Share
 ) -> APIRouter:
     """`places` divides the queue of the data plane among the clients."""
     router = APIRouter(prefix="/v2", tags=["open inference"])
@@ -82,14 +73,16 @@ def open_inference_router(
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         """Runs a tensor for one or more images, or encoded images as BYTES."""
         arrived_ns, options = time.time_ns(), Options(name, version=version)
-        body, address = await uploads.read_message(request), client_address(request)
+        body, address = await uploads.read_message(request), client_address(request.scope)
         with places.held(address, 1):
             served = data_plane.choose(options)
             asked = await _read(request, body, served.signature.input)
             wanted = wanted_outputs(asked.wanted, served.signature, all_binary=asked.all_binary)
             sent = instances(asked.header, asked.values, served.signature.input)
-            with places.held(address, min(len(sent), data_plane.workers) - 1):
-                inferred = await data_plane.infer(served, sent, options, arrived_ns=arrived_ns)
+            more_places = partial(places.held, address)
+            inferred = await infer_all(
+                data_plane, served, sent, options, arrived_ns=arrived_ns, more_places=more_places
+            )
         document: dict[str, Any] = {} if asked.id is None else {"id": asked.id}
         document["model_name"], document["model_version"] = served.identity.name, str(served.identity.version)
         document["parameters"] = times(inferred)
@@ -138,7 +131,7 @@ def _add_models(router: APIRouter, models: Models) -> None:
     async def metadata(name: str, version: str | None = None) -> dict[str, Any]:
         """The tensors of the model; `version` is a number, stable or canary."""
         served = models.get(name, version)
-        return description.model(name, _versions(models, name), served.signature)
+        return description.model(name, description.versions(models, name), served.signature)
 
     @router.get("/models/{name}/ready", openapi_extra=needs("read", responses=errors(404)))
     @router.get("/models/{name}/versions/{version}/ready", openapi_extra=needs("read", responses=errors(404)))
@@ -151,11 +144,6 @@ def _add_models(router: APIRouter, models: Models) -> None:
     async def configuration(name: str, version: str | None = None) -> dict[str, Any]:
         """What Triton's clients need of the model's configuration."""
         return description.configuration(name, models.get(name, version).signature, max_instances=MAX_INSTANCES)
-
-
-def _versions(models: Models, name: str) -> list[str]:
-    served = (each.get(name) for each in (models.served, models.canaries))
-    return [str(model.identity.version) for model in served if model is not None]
 
 
 def _only_ready(body: bytes | bytearray) -> bool:
@@ -178,9 +166,7 @@ async def _read(request: Request, body: bytes | bytearray, takes: ServedTensor) 
     length = int(stated)
     if length == 0 and JSON_LENGTH in request.headers:
         return raw_request(body, takes)
-    if min(length, len(body)) <= _LARGE_BYTES:
-        return read_request(body, length, takes)
-    return await asyncio.to_thread(read_request, body, length, takes)
+    return await parsed(min(length, len(body)), read_request, body, length, takes)
 
 
 def _documented() -> dict[str, Any]:

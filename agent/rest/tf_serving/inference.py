@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annotation)
 from starlette.responses import Response
 
+from agent.inference.inferring import infer_all
 from agent.inference.options import Options
 from agent.inference.server_timing import server_timing
+from agent.rest.json_arrays import parsed
 from agent.rest.openapi import errors
 from agent.rest.route_scopes import needs
 from agent.rest.tf_serving.answers import classifications, predictions
@@ -21,32 +23,20 @@ from agent.rest.tf_serving.status import checked_version, labeled, malformed
 from agent.rest.upload import client_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from agent.inference.data_plane import Sent
     from agent.inference.inferred import Inferred
+    from agent.inference.inferring import Inferring
     from agent.inference.share import Share
     from agent.models.serving import ServedModel
     from agent.rest.tf_serving.status import Models
     from agent.rest.upload import UploadReader
-    from agent.runtimes.serving_signature import ServingSignature
 
 _WHICH = ("/{name}", "/{name}/versions/{version}", "/{name}/labels/{label}")
-_LARGE_BYTES = 64 << 10  # a larger body is parsed in a thread
-
-T = TypeVar("T")
 
 
-class DataPlane(Protocol):
-    @property
-    def workers(self) -> int: ...
-    def choose(self, options: Options) -> ServedModel: ...
-    async def infer(
-        self, served: ServedModel, instances: Sequence[Sent], options: Options, *, arrived_ns: int
-    ) -> list[Inferred]: ...
-
-
-def tf_inference_router(models: Models, *, data_plane: DataPlane, uploads: UploadReader, places: Share) -> APIRouter:
+def tf_inference_router(models: Models, *, data_plane: Inferring, uploads: UploadReader, places: Share) -> APIRouter:
     """Include it after the router of the status: it also answers what no route of TensorFlow Serving does."""
     router = APIRouter(prefix="/v1", tags=["predict"])
 
@@ -54,9 +44,9 @@ def tf_inference_router(models: Models, *, data_plane: DataPlane, uploads: Uploa
         """Runs tensors or encoded images, in rows (`instances`) or columns (`inputs`), as TensorFlow Serving does."""
         arrived_ns, body = time.time_ns(), await uploads.read_message(request)
         options = _options(request, models)
-        with places.held(client_address(request), 1):
+        with places.held(client_address(request.scope), 1):
             served = data_plane.choose(options)
-            asked = await _read(read_predict, body, served.signature)
+            asked = await parsed(len(body), read_predict, body, served.signature)
             done = await infer(request, served, asked.instances, options, arrived_ns)
         return _answer(predictions(done, in_rows=asked.in_rows, raw=asked.raw), done)
 
@@ -64,9 +54,9 @@ def tf_inference_router(models: Models, *, data_plane: DataPlane, uploads: Uploa
         """Classifies the encoded image in each of `examples`; answers pairs of label and score, the best first."""
         arrived_ns, body = time.time_ns(), await uploads.read_message(request)
         options = _options(request, models)
-        with places.held(client_address(request), 1):
+        with places.held(client_address(request.scope), 1):
             served = data_plane.choose(options)
-            images = await _read(read_classify, body, served.signature)
+            images = await parsed(len(body), read_classify, body, served.signature)
             done = await infer(request, served, images, options, arrived_ns)
         return _answer(classifications(done), done)
 
@@ -82,9 +72,8 @@ def tf_inference_router(models: Models, *, data_plane: DataPlane, uploads: Uploa
     async def infer(
         request: Request, served: ServedModel, instances: list[Sent], options: Options, arrived_ns: int
     ) -> list[Inferred]:
-        """The caller holds one place; further instances that run in parallel need one each."""
-        with places.held(client_address(request), min(len(instances), data_plane.workers) - 1):
-            return await data_plane.infer(served, instances, options, arrived_ns=arrived_ns)
+        more_places = partial(places.held, client_address(request.scope))
+        return await infer_all(data_plane, served, instances, options, arrived_ns=arrived_ns, more_places=more_places)
 
     for which in _WHICH:
         for verb, handler in (("predict", predict), ("classify", classify), ("regress", regress)):
@@ -97,7 +86,7 @@ def tf_inference_router(models: Models, *, data_plane: DataPlane, uploads: Uploa
         raise malformed(request)
 
     @router.get("/{path:path}", openapi_extra=needs("read"), include_in_schema=False)
-    async def no_such_status(request: Request, path: str) -> Response:  # noqa: ARG001
+    async def no_such_status(request: Request, path: str) -> Response:  # noqa: ARG001  (FastAPI wants it)
         raise malformed(request)
 
     return router
@@ -110,14 +99,6 @@ def _options(request: Request, models: Models) -> Options:
     if "label" in given:
         labeled(models, given["name"], given["label"])  # an unknown label has another code than an unknown version
     return Options(given["name"], version=given.get("label"))
-
-
-async def _read(
-    read: Callable[[bytes | bytearray, ServingSignature], T], body: bytes | bytearray, signature: ServingSignature
-) -> T:
-    if len(body) <= _LARGE_BYTES:
-        return read(body, signature)
-    return await asyncio.to_thread(read, body, signature)
 
 
 def _answer(text: str, done: Sequence[Inferred]) -> Response:

@@ -12,12 +12,11 @@ from agent.errors import TensorError
 from agent.inference.data_plane import MAX_INSTANCES
 from agent.rest.json_arrays import NumberList, as_dtype, kind_of, read_object
 from agent.runtimes.serving_signature import by
+from agent.tf_serving.signatures import DEFAULT_SIGNATURE, RAW_SIGNATURE, signature_names
 
 if TYPE_CHECKING:
     from agent.inference.data_plane import Sent
     from agent.runtimes.serving_signature import ServingSignature
-
-DEFAULT_SIGNATURE, RAW_SIGNATURE = "serving_default", "raw"
 
 
 class PredictRequest(NamedTuple):
@@ -59,7 +58,7 @@ def _signature_name(document: dict[str, Any], signature: ServingSignature) -> st
     name = document.get("signature_name", DEFAULT_SIGNATURE)
     if not isinstance(name, str):
         raise HTTPException(400, f'"signature_name" is {kind_of(name)}. Send text.')
-    known = (DEFAULT_SIGNATURE, RAW_SIGNATURE) if signature.has_logits else (DEFAULT_SIGNATURE,)
+    known = signature_names(signature)
     if name and name not in known:
         raise HTTPException(400, f"The model has no signature {_shown(name)}. Use {' or '.join(known)}.")
     return name

@@ -11,6 +11,7 @@ from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annota
 from agent.rest.models import find_status
 from agent.rest.openapi import answers
 from agent.rest.route_scopes import needs
+from agent.tf_serving.signatures import signature_names
 from agent.tf_serving.versions import VersionState, version_states
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def tf_serving_router(models: Models) -> APIRouter:
         return {"model_version_status": _version_statuses(find_status(models.statuses, name))}
 
     @router.get("/{name}/versions/{version}", openapi_extra=needs("read", responses=answers("VersionStatuses", 404)))
-    async def version_status(name: str, version: str, request: Request) -> dict[str, Any]:  # noqa: ARG001
+    async def version_status(name: str, version: str, request: Request) -> dict[str, Any]:  # noqa: ARG001  (read from the path)
         return {"model_version_status": _numbered_statuses(models, name, checked_version(request))}
 
     @router.get("/{name}/labels/{label}", openapi_extra=needs("read", responses=answers("VersionStatuses", 404)))
@@ -72,7 +73,7 @@ def tf_serving_router(models: Models) -> APIRouter:
         return _metadata(model)
 
     @router.get("/{name}/versions/{version}/metadata", openapi_extra=needs("read", responses=answers("Metadata", 404)))
-    async def version_metadata(name: str, version: str, request: Request) -> dict[str, Any]:  # noqa: ARG001
+    async def version_metadata(name: str, version: str, request: Request) -> dict[str, Any]:  # noqa: ARG001  (read from the path)
         return _metadata(_numbered(models, name, checked_version(request)))
 
     @router.get("/{name}/labels/{label}/metadata", openapi_extra=needs("read", responses=answers("Metadata", 404)))
@@ -146,7 +147,7 @@ def _metadata(model: ServedModel) -> dict[str, Any]:
         "outputs": {output.name: _tensor_info(output) for output in tensors.outputs},
         "method_name": "tensorflow/serving/predict",
     }
-    signatures = {"serving_default": signature, **({"raw": signature} if tensors.has_logits else {})}
+    signatures = dict.fromkeys(signature_names(tensors), signature)
     return {
         "model_spec": {
             "name": model.identity.name,
