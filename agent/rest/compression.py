@@ -10,6 +10,7 @@ _GZIP, _ZLIB = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS
 # deflate is a zlib stream (RFC 9110, 8.4.1.2)
 _WINDOWS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
 _NONE = ("", "identity")
+_PIECE = 256 << 10
 
 
 def expand(body: bytes | bytearray, encoding: str, *, max_bytes: int) -> bytes | bytearray:
@@ -20,8 +21,11 @@ def expand(body: bytes | bytearray, encoding: str, *, max_bytes: int) -> bytes |
     if encoding not in _WINDOWS:
         raise HTTPException(415, f"The Content-Encoding {encoding[:40]} is not supported. Use gzip, deflate or none.")
     stream = zlib.decompressobj(_WINDOWS[encoding])
+    expanded, piece = bytearray(), body
     try:
-        expanded = stream.decompress(body, max_bytes + 1)
+        while piece and len(expanded) <= max_bytes:
+            expanded += stream.decompress(piece, _PIECE)  # at once, it would need twice the memory
+            piece = stream.unconsumed_tail
     except zlib.error as error:
         raise HTTPException(
             400, f"The body is not {encoding}: {error}. Compress it again, or send it as it is."

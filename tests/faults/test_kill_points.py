@@ -168,7 +168,11 @@ def _left_over(agent: RunningAgent, folder: Path) -> list[str]:
 
 
 def _matches_its_name(copy: Path) -> bool:
-    return hashlib.sha256(copy.read_bytes()).hexdigest() == copy.stem
+    """Also if the agent has deleted it since it was listed."""
+    try:
+        return hashlib.sha256(copy.read_bytes()).hexdigest() == copy.stem
+    except FileNotFoundError:
+        return True
 
 
 def _unexpected_drops(models: Path, rejection: str) -> list[str]:
