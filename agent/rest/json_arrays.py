@@ -37,11 +37,13 @@ _PIECE_BYTES = 32 << 10  # of numbers; parsing it takes about a millisecond, dur
 _MAX_NUMBER_BYTES = 1000
 _MANY = 100  # floats to write
 
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b"[],"))
-_IN_NUMBERS = b"0123456789+-.eE[], \t\r\n"
+_STRUCTURE = b"[],"
+_NOT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
+_IN_NUMBERS = b"0123456789+-.eE \t\r\n"
 _NOT_FINITE = re.compile(rb"(?:NaN|Infinity)*")
 _OPENING = re.compile(rb"\[*")
 _EMPTY_LIST = re.compile(rb"\[[ \t\r\n]*\]")
+_SPACE = b" \t\r\n"
 _WITHOUT_BRACKETS = bytes.maketrans(b"[]", b"  ")
 _PLACEHOLDER = b"NaN"
 
@@ -87,12 +89,11 @@ class NumberList:
             raise _ragged()
         if shape[-1] == 1 and _EMPTY_LIST.search(self._text):  # [] has the brackets and commas of [5]
             raise TensorError("A list in the tensor is empty. Send lists in the model's shape.")
-        strange = self._text.translate(None, _IN_NUMBERS)
-        if not _NOT_FINITE.fullmatch(strange):
+        if not _NOT_FINITE.fullmatch(self._without_numbers.translate(None, _STRUCTURE)):
             raise _not_a_number(self._text, dtype)
         flat = np.empty(math.prod(shape), dtype)
         filled = 0
-        for piece in _pieces(self._text.translate(_WITHOUT_BRACKETS)):
+        for piece in _pieces(self._text):
             numbers = as_dtype(_parsed(piece), dtype)
             flat[filled : filled + len(numbers)] = numbers
             filled += len(numbers)
@@ -102,7 +103,13 @@ class NumberList:
 
     @cached_property
     def _structure(self) -> bytes | bytearray:
-        return self._text.translate(None, _NOT_STRUCTURE)
+        """The brackets and commas."""
+        rest = self._without_numbers
+        return rest.translate(None, _NOT_STRUCTURE) if rest.translate(None, _STRUCTURE) else rest
+
+    @cached_property
+    def _without_numbers(self) -> bytes | bytearray:
+        return self._text.translate(None, _IN_NUMBERS)
 
 
 async def parsed(size: int, parse: Callable[P, T], *words: P.args, **options: P.kwargs) -> T:
@@ -201,8 +208,12 @@ def _pieces(numbers: bytes | bytearray) -> Iterator[bytes | bytearray]:
 
 
 def _parsed(piece: bytes | bytearray) -> list[int | float]:
+    """The structure of the whole list is right, but a number may still be on the wrong side of a bracket."""
+    bare = piece.translate(None, _SPACE)
+    if b",]" in bare or b"[," in bare or bare.startswith(b"]") or bare.endswith(b"["):  # [[1,]2] is like [[1,2]]
+        raise _not_json(ValueError("a value is missing"))
     try:
-        numbers: list[int | float] = json.loads(b"[" + piece + b"]")
+        numbers: list[int | float] = json.loads(b"[" + piece.translate(_WITHOUT_BRACKETS) + b"]")
     except ValueError as error:
         raise _not_json(error) from None
     return numbers

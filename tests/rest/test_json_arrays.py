@@ -109,7 +109,13 @@ def test_ragged_list_is_refused(text: str) -> None:
     assert str(error.value).startswith(("The lists do not form a tensor", "A list in the tensor is empty"))
 
 
-@pytest.mark.parametrize("text", ["[1, 2 3]", "[01]", "[+1]", "[.5]", "[1.]", "[1,]", "[,1]", "[--1]", "[[1]2, [3]]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[1, 2 3]", "[01]", "[+1]", "[.5]", "[1.]", "[1,]", "[,1]", "[--1]", "[[1]2, [3]]"),
+        *("[[1,]2,[3,4]]", "[[1, ]2, [3, 4]]", "[[1,2],3[,4]]", "[[1,2],3[ ,4]]", "[[1,2],[3,]4]"),
+    ],
+)
 def test_malformed_number_is_refused(text: str) -> None:
     with pytest.raises(HTTPException) as error:
         array(text)
@@ -119,7 +125,7 @@ def test_malformed_number_is_refused(text: str) -> None:
 
 def test_comma_at_the_end_of_a_piece_is_refused() -> None:
     numbers = "1," * 40_000
-    for text in (f"[{numbers}]", f"[{numbers},1]", f"[{numbers} ]"):
+    for text in (f"[{numbers}]", f"[{numbers},1]", f"[{numbers} ]", f"[[{numbers}]1]", f"[1[,{numbers}1]]"):
         with pytest.raises(HTTPException):
             array(text)
 
