@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from agent.cameras.pipeline import DataPlane
-    from agent.config.sections import CameraSection
+    from agent.config.camera import CameraSection
     from agent.listeners import Listener
     from agent.sources.source import Source
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
+from agent.config.camera import FileSource
 from agent.config.faults import line_of, parse, sentence, unknown_key_sentence, variable_sentence
-from agent.config.sections import ENV_PREFIX, Config, FileSource, ModelOverrides
+from agent.config.sections import ENV_PREFIX, Config, ModelOverrides
 from agent.errors import ConfigError, ModelError
 from agent.host.access import explain
 from agent.model_file.labels import parse_labels

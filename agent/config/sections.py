@@ -1,4 +1,4 @@
-"""Sections: every key of the configuration with its type, default and description.
+"""Sections: every key of the configuration, except those of a camera, with its type, default and description.
 
 Environment variables override the file. The descriptions make docs/reference/configuration.md, the comments of
 configs/agent.yaml and the JSON Schema: run `make reference` after a change.
@@ -13,22 +13,13 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    field_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from agent.config.camera import CameraSection
+from agent.config.section import Name, Section, allow_nulls, without_nulls
 from agent.image import MAX_PIXELS
 from agent.model_file.settings import checked_numbers
-from agent.sources.address import PORTS, Address, redact
-from agent.sources.source import is_file_source, is_url
 
 if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
@@ -44,19 +35,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _topic_level(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise ValueError("may only contain letters, digits, '_', '-' and '.', because it becomes part of an MQTT topic")
-    return name
-
-
-def _region(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    left, top, right, bottom = region
-    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-        raise ValueError("must be [left, top, right, bottom] with 0 <= left < right <= 1 and 0 <= top < bottom <= 1")
-    return region
 
 
 def _base_topic(topic: str) -> str:
@@ -83,27 +61,9 @@ def _shared_subscription(topic: str) -> str:
     return topic
 
 
-def _number_as_text(source: Any) -> Any:
-    return str(source) if type(source) is int and source >= 0 else source
-
-
 def _off_as_text(value: Any) -> Any:
     """YAML 1.1 reads a bare `off` as false."""
     return "off" if value is False else value
-
-
-class FileSource(str):
-    """A camera source that is a file or a folder; like every Path, relative to the folder of the configuration."""
-
-    __slots__ = ()
-
-
-def _source(source: str) -> str:
-    if not source.strip():
-        raise ValueError("must be a camera number, a device, a URL, a file or a folder")
-    if is_url(source) or source.partition(":")[0].lower() in PORTS:  # rtsp:/camera is not meant as a file
-        Address.parse(source)
-    return FileSource(source) if is_file_source(source) else source
 
 
 def _channels(key: str) -> AfterValidator:
@@ -140,41 +100,12 @@ def _base_path(path: str) -> str:
     return path.rstrip("/")
 
 
-Name = Annotated[str, AfterValidator(_topic_level)]
 Mean = Annotated[float | list[float], _channels("mean")]
 Std = Annotated[float | list[float], _channels("std")]
-CameraSource = Annotated[
-    str, BeforeValidator(_number_as_text), AfterValidator(_source), WithJsonSchema({"type": ["string", "integer"]})
-]
 HostName = Annotated[str, AfterValidator(_host_name)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Network = Annotated[str, AfterValidator(_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-def _without_nulls(document: Any, section: type[BaseModel]) -> Any:
-    if not isinstance(document, dict):
-        return document
-    return {key: value for key, value in document.items() if value is not None or key not in section.model_fields}
-
-
-def _allow_nulls(schema: dict[str, Any]) -> None:
-    """Says to editors what _without_nulls does."""
-    properties = schema.get("properties", {})
-    for name in properties.keys() - schema.get("required", []):
-        schema["properties"][name] = {
-            **{key: properties[name][key] for key in ("default", "description", "examples") if key in properties[name]},
-            "anyOf": [properties[name], {"type": "null"}],
-        }
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_allow_nulls)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_means_the_default(cls, document: Any) -> Any:
-        return _without_nulls({} if document is None else document, cls)
 
 
 def _default_state_folder() -> Path:
@@ -184,7 +115,7 @@ def _default_state_folder() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state", "edge-agent")
 
 
-class DeviceSection(_Section):
+class DeviceSection(Section):
     id: Name = Field(
         default_factory=lambda: re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "device",
         description="Name of this device in MQTT topics and Results. It must be unique among your devices. "
@@ -198,7 +129,7 @@ class DeviceSection(_Section):
     )
 
 
-class ModelOverrides(_Section):
+class ModelOverrides(Section):
     """Settings for one model, as in its `<model>.yaml`."""
 
     labels: list[str] | Path | None = Field(
@@ -235,7 +166,7 @@ class ModelOverrides(_Section):
     )
 
 
-class ModelsSection(_Section):
+class ModelsSection(Section):
     folder: Path = Field(
         default=Path("/var/lib/edge-agent/models"),
         description="Drop folder: the agent serves the `.tflite` files that you copy here.",
@@ -286,7 +217,7 @@ class ModelsSection(_Section):
     )
 
 
-class EngineSection(_Section):
+class EngineSection(Section):
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
         default="auto",
         description="Worker threads, each with its own interpreter. `auto`: 2, or 1 on a single core.",
@@ -317,63 +248,14 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class CameraSection(_Section):
-    source: CameraSource = Field(
-        description="Camera number, device, URL (`rtsp://`, `http://`, `https://`), video file or folder of images.",
-        examples=["/dev/video0"],
-    )
-    username: str | None = Field(
-        default=None, description="User name of a camera with a URL. It replaces the one in the URL."
-    )
-    password_file: Path | None = Field(
-        default=None,
-        description="File with the camera's password, so that this file contains no secret and no character needs "
-        "percent-encoding. The agent reads it at each connection.",
-    )
-    model: str | None = Field(default=None, description="Model name. Default: the first by name.", examples=["birds"])
-    max_fps: float = Field(
-        default=5,
-        gt=0,
-        description="Maximum number of frames to classify per second. A video keeps its own pace.",
-    )
-    region: Annotated[tuple[float, float, float, float], AfterValidator(_region)] = Field(
-        default=(0.0, 0.0, 1.0, 1.0),
-        description="Part of the picture to classify: left, top, right, bottom as fractions.",
-    )
-    rotate: Literal[0, 90, 180, 270] = Field(
-        default=0, description="Degrees to rotate the picture clockwise: 0, 90, 180 or 270."
-    )
-    max_results: int = Field(default=3, ge=1, description="Maximum number of categories in a Result.")
-    score_threshold: float = Field(default=0.5, ge=0, le=1, description="Lowest score of a category in a Result.")
-    stable_frames: int = Field(
-        default=3, ge=1, description="Frames in a row with the same best label until it becomes the camera's state."
-    )
-    loop: bool = Field(default=False, description="Restart a video or a folder when it ends.")
-    snapshots: bool = Field(default=False, description="Publish a JPEG over MQTT whenever the state changes.")
-    enabled: bool = Field(default=True, description="Start with the camera on; MQTT can turn it on and off.")
-
-    @field_serializer("source", when_used="json")
-    def _without_password(self, source: str) -> str:
-        return redact(source) if is_url(source) else source
-
-    @model_validator(mode="after")
-    def _login_needs_a_url(self) -> CameraSection:
-        given = [key for key in ("username", "password_file") if getattr(self, key) is not None]
-        if given and not is_url(self.source):
-            raise ValueError(f"has the key {given[0]}, but its source is not a URL; remove the key")
-        if self.password_file and not Address.parse(self.source, username=self.username).has_username:
-            raise ValueError("has the key password_file, but no username; add it")
-        return self
-
-
-class OutboxSection(_Section):
+class OutboxSection(Section):
     max_bytes: int = Field(
         default=64 << 20, ge=1 << 20, description="Maximum size of the waiting Results on the disk, in bytes."
     )
     max_age_s: float = Field(default=7 * 24 * 3600, gt=0, description="Maximum time that a Result waits, in seconds.")
 
 
-class MqttSection(_Section):
+class MqttSection(Section):
     enabled: bool = Field(default=True, description="Whether to use MQTT at all.")
     host: Annotated[str, AfterValidator(_host)] = Field(
         default="localhost", description="Host name or address of the broker."
@@ -440,7 +322,7 @@ class MqttSection(_Section):
     )
 
 
-class HttpSection(_Section):
+class HttpSection(Section):
     host: str = Field(
         default="127.0.0.1",
         description="Address to listen on; `0.0.0.0` or `::` means all networks. Unless it is a loopback address, "
@@ -536,7 +418,7 @@ class HttpSection(_Section):
         return "http" if self.tls_cert is None else "https"
 
 
-class GrpcSection(_Section):
+class GrpcSection(Section):
     enabled: bool = Field(
         default=False,
         description="Answer the gRPC clients of TensorFlow Serving, Triton and KServe. Tokens and limits are those of "
@@ -563,7 +445,7 @@ class GrpcSection(_Section):
         return _is_loopback(self.host)
 
 
-class LoggingSection(_Section):
+class LoggingSection(Section):
     format: Literal["text", "json"] = Field(
         default="text", description="`text` for people, or `json`: one object per line, for programs."
     )
@@ -581,7 +463,7 @@ class Config(BaseSettings):
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
         env_ignore_empty=True,
-        json_schema_extra=_allow_nulls,
+        json_schema_extra=allow_nulls,
     )
 
     device: DeviceSection = Field(default_factory=DeviceSection, description="The device that the agent runs on.")
@@ -598,7 +480,7 @@ class Config(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _an_empty_section_means_its_default(cls, document: Any) -> Any:
-        return _without_nulls(document, cls)
+        return without_nulls(document, cls)
 
     @model_validator(mode="after")
     def _signatures_need_keys(self) -> Config:

@@ -17,7 +17,7 @@ from agent.sources.source import open_source
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.config.sections import CameraSection
+    from agent.config.camera import CameraSection
     from agent.image import Frame
     from agent.status import CameraStatus
 

@@ -13,7 +13,7 @@ from agent.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from agent.config.sections import CameraSection
+    from agent.config.camera import CameraSection
     from agent.doctor.finding import Finding
     from agent.doctor.unit import Unit
 

@@ -9,7 +9,7 @@ import pytest
 
 from agent.cameras.cameras import Cameras
 from agent.classification import Classification, ModelIdentity, Timing
-from agent.config.sections import CameraSection
+from agent.config.camera import CameraSection
 from agent.inference.results import Results
 from agent.listeners import Listener
 

@@ -12,7 +12,7 @@ from peers.mosquitto import free_port
 from peers.web_server import serving
 from sources.footage import write_image, write_video
 
-from agent.config.sections import CameraSection
+from agent.config.camera import CameraSection
 from agent.doctor.camera import check_camera
 from agent.security.access import AccessRules
 from agent.security.tokens import TokensFile

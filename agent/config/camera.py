@@ -1,0 +1,91 @@
+"""Camera: the keys of one camera in the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_serializer, model_validator
+
+from agent.config.section import Section
+from agent.sources.address import PORTS, Address, redact
+from agent.sources.source import is_file_source, is_url
+
+
+def _region(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = region
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError("must be [left, top, right, bottom] with 0 <= left < right <= 1 and 0 <= top < bottom <= 1")
+    return region
+
+
+def _number_as_text(source: Any) -> Any:
+    return str(source) if type(source) is int and source >= 0 else source
+
+
+class FileSource(str):
+    """A camera source that is a file or a folder; like every Path, relative to the folder of the configuration."""
+
+    __slots__ = ()
+
+
+def _source(source: str) -> str:
+    if not source.strip():
+        raise ValueError("must be a camera number, a device, a URL, a file or a folder")
+    if is_url(source) or source.partition(":")[0].lower() in PORTS:  # rtsp:/camera is not meant as a file
+        Address.parse(source)
+    return FileSource(source) if is_file_source(source) else source
+
+
+CameraSource = Annotated[
+    str, BeforeValidator(_number_as_text), AfterValidator(_source), WithJsonSchema({"type": ["string", "integer"]})
+]
+
+
+class CameraSection(Section):
+    source: CameraSource = Field(
+        description="Camera number, device, URL (`rtsp://`, `http://`, `https://`), video file or folder of images.",
+        examples=["/dev/video0"],
+    )
+    username: str | None = Field(
+        default=None, description="User name of a camera with a URL. It replaces the one in the URL."
+    )
+    password_file: Path | None = Field(
+        default=None,
+        description="File with the camera's password, so that this file contains no secret and no character needs "
+        "percent-encoding. The agent reads it at each connection.",
+    )
+    model: str | None = Field(default=None, description="Model name. Default: the first by name.", examples=["birds"])
+    max_fps: float = Field(
+        default=5,
+        gt=0,
+        description="Maximum number of frames to classify per second. A video keeps its own pace.",
+    )
+    region: Annotated[tuple[float, float, float, float], AfterValidator(_region)] = Field(
+        default=(0.0, 0.0, 1.0, 1.0),
+        description="Part of the picture to classify: left, top, right, bottom as fractions.",
+    )
+    rotate: Literal[0, 90, 180, 270] = Field(
+        default=0, description="Degrees to rotate the picture clockwise: 0, 90, 180 or 270."
+    )
+    max_results: int = Field(default=3, ge=1, description="Maximum number of categories in a Result.")
+    score_threshold: float = Field(default=0.5, ge=0, le=1, description="Lowest score of a category in a Result.")
+    stable_frames: int = Field(
+        default=3, ge=1, description="Frames in a row with the same best label until it becomes the camera's state."
+    )
+    loop: bool = Field(default=False, description="Restart a video or a folder when it ends.")
+    snapshots: bool = Field(default=False, description="Publish a JPEG over MQTT whenever the state changes.")
+    enabled: bool = Field(default=True, description="Start with the camera on; MQTT can turn it on and off.")
+
+    @field_serializer("source", when_used="json")
+    def _without_password(self, source: str) -> str:
+        return redact(source) if is_url(source) else source
+
+    @model_validator(mode="after")
+    def _login_needs_a_url(self) -> CameraSection:
+        given = [key for key in ("username", "password_file") if getattr(self, key) is not None]
+        if given and not is_url(self.source):
+            raise ValueError(f"has the key {given[0]}, but its source is not a URL; remove the key")
+        if self.password_file and not Address.parse(self.source, username=self.username).has_username:
+            raise ValueError("has the key password_file, but no username; add it")
+        return self
