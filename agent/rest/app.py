@@ -136,9 +136,8 @@ def create_app(
         max_bytes_together=8 * limits.max_upload_bytes,
         per_client=limits.per_client,
     )
-    predict = predict_router(data_plane=data_plane, uploads=uploads, places=places)
     routers = [
-        predict,
+        predict_router(data_plane=data_plane, uploads=uploads, places=places),
         models_router(models),
         tf_serving_router(models),
         tf_inference_router(models, data_plane=data_plane, uploads=uploads, places=places),
@@ -162,7 +161,7 @@ def create_app(
     routes, origins = RouteScopes(routers), Origins(reach.cors)
     if reach.base_path and (path := routes.below(reach.base_path)) is not None:
         raise StartError(f"http.base_path: {reach.base_path} is also in the agent's path {path}. Choose another one.")
-    called = Shortcut(app, routes=predict.routes, handlers=handlers)
+    called = Shortcut(app, routes=routes, handlers=handlers)
     guarded = Access(called, routes=routes, rules=access, failures=metrics.http)
     counted = _Headed(_Counted(origins.shared(_Interruptible(guarded)), metrics.http))
     return Front(counted, reach=reach, origins=origins, routes=routes, answers=metrics.http)

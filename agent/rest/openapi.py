@@ -40,6 +40,11 @@ def errors(*codes: int) -> Json:
     return {str(code): _error(code) for code in codes}
 
 
+def path_parameters(*names: str) -> list[Json]:
+    """The `parameters` of a route whose endpoint takes only the request."""
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+
+
 def described(openapi: Callable[[], Json]) -> Json:
     """The document of FastAPI with the schemas, the access tokens and the errors that every route may answer."""
     document = openapi()

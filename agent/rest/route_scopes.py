@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from fastapi.routing import APIRoute
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from agent.security.tokens import Scope
 
 _SCHEME = "token"
+_REMEMBERED = 64  # paths; a client may invent long ones
 
 
 def needs(scope: Scope | None, **description: Any) -> dict[str, Any]:
@@ -27,13 +29,9 @@ class RouteScopes:
     def __init__(self, routers: Iterable[APIRouter]) -> None:
         routes = [route for router in routers for route in router.routes]
         self._routes = [_with_scope(route) for route in routes]
-        self._exact = {
-            (method, route.path): self.find(method, route.path)[1]
-            for route, _ in self._routes
-            for method in route.methods or ()
-        }
+        self.find = functools.lru_cache(_REMEMBERED)(self._find)  # every request needs it twice
 
-    def find(self, method: str, path: str) -> tuple[APIRoute | None, Scope | None]:
+    def _find(self, method: str, path: str) -> tuple[APIRoute | None, Scope | None]:
         """The route that answers and the scope that it needs.
 
         A request that no route answers needs a scope too: strangers must not find out which routes exist, and a
@@ -45,11 +43,7 @@ class RouteScopes:
         return None, "read" if method == "GET" else "admin"
 
     def needed(self, method: str, path: str) -> Scope | None:
-        """As find(), but faster for a path without parameters."""
-        try:
-            return self._exact[method, path]
-        except KeyError:
-            return self.find(method, path)[1]
+        return self.find(method, path)[1]
 
     def below(self, prefix: str) -> str | None:
         """The path of a route that is or begins with `prefix`."""

@@ -1,47 +1,43 @@
-"""Shortcut: calls some endpoints without FastAPI."""
+"""Shortcut: calls the endpoints that classify without FastAPI."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi.routing import APIRoute
 from starlette.requests import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from typing import TypeAlias
 
     from starlette.responses import Response
-    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from agent.rest.route_scopes import RouteScopes
 
     Handlers: TypeAlias = Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]
 
 
 class Shortcut:
-    """ASGI middleware: answers the requests for `routes`, whose endpoints take only the request, and passes on others.
+    """ASGI middleware: answers the requests that need the scope `infer`, and passes on others.
 
-    FastAPI also has these routes, for its description and for wrong methods. To find and call one, it takes 110 µs,
-    a third of the event loop's work for an upload.
+    FastAPI also has these routes, for its description and for wrong methods. To find and call one, it takes 110 µs to
+    250 µs, a third of the event loop's work for an upload and more. Their endpoints take only the request.
     """
 
-    def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute], handlers: Handlers) -> None:
+    def __init__(self, app: ASGIApp, *, routes: RouteScopes, handlers: Handlers) -> None:
         """`handlers` make the answers to errors, as FastAPI's do; one must be for Exception."""
         self._app = app
-        self._routes = {
-            (method, route.path): route
-            for route in routes
-            if isinstance(route, APIRoute)
-            for method in route.methods or ()
-        }
+        self._routes = routes
         self._handlers = handlers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self._routes.get((scope["method"], scope["path"]))
-        if route is None:
+        route, needed = self._routes.find(scope["method"], scope["path"])
+        found = route.path_regex.match(scope["path"]) if route is not None and needed == "infer" else None
+        if route is None or found is None:
             await self._app(scope, receive, send)
             return
-        scope["route"] = route
+        scope["route"], scope["path_params"] = route, found.groupdict()
         request = Request(scope, receive)
         try:
             answer = await route.endpoint(request)

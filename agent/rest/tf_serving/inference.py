@@ -15,7 +15,7 @@ from agent.inference.inferring import infer_all
 from agent.inference.options import Options
 from agent.inference.server_timing import server_timing
 from agent.rest.json_arrays import parsed
-from agent.rest.openapi import errors
+from agent.rest.openapi import errors, path_parameters
 from agent.rest.route_scopes import needs
 from agent.rest.tf_serving.answers import classifications, predictions
 from agent.rest.tf_serving.requests import read_classify, read_predict
@@ -81,8 +81,8 @@ def tf_inference_router(models: Models, *, data_plane: Inferring, uploads: Uploa
                 f"/models{which}:{verb}", handler, methods=["POST"], openapi_extra=_documented(which, verb)
             )
 
-    @router.post("/{path:path}", openapi_extra=needs("infer"), include_in_schema=False)
-    async def no_such_inference(request: Request, path: str) -> Response:  # noqa: ARG001  (FastAPI wants it)
+    @router.post("/{path:path}", openapi_extra=needs("infer"), include_in_schema=False)  # noqa: FAST003  (Shortcut calls it)
+    async def no_such_inference(request: Request) -> Response:
         raise malformed(request)
 
     @router.get("/{path:path}", openapi_extra=needs("read"), include_in_schema=False)
@@ -111,7 +111,7 @@ def _documented(which: str, verb: str) -> dict[str, Any]:
     needed = {"predict": {}, "classify": {"required": ["examples"]}, "regress": {}}[verb]
     return needs(
         "infer",
-        parameters=[{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names],
+        parameters=path_parameters(*names),
         requestBody={"content": {"application/json": {"schema": {"type": "object", **needed}}}, "required": True},
         responses=errors(404, 413, 415),
     )
