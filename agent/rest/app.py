@@ -32,7 +32,7 @@ from agent.errors import (
 from agent.inference.inferring import Inferring
 from agent.rest.access import Access
 from agent.rest.connection import LATE
-from agent.rest.docs_page import docs_page
+from agent.rest.docs_page import docs_routes
 from agent.rest.front import Front, Reach
 from agent.rest.models import Models as OperatedModels, models_router
 from agent.rest.open_inference.routes import Models as InferredModels, open_inference_router
@@ -157,7 +157,7 @@ def create_app(
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
-    app.add_route("/docs", partial(_documented, docs_page(title=app.title)), include_in_schema=False)
+    app.router.routes += docs_routes(title=app.title)
     routes, origins = RouteScopes(routers), Origins(reach.cors)
     if reach.base_path and (path := routes.below(reach.base_path)) is not None:
         raise StartError(f"http.base_path: {reach.base_path} is also in the agent's path {path}. Choose another one.")
@@ -165,10 +165,6 @@ def create_app(
     guarded = Access(called, routes=routes, rules=access, failures=metrics.http)
     counted = _Headed(_Counted(origins.shared(_Interruptible(guarded)), metrics.http))
     return Front(counted, reach=reach, origins=origins, routes=routes, answers=metrics.http)
-
-
-async def _documented(page: Response, _: Request) -> Response:
-    return page
 
 
 class _Headed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -363,7 +364,17 @@ async def test_documentation_page_has_a_file_field(rest: Rest) -> None:
     paths = (await rest.get("/openapi.json")).json()["paths"]
     form = paths["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert form["schema"]["properties"]["file"]["format"] == "binary"
-    assert (await rest.get("/docs")).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_documentation_page_loads_only_files_of_the_agent(rest: Rest) -> None:
+    page = (await rest.get("/docs")).text
+    loaded = re.findall('(?:src|href)="([^"]+)"', page)
+    assert loaded == ["docs/swagger-ui.css", "data:,", "docs/swagger-ui-bundle.js"]
+    script, style = await rest.get("/docs/swagger-ui-bundle.js"), await rest.get("/docs/swagger-ui.css")
+    assert (script.status_code, style.status_code) == (200, 200)
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert style.headers["content-type"].startswith("text/css")
 
 
 @pytest.mark.anyio
