@@ -88,10 +88,15 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An image of a stream and the Unix time in nanoseconds at which it was captured."""
+    """A picture of a stream and the Unix time in nanoseconds at which it was captured."""
 
-    image: Image
+    picture: Image | Encoded
     captured_ns: int
+
+    @property
+    def image(self) -> Image:
+        """Decodes the picture if a camera sent it as an image file. Raises ImageError."""
+        return self.picture if isinstance(self.picture, Image) else decode(self.picture)
 
 
 def has_image_name(name: str) -> bool:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from agent.cameras.state import StableLabel
-from agent.errors import ModelError, ModelNotFoundError
+from agent.errors import ImageError, ModelError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from agent.classification import Result
@@ -74,7 +74,7 @@ class Pipeline:
     async def _classify(self, frame: Frame) -> None:
         try:
             result = await self._data_plane.classify_frame(frame, self._options, source=self.camera)
-        except (ModelNotFoundError, ModelError) as error:
+        except (ModelNotFoundError, ImageError, ModelError) as error:
             self.trouble = str(error)
             return
         self.trouble = None

@@ -1,4 +1,4 @@
-"""Process: the allocator and the garbage collector of this process, and its claim on the state folder."""
+"""Process: this process's allocator and garbage collector, its tie to its parent, and its claim on the state folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import fcntl
 import gc
 import logging
 import os
+import signal
 from typing import TYPE_CHECKING
 
 from agent.errors import StartError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -42,6 +44,14 @@ def freeze_startup_objects() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(5000, 20, 20)
+
+
+def die_with_parent(parent: int) -> bool:
+    """Lets the kernel kill this process when the thread that started it ends; False if `parent` is gone already."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == parent
 
 
 @contextlib.contextmanager

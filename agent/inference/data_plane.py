@@ -72,13 +72,13 @@ class DataPlane:
             raise
 
     async def classify_frame(self, frame: Frame, options: Options, *, source: str) -> Result:
-        """Classifies a frame of the camera `source`. Raises ModelNotFoundError, ModelError."""
+        """Classifies a frame of the camera `source`. Raises ModelNotFoundError, ImageError, ModelError."""
         try:
             served = self._models.get(options.model, options.version)
         except ModelNotFoundError as error:
             self._listener.refused(source, options.model, error, by=None)
             raise
-        return await self._result(served, frame.image, options, source=source, captured_ns=frame.captured_ns)
+        return await self._result(served, frame.picture, options, source=source, captured_ns=frame.captured_ns)
 
     def choose(self, options: Options) -> ServedModel:
         """The version for all instances of one request; may be the canary. Raises ModelNotFoundError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -97,7 +98,8 @@ class InferenceEngine:
                 scores, spent = classifier.scores_of_tensor(instance)
             else:
                 if not isinstance(instance, Image):
-                    instance = decode(instance, max_pixels=self._max_pixels, smallest_side=served.longest_side)
+                    side = _smallest_side(served.longest_side, options.region)
+                    instance = decode(instance, max_pixels=self._max_pixels, smallest_side=side)
                     decoded = time.perf_counter()
                 if options.region != (0.0, 0.0, 1.0, 1.0):
                     instance = instance.crop(options.region)
@@ -110,3 +112,9 @@ class InferenceEngine:
         decode_ms, frame_ms = (decoded - started) * 1e3, (framed - decoded) * 1e3
         total_ms, queue_ms = (time.perf_counter() - started) * 1e3, (started - put) * 1e3
         return taken, Timing(decode_ms, frame_ms + spent.preprocess, spent.invoke, total_ms, spent.cpu, queue_ms)
+
+
+def _smallest_side(longest_side: int, region: tuple[float, float, float, float]) -> int:
+    """Of the whole picture, so that `region` keeps as many pixels as the model takes."""
+    left, top, right, bottom = region
+    return math.ceil(longest_side / min(right - left, bottom - top))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import itertools
 import json
 import os
 import resource
-import signal
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from agent.host.process import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,6 @@ _IMAGES = 3  # black, white and noise
 _SAMPLES = 20
 _SAMPLING_S = 0.5
 _MAX_REASON = 1000  # characters: it may quote what the file holds
-_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def main(try_out: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -34,8 +33,8 @@ def main(try_out: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         os.dup2(2, 1)  # keeps what a runtime prints out of the answer
         request = json.loads(sys.stdin.buffer.read())
         _bound(memory_bytes=request["memory_bytes"], cpu_s=request["cpu_s"])
-        if os.getppid() != request["parent"]:
-            return  # it died before prctl() tied this process to it
+        if not die_with_parent(request["parent"]):
+            return
         answer.write(json.dumps(_outcome(try_out, request)))
     sys.stderr.flush()
     os._exit(0)  # after a bad model, a runtime may crash in its destructors
@@ -49,9 +48,6 @@ def _bound(*, memory_bytes: int, cpu_s: int) -> None:
     os.nice(10)  # cameras have priority
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # the kernel kills this process first
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _outcome(try_out: Callable[[dict[str, Any]], dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:

@@ -5,39 +5,31 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol
-
-import cv2
+from typing import TYPE_CHECKING
 
 from agent.errors import SourceError
 from agent.host.backoff import Backoff
-from agent.image import Frame, Image
+from agent.sources.stillness import Stillness
 from agent.status import CameraStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.image import Frame
+    from agent.sources.feed import Feed, Input
 
-class Input(Protocol):
-    """A device or a stream that the capture thread opens."""
-
-    @property
-    def name(self) -> str:
-        """Shown to users, so without a password."""
-
-    def open(self) -> Any:
-        """Returns an OpenCV capture. Blocks for as long as OpenCV does; raises SourceError."""
-
-    def explain(self, *, opened: bool) -> str:
-        """A sentence: why it did not open or, if it was `opened`, why it stopped giving frames. Blocks."""
+_LOOK_S = 0.25  # how soon the thread sees that the camera was closed
+_PERIODS = 3  # without a frame, after which the camera is lost
 
 
 class Capture:
-    """A live source: one capture thread, from construction to close(), keeps only the newest frame.
+    """A live source: one thread, from construction to close(), keeps only the newest frame.
 
     Construct, read and close it on the event loop's thread; `on_status` is called there, only on a change.
-    The source is reported as frozen if it is open but gives no frame for `stall_s`. The waits between attempts
-    grow unless a connection has lasted for `proven_s`: a stream that ends after a few frames is not opened in a row.
+    The camera is lost, and opened again, after `stall_s` or three of its own periods without a new frame, whichever
+    is longer; opening it may take `opening_s`. It is frozen while its frames have been identical for `frozen_after_s`
+    (0: never). The waits between attempts grow unless a connection has lasted for `proven_s`: a stream that ends after
+    a few frames is not opened in a row.
     """
 
     has_own_pace = False
@@ -48,6 +40,8 @@ class Capture:
         *,
         on_status: Callable[[CameraStatus], None],
         stall_s: float = 5.0,
+        opening_s: float = 20.0,
+        frozen_after_s: float = 30.0,
         proven_s: float = 10.0,
         backoff: Backoff | None = None,
     ) -> None:
@@ -55,6 +49,8 @@ class Capture:
         self._input = camera
         self._on_status = on_status
         self._stall_s = stall_s
+        self._opening_s = opening_s
+        self._frozen_after_s = frozen_after_s
         self._proven_s = proven_s
         self._backoff = backoff or Backoff()
         self._status = CameraStatus("starting")
@@ -63,11 +59,8 @@ class Capture:
         self._closed = threading.Event()
         self._released = asyncio.Event()
         self._bug: Exception | None = None
-        # The time.monotonic() of the last frame from the open capture; written only by the thread.
-        self._alive_s: float | None = None
-        self._timer = self._loop.call_later(stall_s / 4, self._watch)
-        # Not a daemon: a daemon thread that returns from OpenCV while Python shuts down aborts the process
-        # (SIGABRT). So the process waits for this thread, at most for as long as OpenCV may block.
+        self._feed: Feed | None = None
+        # Not a daemon: the process of a camera must be killed before the interpreter ends.
         threading.Thread(target=self._run, name=f"camera {self._input.name}", daemon=False).start()
 
     async def read(self) -> Frame | None:
@@ -78,12 +71,13 @@ class Capture:
             return None
         self._waiting = self._loop.create_future()
         self._wanted.set()
+        if (feed := self._feed) is not None:
+            feed.want()
         return await self._waiting
 
     def close(self) -> None:
-        """Wakes read() at once; the thread releases the camera as soon as its OpenCV call returns."""
+        """Wakes read() at once; the thread releases the camera soon after."""
         self._closed.set()
-        self._timer.cancel()
         self._answer(None)
 
     async def wait_closed(self) -> None:
@@ -107,41 +101,50 @@ class Capture:
             self._closed.wait(self._backoff.next_s())
 
     def _follow(self) -> None:
-        """One connection, from opening to loss. Only a failed grab() shows the loss: isOpened() stays True."""
-        capture = self._input.open()
+        """One connection, from opening to loss."""
+        self._feed = feed = self._input.open()
+        since_s = time.monotonic()
         try:
-            self._alive_s = time.monotonic()
-            self._pump(capture)
+            if self._wanted.is_set():
+                feed.want()
+            self._pump(feed)
         finally:
-            self._alive_s = None
-            capture.release()
-        if not self._is_closed():
-            raise SourceError(self._input.explain(opened=True))
+            self._feed = None
+            feed.close()
+            if time.monotonic() - since_s >= self._proven_s:
+                self._backoff.reset()
 
-    def _pump(self, capture: Any) -> None:
-        """Grabs frames until that fails, and hands one to a waiting reader.
-
-        Every frame is grabbed, so that the driver's queue never holds an old one, but a frame is retrieved only
-        if a reader waits for it. V4L2 decodes (MJPEG, YUYV) in retrieve(), so a frame that is not classified
-        costs next to nothing. FFmpeg decodes in grab(), since a stream's frames depend on one another, and saves
-        only the conversion to BGR.
-        """
-        since_s: float | None = None
-        while not self._is_closed() and _grab(capture):
-            captured_ns = time.time_ns()
-            wanted = self._wanted.is_set()
-            image = _retrieve(capture) if wanted else None
-            if wanted and image is None:
-                continue  # a damaged frame does not count as a frame
-            self._alive_s = time.monotonic()
-            if since_s is None:
-                since_s = self._alive_s
-                self._post(self._report, CameraStatus("online"))
-            if image is not None:
+    def _pump(self, feed: Feed) -> None:
+        """Returns once closed; raises SourceError when the camera is lost."""
+        stillness, alive_s, allowed_s, online = Stillness(), time.monotonic(), self._opening_s, False
+        while not self._is_closed():
+            arrival = feed.read(min(_LOOK_S, self._stall_s / 4))
+            now_s = time.monotonic()
+            if arrival is None or not arrival.frames:
+                if arrival is None and now_s - alive_s > allowed_s:
+                    raise SourceError(self._input.explain(opened=online))
+                continue
+            # A camera of less than one frame per second is given the time for three.
+            allowed_s = max(self._stall_s, _PERIODS * (now_s - alive_s) / arrival.frames if online else 0.0)
+            alive_s = now_s
+            if arrival.frame is not None:
+                self._judge(arrival.frame, stillness)
                 self._wanted.clear()
-                self._post(self._answer, Frame(image, captured_ns))
-        if since_s is not None and time.monotonic() - since_s >= self._proven_s:
-            self._backoff.reset()
+                self._post(self._answer, arrival.frame)
+            elif not online:
+                self._post(self._report, CameraStatus("online"))
+            online = True
+
+    def _judge(self, frame: Frame, stillness: Stillness) -> None:
+        same_s = stillness.observe(frame.picture, time.monotonic())
+        if 0 < self._frozen_after_s <= same_s:
+            reason = (
+                f"{self._input.name} has sent the same picture for {self._frozen_after_s:.0f} s. Restart the camera. "
+                "If its picture is meant to stand still, set health.frozen_after_s to 0."
+            )
+            self._post(self._report, CameraStatus("frozen", reason))
+        else:
+            self._post(self._report, CameraStatus("online"))
 
     def _is_closed(self) -> bool:
         return self._closed.is_set() or self._loop.is_closed()
@@ -161,34 +164,7 @@ class Capture:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(bug)
 
-    def _watch(self) -> None:
-        """Checks from the event loop whether the thread is stuck in OpenCV, and whether it has recovered."""
-        alive_s = self._alive_s
-        if alive_s is not None and time.monotonic() - alive_s > self._stall_s:
-            reason = f"{self._input.name} is open but gives no frames. If this persists, restart the camera."
-            self._report(CameraStatus("frozen", reason))
-        elif alive_s is not None and self._status.state == "frozen":
-            self._report(CameraStatus("online"))
-        self._timer = self._loop.call_later(self._stall_s / 4, self._watch)
-
     def _report(self, status: CameraStatus) -> None:
         if status != self._status and not self._closed.is_set():
             self._status = status
             self._on_status(status)
-
-
-def _grab(capture: Any) -> bool:
-    try:
-        return bool(capture.grab())
-    except cv2.error:
-        return False
-
-
-def _retrieve(capture: Any) -> Image | None:
-    try:
-        decoded, pixels = capture.retrieve()
-    except cv2.error:  # e.g. an empty MJPEG frame of a USB camera
-        return None
-    if not decoded:
-        return None
-    return Image(pixels, "bgr" if pixels.ndim == 3 else "gray")

@@ -42,10 +42,12 @@ class HttpSource:
         loop: bool,
         on_status: Callable[[CameraStatus], None],
         timeout_s: float = 4.0,
+        frozen_after_s: float = 30.0,
         backoff: Backoff | None = None,
     ) -> None:
         self._client = HttpClient(address, timeout_s=timeout_s)
         self._again = loop
+        self._frozen_after_s = frozen_after_s
         self._on_status = on_status
         self._backoff = backoff or Backoff()
         self._status = CameraStatus("starting")
@@ -104,11 +106,16 @@ class HttpSource:
         client, address = self._client, self._client.address
         if answer.kind == "mjpeg":
             assert answer.pictures is not None
-            return Capture(MjpegStream(client, answer.pictures), on_status=self._report)
+            stream = MjpegStream(client, answer.pictures)
+            return Capture(stream, on_status=self._report, frozen_after_s=self._frozen_after_s)
         if answer.kind == "live":
             patience_s = max(client.timeout_s, answer.silence_s)
-            stream = Stream(address, timeout_s=patience_s)
-            return Capture(stream, on_status=self._report, stall_s=patience_s + 1)
+            return Capture(
+                Stream(address, timeout_s=patience_s),
+                on_status=self._report,
+                stall_s=patience_s + 1,
+                frozen_after_s=self._frozen_after_s,
+            )
         footage = Still(client) if answer.kind == "still" else VideoUrl(address, timeout_s=client.timeout_s)
         return Recording(footage, loop=self._again, on_status=self._report)
 

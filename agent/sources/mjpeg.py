@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING
 
-from agent.errors import ImageError, SourceError
-from agent.image import decode
+from agent.errors import SourceError
+from agent.image import Frame
+from agent.sources.feed import Arrival
 from agent.sources.http_get import BROKEN
 from agent.sources.pictures import Pictures
 from agent.sources.reachability import why_unreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.sources.feed import Feed
     from agent.sources.http_get import HttpClient
 
 
@@ -23,13 +28,14 @@ class MjpegStream:
         self._client = client
         self._opened: Pictures | None = opened
 
-    def open(self) -> Any:
+    def open(self) -> Feed:
         """Raises SourceError; blocks for up to twice the timeout plus the time of the DNS lookup."""
         opened, self._opened = self._opened, None
         try:
-            return _MjpegCapture(opened or Pictures(self._client.get()))
+            pictures = opened or Pictures(self._client.get())
         except BROKEN as error:
             raise SourceError(self._client.explain(error)) from None
+        return _MjpegFeed(pictures, why_ended=lambda: self.explain(opened=True))
 
     def explain(self, *, opened: bool) -> str:  # noqa: ARG002  (open() itself explains why it failed)
         return why_unreachable(self._client.address, timeout_s=self._client.timeout_s) or (
@@ -37,25 +43,28 @@ class MjpegStream:
         )
 
 
-class _MjpegCapture:
-    """Behaves like OpenCV's capture; decodes only the pictures that are retrieved."""
+class _MjpegFeed:
+    """Hands over JPEGs, so that only those that are classified are decoded. read() waits for the client's timeout."""
 
-    def __init__(self, pictures: Pictures) -> None:
+    def __init__(self, pictures: Pictures, *, why_ended: Callable[[], str]) -> None:
         self._pictures = pictures
-        self._picture: bytes | None = None
+        self._why_ended = why_ended
+        self._is_wanted = False
 
-    def grab(self) -> bool:
+    def want(self) -> None:
+        self._is_wanted = True
+
+    def read(self, timeout_s: float) -> Arrival:  # noqa: ARG002  (the socket has its own)
         try:
-            self._picture = self._pictures.read()
+            picture = self._pictures.read()
         except BROKEN:
-            return False
-        return self._picture is not None
+            picture = None
+        if picture is None:
+            raise SourceError(self._why_ended())
+        if not self._is_wanted:
+            return Arrival(1)
+        self._is_wanted = False
+        return Arrival(1, Frame(picture, time.time_ns()))
 
-    def retrieve(self) -> tuple[bool, Any]:
-        try:
-            return True, decode(self._picture or b"").pixels
-        except ImageError:
-            return False, None
-
-    def release(self) -> None:
+    def close(self) -> None:
         self._pictures.close()

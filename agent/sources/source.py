@@ -6,11 +6,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from agent.sources.capture_options import CaptureOptions
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.image import Frame
     from agent.status import CameraStatus
+
+
+_AS_IT_IS = CaptureOptions()
 
 
 class Source(Protocol):
@@ -37,6 +42,7 @@ def open_source(
     on_status: Callable[[CameraStatus], None],
     username: str | None = None,
     password_file: Path | None = None,
+    options: CaptureOptions = _AS_IT_IS,
 ) -> Source:
     """Makes a source of the kind that `source` names; `loop` restarts a recording or a folder at its end.
 
@@ -46,11 +52,11 @@ def open_source(
     if is_file_source(source):
         return _recorded(Path(source), loop=loop, on_status=on_status)
     if is_url(source):
-        return _network(source, username, password_file, loop=loop, on_status=on_status)
+        return _network(source, username, password_file, options, loop=loop, on_status=on_status)
     from agent.sources.capture import Capture
     from agent.sources.v4l2 import V4l2Device
 
-    return Capture(V4l2Device(source), on_status=on_status)
+    return Capture(V4l2Device(source, options), on_status=on_status, frozen_after_s=options.frozen_after_s)
 
 
 def is_url(source: str) -> bool:
@@ -67,6 +73,7 @@ def _network(
     url: str,
     username: str | None,
     password_file: Path | None,
+    options: CaptureOptions,
     *,
     loop: bool,
     on_status: Callable[[CameraStatus], None],
@@ -78,8 +85,9 @@ def _network(
 
     address = Address.parse(url, username=username, password_file=password_file)
     if address.scheme in ("http", "https"):
-        return HttpSource(address, loop=loop, on_status=on_status)
-    return Capture(Stream(address), on_status=on_status)
+        return HttpSource(address, loop=loop, on_status=on_status, frozen_after_s=options.frozen_after_s)
+    stream = Stream(address, transport=options.transport)
+    return Capture(stream, on_status=on_status, frozen_after_s=options.frozen_after_s)
 
 
 def _recorded(path: Path, *, loop: bool, on_status: Callable[[CameraStatus], None]) -> Source:

@@ -7,27 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from agent.errors import SourceError
+from agent.sources.child import ChildFeed
 from agent.sources.reachability import why_unreachable
 
 if TYPE_CHECKING:
     from agent.sources.address import Address
+    from agent.sources.capture_options import Transport
+    from agent.sources.feed import Feed
 
 
 class Stream:
     """A live stream; lost if it sends nothing for `timeout_s`."""
 
-    def __init__(self, address: Address, *, timeout_s: float = 4.0) -> None:
+    def __init__(self, address: Address, *, timeout_s: float = 4.0, transport: Transport = "tcp") -> None:
         self.name = str(address)
         self._address = address
         self._timeout_s = timeout_s
+        self._transport = transport
 
-    def open(self) -> Any:
-        """Raises SourceError; blocks for up to twice the timeout plus the time of the DNS lookup."""
-        capture = open_with_ffmpeg(self._address, timeout_s=self._timeout_s)
-        if not capture.isOpened():
-            raise SourceError(self.explain(opened=False))
-        return capture
+    def open(self) -> Feed:
+        """Raises SourceError if the password cannot be read."""
+        url = self._address.url_with_login()
+        request = {"url": url, "timeout_s": self._timeout_s, "transport": self._transport}
+        return ChildFeed(request, why_ended=lambda opened: self.explain(opened=opened))
 
     def explain(self, *, opened: bool) -> str:
         """Opens a separate connection to find the reason, since OpenCV gives none."""
@@ -43,8 +45,13 @@ class Stream:
 
 def open_with_ffmpeg(address: Address, *, timeout_s: float) -> Any:
     """An OpenCV capture, which may not be open. Blocks; raises SourceError if the password cannot be read."""
+    return open_url(address.url_with_login(), timeout_s=timeout_s)
+
+
+def open_url(url: str, *, timeout_s: float, transport: Transport = "tcp") -> Any:
+    """Blocks for up to twice the timeout plus the time of the DNS lookup."""
     # OpenCV reads this at every open. Over UDP, lost packets damage frames, and firewalls drop the stream.
-    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", f"rtsp_transport;{transport}")
     timeout_ms = int(timeout_s * 1000)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-    return cv2.VideoCapture(address.url_with_login(), cv2.CAP_FFMPEG, limits)
+    return cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)

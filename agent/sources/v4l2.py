@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from agent.errors import SourceError
+from agent.sources.child import ChildFeed
+
+if TYPE_CHECKING:
+    from agent.sources.capture_options import CaptureOptions
+    from agent.sources.feed import Feed
+
+_LARGE_PIXELS = 640 * 480  # beyond it, USB 2 carries few uncompressed frames
 
 
 class V4l2Device:
-    """A V4L2 device by index ("0") or path, such as a stable one in /dev/v4l/by-id; lost after OpenCV's 10 s."""
+    """A V4L2 device by index ("0") or path, such as a stable one in /dev/v4l/by-id."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, options: CaptureOptions) -> None:
         self.name = f"/dev/video{source}" if source.isdecimal() else source
+        self._options = options
 
-    def open(self) -> Any:
-        """Raises SourceError; blocks for as long as the driver does."""
-        capture = cv2.VideoCapture(self.name, cv2.CAP_V4L2)
-        if not capture.isOpened():
-            raise SourceError(self.explain(opened=False))
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        return capture
+    def open(self) -> Feed:
+        options = self._options
+        request = {"path": self.name, "size": options.size, "fps": options.fps, "format": options.format}
+        return ChildFeed(request, why_ended=lambda opened: self.explain(opened=opened))
 
     def explain(self, *, opened: bool) -> str:
         if not os.path.exists(self.name):  # noqa: PTH110  (Path raises for a closed folder)
@@ -35,3 +39,25 @@ class V4l2Device:
             f"{self.name} gives no video. Stop the program that uses it (`fuser -v {self.name}` shows it), "
             "or choose a capture device from `v4l2-ctl --list-devices`."
         )
+
+
+def open_device(path: str, request: dict[str, Any]) -> Any:
+    """An OpenCV capture, which may not be open; the driver takes the nearest size and rate. Blocks as the driver does.
+
+    Without a `format`, a large picture is asked for as MJPEG. Frames of that format stay JPEGs.
+    """
+    capture = cv2.VideoCapture(path, cv2.CAP_V4L2)
+    size, code = request["size"], request["format"]
+    if code is None and size and size[0] * size[1] > _LARGE_PIXELS:
+        code = "MJPG"
+    if code is not None:
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*code))
+    if size:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+    if request["fps"]:
+        capture.set(cv2.CAP_PROP_FPS, request["fps"])
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    if int(capture.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter.fourcc(*"MJPG"):
+        capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
+    return capture

@@ -8,7 +8,7 @@ from agents.heard import Heard
 
 from agent.cameras.pipeline import Pipeline
 from agent.classification import Category, Classification, ModelIdentity, Result, Timing
-from agent.errors import ModelError, ModelNotFoundError
+from agent.errors import ImageDamagedError, ModelError, ModelNotFoundError
 from agent.image import Frame, Image, image_size
 from agent.inference.options import Options
 from agent.inference.results import Results
@@ -105,6 +105,12 @@ async def test_pipeline_waits_and_reports_trouble_when_its_model_is_missing() ->
 @pytest.mark.anyio
 async def test_pipeline_continues_when_the_model_fails_on_a_frame() -> None:
     heard, pipeline = await run(Script(ModelError("The runtime fails."), classification_of("a")))
+    assert (pipeline.trouble, len(heard.results)) == (None, 1)
+
+
+@pytest.mark.anyio
+async def test_pipeline_skips_a_damaged_picture_of_the_camera() -> None:
+    heard, pipeline = await run(Script(ImageDamagedError("The image is damaged."), classification_of("a")))
     assert (pipeline.trouble, len(heard.results)) == (None, 1)
 
 

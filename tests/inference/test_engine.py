@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 from agents.models_on_disk import photo_of_3
@@ -128,6 +129,20 @@ async def test_only_the_region_of_the_frame_is_classified() -> None:
         part, whole = await run.frame(options, frame), await run.frame()
         assert label(part) == "3"
         assert part.categories[0].score == pytest.approx(whole.categories[0].score, abs=0.02)
+
+
+@pytest.mark.anyio
+async def test_camera_picture_is_decoded_at_the_size_that_its_region_needs() -> None:
+    digit = photo_of_3().to_color("bgr").pixels
+    height, width = digit.shape[:2]
+    wide = np.zeros((2 * height, 4 * width, 3), np.uint8)
+    wide[height:, width : 2 * width] = digit
+    large = cv2.imencode(".jpg", cv2.resize(wide, None, fx=8, fy=8))[1].tobytes()
+    async with running() as run:
+        options = Options("digits", region=(1 / 4, 0.5, 2 / 4, 1.0))
+        part, whole = await run.frame(options, Frame(large, captured_ns=0)), await run.frame()
+        assert label(part) == "3"
+        assert part.categories[0].score == pytest.approx(whole.categories[0].score, abs=0.05)
 
 
 @pytest.mark.anyio

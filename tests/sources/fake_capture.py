@@ -1,4 +1,4 @@
-"""FakeCapture: stands for OpenCV's capture without a device; FakeInput opens it."""
+"""FakeCapture: stands for OpenCV's capture without a device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class FakeCapture:
     def __init__(self) -> None:
         self.opened_with: tuple[object, ...] = ()
         self.settings: dict[int, float] = {}
-        self.grabs: list[bool | Exception] = []
+        self.refused: set[int] = set()
+        self.grabs: list[bool] = []
         self.retrieves: list[npt.NDArray[np.uint8] | Exception | None] = []
         self.retrieved = 0
         self.grabbed = 0
@@ -33,19 +34,20 @@ class FakeCapture:
         return True
 
     def set(self, setting: int, value: float) -> bool:
-        self.settings[setting] = value
-        return True
+        if setting not in self.refused:
+            self.settings[setting] = value
+        return setting not in self.refused
+
+    def get(self, setting: int) -> float:
+        return self.settings.get(setting, 0.0)
 
     def grab(self) -> bool:
         self.free.wait()
         self.released.wait(0.001)
         self.grabbed += 1
-        answer = self.grabs.pop(0) if self.grabs else True
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return self.grabs.pop(0) if self.grabs else True
 
-    def retrieve(self) -> tuple[bool, npt.NDArray[np.uint8] | None]:
+    def retrieve(self, _place: object = None) -> tuple[bool, npt.NDArray[np.uint8] | None]:
         self.retrieved += 1
         answer = self.retrieves.pop(0) if self.retrieves else np.zeros((4, 6, 3), np.uint8)
         if isinstance(answer, Exception):
@@ -54,18 +56,3 @@ class FakeCapture:
 
     def release(self) -> None:
         self.released.set()
-
-
-class FakeInput:
-    """Opens the fake capture; when it is lost, the reason is "unplugged"."""
-
-    name = "fake"
-
-    def __init__(self, capture: FakeCapture) -> None:
-        self._capture = capture
-
-    def open(self) -> FakeCapture:
-        return self._capture
-
-    def explain(self, *, opened: bool) -> str:
-        return "unplugged" if opened else "not found"

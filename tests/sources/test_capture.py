@@ -3,19 +3,25 @@ from __future__ import annotations
 import asyncio
 from contextlib import closing
 
-import cv2
 import numpy as np
 import pytest
-from sources.fake_capture import FakeCapture, FakeInput
+from sources.fake_feed import BLACK, UNPLUGGED, FakeFeed, FakeInput
 from sources.observing import PATIENCE_S, Seen, soon, until
 
 from agent.host.backoff import Backoff
+from agent.image import Image
 from agent.sources.capture import Capture
 from agent.status import CameraStatus
 
 pytestmark = pytest.mark.anyio
 
 ONLINE = CameraStatus("online")
+GRAY = Image(np.full((4, 6), 7, np.uint8), "gray")
+
+
+@pytest.fixture
+def feed() -> FakeFeed:
+    return FakeFeed()
 
 
 class Waits(Backoff):
@@ -30,112 +36,143 @@ class Waits(Backoff):
         return 0.0
 
 
-async def test_capture_decodes_only_the_frames_that_are_read(capture: FakeCapture) -> None:
-    with closing(Capture(FakeInput(capture), on_status=lambda _: None)) as camera:
+async def test_capture_is_handed_only_the_frames_that_are_read(feed: FakeFeed) -> None:
+    with closing(Capture(FakeInput(feed), on_status=lambda _: None)) as camera:
         await camera.read()
-        grabbed = capture.grabbed
-        await until(lambda: capture.grabbed >= grabbed + 20)
-        assert capture.retrieved == 1
+        given = feed.given
+        await until(lambda: feed.given >= given + 20)
+        assert feed.handed_over == 1
         await camera.read()
-        assert capture.retrieved == 2
+        assert feed.handed_over == 2
 
 
-async def test_capture_skips_a_damaged_frame(capture: FakeCapture) -> None:
+async def test_frame_keeps_the_form_in_which_the_camera_sent_it(feed: FakeFeed) -> None:
+    feed.free.clear()
+    with closing(Capture(FakeInput(feed), on_status=lambda _: None)) as camera:
+        reading = asyncio.create_task(camera.read())
+        await until(feed.wanted.is_set)
+        feed.gives = [GRAY, b"a JPEG"]
+        feed.free.set()
+        first = await reading
+        assert first is not None
+        assert first.image is GRAY
+
+
+async def test_camera_is_lost_and_opened_again_when_it_falls_silent(feed: FakeFeed) -> None:
     seen = Seen()
-    capture.retrieves = [None, cv2.error("empty buffer"), np.full((4, 6), 7, np.uint8)]
-    with closing(Capture(FakeInput(capture), on_status=seen)) as camera:
-        frame = await camera.read()
-        assert frame is not None
-        assert frame.image.color == "gray"
+    with closing(Capture(FakeInput(feed), on_status=seen, stall_s=0.1, backoff=soon())) as camera:
+        await camera.read()
+        feed.free.clear()
+        lost = await seen.until("online", "lost")
+        assert lost.reason == "silent"
+        feed.free.set()
+        await camera.read()
+        await seen.until("online", "lost", "online")
+        assert feed.opened >= 2
+
+
+async def test_camera_may_take_longer_to_open_than_between_two_frames(feed: FakeFeed) -> None:
+    seen = Seen()
+    feed.free.clear()
+    with closing(Capture(FakeInput(feed), on_status=seen, stall_s=0.01, opening_s=3600)) as camera:
+        reading = asyncio.create_task(camera.read())
+        await asyncio.sleep(0.1)
+        assert seen.statuses == []
+        feed.free.set()
+        assert await reading is not None
+
+
+async def test_camera_that_does_not_open_in_time_is_lost(feed: FakeFeed) -> None:
+    seen = Seen()
+    feed.free.clear()
+    with closing(Capture(FakeInput(feed), on_status=seen, stall_s=0.1, opening_s=0.01)):
+        assert (await seen.until("lost")).reason == "not open yet"
+
+
+async def test_camera_is_frozen_while_its_frames_are_identical(feed: FakeFeed) -> None:
+    seen = Seen()
+    with closing(Capture(FakeInput(feed), on_status=seen, frozen_after_s=0.05)) as camera:
+        while len(seen.statuses) < 2:
+            assert await camera.read() is not None
+        assert "fake has sent the same picture for" in str((await seen.until("online", "frozen")).reason)
+        feed.gives = [GRAY]
+        while len(seen.statuses) < 3:
+            assert await camera.read() is not None
+        await seen.until("online", "frozen", "online")
+
+
+async def test_camera_is_never_frozen_when_that_is_switched_off(feed: FakeFeed) -> None:
+    seen = Seen()
+    with closing(Capture(FakeInput(feed), on_status=seen, frozen_after_s=0)) as camera:
+        for _ in range(20):
+            await camera.read()
         assert seen.statuses == [ONLINE]
 
 
-async def test_capture_is_frozen_when_no_frame_decodes(capture: FakeCapture) -> None:
-    seen = Seen()
-    capture.free.clear()
-    capture.retrieves = [None] * 100_000
-    with closing(Capture(FakeInput(capture), on_status=seen, stall_s=0.1)) as camera:
-        reading = asyncio.create_task(camera.read())
-        await asyncio.sleep(0)  # now the reader is waiting for the first frame
-        capture.free.set()
-        await seen.until("frozen")
-    assert await reading is None
-
-
-async def test_capture_is_lost_when_opencv_raises_while_grabbing(capture: FakeCapture) -> None:
-    seen = Seen()
-    capture.grabs = [cv2.error("driver trouble")]
-    with closing(Capture(FakeInput(capture), on_status=seen, backoff=soon())) as camera:
-        assert await camera.read() is not None
-        assert [status.state for status in seen.statuses] == ["lost", "online"]
-
-
-async def test_waits_grow_when_each_connection_ends_after_a_frame(capture: FakeCapture) -> None:
-    capture.grabs = [True, False] * 4
+async def test_waits_grow_when_each_connection_ends_after_a_frame(feed: FakeFeed) -> None:
+    feed.gives = [BLACK, UNPLUGGED] * 4
     waiting = Waits()
-    with closing(Capture(FakeInput(capture), on_status=lambda _: None, backoff=waiting)):
+    with closing(Capture(FakeInput(feed), on_status=lambda _: None, backoff=waiting)):
         await until(lambda: len(waiting.waits) == 4)
     assert waiting.waits == [0.5, 1.0, 2.0, 4.0]
 
 
-async def test_waits_start_again_when_a_connection_has_lasted(capture: FakeCapture) -> None:
-    capture.grabs = [True, False] * 3
+async def test_waits_start_again_when_a_connection_has_lasted(feed: FakeFeed) -> None:
+    feed.gives = [BLACK, UNPLUGGED] * 3
     waiting = Waits()
-    with closing(Capture(FakeInput(capture), on_status=lambda _: None, backoff=waiting, proven_s=0.0)):
+    with closing(Capture(FakeInput(feed), on_status=lambda _: None, backoff=waiting, proven_s=0.0)):
         await until(lambda: len(waiting.waits) == 3)
     assert waiting.waits == [0.5, 0.5, 0.5]
 
 
-async def test_read_raises_the_unexpected_error_of_the_thread(capture: FakeCapture) -> None:
-    capture.free.clear()
-    capture.grabs = [ZeroDivisionError("a bug")]
-    with closing(Capture(FakeInput(capture), on_status=lambda _: None)) as camera:
+async def test_read_raises_the_unexpected_error_of_the_thread(feed: FakeFeed) -> None:
+    feed.free.clear()
+    feed.gives = [ZeroDivisionError("a bug")]
+    with closing(Capture(FakeInput(feed), on_status=lambda _: None)) as camera:
         reading = asyncio.create_task(camera.read())
         await asyncio.sleep(0)
-        capture.free.set()
+        feed.free.set()
         with pytest.raises(ZeroDivisionError):
             await reading
         with pytest.raises(ZeroDivisionError):
             await camera.read()
-        assert capture.released.is_set()
+        assert feed.closed.is_set()
 
 
-async def test_close_wakes_the_reader_while_the_driver_blocks(capture: FakeCapture) -> None:
-    capture.free.clear()
-    with closing(Capture(FakeInput(capture), on_status=lambda _: None)) as camera:
+async def test_close_wakes_the_reader_and_releases_the_camera(feed: FakeFeed) -> None:
+    feed.free.clear()
+    with closing(Capture(FakeInput(feed), on_status=lambda _: None)) as camera:
         reading = asyncio.create_task(camera.read())
         await asyncio.sleep(0)
         camera.close()
         camera.close()
         assert await reading is None
         assert await camera.read() is None
-        assert not capture.released.is_set()
-        capture.free.set()
-        await until(capture.released.is_set)
+        await camera.wait_closed()
+        assert feed.closed.is_set()
 
 
-async def test_close_ends_the_wait_for_the_next_attempt(capture: FakeCapture) -> None:
+async def test_close_ends_the_wait_for_the_next_attempt(feed: FakeFeed) -> None:
     seen = Seen()
-    capture.grabs = [False]
-    with closing(Capture(FakeInput(capture), on_status=seen, backoff=Backoff(first_s=3600, longest_s=3600))):
+    feed.gives = [UNPLUGGED]
+    with closing(Capture(FakeInput(feed), on_status=seen, backoff=Backoff(first_s=3600, longest_s=3600))):
         await seen.until("lost")
 
 
-async def test_capture_is_readable_after_a_canceled_read(capture: FakeCapture) -> None:
-    capture.free.clear()
-    with closing(Capture(FakeInput(capture), on_status=lambda _: None)) as camera:
+async def test_capture_is_readable_after_a_canceled_read(feed: FakeFeed) -> None:
+    feed.free.clear()
+    with closing(Capture(FakeInput(feed), on_status=lambda _: None)) as camera:
         reading = asyncio.create_task(camera.read())
         await asyncio.sleep(0)
         reading.cancel()
-        capture.free.set()
+        feed.free.set()
         assert await camera.read() is not None
 
 
-def test_thread_ends_when_the_loop_ends_without_close(capture: FakeCapture) -> None:
+def test_thread_ends_when_the_loop_ends_without_close(feed: FakeFeed) -> None:
     async def forgotten() -> None:
-        capture.free.clear()
-        Capture(FakeInput(capture), on_status=lambda _: None)
+        feed.free.clear()
+        Capture(FakeInput(feed), on_status=lambda _: None)
 
     asyncio.run(forgotten())
-    capture.free.set()
-    assert capture.released.wait(PATIENCE_S)
+    assert feed.closed.wait(PATIENCE_S)

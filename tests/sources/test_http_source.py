@@ -17,7 +17,6 @@ from peers.http_camera import chunked, fixed, folder, http_camera, streaming
 from sources.footage import brightness
 from sources.observing import PATIENCE_S, Seen, soon, until
 
-from agent.image import decode
 from agent.sources.address import Address
 from agent.sources.http_source import HttpSource
 
@@ -134,17 +133,6 @@ async def test_mjpeg_uses_one_connection_and_gives_the_newest_frame() -> None:
             await asyncio.sleep(0.5)
             assert brightness(await source.read()) > first + 10
             assert camera.count("/cam") == 1
-
-
-async def test_mjpeg_skips_damaged_pictures() -> None:
-    noise = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)
-    jpeg = cv2.imencode(".jpg", noise)[1].tobytes()
-
-    def every_second(number: int) -> bytes:
-        return b"--frame\r\n\r\n" + (jpeg if number % 2 else jpeg[:-1000]) + b"\r\n"
-
-    for frame in await frame_of(streaming(every_second, MULTIPART), count=3):
-        assert np.array_equal(frame.image.pixels, decode(jpeg).pixels)
 
 
 async def test_live_stream_that_closes_is_lost_and_opened_again() -> None:

@@ -1,0 +1,22 @@
+"""Capture options: how a live camera is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Transport = Literal["tcp", "udp"]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureOptions:
+    """`size` (width, height), `fps` and `format` (a four-character code such as MJPG) are wishes to a V4L2 device.
+
+    `transport` is that of RTSP. After `frozen_after_s` with identical frames, the camera is frozen; 0: never.
+    """
+
+    size: tuple[int, int] | None = None
+    fps: float | None = None
+    format: str | None = None
+    transport: Transport = "tcp"
+    frozen_after_s: float = 30.0

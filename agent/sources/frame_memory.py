@@ -1,0 +1,72 @@
+"""Frame memory: frames that a capture process writes and the agent reads without a copy, and how they are announced."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.image import Pixels
+
+SLOTS = 4  # a frame that is classified, one that is shown, and one that arrives
+SLOT_BYTES = 64 << 20  # 22 megapixels; memory is used only where a frame was written
+
+ARRIVAL = struct.Struct(
+    "=IbBIIIq"
+)  # frames since the last message, slot, kind, height, width, channels, Unix time in ns
+NO_SLOT = -1  # no frame was wanted
+PIXELS, JPEG = 0, 1  # kinds; the bytes of a JPEG count as its height
+
+
+class FrameMemory:
+    """The agent owns it (memfd_create(2)), so nothing is left behind when either process is killed.
+
+    A slot is taken from take() until the frame that view() gave for it is no longer used anywhere.
+    """
+
+    def __init__(self, *, on_free: Callable[[], None]) -> None:
+        """`on_free` is called, on any thread, when a slot becomes free."""
+        self.fd = os.memfd_create("frames", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, SLOTS * SLOT_BYTES)
+        self._memory = mmap.mmap(self.fd, SLOTS * SLOT_BYTES, prot=mmap.PROT_READ)
+        self._on_free = on_free
+        self._free = list(range(SLOTS))
+        self._lock = threading.RLock()  # the garbage collector may free a slot within take()
+
+    def take(self) -> int | None:
+        """A slot for the next frame; None if all are in use."""
+        with self._lock:
+            return self._free.pop() if self._free else None
+
+    def view(self, slot: int, shape: tuple[int, ...]) -> Pixels:
+        """The read-only bytes of a slot that was written. They stay as they are while this array is used."""
+        size = int(np.prod(shape))
+        content = np.frombuffer(self._memory, np.uint8, size, offset=slot * SLOT_BYTES)
+        weakref.finalize(content, self.give_back, slot).atexit = False
+        return content.reshape(shape)
+
+    def give_back(self, slot: int) -> None:
+        """Only for a slot without a view()."""
+        with self._lock:
+            self._free.append(slot)  # the last one is used first, so that few of them take up memory
+        self._on_free()
+
+    def close(self) -> None:
+        """Frames that are still in use stay as they are."""
+        os.close(self.fd)
+
+
+def slot_for_writing(memory: mmap.mmap, slot: int, shape: tuple[int, ...]) -> Pixels:
+    """The same bytes in the capture process. Raises ValueError if they do not fit."""
+    size = int(np.prod(shape))
+    if size > SLOT_BYTES:
+        raise ValueError(f"A frame of {size} bytes does not fit into {SLOT_BYTES}.")
+    return np.frombuffer(memory, np.uint8, size, offset=slot * SLOT_BYTES).reshape(shape)
