@@ -68,7 +68,8 @@ class Classification:
 class Result:
     """A classification with its origin: device, source, capture time and sequence number.
 
-    `seq` counts from 1 in each run of the agent; `boot` identifies the run.
+    `seq` counts from 1 in each run of the agent; `boot` identifies the run. `captured_ns` is Unix time, which may be
+    wrong unless `time_synced`.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Result:
     source: str
     captured_ns: int
     classification: Classification
+    time_synced: bool = True
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -87,6 +89,7 @@ class Result:
             "device": self.device,
             "source": self.source,
             "captured_at": iso_time(self.captured_ns),
+            **({} if self.time_synced else {"time_synced": False}),
             "model": self.classification.model.to_json(),
             "categories": [category.to_json() for category in self.classification.categories],
             "timing_ms": self.classification.timing.to_json(),

@@ -88,7 +88,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A picture of a stream and the Unix time in nanoseconds at which it was captured."""
+    """A picture of a stream and the time.monotonic_ns() at which it was captured."""
 
     picture: Image | Encoded
     captured_ns: int

@@ -16,6 +16,7 @@ from agent.cameras.cameras import Cameras
 from agent.config.load import model_settings
 from agent.health import Health
 from agent.host import process, systemd
+from agent.host.clock import Clock
 from agent.inference.data_plane import DataPlane
 from agent.inference.engine import InferenceEngine
 from agent.inference.results import Results
@@ -94,7 +95,8 @@ class Service:
         self.port: int = socket.getsockname()[1]  # the kernel chose it if the configuration says 0
         version = importlib.metadata.version("edge-agent")
         workers, _ = config.engine.sizes()
-        results, stats = Results(device=config.device.id), Stats(cameras=config.cameras)
+        clock = Clock()
+        results, stats = Results(device=config.device.id, clock=clock), Stats(cameras=config.cameras)
         metrics = Metrics(version=version, runtime=runtime(), cameras=config.cameras)
         listeners = Listeners([*metrics.listeners, stats, EventLog()])
         self._tasks = anyio.create_task_group()
@@ -116,6 +118,7 @@ class Service:
                 models=self._models,
                 cameras=self._cameras,
                 stats=stats,
+                clock=clock,
             )
             listeners.add(mqtt)
             metrics.watch_mqtt(lambda: mqtt.status)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from agent.cameras.pipeline import Pipeline
+from agent.host.clock import Clock
 from agent.inference.options import Options
 from agent.sources.source import open_source
 from agent.status import CameraStatus
@@ -107,7 +108,8 @@ class Cameras:
 
     def last_frames_s(self) -> dict[str, float]:
         """Unix time of the last frame of each camera that was opened; 0 before its first frame."""
-        return {name: (pipeline.last_frame_ns or 0) / 1e9 for name, pipeline in self._opened.items()}
+        frames_ns = {name: pipeline.last_frame_ns for name, pipeline in self._opened.items()}
+        return {name: Clock.unix_ns(at) / 1e9 if at is not None else 0.0 for name, at in frames_ns.items()}
 
     def _open(self, name: str) -> None:
         camera = self._configured[name]

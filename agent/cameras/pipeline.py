@@ -78,7 +78,7 @@ class Pipeline:
             self.trouble = str(error)
             return
         self.trouble = None
-        state = self._stable.observe(result.classification, frame.captured_ns)
+        state = self._stable.observe(result.classification, result.captured_ns)
         if state is not None:
             self._listener.state_changed(self.camera, state)
             if self._snapshots:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 from pathlib import Path
 
 from agent.doctor.finding import Finding, fault, ok, warning
 from agent.host.board import is_throttled, temperature_celsius
+from agent.host.clock import kernel_is_synced
 from agent.models.listing import list_models
 
 _CGROUP = Path("/sys/fs/cgroup")
 _BLOCK = Path("/sys/block")
-_TIME_ERROR = 5  # of adjtimex(2): the clock is not synchronized
 _WORN = 8  # tenths of the lifetime, as eMMC reports it (JEDEC 84-B51)
 
 
@@ -49,11 +48,10 @@ def check_heat(celsius: float | None = None) -> Finding:
 
 def check_clock() -> Finding:
     """TLS and the times in Results need a correct clock; a Pi has no clock that runs without power."""
-    adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
-    state = -1 if adjtimex is None else adjtimex(ctypes.create_string_buffer(512))  # struct timex has 208 bytes
-    if state == -1:
+    is_synced = kernel_is_synced()
+    if is_synced is None:
         return ok("clock", "The system does not report whether it is synchronized.")
-    if state == _TIME_ERROR:
+    if not is_synced:
         return warning(
             "clock", "The clock is not synchronized.", "Install systemd-timesyncd or chrony; see timedatectl."
         )

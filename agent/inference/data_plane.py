@@ -59,7 +59,7 @@ class DataPlane:
         return self._engine.workers
 
     async def classify(self, image: Encoded, options: Options, *, arrived_ns: int) -> Result:
-        """Classifies an uploaded JPEG, PNG, WebP or BMP that arrived at `arrived_ns` (Unix time).
+        """Classifies an uploaded JPEG, PNG, WebP or BMP that arrived at `arrived_ns` (time.monotonic_ns()).
 
         Raises BusyError at once if the queue is full, ModelNotFoundError, ImageError, ModelError.
         """

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.classification import Result
+from agent.host.clock import Clock
 
 if TYPE_CHECKING:
     from agent.classification import Classification
@@ -18,21 +19,26 @@ _PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
 class Results:
     """Numbers results without gaps, in the order of recording; `boot` identifies this run. One thread only."""
 
-    def __init__(self, *, device: str) -> None:
+    def __init__(self, *, device: str, clock: Clock | None = None) -> None:
         self.boot = _ulid(time.time_ns())
         self._device = device
+        self._clock = clock or Clock()
         self._seq = 0
 
     def record(self, classification: Classification, *, source: str, captured_ns: int) -> Result:
+        """`captured_ns` is a time.monotonic_ns()."""
         self._seq += 1
+        time_synced = self._clock.is_synced  # first: if the clock is set in between, the Result claims too little
+        unix_ns = self._clock.unix_ns(captured_ns)
         return Result(
-            id=_ulid(captured_ns),
+            id=_ulid(unix_ns),
             seq=self._seq,
             boot=self.boot,
             device=self._device,
             source=source,
-            captured_ns=captured_ns,
+            captured_ns=unix_ns,
             classification=classification,
+            time_synced=time_synced,
         )
 
 

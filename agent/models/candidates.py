@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from agent.errors import IncompleteModelError, ModelError, NoRoomError, StoreError
+from agent.host.clock import FileAges
 from agent.models.loader import unexpected
 from agent.models.unwritten import why_unwritten
 from agent.models.versions import Version
@@ -113,6 +114,7 @@ class Candidates:
         self._store = store
         self._listener = listener
         self._times = times
+        self._ages = FileAges()
         self._trust: tuple[object, ...] = ()
         # A sweep of the store would remove the copy of a candidate that is not in the history yet.
         self._store_turn = asyncio.Lock()
@@ -141,7 +143,7 @@ class Candidates:
         """Seconds for which the file must not change before it may be examined; 0.0 if it may be examined now."""
         now_s = self._times.clock()
         file = files.known.setdefault(drop.fingerprint, File(now_s, drop.loose_labels))
-        unchanged_s = max(now_s - file.seen_s, min(time.time() - drop.changed_at_s, 3600))
+        unchanged_s = max(now_s - file.seen_s, min(self._ages.age_s(drop.changed_at_s), 3600))
         rest_s = min(_AT_ONCE_S, self._times.rest_s) if drop.has_proof else self._times.rest_s
         return max(0.0, (rest_s if file.incomplete is None else self._times.patience_s) - unchanged_s)
 

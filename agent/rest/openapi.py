@@ -66,8 +66,9 @@ def _error(code: int | str) -> Json:
     return {"description": _MEANINGS[str(code)], **_content({"$ref": "#/components/schemas/Error"})}
 
 
-def _object(**properties: Json) -> Json:
-    return {"type": "object", "properties": properties, "required": list(properties)}
+def _object(*, optional: Json | None = None, **properties: Json) -> Json:
+    """`optional` has the properties that may be missing."""
+    return {"type": "object", "properties": properties | (optional or {}), "required": list(properties)}
 
 
 def _list(items: Json) -> Json:
@@ -111,6 +112,7 @@ _SCHEMAS: Json = {
         class_id=_or_null(_COUNT),
         label=_or_null(_TEXT),
         confidence=_or_null(_SCORE),
+        optional={"time_synced": {"const": False, "description": "The clock is not set yet: `captured_at` is wrong."}},
     ),
     "Results": _list({"anyOf": [_ref("Result"), _ref("Error")]}),
     "ModelStatus": _object(

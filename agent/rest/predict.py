@@ -78,7 +78,7 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader, places: Shar
     @router.post("/predict_async", openapi_extra=_documented(_ONE, answer="Result"))
     async def predict(request: Request) -> Response:
         """Classifies one JPEG, PNG, WebP or BMP image, sent as the form field `file` or as the body."""
-        arrived_ns, options = time.time_ns(), _options(request)
+        arrived_ns, options = time.monotonic_ns(), _options(request)
         content = await uploads.read_image(request)
         address = client_address(request.scope)
         places.take(address, 1)
@@ -91,7 +91,7 @@ def predict_router(*, data_plane: DataPlane, uploads: UploadReader, places: Shar
     @router.post("/batch_predict", openapi_extra=_documented(_MANY, answer="Results"))
     async def batch_predict(request: Request) -> Response:
         """Classifies the images in the form field `files`, in order; a failed one gives `{"error": ...}`."""
-        arrived_ns, options = time.time_ns(), _options(request)
+        arrived_ns, options = time.monotonic_ns(), _options(request)
         files = await uploads.read_images(request)
         if not 1 <= len(files) <= _MAX_FILES:
             raise HTTPException(400, f"The form has {len(files)} fields named `files`; send 1 to {_MAX_FILES}.")

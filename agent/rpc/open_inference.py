@@ -132,7 +132,7 @@ class OpenInference:
     async def _infer(
         self, request: oip.ModelInferRequest, more_places: MorePlaces
     ) -> tuple[oip.ModelInferResponse, Sequence[Inferred]]:
-        arrived_ns = time.time_ns()
+        arrived_ns = time.monotonic_ns()
         options = Options(_named(request.model_name), version=request.model_version or None)
         served = self._data_plane.choose(options)
         wanted = wanted_outputs([_wanted(each) for each in request.outputs], served.signature)

@@ -75,7 +75,7 @@ class TFServing:
     async def _predict(
         self, request: tfs.PredictRequest, more_places: MorePlaces
     ) -> tuple[tfs.PredictResponse, Sequence[Inferred]]:
-        arrived_ns, options = time.time_ns(), self._labeled(_options(request.model_spec))
+        arrived_ns, options = time.monotonic_ns(), self._labeled(_options(request.model_spec))
         served = self._data_plane.choose(options)
         signature = _signature(request.model_spec, served)
         if len(request.inputs) != 1:
@@ -94,7 +94,7 @@ class TFServing:
     async def _classify(
         self, request: tfs.ClassificationRequest, more_places: MorePlaces
     ) -> tuple[tfs.ClassificationResponse, Sequence[Inferred]]:
-        arrived_ns, options = time.time_ns(), self._labeled(_options(request.model_spec))
+        arrived_ns, options = time.monotonic_ns(), self._labeled(_options(request.model_spec))
         served = self._data_plane.choose(options)
         if (signature := _signature(request.model_spec, served)) == RAW_SIGNATURE:
             raise TensorError("Classify answers scores. For the signature raw, use Predict.")

@@ -51,7 +51,7 @@ def _pump(capture: Any, control: socket.socket, memory: mmap.mmap) -> None:
     """
     slot, frames, beat_s = NO_SLOT, 0, 0.0
     while capture.grab():
-        captured_ns, frames = time.time_ns(), frames + 1
+        captured_ns, frames = time.monotonic_ns(), frames + 1
         if slot == NO_SLOT:
             slot = _wanted_slot(control)
         written = _write(capture, memory, slot) if slot != NO_SLOT else None

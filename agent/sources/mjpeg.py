@@ -64,7 +64,7 @@ class _MjpegFeed:
         if not self._is_wanted:
             return Arrival(1)
         self._is_wanted = False
-        return Arrival(1, Frame(picture, time.time_ns()))
+        return Arrival(1, Frame(picture, time.monotonic_ns()))
 
     def close(self) -> None:
         self._pictures.close()

@@ -88,7 +88,7 @@ class Recording:
             self._report(CameraStatus("online"))
             await self._wait(self._timetable.lead_s(shot.lasts_s))
             if not self._closed.is_set():
-                return Frame(shot.image, time.time_ns())
+                return Frame(shot.image, time.monotonic_ns())
         return None
 
     def close(self) -> None:

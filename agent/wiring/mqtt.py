@@ -20,6 +20,7 @@ from agent.wiring.broker import broker_endpoint
 if TYPE_CHECKING:
     from agent.cameras.cameras import Cameras
     from agent.config.sections import Config
+    from agent.host.clock import Clock
     from agent.inference.data_plane import DataPlane
     from agent.metrics.stats import Stats
     from agent.models.manager import ModelManager
@@ -35,6 +36,7 @@ def build_mqtt(
     data_plane: DataPlane,
     cameras: Cameras,
     stats: Stats,
+    clock: Clock,
 ) -> MqttPublisher:
     """Call it inside the running loop. Raises ConfigError for credentials and certificates that cannot be used.
 
@@ -42,7 +44,7 @@ def build_mqtt(
     """
 
     async def classify(image: bytes, model: str | None) -> dict[str, Any]:
-        return (await data_plane.classify(image, Options(model), arrived_ns=time.time_ns())).to_json()
+        return (await data_plane.classify(image, Options(model), arrived_ns=time.monotonic_ns())).to_json()
 
     mqtt = config.mqtt
     identity = Identity(config.device.id, mqtt.base_topic, boot, tuple(config.cameras))
@@ -59,6 +61,7 @@ def build_mqtt(
             durability=mqtt.durability,
             max_bytes=mqtt.outbox.max_bytes,
             max_age_s=mqtt.outbox.max_age_s,
+            clock=clock,
         ),
         actions=Actions(
             classify=classify,

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agents.clock import UnixClock
 from peers.subscriber import until
 
 from agent.classification import Category, Classification, ModelIdentity, Result, Timing
@@ -106,7 +107,7 @@ class Camera:
 
     def __init__(self, name: str = "front") -> None:
         self._name = name
-        self._log = Results(device="pi-1")
+        self._log = Results(device="pi-1", clock=UnixClock())
         self.boot = self._log.boot
 
     def result(self, label: str | None = "robin") -> Result:

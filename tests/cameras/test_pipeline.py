@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from agents.clock import UnixClock
 from agents.heard import Heard
 
 from agent.cameras.pipeline import Pipeline
@@ -44,7 +45,7 @@ class Script:
     def __init__(self, *answers: Classification | Exception) -> None:
         self.answers = list(answers)
         self.heard = Heard()
-        self._results = Results(device="d")
+        self._results = Results(device="d", clock=UnixClock())
 
     async def classify_frame(self, frame: Frame, options: Options, *, source: str) -> Result:
         answer = self.answers.pop(0)

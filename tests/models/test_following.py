@@ -228,7 +228,7 @@ async def test_result_names_the_version_that_computed_it_while_models_are_swappe
     """Each result has the labels and the hash of one file while others are copied over it; serving has no gap."""
     versions = {n: digits(str(n), labels=[f"digit {digit} of {n}" for digit in DIGIT_LABELS]) for n in range(1, 7)}
     label_of = {sha256(content): f"digit 3 of {n}" for n, content in versions.items()}
-    frame = Frame(photo_of_3(), captured_ns=time.time_ns())
+    frame = Frame(photo_of_3(), captured_ns=time.monotonic_ns())
     jpeg = cv2.imencode(".jpg", frame.image.pixels)[1].tobytes()
     results: list[Result] = []
 

@@ -68,7 +68,13 @@ class Outbox:
         self._queue = Queue(late_after_s=pace.late_after_s)
         self._writer = DiskWriter(
             storage,
-            segments(storage.folder, boot=boot, segment_bytes=storage.segment_bytes, segment_s=storage.max_age_s / 16),
+            segments(
+                storage.folder,
+                boot=boot,
+                segment_bytes=storage.segment_bytes,
+                segment_s=storage.max_age_s / 16,
+                clock=storage.clock,
+            ),
             boot=boot,
             queue=self._queue,
             pace=pace,

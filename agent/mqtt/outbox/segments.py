@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.errors import SegmentError
+from agent.host.clock import Clock
 from agent.host.durable import flush_folder, replace_file, set_aside
 from agent.mqtt.outbox.blocks import Block, Entry, Position, encode, walk
 
@@ -31,6 +32,7 @@ _RUNNING = "running"
 _GONE = (errno.ENOENT, errno.EIO)  # the file, or a sector of it
 _DAMAGED = (errno.EISDIR, errno.EIO)
 _BLOCK_ENTRIES = 256
+_UNDATED_S = 0  # the time stamp of a file that was written while the clock was not set
 
 
 @dataclass(slots=True)
@@ -77,13 +79,21 @@ class Segments:
     """
 
     def __init__(
-        self, folder: Path, *, boot: str, segment_bytes: int, segment_s: float, reserve_bytes: int = 32 << 20
+        self,
+        folder: Path,
+        *,
+        boot: str,
+        segment_bytes: int,
+        segment_s: float,
+        clock: Clock | None = None,
+        reserve_bytes: int = 32 << 20,
     ) -> None:
         self._folder = folder
         self._boot = boot
         self._segment_bytes = segment_bytes
         self._segment_s = segment_s
         self._reserve_bytes = reserve_bytes
+        self._clock = clock or Clock()
         self._active: Segment | None = None
         self._next_number = 1
         self._holes: list[Hole] = []
@@ -200,6 +210,8 @@ class Segments:
         descriptor = os.open(self._path(segment), os.O_WRONLY | os.O_CLOEXEC | new, 0o600)
         try:
             _write_all(descriptor, blocks, segment.size)
+            if not self._clock.is_synced:
+                os.utime(descriptor, (_UNDATED_S, _UNDATED_S))
             os.fdatasync(descriptor)
             if segment.size == 0:
                 flush_folder(self._folder)
@@ -218,7 +230,7 @@ class Segments:
         path = self._path(segment)
         try:
             data = path.read_bytes()
-            segment.written_s -= max(0.0, time.time() - path.stat().st_mtime)
+            segment.written_s -= self._age_s(path)
         except OSError as error:
             if error.errno not in _DAMAGED:
                 raise
@@ -235,6 +247,13 @@ class Segments:
         if not segment.count:
             self._repairs.append(partial(path.unlink, missing_ok=True))
         return max((block.cursor for block in whole), default=Position(0, 0))
+
+    def _age_s(self, path: Path) -> float:
+        """How long ago an earlier run wrote the file; 0 if the clock was or is not set: a wrong age would drop it."""
+        written_s = path.stat().st_mtime
+        if written_s == _UNDATED_S or not self._clock.is_synced:
+            return 0.0
+        return max(0.0, time.time() - written_s)
 
     def _repair(self, segment: Segment, whole: list[Block], *, keep: bool) -> None:
         """Keeps only whole blocks; `keep` also saves the damaged file. Changes nothing if it fails."""

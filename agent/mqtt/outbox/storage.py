@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+
+from agent.host.clock import Clock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +18,7 @@ class Storage:
     """spill: results not acknowledged within 2 s are on disk; group: all are, within 0.1 s; none: no result is.
 
     `max_bytes` and `max_age_s` limit the results on disk, `max_memory_bytes` those in memory.
+    `clock` dates them.
     """
 
     folder: Path
@@ -23,6 +26,7 @@ class Storage:
     max_bytes: int = 64 << 20
     max_age_s: float = 7 * 24 * 3600.0
     max_memory_bytes: int = 4 << 20
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def segment_bytes(self) -> int:

@@ -72,7 +72,7 @@ def open_inference_router(
     @router.post("/models/{name}/versions/{version}/infer", openapi_extra=_documented("name", "version"))
     async def infer(request: Request) -> Response:
         """Runs a tensor for one or more images, or encoded images as BYTES."""
-        arrived_ns, which = time.time_ns(), request.path_params
+        arrived_ns, which = time.monotonic_ns(), request.path_params
         options = Options(which["name"], version=which.get("version"))
         body, address = await uploads.read_message(request), client_address(request.scope)
         with places.held(address, 1):

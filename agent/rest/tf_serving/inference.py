@@ -42,7 +42,7 @@ def tf_inference_router(models: Models, *, data_plane: Inferring, uploads: Uploa
 
     async def predict(request: Request) -> Response:
         """Runs tensors or encoded images, in rows (`instances`) or columns (`inputs`), as TensorFlow Serving does."""
-        arrived_ns, body = time.time_ns(), await uploads.read_message(request)
+        arrived_ns, body = time.monotonic_ns(), await uploads.read_message(request)
         options = _options(request, models)
         with places.held(client_address(request.scope), 1):
             served = data_plane.choose(options)
@@ -52,7 +52,7 @@ def tf_inference_router(models: Models, *, data_plane: Inferring, uploads: Uploa
 
     async def classify(request: Request) -> Response:
         """Classifies the encoded image in each of `examples`; answers pairs of label and score, the best first."""
-        arrived_ns, body = time.time_ns(), await uploads.read_message(request)
+        arrived_ns, body = time.monotonic_ns(), await uploads.read_message(request)
         options = _options(request, models)
         with places.held(client_address(request.scope), 1):
             served = data_plane.choose(options)

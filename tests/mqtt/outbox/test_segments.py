@@ -3,30 +3,48 @@ from __future__ import annotations
 import os
 import random
 import resource
+import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.errors import SegmentError
+from agent.host.clock import Clock
 from agent.mqtt.outbox.blocks import Entry, Position
 from agent.mqtt.outbox.segments import Found, Hole, Segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _BOOT = "01M8AAAAAAAAAAAAAAAAAAAAAA"
 _LATER = "01M8BBBBBBBBBBBBBBBBBBBBBB"
 _START = Position(0, 0)
 
 
+def _clock(*, is_set: bool) -> Clock:
+    return Clock(kernel=lambda: is_set, hardware_clocks=Path("/none"), board=lambda: "a board")
+
+
+_SET = _clock(is_set=True)
+
+
 def _entries(first: int, last: int, boot: str = _BOOT) -> list[Entry]:
     return [Entry(boot, seq, "edge-agent/pi/uploads/result", b'{"seq":%d}' % seq) for seq in range(first, last + 1)]
 
 
-def _segments(folder: Path, boot: str = _BOOT, *, segment_bytes: int = 1 << 20, reserve_bytes: int = 0) -> Segments:
-    return Segments(folder, boot=boot, segment_bytes=segment_bytes, segment_s=3600.0, reserve_bytes=reserve_bytes)
+def _segments(
+    folder: Path,
+    boot: str = _BOOT,
+    *,
+    segment_bytes: int = 1 << 20,
+    reserve_bytes: int = 0,
+    clock: Clock = _SET,
+) -> Segments:
+    return Segments(
+        folder, boot=boot, segment_bytes=segment_bytes, segment_s=3600.0, reserve_bytes=reserve_bytes, clock=clock
+    )
 
 
 def _opened(segments: Segments) -> Found:
@@ -289,3 +307,23 @@ def test_unreadable_file_does_not_hide_the_others(
     assert _seqs(later, _opened(_segments(tmp_path, _LATER))) == [1], (
         "a file that is readable again is delivered, though late"
     )
+
+
+def test_entries_do_not_age_over_a_restart_while_the_clock_is_not_set(tmp_path: Path) -> None:
+    def age_s(clock: Clock) -> float:
+        (segment,) = _opened(_segments(tmp_path, _LATER, clock=clock)).segments
+        return time.monotonic() - segment.written_s
+
+    _segments(tmp_path).append(_entries(1, 3), _START)
+    (file,) = _files(tmp_path)
+    os.utime(file, (0, time.time() - 1000))
+    assert 999 < age_s(_SET) < 1100
+    assert age_s(_clock(is_set=False)) < 100
+    os.utime(file, (0, time.time() + 1000))
+    assert age_s(_SET) < 100
+
+
+def test_entries_written_while_the_clock_was_not_set_do_not_age_over_a_restart(tmp_path: Path) -> None:
+    _segments(tmp_path, clock=_clock(is_set=False)).append(_entries(1, 3), _START)
+    (segment,) = _opened(_segments(tmp_path, _LATER)).segments
+    assert time.monotonic() - segment.written_s < 100
