@@ -9,6 +9,7 @@ from agent.config.load import load_config, model_settings
 from agent.config.sections import Config, EngineSection
 from agent.errors import ConfigError
 from agent.model_file.settings import ModelSettings
+from agent.sources.capture_options import CaptureOptions
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -250,6 +251,27 @@ def test_camera_login_is_read_from_its_keys(write: Path) -> None:
     assert (camera.username, camera.password_file) == ("admin", write.parent / "secret")
     write.write_text("cameras: {a: {source: 'http://admin@cam/x', password_file: secret}}\n")
     assert load_config(write).cameras["a"].password_file == write.parent / "secret"
+
+
+def test_wishes_to_a_camera_are_read(write: Path) -> None:
+    write.write_text("cameras: {a: {source: 0, size: 1280x720, fps: 15, format: mjpeg, health: {frozen_after_s: 0}}}\n")
+    options = load_config(write).cameras["a"].capture_options
+    assert options == CaptureOptions(size=(1280, 720), fps=15, format="MJPG", frozen_after_s=0)
+    write.write_text("cameras: {a: {source: 'rtsp://cam/x', transport: udp}}\n")
+    assert load_config(write).cameras["a"].capture_options == CaptureOptions(transport="udp")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("source: 0, size: large", "cameras.a.size must be width x height in pixels, such as 1280x720"),
+        ("source: film.mp4, size: 640x480", "cameras.a has the key size, but its source is not a V4L2 device"),
+        ("source: 'rtsp://cam/x', fps: 5", "cameras.a has the key fps, but its source is not a V4L2 device"),
+        ("source: 0, transport: udp", "cameras.a has the key transport, but its source is not an rtsp:// URL"),
+    ],
+)
+def test_wish_that_a_camera_cannot_fulfill_is_rejected(write: Path, keys: str, said: str) -> None:
+    assert said in refusal(write, f"cameras: {{a: {{{keys}}}}}")
 
 
 def test_null_and_empty_sections_mean_the_default(write: Path) -> None:

@@ -119,6 +119,7 @@ class Cameras:
             on_status=lambda status: self._changed(name, status),
             username=camera.username,
             password_file=camera.password_file,
+            options=camera.capture_options,
         )
         self._sources[name] = source
         self._pipelines[name] = pipeline = Pipeline(

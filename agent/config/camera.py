@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, fie
 
 from agent.config.section import Section
 from agent.sources.address import PORTS, Address, redact
+from agent.sources.capture_options import CaptureOptions
 from agent.sources.source import is_file_source, is_url
+
+_CODES = {"mjpeg": "MJPG", "yuyv": "YUYV"}  # of V4L2
 
 
 def _region(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -42,6 +46,24 @@ CameraSource = Annotated[
 ]
 
 
+def _size(size: Any) -> Any:
+    """Reads "1280x720" as (1280, 720)."""
+    if size is None or isinstance(size, tuple):
+        return size
+    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", size) if isinstance(size, str) else None
+    if found is None:
+        raise ValueError("must be width x height in pixels, such as 1280x720")
+    return int(found[1]), int(found[2])
+
+
+class CameraHealthSection(Section):
+    frozen_after_s: float = Field(
+        default=30,
+        ge=0,
+        description="Seconds with identical pictures after which a live camera is frozen; 0: never.",
+    )
+
+
 class CameraSection(Section):
     source: CameraSource = Field(
         description="Camera number, device, URL (`rtsp://`, `http://`, `https://`), video file or folder of images.",
@@ -54,6 +76,25 @@ class CameraSection(Section):
         default=None,
         description="File with the camera's password, so that this file contains no secret and no character needs "
         "percent-encoding. The agent reads it at each connection.",
+    )
+    size: Annotated[tuple[int, int] | None, BeforeValidator(_size), WithJsonSchema({"type": "string"})] = Field(
+        default=None,
+        description="Width x height that a V4L2 device is asked for; it takes the nearest. Default: the driver's.",
+        examples=["1280x720"],
+    )
+    fps: float | None = Field(
+        default=None,
+        gt=0,
+        description="Frames per second that a V4L2 device is asked for; it takes the nearest. Default: the driver's.",
+        examples=[30],
+    )
+    format: Literal["mjpeg", "yuyv"] | None = Field(
+        default=None,
+        description="Format that a V4L2 device is asked for. `mjpeg` saves USB bandwidth. Default: `mjpeg` if `size` "
+        "is larger than 640x480 and the device offers it, else the driver's.",
+    )
+    transport: Literal["tcp", "udp"] = Field(
+        default="tcp", description="Transport of an `rtsp://` camera. UDP loses packets, which damages pictures."
     )
     model: str | None = Field(default=None, description="Model name. Default: the first by name.", examples=["birds"])
     max_fps: float = Field(
@@ -75,7 +116,24 @@ class CameraSection(Section):
     )
     loop: bool = Field(default=False, description="Restart a video or a folder when it ends.")
     snapshots: bool = Field(default=False, description="Publish a JPEG over MQTT whenever the state changes.")
+    health: CameraHealthSection = Field(
+        default=CameraHealthSection(), description="When the pictures of a camera say that it is out of order."
+    )
     enabled: bool = Field(default=True, description="Start with the camera on; MQTT can turn it on and off.")
+
+    @property
+    def capture_options(self) -> CaptureOptions:
+        return CaptureOptions(
+            size=self.size,
+            fps=self.fps,
+            format=_CODES[self.format] if self.format else None,
+            transport=self.transport,
+            frozen_after_s=self.health.frozen_after_s,
+        )
+
+    @field_serializer("size", when_used="json")
+    def _as_written(self, size: tuple[int, int] | None) -> str | None:
+        return f"{size[0]}x{size[1]}" if size else None
 
     @field_serializer("source", when_used="json")
     def _without_password(self, source: str) -> str:
@@ -88,4 +146,13 @@ class CameraSection(Section):
             raise ValueError(f"has the key {given[0]}, but its source is not a URL; remove the key")
         if self.password_file and not Address.parse(self.source, username=self.username).has_username:
             raise ValueError("has the key password_file, but no username; add it")
+        return self
+
+    @model_validator(mode="after")
+    def _only_a_device_has_a_size(self) -> CameraSection:
+        given = [key for key in ("size", "fps", "format") if getattr(self, key) is not None]
+        if given and (is_url(self.source) or is_file_source(self.source)):
+            raise ValueError(f"has the key {given[0]}, but its source is not a V4L2 device; remove the key")
+        if self.transport != "tcp" and not self.source.lower().startswith(("rtsp://", "rtsps://")):
+            raise ValueError("has the key transport, but its source is not an rtsp:// URL; remove the key")
         return self

@@ -58,7 +58,12 @@ async def _first_frame(camera: CameraSection) -> Frame | str:
             trouble.set_result(status.reason)
 
     opened = open_source(
-        camera.source, loop=False, on_status=on_status, username=camera.username, password_file=camera.password_file
+        camera.source,
+        loop=False,
+        on_status=on_status,
+        username=camera.username,
+        password_file=camera.password_file,
+        options=camera.capture_options,
     )
     with closing(opened) as source:
         reading = asyncio.ensure_future(source.read())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from docs.reference_generator.keys import all_keys
+from docs.reference_generator.keys import all_keys, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,5 +61,11 @@ def _comment(text: str, indent: str) -> list[str]:
 
 def _line(name: str, value: Any) -> str:
     if isinstance(value, list | dict):
-        return f"{name}: {json.dumps(value)}"
+        return f"{name}: {_flow(value)}"
     return yaml.safe_dump({name: value}).strip()
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(shown(each))}" for key, each in value.items()) + "}"
+    return json.dumps(value)
