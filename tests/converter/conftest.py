@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pytest
+from edge_convert import runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
+    from edge_convert import EdgeConvert
 
     Pixels = npt.NDArray[np.uint8]
 
@@ -64,6 +66,11 @@ def color_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
             picture = _noise_around(color, (40, 48), random)
             assert cv2.imwrite(str(root / name / f"{number:02}.png"), picture[:, :, ::-1])
     return root
+
+
+@pytest.fixture
+def edge_convert(capfd: pytest.CaptureFixture[str]) -> EdgeConvert:
+    return runner(capfd.readouterr)
 
 
 @pytest.fixture

@@ -10,18 +10,19 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from edge_convert import Outcome
 
 from agent.model_file.metadata import read_model_file
 from agent.runtimes.tensorflow import interrupts_held
-from converter import cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from edge_convert import EdgeConvert
 
 pytest.importorskip("tensorflow", reason="TensorFlow is only in .venv-converter")
 pytestmark = [
@@ -34,33 +35,6 @@ ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "converter.cli")
 FED = ("--mean", "0", "--std", "255")
 FLOAT = (*FED, "--quantize", "none")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-class EdgeConvert(Protocol):
-    def __call__(self, *arguments: str | Path) -> Outcome: ...
-
-
-@pytest.fixture
-def edge_convert(capfd: pytest.CaptureFixture[str]) -> EdgeConvert:
-    """Runs the command in this process, since importing TensorFlow in another takes seconds."""
-
-    def run(*arguments: str | Path) -> Outcome:
-        capfd.readouterr()
-        code = 0
-        try:
-            cli.main([*map(str, arguments)])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Outcome(code, *capfd.readouterr())
-
-    return run
 
 
 @pytest.fixture

@@ -10,14 +10,12 @@ import stat
 import struct
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.security.minisign import TrustedKeys, parse_public_key
-from converter import cli
 from converter.errors import SigningError, UsageError
 from converter.signing import (
     Limits,
@@ -29,6 +27,9 @@ from converter.signing import (
     secret_key_file,
     trusted_comment,
 )
+
+if TYPE_CHECKING:
+    from edge_convert import EdgeConvert
 
 ROOT = Path(__file__).parents[2]
 KEY = SecretKey(bytes(range(8)), bytes(range(32)))
@@ -42,35 +43,6 @@ EpCPgILN+UpBrHyd2YbftwYnyCNlzPwoYX9+uXgi32GAFKRpQCz7XaUVx9bT91xcizQVGOnwvc6r3bNv
 MINISIGNS_PUBLIC_KEY = """untrusted comment: minisign public key A0E11BDBC76D95C
 RWRc2Xa8vREOCuL5VRVHMI0NV9VYy0pHeSjrCXFPlLRye9n/E4O8z412
 """
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-class EdgeConvert(Protocol):
-    def __call__(self, *arguments: str | Path) -> Outcome: ...
-
-
-@pytest.fixture
-def edge_convert(capfd: pytest.CaptureFixture[str]) -> EdgeConvert:
-    """Runs the command in this process without a terminal, as in a pipeline."""
-
-    def run(*arguments: str | Path) -> Outcome:
-        capfd.readouterr()
-        code = 0
-        with Path(os.devnull).open() as nothing, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "stdin", nothing)
-            try:
-                cli.main([*map(str, arguments)])
-            except SystemExit as end:
-                code = int(end.code or 0)
-        return Outcome(code, *capfd.readouterr())
-
-    return run
 
 
 @pytest.fixture

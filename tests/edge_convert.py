@@ -1,0 +1,44 @@
+"""edge-convert in the process of the tests, since importing TensorFlow in another takes seconds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from converter import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+class EdgeConvert(Protocol):
+    def __call__(self, *arguments: str | Path) -> Outcome: ...
+
+
+def runner(captured: Callable[[], tuple[str, str]]) -> EdgeConvert:
+    """The command without a terminal, as in a pipeline; `captured` returns and forgets what was printed."""
+
+    def run(*arguments: str | Path) -> Outcome:
+        captured()
+        code = 0
+        with Path(os.devnull).open() as nothing, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdin", nothing)
+            try:
+                cli.main([*map(str, arguments)])
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return Outcome(code, *captured())
+
+    return run
