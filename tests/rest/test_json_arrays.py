@@ -243,3 +243,8 @@ def test_long_list_has_whole_numbers_with_a_fraction() -> None:
     text = as_json(np.array([0, 1, -2, 0.5, 3e9] * 50, np.float32))
     assert text.startswith("[0.0,1.0,-2.0,0.5,3e+09,")
     assert len(json.loads(text)) == 250
+
+
+def test_long_list_with_equal_floats_is_written_like_a_short_one() -> None:
+    values = np.tile(np.array([0.1, 0.0, -0.0, 3, 3e-05, np.nan, -np.inf], np.float32), 100)
+    assert as_json(values) == f"[{','.join(['0.1,0.0,-0.0,3.0,3e-05,NaN,-Infinity'] * 100)}]"

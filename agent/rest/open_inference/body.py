@@ -16,7 +16,7 @@ from agent.image import has_image_signature
 from agent.open_inference.inputs import check_input
 from agent.open_inference.outputs import Wanted
 from agent.open_inference.tensors import BYTES, DTYPES, Header, datatype_of, raw_from_elements
-from agent.rest.json_arrays import NumberList, read_object
+from agent.rest.json_arrays import NumberList, as_json, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 JSON_LENGTH = "Inference-Header-Content-Length"
 _MAX_SIDES = 8
+_TO_JSON = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps() makes an encoder at each call
 _NO_SHARED_MEMORY = "The agent has no shared memory. Send and receive tensors in the bodies of requests and answers."
 
 
@@ -85,18 +86,20 @@ def _is_encoded_image(body: bytes | bytearray, bytes_each: int) -> bool:
 
 
 def answer(document: dict[str, Any], outputs: Iterable[tuple[Wanted, Output]]) -> Response:
-    """`document` with the outputs. The values of binary ones follow the JSON, in the order of the outputs."""
+    """`document`, which is not empty, with the outputs.
+
+    The values of binary ones follow the JSON, in the order of the outputs.
+    """
     described, parts = [], []
     for wanted, output in outputs:
         header = output.header
-        description: dict[str, Any] = {"name": header.name, "datatype": header.datatype, "shape": list(header.shape)}
+        description: dict[str, Any] = {"name": header.name, "datatype": header.datatype, "shape": header.shape}
         if wanted.is_binary:
             parts.append(_raw(output))
-            description["parameters"] = {"binary_data_size": len(parts[-1])}
+            described.append(_TO_JSON({**description, "parameters": {"binary_data_size": len(parts[-1])}}))
         else:
-            description["data"] = _listed(output)
-        described.append(description)
-    text = json.dumps({**document, "outputs": described}, separators=(",", ":")).encode()
+            described.append(f'{_TO_JSON(description)[:-1]},"data":{_listed(output)}}}')
+    text = f'{_TO_JSON(document)[:-1]},"outputs":[{",".join(described)}]}}'.encode()
     if not parts:
         return Response(text, media_type="application/json")
     content = b"".join([text, *parts])
@@ -213,11 +216,6 @@ def _raw(output: Output) -> bytes:
     return values.tobytes() if isinstance(values, np.ndarray) else raw_from_elements(values)
 
 
-def _listed(output: Output) -> list[Any]:
+def _listed(output: Output) -> str:
     values = output.values
-    if not isinstance(values, np.ndarray):
-        return [each.decode() for each in values]
-    if output.header.datatype == "FP32":  # the shortest text of the same number: 0.1, not 0.10000000149011612
-        return [float(str(value)) for value in values.ravel()]
-    listed: list[Any] = values.ravel().tolist()
-    return listed
+    return as_json(values.ravel()) if isinstance(values, np.ndarray) else _TO_JSON([each.decode() for each in values])
