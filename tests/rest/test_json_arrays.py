@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import tracemalloc
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from agent.errors import TensorError
-from agent.rest.json_arrays import NumberList, as_json, read_object
+from agent.rest.json_arrays import NumberList, as_json, parsed, read_object
 
 
 def read(text: str) -> Any:
@@ -248,3 +249,19 @@ def test_long_list_has_whole_numbers_with_a_fraction() -> None:
 def test_long_list_with_equal_floats_is_written_like_a_short_one() -> None:
     values = np.tile(np.array([0.1, 0.0, -0.0, 3, 3e-05, np.nan, -np.inf], np.float32), 100)
     assert as_json(values) == f"[{','.join(['0.1,0.0,-0.0,3.0,3e-05,NaN,-Infinity'] * 100)}]"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("body", "is_at_once"),
+    [
+        ('{"b64": "' + "A" * 200_000 + '"}', True),
+        ('{"b64": "' + "A" * 300_000 + '"}', False),
+        ('{"a": [' + "1," * 40_000 + "1]}", False),
+        ('{"a": [' + "1," * 4_000 + "1]}", True),
+    ],
+    ids=["text", "long_text", "many_numbers", "some_numbers"],
+)
+async def test_json_is_parsed_on_the_event_loop_if_it_takes_little_time(body: str, is_at_once: bool) -> None:  # noqa: FBT001
+    thread = await parsed(body.encode(), len(body), threading.get_ident)
+    assert (thread == threading.get_ident()) == is_at_once

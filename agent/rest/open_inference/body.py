@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from agent.image import has_image_signature
 from agent.open_inference.inputs import check_input
 from agent.open_inference.outputs import Wanted
 from agent.open_inference.tensors import BYTES, DTYPES, Header, datatype_of, raw_from_elements
+from agent.rest.base64_text import from_base64
 from agent.rest.json_arrays import NumberList, as_json, read_object
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _read_data(data: Any, header: Header, takes: ServedTensor) -> Values:
             texts = [each[0] for each in texts]
         if len(texts) != header.shape[0] or not all(isinstance(text, str) for text in texts):
             raise TensorError(f"{header} has no list `data` with {header.shape[0]} texts, each an image as base64.")
-        return [_from_base64(text, header) for text in texts]
+        return [_element(text, header) for text in texts]
     if not isinstance(data, NumberList):
         raise TensorError(f"{header} has no list of numbers `data`, and no parameter binary_data_size.")
     if data.shape not in (header.shape, (header.count,)):
@@ -145,10 +145,9 @@ def _read_data(data: Any, header: Header, takes: ServedTensor) -> Values:
     return data.array(takes.dtype).reshape(header.shape)
 
 
-def _from_base64(text: str, header: Header) -> bytes:
-    """JSON cannot contain the bytes of an encoded image."""
+def _element(text: str, header: Header) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        return from_base64(text)
     except ValueError:
         raise TensorError(
             f"An element of {header} is not base64. Send encoded images as base64, or as binary data."

@@ -167,7 +167,7 @@ async def _read(request: Request, body: bytes | bytearray, takes: ServedTensor) 
     length = int(stated)
     if length == 0 and JSON_LENGTH in request.headers:
         return raw_request(body, takes)
-    return await parsed(min(length, len(body)), read_request, body, length, takes)
+    return await parsed(body, length, read_request, body, length, takes)
 
 
 def _documented(*names: str) -> dict[str, Any]:

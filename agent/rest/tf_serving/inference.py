@@ -46,7 +46,7 @@ def tf_inference_router(models: Models, *, data_plane: Inferring, uploads: Uploa
         options = _options(request, models)
         with places.held(client_address(request.scope), 1):
             served = data_plane.choose(options)
-            asked = await parsed(len(body), read_predict, body, served.signature)
+            asked = await parsed(body, len(body), read_predict, body, served.signature)
             done = await infer(request, served, asked.instances, options, arrived_ns)
         return _answer(predictions(done, in_rows=asked.in_rows, raw=asked.raw), done)
 
@@ -56,7 +56,7 @@ def tf_inference_router(models: Models, *, data_plane: Inferring, uploads: Uploa
         options = _options(request, models)
         with places.held(client_address(request.scope), 1):
             served = data_plane.choose(options)
-            images = await parsed(len(body), read_classify, body, served.signature)
+            images = await parsed(body, len(body), read_classify, body, served.signature)
             done = await infer(request, served, images, options, arrived_ns)
         return _answer(classifications(done), done)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from agent.errors import TensorError
 from agent.inference.data_plane import MAX_INSTANCES
+from agent.rest.base64_text import from_base64
 from agent.rest.json_arrays import NumberList, as_dtype, kind_of, read_object
 from agent.runtimes.serving_signature import by
 from agent.tf_serving.signatures import DEFAULT_SIGNATURE, RAW_SIGNATURE, signature_names
@@ -174,18 +174,14 @@ def _is_image_list(value: list[Any]) -> bool:
 
 
 def _image(text: str) -> bytes:
-    """Padding may be missing; white space is ignored."""
-    stripped = text.rstrip("=")
+    """White space is ignored."""
     try:
-        content = binascii.a2b_base64(stripped + "=" * (-len(stripped) % 4))
+        return from_base64(text)
     except ValueError:
-        content = b""
-    if len(content) != len(stripped) * 3 // 4 or len(stripped) % 4 == 1:  # a2b_base64 skips other characters
         words = text.split()
         if len(words) > 1:
             return _image("".join(words))
-        raise TensorError('The text of "b64" is not base64. Encode the bytes of the image file.')
-    return content
+        raise TensorError('The text of "b64" is not base64. Encode the bytes of the image file.') from None
 
 
 def _shown(name: str) -> str:
