@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.commands.cameras import cameras
 from agent.commands.certificate import certificate
 from agent.commands.check_config import check_config
 from agent.commands.classify import bench, classify
@@ -41,6 +42,7 @@ def _options(
 app.command()(run)
 app.command("check-config")(check_config)
 app.command()(doctor)
+app.command()(cameras)
 app.command()(classify)
 app.command()(inspect)
 app.command()(bench)

@@ -31,7 +31,7 @@ Errors are one sentence on standard error. With `--json`, programs can read the 
 | exit code | meaning |
 |---|---|
 | 0 | success |
-| 1 | failure: an error, an image that fails (`classify`), a model that cannot serve (`inspect`), a fault (`doctor`) |
+| 1 | failure: an error, an image that fails (`classify`), an unfit model (`inspect`), a fault (`doctor`, `cameras`) |
 | 2 | wrong usage, or an invalid configuration; systemd does not restart the service |
 | 130 | interrupted with Ctrl-C |
 """

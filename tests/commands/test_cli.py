@@ -40,9 +40,9 @@ def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
 
 def test_every_command_has_help(shell: Shell) -> None:
     assert shell.run("--help") == 0
-    for command in ("run", "classify", "inspect", "check-config", "bench", "models"):
+    for command in ("run", "classify", "inspect", "check-config", "bench", "cameras", "models"):
         assert command in shell.out
-    for command in ("run", "classify", "inspect", "check-config", "bench"):
+    for command in ("run", "classify", "inspect", "check-config", "bench", "cameras"):
         assert shell.run(command, "--help") == 0
     assert shell.run("models", "--help") == 0
     for command in ("list", "show", "rollback", "pin", "unpin", "promote"):
