@@ -20,6 +20,10 @@ class CameraStatus:
     state: CameraState
     reason: str | None = None
 
+    @property
+    def is_enabled(self) -> bool:
+        return self.state != "disabled"
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:

@@ -76,9 +76,11 @@ class Cameras:
         """Lasts until the next start, which follows the configuration."""
         if on:
             self._enabled.add(name)
-            if name not in self._sources and name not in self._switching:
-                self._switching.add(name)
-                self._tasks.start_soon(self._open_again, name, name=f"open-{name}")
+            if name not in self._sources:
+                self._changed(name, CameraStatus("starting"))
+                if name not in self._switching:
+                    self._switching.add(name)
+                    self._tasks.start_soon(self._open_again, name, name=f"open-{name}")
             return
         self._enabled.discard(name)
         if (source := self._sources.pop(name, None)) is not None:
@@ -144,8 +146,6 @@ class Cameras:
 
     async def _open_again(self, name: str) -> None:
         """Waits until the old source is released: a device opens only once, and each hanging stream holds a thread."""
-        if name in self._enabled:  # it may have been switched off again before this task began
-            self._changed(name, CameraStatus("starting"))
         if (closing := self._closing.pop(name, None)) is not None:
             await closing.wait_closed()
         self._switching.discard(name)

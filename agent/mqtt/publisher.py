@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
@@ -68,7 +68,6 @@ class MqttPublisher(Listener, SessionListener):
     ) -> None:
         self._identity = identity
         self._base = identity.base
-        self._set_camera_enabled = actions.set_enabled
         self._reports = reports
         self._home_assistant = home_assistant
         self._results = results
@@ -81,7 +80,7 @@ class MqttPublisher(Listener, SessionListener):
         self._stale = StaleTopics(identity, retained=self._retained)
         self._former = FormerTopics(base_file, identity, retained=self._retained)
         self._commands = Commands(
-            replace(actions, set_enabled=self._set_enabled),
+            actions,
             identity,
             answer=self._session.send_now,
             acknowledge=self._session.acknowledge,
@@ -126,10 +125,8 @@ class MqttPublisher(Listener, SessionListener):
         self._session.send_now(Message(f"{self._base}/cameras/{camera}/snapshot", jpeg), newest_only=True)
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
-        """The first status also sets whether the camera is enabled; later, only a command changes that."""
         self._retain(f"cameras/{camera}/status", status.state.encode())
-        if f"{self._base}/cameras/{camera}/enabled" not in self._retained:
-            self._retain_enabled(camera, enabled=status.state != "disabled")
+        self._retain(f"cameras/{camera}/enabled", b"ON" if status.is_enabled else b"OFF")
 
     def model_changed(self, status: ModelStatus) -> None:
         """Removes the topic if nothing is known about the model any more."""
@@ -170,13 +167,6 @@ class MqttPublisher(Listener, SessionListener):
 
     def _retain(self, topic: str, payload: bytes) -> None:
         self._retained.put(f"{self._base}/{topic}", payload)
-
-    def _retain_enabled(self, camera: str, *, enabled: bool) -> None:
-        self._retain(f"cameras/{camera}/enabled", b"ON" if enabled else b"OFF")
-
-    def _set_enabled(self, camera: str, enabled: bool) -> None:  # noqa: FBT001  (a command's value)
-        self._set_camera_enabled(camera, enabled)
-        self._retain_enabled(camera, enabled=enabled)
 
     def _publish_info(self) -> None:
         info = self._reports.info()

@@ -78,4 +78,4 @@ async def test_camera_stays_disabled_when_it_is_switched_on_and_off_at_once(phot
         cameras.switch("front", on=True)
         cameras.switch("front", on=False)
     assert cameras.statuses["front"].state == "disabled"
-    assert watched.states == ["disabled"]
+    assert watched.states == ["starting", "disabled"]
