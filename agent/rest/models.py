@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,17 +9,16 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annotation)
 
+from agent.rest.json_body import NOTHING, expect_nothing, read_object, request_body
 from agent.rest.openapi import answers
 from agent.rest.route_scopes import needs
-from agent.rest.upload import refuse_compressed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.status import ModelStatus
 
-_MAX_BODY_BYTES = 4096
-_NOTHING = {"type": "object", "maxProperties": 0}
+_NO_VERSION = 'Send no body or {}. To choose a version, POST {"version": 3} to .../pin.'
 _VERSION = {
     "type": "object",
     "properties": {"version": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}},
@@ -55,10 +53,10 @@ def models_router(models: Models) -> APIRouter:
     async def show(name: str) -> dict[str, Any]:
         return status_now(name)
 
-    @router.post("/{name}/rollback", openapi_extra=_changing(_NOTHING))
+    @router.post("/{name}/rollback", openapi_extra=_changing(NOTHING))
     async def rollback(name: str, request: Request) -> dict[str, Any]:
         """Withdraws the canary or, if there is none, the serving version; the last good version serves again."""
-        await _expect_no_body(request)
+        await expect_nothing(request, or_else=_NO_VERSION)
         await models.rollback(name)
         return status_now(name)
 
@@ -69,16 +67,16 @@ def models_router(models: Models) -> APIRouter:
         await models.pin(name, version)
         return status_now(name)
 
-    @router.post("/{name}/unpin", openapi_extra=_changing(_NOTHING))
+    @router.post("/{name}/unpin", openapi_extra=_changing(NOTHING))
     async def unpin(name: str, request: Request) -> dict[str, Any]:
-        await _expect_no_body(request)
+        await expect_nothing(request, or_else=_NO_VERSION)
         await models.unpin(name)
         return status_now(name)
 
-    @router.post("/{name}/promote", openapi_extra=_changing(_NOTHING))
+    @router.post("/{name}/promote", openapi_extra=_changing(NOTHING))
     async def promote(name: str, request: Request) -> dict[str, Any]:
         """Makes the canary the serving version."""
-        await _expect_no_body(request)
+        await expect_nothing(request, or_else=_NO_VERSION)
         await models.promote(name)
         return status_now(name)
 
@@ -93,47 +91,13 @@ def find_status(statuses: Sequence[ModelStatus], name: str) -> ModelStatus:
     return found
 
 
-async def _expect_no_body(request: Request) -> None:
-    if await _read_object(request):
-        raise HTTPException(400, 'Send no body or {}. To choose a version, POST {"version": 3} to .../pin.')
-
-
 async def _read_version(request: Request) -> int:
-    document = await _read_object(request)
+    document = await read_object(request)
     version = str(document.get("version"))
     if document.keys() != {"version"} or not re.fullmatch("[0-9]{1,18}", version):
         raise HTTPException(400, 'Send only the version, as an integer: {"version": 3}.')
     return int(version)
 
 
-async def _read_object(request: Request) -> dict[str, Any]:
-    """The body as a JSON object; empty without a body.
-
-    The Content-Type header protects against cross-site requests: before a foreign web page may send it, the
-    browser makes a CORS preflight request, which the agent does not grant.
-    """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(415, "Send the header Content-Type: application/json.")
-    refuse_compressed(request)
-    body = await _read_body(request)
-    try:
-        document = json.loads(body or b"{}")
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise HTTPException(400, "The body is not a JSON object.")
-    return document
-
-
-async def _read_body(request: Request) -> bytes:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_BODY_BYTES:
-            raise HTTPException(413, f"The body has more than {_MAX_BODY_BYTES} bytes. Send only the version.")
-    return body
-
-
 def _changing(schema: dict[str, Any]) -> dict[str, Any]:
-    body = {"content": {"application/json": {"schema": schema}}, "required": True}
-    return needs("admin", requestBody=body, responses=answers("ModelStatus", 404, 409, 413, 415))
+    return needs("admin", requestBody=request_body(schema), responses=answers("ModelStatus", 404, 409, 413, 415))
