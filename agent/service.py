@@ -16,6 +16,7 @@ from agent.cameras.cameras import Cameras
 from agent.config.load import model_settings
 from agent.health import Health
 from agent.host import process, systemd
+from agent.host.board import board_name
 from agent.host.clock import Clock
 from agent.inference.data_plane import DataPlane
 from agent.inference.engine import InferenceEngine
@@ -26,6 +27,7 @@ from agent.logs import EventLog
 from agent.metrics.registry import Metrics
 from agent.metrics.stats import Stats
 from agent.mqtt.embedded_broker import EmbeddedBroker
+from agent.overview import Overview
 from agent.rest.app import Limits, create_app
 from agent.rest.server import Server, listen
 from agent.runtimes.interpreter import runtime
@@ -124,12 +126,22 @@ class Service:
             metrics.watch_mqtt(lambda: mqtt.status)
         self._health = Health(engine=self._engine, models=self._models, cameras=self._cameras, mqtt=self._mqtt)
         metrics.watch(health=self._health, models=self._models, cameras=self._cameras)
+        overview = Overview(
+            {"id": config.device.id, "version": version, "hardware": board_name()},
+            camera_models={name: camera.model for name, camera in config.cameras.items()},
+            cameras=self._cameras,
+            models=self._models,
+            health=self._health,
+        )
+        listeners.add(overview)
         access = build_access(config)
         places = places_for_uploads(workers + config.engine.max_waiting, per_client=config.http.per_client)
         self._app = create_app(
             version=version,
             data_plane=data_plane,
             models=self._models,
+            cameras=self._cameras,
+            overview=overview,
             health=self._health,
             metrics=metrics,
             limits=Limits(max_upload_bytes=config.http.max_upload_bytes, per_client=config.http.per_client),

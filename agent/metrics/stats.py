@@ -1,4 +1,4 @@
-"""Stats: rates and latencies since the last report, for the MQTT topic `<base>/stats`."""
+"""Stats: rates and latencies since the last report, for the MQTT topic `<base>/stats` and for the page."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ _PERCENTILES = (50, 95, 99)
 class Stats(Listener):
     """For one thread only."""
 
-    def __init__(self, *, cameras: Iterable[str]) -> None:
+    def __init__(self, *, cameras: Iterable[str], started_s: float | None = None) -> None:
+        """`started_s` is the time.monotonic() of the start, which `uptime_s` counts from; default: now."""
         self._cameras = tuple(cameras)
         self._process = psutil.Process()
-        self._started_s = self._reported_s = time.monotonic()
+        self._reported_s = time.monotonic()
+        self._started_s = self._reported_s if started_s is None else started_s
         self._results: Counter[str] = Counter()
         self._took_ms: deque[float] = deque(maxlen=2000)
 

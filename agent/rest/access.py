@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Access:
-    """ASGI middleware. It sets `granted` in the scope: whether the client may see what is not free for everyone."""
+    """ASGI middleware. It sets `granted` in the scope: whether the client may see what is not free for everyone.
+
+    It also sets `may`, a function: whether the client may still do what needs a given scope.
+    """
 
     def __init__(self, app: ASGIApp, *, routes: RouteScopes, rules: AccessRules, failures: FailureCounter) -> None:
         self._app = app
@@ -30,8 +33,13 @@ class Access:
         needed = self._routes.needed(scope["method"], scope["path"])
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         until_s = scope.get(CERTIFICATE_UNTIL_S, 0)
-        refusal = self._guard.refusal(given, needed or "read", certificate_until_s=until_s)
+
+        def refusal_of(needed: Scope) -> Refusal | None:
+            return self._guard.refusal(given, needed, certificate_until_s=until_s)
+
+        refusal = refusal_of(needed or "read")
         scope["granted"] = refusal is None
+        scope["may"] = lambda needed: refusal_of(needed) is None
         if refusal is None or needed is None:
             if refusal is not None and refusal.is_wrong_token:
                 self._guard.count(refusal, client_address(scope))

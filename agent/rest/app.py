@@ -31,9 +31,11 @@ from agent.errors import (
 )
 from agent.inference.inferring import Inferring
 from agent.rest.access import Access
+from agent.rest.cameras import Cameras, Overview as CamerasOverview, cameras_router
 from agent.rest.connection import LATE
 from agent.rest.docs_page import docs_routes
 from agent.rest.front import Front, Reach
+from agent.rest.live import Overview as LiveOverview, live_router
 from agent.rest.models import Models as OperatedModels, models_router
 from agent.rest.open_inference.routes import Models as InferredModels, open_inference_router
 from agent.rest.openapi import described
@@ -42,6 +44,7 @@ from agent.rest.predict import DataPlane as Classifying, predict_router
 from agent.rest.route_scopes import RouteScopes
 from agent.rest.shortcut import Shortcut
 from agent.rest.status import Metrics as RenderedMetrics, status_router
+from agent.rest.stream import IS_HEAD
 from agent.rest.tf_serving.inference import tf_inference_router
 from agent.rest.tf_serving.status import Models as ServedModels, tf_serving_router
 from agent.rest.upload import UploadReader
@@ -94,6 +97,10 @@ class Models(OperatedModels, ServedModels, InferredModels, Protocol):
     """What the routes of /api/models, /v1/models and /v2 need."""
 
 
+class Overview(LiveOverview, CamerasOverview, Protocol):
+    """What the routes of /api/status, /api/live and /api/cameras show."""
+
+
 class DataPlane(Classifying, Inferring, Protocol):
     """What the routes that classify need."""
 
@@ -111,6 +118,8 @@ def create_app(
     version: str,
     data_plane: DataPlane,
     models: Models,
+    cameras: Cameras,
+    overview: Overview,
     health: Health,
     metrics: Metrics,
     limits: Limits,
@@ -139,6 +148,8 @@ def create_app(
     routers = [
         predict_router(data_plane=data_plane, uploads=uploads, places=places),
         models_router(models),
+        cameras_router(cameras, overview=overview),
+        live_router(overview),
         tf_serving_router(models),
         tf_inference_router(models, data_plane=data_plane, uploads=uploads, places=places),
         open_inference_router(
@@ -178,7 +189,7 @@ class _Headed:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
         if scope.get("method") == "HEAD":
-            await self._app({**scope, "method": "GET"}, receive, without_body)
+            await self._app({**scope, "method": "GET", IS_HEAD: True}, receive, without_body)
         else:
             await self._app(scope, receive, send)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 16 << 10
 _MAX_PIPELINED = 16  # 256 kB can contain 6,000 requests, which take 13 MB
 LATE = "edge_agent.late"  # in the scope of a request whose body did not arrive in time
+IS_STREAM = "edge_agent.is_stream"  # in the scope of a request whose answer has no end, so that a stop ends it
 CERTIFICATE_UNTIL_S = "edge_agent.certificate_until_s"  # in the scope if the client presented a certificate
 
 _NO_TRAILERS: Any = deque(maxlen=0)  # uvicorn would add the fields after a chunked body to the request's headers
@@ -37,6 +38,7 @@ class Connection(HttpToolsProtocol):
         self._certificate_until_s: float | None = None
         self._unparsed_bytes = 0  # received since the parser last completed a head or gave a piece of a body
         self._refused = False
+        self._answered: Any = None  # the cycle of the request that is being answered; self.cycle is the latest one
 
     @property
     def address(self) -> str:
@@ -53,6 +55,9 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._all.discard(self)
         super().connection_lost(exc)
+        if self._answered is not None:  # uvicorn tells only the latest request
+            self._answered.disconnected = True
+            self._answered.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if len(data) > MAX_HEAD_BYTES and self in self._all.heads:
@@ -96,6 +101,10 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
         self._await_head()
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
     def body_has_bypassed_parser(self) -> None:
         """Ends the message in place of the parser, which still waits for the rest of the body."""
         self.parser = httptools.HttpRequestParser(self)
@@ -110,7 +119,7 @@ class Connection(HttpToolsProtocol):
         self.refuse(400, "The request is not valid HTTP/1.1.")
 
     def shutdown(self) -> None:
-        if self._refused:
+        if self._refused or (self._answered is not None and IS_STREAM in self._answered.scope):
             self.end()
         else:
             super().shutdown()

@@ -13,7 +13,7 @@ _MEANINGS = {
     "400": "The request is malformed.",
     "401": "The access token is missing, wrong or revoked.",
     "403": "The access token does not have the scope that the route needs, or another web page sent the request.",
-    "404": "The model or the version does not exist.",
+    "404": "The model, the version or the camera does not exist.",
     "408": "The request did not arrive in time.",
     "409": "The version cannot be chosen.",
     "413": "The body or the image is too large.",
@@ -88,6 +88,10 @@ READINESS = {  # not ready, or an error
     "503": {"description": _MEANINGS["503"], **_content({"anyOf": [_ref("Readiness"), _ref("Error")]})},
 }
 
+EVENTS: Json = {  # of a stream of server-sent events
+    "200": {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events, without an end."}
+}
+
 _TEXT: Json = {"type": "string"}
 _FLAG: Json = {"type": "boolean"}
 _COUNT: Json = {"type": "integer", "minimum": 0}
@@ -96,23 +100,29 @@ _SCORE: Json = {"type": "number", "minimum": 0, "maximum": 1}
 _TIME: Json = {"type": "string", "format": "date-time"}
 _VERSION: Json = {"type": "string", "pattern": "^[0-9]+$"}
 
+_RESULT: Json = {
+    "id": _TEXT,
+    "seq": _COUNT,
+    "boot": _TEXT,
+    "device": _TEXT,
+    "source": _TEXT,
+    "captured_at": _TIME,
+    "model": _ref("Model"),
+    "categories": _list(_object(index=_COUNT, label=_TEXT, score=_SCORE)),
+    "timing_ms": _object(decode=_NUMBER, preprocess=_NUMBER, invoke=_NUMBER, total=_NUMBER),
+}
+_CLOCK: Json = {"time_synced": {"const": False, "description": "The clock is not set yet: `captured_at` is wrong."}}
+_HEALTH: Json = {"ready": _FLAG, "reasons": _list(_TEXT), "warnings": _list(_TEXT)}
+
 _SCHEMAS: Json = {
     "Error": _object(error={"type": "string", "description": "What is wrong, and what to do."}),
     "Model": _object(name=_TEXT, version=_VERSION, sha256={"type": "string", "pattern": "^[0-9a-f]{64}$"}),
     "Result": _object(
-        id=_TEXT,
-        seq=_COUNT,
-        boot=_TEXT,
-        device=_TEXT,
-        source=_TEXT,
-        captured_at=_TIME,
-        model=_ref("Model"),
-        categories=_list(_object(index=_COUNT, label=_TEXT, score=_SCORE)),
-        timing_ms=_object(decode=_NUMBER, preprocess=_NUMBER, invoke=_NUMBER, total=_NUMBER),
+        **_RESULT,
         class_id=_or_null(_COUNT),
         label=_or_null(_TEXT),
         confidence=_or_null(_SCORE),
-        optional={"time_synced": {"const": False, "description": "The clock is not set yet: `captured_at` is wrong."}},
+        optional=_CLOCK,
     ),
     "Results": _list({"anyOf": [_ref("Result"), _ref("Error")]}),
     "ModelStatus": _object(
@@ -137,6 +147,45 @@ _SCHEMAS: Json = {
         ),
     ),
     "Models": _object(models=_list(_ref("ModelStatus"))),
+    "CameraResult": _object(**_RESULT, optional=_CLOCK),
+    "State": _object(
+        camera=_TEXT,
+        label=_or_null(_TEXT),
+        score=_or_null(_SCORE),
+        since=_TIME,
+        model=_ref("Model"),
+        class_id=_or_null(_COUNT),
+        previous=_or_null(_TEXT),
+    ),
+    "Camera": _object(
+        name=_TEXT,
+        state={"enum": ["starting", "online", "lost", "frozen", "disabled", "ended"]},
+        reason=_or_null(_TEXT),
+        enabled=_FLAG,
+        model=_or_null(_TEXT),
+        stable=_or_null(_ref("State")),
+        result=_or_null(_ref("CameraResult")),
+    ),
+    "Cameras": _object(cameras=_list(_ref("Camera"))),
+    "Stats": _object(
+        at=_TIME,
+        uptime_s=_NUMBER,
+        frames_per_s={"type": "object", "additionalProperties": _NUMBER},
+        uploads_per_s=_NUMBER,
+        latency_ms=_object(p50=_or_null(_NUMBER), p95=_or_null(_NUMBER), p99=_or_null(_NUMBER)),
+        temperature_celsius=_or_null(_NUMBER),
+        throttled=_or_null(_FLAG),
+        rss_bytes=_COUNT,
+    ),
+    "Overview": _object(
+        device=_object(id=_TEXT, version=_TEXT, hardware=_or_null(_TEXT), started_at=_TIME, at=_TIME),
+        cameras=_list(_ref("Camera")),
+        models=_list(_ref("ModelStatus")),
+        mqtt=_or_null({"type": "object"}),
+        stats=_or_null(_ref("Stats")),
+        timeline=_list(_ref("State")),
+        **_HEALTH,
+    ),
     "VersionStatuses": _object(
         model_version_status=_list(
             _object(
@@ -153,12 +202,7 @@ _SCHEMAS: Json = {
     "Liveness": _object(status={"const": "ok"}),
     "Readiness": {
         "type": "object",
-        "properties": {
-            "ready": _FLAG,
-            "reasons": _list(_TEXT),
-            "warnings": _list(_TEXT),
-            "mqtt": _or_null({"type": "object"}),
-        },
+        "properties": {**_HEALTH, "mqtt": _or_null({"type": "object"})},
         "required": ["ready"],
     },
 }

@@ -24,7 +24,7 @@ from agent.security.access import AccessRules
 from agent.status import ModelStatus, VersionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -208,6 +208,27 @@ class FakeHealth:
         return {"state": "connected", "reason": None, "queued": 0}
 
 
+class FakeOverview:
+    """Shows one camera, which `switch` turns on and off; `send` is the watcher, if there is one."""
+
+    def __init__(self) -> None:
+        self.is_on = True
+        self.send: Callable[[str, dict[str, Any] | None], None] | None = None
+
+    def status(self) -> dict[str, Any]:
+        return {"cameras": self.cameras()}
+
+    def cameras(self) -> list[dict[str, Any]]:
+        return [{"name": "front", "enabled": self.is_on}]
+
+    def switch(self, name: str, *, on: bool) -> None:
+        assert name == "front"
+        self.is_on = on
+
+    def watch(self, watcher: Callable[[str, dict[str, Any] | None], None] | None) -> None:
+        self.send = watcher
+
+
 class FakeMetrics:
     """Renders one line, and records the requests."""
 
@@ -241,11 +262,15 @@ def rest_app(
     access: AccessRules = OPEN,
     metrics: FakeMetrics | None = None,
     reach: Reach | None = None,
+    overview: FakeOverview | None = None,
 ) -> ASGIApp:
+    overview = overview or FakeOverview()
     return create_app(
         version="1.2.3",
         data_plane=data_plane or FakeDataPlane(),
         models=models,
+        cameras=overview,
+        overview=overview,
         health=FakeHealth(),
         metrics=metrics or FakeMetrics(),
         limits=Limits(max_upload_bytes=1000, per_client=2),

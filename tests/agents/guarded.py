@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agents.fake_agent import FakeDataPlane, FakeMetrics, FakeModels, birds, rest_app
+from agents.fake_agent import FakeDataPlane, FakeMetrics, FakeModels, FakeOverview, birds, rest_app
 
 from agent.security.access import AccessRules
 from agent.security.tokens import SCOPES, TokensFile, create_token, revoke_token
@@ -42,7 +42,15 @@ class Guarded:
         self.file = folder / "tokens"
         self.rules = AccessRules(tokens=TokensFile(self.file, is_required=is_required), is_local=is_local)
         self.models, self.data_plane, self.metrics = FakeModels(birds()), FakeDataPlane(), FakeMetrics()
-        self.app = rest_app(self.models, self.data_plane, access=self.rules, metrics=self.metrics, reach=reach)
+        self.overview = FakeOverview()
+        self.app = rest_app(
+            self.models,
+            self.data_plane,
+            access=self.rules,
+            metrics=self.metrics,
+            reach=reach,
+            overview=self.overview,
+        )
         self.port = 0
         self.token: dict[str, str] = {}
 
@@ -64,8 +72,11 @@ class Guarded:
         source = client or f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
         with socket.create_connection(("127.0.0.1", self.port), timeout=20, source_address=(source, 0)) as connection:
             connection.sendall(request)
-            answer = b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode("utf-8", "replace")
-        found, _, body = answer.partition("\r\n\r\n")
+            answer = b""
+            while not _is_stream(answer) and (piece := connection.recv(1 << 16)):
+                answer += piece
+            text = answer.decode("utf-8", "replace")
+        found, _, body = text.partition("\r\n\r\n")
         return Answer(int(found.split()[1]), found, body)
 
     def with_token(self, scope: str, method: str, target: str) -> Answer:
@@ -81,6 +92,12 @@ class Guarded:
                 assert len(scopes) <= 1, path
                 found.append((method.upper(), path, scopes[0] if scopes else None))
         return found
+
+
+def _is_stream(answer: bytes) -> bool:
+    """It has no end, so only its beginning is read."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return bool(body) and b"content-type: text/event-stream" in head
 
 
 def bearer(token: str) -> bytes:

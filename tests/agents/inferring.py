@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.fake_agent import OPEN, FakeHealth, FakeMetrics, FakeModels, identity, served
+from agents.fake_agent import OPEN, FakeHealth, FakeMetrics, FakeModels, FakeOverview, identity, served
 from agents.heard import Heard
 from agents.models_on_disk import DIGITS
 from agents.tiny_models import TinyModel
@@ -46,6 +46,8 @@ class Inferring:
             version="1.2.3",
             data_plane=plane,
             models=self.models,
+            cameras=FakeOverview(),
+            overview=FakeOverview(),
             health=self.health,
             metrics=FakeMetrics(),
             limits=Limits(max_upload_bytes=MAX_BYTES, per_client=8),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from agents.fake_agent import OPEN, FakeDataPlane, FakeHealth, FakeMetrics, FakeModels
+from agents.fake_agent import OPEN, FakeDataPlane, FakeHealth, FakeMetrics, FakeModels, FakeOverview
 
 from agent.inference.share import places_for_uploads
 from agent.rest.app import Limits, create_app
@@ -42,6 +43,14 @@ class Client:
         self.writer.write(request)
         return await self.answer()
 
+    async def head(self, request: bytes) -> str:
+        """Only the head of the answer, in lower case."""
+        self.writer.write(request)
+        return (await self.until(b"\r\n\r\n")).lower().decode()
+
+    async def until(self, end: bytes) -> bytes:
+        return await asyncio.wait_for(self._reader.readuntil(end), 10)
+
     async def answer(self) -> tuple[int, Any]:
         """Status and JSON."""
         head = (await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 10)).lower()
@@ -67,10 +76,21 @@ class Client:
 class Site:
     """The running server; `connect` opens a connection to it."""
 
-    def __init__(self, port: int, metrics: FakeMetrics, clients: contextlib.ExitStack) -> None:
+    def __init__(self, port: int, server: Server, metrics: FakeMetrics, clients: contextlib.ExitStack) -> None:
         self.port = port
+        self._server = server
         self.metrics = metrics
         self._clients = clients
+
+    def stopping(self) -> asyncio.Task[float]:
+        """Stops the server; returns the seconds that it took."""
+
+        async def stop() -> float:
+            started_s = time.monotonic()
+            await self._server.stop()
+            return time.monotonic() - started_s
+
+        return asyncio.create_task(stop())
 
     async def connect(self, address: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> Client:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(address, 0), ssl=tls)
@@ -102,6 +122,8 @@ async def site(
         version="1",
         data_plane=FakeDataPlane(),
         models=FakeModels(),
+        cameras=FakeOverview(),
+        overview=FakeOverview(),
         health=FakeHealth(),
         metrics=metrics,
         limits=Limits(max_upload_bytes=MAX_BYTES, per_client=2),
@@ -120,7 +142,7 @@ async def site(
         running = asyncio.create_task(server.answer(listener))
         await server.answering.wait()
         try:
-            yield Site(listener.getsockname()[1], metrics, clients)
+            yield Site(listener.getsockname()[1], server, metrics, clients)
         finally:
             await server.stop()
             await running

@@ -26,7 +26,7 @@ _FREE = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v2/health/live"), ("
 
 
 def concrete(path: str) -> str:
-    for name, value in {"name": "birds", "version": "2", "label": "stable"}.items():
+    for name, value in {"name": "birds", "version": "2", "label": "stable", "camera": "front"}.items():
         path = path.replace(f"{{{name}}}", value)
     return path
 
@@ -164,6 +164,7 @@ def test_only_the_probes_are_free_and_changes_need_admin(guarded: Guarded) -> No
     assert {(method, path) for method, path, scope in routes if scope is None} == _FREE
     changing = {path for method, path, scope in routes if scope == "admin"}
     assert changing == {
+        *(f"/api/cameras/{{camera}}/{verb}" for verb in ("enable", "disable")),
         *(f"/api/models/{{name}}/{verb}" for verb in ("rollback", "pin", "unpin", "promote")),
         *(f"/v2/repository/models/{{name}}/{verb}" for verb in ("load", "unload")),
     }

@@ -11,7 +11,17 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from agents.fake_agent import OPEN, FailingClassifier, FakeHealth, FakeMetrics, FakeModels, identity, served, serving
+from agents.fake_agent import (
+    OPEN,
+    FailingClassifier,
+    FakeHealth,
+    FakeMetrics,
+    FakeModels,
+    FakeOverview,
+    identity,
+    served,
+    serving,
+)
 from agents.heard import Heard
 from agents.models_on_disk import DIGITS, photo_of_3
 from agents.tiny_models import TinyModel
@@ -66,6 +76,8 @@ class TFServing:
             version="1.2.3",
             data_plane=data_plane,
             models=self.models,
+            cameras=FakeOverview(),
+            overview=FakeOverview(),
             health=FakeHealth(),
             metrics=self.metrics,
             limits=Limits(max_upload_bytes=1_000_000, per_client=4),
