@@ -25,7 +25,7 @@ TEST_CONVERTER = @echo "Skipping the tests of the converter: TensorFlow does not
 endif
 
 .PHONY: help run test check bench bench-check bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
-	operator-table protos test-clients test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
+	operator-table page-vendor protos test-clients test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
 	test-arm64 test-demo-model test-faults test-faults-short test-http-soak test-home-assistant
 
 help:
@@ -205,6 +205,21 @@ protos: dev-protos  ## Generate agent/rpc/protos/*_pb2.py from the .proto files
 
 dev-protos:
 	@$(SET_UP) .venv-protos locks/protos.txt
+
+# The page's libraries in one file, so that browsers fetch one and need no import map.
+PAGE_LIBRARIES := preact@11.2.0 htm@3.1.1 @preact/signals@2.11.4 @preact/signals-core@1.14.5
+page-vendor:  ## Bundle the libraries of the page from npm: needs the internet
+	rm -rf .cache/page-vendor && mkdir -p .cache/page-vendor
+	npm install --silent --prefix .cache/page-vendor $(PAGE_LIBRARIES) esbuild@0.28.2
+	printf '%s\n' >.cache/page-vendor/preact.js \
+		"import { h } from 'preact';" "import htm from 'htm';" "export { render } from 'preact';" \
+		"export { useEffect, useRef, useState } from 'preact/hooks';" \
+		"export { batch, computed, effect, signal } from '@preact/signals';" "export const html = htm.bind(h);"
+	.cache/page-vendor/node_modules/.bin/esbuild .cache/page-vendor/preact.js --bundle --format=esm --minify \
+		--legal-comments=none --outfile=agent/rest/page/vendor/preact.js
+	for library in $(PAGE_LIBRARIES); do name=$${library%@[0-9]*}; \
+		echo "$$library"; cat ".cache/page-vendor/node_modules/$$name/LICENSE"; echo; \
+	done >agent/rest/page/vendor/LICENSES.txt
 
 reference: dev  ## Write docs/reference/ and configs/agent.yaml from the code
 	$(BIN)/python -m docs.reference_generator

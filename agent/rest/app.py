@@ -40,6 +40,7 @@ from agent.rest.models import Models as OperatedModels, models_router
 from agent.rest.open_inference.routes import Models as InferredModels, open_inference_router
 from agent.rest.openapi import described
 from agent.rest.origins import Origins
+from agent.rest.page.routes import page_router
 from agent.rest.predict import DataPlane as Classifying, predict_router
 from agent.rest.route_scopes import RouteScopes
 from agent.rest.shortcut import Shortcut
@@ -156,6 +157,7 @@ def create_app(
             version=version, data_plane=data_plane, models=models, health=health, uploads=uploads, places=places
         ),
         status_router(health=health, metrics=metrics),
+        page_router(base_path=reach.base_path),
     ]
     for router in routers:
         app.include_router(router)

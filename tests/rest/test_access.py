@@ -140,7 +140,8 @@ def test_a_token_in_a_file_that_was_replaced_is_refused(tmp_path: Path) -> None:
     [
         *("/predict/", "//predict", "/healthz/../metrics", "/healthz/%2e%2e/metrics", "/healthz/..%2fmetrics"),
         *("/metrics%0a", "/%6detrics", "/METRICS", "/healthz;/metrics", "/metrics?/healthz", "/metrics#/healthz"),
-        *("/docs", "/docs/oauth2-redirect", "/openapi.json", "/nowhere", "/", "http://agent/metrics", "/healthz%00"),
+        *("/docs", "/docs/oauth2-redirect", "/openapi.json", "/nowhere", "/pages", "http://agent/metrics"),
+        "/healthz%00",
         *("/healthz/", "/readyz/", "/HEALTHZ", "/api/models/healthz", "/api/models/..%2fhealthz"),
     ],
 )
@@ -149,6 +150,12 @@ def test_other_paths_and_methods_are_refused_without_a_token(guarded: Guarded, m
     answer = guarded.ask(method, target)
     assert answer.code in (400, 401)
     assert "birds" not in answer.body
+
+
+def test_the_page_is_free_because_people_sign_in_there(guarded: Guarded) -> None:
+    for path in ("/", "/page/app.js"):
+        assert guarded.ask("GET", path).code == 200
+        assert guarded.ask("POST", path).code == 401
 
 
 def test_every_scope_is_declared_where_the_route_is_defined() -> None:

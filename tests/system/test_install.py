@@ -50,6 +50,14 @@ def test_the_service_does_not_import_tensorflow_or_terminal_packages(device: Pat
     assert not loaded & {"tensorflow", "converter", "rich", "typer", "amqtt", "cryptography"}
 
 
+def test_every_file_of_the_page_is_installed(device: Path) -> None:
+    installed = next(device.glob("lib/python*/site-packages/agent/rest/page"))
+    source = REPOSITORY / "agent/rest/page"
+    files = {path.relative_to(source) for path in source.rglob("*") if path.suffix not in ("", ".pyc")}
+    assert {Path("index.html"), Path("app.js"), Path("vendor/preact.js")} <= files
+    assert {path for path in files if not (installed / path).exists()} == set()
+
+
 def test_the_commands_work_with_only_the_core_installed(device: Path) -> None:
     answer = subprocess.run(
         [device / "bin/edge-agent", "inspect", "--json", REPOSITORY / "demo/digits.tflite"],

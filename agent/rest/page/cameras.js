@@ -1,0 +1,200 @@
+// Cameras: the live picture of each camera, what the model says about it, and its switch.
+
+import { computed, html, signal, useEffect, useRef, useState } from "./vendor/preact.js";
+import { ask, open } from "./api.js";
+import { moment, rate } from "./format.js";
+import { cameras, connections, history, isLooking, may, resultOf } from "./live.js";
+import { report } from "./notice.js";
+import { Plot } from "./plot.js";
+import { Scores } from "./scores.js";
+
+const MAX_STREAMS = 3; // a browser opens at most six connections to one host
+const STILL_MS = 2_000;
+const RETRY_MS = 3_000;
+
+const onScreen = signal([]); // names of the cameras whose picture can be seen, in the order in which they appeared
+const streamed = computed(() => (isLooking.value ? onScreen.value.slice(0, MAX_STREAMS) : []));
+const stills = computed(() => (isLooking.value ? onScreen.value.slice(MAX_STREAMS) : []));
+
+const STATES = {
+  starting: ["Starting", "wait"],
+  online: ["Live", "good"],
+  lost: ["Lost", "bad"],
+  frozen: ["Frozen", "bad"],
+  disabled: ["Off", "off"],
+  ended: ["Ended", "off"],
+};
+const WITHOUT_PICTURE = {
+  starting: "Waiting for the first picture.",
+  disabled: "This camera is switched off.",
+  ended: "The recording has ended.",
+};
+
+export function Cameras() {
+  const all = cameras.value;
+  return html`
+    <section aria-labelledby="cameras">
+      <h2 id="cameras">Cameras</h2>
+      ${all.length ? html`<div class="cards">${all.map((each) => html`<${Camera} key=${each.name} camera=${each} />`)}</div>` : NoCamera()}
+      <${Announcer} />
+    </section>
+  `;
+}
+
+const NoCamera = () => html`
+  <div class="card empty">
+    <p><strong>No camera is configured.</strong> Add one to the agent's configuration, on an installed board${" "}
+      <code>/etc/edge-agent/agent.yaml</code>, and restart the agent:</p>
+    <pre>${"cameras:\n  front:\n    source: /dev/video0"}</pre>
+    <p>The source can also be the URL of a network camera, a video file or a folder of images.</p>
+  </div>
+`;
+
+function Camera({ camera }) {
+  const [word, mood] = STATES[camera.state] ?? [camera.state, "off"];
+  const { label, since } = camera.stable ?? {};
+  const isLive = camera.state === "online";
+  return html`
+    <article class="card camera" aria-labelledby=${`camera-${camera.name}`}>
+      <header>
+        <h3 id=${`camera-${camera.name}`}>${camera.name}</h3>
+        <span class="state ${mood}">${word}</span>
+        ${may("admin") && html`<${Switch} camera=${camera} />`}
+      </header>
+      <${Picture} camera=${camera} />
+      ${camera.reason && html`<p class="trouble">${camera.reason}</p>`}
+      ${isLive && html`
+        <p class="label">${label ? html`<strong title=${label}>${label}</strong>` : camera.stable ? "Nothing recognized" : "No steady label yet"}</p>
+        <p class="quiet">${since ? html`since <time dateTime=${since}>${moment(since)}</time>` : html`A label counts once it has held for a few frames.`}</p>
+        <${CameraScores} name=${camera.name} />
+        <${Frames} camera=${camera} />
+      `}
+    </article>
+  `;
+}
+
+function CameraScores({ name }) {
+  const result = resultOf(name).value;
+  return html`<${Scores} categories=${result?.categories.slice(0, 5) ?? []} lines=${3} />`;
+}
+
+function Frames({ camera }) {
+  const figures = history.value.map((stats) => stats.frames_per_s[camera.name] ?? 0);
+  const model = resultOf(camera.name).value?.model;
+  return html`
+    <footer>
+      <${Plot} lines=${[figures]} title="Frames per second" unit=${rate} />
+      <p class="quiet">
+        <span class="number">${rate(figures.at(-1))}</span> frames/s${model && html`, ${model.name} ${model.version}`}
+      </p>
+    </footer>
+  `;
+}
+
+function Switch({ camera }) {
+  const [isBusy, setBusy] = useState(false);
+  const flip = async () => {
+    setBusy(true);
+    try {
+      const action = camera.enabled ? "disable" : "enable";
+      await ask(`api/cameras/${encodeURIComponent(camera.name)}/${action}`, { method: "POST", json: {} });
+      report(`Camera ${camera.name} is switched ${camera.enabled ? "off" : "on"}.`);
+    } catch (error) {
+      report(error.message, { isBad: true });
+    }
+    setBusy(false);
+  };
+  return html`
+    <button class="switch" role="switch" aria-checked=${String(camera.enabled)} aria-label=${`Camera ${camera.name}`}
+      disabled=${isBusy} onClick=${flip}><span aria-hidden="true"></span></button>
+  `;
+}
+
+function Picture({ camera }) {
+  const frame = useRef(null);
+  const { name } = camera;
+  useEffect(() => {
+    const watcher = new IntersectionObserver(([entry]) => {
+      const others = onScreen.value.filter((each) => each !== name);
+      if (!entry.isIntersecting) onScreen.value = others;
+      else if (others.length === onScreen.value.length) onScreen.value = [...others, name];
+    });
+    watcher.observe(frame.current);
+    return () => {
+      watcher.disconnect();
+      onScreen.value = onScreen.value.filter((each) => each !== name);
+    };
+  }, [name]);
+  const isShown = camera.has_picture !== false && !["disabled", "ended"].includes(camera.state);
+  // A stream ends with the camera and with the connection, and some browsers do not report that.
+  const key = `${connections.value} ${camera.state}`;
+  return html`
+    <div class="picture" ref=${frame}>
+      ${isShown && streamed.value.includes(name) && html`<${Stream} key=${key} name=${name} />`}
+      ${isShown && stills.value.includes(name) && html`<${Still} key=${key} name=${name} />`}
+      <p>${WITHOUT_PICTURE[camera.state] ?? "Waiting for the picture."}</p>
+    </div>
+  `;
+}
+
+const pathOf = (name, file) => `api/cameras/${encodeURIComponent(name)}/${file}`;
+const described = (name) => `Live picture of the camera ${name}`;
+
+function Stream({ name }) {
+  const image = useRef(null);
+  const [attempt, setAttempt] = useState(0);
+  const timer = useRef(0);
+  useEffect(() => {
+    const { current } = image;
+    return () => {
+      clearTimeout(timer.current);
+      current.src = "data:,"; // some browsers go on reading the stream of an image that was removed
+    };
+  }, [attempt]);
+  const retry = () => (timer.current = setTimeout(() => setAttempt(attempt + 1), RETRY_MS));
+  return html`<img key=${attempt} ref=${image} src=${pathOf(name, "stream.mjpg")} alt=${described(name)} onError=${retry} />`;
+}
+
+function Still({ name }) {
+  const [url, setUrl] = useState(null);
+  useEffect(() => {
+    const stop = new AbortController();
+    let timer = 0;
+    let shown = null;
+    const next = async () => {
+      try {
+        const picture = await (await open(pathOf(name, "snapshot.jpg"), { signal: stop.signal })).blob();
+        if (shown) URL.revokeObjectURL(shown);
+        setUrl((shown = URL.createObjectURL(picture)));
+      } catch {
+        // The camera's state says why; the next attempt follows.
+      }
+      if (!stop.signal.aborted) timer = setTimeout(next, STILL_MS);
+    };
+    next();
+    return () => {
+      stop.abort();
+      clearTimeout(timer);
+      if (shown) URL.revokeObjectURL(shown);
+    };
+  }, [name]);
+  return url && html`<img src=${url} alt=${described(name)} />`;
+}
+
+const ANNOUNCE_MS = 5_000;
+
+/** Says new labels to screen readers, but not more often than someone can listen to. */
+function Announcer() {
+  const [sentence, setSentence] = useState("");
+  const latest = useRef("");
+  latest.current = cameras.value
+    .filter((each) => each.stable && each.state === "online")
+    .map((each) => `${each.name}: ${each.stable.label ?? "nothing recognized"}`)
+    .slice(0, 3)
+    .join(". ");
+  useEffect(() => {
+    const timer = setInterval(() => setSentence(latest.current), ANNOUNCE_MS);
+    return () => clearInterval(timer);
+  }, []);
+  return html`<p class="spoken" aria-live="polite">${sentence}</p>`;
+}

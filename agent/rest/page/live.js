@@ -1,0 +1,154 @@
+// Live: the state of the agent as signals, which follow its events, and the connection that brings them.
+
+import { batch, signal } from "./vendor/preact.js";
+import { Refusal, UNREACHABLE, ask, open } from "./api.js";
+
+const SILENT_MS = 20_000; // the agent sends at least a comment every 15 s
+const RETRY_MS = [500, 2_000, 5_000, 10_000];
+const MAX_TIMELINE = 200;
+const MAX_HISTORY = 300; // seconds
+
+/** What the agent says about this browser: `needs_token`, and `scope`, null if it must sign in. */
+export const session = signal(null);
+/** null while all is well, else why nothing new arrives, and since when (in the browser's time). */
+export const lost = signal(null);
+export const device = signal(null);
+export const health = signal(null);
+export const mqtt = signal(null);
+export const cameras = signal([]);
+export const models = signal([]);
+export const timeline = signal([]);
+/** The statistics of the last minutes, oldest first. */
+export const history = signal([]);
+/** Counts the connections: what has to begin again with each of them depends on it. */
+export const connections = signal(0);
+export const isLooking = signal(!document.hidden);
+
+const results = new Map();
+let clockOffset = 0;
+let connection = null;
+let failures = 0;
+
+/** The last Result of a camera, as a signal. */
+export function resultOf(camera) {
+  if (!results.has(camera)) results.set(camera, signal(null));
+  return results.get(camera);
+}
+
+/** The time by the agent's clock, in milliseconds: its times must not look wrong if a clock is. */
+export const agentNow = () => Date.now() + clockOffset;
+
+const RANK = { read: 1, infer: 2, admin: 3 };
+
+export const may = (scope) => RANK[session.value?.scope] >= RANK[scope];
+
+const receive = {
+  status(document) {
+    if (device.value && device.value.version !== document.device.version) location.reload(); // the page changed too
+    clockOffset = Date.parse(document.device.at) - Date.now();
+    device.value = document.device;
+    health.value = document;
+    mqtt.value = document.mqtt;
+    cameras.value = document.cameras;
+    for (const camera of document.cameras) resultOf(camera.name).value = camera.result ?? null;
+    models.value = document.models;
+    timeline.value = document.timeline;
+    if (document.stats) receive.stats(document.stats);
+    connections.value += 1;
+  },
+  result(result) {
+    resultOf(result.source).value = result;
+  },
+  state(state) {
+    timeline.value = [...timeline.value.slice(1 - MAX_TIMELINE), state];
+    cameras.value = cameras.value.map((each) => (each.name === state.camera ? { ...each, stable: state } : each));
+  },
+  camera(camera) {
+    cameras.value = cameras.value.map((each) => (each.name === camera.name ? { ...each, ...camera } : each));
+    if (camera.state !== "online") resultOf(camera.name).value = null;
+  },
+  model(model) {
+    const others = models.value.filter((each) => each.name !== model.name);
+    const isForgotten = !(model.serving || model.candidate || model.rejection || model.versions?.length);
+    const all = isForgotten ? others : [...others, model];
+    models.value = all.sort((a, b) => (a.name < b.name ? -1 : 1));
+  },
+  mqtt(document) {
+    mqtt.value = document;
+  },
+  stats(stats) {
+    history.value = [...history.value.slice(1 - MAX_HISTORY), stats];
+  },
+  health(document) {
+    health.value = document;
+  },
+};
+
+/** Connects, and again whenever the connection is lost, while somebody looks at the page. */
+export async function connect() {
+  connection?.abort();
+  const own = (connection = new AbortController());
+  while (!own.signal.aborted) {
+    let reason = "The connection to the agent was lost.";
+    try {
+      session.value = await ask("api/session").catch(whileMissing);
+      if (session.value.scope === null) return; // SignIn connects again
+      await follow(own);
+    } catch (error) {
+      if (own.signal.aborted) return;
+      if (!(error instanceof Refusal)) console.error(error);
+      reason = error instanceof Refusal ? error.message : "The page cannot show what the agent sent. Reload it.";
+    }
+    if (own.signal.aborted) return;
+    lost.value = { reason, since: lost.value?.since ?? Date.now(), unreachable: reason === UNREACHABLE };
+    await pause(RETRY_MS[Math.min(failures, RETRY_MS.length - 1)], own.signal);
+    failures += 1;
+  }
+}
+
+/** The agent does not have this route yet: then everyone may use it who may ask for the status. */
+function whileMissing(error) {
+  if (error.status !== 404) throw error;
+  return { needs_token: false, scope: "admin" };
+}
+
+/** Reads server-sent events until the connection ends. EventSource would hide why the agent refuses. */
+async function follow(own) {
+  const answer = await open("api/live", { signal: own.signal });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let waiting = "";
+  for (;;) {
+    const silence = setTimeout(() => reader.cancel(), SILENT_MS);
+    const { done, value } = await reader.read().catch(() => ({ done: true })); // the connection broke
+    clearTimeout(silence);
+    if (done || own.signal.aborted) return;
+    const blocks = (waiting + value).split("\n\n");
+    waiting = blocks.pop();
+    batch(() => blocks.forEach(take));
+  }
+}
+
+function take(block) {
+  const lines = block.split("\n");
+  const of = (field) => lines.filter((line) => line.startsWith(`${field}: `)).map((line) => line.slice(field.length + 2));
+  const [kind] = of("event");
+  if (!(kind in receive)) return; // a comment, or an event of a later version
+  receive[kind](JSON.parse(of("data").join("\n")));
+  if (kind === "status") {
+    lost.value = null;
+    failures = 0;
+  }
+}
+
+const pause = (milliseconds, stop) =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    stop.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+
+document.addEventListener("visibilitychange", () => {
+  isLooking.value = !document.hidden;
+  if (document.hidden) connection?.abort();
+  else connect();
+});
+addEventListener("online", () => lost.value && connect());
