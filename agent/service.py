@@ -197,9 +197,10 @@ class Service:
         http, mqtt = self._config.http, self._config.mqtt
         topic = f"MQTT {mqtt.base_topic}/{self._config.device.id}/# at {mqtt.host}:{mqtt.port}"
         host = f"[{http.host}]" if ":" in http.host else http.host
+        page = f"{http.scheme}://{host}:{self.port}{http.base_path or ''}/"
         grpc = f"gRPC {self._rpc.address}, " if self._rpc else ""
         return (
-            f"HTTP {http.scheme}://{host}:{self.port}/docs, {grpc}{topic if mqtt.enabled else 'MQTT off'}, "
+            f"HTTP {page}, {grpc}{topic if mqtt.enabled else 'MQTT off'}, "
             f"models {', '.join(self._models.served) or 'none yet'} from {self._config.models.folder}."
         )
 

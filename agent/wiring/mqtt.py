@@ -95,13 +95,14 @@ class _Models:
 
 
 def _facts(config: Config, identity: Identity, *, version: str, http_port: int) -> DeviceFacts:
+    http = config.http
     return DeviceFacts(
         identity.device,
         identity.base,
         version,
         thermometer=temperature_celsius() is not None,
         throttle=is_throttled() is not None,
-        url=page_url(config.http.host, http_port, scheme=config.http.scheme),
+        url=page_url(http.host, http_port, scheme=http.scheme, base_path=http.base_path or ""),
         hardware=board_name(),
     )
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "demo" / "digits.tflite"
 VIDEO = ROOT / "demo" / "digits.mp4"
 
-_READY = re.compile(r"Ready\. HTTP https?://[^/]+:(\d+)/docs")
+_READY = re.compile(r"Ready\. HTTP https?://[^/]+:(\d+)/")
 
 
 class AgentProcess:

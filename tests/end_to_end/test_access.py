@@ -83,7 +83,7 @@ def test_revoking_a_token_closes_a_running_agent_and_anonymous_opens_it(tmp_path
 def test_ipv6_addresses_follow_the_same_rules(tmp_path: Path, host: str, *, is_open: bool) -> None:
     http: dict[str, Any] = {"host": host}
     with RunningAgent(tmp_path, http=http) as agent:
-        assert f"HTTP http://[{host}]:{agent.port}/docs" in agent.log
+        assert f"HTTP http://[{host}]:{agent.port}/, " in agent.log
         assert code(f"http://[::1]:{agent.port}/metrics") == (200 if is_open else 401)
         if host == "::":
             assert agent.get("/metrics").status_code == 401  # over IPv4

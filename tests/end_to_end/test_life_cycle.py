@@ -145,9 +145,9 @@ def test_systemd_gets_ready_status_watchdog_and_stopping(tmp_path: Path) -> None
             ready = systemd.wait_for("READY=1")
             assert agent.get("/healthz").status_code == 200
             (status,) = (line for line in ready if line.startswith("STATUS="))
-            assert f"{agent.url}/docs" in status
+            assert f"HTTP {agent.url}/, " in status
             agent.drop(model_file(1))
-            where = f"HTTP {agent.url}/docs, MQTT off, models digits from {tmp_path / 'models'}."
+            where = f"HTTP {agent.url}/, MQTT off, models digits from {tmp_path / 'models'}."
             systemd.wait_for(f"STATUS=Ready. {where}")
             for _ in range(3):
                 systemd.wait_for("WATCHDOG=1", timeout_s=0.4)

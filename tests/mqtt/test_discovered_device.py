@@ -60,10 +60,11 @@ def test_device_is_described_again_once_the_last_label_of_the_former_model_is_re
         ("::1", None),
         ("0.0.0.0", None),
         ("::", None),
-        ("pi-1.lan", "http://pi-1.lan:8501"),
-        ("fd00::7", "http://[fd00::7]:8501"),
+        ("pi-1.lan", "http://pi-1.lan:8501/"),
+        ("fd00::7", "http://[fd00::7]:8501/"),
     ],
 )
 def test_page_url_is_given_only_for_an_address_that_other_devices_can_reach(host: str, url: str | None) -> None:
     assert page_url(host, 8501) == url
+    assert page_url(host, 8501, base_path="/edge") == (url and f"{url}edge/")
     assert page_url(host, 8501, scheme="https") == (url and url.replace("http:", "https:"))

@@ -51,7 +51,7 @@ class DiscoveredDevice:
         return before is not None and before not in self._models.labels(self._cameras[camera].model)
 
 
-def page_url(host: str, port: int, *, scheme: str = "http") -> str | None:
-    """The URL of the HTTP API for other devices; None if `host` is a loopback or wildcard address."""
+def page_url(host: str, port: int, *, scheme: str = "http", base_path: str = "") -> str | None:
+    """The URL of the page for other devices; None if `host` is a loopback or wildcard address."""
     own = host == "localhost" or host.startswith("127.") or host in ("::1", "::", "0.0.0.0")  # noqa: S104
-    return None if own else f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return None if own else f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{base_path}/"
