@@ -45,7 +45,7 @@ class FakeFeed:
             return Arrival(1)
         self.wanted.clear()
         self.handed_over += 1
-        return Arrival(1, Frame(given, time.time_ns()))
+        return Arrival(1, Frame(given, time.monotonic_ns()))
 
     def close(self) -> None:
         self.closed.set()
