@@ -41,11 +41,12 @@ class Health:
     """Used by HTTP, by systemd's watchdog and by the metrics. Problems are reported as sentences."""
 
     def __init__(self, *, engine: Engine, models: Models, cameras: Cameras, mqtt: Mqtt | None) -> None:
-        """`mqtt` is None if it is disabled."""
+        """`mqtt` is None if it is disabled. Set `configuration_trouble` to why a changed configuration is not used."""
         self._engine = engine
         self._models = models
         self._cameras = cameras
         self._mqtt = mqtt
+        self.configuration_trouble: str | None = None
 
     def stuck(self) -> str | None:
         """The problem that only a restart can fix; None if every part makes progress or has reported its problem."""
@@ -61,7 +62,8 @@ class Health:
     def warnings(self) -> list[str]:
         """Problems that do not stop the device but that a person should fix: an unreadable folder, rejected files."""
         rejections = [(status.name, status.rejection) for status in self._models.statuses if status.rejection]
-        return [*self._models.troubles, *(f"Model {name}: {why.reason}" for name, why in rejections)]
+        configuration = [self.configuration_trouble] if self.configuration_trouble else []
+        return [*configuration, *self._models.troubles, *(f"Model {name}: {why.reason}" for name, why in rejections)]
 
     def mqtt(self) -> dict[str, Any] | None:
         """The state of the connection to the broker; None if MQTT is disabled."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from agent.classification import ModelIdentity, Result, StableState
     from agent.errors import AgentError
@@ -32,6 +32,9 @@ class Listener:
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         """A camera's status changed; also called when only the reason changed."""
+
+    def cameras_configured(self, names: Collection[str]) -> None:
+        """All cameras of the configuration: at the start and when it changes. The status of new ones follows."""
 
     def model_changed(self, status: ModelStatus) -> None:
         """A model's status changed. When a model is forgotten, the last status has only its name."""
@@ -74,6 +77,10 @@ class Listeners(Listener):
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         for listener in self._listeners:
             listener.camera_changed(camera, status)
+
+    def cameras_configured(self, names: Collection[str]) -> None:
+        for listener in self._listeners:
+            listener.cameras_configured(names)
 
     def model_changed(self, status: ModelStatus) -> None:
         for listener in self._listeners:

@@ -14,7 +14,7 @@ from agent.listeners import Listener
 from agent.metrics.stats import Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from agent.classification import Result, StableState
     from agent.status import CameraStatus, ModelStatus
@@ -50,12 +50,12 @@ class Overview(Listener):
         self,
         device: Json,
         *,
-        camera_models: Mapping[str, str | None],
+        camera_models: Callable[[], Mapping[str, str | None]],
         cameras: Cameras,
         models: Models,
         health: Health,
     ) -> None:
-        """`device` is shown with the times; `camera_models` has the configured model of each camera."""
+        """`device` is shown with the times; `camera_models` returns the configured model of each camera."""
         self._device = device
         self._camera_models = camera_models
         self._cameras = cameras
@@ -102,13 +102,14 @@ class Overview(Listener):
             self._stats = self._last_stats = None
             self._unseen.clear()
         elif is_new:
-            self._stats = Stats(cameras=self._camera_models, started_s=self._started_ns / 1e9)
+            self._stats = Stats(started_s=self._started_ns / 1e9)
+            self._stats.cameras_configured(tuple(self._camera_models()))
             self._shown = {"mqtt": self._health.mqtt(), "health": self._health_now()}
             self._beats = 0
             asyncio.get_running_loop().call_later(_BEAT_S, self._beat, self._stats)
 
     def classified(self, result: Result) -> None:
-        if result.source in self._camera_models:
+        if result.source in self._cameras.statuses:
             self._results[result.source] = result
             self._unseen.add(result.source)
         if self._stats is not None:
@@ -127,6 +128,14 @@ class Overview(Listener):
         self._states[camera] = document
         self._timeline.append(document)
         self._send("state", document)
+
+    def cameras_configured(self, names: Collection[str]) -> None:
+        self._unseen.intersection_update(names)
+        for known in (self._results, self._states):
+            for camera in known.keys() - set(names):
+                del known[camera]
+        if self._stats is not None:
+            self._stats.cameras_configured(names)
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:  # noqa: ARG002  (Listener's)
         if self._watcher is not None:
@@ -167,7 +176,7 @@ class Overview(Listener):
             "state": status.state,
             "reason": status.reason,
             "enabled": status.is_enabled,
-            "model": self._camera_models[name],
+            "model": self._camera_models()[name],
             "stable": self._states.get(name),
         }
 

@@ -8,12 +8,15 @@ import importlib.metadata
 import logging
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import anyio
 
 from agent.cameras.cameras import Cameras
+from agent.config.differences import keys_that_need_a_restart
 from agent.config.load import model_settings
+from agent.errors import AgentError
 from agent.health import Health
 from agent.host import process, systemd
 from agent.host.board import board_name
@@ -40,6 +43,7 @@ from agent.wiring.rpc import build_rpc
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -53,17 +57,25 @@ _FIRST_LOOK_S = 10.0
 _STOP_MQTT_S = 1.5
 
 
-def run(config: Config) -> None:
-    """Runs the service until SIGTERM or SIGINT. Raises AgentError if it cannot start."""
-    # Check these before creating the state folder and opening the port: a wrong configuration leaves nothing behind.
+def run(config: Config, *, load: Callable[[], Config]) -> None:
+    """Runs the service until SIGTERM or SIGINT. At SIGHUP, `load` gives the configuration with other cameras.
+
+    Raises AgentError if it cannot start.
+    """
+    # Checked before creating the state folder and opening the port: a wrong configuration leaves nothing behind.
+    _checked(config)
+    process.keep_freed_memory()
+    anyio.run(_run, config, lambda: _checked(load()), backend_options={"use_uvloop": True})
+
+
+def _checked(config: Config) -> Config:
     model_settings(config)
     broker_endpoint(config)
     check_folder(config)
-    process.keep_freed_memory()
-    anyio.run(_run, config, backend_options={"use_uvloop": True})
+    return config
 
 
-async def _run(config: Config) -> None:
+async def _run(config: Config, load: Callable[[], Config]) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     with anyio.CancelScope() as starting:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,6 +85,8 @@ async def _run(config: Config) -> None:
                 process.freeze_startup_objects()
                 for number in (signal.SIGTERM, signal.SIGINT):
                     loop.add_signal_handler(number, stop.set)
+                if not os.isatty(0):  # a terminal that is closed sends it too, and ends the agent
+                    loop.add_signal_handler(signal.SIGHUP, service.reload, load)
                 systemd.notify("READY=1", f"STATUS={service.status_line()}")
                 log.info("Ready. %s", service.where_to_look())
                 await stop.wait()
@@ -98,11 +112,12 @@ class Service:
         version = importlib.metadata.version("edge-agent")
         workers, _ = config.engine.sizes()
         clock = Clock()
-        results, stats = Results(device=config.device.id, clock=clock), Stats(cameras=config.cameras)
-        metrics = Metrics(version=version, runtime=runtime(), cameras=config.cameras)
+        results, stats = Results(device=config.device.id, clock=clock), Stats()
+        metrics = Metrics(version=version, runtime=runtime())
         listeners = Listeners([*metrics.listeners, stats, EventLog()])
         self._tasks = anyio.create_task_group()
         self._parts = contextlib.AsyncExitStack()
+        self._reloading = asyncio.Lock()
         self._models = build_models(config, listeners)
         self._engine = InferenceEngine(
             workers=workers, max_waiting=config.engine.max_waiting, max_pixels=config.http.max_pixels
@@ -128,7 +143,7 @@ class Service:
         metrics.watch(health=self._health, models=self._models, cameras=self._cameras)
         overview = Overview(
             {"id": config.device.id, "version": version, "hardware": board_name()},
-            camera_models={name: camera.model for name, camera in config.cameras.items()},
+            camera_models=lambda: {name: camera.model for name, camera in self._cameras.configured.items()},
             cameras=self._cameras,
             models=self._models,
             health=self._health,
@@ -191,7 +206,12 @@ class Service:
 
     def status_line(self) -> str:
         """The line that `systemctl status` shows."""
-        return f"{' '.join(self._health.why_not_ready()) or 'Ready.'} {self.where_to_look()}"
+        reasons = [*self._health.why_not_ready(), *filter(None, [self._health.configuration_trouble])]
+        return f"{' '.join(reasons) or 'Ready.'} {self.where_to_look()}"
+
+    def reload(self, load: Callable[[], Config]) -> None:
+        """Uses the cameras of the configuration that `load` returns; if it raises ConfigError, nothing changes."""
+        self._tasks.start_soon(self._reload, load, name="reload")
 
     def where_to_look(self) -> str:
         http, mqtt = self._config.http, self._config.mqtt
@@ -240,6 +260,29 @@ class Service:
         if self._rpc is not None:
             await self._rpc.start()
             self._parts.push_async_callback(self._rpc.stop)
+
+    async def _reload(self, load: Callable[[], Config]) -> None:
+        async with self._reloading:
+            systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            trouble = None
+            try:
+                self._use_cameras_of(await asyncio.to_thread(load))
+            except AgentError as error:
+                trouble = f"The changed configuration is not used: {error}"
+            self._health.configuration_trouble = trouble
+            if trouble is not None:
+                log.error("%s", trouble)
+            systemd.notify("READY=1", f"STATUS={self.status_line()}")
+
+    def _use_cameras_of(self, changed: Config) -> None:
+        before, after = self._cameras.configured, changed.cameras
+        edited = {name for name in before.keys() & after.keys() if before[name] != after[name]}
+        kinds = {"added": after.keys() - before.keys(), "removed": before.keys() - after.keys(), "changed": edited}
+        said = "; ".join(f"{kind} {', '.join(sorted(names))}" for kind, names in kinds.items() if names)
+        log.info("The configuration was loaded again. Cameras: %s.", said or "no change")
+        if keys := keys_that_need_a_restart(self._config, changed):
+            log.warning("Changes of %s take effect only after a restart.", ", ".join(keys))
+        self._cameras.reconfigure(after)
 
     async def _feed_watchdog(self, period_s: float) -> None:
         """Feeds it only while no part is stuck: that this loop runs does not show that the workers run."""

@@ -23,7 +23,7 @@ class Site:
         self.health, self.models = FakeHealth(), FakeModels(birds())
         self.overview = Overview(
             {"id": "pi"},
-            camera_models={"front": "birds", "back": None},
+            camera_models=lambda: {"front": "birds", "back": None},
             cameras=self,
             models=self.models,
             health=self.health,

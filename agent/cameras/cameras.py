@@ -1,4 +1,4 @@
-"""Cameras: opens every configured camera with its pipeline, switches it off and on, and closes it."""
+"""Cameras: opens every configured camera with its pipeline, switches it off and on, changes it, and closes it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Cameras:
         listener: Listener,
         tasks: TaskGroup,
     ) -> None:
-        self._configured = configured
+        self.configured = configured
         self._data_plane = data_plane
         self._listener = listener
         self._tasks = tasks
@@ -46,7 +46,7 @@ class Cameras:
         self._pipelines: dict[str, Pipeline] = {}
         self._opened: dict[str, Pipeline] = {}  # the latest pipeline of each camera, even if the camera is off now
         self._sources: dict[str, Source] = {}
-        self._closing: dict[str, Source] = {}
+        self._closing: dict[Source, tuple[str, str]] = {}  # each with the name and the `source` of its camera
         self._switching: set[str] = set()
         self._ended: dict[str, asyncio.Event] = {}
         self.statuses = {
@@ -54,13 +54,14 @@ class Cameras:
         }
 
     def announce(self) -> None:
-        """Announces the current status of each camera."""
+        """Announces the cameras and their status."""
+        self._listener.cameras_configured(tuple(self.configured))
         for name, status in self.statuses.items():
             self._listener.camera_changed(name, status)
 
     def start(self) -> None:
         """Opens the enabled cameras. Returns at once; the listener gets their status."""
-        for name in self._configured:
+        for name in self.configured:
             if name in self._enabled:
                 self._open(name)
 
@@ -83,11 +84,32 @@ class Cameras:
                     self._tasks.start_soon(self._open_again, name, name=f"open-{name}")
             return
         self._enabled.discard(name)
-        if (source := self._sources.pop(name, None)) is not None:
-            source.close()
-            self._closing[name] = source
-            del self._pipelines[name]
+        self._close(name)
         self._changed(name, CameraStatus("disabled"))
+
+    def reconfigure(self, configured: Mapping[str, CameraSection]) -> None:
+        """Closes the cameras that are gone, opens new ones, and opens those again that have changed.
+
+        The others notice nothing; one that a command switched on or off stays so.
+        """
+        before, self.configured = self.configured, configured
+        for name in before.keys() - configured.keys():
+            self._close(name, before[name].source)
+            self._enabled.discard(name)
+            self.statuses.pop(name)
+            self._opened.pop(name, None)
+        changed = [name for name, camera in configured.items() if before.get(name) != camera]
+        for name in changed:  # closed before any is opened: a device may have moved from one camera to another
+            if name in before:
+                self._close(name, before[name].source)
+            (self._enabled.add if configured[name].enabled else self._enabled.discard)(name)
+            self.statuses[name] = CameraStatus("starting" if configured[name].enabled else "disabled")
+        self._listener.cameras_configured(tuple(self.configured))
+        for name in changed:
+            if name in self._enabled:
+                self.switch(name, on=True)
+            else:
+                self._changed(name, CameraStatus("disabled"))
 
     def troubles(self) -> list[str]:
         """One sentence for each camera that gives no frames or waits for its model."""
@@ -103,7 +125,7 @@ class Cameras:
         """A sentence about a camera that hangs although its status is online."""
         for name, pipeline in self._pipelines.items():
             silent_s = time.monotonic() - pipeline.last_read_s
-            slowest_s = after_s + 2 / self._configured[name].max_fps
+            slowest_s = after_s + 2 / self.configured[name].max_fps
             if self.statuses[name].state == "online" and silent_s > slowest_s:
                 return f"Camera {name} is online and has given no frame for {silent_s:.0f} s."
         return None
@@ -113,8 +135,20 @@ class Cameras:
         frames_ns = {name: pipeline.last_frame_ns for name, pipeline in self._opened.items()}
         return {name: Clock.unix_ns(at) / 1e9 if at is not None else 0.0 for name, at in frames_ns.items()}
 
+    def _close(self, name: str, where: str | None = None) -> None:
+        """`where` is the `source` of the camera, if its configuration has changed since."""
+        if (source := self._sources.pop(name, None)) is not None:
+            source.close()
+            self._closing[source] = name, where or self.configured[name].source
+            del self._pipelines[name]
+            self._tasks.start_soon(self._wait_closed, source, name=f"close-{name}")
+
+    async def _wait_closed(self, source: Source) -> None:
+        await source.wait_closed()
+        self._closing.pop(source, None)
+
     def _open(self, name: str) -> None:
-        camera = self._configured[name]
+        camera = self.configured[name]
         source = open_source(
             camera.source,
             loop=camera.loop,
@@ -146,11 +180,15 @@ class Cameras:
 
     async def _open_again(self, name: str) -> None:
         """Waits until the old source is released: a device opens only once, and each hanging stream holds a thread."""
-        if (closing := self._closing.pop(name, None)) is not None:
-            await closing.wait_closed()
+        while name in self._enabled and (closing := self._closing_of(name)):
+            await self._wait_closed(closing[0])
         self._switching.discard(name)
         if name in self._enabled:
             self._open(name)
+
+    def _closing_of(self, name: str) -> list[Source]:
+        where = self.configured[name].source
+        return [source for source, of in self._closing.items() if name in of or where in of]
 
     def _changed(self, name: str, status: CameraStatus) -> None:
         self.statuses[name] = status

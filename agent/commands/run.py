@@ -18,4 +18,4 @@ def run(config: ConfigFile = None) -> None:
     logs.set_up(form=settings.logging.format, level=settings.logging.level, device=settings.device.id)
     from agent import service
 
-    service.run(settings)
+    service.run(settings, load=lambda: load_config(config))

@@ -12,25 +12,32 @@ from agent.listeners import Listener
 from agent.status import CameraState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from agent.status import CameraStatus
 
 
 class CameraMetrics(Listener):
-    def __init__(self, registry: CollectorRegistry, *, cameras: Iterable[str]) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._states: dict[str, CameraState] = {}
         self._reconnects = Counter(
             "edge_agent_camera_reconnects", "How often the camera was lost.", ("camera",), registry=registry
         )
-        for camera in cameras:
-            self._reconnects.labels(camera)  # Prometheus sees no increase in a counter that starts at 1
         self._state = Gauge(
             "edge_agent_camera_state",
             f"1 for the current state of the camera ({', '.join(get_args(CameraState))}).",
             ("camera", "state"),
             registry=registry,
         )
+
+    def cameras_configured(self, names: Collection[str]) -> None:
+        for camera in names:
+            self._reconnects.labels(camera)  # Prometheus sees no increase in a counter that starts at 1
+        for camera in self._states.keys() - set(names):
+            del self._states[camera]
+            self._reconnects.remove(camera)
+            for state in get_args(CameraState):
+                self._state.remove(camera, state)
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         if status.state == "lost" != self._states.get(camera):  # `lost` is announced again with each new reason

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from agent.errors import BusyError, ImageError, ModelNotFoundError, TensorError
+from agent.inference.options import UPLOAD
 from agent.listeners import Listener
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from agent.classification import ModelIdentity, Result
     from agent.errors import AgentError
 
@@ -27,8 +26,7 @@ _OUTCOMES = (  # or ok, or error
 
 
 class InferenceMetrics(Listener):
-    def __init__(self, registry: CollectorRegistry, *, cameras: Collection[str]) -> None:
-        self._cameras = frozenset(cameras)
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._duration = Histogram(
             "edge_agent_inference_duration_seconds",
             "Time to classify an image, by stage (decode, preprocess, invoke, total).",
@@ -75,12 +73,12 @@ class InferenceMetrics(Listener):
             best = classification.categories[0]
             self._predictions_of(name, best.label).inc()
             self._score_of(name).observe(best.score)
-        if result.source in self._cameras:
+        if result.source != UPLOAD:
             self._frames.labels(result.source, "classified").inc()
 
     def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:  # noqa: ARG002  (Listener's)
         outcome = next((word for kind, word in _OUTCOMES if isinstance(error, kind)), "error")
-        if source in self._cameras:
+        if source != UPLOAD:
             self._inferences.labels(model or "", source, outcome).inc()
             self._frames.labels(source, outcome).inc()
         else:  # model names invented by clients must not become series

@@ -15,7 +15,7 @@ from agent.metrics.mqtt import MqttMetrics
 from agent.metrics.rpc import RpcMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.mqtt.session import MqttStatus
 
@@ -39,7 +39,7 @@ class Metrics:
     `listeners` receive the events to count; `http` and `rpc` count each request.
     """
 
-    def __init__(self, *, version: str, runtime: str, cameras: Collection[str]) -> None:
+    def __init__(self, *, version: str, runtime: str) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         if temperature_celsius() is not None:
@@ -66,8 +66,8 @@ class Metrics:
         self.listeners = (
             ModelMetrics(registry),
             VersionMetrics(registry),
-            InferenceMetrics(registry, cameras=cameras),
-            CameraMetrics(registry, cameras=cameras),
+            InferenceMetrics(registry),
+            CameraMetrics(registry),
         )
 
     def watch(self, *, health: Health, models: Models, cameras: Cameras) -> None:

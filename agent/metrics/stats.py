@@ -10,10 +10,11 @@ import psutil
 
 from agent.classification import iso_time
 from agent.host.board import is_throttled, temperature_celsius
+from agent.inference.options import UPLOAD
 from agent.listeners import Listener
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from agent.classification import Result
 
@@ -23,14 +24,17 @@ _PERCENTILES = (50, 95, 99)
 class Stats(Listener):
     """For one thread only."""
 
-    def __init__(self, *, cameras: Iterable[str], started_s: float | None = None) -> None:
+    def __init__(self, *, started_s: float | None = None) -> None:
         """`started_s` is the time.monotonic() of the start, which `uptime_s` counts from; default: now."""
-        self._cameras = tuple(cameras)
+        self._cameras: tuple[str, ...] = ()
         self._process = psutil.Process()
         self._reported_s = time.monotonic()
         self._started_s = self._reported_s if started_s is None else started_s
         self._results: Counter[str] = Counter()
         self._took_ms: deque[float] = deque(maxlen=2000)
+
+    def cameras_configured(self, names: Collection[str]) -> None:
+        self._cameras = tuple(names)
 
     def classified(self, result: Result) -> None:
         self._results[result.source] += 1
@@ -43,12 +47,11 @@ class Stats(Listener):
         results, took_ms = self._results, sorted(self._took_ms)
         self._results = Counter()
         self._took_ms.clear()
-        from_cameras = sum(results[camera] for camera in self._cameras)
         return {
             "at": iso_time(time.time_ns()),
             "uptime_s": round(now_s - self._started_s, 1),
             "frames_per_s": {camera: round(results[camera] / passed_s, 2) for camera in self._cameras},
-            "uploads_per_s": round((results.total() - from_cameras) / passed_s, 2),
+            "uploads_per_s": round(results[UPLOAD] / passed_s, 2),
             "latency_ms": {f"p{percent}": _percentile(took_ms, percent) for percent in _PERCENTILES},
             "temperature_celsius": temperature_celsius(),
             "throttled": is_throttled(),

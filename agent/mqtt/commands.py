@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agent.mqtt.requests import Requests
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from agent.mqtt.identity import Identity
     from agent.mqtt.message import Incoming, Message
@@ -36,19 +36,23 @@ class Actions:
 
 
 class Commands:
-    """Handles the messages that match its `filters`; calls `acknowledge` once a message was handled."""
+    """Handles the messages that match its `filters`; calls `acknowledge` once a message was handled.
+
+    `cameras` may change.
+    """
 
     def __init__(
         self,
         actions: Actions,
         identity: Identity,
         *,
+        cameras: Collection[str],
         answer: Callable[[Message], None],
         acknowledge: Callable[[Incoming], None],
     ) -> None:
         base = identity.base
         self._set_enabled = actions.set_enabled
-        self._cameras = frozenset(identity.cameras)
+        self._cameras = cameras
         self._acknowledge = acknowledge
         self._switch = re.compile(re.escape(base) + "/cameras/([^/]+)/enabled/set")
         self._image_topics = {f"{base}/classify"}

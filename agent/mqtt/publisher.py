@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
+from agent.inference.options import UPLOAD
 from agent.listeners import Listener
 from agent.mqtt.commands import Commands
 from agent.mqtt.former_topics import FormerTopics
@@ -18,7 +19,7 @@ from agent.mqtt.session import Session, SessionListener
 from agent.mqtt.stale_topics import StaleTopics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from agent.classification import Result, StableState
@@ -77,11 +78,13 @@ class MqttPublisher(Listener, SessionListener):
         self._answered_birth_s = -_ANSWER_BIRTH_EVERY_S
         self._session = Session(endpoint, identity, storage=storage, listener=self, timeouts=timeouts)
         self._retained = self._session.retained
-        self._stale = StaleTopics(identity, retained=self._retained)
+        self._cameras = set(identity.cameras)
+        self._stale = StaleTopics(identity, cameras=self._cameras, retained=self._retained)
         self._former = FormerTopics(base_file, identity, retained=self._retained)
         self._commands = Commands(
             actions,
             identity,
+            cameras=self._cameras,
             answer=self._session.send_now,
             acknowledge=self._session.acknowledge,
         )
@@ -105,7 +108,7 @@ class MqttPublisher(Listener, SessionListener):
         await self._session.close(timeout_s)
 
     def classified(self, result: Result) -> None:
-        from_camera = result.source in self._identity.cameras
+        from_camera = result.source != UPLOAD
         if self._results == "off" or (self._results == "changes" and from_camera and not self._is_change(result)):
             return
         topic = f"cameras/{result.source}/result" if from_camera else "uploads/result"
@@ -113,6 +116,9 @@ class MqttPublisher(Listener, SessionListener):
         self._session.outbox.put(Entry(self._identity.boot, result.seq, f"{self._base}/{topic}", payload))
 
     def state_changed(self, camera: str, state: StableState) -> None:
+        """Does nothing for the last frame of a camera that was removed: its topics would stay."""
+        if camera not in self._cameras:
+            return
         label = "none" if state.label is None else state.label
         topic = f"{self._base}/cameras/{camera}/classification/{topic_level(state.model.name)}"
         self._retain(f"cameras/{camera}/state", compact_json(state.to_json()))
@@ -123,6 +129,15 @@ class MqttPublisher(Listener, SessionListener):
 
     def snapshot(self, camera: str, jpeg: bytes) -> None:
         self._session.send_now(Message(f"{self._base}/cameras/{camera}/snapshot", jpeg), newest_only=True)
+
+    def cameras_configured(self, names: Collection[str]) -> None:
+        removed = self._cameras.difference(names)
+        self._cameras.clear()
+        self._cameras.update(names)
+        for camera in removed:
+            self._stale.forget(camera)
+        self._publish_info()
+        self._publish_discovery()
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         self._retain(f"cameras/{camera}/status", status.state.encode())

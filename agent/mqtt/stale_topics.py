@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from agent.mqtt.home_assistant.discovery import topic_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from agent.mqtt.identity import Identity
     from agent.mqtt.message import Incoming
     from agent.mqtt.retained import Retained
@@ -18,9 +20,10 @@ class StaleTopics:
     So the agent need not remember removed cameras and models.
     """
 
-    def __init__(self, identity: Identity, *, retained: Retained) -> None:
+    def __init__(self, identity: Identity, *, cameras: Collection[str], retained: Retained) -> None:
+        """`cameras` may change."""
         self._base = base = identity.base
-        self._cameras = frozenset(identity.cameras)
+        self._cameras = cameras
         self.discovery_topic = topic_of(identity.device)
         self._retained = retained
         self._classified: dict[str, set[str]] = {}
@@ -44,6 +47,13 @@ class StaleTopics:
             self._retained.remove(incoming.topic)
         elif rest[0] == "classification":
             self._classified.setdefault(name, set()).add(incoming.topic)
+
+    def forget(self, camera: str) -> None:
+        """Removes the topics of a camera that is no longer in the configuration."""
+        self._shown.discard(camera)
+        topics = [f"{self._base}/cameras/{camera}/{part}" for part in ("state", "status", "enabled")]
+        for topic in (*topics, *self._classified.pop(camera, set())):
+            self._retained.remove(topic)
 
     def classified(self, camera: str, topic: str) -> None:
         """The camera's label is now published on `topic`; removes the topics of its former models."""

@@ -50,7 +50,7 @@ def build_mqtt(
     identity = Identity(config.device.id, mqtt.base_topic, boot, tuple(config.cameras))
     discovered = DiscoveredDevice(
         lambda: _facts(config, identity, version=version, http_port=http_port),
-        cameras={name: CameraFacts(camera.model, camera.snapshots) for name, camera in config.cameras.items()},
+        cameras=lambda: {name: CameraFacts(each.model, each.snapshots) for name, each in cameras.configured.items()},
         models=_Models(models),
     )
     return MqttPublisher(
@@ -71,7 +71,7 @@ def build_mqtt(
             max_bytes=config.http.max_upload_bytes,
             workers=data_plane.workers,
         ),
-        reports=Reports(info=lambda: _info(config, models, version=version), stats=stats.report),
+        reports=Reports(info=lambda: _info(config, models, version=version, cameras=cameras), stats=stats.report),
         home_assistant=discovered if mqtt.discovery else None,
         results=mqtt.results,
         base_file=config.device.state_folder / "base_topic",
@@ -107,7 +107,7 @@ def _facts(config: Config, identity: Identity, *, version: str, http_port: int) 
     )
 
 
-def _info(config: Config, models: ModelManager, *, version: str) -> dict[str, Any]:
+def _info(config: Config, models: ModelManager, *, version: str, cameras: Cameras) -> dict[str, Any]:
     workers, threads = config.engine.sizes()
     return {
         "version": version,
@@ -115,6 +115,6 @@ def _info(config: Config, models: ModelManager, *, version: str) -> dict[str, An
         "delegate": "cpu",
         "workers": workers,
         "threads": threads,
-        "cameras": sorted(config.cameras),
+        "cameras": sorted(cameras.configured),
         "models": [served.identity.to_json() for served in models.served.values()],
     }

@@ -65,7 +65,7 @@ def _metrics() -> registry.Metrics:
         patch.object(registry, "temperature_celsius", lambda: 50.0),
         patch.object(registry, "is_throttled", lambda: False),
     ):
-        metrics = registry.Metrics(version="1", runtime="litert", cameras=[])
+        metrics = registry.Metrics(version="1", runtime="litert")
     parts = _Parts()
     metrics.watch(health=parts, models=parts, cameras=parts)
     metrics.watch_mqtt(lambda: status)

@@ -73,7 +73,9 @@ class _Models:
 def home_assistant(device: str = "pi-1") -> DiscoveredDevice:
     """The discovery of a camera whose model has 2000 labels: 29 kB, and below 5 kB without them."""
     facts = DeviceFacts(device, f"edge-agent/{device}", "0.1.0", thermometer=False, throttle=False)
-    return DiscoveredDevice(lambda: facts, cameras={"front": CameraFacts("birds", snapshots=False)}, models=_Models())
+    return DiscoveredDevice(
+        lambda: facts, cameras=lambda: {"front": CameraFacts("birds", snapshots=False)}, models=_Models()
+    )
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from agent.inference.results import Results
 from agent.listeners import Listener
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from agent.classification import Result
@@ -23,17 +24,23 @@ if TYPE_CHECKING:
 
 
 class Watched(Listener):
-    """Records the states of the camera, and acts as a data plane."""
+    """Records the states of the cameras, and acts as a data plane."""
 
     def __init__(self) -> None:
         self.states: list[str] = []
+        self.all_states: list[tuple[str, str]] = []
+        self.configured: list[set[str]] = []
         self._changed = anyio.Event()
         self._results = Results(device="d")
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         self.states.append(status.state)
+        self.all_states.append((camera, status.state))
         self._changed.set()
         self._changed = anyio.Event()
+
+    def cameras_configured(self, names: Collection[str]) -> None:
+        self.configured.append(set(names))
 
     async def classify_frame(self, frame: Frame, options: Options, *, source: str) -> Result:
         answer = Classification(ModelIdentity("m", 1, "0" * 64), (), Timing(0, 0, 0, 0))
@@ -42,6 +49,11 @@ class Watched(Listener):
     async def until(self, state: str) -> None:
         with anyio.fail_after(10):
             while self.states[-1:] != [state]:
+                await self._changed.wait()
+
+    async def until_all(self, states: dict[str, str]) -> None:
+        with anyio.fail_after(10):
+            while not states.items() <= dict(self.all_states).items():
                 await self._changed.wait()
 
 
@@ -79,3 +91,88 @@ async def test_camera_stays_disabled_when_it_is_switched_on_and_off_at_once(phot
         cameras.switch("front", on=False)
     assert cameras.statuses["front"].state == "disabled"
     assert watched.states == ["starting", "disabled"]
+
+
+@pytest.mark.anyio
+async def test_reconfigured_cameras_are_opened_and_closed_and_the_others_stay_open(photos: CameraSection) -> None:
+    watched = Watched()
+    async with anyio.create_task_group() as tasks:
+        first = {"same": photos, "gone": photos, "edited": photos}
+        cameras = Cameras(first, data_plane=watched, listener=watched, tasks=tasks)
+        cameras.announce()
+        cameras.start()
+        await watched.until_all({"same": "online", "gone": "online", "edited": "online"})
+        watched.all_states.clear()
+        cameras.reconfigure({
+            "same": photos.model_copy(),
+            "edited": photos.model_copy(update={"max_fps": 500}),
+            "new": photos,
+            "off": photos.model_copy(update={"enabled": False}),
+        })  # fmt: skip
+        await watched.until_all({"edited": "online", "new": "online", "off": "disabled"})
+        assert not {"same", "gone"} & {name for name, _ in watched.all_states}
+        assert [state for name, state in watched.all_states if name == "edited"] == ["starting", "online"]
+        assert watched.configured[-1] == {"same", "edited", "new", "off"}
+        assert set(cameras.statuses) == {"same", "edited", "new", "off"}
+        assert set(cameras.last_frames_s()) == {"same", "edited", "new"}
+        assert cameras.stuck(after_s=60) is None
+        await cameras.close()
+
+
+@pytest.mark.anyio
+async def test_camera_that_a_command_switched_off_stays_off_when_others_are_reconfigured(
+    photos: CameraSection,
+) -> None:
+    watched = Watched()
+    async with anyio.create_task_group() as tasks:
+        cameras = Cameras({"front": photos}, data_plane=watched, listener=watched, tasks=tasks)
+        cameras.start()
+        await watched.until("online")
+        cameras.switch("front", on=False)
+        cameras.reconfigure({"front": photos, "back": photos})
+        assert watched.configured[-1] == {"front", "back"}
+        await watched.until("online")
+        assert (cameras.statuses["front"].state, cameras.statuses["back"].state) == ("disabled", "online")
+        cameras.reconfigure({})
+    assert cameras.statuses == {}
+
+
+class Held:
+    """A source whose device is released only when the test says so."""
+
+    has_own_pace = False
+
+    def __init__(self) -> None:
+        self.closed, self.released = anyio.Event(), anyio.Event()
+
+    async def read(self) -> None:
+        await self.closed.wait()
+
+    def close(self) -> None:
+        self.closed.set()
+
+    async def wait_closed(self) -> None:
+        await self.released.wait()
+
+
+@pytest.mark.anyio
+async def test_renamed_camera_waits_until_its_device_is_released(
+    photos: CameraSection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Held] = []
+
+    def open_held(*_: object, **__: object) -> Held:
+        opened.append(Held())
+        return opened[-1]
+
+    monkeypatch.setattr("agent.cameras.cameras.open_source", open_held)
+    async with anyio.create_task_group() as tasks:
+        cameras = Cameras({"old": photos}, data_plane=Watched(), listener=Listener(), tasks=tasks)
+        cameras.start()
+        cameras.reconfigure({"new": photos})
+        await anyio.wait_all_tasks_blocked()
+        assert len(opened) == 1
+        opened[0].released.set()
+        await anyio.wait_all_tasks_blocked()
+        assert len(opened) == 2
+        await cameras.close()

@@ -24,7 +24,9 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def some_metrics() -> Metrics:
-    return Metrics(version="1", runtime="litert", cameras=["front"])
+    metrics = Metrics(version="1", runtime="litert")
+    listeners_of(metrics).cameras_configured(["front"])
+    return metrics
 
 
 def listeners_of(metrics: Metrics) -> Listeners:

@@ -25,7 +25,8 @@ def taking(total_ms: float, *, source: str) -> Result:
 def test_rates_and_latencies_cover_the_time_since_the_last_report(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now_s[0])
-    stats = Stats(cameras=["front", "back"])
+    stats = Stats()
+    stats.cameras_configured(["front", "back"])
     for total_ms in range(1, 101):
         stats.classified(taking(float(total_ms), source="front"))
     for _ in range(5):

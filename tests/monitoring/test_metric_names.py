@@ -64,7 +64,7 @@ def board_metrics(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """The metrics that only some boards have."""
     monkeypatch.setattr(metrics, "temperature_celsius", lambda: 50.0)
     monkeypatch.setattr(metrics, "is_throttled", lambda: False)
-    return labels_by_metric(metrics.Metrics(version="1", runtime="litert", cameras=[]).render().decode())
+    return labels_by_metric(metrics.Metrics(version="1", runtime="litert").render().decode())
 
 
 @pytest.mark.parametrize("expression", all_expressions())

@@ -25,7 +25,9 @@ class Birds:
 
 
 def _device(models: Birds) -> DiscoveredDevice:
-    return DiscoveredDevice(lambda: _FACTS, cameras={"front": CameraFacts("birds", snapshots=False)}, models=models)
+    return DiscoveredDevice(
+        lambda: _FACTS, cameras=lambda: {"front": CameraFacts("birds", snapshots=False)}, models=models
+    )
 
 
 def _components(device: DiscoveredDevice) -> dict[str, Any]:

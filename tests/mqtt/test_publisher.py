@@ -84,6 +84,7 @@ async def test_retained_topics_are_published_again_when_the_broker_lost_them(tmp
     with broker:
         async with started(broker.port) as publisher:
             await until_connected(publisher)
+            publisher.cameras_configured(["front", "door"])
             publisher.camera_changed("front", CameraStatus("online"))
             publisher.camera_changed("door", CameraStatus("online"))
             publisher.model_changed(ModelStatus("birds", serving=BIRDS, since_ns=0))
@@ -237,8 +238,9 @@ async def test_enabled_follows_the_status_that_a_command_changes(tmp_path: Path)
     actions = replace(NO_ACTIONS, set_enabled=switch)
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with started(broker.port, actions=actions) as publisher:
-            publisher.camera_changed("front", CameraStatus("disabled"))
+            publisher.cameras_configured(["front", "door"])
             publisher.camera_changed("door", CameraStatus("starting"))
+            publisher.camera_changed("front", CameraStatus("disabled"))
             await until(lambda: live.payloads("/door/enabled") == ["ON"])
             assert live.payloads("/front/enabled") == ["OFF"]
             live.publish(f"{_BASE}/cameras/front/enabled/set", b"ON")
@@ -246,3 +248,20 @@ async def test_enabled_follows_the_status_that_a_command_changes(tmp_path: Path)
             live.publish(f"{_BASE}/cameras/door/enabled/set", b"OFF")
             await until(lambda: live.payloads("/door/enabled") == ["ON", "OFF"])
             assert live.payloads("/front/status") == ["disabled", "starting"]
+
+
+@pytest.mark.anyio
+@pytest.mark.mosquitto
+async def test_retained_topics_of_a_camera_are_removed_with_it(tmp_path: Path) -> None:
+    parts = ("state", "status", "enabled", "classification/birds")
+    with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
+        async with started(broker.port) as publisher:
+            publisher.cameras_configured(["front", "door"])
+            for camera in ("front", "door"):
+                publisher.camera_changed(camera, CameraStatus("online"))
+                publisher.state_changed(camera, StableState("robin", 0.9, 0, BIRDS))
+            await until(lambda: all(live.payloads(f"/{camera}/{parts[-1]}") for camera in ("front", "door")))
+            publisher.cameras_configured(["door"])
+            publisher.state_changed("front", StableState("wren", 0.9, 0, BIRDS))  # its last frame
+            await until(lambda: all(live.payloads(f"/front/{part}")[-1:] == [""] for part in parts))
+            assert all(live.payloads(f"/door/{part}")[-1] for part in parts)

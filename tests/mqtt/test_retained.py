@@ -93,7 +93,7 @@ def test_topic_stays_when_it_is_put_again_before_its_removal_is_acknowledged() -
 def _found(*topics: str, payload: bytes = b"old") -> tuple[FakeWindow, StaleTopics]:
     window = FakeWindow()
     window.retained.put("e/pi/models/birds", b"{}")
-    stale = StaleTopics(Identity("pi", "e", "boot", ("front",)), retained=window.retained)
+    stale = StaleTopics(Identity("pi", "e", "boot", ("front",)), cameras={"front"}, retained=window.retained)
     for topic in topics:
         stale.take(Incoming(topic, payload, retained=True, response_topic=None, correlation=None, receipt=(0, 0, 0)))
     window.retained.open()

@@ -29,9 +29,11 @@ class CameraFacts:
 
 
 class DiscoveredDevice:
-    """`facts` is called for each message."""
+    """`facts` and `cameras` are called for each message."""
 
-    def __init__(self, facts: Callable[[], DeviceFacts], *, cameras: Mapping[str, CameraFacts], models: Models) -> None:
+    def __init__(
+        self, facts: Callable[[], DeviceFacts], *, cameras: Callable[[], Mapping[str, CameraFacts]], models: Models
+    ) -> None:
         self._facts = facts
         self._cameras = cameras
         self._models = models
@@ -41,14 +43,14 @@ class DiscoveredDevice:
         """`former` is the payload that the broker retains for this topic; entities missing since are removed."""
         cameras = [
             CameraEntities(name, self._models.labels(camera.model), camera.snapshots, self._shown.get(name))
-            for name, camera in self._cameras.items()
+            for name, camera in self._cameras().items()
         ]
         return discovery(self._facts(), cameras=cameras, models=self._models.serving(), former=former)
 
     def shows(self, camera: str, label: str | None) -> bool:
         """Returns whether to publish again: the options still list the last label of a former model."""
         before, self._shown[camera] = self._shown.get(camera), label
-        return before is not None and before not in self._models.labels(self._cameras[camera].model)
+        return before is not None and before not in self._models.labels(self._cameras()[camera].model)
 
 
 def page_url(host: str, port: int, *, scheme: str = "http", base_path: str = "") -> str | None:
