@@ -1,4 +1,4 @@
-"""Camera: checks whether a camera gives a picture."""
+"""Camera: checks whether a camera gives pictures, how many, how bright and how fresh."""
 
 from __future__ import annotations
 
@@ -7,22 +7,50 @@ import http.client
 import re
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.doctor.finding import WITH_DETAILS, Finding, fault, ok, warning
-from agent.errors import ConfigError
+from agent.errors import ConfigError, ImageError
 from agent.remote import RemoteAgent
-from agent.sources.source import open_source
+from agent.sources.source import is_file_source, open_source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config.camera import CameraSection
-    from agent.image import Frame
+    from agent.image import Frame, Image
+    from agent.sources.source import Source
     from agent.status import CameraStatus
 
 _TIMEOUT_S = 15.0  # FFmpeg takes up to two timeouts of 4 s to open a stream
 _RECENT_S = 30.0
+_MEASURED_S = 2.0
+_MAX_FRAMES = 200  # a folder gives as many as the processor can decode
+_DARK, _BRIGHT = 0.04, 0.96  # mean brightness: a covered lens, a sensor that sees only white
+_LATE_S = 0.5
+_CONTROLS = " `edge-agent cameras` lists the controls of a camera."
+_STEADY = 0.8  # of the rate that is needed; the measurement is short
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """`late_s` is from the arrival of a frame to its decoded picture; `fps` is None unless the source is live."""
+
+    picture: Image
+    fps: float | None
+    late_s: float
+
+    @property
+    def brightness(self) -> float:
+        return float(self.picture.pixels.mean()) / 255
+
+    def __str__(self) -> str:
+        facts = [f"gave a picture of {self.picture.width} x {self.picture.height} pixels"]
+        facts += [f"{self.fps:.3g} frames/s"] if self.fps is not None else []
+        return ", ".join(
+            [*facts, f"brightness {self.brightness:.0%}", f"{self.late_s * 1000:.0f} ms after its arrival"]
+        )
 
 
 def check_camera(
@@ -32,6 +60,7 @@ def check_camera(
     agent_url: str | None = None,
     token: str | None = None,
     cert_file: Path | None = None,
+    measured_s: float = _MEASURED_S,
 ) -> Finding:
     """Asks the agent at `agent_url` first: many a camera that it has open cannot be opened again. Blocks.
 
@@ -41,16 +70,35 @@ def check_camera(
     age_s = _age_of_last_frame_s(agent_url, name, token, cert_file) if agent_url else float("inf")
     if age_s is not None and age_s < _RECENT_S + 2 / camera.max_fps:
         return ok(about, "gives pictures to the running agent")
-    answer = asyncio.run(_first_frame(camera))
+    answer = asyncio.run(_measure(camera, measured_s))
     if isinstance(answer, str) and age_s is None:
         return warning(about, f"The running agent may have it open: {answer}", WITH_DETAILS)
     if isinstance(answer, str):
         return fault(about, answer, "Fix that; the agent retries automatically.")
-    return ok(about, f"gave a picture of {answer.image.width} x {answer.image.height} pixels")
+    return _judge(about, camera, answer)
 
 
-async def _first_frame(camera: CameraSection) -> Frame | str:
-    """A frame or, in a sentence, why there is none."""
+def _judge(about: str, camera: CameraSection, measured: _Measured) -> Finding:
+    fact = str(measured)
+    if measured.brightness < _DARK:
+        return warning(about, f"Too dark: {fact}.", f"Uncover the lens, add light, or raise the exposure.{_CONTROLS}")
+    if measured.brightness > _BRIGHT:
+        return warning(about, f"Too bright: {fact}.", f"Turn it away from the light, or lower the exposure.{_CONTROLS}")
+    needed = min(camera.max_fps, camera.fps or camera.max_fps)
+    if measured.fps is not None and measured.fps < _STEADY * needed:
+        return warning(
+            about,
+            f"Slower than the {needed:g} frames/s that are configured: {fact}.",
+            "Add light, since cameras expose longer in the dark; choose a smaller size or format mjpeg; "
+            "check cable and network; or lower max_fps.",
+        )
+    if measured.late_s > _LATE_S:
+        return warning(about, f"Late: {fact}.", "The device is too busy for this picture: choose a smaller size.")
+    return ok(about, fact)
+
+
+async def _measure(camera: CameraSection, measured_s: float) -> _Measured | str:
+    """Measures for `measured_s` from the first frame on; a sentence if there is none."""
     trouble = asyncio.get_running_loop().create_future()
 
     def on_status(status: CameraStatus) -> None:
@@ -69,9 +117,34 @@ async def _first_frame(camera: CameraSection) -> Frame | str:
         reading = asyncio.ensure_future(source.read())
         await asyncio.wait((reading, trouble), timeout=_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if reading.done() and (frame := reading.result()) is not None:
-            return frame
+            try:
+                return await _follow(source, frame, measured_s, is_live=not is_file_source(camera.source))
+            except ImageError as error:
+                return str(error)
         reading.cancel()
         return trouble.result() if trouble.done() else f"It gave no picture within {_TIMEOUT_S:.0f} s."
+
+
+async def _follow(source: Source, frame: Frame, measured_s: float, *, is_live: bool) -> _Measured:
+    """Counts the frames that follow `frame`, and decodes each as the agent does. Raises ImageError."""
+    begun_s = last_s = time.monotonic()
+    count, late_s, picture, has_ended = 0, 0.0, frame.image, False
+    while count < _MAX_FRAMES and not has_ended:
+        late_s = time.monotonic() - frame.captured_ns / 1e9
+        reading = asyncio.ensure_future(source.read())
+        done, _ = await asyncio.wait((reading,), timeout=max(0.0, begun_s + measured_s - time.monotonic()))
+        if not done:
+            reading.cancel()
+            break
+        following = reading.result()
+        has_ended = following is None
+        if following is not None:
+            count, last_s, frame = count + 1, time.monotonic(), following
+            picture = frame.image
+    # Over the whole time if the camera stopped in the middle of it.
+    span_s = max(last_s - begun_s, measured_s * 0.75)
+    has_rate = is_live and not has_ended and not source.has_own_pace
+    return _Measured(picture, count / span_s if has_rate else None, late_s)
 
 
 def _age_of_last_frame_s(agent_url: str, name: str, token: str | None, cert_file: Path | None) -> float | None:

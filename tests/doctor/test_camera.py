@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import pytest
 from agents.fake_agent import FakeModels, rest_app
 from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import model_file
@@ -19,6 +22,8 @@ from agent.security.tokens import TokensFile
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from peers.http_camera import Viewer
 
 JPEG = cv2.imencode(".jpg", np.full((48, 64, 3), 80, np.uint8))[1].tobytes()
 
@@ -36,12 +41,46 @@ def test_camera_is_ok_only_if_it_gives_a_picture(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", 50)
     with http_camera({"/still": fixed(JPEG, "image/jpeg"), "/page": fixed(b"<html>", "text/html")}) as camera:
         for source in (str(tmp_path), str(film), camera.url("/still")):
-            finding = check_camera("front", CameraSection(source=source))
-            assert (finding.level, finding.fact) == ("ok", "gave a picture of 64 x 48 pixels")
+            finding = check_camera("front", CameraSection(source=source, max_fps=1), measured_s=0.3)
+            assert finding.level == "ok", finding
+            assert finding.fact.startswith("gave a picture of 64 x 48 pixels")
         assert "is a web page or text" in fact(camera.url("/page"))
         assert "does not exist (status 404)" in fact(camera.url("/typo"))
     assert "has no readable images" in fact(str(empty))
     assert "does not exist" in fact(str(tmp_path / "none.mp4"))
+
+
+def _jpeg(level: int) -> bytes:
+    return cv2.imencode(".jpg", np.full((48, 64, 3), level, np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize(("level", "fact", "remedy"), [(2, "Too dark: ", "Uncover"), (254, "Too bright: ", "Turn it")])
+def test_camera_with_a_useless_picture_is_a_warning(level: int, fact: str, remedy: str) -> None:
+    with http_camera({"/still": fixed(_jpeg(level), "image/jpeg")}) as camera:
+        finding = check_camera("front", CameraSection(source=camera.url("/still")), measured_s=0.1)
+    assert finding.level == "warning"
+    assert finding.fact.startswith(f"{fact}gave a picture of 64 x 48 pixels, ")
+    assert finding.remedy is not None
+    assert finding.remedy.startswith(remedy)
+
+
+def test_camera_slower_than_configured_is_a_warning_with_the_measured_rate() -> None:
+    def slow(viewer: Viewer) -> None:
+        time.sleep(0.1)  # the camera's own rate: at most 10 per second
+        fixed(JPEG, "image/jpeg")(viewer)
+
+    with http_camera({"/still": slow}) as camera:
+        url = camera.url("/still")
+        assert check_camera("front", CameraSection(source=url, max_fps=1), measured_s=0.6).level == "ok"
+        finding = check_camera("front", CameraSection(source=url, max_fps=30), measured_s=0.6)
+    assert finding.level == "warning"
+    rate = re.fullmatch(
+        r"Slower than the 30 frames/s that are configured: gave a picture of 64 x 48 pixels, (\S+) frames/s, "
+        r"brightness 31%, \d+ ms after its arrival\.",
+        finding.fact,
+    )
+    assert rate is not None, finding.fact
+    assert 0 < float(rate[1]) <= 14
 
 
 def test_camera_is_a_fault_when_it_cannot_be_reached() -> None:
