@@ -122,12 +122,13 @@ class Cameras:
         return troubles
 
     def stuck(self, *, after_s: float) -> str | None:
-        """A sentence about a camera that hangs although its status is online."""
+        """A sentence about an enabled camera that gives no frame and whose status does not say why."""
         for name, pipeline in self._pipelines.items():
             silent_s = time.monotonic() - pipeline.last_read_s
             slowest_s = after_s + 2 / self.configured[name].max_fps
-            if self.statuses[name].state == "online" and silent_s > slowest_s:
-                return f"Camera {name} is online and has given no frame for {silent_s:.0f} s."
+            status = self.statuses[name]
+            if status.reason is None and status.state != "ended" and silent_s > slowest_s:
+                return f"Camera {name} is {status.state} and has given no frame for {silent_s:.0f} s."
         return None
 
     def last_frames_s(self) -> dict[str, float]:

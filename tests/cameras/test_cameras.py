@@ -12,15 +12,15 @@ from agent.classification import Classification, ModelIdentity, Timing
 from agent.config.camera import CameraSection
 from agent.inference.results import Results
 from agent.listeners import Listener
+from agent.status import CameraStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from agent.classification import Result
     from agent.image import Frame
     from agent.inference.options import Options
-    from agent.status import CameraStatus
 
 
 class Watched(Listener):
@@ -176,3 +176,35 @@ async def test_renamed_camera_waits_until_its_device_is_released(
         await anyio.wait_all_tasks_blocked()
         assert len(opened) == 2
         await cameras.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("status", "is_stuck"),
+    [
+        (CameraStatus("starting"), True),
+        (CameraStatus("online"), True),
+        (CameraStatus("lost", "Plug it in."), False),
+        (CameraStatus("frozen", "Restart it."), False),
+        (CameraStatus("ended"), False),
+    ],
+    ids=lambda value: getattr(value, "state", None),
+)
+async def test_silent_camera_is_stuck_unless_its_status_says_why(
+    photos: CameraSection, monkeypatch: pytest.MonkeyPatch, status: CameraStatus, *, is_stuck: bool
+) -> None:
+    def open_held(*_: object, on_status: Callable[[CameraStatus], None], **__: object) -> Held:
+        on_status(status)
+        return Held()
+
+    monkeypatch.setattr("agent.cameras.cameras.open_source", open_held)
+    async with anyio.create_task_group() as tasks:
+        cameras = Cameras({"front": photos}, data_plane=Watched(), listener=Listener(), tasks=tasks)
+        cameras.start()
+        assert cameras.stuck(after_s=60) is None
+        found = cameras.stuck(after_s=-1)  # as if the time had passed
+        expected = f"Camera front is {status.state} and has given no frame for 0 s."
+        assert found == (expected if is_stuck else None)
+        cameras.switch("front", on=False)
+        assert cameras.stuck(after_s=-1) is None
+        tasks.cancel_scope.cancel()
