@@ -131,24 +131,34 @@ def read_object(body: bytes | bytearray) -> dict[str, Any]:
     """
     if not body or body.isspace():
         raise HTTPException(400, "The body is empty. Send a JSON object.")
-    pieces, lists, end, rest = [], [], 0, 0
+    view = memoryview(body)
+    pieces: list[memoryview | bytes] = []
+    lists, end, rest = [], 0, 0
     for start, stop in _outside_text(body):
         first, last = body.find(b"[", start, stop), body.rfind(b"]", start, stop)
         rest += stop - start
         if 0 <= first < last and body.count(b"[", first, last + 1) == body.count(b"]", first, last + 1):
-            pieces += [body[end:first], _PLACEHOLDER]
+            pieces += [view[end:first], _PLACEHOLDER]
             lists.append(NumberList(body[first : last + 1]))
             end = last + 1
             rest -= end - first
     if rest > _MAX_REST_BYTES:
         raise HTTPException(400, "The body has large lists that mix numbers with text or objects. Send one kind.")
-    document = _loaded(b"".join((*pieces, body[end:])) if pieces else body, lists)
+    # Each text is freed once the next one is made of it: a body may be 8 MB long.
+    document = _loaded(_decoded(b"".join((*pieces, view[end:])) if pieces else body), lists)
     if not isinstance(document, dict):
         raise HTTPException(400, f"The body is {kind_of(document)}. Send a JSON object.")
     return document
 
 
-def _loaded(text: bytes | bytearray, lists: list[NumberList]) -> Any:
+def _decoded(text: bytes | bytearray) -> str:
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise HTTPException(400, "The body is not UTF-8. Send JSON in UTF-8.") from None
+
+
+def _loaded(text: str, lists: list[NumberList]) -> Any:
     """Puts each of `lists` in the place of its placeholder."""
     constants = 0
 
@@ -158,9 +168,7 @@ def _loaded(text: bytes | bytearray, lists: list[NumberList]) -> Any:
         return lists[constants - 1] if constants <= len(lists) else None
 
     try:
-        document = json.loads(text.decode("utf-8-sig"), parse_constant=constant)
-    except UnicodeDecodeError:
-        raise HTTPException(400, "The body is not UTF-8. Send JSON in UTF-8.") from None
+        document = json.loads(text, parse_constant=constant)
     except RecursionError:
         raise HTTPException(400, "The JSON is nested too deeply. Send a flatter document.") from None
     except ValueError as error:  # also an integer of more than 4300 digits

@@ -73,7 +73,7 @@ def test_bad_tensors_are_refused_without_much_memory(agent: RunningAgent, figure
 
     The memory that an earlier body has left behind counts or not, as the allocator returned it or not.
     """
-    most_mb = 26
+    most_mb = 20
     grown = {}
     for name, body, headers in _bodies():
         with peak_rss_mb(agent) as growth_mb:
