@@ -433,7 +433,7 @@ class GrpcSection(Section):
         default=8500, description="Port to listen on; 0 lets the system choose one."
     )
     max_message_bytes: int = Field(
-        default=16 << 20,
+        default=8 << 20,
         ge=1 << 10,
         le=1 << 28,
         description="Maximum size of a request in bytes. While a large message is parsed, everything else waits.",

@@ -25,6 +25,7 @@ from agent.errors import (
 )
 from agent.inference.server_timing import server_timing
 from agent.inference.share import Share
+from agent.rpc.parts import MAX_PARTS, TooManyPartsError, check_parts
 from agent.security.access import Guard, too_many_wrong_tokens
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ _PUSHBACK = "grpc-retry-pushback-ms"  # clients that retry automatically wait as
 _MAX_WATCHERS = 64
 # Messages that are no inference, which strangers may send too, arrive at once. Each may fill grpc.max_message_bytes.
 _MAX_SMALL, _SMALL_PER_CLIENT, _SMALL_TIMEOUT_S = 8, 2, 5.0
+_LARGE_BYTES = 16 << 10  # messages up to this size cannot become large objects
 _NO_RETRY: tuple[tuple[str, str], ...] = ()
 
 
@@ -209,7 +211,12 @@ class Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
         if content is grpc.aio.EOF:
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, f"The request ends without a {kind.__name__}.")
         try:
+            if len(content) > _LARGE_BYTES:
+                check_parts(content, kind.DESCRIPTOR)
             return kind.FromString(content)
+        except TooManyPartsError:
+            parts = f"The message has more than {MAX_PARTS} fields. Send fewer values at once, and numbers packed."
+            raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, parts) from None
         except DecodeError:
             wrong = f"The message is not a valid {kind.__name__}."
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, wrong) from None

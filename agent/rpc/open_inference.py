@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -12,10 +12,11 @@ from agent.inference.data_plane import MAX_INSTANCES
 from agent.inference.inferring import infer_all
 from agent.inference.options import Options
 from agent.open_inference import description
-from agent.open_inference.inputs import instances
+from agent.open_inference.inputs import check_input, instances
 from agent.open_inference.outputs import Wanted, output, times, wanted_outputs
 from agent.open_inference.tensors import BYTES, DTYPES, Header, raw_from_elements
 from agent.rpc.door import NO_LOADING, Inference, Method, Unsupported
+from agent.rpc.packed import PackedFloats, PackedIntegers
 from agent.rpc.protos import open_inference_pb2 as oip
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ _FIELDS = {
     "FP64": "fp64_contents",
     BYTES: "bytes_contents",
 }  # FP16 and BF16 have none
+# What the models take, and the form of its field.
+_SENT = {"UINT8": PackedIntegers, "FP32": PackedFloats, "FP64": PackedFloats, BYTES: None}
 _NO_SHARED_MEMORY = "The agent has no shared memory. Send and receive tensors in the messages."
 _UNSUPPORTED = {
     "ModelStreamInfer": "The agent has no streams. Use ModelInfer.",
@@ -174,6 +177,7 @@ def _sent(request: oip.ModelInferRequest, served: ServedModel) -> Sequence[bytes
     given = request.inputs[0]
     _refuse_shared_memory(given.parameters)
     header = Header(given.name, given.datatype, tuple(given.shape))
+    check_input(header, takes)
     if not raw:
         return instances(header, _listed(header, given.contents), takes)
     if len(raw) != 1 or given.HasField("contents"):
@@ -189,24 +193,19 @@ def _refuse_shared_memory(parameters: Mapping[str, object]) -> None:
         raise TensorError(_NO_SHARED_MEMORY)
 
 
-def _listed(header: Header, contents: oip.InferTensorContents) -> Array | list[bytes]:
+def _listed(header: Header, contents: oip.SentContents) -> Array | list[bytes]:
     """The values in the field of their type."""
-    if (field := _FIELDS.get(header.datatype)) is None:
+    if header.datatype not in _SENT:
         raise TensorError(f"{header} is {header.datatype}, which is possible only in raw_input_contents.")
-    listed = getattr(contents, field)
-    if len(listed) != header.count:
+    field = _FIELDS[header.datatype]
+    values = getattr(contents, field)
+    if (kind := _SENT[header.datatype]) is not None:
+        values = kind(values, DTYPES[header.datatype])
+    if (given := len(values)) != header.count:
         raise TensorError(
-            f"{header} has the shape {list(header.shape)}, but {field} has {len(listed)} values, not {header.count}."
+            f"{header} has the shape {list(header.shape)}, but {field} has {given} values, not {header.count}."
         )
-    if header.datatype == BYTES:
-        return list(listed)
-    dtype: np.dtype[Any] = DTYPES[header.datatype]
-    if dtype.kind not in "iu" or dtype.itemsize == 8:
-        return np.fromiter(listed, dtype, len(listed)).reshape(header.shape)
-    values, limits = np.fromiter(listed, np.int64, len(listed)), np.iinfo(dtype)
-    if values.min() < limits.min or values.max() > limits.max:
-        raise TensorError(f"{header} has a value that is not possible in {header.datatype}.")
-    return values.astype(dtype).reshape(header.shape)
+    return list(values) if kind is None else values.array().reshape(header.shape)
 
 
 def _add_output(response: oip.ModelInferResponse, answer: Output, *, is_raw: bool) -> None:

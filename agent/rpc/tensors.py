@@ -9,6 +9,7 @@ import numpy as np
 
 from agent.errors import TensorError
 from agent.inference.data_plane import MAX_INSTANCES
+from agent.rpc.packed import PackedFloats, PackedIntegers
 from agent.rpc.protos import tf_serving_pb2 as tfs
 
 if TYPE_CHECKING:
@@ -30,16 +31,16 @@ DTYPES = {
     "bool": tfs.DT_BOOL,
 }
 # What clients may send, and the field of its values. The model takes float32 or uint8.
-_SENT: dict[int, tuple[np.dtype[Any], str]] = {
-    tfs.DT_FLOAT: (np.dtype("<f4"), "float_val"),
-    tfs.DT_DOUBLE: (np.dtype("<f8"), "double_val"),
-    tfs.DT_HALF: (np.dtype("<f2"), "half_val"),
-    tfs.DT_UINT8: (np.dtype("u1"), "int_val"),
+_SENT: dict[int, tuple[np.dtype[Any], str, type[PackedFloats | PackedIntegers]]] = {
+    tfs.DT_FLOAT: (np.dtype("<f4"), "float_val", PackedFloats),
+    tfs.DT_DOUBLE: (np.dtype("<f8"), "double_val", PackedFloats),
+    tfs.DT_HALF: (np.dtype("<f2"), "half_val", PackedIntegers),
+    tfs.DT_UINT8: (np.dtype("u1"), "int_val", PackedIntegers),
 }
 _FIELDS = {"f": "float_val", "b": "bool_val", "u": "int_val", "i": "int_val"}  # of the outputs, by kind
 
 
-def instances(name: str, tensor: tfs.Tensor, takes: ServedTensor) -> Sequence[bytes | Array]:
+def instances(name: str, tensor: tfs.SentTensor, takes: ServedTensor) -> Sequence[bytes | Array]:
     """The tensor or encoded image of each instance of the input `name`. Raises TensorError.
 
     The arrays may share the memory of the message.
@@ -80,7 +81,7 @@ def _shape(shape: tfs.TensorShape) -> tuple[int, ...]:
     return sides
 
 
-def _encoded_images(tensor: tfs.Tensor, shape: tuple[int, ...]) -> Sequence[bytes]:
+def _encoded_images(tensor: tfs.SentTensor, shape: tuple[int, ...]) -> Sequence[bytes]:
     count, images = math.prod(shape), tensor.string_val
     if shape[1:] not in ((), (1,)) or len(images) != count:
         raise TensorError(
@@ -90,35 +91,26 @@ def _encoded_images(tensor: tfs.Tensor, shape: tuple[int, ...]) -> Sequence[byte
     return list(images)
 
 
-def _values(tensor: tfs.Tensor, shape: tuple[int, ...]) -> Array:
+def _values(tensor: tfs.SentTensor, shape: tuple[int, ...]) -> Array:
     """Either all values in tensor_content, or all in the field of their type; a single one there stands for all."""
-    dtype, field = _SENT[tensor.dtype]
+    dtype, field, kind = _SENT[tensor.dtype]
     count = math.prod(shape)
-    if tensor.tensor_content:
+    if content := tensor.tensor_content:  # each look copies it
         expected = count * dtype.itemsize
-        if len(tensor.tensor_content) != expected:
+        if len(content) != expected:
             raise TensorError(
-                f"tensor_content has {len(tensor.tensor_content)} bytes, but the shape {list(shape)} of "
+                f"tensor_content has {len(content)} bytes, but the shape {list(shape)} of "
                 f"{_dtype_name(tensor.dtype)} takes {expected}."
             )
-        return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
-    listed = getattr(tensor, field)
-    if len(listed) not in (1, count):
+        return np.frombuffer(content, dtype).reshape(shape)
+    packed = kind(getattr(tensor, field), np.dtype("<u2") if dtype == np.float16 else dtype)  # half_val has the bits
+    given = len(packed)
+    if given not in (1, count):
         raise TensorError(
-            f"{field} has {len(listed)} values, but the shape {list(shape)} takes {count}, or one value for all."
+            f"{field} has {given} values, but the shape {list(shape)} takes {count}, or one value for all."
         )
-    values = _typed(listed, dtype, field)
-    return np.broadcast_to(values, shape) if len(listed) == 1 else values.reshape(shape)
-
-
-def _typed(listed: Sequence[float], dtype: np.dtype[Any], field: str) -> Array:
-    if field not in ("int_val", "half_val"):
-        return np.fromiter(listed, dtype, len(listed))
-    values = np.fromiter(listed, np.int64, len(listed))
-    largest = 255 if field == "int_val" else 0xFFFF
-    if values.min() < 0 or values.max() > largest:
-        raise TensorError(f"{field} has a value that is not from 0 to {largest}.")
-    return values.astype(np.uint8) if field == "int_val" else values.astype("<u2").view(dtype)
+    values = packed.array().view(dtype)
+    return np.broadcast_to(values, shape) if given == 1 else values.reshape(shape)
 
 
 def _dtype_name(dtype: int) -> str:

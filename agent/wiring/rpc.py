@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
+from agent.host import process
 from agent.wiring.access import server_files
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def build_rpc(
     """
     if not config.grpc.enabled:
         return None
+    process.share_freed_memory()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the agent says in sentences what gRPC would log
     try:
         from agent.rpc.certificate import Certificate  # noqa: PLC0415

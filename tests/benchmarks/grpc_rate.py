@@ -68,7 +68,7 @@ def _compared(agent: RunningAgent, without: RunningAgent, folder: Path) -> Itera
 def _message(agent: RunningAgent, image: Path, folder: Path) -> Path:
     """The body of the HTTP/2 request: the message after a flag (not compressed) and its length."""
     name = agent.json("/v2/models/mobilenet")["inputs"][0]["name"]
-    tensor = tfs.Tensor(dtype=tfs.DT_STRING, string_val=[image.read_bytes()])
+    tensor = tfs.SentTensor(dtype=tfs.DT_STRING, string_val=[image.read_bytes()])
     message = tfs.PredictRequest(model_spec=tfs.ModelSpec(name="mobilenet"), inputs={name: tensor}).SerializeToString()
     body = folder / "predict"
     body.write_bytes(struct.pack(">BI", 0, len(message)) + message)

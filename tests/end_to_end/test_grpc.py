@@ -29,7 +29,7 @@ def test_predict_over_grpc_gives_the_scores_of_predict_over_http(tmp_path: Path)
         over_http = agent.post("/predict", content=digit_png()).json()["categories"]
         found = re.search(r"gRPC (127\.0\.0\.1:\d+),", agent.log)
         assert found is not None, agent.log
-        image = tfs.Tensor(dtype=tfs.DT_STRING, string_val=[digit_png()])
+        image = tfs.SentTensor(dtype=tfs.DT_STRING, string_val=[digit_png()])
         request = tfs.PredictRequest(model_spec=tfs.ModelSpec(name="digits"), inputs={"image": image})
         with grpc.insecure_channel(found[1]) as channel:
             call = channel.unary_unary(PREDICT, response_deserializer=tfs.PredictResponse.FromString)

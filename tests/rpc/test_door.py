@@ -33,7 +33,7 @@ Status = health_pb2.HealthCheckResponse
 
 def request(*images: bytes) -> tfs.PredictRequest:
     shape = tfs.TensorShape(dim=[tfs.TensorShape.Dim(size=len(images))])
-    tensor = tfs.Tensor(dtype=tfs.DT_STRING, tensor_shape=shape, string_val=images)
+    tensor = tfs.SentTensor(dtype=tfs.DT_STRING, tensor_shape=shape, string_val=images)
     return tfs.PredictRequest(model_spec=tfs.ModelSpec(name="digits"), inputs={"image": tensor})
 
 
@@ -199,13 +199,14 @@ async def test_refused_message_is_not_kept() -> None:
         return sum(type(each) is tfs.PredictRequest for each in gc.get_objects())
 
     gc.collect()
-    gc.disable()  # a message of 16 MB must not wait for it
+    before = kept()  # those of other tests
+    gc.disable()  # a message of 8 MB must not wait for it
     try:
         async with rpc_agent() as agent:
             assert await agent.reply(PREDICT, request(b"no image")) == grpc.StatusCode.INVALID_ARGUMENT
             assert await agent.reply(PREDICT, b"") == grpc.StatusCode.INVALID_ARGUMENT
             agent.run.heard.refusals.clear()
-            await until(lambda: not kept())
+            await until(lambda: kept() == before)
     finally:
         gc.enable()
 
@@ -288,3 +289,11 @@ async def test_port_in_use_is_reported_with_the_remedy() -> None:
 )
 def test_peer_has_the_address_of_the_client(peer: str, address: str) -> None:
     assert client_address(peer) == address
+
+
+@pytest.mark.anyio
+async def test_message_with_too_many_fields_is_refused_before_it_is_parsed() -> None:
+    async with rpc_agent() as agent:
+        error = await agent.refused(PREDICT, tfs.PredictRequest(output_filter=[""] * 10_000))
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert error.details().startswith("The message has more than 4096 fields.")

@@ -34,12 +34,13 @@ def images(*contents: bytes) -> Input:
         name="image",
         datatype="BYTES",
         shape=[len(contents)],
-        contents=oip.InferTensorContents(bytes_contents=contents),
+        contents=oip.SentContents(bytes_contents=contents),
     )
 
 
 def pixels(*sides: int, datatype: str = "UINT8", **contents: Any) -> Input:
-    return Input(name="image", datatype=datatype, shape=sides, contents=oip.InferTensorContents(**contents))
+    sent = oip.InferTensorContents(**contents).SerializeToString()
+    return Input(name="image", datatype=datatype, shape=sides, contents=oip.SentContents.FromString(sent))
 
 
 def infer(given: Input, *raw: bytes, model: str = "digits", **fields: Any) -> oip.ModelInferRequest:
@@ -107,10 +108,15 @@ async def test_wrong_requests_are_refused_with_a_sentence() -> None:
             (infer(raw, b"x"), INVALID, "has 1 bytes, but [1, 32, 32, 1] of UINT8 takes 1024."),
             (infer(pixels(1, 31, 32, 1, uint_contents=[0] * 992)), INVALID, "the model takes [-1, 32, 32, 1]"),
             (infer(pixels(1, 32, 32, 1, uint_contents=[0])), INVALID, "but uint_contents has 1 values, not 1024."),
-            (infer(pixels(1, 32, 32, 1, uint_contents=[256] * 1024)), INVALID, "not possible in UINT8"),
-            (infer(pixels(1 << 62, 1 << 62, uint_contents=[0])), INVALID, "uint_contents has 1 values"),
+            (
+                infer(pixels(1, 32, 32, 1, uint_contents=[256] * 1024)),
+                INVALID,
+                "An integer of the tensor is not from 0 to 255.",
+            ),
+            (infer(pixels(1 << 62, 1 << 62, uint_contents=[0])), INVALID, "the model takes [-1, 32, 32, 1]"),
+            (infer(pixels(1 << 62, 32, 32, 1, uint_contents=[0])), INVALID, "uint_contents has 1 values"),
             (infer(pixels(-1, 32, 32, 1, uint_contents=[0])), INVALID, "A side of Tensor 'image' is -1"),
-            (infer(pixels(1, 2, datatype="FP16")), INVALID, "possible only in raw_input_contents"),
+            (infer(pixels(1, 2, datatype="FP16")), INVALID, "the model takes UINT8"),
             (infer(pixels(1, 2, datatype="FLOAT")), INVALID, "unknown datatype"),
             (infer(pixels(1, datatype="FP32", fp32_contents=[0.5])), INVALID, "the model takes UINT8"),
             (infer(images(b"text")), INVALID, "JPEG"),

@@ -14,12 +14,23 @@ from agent.runtimes.serving_signature import ServedTensor
 
 FLOATS = ServedTensor("image", "serving_default_image:0", "float32", (2, 2))
 PIXELS = ServedTensor("image", "image", "uint8", (2, 2))
+NUMBERS = ("float_val", "double_val", "int_val", "half_val")
 VALUES = [[[0.5, 1.0], [2.0, 3.0]], [[4.0, 5.0], [6.0, 7.0]]]
 
 
-def tensor(dtype: int, *sides: int, **values: Any) -> tfs.Tensor:
+def tensor(dtype: int, *sides: int, **values: Any) -> tfs.SentTensor:
     dims = [tfs.TensorShape.Dim(size=side) for side in sides]
-    return tfs.Tensor(dtype=dtype, tensor_shape=tfs.TensorShape(dim=dims), **values)  # type: ignore[arg-type]
+    packed = {field: [packed_field(field, listed)] for field, listed in values.items() if field in NUMBERS}
+    shape = tfs.TensorShape(dim=dims)
+    return tfs.SentTensor(dtype=dtype, tensor_shape=shape, **{**values, **packed})  # type: ignore[arg-type]
+
+
+def packed_field(field: str, values: Any) -> bytes:
+    """As the protobuf of a client packs it."""
+    if field in ("float_val", "double_val"):
+        return np.asarray(values, "<f4" if field == "float_val" else "<f8").tobytes()
+    (packed,) = tfs.SentTensor.FromString(tfs.Tensor(int_val=values).SerializeToString()).int_val
+    return bytes(packed)
 
 
 def content(dtype: str) -> bytes:
@@ -42,7 +53,7 @@ def bits(dtype: str) -> list[int]:
     ],
 )
 @pytest.mark.parametrize("name", ["image", "serving_default_image:0"])
-def test_floats_are_read_from_each_form(sent: tfs.Tensor, name: str) -> None:
+def test_floats_are_read_from_each_form(sent: tfs.SentTensor, name: str) -> None:
     read = instances(name, sent, FLOATS)
     assert [each.dtype for each in read if isinstance(each, np.ndarray)] == [np.dtype("float32")] * 2
     assert np.array_equal(np.stack(read), np.array(VALUES, np.float32))
@@ -84,7 +95,7 @@ def test_single_string_needs_no_shape() -> None:
         (tensor(tfs.DT_FLOAT, 1 << 62, 1 << 62, float_val=[1]), FLOATS, "the model takes [-1, 2, 2]"),
         (tensor(tfs.DT_FLOAT, -1, 2, 2, float_val=[1]), FLOATS, "not known in full"),
         (
-            tfs.Tensor(dtype=tfs.DT_FLOAT, tensor_shape=tfs.TensorShape(unknown_rank=True), float_val=[1]),
+            tfs.SentTensor(dtype=tfs.DT_FLOAT, tensor_shape=tfs.TensorShape(unknown_rank=True)),
             FLOATS,
             "not known in full",
         ),
@@ -102,15 +113,15 @@ def test_single_string_needs_no_shape() -> None:
         (
             tensor(tfs.DT_UINT8, 1, 2, 2, int_val=[0, 1, 2, 256]),
             PIXELS,
-            "a value that is not from 0 to 255",
+            "An integer of the tensor is not from 0 to 255.",
         ),
-        (tensor(tfs.DT_HALF, 1, 2, 2, half_val=[-1]), FLOATS, "half_val has a value that is not from 0 to 65535"),
+        (tensor(tfs.DT_HALF, 1, 2, 2, half_val=[-1]), FLOATS, "An integer of the tensor is not from 0 to 65535."),
         (tensor(tfs.DT_STRING, 2, string_val=[b"a"]), FLOATS, "has the shape [2] and 1 values in string_val"),
         (tensor(tfs.DT_STRING, 1 << 62, string_val=[b"a"]), FLOATS, "and 1 values in string_val"),
         (tensor(tfs.DT_STRING, 1, 2, string_val=[b"a", b"b"]), FLOATS, "has the shape [1, 2] and 2 values"),
     ],
 )
-def test_wrong_tensor_is_refused_with_a_sentence(sent: tfs.Tensor, takes: ServedTensor, sentence: str) -> None:
+def test_wrong_tensor_is_refused_with_a_sentence(sent: tfs.SentTensor, takes: ServedTensor, sentence: str) -> None:
     with pytest.raises(TensorError) as caught:
         instances("image", sent, takes)
     assert sentence in str(caught.value)

@@ -31,8 +31,8 @@ def shape(*sides: int) -> tfs.TensorShape:
     return tfs.TensorShape(dim=[tfs.TensorShape.Dim(size=side) for side in sides])
 
 
-def images(*contents: bytes) -> tfs.Tensor:
-    return tfs.Tensor(dtype=tfs.DT_STRING, tensor_shape=shape(len(contents)), string_val=contents)
+def images(*contents: bytes) -> tfs.SentTensor:
+    return tfs.SentTensor(dtype=tfs.DT_STRING, tensor_shape=shape(len(contents)), string_val=contents)
 
 
 def three(agent: RpcAgent) -> Any:
@@ -41,7 +41,7 @@ def three(agent: RpcAgent) -> Any:
     return Preprocessor.of(served.input, ModelSettings())(photo_of_3())
 
 
-def predict(agent: RpcAgent, *tensors: tfs.Tensor, name: str | None = None, **spec: Any) -> tfs.PredictRequest:
+def predict(agent: RpcAgent, *tensors: tfs.SentTensor, name: str | None = None, **spec: Any) -> tfs.PredictRequest:
     names = [name or agent.run.models.get("digits").signature.input.name, "other"]
     model = tfs.ModelSpec(**{"name": "digits", **spec})
     return tfs.PredictRequest(model_spec=model, inputs=dict(zip(names, tensors, strict=False)))
@@ -75,7 +75,7 @@ async def test_predict_gives_the_scores_of_an_upload_for_images_and_for_a_tensor
         assert (spec.name, spec.version.value, spec.signature_name) == ("digits", 1, "serving_default")
 
         values = three(agent)
-        tensor = tfs.Tensor(dtype=tfs.DT_UINT8, tensor_shape=shape(*values.shape), tensor_content=values.tobytes())
+        tensor = tfs.SentTensor(dtype=tfs.DT_UINT8, tensor_shape=shape(*values.shape), tensor_content=values.tobytes())
         answer = await agent.call(PREDICT, predict(agent, tensor, version_label="stable"), tfs.PredictResponse)
         assert np.argmax(answer.outputs["output_0"].float_val) == 3
         assert [result.source for result in agent.run.heard.results] == ["upload"] * 4
@@ -115,7 +115,7 @@ async def test_predict_answers_only_the_outputs_of_the_filter() -> None:
 @pytest.mark.anyio
 async def test_wrong_predict_requests_are_refused_with_a_sentence() -> None:
     async with rpc_agent() as agent:
-        black = tfs.Tensor(dtype=tfs.DT_UINT8, tensor_shape=shape(1, 31, 32, 1), tensor_content=bytes(31 * 32))
+        black = tfs.SentTensor(dtype=tfs.DT_UINT8, tensor_shape=shape(1, 31, 32, 1), tensor_content=bytes(31 * 32))
         not_found = grpc.StatusCode.NOT_FOUND
         nameless = predict(agent, images(JPEG))
         nameless.model_spec.name = ""

@@ -216,6 +216,18 @@ class InferTensorContents(_message.Message):
     bytes_contents: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, bool_contents: _Optional[_Iterable[bool]] = ..., int_contents: _Optional[_Iterable[int]] = ..., int64_contents: _Optional[_Iterable[int]] = ..., uint_contents: _Optional[_Iterable[int]] = ..., uint64_contents: _Optional[_Iterable[int]] = ..., fp32_contents: _Optional[_Iterable[float]] = ..., fp64_contents: _Optional[_Iterable[float]] = ..., bytes_contents: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
+class SentContents(_message.Message):
+    __slots__ = ("uint_contents", "fp32_contents", "fp64_contents", "bytes_contents")
+    UINT_CONTENTS_FIELD_NUMBER: _ClassVar[int]
+    FP32_CONTENTS_FIELD_NUMBER: _ClassVar[int]
+    FP64_CONTENTS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_CONTENTS_FIELD_NUMBER: _ClassVar[int]
+    uint_contents: _containers.RepeatedScalarFieldContainer[bytes]
+    fp32_contents: _containers.RepeatedScalarFieldContainer[bytes]
+    fp64_contents: _containers.RepeatedScalarFieldContainer[bytes]
+    bytes_contents: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, uint_contents: _Optional[_Iterable[bytes]] = ..., fp32_contents: _Optional[_Iterable[bytes]] = ..., fp64_contents: _Optional[_Iterable[bytes]] = ..., bytes_contents: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
 class ModelInferRequest(_message.Message):
     __slots__ = ("model_name", "model_version", "id", "parameters", "inputs", "outputs", "raw_input_contents")
     class InferInputTensor(_message.Message):
@@ -236,8 +248,8 @@ class ModelInferRequest(_message.Message):
         datatype: str
         shape: _containers.RepeatedScalarFieldContainer[int]
         parameters: _containers.MessageMap[str, InferParameter]
-        contents: InferTensorContents
-        def __init__(self, name: _Optional[str] = ..., datatype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., parameters: _Optional[_Mapping[str, InferParameter]] = ..., contents: _Optional[_Union[InferTensorContents, _Mapping]] = ...) -> None: ...
+        contents: SentContents
+        def __init__(self, name: _Optional[str] = ..., datatype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., parameters: _Optional[_Mapping[str, InferParameter]] = ..., contents: _Optional[_Union[SentContents, _Mapping]] = ...) -> None: ...
     class InferRequestedOutputTensor(_message.Message):
         __slots__ = ("name", "parameters")
         class ParametersEntry(_message.Message):
