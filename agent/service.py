@@ -21,6 +21,7 @@ from agent.health import Health
 from agent.host import process, systemd
 from agent.host.board import board_name
 from agent.host.clock import Clock
+from agent.host.throttling import Throttling
 from agent.inference.data_plane import DataPlane
 from agent.inference.engine import InferenceEngine
 from agent.inference.results import Results
@@ -111,19 +112,21 @@ class Service:
         self.port: int = socket.getsockname()[1]  # the kernel chose it if the configuration says 0
         version = importlib.metadata.version("edge-agent")
         workers, _ = config.engine.sizes()
-        clock = Clock()
+        clock, throttling = Clock(), Throttling()
         results, stats = Results(device=config.device.id, clock=clock), Stats()
         metrics = Metrics(version=version, runtime=runtime())
         listeners = Listeners([*metrics.listeners, stats, EventLog()])
         self._tasks = anyio.create_task_group()
         self._parts = contextlib.AsyncExitStack()
         self._reloading = asyncio.Lock()
-        self._models = build_models(config, listeners)
+        self._models = build_models(config, listeners, is_throttled=throttling)
         self._engine = InferenceEngine(
             workers=workers, max_waiting=config.engine.max_waiting, max_pixels=config.http.max_pixels
         )
         data_plane = DataPlane(engine=self._engine, models=self._models, results=results, listener=listeners)
-        self._cameras = Cameras(config.cameras, data_plane=data_plane, listener=listeners, tasks=self._tasks)
+        self._cameras = Cameras(
+            config.cameras, data_plane=data_plane, listener=listeners, tasks=self._tasks, is_throttled=throttling
+        )
         self._mqtt: MqttPublisher | None = None
         if config.mqtt.enabled:
             self._mqtt = mqtt = build_mqtt(

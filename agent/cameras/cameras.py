@@ -10,12 +10,13 @@ import anyio
 
 from agent.cameras.pipeline import Pipeline
 from agent.host.clock import Clock
+from agent.host.throttling import never
 from agent.inference.options import Options
 from agent.sources.source import open_source
 from agent.status import CameraStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from anyio.abc import TaskGroup
 
@@ -37,11 +38,13 @@ class Cameras:
         data_plane: DataPlane,
         listener: Listener,
         tasks: TaskGroup,
+        is_throttled: Callable[[], bool] = never,
     ) -> None:
         self.configured = configured
         self._data_plane = data_plane
         self._listener = listener
         self._tasks = tasks
+        self._is_throttled = is_throttled
         self._enabled = {name for name, camera in configured.items() if camera.enabled}
         self._pipelines: dict[str, Pipeline] = {}
         self._opened: dict[str, Pipeline] = {}  # the latest pipeline of each camera, even if the camera is off now
@@ -167,6 +170,7 @@ class Cameras:
             options=Options(camera.model, camera.max_results, camera.score_threshold, camera.region, camera.rotate),
             max_fps=camera.max_fps,
             stable_frames=camera.stable_frames,
+            is_throttled=self._is_throttled,
             snapshots=camera.snapshots,
         )
         self._opened[name] = pipeline

@@ -6,10 +6,13 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from agent.cameras.pace import Pace
 from agent.cameras.state import StableLabel
 from agent.errors import ImageError, ModelError, ModelNotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.classification import Result
     from agent.image import Frame
     from agent.inference.options import Options
@@ -31,7 +34,8 @@ class DataPlane(Protocol):
 class Pipeline:
     """Has at most one frame in flight, so no queue can grow; a camera whose model is missing waits for it.
 
-    Reads at most `max_fps` frames per second, unless the source has its own pace. `snapshots`: each new state is
+    Reads at most `max_fps` frames per second, or half as many while `is_throttled`, unless the source has its own
+    pace. `snapshots`: each new state is
     announced with a picture.
     """
 
@@ -45,6 +49,7 @@ class Pipeline:
         options: Options,
         max_fps: float,
         stable_frames: int,
+        is_throttled: Callable[[], bool],
         snapshots: bool = False,
     ) -> None:
         self.camera = camera
@@ -52,7 +57,7 @@ class Pipeline:
         self._data_plane = data_plane
         self._listener = listener
         self._options = options
-        self._period_s = 1 / max_fps
+        self._pace = Pace(max_fps=max_fps, is_throttled=is_throttled)
         self._stable = StableLabel(frames=stable_frames)
         self._snapshots = snapshots
         self.trouble: str | None = None
@@ -67,9 +72,9 @@ class Pipeline:
             self.last_read_s = time.monotonic()
             await self._classify(frame)
             # Waiting before the read and not after it ensures that the newest frame is classified.
-            period_s = 0.0 if self._source.has_own_pace else self._period_s
-            due_s = max(due_s + period_s, time.monotonic())
-            await asyncio.sleep(due_s - time.monotonic())
+            now_s = time.monotonic()
+            due_s = now_s if self._source.has_own_pace else self._pace.due_s(due_s, now_s)
+            await asyncio.sleep(due_s - now_s)
 
     async def _classify(self, frame: Frame) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from agent.host.throttling import never
 from agent.models.candidates import Candidates
 from agent.models.decisions import Decisions
 from agent.models.reconciler import Reconciler
@@ -12,7 +13,7 @@ from agent.models.serving import Served, Serving
 from agent.models.statuses import Statuses
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from agent.classification import Timing
     from agent.errors import ModelError, ModelNotFoundError
@@ -41,6 +42,7 @@ class ModelManager:
         rules: Rules,
         listener: Listener,
         times: Times,
+        is_throttled: Callable[[], bool] = never,
     ) -> None:
         """`listener` is called at every change: model_changed, model_tried, version_withdrawn and swap_gap."""
         self.has_looked = asyncio.Event()  # set once run() has tried the files that were in the folder
@@ -59,6 +61,7 @@ class ModelManager:
             clock=times.clock,
             listener=listener,
             announce=self._statuses.announce,
+            is_throttled=is_throttled,
         )
         self._decisions = Decisions(
             history=history,

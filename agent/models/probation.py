@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from agent.errors import ModelError, NotFiniteError
+from agent.host.throttling import never
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,8 @@ class Failed(NamedTuple):
 class Probation:
     """One version's probation; over after `inferences` calls, or after `for_s` and at least three. One thread only.
 
-    It compares the CPU time with the trial's, because latency on a busy board depends on other programs.
+    It compares the CPU time with the trial's, because latency on a busy board depends on other programs. Times of a
+    throttled board do not count: its processor is slower than it was in the trial.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class Probation:
         inferences: int = 100,
         for_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
+        is_throttled: Callable[[], bool] = never,
     ) -> None:
         self._clock = clock
+        self._is_throttled = is_throttled
         self._trial_ms = trial_ms
         self._left = inferences
         self._answered = 0
@@ -65,6 +69,9 @@ class Probation:
         self._answered += 1
         if not isinstance(outcome, ModelError):
             self._failures = 0
+            if self._is_throttled():
+                self._took_ms.clear()
+                return None
             self._took_ms.append(outcome.cpu)
             return self._too_slow()
         if isinstance(outcome, NotFiniteError):

@@ -145,6 +145,7 @@ class Serving:
         clock: Callable[[], float],
         listener: Listener,
         announce: Callable[[str], None],
+        is_throttled: Callable[[], bool],
     ) -> None:
         """`announce` is called with the name of the model after each swap."""
         self.served = served
@@ -154,6 +155,7 @@ class Serving:
         self._clock = clock
         self._listener = listener
         self._announce = announce
+        self._is_throttled = is_throttled
 
     def for_upload(self, name: str) -> ServedModel | None:
         """The stable version, or the canary for its share of the calls, evenly spread."""
@@ -312,7 +314,9 @@ class Serving:
         model, history = self.served.models[name], self._history[name]
         model.loaded_s = self._clock()
         if not version.proven and version.number not in model.probations:
-            model.probations[version.number] = Probation(trial_ms=version.cpu_ms, clock=self._clock)
+            model.probations[version.number] = Probation(
+                trial_ms=version.cpu_ms, clock=self._clock, is_throttled=self._is_throttled
+            )
         if model.gap_since_s is not None:
             self._listener.swap_gap(name, self._clock() - model.gap_since_s)
             model.gap_since_s = None

@@ -19,11 +19,13 @@ from agent.models.trial import Trial
 from agent.security.minisign import TrustedKeys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.config.sections import Config
     from agent.listeners import Listener
 
 
-def build_models(config: Config, listener: Listener) -> ModelManager:
+def build_models(config: Config, listener: Listener, *, is_throttled: Callable[[], bool]) -> ModelManager:
     """Does not load any model yet.
 
     Raises ConfigError for a label file that cannot be read.
@@ -58,6 +60,7 @@ def build_models(config: Config, listener: Listener) -> ModelManager:
         rules=rules,
         listener=listener,
         times=Times(retire_after_s=models.retire_after_s),
+        is_throttled=is_throttled,
     )
 
 

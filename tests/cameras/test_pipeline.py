@@ -10,6 +10,7 @@ from agents.heard import Heard
 from agent.cameras.pipeline import Pipeline
 from agent.classification import Category, Classification, ModelIdentity, Result, Timing
 from agent.errors import ImageDamagedError, ModelError, ModelNotFoundError
+from agent.host.throttling import never
 from agent.image import Frame, Image, image_size
 from agent.inference.options import Options
 from agent.inference.results import Results
@@ -68,6 +69,7 @@ async def run(
         options=Options(region=(0.0, 0.0, 0.5, 1.0), rotate=90),
         max_fps=max_fps,
         stable_frames=2,
+        is_throttled=never,
         snapshots=snapshots,
     )
     await pipeline.run()

@@ -12,6 +12,7 @@ import pytest
 
 from agent.cameras.pipeline import Pipeline
 from agent.classification import Classification, ModelIdentity, Result, Timing
+from agent.host.throttling import never
 from agent.image import Frame, Image
 from agent.inference.options import Options
 from agent.inference.results import Results
@@ -70,6 +71,7 @@ async def test_cameras_get_equal_shares_of_busy_workers_and_their_frames_are_new
                 options=Options(),
                 max_fps=1000,
                 stable_frames=1,
+                is_throttled=never,
             )
             tasks.start_soon(pipeline.run)
         for _ in range(clients):

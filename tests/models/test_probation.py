@@ -93,3 +93,12 @@ def test_version_fails_at_the_end_when_its_few_calls_were_slow() -> None:
     failed = probation.end()
     assert failed is not None
     assert failed.cause == "slow"
+
+
+def test_version_is_not_judged_by_its_speed_while_the_board_is_throttled() -> None:
+    throttled = [True]
+    probation = Probation(trial_ms=1, is_throttled=lambda: throttled[0])
+    assert [probation.observe(answer(500)) for _ in range(25)] == [None] * 25
+    throttled[0] = False
+    assert [probation.observe(answer(1)) for _ in range(20)] == [None] * 20
+    assert any(probation.observe(answer(500)) for _ in range(20))
