@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from agent.host.folder_watch import FolderWatch
 from agent.host.plain_file import read_plain_file, status_below
 from agent.model_file.settings import LABELS_TXT, sidecar_paths
-from agent.models.folder_watch import FolderWatch
 from agent.models.listing import entries, list_models, model_name
 from agent.text import is_unicode
 

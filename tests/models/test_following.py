@@ -27,6 +27,7 @@ from agents.models_on_disk import (
 )
 
 from agent.errors import ModelNotFoundError
+from agent.host.folder_watch import FolderWatch
 from agent.image import Frame
 from agent.inference.data_plane import DataPlane
 from agent.inference.engine import InferenceEngine
@@ -34,7 +35,6 @@ from agent.inference.options import Options
 from agent.inference.results import Results
 from agent.listeners import Listener
 from agent.models.folder import ModelFolder
-from agent.models.folder_watch import FolderWatch
 from agent.status import ModelStatus
 
 if TYPE_CHECKING:

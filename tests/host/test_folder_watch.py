@@ -15,8 +15,8 @@ from agents.managed import LONG_S
 from agents.models_on_disk import write_whole
 from watchdog.observers import Observer
 
+from agent.host.folder_watch import FolderWatch
 from agent.models.folder import ModelFolder
-from agent.models.folder_watch import FolderWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""Folder watch: reports when something in the drop folder may have changed."""
+"""Folder watch: reports when something in a folder may have changed."""
 
 from __future__ import annotations
 
