@@ -13,7 +13,7 @@ AgentError
 │   └── ModelNotReadyError    the name is known, but no version of it is currently serving
 ├── VersionError              a version cannot be pinned, promoted or rolled back to
 ├── StoreError                the agent's own copies of models currently cannot be read or written
-├── ImageError                an uploaded image cannot be classified
+├── ImageError                an image file cannot be classified
 │   ├── ImageFormatError      it is not JPEG, PNG, WebP or BMP
 │   ├── ImageTooLargeError    it has more bytes or pixels than allowed
 │   └── ImageDamagedError     it claims a known format but cannot be decoded
@@ -79,7 +79,7 @@ class StoreError(AgentError):
 
 
 class ImageError(AgentError):
-    """Raised for bytes that cannot be classified; never raised for a camera's frame."""
+    """Raised for bytes that cannot be classified; never raised for pixels."""
 
 
 class ImageFormatError(ImageError):
