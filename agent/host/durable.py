@@ -24,11 +24,18 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def write_and_rename(
-    aside: Path, path: Path, content: bytes, *, mode: int = 0o666, owner: tuple[int, int] | None = None
+    aside: Path,
+    path: Path,
+    content: bytes,
+    *,
+    mode: int = 0o666,
+    owner: tuple[int, int] | None = None,
+    modified_ns: int | None = None,
 ) -> None:
     """Like replace_file(), with the temporary file `aside`, which must be in the folder of `path`.
 
-    `mode` holds the permissions before the umask applies, `owner` a user and a group that only root can choose freely.
+    `mode` holds the permissions before the umask applies, `owner` a user and a group that only root can choose freely,
+    `modified_ns` the Unix time that the file gets as its time of modification.
     Raises OSError, also if `aside` exists.
     """
     with open(aside, "xb", opener=partial(_open_no_link, mode=mode)) as file:
@@ -37,6 +44,8 @@ def write_and_rename(
                 os.fchown(file.fileno(), *owner)
             file.write(content)
             file.flush()
+            if modified_ns is not None:
+                os.utime(file.fileno(), ns=(modified_ns, modified_ns))
             os.fsync(file.fileno())
             aside.replace(path)
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import anyio
@@ -27,12 +28,21 @@ class FolderWatch:
     """
 
     def __init__(
-        self, path: Path, changed: asyncio.Event, *, make_observer: Callable[[], BaseObserver] = Observer
+        self,
+        path: Path,
+        changed: asyncio.Event,
+        *,
+        has_name: Callable[[str], bool] | None = None,
+        make_observer: Callable[[], BaseObserver] = Observer,
     ) -> None:
-        """Needs the running loop. Other code may set `changed` too, which ends wait()."""
+        """Needs the running loop. Other code may set `changed` too, which ends wait().
+
+        With `has_name`, only files directly in the folder whose names it accepts count.
+        """
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._changed = changed
+        self._has_name = has_name
         self._make_observer = make_observer
         self._closed = False
         self._observer: BaseObserver | None = None  # wait() starts it in a thread: a dead file server blocks stat()
@@ -81,7 +91,8 @@ class FolderWatch:
         try:
             observer = self._make_observer()
             observer.daemon = True
-            observer.schedule(_Waker(self._loop, self._changed), str(self._path), recursive=True)
+            waker = _Waker(self._loop, self._changed, self._has_name)
+            observer.schedule(waker, str(self._path), recursive=self._has_name is None)
             observer.start()
         except OSError as error:
             if observer is not None:
@@ -97,12 +108,18 @@ class FolderWatch:
 
 
 class _Waker(FileSystemEventHandler):
-    def __init__(self, loop: asyncio.AbstractEventLoop, changed: asyncio.Event) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, changed: asyncio.Event, has_name: Callable[[str], bool] | None
+    ) -> None:
         self._loop = loop
         self._changed = changed
+        self._has_name = has_name
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type in ("opened", "closed_no_write"):
             return  # caused by our own reads
+        names = [os.fsdecode(path).rpartition("/")[2] for path in (event.src_path, event.dest_path)]
+        if self._has_name is not None and not any(map(self._has_name, names)):
+            return
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._changed.set)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.host import durable
-from agent.host.durable import replace_file
+from agent.host.durable import replace_file, write_and_rename
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,3 +47,8 @@ def test_replace_does_not_remove_the_file_of_the_next_writer_after_its_rename(
     monkeypatch.setattr(durable, "flush_folder", lambda _: next_file.write_bytes(b"of the next writer"))
     replace_file(tmp_path / "history.json", b"first")
     assert next_file.read_bytes() == b"of the next writer"
+
+
+def test_file_gets_the_given_time_of_modification(tmp_path: Path) -> None:
+    write_and_rename(tmp_path / "aside", tmp_path / "a", b"content", modified_ns=7_000_000_001)
+    assert (tmp_path / "a").stat().st_mtime_ns == 7_000_000_001

@@ -39,9 +39,14 @@ class Awaited(asyncio.Event):
 class Watching:
     """A watch of `folder`, and the event that it sets."""
 
-    def __init__(self, folder: Path, make_observer: Callable[[], BaseObserver] = Observer) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        make_observer: Callable[[], BaseObserver] = Observer,
+        has_name: Callable[[str], bool] | None = None,
+    ) -> None:
         self.changed = Awaited()
-        self.watch = FolderWatch(folder, self.changed, make_observer=make_observer)
+        self.watch = FolderWatch(folder, self.changed, has_name=has_name, make_observer=make_observer)
 
     async def look(self) -> None:
         """As the manager does repeatedly; clears earlier changes."""
@@ -56,9 +61,9 @@ class Watching:
 
 
 @asynccontextmanager
-async def watching(folder: Path) -> AsyncIterator[Watching]:
+async def watching(folder: Path, has_name: Callable[[str], bool] | None = None) -> AsyncIterator[Watching]:
     """A watch that has started and has seen no change yet."""
-    watching = Watching(folder)
+    watching = Watching(folder, has_name=has_name)
     try:
         await watching.look()
         yield watching
@@ -289,3 +294,15 @@ async def test_observer_started_after_close_is_stopped(folder: Path) -> None:
     for observer in observers:
         await asyncio.to_thread(observer.join, 10)
     assert not any(observer.is_alive() for observer in observers)
+
+
+@pytest.mark.anyio
+async def test_only_files_in_the_folder_with_a_wanted_name_count_if_names_are_given(folder: Path) -> None:
+    (folder / "inner").mkdir()
+    async with watching(folder, has_name=lambda name: name.endswith(".png")) as watched:
+        put(folder / "a.json")
+        put(folder / "inner" / "a.png")
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(watched.changed.wait(), 0.7)  # watchdog holds an event back for 0.5 s
+        (folder / "a.json").rename(folder / "a.png")
+        assert await watched.is_woken()
