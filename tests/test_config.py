@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agent.config.load import load_config, model_settings
+from agent.config.load import load_config, model_settings, named_files
 from agent.config.sections import Config, EngineSection
 from agent.errors import ConfigError
 from agent.model_file.settings import ModelSettings
@@ -74,6 +74,11 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
         ("models: {settings: {a: {labels: [yes, no]}}}", "models.settings.a.labels.0 must be a string"),
         ("models: {settings: {a: {mean: [x, 1, 1]}}}", "models.settings.a.mean.0 must be a number, not 'x'."),
         ("cameras: {front: {}}", "cameras.front.source is missing"),
+        ("cameras: {a: {source: 'inbox:'}}", "cameras.a.source must name a folder, such as inbox:/srv/inbox"),
+        ("cameras: {a: {source: 'inbox:x', after: burn}}", "cameras.a.after must be keep, delete or move:FOLDER"),
+        ("cameras: {a: {source: 'inbox:x', after: 'move:'}}", "cameras.a.after must be keep, delete or move:FOLDER"),
+        ("cameras: {a: {source: '0', after: delete}}", "has the key after, but its source is not an inbox"),
+        ("cameras: {a: {source: inbox:x}, b: {source: inbox:x}}", "cameras.b.source: this is the inbox of a; give"),
         ("cameras: {'a/b': {source: '0'}}", "may only contain letters"),
         ("cameras: {a: {source: '0', region: [0, 0, 2, 1]}}", "must be [left, top, right, bottom]"),
         ("cameras: {a: {source: '0', rotate: 45}}", "cameras.a.rotate"),
@@ -199,6 +204,17 @@ def test_unknown_key_gets_no_suggestion_when_none_is_similar(write: Path) -> Non
 )
 def test_path_in_an_unknown_home_folder_is_rejected_with_its_key(write: Path, text: str, key: str) -> None:
     assert refusal(write, text) == f"{key}: the home folder in ~nosuchuser/x is unknown; write the full path."
+
+
+def test_folders_of_an_inbox_are_relative_to_the_configuration(write: Path) -> None:
+    write.write_text("cameras: {a: {source: inbox:drop, after: 'move:../done'}, b: {source: ./inbox:x}}\n")
+    config = load_config(write)
+    a, b = config.cameras["a"], config.cameras["b"]
+    assert (a.source, a.after) == (f"inbox:{write.parent}/drop", f"move:{write.parent.parent}/done")
+    assert b.source == f"{write.parent}/inbox:x"
+    files = dict(named_files(config))
+    assert files["cameras.a.source"] == write.parent / "drop"
+    assert files["cameras.a.after"] == write.parent.parent / "done"
 
 
 def test_camera_source_can_be_a_number_without_quotes(write: Path) -> None:

@@ -130,7 +130,8 @@ class Cameras:
             silent_s = time.monotonic() - pipeline.last_read_s
             slowest_s = after_s + 2 / self.configured[name].max_fps
             status = self.statuses[name]
-            if status.reason is None and status.state != "ended" and silent_s > slowest_s:
+            may_be_silent = status.reason is not None or status.state == "ended" or pipeline.is_idle
+            if silent_s > slowest_s and not may_be_silent:
                 return f"Camera {name} is {status.state} and has given no frame for {silent_s:.0f} s."
         return None
 
@@ -160,6 +161,7 @@ class Cameras:
             username=camera.username,
             password_file=camera.password_file,
             options=camera.capture_options,
+            after=camera.after,
         )
         self._sources[name] = source
         self._pipelines[name] = pipeline = Pipeline(

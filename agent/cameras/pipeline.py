@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from agent.cameras.pace import Pace
 from agent.cameras.state import StableLabel
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.classification import Result
+    from agent.errors import AgentError
     from agent.image import Frame
     from agent.inference.options import Options
     from agent.listeners import Listener
@@ -25,6 +26,13 @@ class Source(Protocol):
     @property
     def has_own_pace(self) -> bool: ...
     async def read(self) -> Frame | None: ...
+
+
+@runtime_checkable
+class Answered(Protocol):
+    """A source that must learn what came of each frame, and that may have no frame for any length of time."""
+
+    async def done(self, outcome: Result | AgentError) -> None: ...
 
 
 class DataPlane(Protocol):
@@ -63,31 +71,43 @@ class Pipeline:
         self.trouble: str | None = None
         self.last_frame_ns: int | None = None
         self.last_read_s = time.monotonic()
+        self.is_idle = False  # it waits for a frame that need not come
 
     async def run(self) -> None:
         """Runs until the source ends or is closed."""
         due_s = time.monotonic()
-        while (frame := await self._source.read()) is not None:
+        while (frame := await self._read()) is not None:
             self.last_frame_ns = frame.captured_ns
-            self.last_read_s = time.monotonic()
-            await self._classify(frame)
+            outcome = await self._classify(frame)
+            if isinstance(self._source, Answered):
+                await self._source.done(outcome)
+                if not isinstance(outcome, ModelNotFoundError):
+                    self.trouble = None  # it has its answer, or is tried again
             # Waiting before the read and not after it ensures that the newest frame is classified.
             now_s = time.monotonic()
             due_s = now_s if self._source.has_own_pace else self._pace.due_s(due_s, now_s)
             await asyncio.sleep(due_s - now_s)
 
-    async def _classify(self, frame: Frame) -> None:
+    async def _read(self) -> Frame | None:
+        self.is_idle = isinstance(self._source, Answered)
+        frame = await self._source.read()
+        self.last_read_s = time.monotonic()
+        self.is_idle = False
+        return frame
+
+    async def _classify(self, frame: Frame) -> Result | AgentError:
         try:
             result = await self._data_plane.classify_frame(frame, self._options, source=self.camera)
         except (ModelNotFoundError, ImageError, ModelError) as error:
             self.trouble = str(error)
-            return
+            return error
         self.trouble = None
         state = self._stable.observe(result.classification, result.captured_ns)
         if state is not None:
             self._listener.state_changed(self.camera, state)
             if self._snapshots:
                 self._listener.snapshot(self.camera, await asyncio.to_thread(self._snapshot, frame))
+        return result
 
     def _snapshot(self, frame: Frame) -> bytes:
         """The region that the model classified, before it was scaled down to the model's input."""

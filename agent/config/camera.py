@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, fie
 from agent.config.section import Section
 from agent.sources.address import PORTS, Address, redact
 from agent.sources.capture_options import CaptureOptions
-from agent.sources.source import is_file_source, is_url
+from agent.sources.source import INBOX, MOVE, is_file_source, is_inbox, is_url
 
 _CODES = {"mjpeg": "MJPG", "yuyv": "YUYV"}  # of V4L2
 
@@ -28,21 +28,54 @@ def _number_as_text(source: Any) -> Any:
 
 
 class FileSource(str):
-    """A camera source that is a file or a folder; like every Path, relative to the folder of the configuration."""
+    """A text that is a path, or one behind a prefix; like every Path, relative to the folder of the configuration."""
 
     __slots__ = ()
+    PREFIX = ""
+
+    @property
+    def path(self) -> Path:
+        return Path(self.removeprefix(self.PREFIX))
+
+    def with_path(self, path: Path | str) -> FileSource:
+        return type(self)(f"{self.PREFIX}{path}")
+
+
+class InboxSource(FileSource):
+    __slots__ = ()
+    PREFIX = INBOX
+
+
+class MoveTo(FileSource):
+    __slots__ = ()
+    PREFIX = MOVE
 
 
 def _source(source: str) -> str:
     if not source.strip():
-        raise ValueError("must be a camera number, a device, a URL, a file or a folder")
+        raise ValueError("must be a camera number, a device, a URL, a file, a folder or an inbox")
+    if is_inbox(source):
+        if not source.removeprefix(INBOX).strip():
+            raise ValueError("must name a folder, such as inbox:/srv/inbox")
+        return InboxSource(source)
     if is_url(source) or source.partition(":")[0].lower() in PORTS:  # rtsp:/camera is not meant as a file
         Address.parse(source)
     return FileSource(source) if is_file_source(source) else source
 
 
+def _after(after: str) -> str:
+    if after in ("keep", "delete"):
+        return after
+    if not after.startswith(MOVE) or not after.removeprefix(MOVE).strip():
+        raise ValueError("must be keep, delete or move:FOLDER")
+    return MoveTo(after)
+
+
 CameraSource = Annotated[
     str, BeforeValidator(_number_as_text), AfterValidator(_source), WithJsonSchema({"type": ["string", "integer"]})
+]
+After = Annotated[
+    str, AfterValidator(_after), WithJsonSchema({"type": "string", "pattern": f"^(keep|delete|{MOVE}.+)$"})
 ]
 
 
@@ -66,7 +99,8 @@ class CameraHealthSection(Section):
 
 class CameraSection(Section):
     source: CameraSource = Field(
-        description="Camera number, device, URL (`rtsp://`, `http://`, `https://`), video file or folder of images.",
+        description="Camera number, device, URL (`rtsp://`, `http://`, `https://`), video file, folder of images, or "
+        "`inbox:FOLDER`: a folder into which other programs put images, each of which is classified once.",
         examples=["/dev/video0"],
     )
     username: str | None = Field(
@@ -114,6 +148,12 @@ class CameraSection(Section):
     stable_frames: int = Field(
         default=3, ge=1, description="Frames in a row with the same best label until it becomes the camera's state."
     )
+    after: After = Field(
+        default="keep",
+        description="What happens to an image of an inbox once its answer is written: keep, delete or `move:FOLDER`. "
+        "A move overwrites nothing.",
+        examples=["move:/srv/done"],
+    )
     loop: bool = Field(default=False, description="Restart a video or a folder when it ends.")
     snapshots: bool = Field(default=False, description="Publish a JPEG over MQTT whenever the state changes.")
     health: CameraHealthSection = Field(
@@ -151,8 +191,14 @@ class CameraSection(Section):
     @model_validator(mode="after")
     def _only_a_device_has_a_size(self) -> CameraSection:
         given = [key for key in ("size", "fps", "format") if getattr(self, key) is not None]
-        if given and (is_url(self.source) or is_file_source(self.source)):
+        if given and (is_url(self.source) or is_inbox(self.source) or is_file_source(self.source)):
             raise ValueError(f"has the key {given[0]}, but its source is not a V4L2 device; remove the key")
         if self.transport != "tcp" and not self.source.lower().startswith(("rtsp://", "rtsps://")):
             raise ValueError("has the key transport, but its source is not an rtsp:// URL; remove the key")
+        return self
+
+    @model_validator(mode="after")
+    def _after_needs_an_inbox(self) -> CameraSection:
+        if self.after != "keep" and not is_inbox(self.source):
+            raise ValueError(f"has the key after, but its source is not an inbox; write {INBOX}FOLDER, or remove it")
         return self

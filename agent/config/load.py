@@ -47,9 +47,9 @@ def model_settings(config: Config) -> dict[str, ModelSettings]:
     return {name: _overrides(name, overrides) for name, overrides in config.models.settings.items()}
 
 
-def named_files(config: Config) -> Iterator[tuple[str, Path]]:
-    """Each key whose value is a file or a folder, and that path."""
-    return _named_files(config, "")
+def named_files(section: BaseModel) -> Iterator[tuple[str, Path]]:
+    """Each key of the configuration, or of one section, whose value is a file or a folder, and that path."""
+    return _named_files(section, "")
 
 
 def _named_files(value: Any, key: str) -> Iterator[tuple[str, Path]]:
@@ -59,7 +59,7 @@ def _named_files(value: Any, key: str) -> Iterator[tuple[str, Path]]:
         for name, entry in value.items():
             yield from _named_files(entry, f"{key}.{name}" if key else name)
     elif isinstance(value, Path | FileSource):
-        yield key, Path(value)
+        yield key, value if isinstance(value, Path) else value.path
 
 
 def _read(path: Path) -> str:
@@ -79,10 +79,12 @@ def _anchored(value: Any, folder: Path, key: str = "") -> Any:
     if isinstance(value, dict):
         return {name: _anchored(entry, folder, f"{key}.{name}" if key else name) for name, entry in value.items()}
     if isinstance(value, Path | FileSource):
+        path = value if isinstance(value, Path) else value.path
         try:
-            return type(value)(os.path.normpath(folder / Path(value).expanduser()))
+            anchored = os.path.normpath(folder / path.expanduser())
         except RuntimeError:
             raise ConfigError(f"{key}: the home folder in {value} is unknown; write the full path.") from None
+        return Path(anchored) if isinstance(value, Path) else value.with_path(anchored)
     return value
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from agent.config.camera import CameraSection
+from agent.config.camera import CameraSection, InboxSource
 from agent.config.section import Name, Section, allow_nulls, without_nulls
 from agent.image import MAX_PIXELS
 from agent.model_file.settings import checked_numbers
@@ -511,6 +511,16 @@ class Config(BaseSettings):
     def _upload_is_not_a_camera(self) -> Config:
         if "upload" in self.cameras:
             raise ValueError("cameras.upload: this name is reserved for uploads; choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _an_inbox_has_one_camera(self) -> Config:
+        cameras: dict[Path, str] = {}
+        for name, camera in self.cameras.items():
+            if isinstance(camera.source, InboxSource):
+                other = cameras.setdefault(camera.source.path, name)
+                if other != name:
+                    raise ValueError(f"cameras.{name}.source: this is the inbox of {other}; give it another folder")
         return self
 
     @classmethod

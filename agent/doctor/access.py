@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from agent.config.load import named_files
+from agent.sources.source import is_inbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,15 +23,14 @@ def denied_files(path: Path, config: Config, account: Account | None) -> Iterato
     """
     if account is None or os.geteuid() != 0:
         return
+    inboxes = [name for name, camera in config.cameras.items() if is_inbox(camera.source)]
+    written = {"device.state_folder", *(f"cameras.{name}.{key}" for name in inboxes for key in ("source", "after"))}
     for key, file in ((path.name, path), *_files_of(config)):
         if not os.path.exists(file):  # noqa: PTH110  (Path raises for a closed folder)
             continue
-        denied = account.why_denied(file, write=key == _WRITTEN)
+        denied = account.why_denied(file, write=key in written)
         if denied is not None:
             yield key, denied
-
-
-_WRITTEN = "device.state_folder"
 
 
 def _files_of(config: Config) -> Iterator[tuple[str, Path]]:

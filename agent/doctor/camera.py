@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.doctor.finding import WITH_DETAILS, Finding, fault, ok, warning
-from agent.errors import ConfigError, ImageError
+from agent.errors import ConfigError, ImageError, SourceError
 from agent.remote import RemoteAgent
-from agent.sources.source import is_file_source, open_source
+from agent.sources.inbox_folder import InboxFolder
+from agent.sources.source import INBOX, is_file_source, is_inbox, open_source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 15.0  # FFmpeg takes up to two timeouts of 4 s to open a stream
 _RECENT_S = 30.0
+_FIX = "Fix that; the agent retries automatically."
 _MEASURED_S = 2.0
 _MAX_FRAMES = 200  # a folder gives as many as the processor can decode
 _DARK, _BRIGHT = 0.04, 0.96  # mean brightness: a covered lens, a sensor that sees only white
@@ -67,6 +69,8 @@ def check_camera(
     `cert_file` is the certificate of the agent, with TLS.
     """
     about = f"camera {name}"
+    if is_inbox(camera.source):
+        return _check_inbox(about, camera)
     age_s = _age_of_last_frame_s(agent_url, name, token, cert_file) if agent_url else float("inf")
     if age_s is not None and age_s < _RECENT_S + 2 / camera.max_fps:
         return ok(about, "gives pictures to the running agent")
@@ -74,7 +78,7 @@ def check_camera(
     if isinstance(answer, str) and age_s is None:
         return warning(about, f"The running agent may have it open: {answer}", WITH_DETAILS)
     if isinstance(answer, str):
-        return fault(about, answer, "Fix that; the agent retries automatically.")
+        return fault(about, answer, _FIX)
     return _judge(about, camera, answer)
 
 
@@ -95,6 +99,15 @@ def _judge(about: str, camera: CameraSection, measured: _Measured) -> Finding:
     if measured.late_s > _LATE_S:
         return warning(about, f"Late: {fact}.", "The device is too busy for this picture: choose a smaller size.")
     return ok(about, fact)
+
+
+def _check_inbox(about: str, camera: CameraSection) -> Finding:
+    """Takes no image: each is classified once, by the agent."""
+    try:
+        InboxFolder.of(camera.source, after=camera.after).check()
+    except SourceError as trouble:
+        return fault(about, str(trouble), _FIX)
+    return ok(about, f"may take images from {camera.source.removeprefix(INBOX)}")
 
 
 async def _measure(camera: CameraSection, measured_s: float) -> _Measured | str:

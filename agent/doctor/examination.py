@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.doctor import device, software
@@ -12,6 +11,7 @@ from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from agent.config.camera import CameraSection
     from agent.doctor.finding import Finding
@@ -88,10 +88,11 @@ def _examine_cameras(
     *,
     may_be_hidden: bool,
 ) -> Iterator[Finding]:
+    from agent.config.load import named_files  # noqa: PLC0415
     from agent.doctor.camera import check_camera  # noqa: PLC0415  (it loads OpenCV)
 
     for name, camera in cameras.items():
         if camera.enabled:
-            files = [Path(camera.source), *filter(None, [camera.password_file])] if may_be_hidden else []
+            files = [file for _, file in named_files(camera)] if may_be_hidden else []
             hidden = [finding for file in files if (finding := check_hidden(f"camera {name}", file))]
             yield from hidden or [check_camera(name, camera, agent_url=agent_url, token=token, cert_file=cert_file)]

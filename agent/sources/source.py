@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 _AS_IT_IS = CaptureOptions()
+INBOX = "inbox:"  # before the folder in a camera's source
+MOVE = "move:"  # before the folder in a camera's `after`
 
 
 class Source(Protocol):
@@ -43,12 +45,19 @@ def open_source(
     username: str | None = None,
     password_file: Path | None = None,
     options: CaptureOptions = _AS_IT_IS,
+    after: str = "keep",
 ) -> Source:
     """Makes a source of the kind that `source` names; `loop` restarts a recording or a folder at its end.
+
+    `after` says what an inbox does with an image that has its answer.
 
     Returns at once: the source opens and, after a loss, reopens automatically. Raises ValueError for a URL that is
     not valid, which the configuration refuses.
     """
+    if is_inbox(source):
+        from agent.sources.inbox import Inbox
+
+        return Inbox(source, after=after, on_status=on_status)
     if is_file_source(source):
         return _recorded(Path(source), loop=loop, on_status=on_status)
     if is_url(source):
@@ -64,9 +73,14 @@ def is_url(source: str) -> bool:
     return "://" in source
 
 
+def is_inbox(source: str) -> bool:
+    """Whether `source` names a folder into which other programs put images."""
+    return source.startswith(INBOX)
+
+
 def is_file_source(source: str) -> bool:
-    """Whether `source` is a video file or a folder rather than a V4L2 index, a device or a URL."""
-    return not (source.isdecimal() or is_url(source) or source.startswith("/dev/"))
+    """Whether `source` is a video file or a folder rather than an inbox, a V4L2 index, a device or a URL."""
+    return not (source.isdecimal() or is_inbox(source) or is_url(source) or source.startswith("/dev/"))
 
 
 def _network(

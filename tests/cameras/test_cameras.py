@@ -208,3 +208,15 @@ async def test_silent_camera_is_stuck_unless_its_status_says_why(
         cameras.switch("front", on=False)
         assert cameras.stuck(after_s=-1) is None
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_inbox_without_images_is_not_stuck(tmp_path: Path) -> None:
+    watched = Watched()
+    front = CameraSection(source=f"inbox:{tmp_path}", max_fps=1e9)
+    async with anyio.create_task_group() as tasks:
+        cameras = Cameras({"front": front}, data_plane=watched, listener=watched, tasks=tasks)
+        cameras.start()
+        await watched.until("online")
+        assert cameras.stuck(after_s=-1.0) is None
+        await cameras.close()

@@ -9,7 +9,7 @@ from agents.heard import Heard
 
 from agent.cameras.pipeline import Pipeline
 from agent.classification import Category, Classification, ModelIdentity, Result, Timing
-from agent.errors import ImageDamagedError, ModelError, ModelNotFoundError
+from agent.errors import AgentError, ImageDamagedError, ModelError, ModelNotFoundError
 from agent.host.throttling import never
 from agent.image import Frame, Image, image_size
 from agent.inference.options import Options
@@ -38,6 +38,17 @@ class Frames:
         self.left -= 1
         self.read_at_s.append(time.monotonic())
         return Frame(Image(np.zeros((40, 60, 3), np.uint8)), captured_ns=self.left)
+
+
+class AnsweredFrames(Frames):
+    """A source that must learn what came of each frame."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.outcomes: list[Result | AgentError] = []
+
+    async def done(self, outcome: Result | AgentError) -> None:
+        self.outcomes.append(outcome)
 
 
 class Script:
@@ -144,3 +155,44 @@ async def test_pipeline_announces_a_picture_of_the_region_when_snapshots_are_ena
     assert (await run(Script(*map(classification_of, labels))))[0].snapshots == []
     heard, _ = await run(Script(*map(classification_of, labels)), snapshots=True)
     assert [image_size(jpeg) for jpeg in heard.snapshots] == [(40, 30)] * 2
+
+
+@pytest.mark.anyio
+async def test_pipeline_says_what_came_of_each_frame_to_a_source_that_must_know() -> None:
+    frames, damaged, failed = AnsweredFrames(3), ImageDamagedError("It is damaged."), ModelError("The runtime fails.")
+    heard, pipeline = await run(Script(classification_of("a"), damaged, failed), frames=frames)
+    assert frames.outcomes == [*heard.results, damaged, failed]
+    assert pipeline.trouble is None
+
+
+@pytest.mark.anyio
+async def test_pipeline_reports_that_an_answered_source_waits_for_a_model() -> None:
+    missing = ModelNotFoundError("No model is served.")
+    _, pipeline = await run(Script(missing), frames=AnsweredFrames(1))
+    assert pipeline.trouble == "No model is served."
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("source", "is_idle"), [(Frames, False), (AnsweredFrames, True)])
+async def test_pipeline_is_idle_only_while_its_source_may_have_no_frame(source: type[Frames], is_idle: bool) -> None:  # noqa: FBT001
+    seen: list[bool] = []
+
+    class Watched(source):  # type: ignore[misc, valid-type]  # each kind
+        async def read(self) -> Frame | None:
+            seen.append(pipeline.is_idle)
+            return await super().read()  # type: ignore[no-any-return]
+
+    script = Script(classification_of("a"))
+    pipeline = Pipeline(
+        camera="front",
+        source=Watched(1),
+        data_plane=script,
+        listener=script.heard,
+        options=Options(),
+        max_fps=1000,
+        stable_frames=2,
+        is_throttled=never,
+    )
+    await pipeline.run()
+    assert seen == [is_idle, is_idle]
+    assert not pipeline.is_idle

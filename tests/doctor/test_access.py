@@ -26,6 +26,7 @@ device: {state_folder: state}
 cameras:
   door: {source: "rtsp://camera/door", username: ann, password_file: door}
   film: {source: film.mp4, enabled: false}
+  drop: {source: inbox:drop, after: move:done}
 """
 _MQTT = "mqtt: {host: 127.0.0.1, port: 1, username: ann, password_file: password}\n"
 
@@ -35,9 +36,10 @@ def unit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Unit]:
     """A service of the user daemon who may read all its files."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(os.path.realpath(name))
-        for inner in ("models", "keys", "state"):
+        for inner in ("models", "keys", "state", "drop", "done"):
             (folder / inner).mkdir()
-        (folder / "state").chmod(0o777)
+        for inner in ("state", "drop", "done"):
+            (folder / inner).chmod(0o777)
         for file in ("birds.txt", "door", "film.mp4", "password", "keys/a.pub"):
             (folder / file).write_text("a\nb\n")
         (folder / "agent.yaml").write_text(f"{_NAMED}{_MQTT}http: {{port: {free_port()}}}\n")
@@ -81,7 +83,7 @@ def test_check_config_refuses_a_file_that_the_service_may_not_read(unit: Unit, s
 def test_check_config_accepts_files_that_the_service_may_read(unit: Unit, shell: Shell) -> None:
     assert shell.run("check-config", unit.config) == 0
     assert (shell.out, shell.err) == (
-        f"{unit.config} is valid: 2 cameras, models in {unit.config.parent}/models.\n",
+        f"{unit.config} is valid: 3 cameras, models in {unit.config.parent}/models.\n",
         "",
     )
 
@@ -96,7 +98,8 @@ def test_check_config_looks_at_no_rights_of_another_configuration(unit: Unit, sh
 def test_doctor_reports_each_file_that_the_service_may_not_read(unit: Unit) -> None:
     unit.config.chmod(0o600)
     unit.config.with_name("password").chmod(0o600)
-    unit.config.with_name("state").chmod(0o755)
+    for inner in ("state", "drop", "done"):
+        unit.config.with_name(inner).chmod(0o755)
     denied = [
         (finding.about, finding.level, finding.fact)
         for finding in examine(unit.stand_in(None), unit)
@@ -105,6 +108,8 @@ def test_doctor_reports_each_file_that_the_service_may_not_read(unit: Unit) -> N
     assert denied == [
         ("agent.yaml", "fault", f"The user daemon may not read {unit.config}."),
         ("device.state_folder", "fault", f"The user daemon may not write to {unit.state_folder}."),
+        ("cameras.drop.source", "fault", f"The user daemon may not write to {unit.config.with_name('drop')}."),
+        ("cameras.drop.after", "fault", f"The user daemon may not write to {unit.config.with_name('done')}."),
         ("mqtt.password_file", "fault", f"The user daemon may not read {unit.config.with_name('password')}."),
     ]
 
@@ -112,4 +117,4 @@ def test_doctor_reports_each_file_that_the_service_may_not_read(unit: Unit) -> N
 def test_doctor_reports_each_file_that_the_unit_hides_from_the_service(unit: Unit) -> None:
     """The files of this test are below /tmp."""
     hidden = {finding.about for finding in examine(unit.stand_in(None), unit) if "The unit hides" in finding.fact}
-    assert {"models.folder", "models.trusted_keys", "mqtt.password_file", "camera door"} <= hidden
+    assert {"models.folder", "models.trusted_keys", "mqtt.password_file", "camera door", "camera drop"} <= hidden

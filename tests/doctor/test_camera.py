@@ -50,6 +50,19 @@ def test_camera_is_ok_only_if_it_gives_a_picture(tmp_path: Path) -> None:
     assert "does not exist" in fact(str(tmp_path / "none.mp4"))
 
 
+def test_inbox_is_ok_if_its_folders_can_be_used_and_no_image_is_taken(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", 50)
+    finding = check_camera("front", CameraSection(source=f"inbox:{tmp_path}"))
+    assert (finding.level, finding.fact) == ("ok", f"may take images from {tmp_path}")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert "none does not exist. Create it" in fact(f"inbox:{tmp_path}/none")
+    finding = check_camera("front", CameraSection(source=f"inbox:{tmp_path}", after=f"move:{tmp_path}/done"))
+    assert (finding.level, finding.fact) == (
+        "fault",
+        f"{tmp_path}/done does not exist. Create it, or correct the camera's after.",
+    )
+
+
 def _jpeg(level: int) -> bytes:
     return cv2.imencode(".jpg", np.full((48, 64, 3), level, np.uint8))[1].tobytes()
 
