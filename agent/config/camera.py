@@ -127,6 +127,11 @@ class CameraSection(Section):
         description="Format that a V4L2 device is asked for. `mjpeg` saves USB bandwidth. Default: `mjpeg` if `size` "
         "is larger than 640x480 and the device offers it, else the driver's.",
     )
+    controls: dict[str, int] = Field(
+        default={},
+        description="Controls of a V4L2 device, set in this order before it is opened; see `edge-agent cameras`.",
+        examples=[{"exposure_time_absolute": 300}],
+    )
     transport: Literal["tcp", "udp"] = Field(
         default="tcp", description="Transport of an `rtsp://` camera. UDP loses packets, which damages pictures."
     )
@@ -167,6 +172,7 @@ class CameraSection(Section):
             size=self.size,
             fps=self.fps,
             format=_CODES[self.format] if self.format else None,
+            controls=self.controls,
             transport=self.transport,
             frozen_after_s=self.health.frozen_after_s,
         )
@@ -190,7 +196,7 @@ class CameraSection(Section):
 
     @model_validator(mode="after")
     def _only_a_device_has_a_size(self) -> CameraSection:
-        given = [key for key in ("size", "fps", "format") if getattr(self, key) is not None]
+        given = [key for key in ("size", "fps", "format", "controls") if getattr(self, key)]
         if given and (is_url(self.source) or is_inbox(self.source) or is_file_source(self.source)):
             raise ValueError(f"has the key {given[0]}, but its source is not a V4L2 device; remove the key")
         if self.transport != "tcp" and not self.source.lower().startswith(("rtsp://", "rtsps://")):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Transport = Literal["tcp", "udp"]
 
@@ -12,11 +15,13 @@ Transport = Literal["tcp", "udp"]
 class CaptureOptions:
     """`size` (width, height), `fps` and `format` (a four-character code such as MJPG) are wishes to a V4L2 device.
 
-    `transport` is that of RTSP. After `frozen_after_s` with identical frames, the camera is frozen; 0: never.
+    `controls` are set before it is opened, in their order. `transport` is that of RTSP. After `frozen_after_s` with
+    identical frames, the camera is frozen; 0: never.
     """
 
     size: tuple[int, int] | None = None
     fps: float | None = None
     format: str | None = None
+    controls: Mapping[str, int] = field(default_factory=dict)
     transport: Transport = "tcp"
     frozen_after_s: float = 30.0

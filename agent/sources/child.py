@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from agent.errors import SourceError
 from agent.image import Frame, Image
 from agent.sources.feed import Arrival
-from agent.sources.frame_memory import ARRIVAL, JPEG, NO_SLOT, FrameMemory
+from agent.sources.frame_memory import ARRIVAL, FAILED, JPEG, NO_SLOT, FrameMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PROCESS = ("-m", "agent.sources.capture_process")
+_MESSAGE_BYTES = 4096
 _KILLED_WITHIN_S = 2.0  # a process that hangs in a driver dies only when the driver returns
 
 
@@ -55,15 +56,17 @@ class ChildFeed:
     def read(self, timeout_s: float) -> Arrival | None:
         self._control.settimeout(timeout_s)
         try:
-            message = self._control.recv(ARRIVAL.size)
+            message = self._control.recv(_MESSAGE_BYTES)
         except TimeoutError:
             return None
         except ConnectionError:
             message = b""
         if not message:
             raise SourceError(self._why_ended(self._opened))
+        frames, slot, kind, height, width, channels, captured_ns = ARRIVAL.unpack_from(message)
+        if kind == FAILED:
+            raise SourceError(message[ARRIVAL.size :].decode())
         self._opened = True
-        frames, slot, kind, height, width, channels, captured_ns = ARRIVAL.unpack(message)
         if slot == NO_SLOT:
             return Arrival(frames)
         self._is_wanted = self._is_asked = False

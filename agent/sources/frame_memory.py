@@ -23,7 +23,7 @@ ARRIVAL = struct.Struct(
     "=IbBIIIq"
 )  # frames since the last message, slot, kind, height, width, channels, Unix time in ns
 NO_SLOT = -1  # no frame was wanted
-PIXELS, JPEG = 0, 1  # kinds; the bytes of a JPEG count as its height
+PIXELS, JPEG, FAILED = 0, 1, 2  # kinds; the bytes of a JPEG count as its height, and the reason follows FAILED
 
 
 class FrameMemory:

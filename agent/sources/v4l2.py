@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from agent.sources.child import ChildFeed
+from agent.sources.devices import set_controls
 
 if TYPE_CHECKING:
     from agent.sources.capture_options import CaptureOptions
@@ -25,27 +26,35 @@ class V4l2Device:
 
     def open(self) -> Feed:
         options = self._options
-        request = {"path": self.name, "size": options.size, "fps": options.fps, "format": options.format}
+        request = {
+            "path": self.name,
+            "size": options.size,
+            "fps": options.fps,
+            "format": options.format,
+            "controls": dict(options.controls),
+        }
         return ChildFeed(request, why_ended=lambda opened: self.explain(opened=opened))
 
     def explain(self, *, opened: bool) -> str:
         if not os.path.exists(self.name):  # noqa: PTH110  (Path raises for a closed folder)
-            return f"{self.name} does not exist. Plug the camera in, or choose another one from `ls /dev/video*`."
+            return f"{self.name} does not exist. Plug the camera in; `edge-agent cameras` lists what is there."
         if not os.access(self.name, os.R_OK | os.W_OK):
             return f"No permission to use {self.name}. Add the user of this program to the group video, and restart."
         if opened:
             return f"{self.name} stopped giving frames. Plug it in again, or try another cable or port."
         return (
             f"{self.name} gives no video. Stop the program that uses it (`fuser -v {self.name}` shows it), "
-            "or choose a capture device from `v4l2-ctl --list-devices`."
+            "or choose another device from `edge-agent cameras`."
         )
 
 
 def open_device(path: str, request: dict[str, Any]) -> Any:
     """An OpenCV capture, which may not be open; the driver takes the nearest size and rate. Blocks as the driver does.
 
-    Without a `format`, a large picture is asked for as MJPEG. Frames of that format stay JPEGs.
+    Without a `format`, a large picture is asked for as MJPEG. Frames of that format stay JPEGs. Raises SourceError for
+    a control that the device does not have.
     """
+    set_controls(path, request["controls"])
     capture = cv2.VideoCapture(path, cv2.CAP_V4L2)
     size, code = request["size"], request["format"]
     if code is None and size and size[0] * size[1] > _LARGE_PIXELS:

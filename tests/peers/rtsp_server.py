@@ -1,32 +1,45 @@
-"""An RTSP camera on a free port, served by GStreamer in the system's Python."""
+"""RtspServer: an RTSP camera on a free port, served by GStreamer in the system's Python."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from typing_extensions import Self
 
 _SYSTEM_PYTHON = "/usr/bin/python3"
 _SERVER = """
+import sys
 import gi
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer
 Gst.init(None)
+pattern, size, port, password = sys.argv[1:]
+width, height = size.split("x")
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_launch(
-    "( videotestsrc is-live=true pattern=red ! video/x-raw,width=320,height=240,framerate=25/1"
+    f"( videotestsrc is-live=true pattern={pattern} ! video/x-raw,width={width},height={height},framerate=25/1"
     " ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=5 ! rtph264pay name=pay0 )"
 )
 server = GstRtspServer.RTSPServer()
+if password:
+    auth, token = GstRtspServer.RTSPAuth(), GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "viewer")
+    auth.add_basic(GstRtspServer.RTSPAuth.make_basic("user", password), token)
+    server.set_auth(auth)
+    permissions = GstRtspServer.RTSPPermissions()
+    permissions.add_permission_for_role("viewer", "media.factory.access", True)
+    permissions.add_permission_for_role("viewer", "media.factory.construct", True)
+    factory.set_permissions(permissions)
 server.set_address("127.0.0.1")
-server.set_service("0")
+server.set_service(port)
 server.get_mount_points().add_factory("/cam", factory)
 server.attach(None)
 print(server.get_bound_port(), flush=True)
@@ -34,18 +47,48 @@ GLib.MainLoop().run()
 """
 
 
-@contextmanager
-def rtsp_server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Yields the URL of a red picture, and the process. Skips the test if GStreamer is not installed."""
-    if not Path("/usr/lib/python3/dist-packages/gi/overrides/Gst.py").exists():
-        pytest.skip("no RTSP server: apt-get install python3-gst-1.0 gir1.2-gst-rtsp-server-1.0")
-    command = [_SYSTEM_PYTHON, "-c", _SERVER]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        try:
-            assert server.stdout is not None
-            port = server.stdout.readline().strip()
-            if not port:
-                pytest.skip("no RTSP server: apt-get install gir1.2-gst-rtsp-server-1.0")
-            yield f"rtsp://user:secret@127.0.0.1:{port}/cam", server
-        finally:
-            server.kill()
+class RtspServer:
+    """Skips the test if GStreamer is not installed. `pattern` is one of videotestsrc: a color, or ball, which moves."""
+
+    def __init__(self, *, pattern: str = "red", password: str = "") -> None:
+        self._pattern = pattern
+        self._password = password
+        self._port = "0"
+        self._process: subprocess.Popen[str] | None = None
+        if not Path("/usr/lib/python3/dist-packages/gi/overrides/Gst.py").exists():
+            _missing("python3-gst-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly")
+        self.start()
+
+    def url(self, password: str = "secret") -> str:
+        return f"rtsp://user:{password}@127.0.0.1:{self._port}/cam"
+
+    def start(self, *, size: str = "320x240") -> None:
+        """On the same port after the first time."""
+        command = [_SYSTEM_PYTHON, "-c", _SERVER, self._pattern, size, self._port, self._password]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self._process.stdout is not None
+        self._port = self._process.stdout.readline().strip()
+        if not self._port:
+            _missing("gir1.2-gst-rtsp-server-1.0")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def stall(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def _missing(packages: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must run every test: apt-get install {packages}", pytrace=False)
+    pytest.skip(f"no RTSP server: apt-get install {packages}")

@@ -133,8 +133,15 @@ def capture_of(url: str, seen: Seen) -> Iterator[Capture]:
         yield camera
 
 
+def is_capture_process(child: psutil.Process) -> bool:
+    try:
+        return "agent.sources.capture_process" in child.cmdline()
+    except psutil.Error:  # it has just ended
+        return False
+
+
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "agent.sources.capture_process" in child.cmdline()]
+    return [child for child in psutil.Process().children() if is_capture_process(child)]
 
 
 @pytest.mark.anyio
@@ -183,6 +190,9 @@ def test_process_ends_with_its_socket() -> None:
     with ours, theirs:
         process = subprocess.Popen([*command, str(theirs.fileno()), str(memory)], pass_fds=(theirs.fileno(), memory))
         theirs.close()
-        ours.send(b'{"parent": %d, "path": "/dev/null", "size": null, "fps": null, "format": null}' % os.getpid())
+        ours.send(
+            b'{"parent": %d, "path": "/dev/null", "size": null, "fps": null, "format": null, "controls": {}}'
+            % os.getpid()
+        )
         assert process.wait(20) == 0
     os.close(memory)

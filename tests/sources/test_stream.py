@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from peers.rtsp_server import rtsp_server
+from peers.rtsp_server import RtspServer
 from sources.observing import PATIENCE_S, Seen, soon, until
 
 from agent.sources.address import Address
@@ -132,7 +132,7 @@ def test_process_exits_cleanly_while_the_thread_is_inside_opencv(mjpeg: MjpegSer
 
 async def test_rtsp_stream_is_read_and_lost_when_its_server_dies() -> None:
     seen = Seen()
-    with rtsp_server() as (url, server), closing(Capture(Stream(Address.parse(url)), on_status=seen)) as camera:
+    with RtspServer() as server, closing(Capture(Stream(Address.parse(server.url())), on_status=seen)) as camera:
         frame = await camera.read()
         assert frame is not None
         b, g, r = frame.image.pixels.mean(axis=(0, 1))

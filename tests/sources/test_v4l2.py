@@ -15,7 +15,7 @@ from agent.sources.v4l2 import V4l2Device, open_device
 if TYPE_CHECKING:
     from sources.fake_capture import FakeCapture
 
-ANY: dict[str, Any] = {"size": None, "fps": None, "format": None}
+ANY: dict[str, Any] = {"size": None, "fps": None, "format": None, "controls": {}}
 MJPG = cv2.VideoWriter.fourcc(*"MJPG")
 
 
@@ -23,7 +23,7 @@ MJPG = cv2.VideoWriter.fourcc(*"MJPG")
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        ("9", "/dev/video9 does not exist. Plug the camera in"),
+        ("9", "/dev/video9 does not exist. Plug the camera in; `edge-agent cameras`"),
         ("/dev/v4l/by-id/none", "/dev/v4l/by-id/none does not exist"),
         ("/dev/null", "/dev/null gives no video. Stop the program that uses it"),
     ],
@@ -32,6 +32,14 @@ async def test_device_reports_what_to_do_when_it_cannot_be_opened(source: str, s
     seen = Seen()
     with closing(Capture(V4l2Device(source, CaptureOptions()), on_status=seen)):
         assert str((await seen.until("lost")).reason).startswith(sentence)
+
+
+@pytest.mark.anyio
+async def test_device_is_lost_with_the_reason_why_a_control_cannot_be_set() -> None:
+    seen = Seen()
+    options = CaptureOptions(controls={"brightness": 300})
+    with closing(Capture(V4l2Device("/dev/null", options), on_status=seen)):
+        assert "no control brightness" in str((await seen.until("lost")).reason)
 
 
 def test_device_explains_that_it_stopped() -> None:
@@ -59,7 +67,7 @@ def test_device_is_opened_by_v4l2_with_a_queue_of_one(opened: FakeCapture) -> No
 
 
 def test_format_is_chosen_before_the_size_which_depends_on_it(opened: FakeCapture) -> None:
-    open_device("/dev/video0", {"size": [640, 480], "fps": 15, "format": "YUYV"})
+    open_device("/dev/video0", {**ANY, "size": [640, 480], "fps": 15, "format": "YUYV"})
     assert list(opened.settings) == [
         cv2.CAP_PROP_FOURCC,
         cv2.CAP_PROP_FRAME_WIDTH,
