@@ -30,6 +30,7 @@ def check_config(
     from agent.errors import ConfigError
     from agent.wiring.access import build_access, why_closed, why_no_https
     from agent.wiring.broker import broker_endpoint
+    from agent.wiring.rpc import why_no_grpc
 
     if schema:
         print_json(Config.model_json_schema())
@@ -41,7 +42,8 @@ def check_config(
     if config == INSTALLED.config:
         for key, denied in denied_files(config, settings, INSTALLED.account()):
             raise ConfigError(f"{key}: {denied.fact} {denied.remedy}")
-    for trouble in filter(None, (why_no_https(settings), why_closed(settings, build_access(settings)))):
+    troubles = (why_no_https(settings), why_closed(settings, build_access(settings)), why_no_grpc(settings))
+    for trouble in filter(None, troubles):
         print(f"Warning: {trouble}", file=sys.stderr)
     if as_json:
         print_json(settings.model_dump(mode="json"))

@@ -46,6 +46,7 @@ def _examine_service(path: Path | None, unit: Unit, token: str | None) -> Iterat
     from agent.doctor.broker import check_broker  # noqa: PLC0415
     from agent.doctor.certificate import check_certificate  # noqa: PLC0415
     from agent.doctor.delegate import check_delegate  # noqa: PLC0415
+    from agent.doctor.rpc import check_grpc  # noqa: PLC0415
     from agent.doctor.running import check_running  # noqa: PLC0415
     from agent.doctor.tokens import check_tokens  # noqa: PLC0415
     from agent.models.store import copies_of  # noqa: PLC0415
@@ -76,8 +77,10 @@ def _examine_service(path: Path | None, unit: Unit, token: str | None) -> Iterat
     yield from _examine_cameras(config.cameras, agent_url, token, cert_file, may_be_hidden=is_of_the_unit)
     if config.mqtt.enabled and not config.mqtt.embedded_broker:
         yield check_broker(endpoint)
-    if agent_url is not None:
-        yield from check_running(agent_url, token=token, cert_file=cert_file)
+    running = [] if agent_url is None else check_running(agent_url, token=token, cert_file=cert_file)
+    yield from running
+    is_running = any(finding.about == "agent" and finding.level != "fault" for finding in running)
+    yield from check_grpc(config, is_running=is_running)
 
 
 def _examine_cameras(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from agent.errors import ConfigError
 if TYPE_CHECKING:
     from agent.security.server_tls import ServerFiles
 
+_LOOK_EVERY_S = 1.0
+
 log = logging.getLogger(__name__)
 
 
@@ -19,13 +22,18 @@ class Certificate:
     """Keeps the last good files. gRPC cannot ask for client certificates that are optional, so it asks for none."""
 
     def __init__(self, files: ServerFiles) -> None:
-        """Raises ConfigError for files that cannot be used."""
         self._files = files
         self._seen = files.fingerprint()
-        self._first = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        return grpc.dynamic_ssl_server_credentials(self._first, self._changed, require_client_authentication=False)
+        """Raises ConfigError or OSError for files that cannot be used."""
+        self._seen = self._files.fingerprint()
+        return grpc.dynamic_ssl_server_credentials(self._read(), self._changed, require_client_authentication=False)
+
+    async def changed(self) -> None:
+        """Returns once the files differ from those that were read last."""
+        while self._files.fingerprint() == self._seen:  # noqa: ASYNC110  (files announce nothing)
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     def _changed(self) -> Any:
         """None if the files have not changed. gRPC calls it for each handshake, from a thread of its own."""

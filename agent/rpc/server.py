@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from typing import TYPE_CHECKING
 
 import grpc
 
-from agent.errors import StartError
+from agent.errors import ConfigError, StartError
 
 if TYPE_CHECKING:
     from agent.rpc.certificate import Certificate
     from agent.rpc.door import Door
     from agent.rpc.health import HealthService
+
+log = logging.getLogger(__name__)
 
 _STOP_S = 2.0
 _MAX_CONNECTIONS = 200  # with those of HTTP, fewer than the 1023 descriptors that paho's select() handles
@@ -49,6 +52,7 @@ class Server:
         self._certificate = certificate
         self._host = host
         self.port = port
+        self._starting: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
             handlers=[door],
             options=[
@@ -66,23 +70,45 @@ class Server:
         )
 
     async def start(self) -> None:
-        """Sets `port` if it was 0. Raises StartError with the cause and the remedy."""
+        """Sets `port` if it was 0. Raises StartError with the cause and the remedy.
+
+        With a certificate that cannot be used, it answers as soon as the files are right.
+        """
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_about_the_agent)
         try:
-            self.port = self._listen()
+            await self._start()
+        except (ConfigError, OSError) as error:
+            log.error(  # noqa: TRY400  (expected; the sentence says it all)
+                "%s gRPC answers once this is fixed. Cameras and MQTT are not affected.", error
+            )
+            self._starting = asyncio.create_task(self._start_once_usable(), name="grpc")
+
+    async def _start_once_usable(self) -> None:
+        """Follows the files of the certificate, as HTTPS does."""
+        assert self._certificate is not None
+        while True:
+            await self._certificate.changed()
+            try:
+                await self._start()
+            except (ConfigError, OSError, StartError) as error:
+                log.warning("%s gRPC does not answer yet, and looks at the files again.", error)
+            else:
+                log.info("gRPC answers at %s.", self.address)
+                return
+
+    async def _start(self) -> None:
+        credentials = None if self._certificate is None else self._certificate.credentials()
+        try:
+            if credentials is None:
+                self.port = self._server.add_insecure_port(self.address)
+            else:
+                self.port = self._server.add_secure_port(self.address, credentials)
         except RuntimeError:
             raise StartError(
                 f"grpc: cannot listen on {self._host}:{self.port}: {_why(self._host, self.port)}. "
                 "Stop the program that uses the port, or correct grpc.host and grpc.port."
             ) from None
         await self._server.start()
-
-    def _listen(self) -> int:
-        if self._certificate is None:
-            port: int = self._server.add_insecure_port(self.address)
-        else:
-            port = self._server.add_secure_port(self.address, self._certificate.credentials())
-        return port
 
     @property
     def address(self) -> str:
@@ -91,6 +117,8 @@ class Server:
     async def stop(self) -> None:
         """Waits a moment for requests in progress."""
         self._health.stop()
+        if self._starting is not None:
+            self._starting.cancel()
         await self._server.stop(_STOP_S)
 
 

@@ -1,7 +1,8 @@
-"""Access: who may use HTTP, by which names and with which certificate, from the configuration."""
+"""Access: who may use HTTP and gRPC, by which names and with which certificate, from the configuration."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
@@ -31,6 +32,12 @@ def build_access(config: Config) -> AccessRules:
     )
 
 
+def grpc_access(config: Config, rules: AccessRules) -> AccessRules:
+    """Those of HTTP with the address of gRPC, where certificates of clients do not count."""
+    is_local = config.grpc.is_local and not rules.has_certificates
+    return dataclasses.replace(rules, is_local=is_local, has_certificates=False)
+
+
 def server_files(config: Config) -> ServerFiles | None:
     """None without TLS."""
     http = config.http
@@ -45,14 +52,23 @@ def build_reach(config: Config) -> Reach:
 
 
 def why_closed(config: Config, rules: AccessRules) -> str | None:
-    """Why HTTP refuses every client, and what to do; None if it does not."""
-    if (tokens := rules.tokens_now()) is None or tokens or rules.has_certificates:
+    """Why HTTP, gRPC or both refuse every client, and what to do; None if none does. `rules`: those of HTTP."""
+    closed = []
+    if _is_closed(rules):
+        closed.append(f"HTTP at {config.http.host} answers 401 to every client, except on /healthz and /readyz")
+    if config.grpc.enabled and _is_closed(grpc_access(config, rules)):
+        closed.append(f"gRPC at {config.grpc.host} answers UNAUTHENTICATED to every client, except about its health")
+    if not closed:
         return None
     return (
-        f"HTTP at {config.http.host} answers 401 to every client, except on /healthz and /readyz: no access token "
-        f"is in {tokens_path(config)}. Make one with {CREATE} infer, or set "
+        f"{', and '.join(closed)}: no access token is in {tokens_path(config)}. Make one with {CREATE} infer, or set "
         "http.anonymous to true, which lets everyone in. Cameras and MQTT are not affected."
     )
+
+
+def _is_closed(rules: AccessRules) -> bool:
+    tokens = rules.tokens_now()
+    return tokens is not None and not tokens and not rules.has_certificates
 
 
 def why_no_https(config: Config) -> str | None:

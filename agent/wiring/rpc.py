@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from typing import TYPE_CHECKING
 
-from agent.errors import ConfigError
 from agent.host import process
-from agent.wiring.access import server_files
+from agent.wiring.access import grpc_access, server_files
 
 if TYPE_CHECKING:
     from agent.config.sections import Config
@@ -35,7 +33,7 @@ def build_rpc(
     metrics: RpcMetrics,
     access: AccessRules,
 ) -> Server | None:
-    """None if gRPC is off, or if its packages or the certificate are missing. Call it inside the running loop.
+    """None if gRPC is off, or if its packages are missing. Call it inside the running loop.
 
     gRPC is imported only here: it takes 20 MB of memory.
     """
@@ -51,29 +49,16 @@ def build_rpc(
         from agent.rpc.server import Server  # noqa: PLC0415
         from agent.rpc.tf_serving import MODEL_SERVICE, PREDICTION_SERVICE, TFServing  # noqa: PLC0415
     except ImportError as error:
-        log.error(  # noqa: TRY400  (expected; the sentence says it all)
-            "grpc.enabled is true, but gRPC cannot be imported (%s). Install it: pip install 'edge-agent[grpc]'. "
-            "HTTP, cameras and MQTT are not affected.",
-            error,
-        )
+        log.error("%s HTTP, cameras and MQTT are not affected.", why_not_installed(error))  # noqa: TRY400  (expected)
         return None
     grpc, http = config.grpc, config.http
     files = server_files(config)
-    try:
-        certificate = Certificate(files) if files else None
-    except (ConfigError, OSError) as error:
-        log.error(  # noqa: TRY400  (expected; the sentence says it all)
-            "%s gRPC stays off; fix this and restart the agent. Cameras and MQTT are not affected.", error
-        )
-        return None
     watched = HealthService(health, services=(PREDICTION_SERVICE, MODEL_SERVICE, INFERENCE_SERVICE))
     tf_serving = TFServing(data_plane=data_plane, models=models)
     open_inference = OpenInference(version=version, data_plane=data_plane, models=models, health=health)
     door = Door(
         {**watched.methods(), **tf_serving.methods(), **open_inference.methods()},
-        rules=dataclasses.replace(
-            access, is_local=grpc.is_local and not access.has_certificates, has_certificates=False
-        ),
+        rules=grpc_access(config, access),
         requests=metrics,
         places=places,
         per_client=http.per_client,
@@ -86,5 +71,21 @@ def build_rpc(
         port=grpc.port,
         max_message_bytes=grpc.max_message_bytes,
         handshake_timeout_s=http.header_timeout_s,
-        certificate=certificate,
+        certificate=Certificate(files) if files else None,
     )
+
+
+def why_no_grpc(config: Config) -> str | None:
+    """Why gRPC is on but cannot be loaded, and what to do; None if it can, or if it is off."""
+    if not config.grpc.enabled:
+        return None
+    try:
+        import google.protobuf  # noqa: F401, PLC0415
+        import grpc  # noqa: F401, PLC0415
+    except ImportError as error:
+        return why_not_installed(error)
+    return None
+
+
+def why_not_installed(error: ImportError) -> str:
+    return f"grpc.enabled is true, but gRPC cannot be imported ({error}). Install it: pip install 'edge-agent[grpc]'."

@@ -56,3 +56,12 @@ def test_tokens_are_a_warning_when_the_service_cannot_read_them(tmp_path: Path) 
     assert finding.level == "warning"
     assert finding.fact.startswith("The user daemon may not ")
     assert finding.remedy == f"sudo chown daemon: {tmp_path / 'tokens'}"
+
+
+def test_tokens_is_a_warning_that_names_grpc_when_nobody_can_use_it(tmp_path: Path) -> None:
+    closed = Config(device={"state_folder": tmp_path}, grpc={"enabled": True, "host": "0.0.0.0"})  # type: ignore[arg-type]
+    finding = check_tokens(closed)
+    assert finding.level == "warning"
+    assert finding.fact.startswith("gRPC at 0.0.0.0 answers UNAUTHENTICATED to every client, except about its health: ")
+    create_token(tmp_path / "tokens", "one", "infer")
+    assert check_tokens(closed).level == "ok"

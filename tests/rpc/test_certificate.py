@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from agents.rpc_agent import rpc_agent
+from agents.site import until
 from peers.certificates import Authority
 
-from agent.errors import ConfigError
 from agent.rpc.certificate import Certificate
 from agent.rpc.protos import health_pb2
 from agent.security.server_tls import ServerFiles
@@ -49,7 +49,26 @@ async def test_new_connection_gets_the_certificate_that_the_files_contain_now(
         assert await agent.reply(CHECK, b"") == grpc.StatusCode.UNAVAILABLE  # without TLS
 
 
-def test_unusable_certificate_is_reported_at_once(tmp_path: Path) -> None:
+@pytest.mark.anyio
+async def test_server_starts_once_its_certificate_is_usable(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.rpc.certificate._LOOK_EVERY_S", 0.01)
+    authority = Authority(tmp_path)
+    files = authority.sign("a")
+    missing = tmp_path / "missing.key"
+    async with rpc_agent(certificate=Certificate(ServerFiles(files.cert_file, missing))) as agent:
+        assert "http.tls_key" in caplog.text
+        assert "gRPC answers once this is fixed." in caplog.text
+        missing.write_text("no key")
+        await until(lambda: "gRPC does not answer yet" in caplog.text)
+        shutil.copy(files.key_file, missing)
+        await until(lambda: agent.server.port != 0)
+        assert await served(agent.server.port, authority)
+
+
+@pytest.mark.anyio
+async def test_server_with_an_unusable_certificate_stops(tmp_path: Path) -> None:
     files = Authority(tmp_path).sign("a")
-    with pytest.raises(ConfigError, match=r"http\.tls_key"):
-        Certificate(ServerFiles(files.cert_file, tmp_path / "missing.key"))
+    async with rpc_agent(certificate=Certificate(ServerFiles(files.cert_file, tmp_path / "missing.key"))) as agent:
+        assert agent.server.port == 0
