@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent.security.server_tls import ServerTls
 
 _STOP_S = 2
+_MAX_UNSENT_BYTES = 128 << 10
 _MAX_CONNECTIONS = 500  # paho uses select(), which handles only 1023 descriptors
 
 
@@ -32,7 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         both = host == "::" and socket.has_dualstack_ipv6()
-        return socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=both)
+        listener = socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=both)
     except PermissionError:
         raise StartError(
             f"http: this user may not listen on port {port}; ports below 1024 need root. Choose another http.port."
@@ -43,6 +44,9 @@ def listen(host: str, port: int) -> socket.socket:
             f"http: cannot listen on {host}:{port}: {reason}. "
             "Stop the program that uses the port, or correct http.host and http.port."
         ) from None
+    # Connections inherit it. The kernel would otherwise keep megabytes for a client that does not read.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)
+    return listener
 
 
 class Server(uvicorn.Server):
