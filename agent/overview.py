@@ -30,6 +30,7 @@ _BEATS_PER_SECOND = 5
 class Cameras(Protocol):
     @property
     def statuses(self) -> Mapping[str, CameraStatus]: ...
+    def has_picture(self, name: str) -> bool: ...
 
 
 class Models(Protocol):
@@ -136,6 +137,7 @@ class Overview(Listener):
                 del known[camera]
         if self._stats is not None:
             self._stats.cameras_configured(names)
+            self._send("status", self.status())
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:  # noqa: ARG002  (Listener's)
         if self._watcher is not None:
@@ -177,6 +179,7 @@ class Overview(Listener):
             "reason": status.reason,
             "enabled": status.is_enabled,
             "model": self._camera_models()[name],
+            "has_picture": self._cameras.has_picture(name),
             "stable": self._states.get(name),
         }
 

@@ -32,6 +32,9 @@ class Site:
         self._arrived = asyncio.Event()
         self._results = Results(device="pi")
 
+    def has_picture(self, name: str) -> bool:
+        return name == "front"
+
     def watch(self) -> None:
         self.overview.watch(self._take)
 
@@ -63,7 +66,7 @@ async def test_status_shows_the_newest_of_everything() -> None:
     site.overview.state_changed("front", StableState(None, None, 0, identity(2)))
     document = site.overview.status()
     front, back = document["cameras"]
-    assert (front["state"], front["enabled"], front["model"]) == ("starting", True, "birds")
+    assert (front["state"], front["enabled"], front["model"], front["has_picture"]) == ("starting", True, "birds", True)
     assert (back["state"], back["enabled"], back["model"], back["result"], back["stable"]) == (
         *("disabled", False, None, None, None),
     )

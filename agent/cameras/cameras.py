@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from agent.cameras.pictures import Pictures
 from agent.cameras.pipeline import Pipeline
 from agent.host.clock import Clock
 from agent.host.throttling import never
@@ -48,6 +49,7 @@ class Cameras:
         self._enabled = {name for name, camera in configured.items() if camera.enabled}
         self._pipelines: dict[str, Pipeline] = {}
         self._opened: dict[str, Pipeline] = {}  # the latest pipeline of each camera, even if the camera is off now
+        self._pictures: dict[str, Pictures] = {}
         self._sources: dict[str, Source] = {}
         self._closing: dict[Source, tuple[str, str]] = {}  # each with the name and the `source` of its camera
         self._switching: set[str] = set()
@@ -72,6 +74,8 @@ class Cameras:
         """Also waits a moment for the frames in flight, so that their results are saved too."""
         for source in self._sources.values():
             source.close()
+        for pictures in self._pictures.values():
+            pictures.close()
         with anyio.move_on_after(_STOP_S):
             for ended in self._ended.values():
                 await ended.wait()
@@ -114,6 +118,13 @@ class Cameras:
             else:
                 self._changed(name, CameraStatus("disabled"))
 
+    def pictures(self, name: str) -> Pictures | None:
+        """None while the camera is switched off."""
+        return self._pictures.get(name)
+
+    def has_picture(self, name: str) -> bool:
+        return name in self._pictures and self._pictures[name].has_one
+
     def troubles(self) -> list[str]:
         """One sentence for each camera that gives no frames or waits for its model."""
         troubles = []
@@ -146,6 +157,7 @@ class Cameras:
             source.close()
             self._closing[source] = name, where or self.configured[name].source
             del self._pipelines[name]
+            self._pictures.pop(name).close()
             self._tasks.start_soon(self._wait_closed, source, name=f"close-{name}")
 
     async def _wait_closed(self, source: Source) -> None:
@@ -164,6 +176,7 @@ class Cameras:
             after=camera.after,
         )
         self._sources[name] = source
+        self._pictures[name] = pictures = Pictures(region=camera.region, rotate=camera.rotate)
         self._pipelines[name] = pipeline = Pipeline(
             camera=name,
             source=source,
@@ -173,6 +186,7 @@ class Cameras:
             max_fps=camera.max_fps,
             stable_frames=camera.stable_frames,
             is_throttled=self._is_throttled,
+            pictures=pictures,
             snapshots=camera.snapshots,
         )
         self._opened[name] = pipeline

@@ -35,6 +35,10 @@ class Answered(Protocol):
     async def done(self, outcome: Result | AgentError) -> None: ...
 
 
+class Pictures(Protocol):
+    def show(self, frame: Frame) -> None: ...
+
+
 class DataPlane(Protocol):
     async def classify_frame(self, frame: Frame, options: Options, *, source: str) -> Result: ...
 
@@ -58,6 +62,7 @@ class Pipeline:
         max_fps: float,
         stable_frames: int,
         is_throttled: Callable[[], bool],
+        pictures: Pictures,
         snapshots: bool = False,
     ) -> None:
         self.camera = camera
@@ -67,6 +72,7 @@ class Pipeline:
         self._options = options
         self._pace = Pace(max_fps=max_fps, is_throttled=is_throttled)
         self._stable = StableLabel(frames=stable_frames)
+        self._pictures = pictures
         self._snapshots = snapshots
         self.trouble: str | None = None
         self.last_frame_ns: int | None = None
@@ -100,7 +106,10 @@ class Pipeline:
             result = await self._data_plane.classify_frame(frame, self._options, source=self.camera)
         except (ModelNotFoundError, ImageError, ModelError) as error:
             self.trouble = str(error)
+            if not isinstance(error, ImageError):
+                self._pictures.show(frame)  # a camera can be aimed before its model is there
             return error
+        self._pictures.show(frame)
         self.trouble = None
         state = self._stable.observe(result.classification, result.captured_ns)
         if state is not None:

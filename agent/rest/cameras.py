@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 
 from agent.rest.json_body import NOTHING, expect_nothing, request_body
 from agent.rest.openapi import answers
+from agent.rest.pictures import Cameras as ShownCameras, add_picture_routes
 from agent.rest.route_scopes import needs
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Overview(Protocol):
     def cameras(self) -> Sequence[dict[str, Any]]: ...
 
 
-class Cameras(Protocol):
+class Cameras(ShownCameras, Protocol):
     def switch(self, name: str, *, on: bool) -> None: ...
 
 
@@ -61,4 +62,5 @@ def cameras_router(cameras: Cameras, *, overview: Overview) -> APIRouter:
         """Switches the camera off until the next start: it is closed, and its last picture is forgotten."""
         return await switched(camera, request, on=False)
 
+    add_picture_routes(router, cameras, find=find)
     return router

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
 from agent.inference.share import Share
-from agent.rest.openapi import EVENTS, answers
+from agent.rest.openapi import answers, media
 from agent.rest.route_scopes import needs
 from agent.rest.stream import Stream
 
@@ -39,7 +39,7 @@ def live_router(overview: Overview) -> APIRouter:
         """Returns the cameras, the models and the state of the device."""
         return JSONResponse(overview.status())
 
-    @router.get("/live", openapi_extra=needs("read", responses=EVENTS))
+    @router.get("/live", openapi_extra=needs("read", responses=media("text/event-stream", "Events, without an end.")))
     async def live() -> Stream:
         """Sends the document of /api/status, then each change, as server-sent events."""
         return Stream(readers.events, media_type="text/event-stream", places=places)

@@ -45,6 +45,11 @@ def path_parameters(*names: str) -> list[Json]:
     return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
 
 
+def media(media_type: str, description: str) -> Json:
+    """The `responses` of a route that answers with something else than JSON."""
+    return {"200": {"content": {media_type: {"schema": _TEXT}}, "description": description}}
+
+
 def described(openapi: Callable[[], Json]) -> Json:
     """The document of FastAPI with the schemas, the access tokens and the errors that every route may answer."""
     document = openapi()
@@ -86,10 +91,6 @@ def _ref(name: str) -> Json:
 READINESS = {  # not ready, or an error
     **answers("Readiness"),
     "503": {"description": _MEANINGS["503"], **_content({"anyOf": [_ref("Readiness"), _ref("Error")]})},
-}
-
-EVENTS: Json = {  # of a stream of server-sent events
-    "200": {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events, without an end."}
 }
 
 _TEXT: Json = {"type": "string"}
@@ -147,6 +148,7 @@ _SCHEMAS: Json = {
         ),
     ),
     "Models": _object(models=_list(_ref("ModelStatus"))),
+    "Session": _object(needs_token=_FLAG, scope={"enum": ["read", "infer", "admin", None]}),
     "CameraResult": _object(**_RESULT, optional=_CLOCK),
     "State": _object(
         camera=_TEXT,
@@ -163,6 +165,7 @@ _SCHEMAS: Json = {
         reason=_or_null(_TEXT),
         enabled=_FLAG,
         model=_or_null(_TEXT),
+        has_picture=_FLAG,
         stable=_or_null(_ref("State")),
         result=_or_null(_ref("CameraResult")),
     ),

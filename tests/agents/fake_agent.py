@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from agents.models_on_disk import DIGITS
 
 from agent.classification import Category, Classification, ModelIdentity, Timing
@@ -208,18 +209,34 @@ class FakeHealth:
         return {"state": "connected", "reason": None, "queued": 0}
 
 
+class FakePictures:
+    """Has one picture, and no further one."""
+
+    has_one = True
+
+    async def after(self, number: int) -> tuple[int, bytes] | None:
+        if number == 1:
+            await anyio.sleep_forever()
+        return 1, b"jpeg"
+
+
 class FakeOverview:
     """Shows one camera, which `switch` turns on and off; `send` is the watcher, if there is one."""
 
     def __init__(self) -> None:
         self.is_on = True
+        self.shown = FakePictures()
         self.send: Callable[[str, dict[str, Any] | None], None] | None = None
 
     def status(self) -> dict[str, Any]:
         return {"cameras": self.cameras()}
 
     def cameras(self) -> list[dict[str, Any]]:
-        return [{"name": "front", "enabled": self.is_on}]
+        state = "online" if self.is_on else "disabled"
+        return [{"name": "front", "state": state, "reason": None, "enabled": self.is_on}]
+
+    def pictures(self, name: str) -> FakePictures | None:
+        return self.shown if self.is_on else None
 
     def switch(self, name: str, *, on: bool) -> None:
         assert name == "front"

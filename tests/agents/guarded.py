@@ -97,7 +97,7 @@ class Guarded:
 def _is_stream(answer: bytes) -> bool:
     """It has no end, so only its beginning is read."""
     head, _, body = answer.partition(b"\r\n\r\n")
-    return bool(body) and b"content-type: text/event-stream" in head
+    return bool(body) and (b"text/event-stream" in head or b"x-mixed-replace" in head)
 
 
 def bearer(token: str) -> bytes:

@@ -220,3 +220,20 @@ async def test_inbox_without_images_is_not_stuck(tmp_path: Path) -> None:
         await watched.until("online")
         assert cameras.stuck(after_s=-1.0) is None
         await cameras.close()
+
+
+@pytest.mark.anyio
+async def test_camera_has_pictures_until_it_is_switched_off(photos: CameraSection) -> None:
+    watched = Watched()
+    async with anyio.create_task_group() as tasks:
+        cameras = Cameras({"front": photos}, data_plane=watched, listener=watched, tasks=tasks)
+        assert cameras.pictures("front") is None
+        cameras.start()
+        pictures = cameras.pictures("front")
+        assert pictures is not None
+        found = await pictures.after(0)
+        assert found is not None
+        assert cameras.has_picture("front")
+        cameras.switch("front", on=False)
+        assert not cameras.has_picture("front")
+        assert await pictures.after(found[0]) is None

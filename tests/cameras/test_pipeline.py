@@ -57,7 +57,11 @@ class Script:
     def __init__(self, *answers: Classification | Exception) -> None:
         self.answers = list(answers)
         self.heard = Heard()
+        self.shown: list[Frame] = []
         self._results = Results(device="d", clock=UnixClock())
+
+    def show(self, frame: Frame) -> None:
+        self.shown.append(frame)
 
     async def classify_frame(self, frame: Frame, options: Options, *, source: str) -> Result:
         answer = self.answers.pop(0)
@@ -81,6 +85,7 @@ async def run(
         max_fps=max_fps,
         stable_frames=2,
         is_throttled=never,
+        pictures=script,
         snapshots=snapshots,
     )
     await pipeline.run()
@@ -192,7 +197,15 @@ async def test_pipeline_is_idle_only_while_its_source_may_have_no_frame(source: 
         max_fps=1000,
         stable_frames=2,
         is_throttled=never,
+        pictures=script,
     )
     await pipeline.run()
     assert seen == [is_idle, is_idle]
     assert not pipeline.is_idle
+
+
+@pytest.mark.anyio
+async def test_frames_are_shown_with_and_without_a_model_but_not_if_they_are_damaged() -> None:
+    script = Script(ModelNotFoundError("No model is served."), ImageDamagedError("Damaged."), classification_of("a"))
+    await run(script)
+    assert [frame.captured_ns for frame in script.shown] == [2, 0]

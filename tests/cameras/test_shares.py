@@ -10,6 +10,7 @@ import anyio
 import numpy as np
 import pytest
 
+from agent.cameras.pictures import Pictures
 from agent.cameras.pipeline import Pipeline
 from agent.classification import Classification, ModelIdentity, Result, Timing
 from agent.host.throttling import never
@@ -72,6 +73,7 @@ async def test_cameras_get_equal_shares_of_busy_workers_and_their_frames_are_new
                 max_fps=1000,
                 stable_frames=1,
                 is_throttled=never,
+                pictures=Pictures(region=Options().region, rotate=0),
             )
             tasks.start_soon(pipeline.run)
         for _ in range(clients):

@@ -32,7 +32,7 @@ _ANSWERED = (  # some others need more than a generated request: a canary, or te
     *("POST /predict", "POST /predict_async", "POST /batch_predict", "POST /api/models/{name}/pin"),
     *("GET /v1/models/{name}/versions/{version}/metadata", "GET /v1/models/{name}/labels/{label}", "GET /metrics"),
 )
-_STREAMS = ("/api/live",)  # answers without an end
+_STREAMS = ("/api/live", "/api/cameras/{camera}/stream.mjpg")  # answers without an end
 _EXAMPLES = 20  # per operation and mode
 
 _bounded = settings(

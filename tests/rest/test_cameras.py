@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 from agents.fake_agent import FakeModels, FakeOverview, rest_app
+from agents.site import site
 
 
 async def ask(overview: FakeOverview, method: str, path: str, *, json: object = None) -> httpx.Response:
@@ -46,3 +47,33 @@ async def test_bad_request_is_refused_and_switches_nothing(
     answer = await ask(overview, method, path, json=json)
     assert (answer.status_code, answer.json()) == (code, {"error": sentence})
     assert overview.is_on
+
+
+@pytest.mark.anyio
+async def test_snapshot_is_the_newest_picture() -> None:
+    answer = await ask(FakeOverview(), "GET", "/api/cameras/front/snapshot.jpg")
+    assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, "image/jpeg", b"jpeg")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("file", ["snapshot.jpg", "stream.mjpg"])
+async def test_camera_without_pictures_says_why(file: str) -> None:
+    overview = FakeOverview()
+    overview.is_on = False
+    answer = await ask(overview, "GET", f"/api/cameras/front/{file}")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert answer.json()["error"] == (
+        "Camera front is disabled and has no picture. Retry in a few seconds, or switch the camera on if it is off."
+    )
+    assert (await ask(overview, "GET", f"/api/cameras/x/{file}")).status_code == 404
+
+
+@pytest.mark.anyio
+async def test_stream_sends_each_picture_with_the_boundary_behind_it() -> None:
+    async with site(rest_app(FakeModels(), overview=FakeOverview())) as server:
+        client = await server.connect()
+        head = await client.head(b"GET /api/cameras/front/stream.mjpg HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert "content-type: multipart/x-mixed-replace; boundary=picture" in head
+        await client.until(b"--picture\r\n")
+        part = await client.until(b"--picture\r\n")
+        assert b"Content-Type: image/jpeg\r\nContent-Length: 4\r\n\r\njpeg\r\n--picture\r\n" in part
