@@ -26,7 +26,8 @@ class HttpMetrics:
 
         self._auth_failures = Counter(
             "edge_agent_auth_failures",
-            "Requests with a missing or wrong access token, by reason: not_set_up, missing, malformed, unknown, scope. "
+            "Requests with a missing or wrong access token, by reason: not_set_up, missing, malformed, unknown, ended "
+            "(a session), scope. "
             "Also TLS handshakes with a client certificate that is not valid: certificate.",
             ("reason",),
             registry=registry,

@@ -43,12 +43,14 @@ from agent.rest.origins import Origins
 from agent.rest.page.routes import page_router
 from agent.rest.predict import DataPlane as Classifying, predict_router
 from agent.rest.route_scopes import RouteScopes
+from agent.rest.session import session_router
 from agent.rest.shortcut import Shortcut
 from agent.rest.status import Metrics as RenderedMetrics, status_router
 from agent.rest.stream import IS_HEAD
 from agent.rest.tf_serving.inference import tf_inference_router
 from agent.rest.tf_serving.status import Models as ServedModels, tf_serving_router
 from agent.rest.upload import UploadReader
+from agent.security.access import Guard
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -141,6 +143,7 @@ def create_app(
         redirect_slashes=False,  # it would lead to the address that the Host header names
         servers=[{"url": reach.base_path}] if reach.base_path else None,
     )
+    guard = Guard(access, failures=metrics.http, header="the header Authorization: Bearer TOKEN")
     uploads = UploadReader(
         max_bytes=limits.max_upload_bytes,
         max_bytes_together=8 * limits.max_upload_bytes,
@@ -151,6 +154,7 @@ def create_app(
         models_router(models),
         cameras_router(cameras, overview=overview),
         live_router(overview),
+        session_router(guard, base_path=reach.base_path),
         tf_serving_router(models),
         tf_inference_router(models, data_plane=data_plane, uploads=uploads, places=places),
         open_inference_router(
@@ -175,7 +179,7 @@ def create_app(
     if reach.base_path and (path := routes.below(reach.base_path)) is not None:
         raise StartError(f"http.base_path: {reach.base_path} is also in the agent's path {path}. Choose another one.")
     called = Shortcut(app, routes=routes, handlers=handlers)
-    guarded = Access(called, routes=routes, rules=access, failures=metrics.http)
+    guarded = Access(called, routes=routes, guard=guard)
     counted = _Headed(_Counted(origins.shared(_Interruptible(guarded)), metrics.http))
     return Front(counted, reach=reach, origins=origins, routes=routes, answers=metrics.http)
 

@@ -54,6 +54,11 @@ class Origins:
         return None
 
 
+def is_same_origin(origin: bytes | None, *, site: bytes | None, host: bytes) -> bool:
+    """Whether the browser says that a page of the agent itself sent the request."""
+    return origin is not None and _site(origin, host) == b"same-origin" and site in (None, b"same-origin")
+
+
 def _site(origin: bytes | None, host: bytes) -> bytes:
     """What an older browser would send as Sec-Fetch-Site."""
     if origin is None:

@@ -9,6 +9,7 @@ from agent.errors import ConfigError
 from agent.rest.front import Reach
 from agent.security.access import AccessRules
 from agent.security.server_tls import ServerFiles, why_unusable
+from agent.security.sessions import Sessions
 from agent.security.tokens import CREATE, TokensFile
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def build_access(config: Config) -> AccessRules:
         tokens=None if http.anonymous else tokens,
         is_local=http.is_local and not has_certificates,
         has_certificates=has_certificates,
+        sessions=Sessions(config.device.state_folder / "session_key"),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agents.fake_agent import FakeDataPlane, FakeMetrics, FakeModels, FakeOverview, birds, rest_app
 
 from agent.security.access import AccessRules
+from agent.security.sessions import Sessions
 from agent.security.tokens import SCOPES, TokensFile, create_token, revoke_token
 
 if TYPE_CHECKING:
@@ -40,7 +41,11 @@ class Guarded:
         self, folder: Path, *, is_local: bool = False, is_required: bool = False, reach: Reach | None = None
     ) -> None:
         self.file = folder / "tokens"
-        self.rules = AccessRules(tokens=TokensFile(self.file, is_required=is_required), is_local=is_local)
+        self.rules = AccessRules(
+            tokens=TokensFile(self.file, is_required=is_required),
+            is_local=is_local,
+            sessions=Sessions(folder / "session_key"),
+        )
         self.models, self.data_plane, self.metrics = FakeModels(birds()), FakeDataPlane(), FakeMetrics()
         self.overview = FakeOverview()
         self.app = rest_app(
