@@ -66,6 +66,7 @@ class Recording:
         self._timetable = Timetable()
         self._closed = asyncio.Event()
         self._shots: Iterator[Shot] | None = None
+        self._ahead: asyncio.Future[Shot | None] | None = None
         self._loop = asyncio.get_running_loop()
         self._released = asyncio.Event()
         # One thread, so that a canceled read(), the next one and close() use the open file in turn.
@@ -76,7 +77,7 @@ class Recording:
         """The next frame once it is due; None at the end and once closed. One reader."""
         while not self._closed.is_set():
             try:
-                shot = await asyncio.get_running_loop().run_in_executor(self._worker, self._next_shot)
+                shot = await self._decoded()
             except SourceError as trouble:
                 self._report(CameraStatus("lost", str(trouble)))
                 await self._wait(self._backoff.next_s())
@@ -90,6 +91,23 @@ class Recording:
             if not self._closed.is_set():
                 return Frame(shot.image, time.monotonic_ns())
         return None
+
+    async def _decoded(self) -> Shot | None:
+        """A video is decoded one shot ahead, while the last one is classified; other footage would become old."""
+        decoding, self._ahead = self._ahead or self._decode(), None
+        try:
+            shot = await asyncio.shield(decoding)
+        except asyncio.CancelledError:
+            self._ahead = decoding
+            raise
+        if self.has_own_pace and shot is not None:
+            self._ahead = self._decode()
+        return shot
+
+    def _decode(self) -> asyncio.Future[Shot | None]:
+        decoding = self._loop.run_in_executor(self._worker, self._next_shot)
+        decoding.add_done_callback(lambda done: done.cancelled() or done.exception())  # no one may ask, once closed
+        return decoding
 
     def close(self) -> None:
         """Wakes read(); the file is closed after the decoding in progress."""
