@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks import (
+    camera_rate,
     classify_call,
     conversion,
     delivery,
@@ -65,6 +66,7 @@ def _figures() -> Iterator[Figure | Skipped]:
     yield from grpc_rate.figures(model)
     yield from model_swap.figures(model)
     yield from footprint.figures(model)
+    yield from camera_rate.figures(model)
     yield from delivery.figures()
 
 
