@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from agent.image import Image
 
 
+_PATIENCE_S = 20.0  # longer than a request to a still camera takes, with its second attempt
+
+
 class Shot(NamedTuple):
     image: Image
     lasts_s: float  # until the next shot is due
@@ -96,6 +99,10 @@ class Recording:
         """A video is decoded one shot ahead, while the last one is classified; other footage would become old."""
         decoding, self._ahead = self._ahead or self._decode(), None
         try:
+            await asyncio.wait((decoding,), timeout=_PATIENCE_S)
+            if not decoding.done():
+                reason = f"{self._footage.name} does not answer. If it is on a network drive, check that."
+                self._report(CameraStatus("lost", reason))
             shot = await asyncio.shield(decoding)
         except asyncio.CancelledError:
             self._ahead = decoding

@@ -2,20 +2,26 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from sources.footage import write_video
-from sources.observing import Seen
+from sources.observing import PATIENCE_S, Seen
 
 from agent.host.backoff import Backoff
+from agent.image import Image
+from agent.sources import recording
 from agent.sources.images import ImageFolder
-from agent.sources.recording import Recording, Timetable
+from agent.sources.recording import Recording, Shot, Timetable
 from agent.sources.video import VideoFile
 from agent.status import CameraStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from agent.sources.recording import Footage
@@ -86,3 +92,28 @@ async def first_reason(footage: Footage) -> str:
     source.close()
     assert await reading is None
     return str(lost.reason)
+
+
+class Hanging:
+    """Footage on a network drive that answers once `free` is set."""
+
+    name = "film.mp4"
+    has_own_pace = True
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+
+    def open(self) -> Iterator[Shot]:
+        self.free.wait(PATIENCE_S)
+        yield Shot(Image(np.zeros((4, 6, 3), np.uint8)), 0.01)
+
+
+async def test_recording_is_lost_while_its_file_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_PATIENCE_S", 0.05)
+    footage, seen = Hanging(), Seen()
+    with closing(Recording(footage, loop=False, on_status=seen)) as source:
+        reading = asyncio.create_task(source.read())
+        assert str((await seen.until("lost")).reason).startswith("film.mp4 does not answer.")
+        footage.free.set()
+        assert await reading is not None
+        await seen.until("lost", "online")
