@@ -107,12 +107,13 @@ def test_int8_vww_model_answers_like_its_source_and_names_unreadable_images(asse
 
 
 @pytest.mark.assets
-def test_keras_2_model_answers_like_its_source_in_every_scheme(assets: Path, tmp_path: Path) -> None:
+def test_keras_2_model_answers_like_its_source_when_weights_or_layers_are_rounded(assets: Path, tmp_path: Path) -> None:
     source = assets / "savedmodels/arm_openmv_savedmodel/model"
+    schemes: tuple[Scheme, ...] = ("int8-float", "float16", "dynamic")  # the others: test_keras_applications.py
     conversion = converted(
         source,
         tmp_path / "swipes.tflite",
-        *SCHEMES,
+        *schemes,
         std=(1.0,),
         labels=write_labels(tmp_path / "swipes.txt", SWIPES),
         calibration=assets / "photos",
@@ -120,7 +121,7 @@ def test_keras_2_model_answers_like_its_source_in_every_scheme(assets: Path, tmp
     photos = readable_images(assets / "photos").values()
     exact = scores(source_classifier(source, SWIPES, std=(1.0,), color="gray"), photos)
     files = contents(conversion)
-    assert tuple(files) == SCHEMES
+    assert tuple(files) == schemes
     for scheme, content in files.items():
         classifier = finished_classifier(content)
         assert classifier.input.shape == (1, 160, 120, 1)

@@ -16,6 +16,13 @@ tf = pytest.importorskip("tensorflow", reason="TensorFlow has an environment of 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")  # Keras saves
 
 ROOT = Path(__file__).parents[2]
+VARIABLES = {
+    "TF_USE_LEGACY_KERAS": "1",
+    "KERAS_BACKEND": "torch",
+    "KERAS_HOME": "{home}/.keras",
+    "KERAS_NNX_ENABLED": "1",
+    "KERAS_MAX_EPOCHS": "two",
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +37,8 @@ def keras_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("settings", "variables"),
     [
-        ({"backend": "theano", "floatx": "float64", "image_data_format": "channels_first"}, {}),
-        ({"backend": "jax"}, {"TF_USE_LEGACY_KERAS": "1", "KERAS_BACKEND": "torch", "KERAS_HOME": "{home}/.keras"}),
-        ({"epsilon": "small"}, {"KERAS_NNX_ENABLED": "1", "KERAS_MAX_EPOCHS": "two"}),
+        ({"backend": "theano", "floatx": "float64", "image_data_format": "channels_first", "epsilon": "small"}, {}),
+        ({"backend": "jax"}, VARIABLES),
     ],
 )
 def test_model_is_read_whatever_the_user_has_set_for_keras(
