@@ -133,9 +133,10 @@ main()
 
 
 def _upload_repeatedly(port: int, agent: subprocess.Popen[str]) -> None:
-    while agent.poll() is None:
-        with contextlib.suppress(httpx.HTTPError):
-            httpx.post(f"http://127.0.0.1:{port}/predict", content=digit_png(), timeout=30)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=False, trust_env=False) as client:
+        while agent.poll() is None:
+            with contextlib.suppress(httpx.HTTPError):
+                client.post("/predict", content=digit_png())
 
 
 def test_systemd_gets_ready_status_watchdog_and_stopping(tmp_path: Path) -> None:
