@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver
 
 log = logging.getLogger(__name__)
+
+# A folder that appears while its parent is being listed is watched twice, which has no effect.
+warnings.filterwarnings("ignore", "Callback with id .* already exists", RuntimeWarning, "watchdog")
 
 
 class FolderWatch:

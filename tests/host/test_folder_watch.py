@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import threading
 import time
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from agents.managed import LONG_S
@@ -76,6 +77,25 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "models"
     path.mkdir()
     return path
+
+
+@pytest.mark.anyio
+async def test_a_folder_created_while_the_watch_starts_is_watched(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library watchdog finds it when it lists the folder, and again in the kernel's message."""
+    walk = os.walk
+
+    def create_and_walk(path: bytes, **options: Any) -> object:
+        if path == bytes(folder):
+            (folder / "new").mkdir()
+        return walk(path, **options)
+
+    monkeypatch.setattr(os, "walk", create_and_walk)
+    async with watching(folder) as watched:
+        assert await watched.is_woken()
+        write_whole(folder / "new" / "model.tflite", b"new")
+        assert await watched.is_woken()
 
 
 def make(folder: Path) -> None:
