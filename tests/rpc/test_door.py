@@ -18,7 +18,8 @@ from grpc._cython import cygrpc
 from agent.errors import StartError
 from agent.rpc.door import client_address
 from agent.rpc.protos import health_pb2, tf_serving_pb2 as tfs
-from agent.security.access import AccessRules
+from agent.security.access import COOKIE, AccessRules
+from agent.security.sessions import Sessions
 from agent.security.tokens import SCOPES, TokensFile, create_token
 
 if TYPE_CHECKING:
@@ -42,6 +43,16 @@ STATUS_OF_BIRDS = tfs.GetModelStatusRequest(model_spec=tfs.ModelSpec(name="birds
 
 def bearer(token: str) -> tuple[tuple[str, str]]:
     return (("authorization", f"Bearer {token}"),)
+
+
+@pytest.mark.anyio
+async def test_session_cookie_never_counts(tmp_path: Path) -> None:
+    create_token(tmp_path / "tokens", "admin", "admin")
+    tokens, sessions = TokensFile(tmp_path / "tokens", is_required=True), Sessions(tmp_path / "session_key")
+    cookie = sessions.begin((tokens.tokens() or ())[0])
+    async with rpc_agent(rules=AccessRules(tokens, is_local=True, sessions=sessions)) as agent:
+        error = await agent.refused(STATUS, STATUS_OF_BIRDS, metadata=(("cookie", f"{COOKIE}={cookie}"),))
+        assert error.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.mark.anyio
