@@ -9,7 +9,7 @@ from agent.config.load import load_config, model_settings, named_files
 from agent.config.sections import Config, EngineSection
 from agent.errors import ConfigError
 from agent.model_file.settings import ModelSettings
-from agent.sources.capture_options import CaptureOptions
+from agent.sources.capture_options import CaptureOptions, Command
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -68,12 +68,12 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
         ("engine: {workers: 0}", "engine.workers must be 'auto' or at least 1, not 0."),
         ("engine: {workers: many}", "engine.workers must be 'auto' or a whole number, not 'many'."),
         ("cameras: {float: {source: '0', max_fps: x}}", "cameras.float.max_fps must be a number, not 'x'."),
-        ("cameras: {a: {source: ''}}", "cameras.a.source must be a camera number, a device, a URL"),
+        ("cameras: {a: {source: ''}}", "cameras.a.source must be csi, a camera number, a device, a URL"),
         ("cameras: {a: {source: true}}", "cameras.a.source must be a string"),
         ("cameras: {a: {source: 'RTSP:/10.0.0.5/live'}}", "cameras.a.source is not a valid URL. Use the form rtsp://"),
         ("models: {settings: {a: {labels: [yes, no]}}}", "models.settings.a.labels.0 must be a string"),
         ("models: {settings: {a: {mean: [x, 1, 1]}}}", "models.settings.a.mean.0 must be a number, not 'x'."),
-        ("cameras: {front: {}}", "cameras.front.source is missing"),
+        ("cameras: {front: {}}", "cameras.front has neither the key source nor the key command; add one"),
         ("cameras: {a: {source: 'inbox:'}}", "cameras.a.source must name a folder, such as inbox:/srv/inbox"),
         ("cameras: {a: {source: 'inbox:x', after: burn}}", "cameras.a.after must be keep, delete or move:FOLDER"),
         ("cameras: {a: {source: 'inbox:x', after: 'move:'}}", "cameras.a.after must be keep, delete or move:FOLDER"),
@@ -283,10 +283,45 @@ def test_wishes_to_a_camera_are_read(write: Path) -> None:
         ("source: 0, size: large", "cameras.a.size must be width x height in pixels, such as 1280x720"),
         ("source: film.mp4, size: 640x480", "cameras.a has the key size, but its source is not a V4L2 device"),
         ("source: 'rtsp://cam/x', fps: 5", "cameras.a has the key fps, but its source is not a V4L2 device"),
+        (
+            "source: csi, format: mjpeg",
+            "cameras.a has the key format, which a CSI camera does not have; remove the key",
+        ),
+        ("source: csi, controls: {gain: 1}", "cameras.a has the key controls, which a CSI camera does not have"),
+        ("source: 'csi:front'", "cameras.a.source must be csi, or csi:1 for the second camera module"),
         ("source: 0, transport: udp", "cameras.a has the key transport, but its source is not an rtsp:// URL"),
     ],
 )
 def test_wish_that_a_camera_cannot_fulfill_is_rejected(write: Path, keys: str, said: str) -> None:
+    assert said in refusal(write, f"cameras: {{a: {{{keys}}}}}")
+
+
+def test_command_is_read(write: Path) -> None:
+    write.write_text("cameras: {a: {command: {run: [cam, -r, 5, 'rtsp://u:secret@h/x'], format: i420, size: 64x48}}}\n")
+    camera = load_config(write).cameras["a"]
+    assert camera.origin == Command(("cam", "-r", "5", "rtsp://u:secret@h/x"), "i420", (64, 48))
+    shown = camera.model_dump(mode="json")
+    assert shown["source"] is None
+    assert shown["command"] == {"run": ["cam", "-r", "5", "rtsp://***@h/x"], "format": "i420", "size": "64x48"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("source: 0, command: {run: [cam]}", "cameras.a has the keys command and source, which exclude each other"),
+        ("fps: 5, command: {run: [cam]}", "cameras.a has the keys command and fps, which exclude each other"),
+        ("command: {}", "cameras.a.command.run is missing; add it."),
+        ("command: {run: []}", "cameras.a.command.run must start with a program"),
+        ("command: {run: [./cam]}", "cameras.a.command.run must start with a program in PATH, or with its full path"),
+        ("command: {run: cam}", "cameras.a.command.run must be a list"),
+        ("command: {run: [cam], format: bgr24}", "cameras.a.command has the format bgr24, but no size; add it"),
+        ("command: {run: [cam], format: i420, size: 641x480}", "has the format i420, whose width and height are even"),
+        ("command: {run: [cam], size: 640x480}", "has the key size, but a JPEG says its own size; remove the key"),
+        ("command: {run: [cam], format: bgr24, size: 99999x99999}", "has a size of more than 67108864 pixels"),
+        ("command: {run: [cam], format: nv12}", "cameras.a.command.format must be 'mjpeg', 'bgr24' or 'i420'"),
+    ],
+)
+def test_command_that_cannot_be_read_is_rejected(write: Path, keys: str, said: str) -> None:
     assert said in refusal(write, f"cameras: {{a: {{{keys}}}}}")
 
 
@@ -295,7 +330,7 @@ def test_null_and_empty_sections_mean_the_default(write: Path) -> None:
     config = load_config(write)
     assert config.device.id == Config().device.id
     assert (config.cameras, config.mqtt, config.http) == ({}, Config().mqtt, Config().http)
-    assert "cameras.a.source is missing" in refusal(write, "cameras:\n  a:\n")
+    assert "cameras.a has neither the key source nor the key command" in refusal(write, "cameras:\n  a:\n")
     assert "unknown key http.prot" in refusal(write, "http: {prot: }\n")
 
 

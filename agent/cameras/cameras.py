@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent.cameras.pipeline import DataPlane
     from agent.config.camera import CameraSection
     from agent.listeners import Listener
+    from agent.sources.capture_options import Command
     from agent.sources.source import Source
 
 _STOP_S = 0.5
@@ -51,7 +52,7 @@ class Cameras:
         self._opened: dict[str, Pipeline] = {}  # the latest pipeline of each camera, even if the camera is off now
         self._pictures: dict[str, Pictures] = {}
         self._sources: dict[str, Source] = {}
-        self._closing: dict[Source, tuple[str, str]] = {}  # each with the name and the `source` of its camera
+        self._closing: dict[Source, tuple[str, str | Command]] = {}  # each with the name and the origin of its camera
         self._switching: set[str] = set()
         self._ended: dict[str, asyncio.Event] = {}
         self.statuses = {
@@ -101,14 +102,14 @@ class Cameras:
         """
         before, self.configured = self.configured, configured
         for name in before.keys() - configured.keys():
-            self._close(name, before[name].source)
+            self._close(name, before[name].origin)
             self._enabled.discard(name)
             self.statuses.pop(name)
             self._opened.pop(name, None)
         changed = [name for name, camera in configured.items() if before.get(name) != camera]
         for name in changed:  # closed before any is opened: a device may have moved from one camera to another
             if name in before:
-                self._close(name, before[name].source)
+                self._close(name, before[name].origin)
             (self._enabled.add if configured[name].enabled else self._enabled.discard)(name)
             self.statuses[name] = CameraStatus("starting" if configured[name].enabled else "disabled")
         self._listener.cameras_configured(tuple(self.configured))
@@ -151,11 +152,11 @@ class Cameras:
         frames_ns = {name: pipeline.last_frame_ns for name, pipeline in self._opened.items()}
         return {name: Clock.unix_ns(at) / 1e9 if at is not None else 0.0 for name, at in frames_ns.items()}
 
-    def _close(self, name: str, where: str | None = None) -> None:
-        """`where` is the `source` of the camera, if its configuration has changed since."""
+    def _close(self, name: str, where: str | Command | None = None) -> None:
+        """`where` is the origin of the camera, if its configuration has changed since."""
         if (source := self._sources.pop(name, None)) is not None:
             source.close()
-            self._closing[source] = name, where or self.configured[name].source
+            self._closing[source] = name, where or self.configured[name].origin
             del self._pipelines[name]
             self._pictures.pop(name).close()
             self._tasks.start_soon(self._wait_closed, source, name=f"close-{name}")
@@ -167,7 +168,7 @@ class Cameras:
     def _open(self, name: str) -> None:
         camera = self.configured[name]
         source = open_source(
-            camera.source,
+            camera.origin,
             loop=camera.loop,
             on_status=lambda status: self._changed(name, status),
             username=camera.username,
@@ -208,7 +209,7 @@ class Cameras:
             self._open(name)
 
     def _closing_of(self, name: str) -> list[Source]:
-        where = self.configured[name].source
+        where = self.configured[name].origin
         return [source for source, of in self._closing.items() if name in of or where in of]
 
     def _changed(self, name: str, status: CameraStatus) -> None:

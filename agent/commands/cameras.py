@@ -63,7 +63,7 @@ def cameras(
     login = _login(username, password_file)
     devices, stack = list_devices(), csi_stack()
     network = _network(login) if discover else []
-    configured = _configuration(devices, network, username, password_file)
+    configured = _configuration(devices, network, username, password_file, has_csi=stack is not None and stack[1])
     if as_json:
         print_json(
             {
@@ -139,7 +139,7 @@ def _control_rows(devices: Iterable[Device]) -> Iterator[tuple[str, ...]]:
 
 def _print_stack(program: str, is_connected: bool) -> None:
     if is_connected:
-        print(f"\nThis board reads CSI cameras with {program}.")
+        print(f"\nThis board reads CSI cameras with {program}; `csi:1` is its second camera.")
     else:
         print(f"\n{program} is installed, but /dev/media* does not exist, so a CSI camera is not connected.")
 
@@ -168,10 +168,15 @@ def _profile_rows(network: Iterable[NetworkCamera]) -> Iterator[tuple[str, ...]]
 
 
 def _configuration(
-    devices: Iterable[Device], network: Iterable[NetworkCamera], username: str | None, password_file: Path | None
+    devices: Iterable[Device],
+    network: Iterable[NetworkCamera],
+    username: str | None,
+    password_file: Path | None,
+    *,
+    has_csi: bool,
 ) -> dict[str, dict[str, str]]:
-    """The section `cameras`: each device, and the first profile of each camera in the network."""
-    section: dict[str, dict[str, str]] = {}
+    """The section `cameras`: the first CSI camera, each device, the first profile of each camera in the network."""
+    section: dict[str, dict[str, str]] = {"csi": {"source": "csi"}} if has_csi else {}
     for device in devices:
         section[_key(device.name, section)] = {"source": device.source, **_capture(device)}
     login = {"username": username, "password_file": str(password_file.absolute())} if username and password_file else {}

@@ -28,6 +28,7 @@ def check_config(
     from agent.doctor.access import denied_files
     from agent.doctor.unit import INSTALLED
     from agent.errors import ConfigError
+    from agent.sources.source import missing_program
     from agent.wiring.access import build_access, why_closed, why_no_https
     from agent.wiring.broker import broker_endpoint
     from agent.wiring.rpc import why_no_grpc
@@ -42,7 +43,10 @@ def check_config(
     if config == INSTALLED.config:
         for key, denied in denied_files(config, settings, INSTALLED.account()):
             raise ConfigError(f"{key}: {denied.fact} {denied.remedy}")
-    troubles = (why_no_https(settings), why_closed(settings, build_access(settings)), why_no_grpc(settings))
+    troubles = [why_no_https(settings), why_closed(settings, build_access(settings)), why_no_grpc(settings)]
+    for name, camera in settings.cameras.items():
+        if missing := missing_program(camera.origin):
+            troubles.append(f"cameras.{name}: {missing}")
     for trouble in filter(None, troubles):
         print(f"Warning: {trouble}", file=sys.stderr)
     if as_json:

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import reprlib
+from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import yaml
@@ -215,8 +216,14 @@ def _kind(root: Any, path: list[str]) -> Any:
             kind = get_args(kind)[1]
         else:
             field = kind.model_fields.get(step) if _has_keys(kind) else None
-            kind = field.annotation if field else None
+            kind = _given(field.annotation) if field else None
     return kind
+
+
+def _given(kind: Any) -> Any:
+    """X for `X | None`."""
+    choices = [each for each in get_args(kind) if each is not NoneType]
+    return choices[0] if get_origin(kind) is UnionType and len(choices) == 1 else kind
 
 
 def _has_keys(kind: Any) -> bool:

@@ -119,7 +119,7 @@ async def _measure(camera: CameraSection, measured_s: float) -> _Measured | str:
             trouble.set_result(status.reason)
 
     opened = open_source(
-        camera.source,
+        camera.origin,
         loop=False,
         on_status=on_status,
         username=camera.username,
@@ -131,7 +131,7 @@ async def _measure(camera: CameraSection, measured_s: float) -> _Measured | str:
         await asyncio.wait((reading, trouble), timeout=_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if reading.done() and (frame := reading.result()) is not None:
             try:
-                return await _follow(source, frame, measured_s, is_live=not is_file_source(camera.source))
+                return await _follow(source, frame, measured_s, is_live=not is_file_source(camera.origin))
             except ImageError as error:
                 return str(error)
         reading.cancel()

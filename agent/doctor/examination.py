@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.doctor import device, software
@@ -11,7 +12,6 @@ from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from agent.config.camera import CameraSection
     from agent.doctor.finding import Finding
@@ -96,6 +96,7 @@ def _examine_cameras(
 
     for name, camera in cameras.items():
         if camera.enabled:
-            files = [file for _, file in named_files(camera)] if may_be_hidden else []
+            program = [Path(camera.command.run[0])] if camera.command else []
+            files = [*program, *(file for _, file in named_files(camera))] if may_be_hidden else []
             hidden = [finding for file in files if (finding := check_hidden(f"camera {name}", file))]
             yield from hidden or [check_camera(name, camera, agent_url=agent_url, token=token, cert_file=cert_file)]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Transport = Literal["tcp", "udp"]
+FrameFormat = Literal["mjpeg", "bgr24", "i420"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +26,15 @@ class CaptureOptions:
     controls: Mapping[str, int] = field(default_factory=dict)
     transport: Transport = "tcp"
     frozen_after_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program that writes frames to its standard output, and its arguments; `size` is needed unless they are JPEGs.
+
+    The program is a name in PATH or a full path.
+    """
+
+    run: tuple[str, ...]
+    format: FrameFormat = "mjpeg"
+    size: tuple[int, int] | None = None

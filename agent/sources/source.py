@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from agent.sources.capture_options import CaptureOptions
+from agent.sources.capture_options import CaptureOptions, Command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ class Source(Protocol):
 
 
 def open_source(
-    source: str,
+    source: str | Command,
     *,
     loop: bool,
     on_status: Callable[[CameraStatus], None],
@@ -54,6 +55,12 @@ def open_source(
     Returns at once: the source opens and, after a loss, reopens automatically. Raises ValueError for a URL that is
     not valid, which the configuration refuses.
     """
+    from agent.sources.capture import Capture
+
+    if isinstance(source, Command):
+        from agent.sources.command import CommandCamera
+
+        return Capture(CommandCamera(source), on_status=on_status, frozen_after_s=options.frozen_after_s)
     if is_inbox(source):
         from agent.sources.inbox import Inbox
 
@@ -62,10 +69,24 @@ def open_source(
         return _recorded(Path(source), loop=loop, on_status=on_status)
     if is_url(source):
         return _network(source, username, password_file, options, loop=loop, on_status=on_status)
-    from agent.sources.capture import Capture
+    if is_csi(source):
+        from agent.sources.csi import CsiCamera
+
+        return Capture(CsiCamera(source, options), on_status=on_status, frozen_after_s=options.frozen_after_s)
     from agent.sources.v4l2 import V4l2Device
 
     return Capture(V4l2Device(source, options), on_status=on_status, frozen_after_s=options.frozen_after_s)
+
+
+def missing_program(source: str | Command) -> str | None:
+    """A sentence if a program that reads this camera is not installed. Blocks, on a Jetson for seconds."""
+    from agent.sources.command import why_missing
+    from agent.sources.csi import NO_STACK
+    from agent.sources.devices import csi_stack
+
+    if isinstance(source, Command):
+        return why_missing(source)
+    return NO_STACK if is_csi(source) and csi_stack() is None else None
 
 
 def is_url(source: str) -> bool:
@@ -78,9 +99,16 @@ def is_inbox(source: str) -> bool:
     return source.startswith(INBOX)
 
 
-def is_file_source(source: str) -> bool:
-    """Whether `source` is a video file or a folder rather than an inbox, a V4L2 index, a device or a URL."""
-    return not (source.isdecimal() or is_inbox(source) or is_url(source) or source.startswith("/dev/"))
+def is_csi(source: str) -> bool:
+    """Whether `source` names a camera module of a Raspberry Pi or a Jetson."""
+    return re.fullmatch(r"csi(:[0-9])?", source) is not None
+
+
+def is_file_source(source: str | Command) -> bool:
+    """Whether `source` is a video file or a folder rather than an inbox, a URL, or a camera of this device."""
+    if isinstance(source, Command) or is_inbox(source) or is_url(source) or is_csi(source):
+        return False
+    return not (source.isdecimal() or source.startswith("/dev/"))
 
 
 def _network(

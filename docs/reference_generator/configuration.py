@@ -21,7 +21,7 @@ _INTRODUCTION = f"""
 For everyone who writes an `agent.yaml`: every key with its values, its default and its meaning.
 [configs/agent.yaml](../../configs/agent.yaml) has the same as a file to start from.
 
-- Every key has a default except `cameras.<camera>.source`. An empty file is valid.
+- Every key has a default, but a camera needs a `source` or a `command`. An empty file is valid.
 - `null` or an empty value means the default.
 - An unknown key is an error. `edge-agent check-config FILE` reports its line and suggests a key.
 - Relative paths are relative to the folder of the configuration file. `~` is the home folder.
@@ -74,6 +74,6 @@ def _rows(key: Key, path: str) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _default(key: Key) -> str:
-    if key.children or key.default in (None, {}):
+    if key.children or key.default in (None, {}, ""):
         return ""
     return code(key.default if isinstance(key.default, str) else json.dumps(key.default))

@@ -82,10 +82,16 @@ def test_cameras_says_what_to_do_without_a_camera_or_permission(
     assert _accepted(shell.out, tmp_path) == {"old-webcam": ("/dev/video0", None, None)}
 
 
-def test_cameras_says_whether_a_csi_camera_can_be_read(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cameras_says_whether_a_csi_camera_can_be_read(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(devices, "csi_stack", lambda: ("rpicam-vid", False))
     assert shell.run("cameras") == 0
     assert "rpicam-vid is installed, but /dev/media* does not exist, so a CSI" in shell.out
+    monkeypatch.setattr(devices, "csi_stack", lambda: ("rpicam-vid", True))
+    assert shell.run("cameras") == 0
+    assert "This board reads CSI cameras with rpicam-vid; `csi:1` is its second camera." in shell.out
+    assert _accepted(shell.out, tmp_path) == {"csi": ("csi", None, None)}
 
 
 def test_discover_prints_the_streams_of_a_network_camera_without_its_password(tmp_path: Path) -> None:

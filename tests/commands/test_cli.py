@@ -235,6 +235,14 @@ def test_check_config_hides_the_password_of_a_camera(shell: Shell, tmp_path: Pat
     assert cameras["b"]["source"] == str(tmp_path / "photos")
 
 
+def test_check_config_warns_of_the_missing_program_of_a_camera(shell: Shell, tmp_path: Path) -> None:
+    config = tmp_path / "agent.yaml"
+    config.write_text("cameras: {front: {command: {run: [rpicam-vidd]}}, back: {source: csi}}\n")
+    assert shell.run("check-config", config) == 0
+    assert "Warning: cameras.front: The program rpicam-vidd is not installed, or not in PATH. Install it," in shell.err
+    assert "Warning: cameras.back: No program for CSI cameras is installed. On a Raspberry Pi: sudo apt" in shell.err
+
+
 def test_check_config_prints_the_schema_for_editors(shell: Shell) -> None:
     assert shell.run("check-config", "--schema", "any") == 0
     schema = json.loads(shell.out)

@@ -15,7 +15,7 @@ from peers.mosquitto import free_port
 from peers.web_server import serving
 from sources.footage import write_image, write_video
 
-from agent.config.camera import CameraSection
+from agent.config.camera import CameraSection, CommandSection
 from agent.doctor.camera import check_camera
 from agent.security.access import AccessRules
 from agent.security.tokens import TokensFile
@@ -48,6 +48,18 @@ def test_camera_is_ok_only_if_it_gives_a_picture(tmp_path: Path) -> None:
         assert "does not exist (status 404)" in fact(camera.url("/typo"))
     assert "has no readable images" in fact(str(empty))
     assert "does not exist" in fact(str(tmp_path / "none.mp4"))
+
+
+def test_command_is_ok_if_it_gives_pictures_and_a_fault_names_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    run = ["/bin/sh", "-c", f"while cat {tmp_path}/a.jpg; do sleep 0.02; done"]
+    finding = check_camera("front", CameraSection(command=CommandSection(run=run)), measured_s=0.3)
+    assert finding.level == "ok", finding
+    assert "64 x 48 pixels" in finding.fact
+    assert "frames/s" in finding.fact
+    finding = check_camera("front", CameraSection(command=CommandSection(run=["rpicam-vidd"])))
+    assert finding.level == "fault"
+    assert finding.fact.startswith("The program rpicam-vidd is not installed, or not in PATH. Install it,")
 
 
 def test_inbox_is_ok_if_its_folders_can_be_used_and_no_image_is_taken(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_a_folder_that_this_user_may_not_use_is_reported_in_one_line_with_the_re
         ({"mqtt": {"enabled": True, "password_file": "models"}}, "models cannot be read: Is a directory."),
         ({"mqtt": {"enabled": True, "password_file": "nowhere"}}, "nowhere cannot be read: No such file or directory."),
         ({"mqtt": {"enabled": True, "host": "a..b"}}, "mqtt.host is 'a..b', which is not a valid host name"),
-        ({"cameras": {"front": {}}}, "cameras.front.source is missing"),
+        ({"cameras": {"front": {}}}, "cameras.front has neither the key source nor the key command"),
     ],
     ids=["unknown key", "password folder", "no password", "bad host", "no source"],
 )
