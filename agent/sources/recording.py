@@ -107,7 +107,7 @@ class Recording:
         except asyncio.CancelledError:
             self._ahead = decoding
             raise
-        if self.has_own_pace and shot is not None:
+        if self.has_own_pace and shot is not None and not self._closed.is_set():
             self._ahead = self._decode()
         return shot
 

@@ -51,6 +51,16 @@ async def test_close_wakes_the_reader_before_a_frame_is_due(tmp_path: Path) -> N
     await source.wait_closed()
 
 
+async def test_close_during_a_decoding_ends_the_reader(tmp_path: Path) -> None:
+    source = Recording(
+        VideoFile(write_video(tmp_path / "v.avi", frames=3, fps=10)), loop=True, on_status=lambda _: None
+    )
+    reading = asyncio.create_task(source.read())
+    await asyncio.sleep(0)  # the thread decodes now
+    source.close()
+    assert await asyncio.wait_for(reading, 10) is None
+
+
 async def test_close_wakes_the_reader_while_the_folder_is_missing(tmp_path: Path) -> None:
     seen, hours = Seen(), Backoff(first_s=3600, longest_s=3600)
     source = Recording(ImageFolder(tmp_path / "none"), loop=True, on_status=seen, backoff=hours)
