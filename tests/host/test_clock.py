@@ -105,8 +105,12 @@ def test_no_machine_is_synced_before_this_software_existed(tmp_path: Path, fake_
     assert not clock(tmp_path, kernel=True, board=None).is_synced
 
 
-def test_kernel_is_asked() -> None:
-    assert kernel_is_synced() in (True, False, None)
+def test_kernel_is_asked_unless_the_system_calls_of_the_process_are_filtered(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nSeccomp:\t0\nSeccomp_filters:\t0\n")
+    assert kernel_is_synced(status) in (True, False, None)
+    status.write_text("Name:\tpython\nSeccomp:\t2\nSeccomp_filters:\t17\n")
+    assert kernel_is_synced(status) is None
 
 
 def test_moment_before_a_correction_gets_the_corrected_time(fake_time: FakeTime) -> None:
