@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typing_extensions import Self
 
 _SYSTEM_PYTHON = "/usr/bin/python3"
@@ -48,9 +50,13 @@ GLib.MainLoop().run()
 
 
 class RtspServer:
-    """Skips the test if GStreamer is not installed. `pattern` is one of videotestsrc: a color, or ball, which moves."""
+    """Skips the test if GStreamer is not installed. `pattern` is one of videotestsrc: a color, or ball, which moves.
 
-    def __init__(self, *, pattern: str = "red", password: str = "") -> None:
+    `enter` is put before its command, for example to run it in another network namespace.
+    """
+
+    def __init__(self, *, pattern: str = "red", password: str = "", enter: Sequence[str] = ()) -> None:
+        self._enter = enter
         self._pattern = pattern
         self._password = password
         self._port = "0"
@@ -64,7 +70,7 @@ class RtspServer:
 
     def start(self, *, size: str = "320x240") -> None:
         """On the same port after the first time."""
-        command = [_SYSTEM_PYTHON, "-c", _SERVER, self._pattern, size, self._port, self._password]
+        command = [*self._enter, _SYSTEM_PYTHON, "-c", _SERVER, self._pattern, size, self._port, self._password]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
         self._port = self._process.stdout.readline().strip()

@@ -99,5 +99,10 @@ class Bed(Guest):
             timeout=timeout_s,
         )
 
+    @property
+    def network(self) -> list[str]:
+        """In front of a command of this machine: runs it in the container's network."""
+        return ["nsenter", "--net", f"--target={init_of(self._nspawn)}", "--"]
+
     def log_if_ended(self) -> str | None:
         return None if self._nspawn.poll() is None else self._log.read_text(errors="replace")

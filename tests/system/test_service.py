@@ -12,6 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from peers.rtsp_server import RtspServer
+from system import service_cameras
 from system.bed import booted_bed
 from system.probes import COMPARE, REMEMBER, SERVES, UPLOAD
 
@@ -161,6 +163,59 @@ def test_results_are_published_to_mosquitto(serving: Bed) -> None:
     listen = "mosquitto_sub -t edge-agent/+/uploads/result -C 1 -W 10"
     heard = serving.run(f"{listen} >/tmp/heard & sleep 0.5; {UPLOAD} >/tmp/answer; wait; cat /tmp/heard")
     assert json.loads(heard)["id"] == _answer(serving.run("cat /tmp/answer"))["id"]
+
+
+@pytest.fixture(scope="module")
+def stream(bed: Bed) -> Iterator[dict[str, object]]:
+    """A live camera in the container's network, as the configuration names it."""
+    with RtspServer(pattern="ball", enter=bed.network) as server:
+        yield {"source": server.url(), "score_threshold": 0.0}
+
+
+def test_live_cameras_are_read_in_processes_of_their_own(
+    serving: Bed, stream: dict[str, object], suite: str, note: Note
+) -> None:
+    serving.run("cp -p /etc/edge-agent/agent.yaml /tmp/no-camera.yaml")
+    service_cameras.set_cameras(serving, {"front": stream, "yard": {**stream, "transport": "udp"}})
+    serving.run("systemctl reload-or-restart edge-agent")
+    for camera in ("front", "yard"):
+        service_cameras.wait_for_results(serving, camera)
+    agent = service_cameras.memory_mb(serving, serving.show("MainPID"))
+    processes = service_cameras.capture_processes(serving)
+    each = " and ".join(f"{service_cameras.memory_mb(serving, pid):.0f} MB" for pid in processes)
+    note(f"{suite}, two RTSP cameras", f"{agent:.0f} MB, and {each} of their processes")
+    assert len(processes) == 2
+
+
+def test_reload_changes_cameras_while_the_frames_of_another_one_go_on(serving: Bed, stream: dict[str, object]) -> None:
+    pid, before = serving.show("MainPID"), service_cameras.capture_processes(serving)
+    opened = serving.journal().count("Camera front is ")
+    service_cameras.set_cameras(serving, {"front": stream, "side": stream})
+    serving.run("systemctl reload edge-agent")
+    service_cameras.wait_for_results(serving, "side")
+    service_cameras.wait_for_results(serving, "front")
+    after = service_cameras.capture_processes(serving)
+    assert (len(before & after), len(after)) == (1, 2)  # that of yard has ended, and that of front has not
+    assert serving.journal().count("Camera front is ") == opened
+    assert (serving.show("MainPID"), serving.show("NRestarts")) == (pid, "0")
+
+
+def test_inbox_is_answered_once_the_documented_drop_in_allows_it(serving: Bed) -> None:
+    create, drop_in, cameras = service_cameras.documented_inbox()
+    serving.run(f"{create}; {create.replace('/srv/inbox', '/srv/done')}")
+    service_cameras.set_cameras(serving, {name: {**each, "after": "move:/srv/done"} for name, each in cameras.items()})
+    serving.run("systemctl reload edge-agent")
+    serving.wait_for("curl -sS http://127.0.0.1:8501/readyz | grep 'add ReadWritePaths=-/srv/inbox'")
+    service_cameras.edit_unit(serving, f"{drop_in}{drop_in.replace('/srv/inbox', '/srv/done')}")
+    serving.run("systemctl restart edge-agent; runuser -u ann -- cp /mnt/good/demo/digit.jpg /srv/inbox/photo.jpg")
+    serving.wait_for("runuser -u ann -- cat /srv/done/photo.jpg >/tmp/moved")
+    answer = _answer(serving.run("runuser -u ann -- cat /srv/inbox/photo.jpg.json"))
+    assert answer["categories"][0]["label"] == "3"
+    serving.run("cmp /tmp/moved /mnt/good/demo/digit.jpg; ! test -e /srv/inbox/photo.jpg")
+    service_cameras.undo_edit(serving)
+    serving.run("cp -p /tmp/no-camera.yaml /etc/edge-agent/agent.yaml; rm -r /srv/inbox /srv/done")
+    serving.run("systemctl restart edge-agent")
+    serving.wait_for(service_cameras.READY)
 
 
 def test_systemd_passes_the_mqtt_password_from_a_file_owned_by_root(serving: Bed) -> None:
