@@ -24,7 +24,7 @@ _QUALITY = "85"
 _ADVICE = {
     "rpicam-vid": "Check the cable, also with `rpicam-hello --list-cameras`, and stop programs that use it.",
     "libcamera-vid": "Check the cable, also with `libcamera-hello --list-cameras`, and stop programs that use it.",
-    "nvarguscamerasrc": "Check the cable, and restart the camera's service: sudo systemctl restart nvargus-daemon.",
+    "nvarguscamerasrc": "Check the cable, and restart its service: sudo systemctl restart nvargus-daemon edge-agent.",
 }
 
 

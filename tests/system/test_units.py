@@ -52,6 +52,42 @@ def test_no_drop_in_raises_the_exposure_above_2(tmp_path: Path) -> None:
         assert _exposure(_unit(tmp_path, drop_in)) <= 2, drop_in.name
 
 
+@_systemd
+@pytest.mark.parametrize("drop_in", sorted((SYSTEMD / "drop-ins").glob("camera-*.conf")), ids=lambda path: path.stem)
+def test_the_exposure_is_at_most_1_5_with_a_camera_module(tmp_path: Path, drop_in: Path) -> None:
+    assert _exposure(_unit(tmp_path, drop_in)) <= 1.5
+
+
+@pytest.mark.parametrize(
+    ("board", "groups", "drop_in"),
+    [
+        ("Raspberry Pi 5 Model B Rev 1.0\0", 0, "camera-pi.conf"),
+        ("NVIDIA Jetson Orin Nano Developer Kit\0", 0, "camera-jetson.conf"),
+        ("NVIDIA Orin NX Developer Kit\0", 0, "camera-jetson.conf"),
+        ("Raspberry Pi 5 Model B Rev 1.0\0", 2, None),
+        ("Radxa ROCK 5B\0", 0, None),
+        (None, 0, None),
+    ],
+)
+def test_a_board_gets_the_drop_in_of_its_camera_module(
+    tmp_path: Path, board: str | None, groups: int, drop_in: str | None
+) -> None:
+    if board is not None:
+        (tmp_path / "model").write_text(board)
+    installed = tmp_path / "60-camera.conf"
+    installed.write_text("of another board, from which the card was moved")
+    script = f"""
+        data=/nowhere; source {SYSTEMD}/install/service.sh
+        getent() {{ return {groups}; }}
+        board={tmp_path}/model
+        fit_to_board {SYSTEMD}/drop-ins {installed}
+    """
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], check=True)
+    assert installed.exists() == (drop_in is not None)
+    if drop_in is not None:
+        assert installed.read_text() == (SYSTEMD / "drop-ins" / drop_in).read_text()
+
+
 def test_the_unit_does_not_hide_cpuinfo_from_xnnpack() -> None:
     assert not re.search("^ProcSubset=", (SYSTEMD / "edge-agent.service").read_text(), re.MULTILINE)
 

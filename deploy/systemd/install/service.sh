@@ -4,6 +4,7 @@
 stays_up_s=3
 config=/etc/edge-agent/agent.yaml
 models=$data/models
+board=/proc/device-tree/model
 
 # Makes a version current: installs its units, creates users and folders, switches one symlink. Starts nothing.
 # The units are enabled only by the first installation: later, an administrator may have disabled them.
@@ -16,6 +17,7 @@ activate() {
     put "$system/tmpfiles.conf" "$lib/tmpfiles.d/edge-agent.conf"
     put "$system/modules-load.conf" "$lib/modules-load.d/edge-agent.conf"
     fit_to_memory "$system/drop-ins/memory-512m.conf" "$lib/systemd/system/edge-agent.service.d/50-memory.conf"
+    fit_to_board "$system/drop-ins" "$lib/systemd/system/edge-agent.service.d/60-camera.conf"
     make_accounts_and_folders
     ! command -v modprobe >/dev/null || modprobe --quiet videodev || true  # a kernel without it has no cameras
     [ -e "$config" ] || put "$system/agent.yaml" "$config" -m640 -g edge-agent
@@ -40,6 +42,21 @@ put() {
 fit_to_memory() {
     if [ "$(awk '/^MemTotal/ {print $2}' /proc/meminfo)" -lt 700000 ]; then
         put "$1" "$2"
+    else
+        rm -f "$2"
+    fi
+}
+
+# Opens the camera module (CSI). A group that is missing would keep the service from starting.
+fit_to_board() {
+    local name drop_in=
+    name=$(tr -d '\0' 2>/dev/null <"$board" || true)
+    case $name in
+        *'Raspberry Pi'*) drop_in=camera-pi.conf ;;
+        *Jetson* | NVIDIA*) drop_in=camera-jetson.conf ;;
+    esac
+    if [ -n "$drop_in" ] && getent group video render >/dev/null; then
+        put "$1/$drop_in" "$2"
     else
         rm -f "$2"
     fi
