@@ -111,9 +111,11 @@ class Hanging:
     has_own_pace = True
 
     def __init__(self) -> None:
+        self.opened = threading.Event()
         self.free = threading.Event()
 
     def open(self) -> Iterator[Shot]:
+        self.opened.set()
         self.free.wait(PATIENCE_S)
         yield Shot(Image(np.zeros((4, 6, 3), np.uint8)), 0.01)
 
@@ -127,3 +129,14 @@ async def test_recording_is_lost_while_its_file_does_not_answer(monkeypatch: pyt
         footage.free.set()
         assert await reading is not None
         await seen.until("lost", "online")
+
+
+async def test_close_ends_a_read_while_a_shot_is_decoded() -> None:
+    footage = Hanging()
+    source = Recording(footage, loop=False, on_status=lambda _: None)
+    reading = asyncio.create_task(source.read())
+    assert await asyncio.to_thread(footage.opened.wait, PATIENCE_S)
+    source.close()
+    footage.free.set()
+    assert await reading is None
+    await source.wait_closed()
