@@ -5,8 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import threading
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 SLOTS = 4  # a frame that is classified, one that is shown, and one that arrives
 SLOT_BYTES = 64 << 20  # 22 megapixels; memory is used only where a frame was written
 
-ARRIVAL = struct.Struct(
-    "=IbBIIIq"
-)  # frames since the last message, slot, kind, height, width, channels, Unix time in ns
+# Frames since the last message, slot, kind, height, width, channels, time.monotonic_ns() of the capture.
+ARRIVAL = struct.Struct("=IbBIIIq")
 NO_SLOT = -1  # no frame was wanted
 PIXELS, JPEG, FAILED = 0, 1, 2  # kinds; the bytes of a JPEG count as its height, and the reason follows FAILED
 
@@ -38,30 +37,34 @@ class FrameMemory:
         os.ftruncate(self.fd, SLOTS * SLOT_BYTES)
         self._memory = mmap.mmap(self.fd, SLOTS * SLOT_BYTES, prot=mmap.PROT_READ)
         self._on_free = on_free
-        self._free = list(range(SLOTS))
-        self._lock = threading.RLock()  # the garbage collector may free a slot within take()
+        self._free = deque(range(SLOTS))  # without a lock, as the garbage collector may free a slot within take()
 
     def take(self) -> int | None:
         """A slot for the next frame; None if all are in use."""
-        with self._lock:
-            return self._free.pop() if self._free else None
+        try:
+            return self._free.pop()
+        except IndexError:
+            return None
 
     def view(self, slot: int, shape: tuple[int, ...]) -> Pixels:
         """The read-only bytes of a slot that was written. They stay as they are while this array is used."""
         size = int(np.prod(shape))
         content = np.frombuffer(self._memory, np.uint8, size, offset=slot * SLOT_BYTES)
-        weakref.finalize(content, self.give_back, slot).atexit = False
+        weakref.finalize(content, self._give_back, slot).atexit = False
         return content.reshape(shape)
-
-    def give_back(self, slot: int) -> None:
-        """Only for a slot without a view()."""
-        with self._lock:
-            self._free.append(slot)  # the last one is used first, so that few of them take up memory
-        self._on_free()
 
     def close(self) -> None:
         """Frames that are still in use stay as they are."""
         os.close(self.fd)
+        self._on_free = _nothing  # its owner refers to this memory, which would stay until cycles are collected
+
+    def _give_back(self, slot: int) -> None:
+        self._free.append(slot)  # the last one is used first, so that few of them take up memory
+        self._on_free()
+
+
+def _nothing() -> None:
+    pass
 
 
 def slot_for_writing(memory: mmap.mmap, slot: int, shape: tuple[int, ...]) -> Pixels:
