@@ -28,26 +28,20 @@ class ChildFeed:
     """A process of its own takes 18 MB and 0.3 s of the processor of a desktop machine to start."""
 
     def __init__(self, request: dict[str, Any], *, why_ended: Callable[[bool], str]) -> None:
-        """`request` says what to open; `why_ended` makes the sentence, and gets whether the camera was open."""
+        """`request` says what to open; `why_ended` makes the sentence, and gets whether the camera was open.
+
+        Raises SourceError if no process can be started.
+        """
         self._why_ended = why_ended
         self._opened = False
         self._is_wanted = self._is_asked = False
         self._asking = threading.RLock()  # a frame that is freed meanwhile asks too
         self._memory = FrameMemory(on_free=self._ask)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        descriptors = theirs.fileno(), self._memory.fd
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603  (our own module)
-                [sys.executable, *_PROCESS, *map(str, descriptors)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # FFmpeg would write the URL there
-                pass_fds=descriptors,
-                start_new_session=True,
-                cwd="/",  # Python imports from its working directory
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            )
+        # Sent before the process exists, as one that is killed at once would close the socket.
         self._control.send(json.dumps({**request, "parent": os.getpid()}).encode())
+        with theirs:
+            self._process = self._start(theirs.fileno(), self._memory.fd)
 
     def want(self) -> None:
         self._is_wanted = True
@@ -65,7 +59,7 @@ class ChildFeed:
             raise SourceError(self._why_ended(self._opened))
         frames, slot, kind, height, width, channels, captured_ns = ARRIVAL.unpack_from(message)
         if kind == FAILED:
-            raise SourceError(message[ARRIVAL.size :].decode())
+            raise SourceError(message[ARRIVAL.size :].decode(errors="replace"))
         self._opened = True
         if slot == NO_SLOT:
             return Arrival(frames)
@@ -83,6 +77,26 @@ class ChildFeed:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_KILLED_WITHIN_S)
         self._memory.close()
+
+    def _start(self, *descriptors: int) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(  # noqa: S603  (our own module)
+                [sys.executable, *_PROCESS, *map(str, descriptors)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # FFmpeg would write the URL there
+                pass_fds=descriptors,
+                start_new_session=True,
+                cwd="/",  # Python imports from its working directory
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            )
+        except OSError as error:
+            self._control.close()
+            self._memory.close()
+            raise SourceError(
+                f"The process that reads the camera cannot be started ({error.strerror}). Free memory, or stop other "
+                "programs."
+            ) from None
 
     def _ask(self) -> None:
         """Gives the process a slot; without a free one, this is called again when one is."""

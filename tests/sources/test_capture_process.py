@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -17,6 +18,7 @@ import psutil
 import pytest
 from sources.observing import Seen, soon, until
 
+from agent.errors import SourceError
 from agent.image import Frame, Image
 from agent.sources import capture_process
 from agent.sources.address import Address
@@ -166,6 +168,10 @@ async def test_process_that_dies_or_stops_is_replaced(mjpeg: MjpegServer, number
     await until(lambda: not children())
 
 
+def has_frame_memory() -> bool:
+    return "memfd:frames" in Path("/proc/self/maps").read_text()
+
+
 @pytest.mark.anyio
 async def test_nothing_is_left_after_many_cameras(mjpeg: MjpegServer) -> None:
     async def once() -> None:
@@ -181,10 +187,27 @@ async def test_nothing_is_left_after_many_cameras(mjpeg: MjpegServer) -> None:
         for _ in range(3):
             await once()
         await until(lambda: psutil.Process().num_fds() <= before)  # the server closes its end of a connection later
-        assert "memfd:frames" not in Path("/proc/self/maps").read_text()
+        assert not has_frame_memory()
     finally:
         gc.enable()
     assert not children()
+
+
+def test_camera_is_lost_and_holds_nothing_when_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **_named: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Try again")
+
+    def reason() -> str:
+        try:
+            ChildFeed({}, why_ended=str)
+        except SourceError as error:
+            return str(error)
+        return ""
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    before = psutil.Process().num_fds()
+    assert "cannot be started (Try again)" in reason()
+    assert psutil.Process().num_fds() == before
 
 
 def test_process_ends_with_its_socket() -> None:
