@@ -48,10 +48,14 @@ def open_with_ffmpeg(address: Address, *, timeout_s: float) -> Any:
     return open_url(address.url_with_login(), timeout_s=timeout_s)
 
 
-def open_url(url: str, *, timeout_s: float, transport: Transport = "tcp") -> Any:
-    """Blocks for up to twice the timeout plus the time of the DNS lookup."""
-    # OpenCV reads this at every open. Over UDP, lost packets damage frames, and firewalls drop the stream.
-    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", f"rtsp_transport;{transport}")
+def open_url(url: str, *, timeout_s: float, transport: Transport | None = None) -> Any:
+    """Blocks for up to twice the timeout plus the time of the DNS lookup.
+
+    The first `transport` counts for the whole process, and for those that it starts.
+    """
+    if transport is not None:
+        # OpenCV reads this at every open. Over UDP, lost packets damage frames, and firewalls drop the stream.
+        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", f"rtsp_transport;{transport}")
     timeout_ms = int(timeout_s * 1000)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
     return cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from sources.observing import PATIENCE_S, Seen, soon, until
 
 from agent.sources.address import Address
 from agent.sources.capture import Capture
-from agent.sources.stream import Stream
+from agent.sources.stream import Stream, open_with_ffmpeg
 from agent.status import CameraStatus
 
 if TYPE_CHECKING:
@@ -143,3 +144,10 @@ async def test_rtsp_stream_is_read_and_lost_when_its_server_dies() -> None:
         # Which one depends on how soon the kernel releases the killed server's port.
         assert re.search("does not answer|stopped sending frames", str(lost.reason))
         assert "secret" not in str(lost.reason)
+
+
+def test_video_over_http_leaves_the_transport_to_the_capture_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "restored after the test")
+    monkeypatch.delenv("OPENCV_FFMPEG_CAPTURE_OPTIONS")
+    open_with_ffmpeg(Address.parse("http://127.0.0.1:9/film.mp4"), timeout_s=0.2)
+    assert "OPENCV_FFMPEG_CAPTURE_OPTIONS" not in os.environ  # they inherit it, and it would outrank their own
