@@ -35,12 +35,11 @@ def main() -> None:
             return
         try:
             capture = _open(request)
+            if capture.isOpened():
+                control.send(ARRIVAL.pack(0, NO_SLOT, PIXELS, 0, 0, 0, 0))
+                _pump(capture, control, memory, timeout_s=request.get("timeout_s", math.inf))
         except SourceError as error:
             control.send(ARRIVAL.pack(0, NO_SLOT, FAILED, 0, 0, 0, 0) + str(error).encode())
-            return
-        if capture.isOpened():
-            control.send(ARRIVAL.pack(0, NO_SLOT, PIXELS, 0, 0, 0, 0))
-            _pump(capture, control, memory, timeout_s=request.get("timeout_s", math.inf))
 
 
 def _open(request: dict[str, Any]) -> Any:
@@ -86,17 +85,22 @@ def _wanted_slot(control: socket.socket) -> int:
 
 
 def _write(capture: Any, memory: mmap.mmap, slot: int) -> tuple[int, int, int, int] | None:
-    """The kind and the shape of what was written; None if the frame is damaged, and so does not count as a frame."""
+    """The kind and the shape of what was written; None if the frame is damaged, and so does not count as a frame.
+
+    Raises SourceError if the frame is too large.
+    """
     shape = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), 3
-    place = slot_for_writing(memory, slot, shape if min(shape) > 0 else (1, 1, 3))
+    place = slot_for_writing(memory, slot, shape if 0 < math.prod(shape) <= SLOT_BYTES else (1, 1, 3))
     try:
         decoded, pixels = capture.retrieve(place)  # writes there at once if the size is right
     except cv2.error:  # such as an empty MJPEG frame of a USB camera
         return None
     if not decoded or pixels is None or not pixels.size:
         return None
-    if pixels.ndim < 3 and pixels.reshape(-1)[:3].tobytes() == JPEG_START:
+    if pixels.ndim < 3 and len(pixels) == 1:  # the bytes of a picture that is not decoded
         content = pixels.reshape(-1)
+        if content[:3].tobytes() != JPEG_START:
+            return None
         slot_for_writing(memory, slot, content.shape)[:] = content
         return JPEG, content.size, 1, 1
     if pixels.ctypes.data != place.ctypes.data:

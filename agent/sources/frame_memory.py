@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agent.errors import SourceError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,8 +70,11 @@ def _nothing() -> None:
 
 
 def slot_for_writing(memory: mmap.mmap, slot: int, shape: tuple[int, ...]) -> Pixels:
-    """The same bytes in the capture process. Raises ValueError if they do not fit."""
+    """The same bytes in the capture process. Raises SourceError if they do not fit."""
     size = int(np.prod(shape))
     if size > SLOT_BYTES:
-        raise ValueError(f"A frame of {size} bytes does not fit into {SLOT_BYTES}.")
+        raise SourceError(
+            f"The camera gives pictures of {size >> 20} MB, and at most {SLOT_BYTES >> 20} MB are possible. Set a "
+            "smaller size."
+        )
     return np.frombuffer(memory, np.uint8, size, offset=slot * SLOT_BYTES).reshape(shape)

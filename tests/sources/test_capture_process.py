@@ -102,8 +102,18 @@ def test_gray_frame_stays_gray(feed: ChildFeed, capture: FakeCapture) -> None:
 
 
 def test_damaged_frame_is_skipped(feed: ChildFeed, capture: FakeCapture) -> None:
-    capture.retrieves = [None, cv2.error("empty buffer"), np.full((2, 2, 3), 9, np.uint8)]
+    half_jpeg = np.zeros((1, 40), np.uint8)
+    capture.retrieves = [None, cv2.error("empty buffer"), half_jpeg, np.full((2, 2, 3), 9, np.uint8)]
     assert frame_of(feed).image.pixels.max() == 9
+
+
+def test_large_picture_is_handed_over_as_a_jpeg_and_otherwise_refused(feed: ChildFeed, capture: FakeCapture) -> None:
+    width, height = 8000, 6000
+    capture.settings = {cv2.CAP_PROP_FRAME_WIDTH: width, cv2.CAP_PROP_FRAME_HEIGHT: height}
+    capture.retrieves = [JPEG.reshape(1, -1), np.broadcast_to(np.uint8(1), (height, width, 3))]
+    assert frame_of(feed).picture == JPEG.tobytes()
+    with pytest.raises(SourceError, match=r"pictures of 137 MB, and at most 64 MB are possible\. Set a smaller size\."):
+        frame_of(feed)
 
 
 def test_frame_stays_whole_while_it_is_used(feed: ChildFeed, capture: FakeCapture) -> None:
