@@ -140,9 +140,11 @@ function Picture({ camera }) {
 const pathOf = (name, file) => `api/cameras/${encodeURIComponent(name)}/${file}`;
 const described = (name) => `Live picture of the camera ${name}`;
 
+let streams = 0;
+
 function Stream({ name }) {
   const image = useRef(null);
-  const [attempt, setAttempt] = useState(0);
+  const [number, setNumber] = useState(() => (streams += 1));
   const timer = useRef(0);
   useEffect(() => {
     const { current } = image;
@@ -150,9 +152,12 @@ function Stream({ name }) {
       clearTimeout(timer.current);
       current.src = "data:,"; // some browsers go on reading the stream of an image that was removed
     };
-  }, [attempt]);
-  const retry = () => (timer.current = setTimeout(() => setAttempt(attempt + 1), RETRY_MS));
-  return html`<img key=${attempt} ref=${image} src=${pathOf(name, "stream.mjpg")} alt=${described(name)} onError=${retry} />`;
+  }, [number]);
+  const retry = ({ target }) => {
+    if (target.isConnected) timer.current = setTimeout(() => setNumber((streams += 1)), RETRY_MS);
+  };
+  // The number makes each URL new: a browser lets a request wait for an earlier one of the same URL.
+  return html`<img key=${number} ref=${image} src=${`${pathOf(name, "stream.mjpg")}?${number}`} alt=${described(name)} onError=${retry} />`;
 }
 
 function Still({ name }) {

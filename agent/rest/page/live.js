@@ -91,7 +91,7 @@ export async function connect() {
   while (!own.signal.aborted) {
     let reason = "The connection to the agent was lost.";
     try {
-      session.value = await ask("api/session").catch(whileMissing);
+      session.value = await ask("api/session");
       if (session.value.scope === null) return; // SignIn connects again
       await follow(own);
     } catch (error) {
@@ -104,12 +104,6 @@ export async function connect() {
     await pause(RETRY_MS[Math.min(failures, RETRY_MS.length - 1)], own.signal);
     failures += 1;
   }
-}
-
-/** The agent does not have this route yet: then everyone may use it who may ask for the status. */
-function whileMissing(error) {
-  if (error.status !== 404) throw error;
-  return { needs_token: false, scope: "admin" };
 }
 
 /** Reads server-sent events until the connection ends. EventSource would hide why the agent refuses. */
