@@ -25,7 +25,7 @@ TEST_CONVERTER = @echo "Skipping the tests of the converter: TensorFlow does not
 endif
 
 .PHONY: help run test check bench bench-check bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
-	operator-table page-vendor protos test-clients test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
+	operator-table page-vendor protos test-clients test-page test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
 	test-arm64 test-demo-model test-faults test-faults-short test-http-soak test-home-assistant
 
 help:
@@ -127,6 +127,9 @@ test-clients: dev  ## Test the API with the clients of TensorFlow Serving, Trito
 	$(BIN)/uv venv --quiet --allow-existing --python python3.11 .venv-clients
 	@$(BIN)/uv pip sync --quiet --require-hashes --python .venv-clients/bin/python locks/clients.txt
 	@set -e; for file in tests/clients/test_*.py; do .venv-clients/bin/pytest -q -W ignore $$file; done
+
+test-page: dev  ## Test the page in a browser: needs chromium and mosquitto
+	$(BIN)/pytest tests/page
 
 test-install: dev  ## Measure the size of an installation
 	$(BIN)/pytest tests/system/test_install.py

@@ -44,9 +44,11 @@ export function Cameras() {
 const NoCamera = () => html`
   <div class="card empty">
     <p><strong>No camera is configured.</strong> Add one to the agent's configuration, on an installed board${" "}
-      <code>/etc/edge-agent/agent.yaml</code>, and restart the agent:</p>
+      <code>/etc/edge-agent/agent.yaml</code>:</p>
     <pre>${"cameras:\n  front:\n    source: /dev/video0"}</pre>
-    <p>The source can also be the URL of a network camera, a video file or a folder of images.</p>
+    <p>The source can also be the URL of a network camera, a video file or a folder of images. Then let the agent${" "}
+      read its configuration:</p>
+    <pre>sudo systemctl reload-or-restart edge-agent</pre>
   </div>
 `;
 
@@ -125,13 +127,14 @@ function Picture({ camera }) {
       onScreen.value = onScreen.value.filter((each) => each !== name);
     };
   }, [name]);
-  const isShown = camera.has_picture !== false && !["disabled", "ended"].includes(camera.state);
-  // A stream ends with the camera and with the connection, and some browsers do not report that.
-  const key = `${connections.value} ${camera.state}`;
+  const isShown = !["disabled", "ended"].includes(camera.state); // a stream waits for the first picture
+  const hasStill = isShown && (camera.has_picture || camera.state === "online");
+  // A stream ends when the camera is opened again and with the connection; some browsers do not report that.
+  const key = `${connections.value} ${camera.state === "starting"}`;
   return html`
     <div class="picture" ref=${frame}>
       ${isShown && streamed.value.includes(name) && html`<${Stream} key=${key} name=${name} />`}
-      ${isShown && stills.value.includes(name) && html`<${Still} key=${key} name=${name} />`}
+      ${hasStill && stills.value.includes(name) && html`<${Still} key=${key} name=${name} />`}
       <p>${WITHOUT_PICTURE[camera.state] ?? "Waiting for the picture."}</p>
     </div>
   `;

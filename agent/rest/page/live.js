@@ -64,7 +64,10 @@ const receive = {
     cameras.value = cameras.value.map((each) => (each.name === state.camera ? { ...each, stable: state } : each));
   },
   camera(camera) {
-    cameras.value = cameras.value.map((each) => (each.name === camera.name ? { ...each, ...camera } : each));
+    const isKnown = cameras.value.some((each) => each.name === camera.name);
+    cameras.value = isKnown
+      ? cameras.value.map((each) => (each.name === camera.name ? { ...each, ...camera } : each))
+      : [...cameras.value, camera];
     if (camera.state !== "online") resultOf(camera.name).value = null;
   },
   model(model) {
@@ -78,6 +81,8 @@ const receive = {
   },
   stats(stats) {
     history.value = [...history.value.slice(1 - MAX_HISTORY), stats];
+    const isThere = (camera) => camera.name in stats.frames_per_s; // a reload may remove cameras
+    if (!cameras.value.every(isThere)) cameras.value = cameras.value.filter(isThere);
   },
   health(document) {
     health.value = document;
