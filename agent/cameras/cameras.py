@@ -55,6 +55,7 @@ class Cameras:
         self._closing: dict[Source, tuple[str, str | Command]] = {}  # each with the name and the origin of its camera
         self._switching: set[str] = set()
         self._ended: dict[str, asyncio.Event] = {}
+        self._is_closed = False
         self.statuses = {
             name: CameraStatus("starting" if camera.enabled else "disabled") for name, camera in configured.items()
         }
@@ -73,6 +74,7 @@ class Cameras:
 
     async def close(self) -> None:
         """Also waits a moment for the frames in flight, so that their results are saved too."""
+        self._is_closed = True
         for source in self._sources.values():
             source.close()
         for pictures in self._pictures.values():
@@ -205,7 +207,7 @@ class Cameras:
         while name in self._enabled and (closing := self._closing_of(name)):
             await self._wait_closed(closing[0])
         self._switching.discard(name)
-        if name in self._enabled:
+        if name in self._enabled and not self._is_closed:
             self._open(name)
 
     def _closing_of(self, name: str) -> list[Source]:

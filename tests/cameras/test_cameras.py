@@ -155,17 +155,20 @@ class Held:
         await self.released.wait()
 
 
-@pytest.mark.anyio
-async def test_renamed_camera_waits_until_its_device_is_released(
-    photos: CameraSection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[Held] = []
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Held]:
+    sources: list[Held] = []
 
     def open_held(*_: object, **__: object) -> Held:
-        opened.append(Held())
-        return opened[-1]
+        sources.append(Held())
+        return sources[-1]
 
     monkeypatch.setattr("agent.cameras.cameras.open_source", open_held)
+    return sources
+
+
+@pytest.mark.anyio
+async def test_renamed_camera_waits_until_its_device_is_released(photos: CameraSection, opened: list[Held]) -> None:
     async with anyio.create_task_group() as tasks:
         cameras = Cameras({"old": photos}, data_plane=Watched(), listener=Listener(), tasks=tasks)
         cameras.start()
@@ -176,6 +179,19 @@ async def test_renamed_camera_waits_until_its_device_is_released(
         await anyio.wait_all_tasks_blocked()
         assert len(opened) == 2
         await cameras.close()
+
+
+@pytest.mark.anyio
+async def test_camera_that_waits_for_its_device_stays_closed_when_all_are_closed(
+    photos: CameraSection, opened: list[Held]
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        cameras = Cameras({"old": photos}, data_plane=Watched(), listener=Listener(), tasks=tasks)
+        cameras.start()
+        cameras.reconfigure({"new": photos})
+        await cameras.close()
+        opened[0].released.set()
+    assert len(opened) == 1
 
 
 @pytest.mark.anyio
