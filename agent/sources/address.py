@@ -137,4 +137,9 @@ def redact(url: str) -> str:
     """The URL without user name, password and query, which may also hold a password; safe to show."""
     # Up to the last @, since a password may contain @, / and ? unescaped.
     shown = re.sub(r"\?.*", "?***", re.sub(r"://.*@", "://***@", url, flags=re.DOTALL), flags=re.DOTALL)
-    return _SECRET_IN_PATH.sub(r"\1***", shown) if "://" in shown else shown
+    return redact_named(shown) if "://" in shown else shown
+
+
+def redact_named(url: str) -> str:
+    """The URL without what follows `password=` and the like, such as in a path; other parameters stay."""
+    return _SECRET_IN_PATH.sub(r"\1***", url)

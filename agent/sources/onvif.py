@@ -6,12 +6,12 @@ import asyncio
 import logging
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agent.errors import AgentError
-from agent.sources.address import Address, redact
+from agent.sources.address import Address, redact_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +33,7 @@ class Profile:
     width: int | None
     height: int | None
     fps: float | None
-    source: str  # without user name and password
+    source: str  # without user name and password, but with its query: many cameras choose the stream there
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,10 @@ async def _describe(found: Announced, login: Login | None) -> NetworkCamera:
     try:
         profiles = await asyncio.wait_for(_profiles(found, login), _TIMEOUT_S)
     except Exception as error:  # noqa: BLE001  (each answer of a foreign camera may break another part of the library)
-        return NetworkCamera(found.name, found.address, found.port, trouble=_why(error, login))
+        return replace(camera, trouble=_why(error, login))
     if not profiles:
-        return NetworkCamera(
-            camera.name, camera.address, camera.port, trouble="It has no profile. Make one on its web page."
-        )
-    return NetworkCamera(camera.name, camera.address, camera.port, tuple(profiles))
+        return replace(camera, trouble="It has no profile. Make one on its web page.")
+    return replace(camera, profiles=tuple(profiles))
 
 
 async def _profiles(found: Announced, login: Login | None) -> list[Profile]:
@@ -108,7 +106,7 @@ async def _profile(media: Any, profile: Any, login: Login | None) -> Profile:
         width=getattr(size, "Width", None),
         height=getattr(size, "Height", None),
         fps=getattr(rate, "FrameRateLimit", None),
-        source=redact(Address.parse(str(answer.Uri)).url) if answer.Uri else "",
+        source=redact_named(Address.parse(str(answer.Uri)).url) if answer.Uri else "",
     )
 
 

@@ -111,7 +111,7 @@ def test_discover_prints_the_streams_of_a_network_camera_without_its_password(tm
         ("sub", 640, 360, 25),
     ]
     assert answer["configuration"]["yard-gate-ipc-1"] == {
-        "source": "rtsp://127.0.0.1:8554/main",
+        "source": "rtsp://127.0.0.1:8554/main?channel=1&pwd=***",
         "username": USER,
         "password_file": str(password),
     }

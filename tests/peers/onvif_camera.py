@@ -54,7 +54,7 @@ _PROFILES = (
     + _PROFILE.format(token="sub", width=640, height=360)
     + "</trt:GetProfilesResponse>"
 )
-_URI = """<trt:GetStreamUriResponse><trt:MediaUri><tt:Uri>rtsp://viewer:se%23same@127.0.0.1:8554/{token}</tt:Uri>
+_URI = """<trt:GetStreamUriResponse><trt:MediaUri><tt:Uri>rtsp://viewer:se%23same@127.0.0.1:8554/{token}?channel=1&amp;pwd=se%23same</tt:Uri>
 <tt:InvalidAfterConnect>false</tt:InvalidAfterConnect><tt:InvalidAfterReboot>false</tt:InvalidAfterReboot>
 <tt:Timeout>PT0S</tt:Timeout></trt:MediaUri></trt:GetStreamUriResponse>"""
 
