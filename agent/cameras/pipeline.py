@@ -47,8 +47,7 @@ class Pipeline:
     """Has at most one frame in flight, so no queue can grow; a camera whose model is missing waits for it.
 
     Reads at most `max_fps` frames per second, or half as many while `is_throttled`, unless the source has its own
-    pace. `snapshots`: each new state is
-    announced with a picture.
+    pace. `snapshots`: each new state is announced with a picture.
     """
 
     def __init__(
