@@ -55,6 +55,18 @@ def processes(folder: Path) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if runs(process, f"mark={folder}")]
 
 
+def program(folder: Path) -> psutil.Process | None:
+    """The first process of its group; a child of a shell looks like the shell until it becomes another program."""
+    return next((process for process in processes(folder) if leads(process)), None)
+
+
+def leads(process: psutil.Process) -> bool:
+    try:
+        return os.getpgid(process.pid) == process.pid
+    except ProcessLookupError:
+        return False
+
+
 def runs(process: psutil.Process, mark: str) -> bool:
     try:
         return mark in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
@@ -181,7 +193,7 @@ async def test_program_that_only_says_something_is_lost_with_that(folder: Path) 
         feed.close()
     said = camera.explain(opened=False)
     assert said.startswith("sh runs, but has written no mjpeg frame. Its last message: waiting. Run the command")
-    assert not processes(folder)
+    await until(lambda: not processes(folder))
 
 
 async def test_garbage_without_a_frame_is_lost(folder: Path) -> None:
@@ -202,7 +214,8 @@ async def test_program_that_stops_or_dies_is_started_again(folder: Path, script:
     seen = Seen()
     async with capture_of(shell(folder, script), seen) as camera:
         assert (await pixels(camera)).shape == (48, 64, 3)
-        (old,) = processes(folder)
+        old = program(folder)
+        assert old is not None
         old.send_signal(number)
         while "lost" not in [status.state for status in seen.statuses]:
             await camera.read()
@@ -210,8 +223,10 @@ async def test_program_that_stops_or_dies_is_started_again(folder: Path, script:
         await seen.until("online", "lost", "online")
         reason = str(seen.statuses[1].reason)
         assert ("was ended by SIGKILL" if number == signal.SIGKILL else "sh stopped writing frames.") in reason
-        assert [each.pid for each in processes(folder)] != [old.pid]
-    assert not processes(folder)
+        new = program(folder)
+        assert new is not None
+        assert new.pid != old.pid
+    await until(lambda: not processes(folder))
 
 
 async def test_frame_that_was_cut_off_is_not_joined_to_that_of_the_next_process(folder: Path) -> None:
@@ -239,7 +254,7 @@ async def test_nothing_is_left_after_many_cycles(folder: Path) -> None:
     for _ in range(8):
         await once()
     assert psutil.Process().num_fds() == before
-    assert not processes(folder)
+    await until(lambda: not processes(folder))
     assert not psutil.Process().children()
 
 
@@ -253,12 +268,13 @@ async def test_program_ends_when_the_agent_is_killed(folder: Path) -> None:
     """)
     killed = subprocess.Popen([sys.executable, "-c", agent])  # noqa: ASYNC220  (it only starts)
     try:
-        await until(lambda: [each.name() for each in processes(folder)] == ["sh"])  # no longer our own launcher
-        (program,) = processes(folder)
+        await until(lambda: (found := program(folder)) is not None and found.name() == "sh")  # not our launcher
+        started = program(folder)
+        assert started is not None
     finally:
         killed.kill()
         killed.wait()
-    await until(lambda: not program.is_running() or program.status() == psutil.STATUS_ZOMBIE)
+    await until(lambda: not runs(started, f"mark={folder}"))
 
 
 async def test_program_gets_the_environment_without_the_secrets_of_the_agent(
@@ -316,9 +332,9 @@ def test_csi_commands_have_the_options_of_their_programs() -> None:
 
 
 async def test_csi_camera_is_read_by_the_program_of_the_board(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = folder / "rpicam-vid"
-    program.write_text(f'#!/bin/sh\nset -- "$1" "{folder}"; echo starting >&2; sleep 0.1; {STREAM}\n')
-    program.chmod(0o755)
+    script = folder / "rpicam-vid"
+    script.write_text(f'#!/bin/sh\nset -- "$1" "{folder}"; echo starting >&2; sleep 0.1; {STREAM}\n')
+    script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     seen = Seen()
     camera = open_source("csi", loop=False, on_status=seen)
@@ -326,7 +342,7 @@ async def test_csi_camera_is_read_by_the_program_of_the_board(folder: Path, monk
     camera.close()
     await camera.wait_closed()
     await seen.until("online")
-    program.write_text("#!/bin/sh\necho 'ERROR: *** no cameras available ***' >&2; exit 255\n")
+    script.write_text("#!/bin/sh\necho 'ERROR: *** no cameras available ***' >&2; exit 255\n")
     seen = Seen()
     camera = open_source("csi:1", loop=False, on_status=seen)
     reason = str((await seen.until("lost")).reason)
