@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.25  # how soon the thread sees that the camera was closed
 _PERIODS = 3  # without a frame, after which the camera is lost
+_LONGEST_S = 60.0  # for the second frame of a camera whose period is not known yet
 
 
 class Capture:
@@ -27,9 +28,9 @@ class Capture:
 
     Construct, read and close it on the event loop's thread; `on_status` is called there, only on a change.
     The camera is lost, and opened again, after `stall_s` or three of its own periods without a new frame, whichever
-    is longer; opening it may take `opening_s`. It is frozen while its frames have been identical for `frozen_after_s`
-    (0: never). The waits between attempts grow unless a connection has lasted for `proven_s`: a stream that ends after
-    a few frames is not opened in a row.
+    is longer; until the period is known, each attempt gets more time. Opening it may take `opening_s`. It is frozen
+    while its frames have been identical for `frozen_after_s` (0: never). The waits between attempts grow unless a
+    connection has lasted for `proven_s`: a stream that ends after a few frames is not opened in a row.
     """
 
     has_own_pace = False
@@ -48,7 +49,7 @@ class Capture:
         self._loop = asyncio.get_running_loop()
         self._input = camera
         self._on_status = on_status
-        self._stall_s = stall_s
+        self._stall_s = self._allowed_s = stall_s
         self._opening_s = opening_s
         self._frozen_after_s = frozen_after_s
         self._proven_s = proven_s
@@ -116,16 +117,19 @@ class Capture:
 
     def _pump(self, feed: Feed) -> None:
         """Returns once closed; raises SourceError when the camera is lost."""
-        stillness, alive_s, allowed_s, online = Stillness(), time.monotonic(), self._opening_s, False
+        stillness, alive_s, online, has_period = Stillness(), time.monotonic(), False, False
         while not self._is_closed():
             arrival = feed.read(min(_LOOK_S, self._stall_s / 4))
             now_s = time.monotonic()
             if arrival is None or not arrival.frames:
-                if arrival is None and now_s - alive_s > allowed_s:
+                if arrival is None and now_s - alive_s > (self._allowed_s if online else self._opening_s):
+                    if online and not has_period:  # it may be slow, and never get as far as its second frame
+                        self._allowed_s = min(2 * self._allowed_s, max(self._stall_s, _LONGEST_S))
                     raise SourceError(self._input.explain(opened=online))
                 continue
-            # A camera of less than one frame per second is given the time for three.
-            allowed_s = max(self._stall_s, _PERIODS * (now_s - alive_s) / arrival.frames if online else 0.0)
+            if online:  # a camera of less than one frame per second is given the time for three
+                self._allowed_s = max(self._stall_s, _PERIODS * (now_s - alive_s) / arrival.frames)
+                has_period = True
             alive_s = now_s
             if arrival.frame is not None:
                 self._judge(arrival.frame, stillness)

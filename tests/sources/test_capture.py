@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from agent.host.backoff import Backoff
 from agent.image import Image
 from agent.sources.capture import Capture
 from agent.status import CameraStatus
+
+if TYPE_CHECKING:
+    from agent.sources.feed import Arrival
 
 pytestmark = pytest.mark.anyio
 
@@ -69,6 +74,30 @@ async def test_camera_is_lost_and_opened_again_when_it_falls_silent(feed: FakeFe
         await camera.read()
         await seen.until("online", "lost", "online")
         assert feed.opened >= 2
+
+
+class SlowFeed(FakeFeed):
+    """Its first frame comes at once, each other 0.3 s later."""
+
+    due_s = 0.0
+
+    def read(self, timeout_s: float) -> Arrival | None:
+        wait_s = self.due_s - time.monotonic()
+        if self.given and wait_s > 0:
+            time.sleep(min(timeout_s, wait_s))
+            return None
+        self.due_s = time.monotonic() + 0.3
+        return super().read(timeout_s)
+
+    def close(self) -> None:
+        self.given = 0
+
+
+async def test_slow_camera_stays_open_once_its_period_is_known() -> None:
+    slow = SlowFeed()
+    with closing(Capture(FakeInput(slow), on_status=lambda _: None, stall_s=0.1, backoff=soon())) as camera:
+        await until(lambda: slow.given == 4)
+        assert await camera.read() is not None
 
 
 async def test_camera_may_take_longer_to_open_than_between_two_frames(feed: FakeFeed) -> None:
