@@ -15,6 +15,7 @@ from agent.errors import SourceError
 from agent.image import Frame, Image
 from agent.sources.feed import Arrival
 from agent.sources.frame_memory import ARRIVAL, FAILED, JPEG, NO_SLOT, FrameMemory
+from agent.sources.program import outer_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ class ChildFeed:
                 pass_fds=descriptors,
                 start_new_session=True,
                 cwd="/",  # Python imports from its working directory
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                env={**outer_environment(), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
         except OSError as error:
             self._control.close()

@@ -67,7 +67,7 @@ class ProgramFeed:
             bufsize=0,
             start_new_session=True,  # makes it the leader of a process group
             cwd="/",
-            env=_environment(),
+            env=outer_environment(),
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -151,7 +151,7 @@ class ProgramFeed:
             os.killpg(self._process.pid, number)
 
 
-def _environment() -> dict[str, str]:
+def outer_environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
