@@ -25,13 +25,15 @@ function Overview() {
       <${Header} />
       <main>
         <${Troubles} />
-        <${Cameras} />
-        <div class="rail">
-          ${may("infer") && html`<${Classify} />`}
-          <${Timeline} />
-          <${Performance} />
+        <div class="areas">
+          <${Cameras} />
+          <div class="rail">
+            ${may("infer") && html`<${Classify} />`}
+            <${Timeline} />
+            <${Performance} />
+          </div>
+          <${Models} />
         </div>
-        <${Models} />
       </main>
       <footer><a href="docs">HTTP API</a></footer>
     </div>

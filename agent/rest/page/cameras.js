@@ -3,11 +3,12 @@
 import { computed, html, signal, useEffect, useRef, useState } from "./vendor/preact.js";
 import { ask, open } from "./api.js";
 import { moment, rate } from "./format.js";
-import { cameras, connections, history, isLooking, may, resultOf } from "./live.js";
+import { cameras, connections, history, isLooking, lost, may, resultOf } from "./live.js";
 import { report } from "./notice.js";
 import { Plot } from "./plot.js";
 import { Scores } from "./scores.js";
 
+const MAX_SCORES = 5;
 const MAX_STREAMS = 3; // a browser opens at most six connections to one host
 const STILL_MS = 2_000;
 const RETRY_MS = 3_000;
@@ -53,7 +54,7 @@ const NoCamera = () => html`
 `;
 
 function Camera({ camera }) {
-  const [word, mood] = STATES[camera.state] ?? [camera.state, "off"];
+  const [word, mood] = lost.value ? ["No connection", "off"] : (STATES[camera.state] ?? [camera.state, "off"]);
   const { label, since } = camera.stable ?? {};
   const isLive = camera.state === "online";
   return html`
@@ -76,8 +77,10 @@ function Camera({ camera }) {
 }
 
 function CameraScores({ name }) {
-  const result = resultOf(name).value;
-  return html`<${Scores} categories=${result?.categories.slice(0, 5) ?? []} lines=${3} />`;
+  const categories = resultOf(name).value?.categories.slice(0, MAX_SCORES) ?? [];
+  const most = useRef(1);
+  most.current = Math.max(most.current, categories.length); // what is below must not jump with each frame
+  return html`<${Scores} categories=${categories} lines=${most.current} />`;
 }
 
 function Frames({ camera }) {
@@ -127,7 +130,7 @@ function Picture({ camera }) {
       onScreen.value = onScreen.value.filter((each) => each !== name);
     };
   }, [name]);
-  const isShown = !["disabled", "ended"].includes(camera.state); // a stream waits for the first picture
+  const isShown = !lost.value && !["disabled", "ended"].includes(camera.state); // a stream waits for the first picture
   const hasStill = isShown && (camera.has_picture || camera.state === "online");
   // A stream ends when the camera is opened again and with the connection; some browsers do not report that.
   const key = `${connections.value} ${camera.state === "starting"}`;
@@ -135,7 +138,7 @@ function Picture({ camera }) {
     <div class="picture" ref=${frame}>
       ${isShown && streamed.value.includes(name) && html`<${Stream} key=${key} name=${name} />`}
       ${hasStill && stills.value.includes(name) && html`<${Still} key=${key} name=${name} />`}
-      <p>${WITHOUT_PICTURE[camera.state] ?? "Waiting for the picture."}</p>
+      <p>${lost.value ? "No connection." : (WITHOUT_PICTURE[camera.state] ?? "Waiting for the picture.")}</p>
     </div>
   `;
 }
