@@ -26,7 +26,7 @@ _KILLED_WITHIN_S = 2.0  # a process that hangs in a driver dies only when the dr
 
 
 class ChildFeed:
-    """A process of its own takes 18 MB and 0.3 s of the processor of a desktop machine to start."""
+    """A process of its own takes 34 MB and 0.3 s of the processor of a desktop machine to start."""
 
     def __init__(self, request: dict[str, Any], *, why_ended: Callable[[bool], str]) -> None:
         """`request` says what to open; `why_ended` makes the sentence, and gets whether the camera was open.
