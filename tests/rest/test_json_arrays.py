@@ -242,8 +242,8 @@ def test_every_written_float_is_read_back_unchanged() -> None:
 
 def test_long_list_has_whole_numbers_with_a_fraction() -> None:
     text = as_json(np.array([0, 1, -2, 0.5, 3e9] * 50, np.float32))
-    assert text.startswith("[0.0,1.0,-2.0,0.5,3e+09,")
-    assert len(json.loads(text)) == 250
+    assert text.startswith("[0.0,1.0,-2.0,0.5,3")  # NumPy 1 and 2 write 3e9 differently
+    assert json.loads(text) == [0, 1, -2, 0.5, 3e9] * 50
 
 
 def test_long_list_with_equal_floats_is_written_like_a_short_one() -> None:

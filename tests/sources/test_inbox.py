@@ -392,7 +392,7 @@ async def test_thousands_of_files_cost_no_time_while_nothing_arrives(folder: Pat
         await asyncio.wait({reading}, timeout=0.3)  # the changes so far
         begun_s = time.process_time()
         await asyncio.wait({reading}, timeout=1)
-        assert time.process_time() - begun_s < 0.03
+        assert time.process_time() - begun_s < 0.1  # one look takes 0.02 s
         reading.cancel()
 
 
