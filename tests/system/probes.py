@@ -6,7 +6,7 @@ SERVES = "curl -sS http://127.0.0.1:8501/v1/models/digits | grep AVAILABLE"
 VERSION = "cd /mnt/{0}/deploy/systemd; source install/version.sh; python=/usr/bin/python3 root=/mnt/{0} version_here"
 
 # Folders that other programs write to as well.
-_OTHERS = "/tmp /var/log /var/lib/systemd /root /var/lib/apt /var/cache/apt /var/lib/dpkg/*-old"
+_OTHERS = "/tmp /var/log /var/lib/systemd /root /var/lib/apt /var/cache/apt /var/cache/debconf /var/lib/dpkg/*-old"
 _PRUNED = " -o ".join(f"-path '{path}'" for path in _OTHERS.split())
 _EVERYTHING = rf"find / -xdev \( {_PRUNED} \) -prune -o -print | sort"
 _USERS = "cat /etc/passwd /etc/group"
