@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import struct
@@ -102,6 +103,12 @@ class Frame:
 def has_image_name(name: str) -> bool:
     """Whether a file with that name counts as an image: it has the extension of one and is not hidden."""
     return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
+
+
+def side_of_whole(side: int, region: tuple[float, float, float, float]) -> int:
+    """The `smallest_side` for decode() with which `region`, as in crop(), keeps `side` pixels."""
+    left, top, right, bottom = region
+    return math.ceil(side / min(right - left, bottom - top))
 
 
 def decode(content: Encoded, *, max_pixels: int = MAX_PIXELS, smallest_side: int | None = None) -> Image:

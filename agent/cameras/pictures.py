@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from typing import TYPE_CHECKING
 
 from agent.errors import ImageError
-from agent.image import Image, decode
+from agent.image import Image, decode, side_of_whole
 
 if TYPE_CHECKING:
     from agent.image import Frame
@@ -22,10 +21,9 @@ class Pictures:
     """Keeps the newest frame; encodes one only when somebody asks, once for all. On the event loop's thread."""
 
     def __init__(self, *, region: tuple[float, float, float, float], rotate: int) -> None:
-        left, top, right, bottom = region
         self._region = region
         self._rotate = rotate
-        self._smallest_side = math.ceil(_SHORT_SIDE / min(right - left, bottom - top))
+        self._smallest_side = side_of_whole(_SHORT_SIDE, region)
         self._frame: Frame | None = None
         self._count = 0  # frames shown; also the number of the newest
         self._encoded = (0, b"")

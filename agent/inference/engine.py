@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from agent.classification import Timing
 from agent.errors import BusyError
-from agent.image import Image, decode
+from agent.image import Image, decode, side_of_whole
 from agent.inference.workers import Workers
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class InferenceEngine:
                 scores, spent = classifier.scores_of_tensor(instance)
             else:
                 if not isinstance(instance, Image):
-                    side = _smallest_side(served.longest_side, options.region)
+                    side = side_of_whole(served.longest_side, options.region)
                     instance = decode(instance, max_pixels=self._max_pixels, smallest_side=side)
                     decoded = time.perf_counter()
                 if options.region != (0.0, 0.0, 1.0, 1.0):
@@ -112,9 +111,3 @@ class InferenceEngine:
         decode_ms, frame_ms = (decoded - started) * 1e3, (framed - decoded) * 1e3
         total_ms, queue_ms = (time.perf_counter() - started) * 1e3, (started - put) * 1e3
         return taken, Timing(decode_ms, frame_ms + spent.preprocess, spent.invoke, total_ms, spent.cpu, queue_ms)
-
-
-def _smallest_side(longest_side: int, region: tuple[float, float, float, float]) -> int:
-    """Of the whole picture, so that `region` keeps as many pixels as the model takes."""
-    left, top, right, bottom = region
-    return math.ceil(longest_side / min(right - left, bottom - top))
