@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import psutil
 import pytest
@@ -14,6 +14,7 @@ from faults.scrape import scraped
 from peers.hls_server import HlsServer
 from peers.mjpeg_server import MjpegServer
 from peers.rtsp_server import RtspServer
+from sources.observing import capture_processes
 
 from agent.host.backoff import Backoff
 from agent.sources.address import Address
@@ -29,13 +30,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _LOST_S, _BACK_S = 6.0, 35.0
-
-
-class Camera(Protocol):
-    def url(self) -> str: ...
-    def start(self) -> None: ...
-    def kill(self) -> None: ...
-    def stall(self) -> None: ...
 
 
 class _Mjpeg:
@@ -64,7 +58,9 @@ class _Mjpeg:
         self.kill()
 
 
-_KINDS: dict[str, Callable[[Path], RtspServer | HlsServer | _Mjpeg]] = {
+Camera: TypeAlias = RtspServer | HlsServer | _Mjpeg
+
+_KINDS: dict[str, Callable[[Path], Camera]] = {
     "RTSP over TCP": lambda _: RtspServer(pattern="ball"),
     "RTSP over UDP": lambda _: RtspServer(pattern="ball"),
     "MJPEG": lambda _: _Mjpeg(),
@@ -93,9 +89,7 @@ class Watched:
 
 
 @pytest.fixture
-def watched(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[tuple[Watched, RtspServer | HlsServer | _Mjpeg]]:
+def watched(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Watched, Camera]]:
     kind = request.param
     (tmp_path / "stream").mkdir()
     with _KINDS[kind](tmp_path / "stream") as camera:
@@ -114,7 +108,7 @@ def watched(
 
 @pytest.mark.parametrize("watched", _KINDS, indirect=True)
 def test_camera_that_stalls_or_dies_comes_back_and_disturbs_no_other(
-    watched: tuple[Watched, RtspServer | HlsServer | _Mjpeg], request: pytest.FixtureRequest, figures: Figures
+    watched: tuple[Watched, Camera], request: pytest.FixtureRequest, figures: Figures
 ) -> None:
     (seen, camera), kind = watched, request.node.callspec.params["watched"]
     # HLS comes in segments, so its silence may last as long as three of them.
@@ -180,15 +174,15 @@ async def test_nothing_grows_when_a_camera_dies_again_and_again(scale: Scale, fi
         ) as camera:
 
             async def cycle() -> tuple[int, int, float]:
-                for child in _capture_processes(process):
+                for child in capture_processes():
                     child.kill()
                     child.wait(10)
-                while not _capture_processes(process):
+                while not capture_processes():
                     await camera.read()
                 for _ in range(3):
                     assert await camera.read() is not None
                 gc.collect()
-                return len(_capture_processes(process)), process.num_fds(), process.memory_info().rss / 1e6
+                return len(capture_processes()), process.num_fds(), process.memory_info().rss / 1e6
 
             await camera.read()
             children, descriptors, memory_mb = await cycle()
@@ -202,14 +196,3 @@ async def test_nothing_grows_when_a_camera_dies_again_and_again(scale: Scale, fi
     )
     assert last[:2] == (children, descriptors)
     assert last[2] < memory_mb + 5
-
-
-def _is_capture_process(child: psutil.Process) -> bool:
-    try:
-        return "agent.sources.capture_process" in child.cmdline()
-    except psutil.Error:  # it has just ended
-        return False
-
-
-def _capture_processes(process: psutil.Process) -> list[psutil.Process]:
-    return [child for child in process.children() if _is_capture_process(child)]

@@ -6,6 +6,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
+import psutil
+
 from agent.host.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -48,3 +50,15 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
     await asyncio.wait_for(look(), PATIENCE_S)
+
+
+def capture_processes() -> list[psutil.Process]:
+    """Those of the live cameras that this process reads."""
+
+    def is_one(child: psutil.Process) -> bool:
+        try:
+            return "agent.sources.capture_process" in child.cmdline()
+        except psutil.Error:  # it has just ended
+            return False
+
+    return [child for child in psutil.Process().children() if is_one(child)]

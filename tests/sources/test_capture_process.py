@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from sources.observing import Seen, soon, until
+from sources.observing import Seen, capture_processes, soon, until
 
 from agent.errors import SourceError
 from agent.image import Frame, Image
@@ -146,17 +146,6 @@ def capture_of(url: str, seen: Seen) -> Iterator[Capture]:
         yield camera
 
 
-def is_capture_process(child: psutil.Process) -> bool:
-    try:
-        return "agent.sources.capture_process" in child.cmdline()
-    except psutil.Error:  # it has just ended
-        return False
-
-
-def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if is_capture_process(child)]
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV])
 async def test_process_that_dies_or_stops_is_replaced(mjpeg: MjpegServer, number: signal.Signals) -> None:
@@ -166,16 +155,16 @@ async def test_process_that_dies_or_stops_is_replaced(mjpeg: MjpegServer, number
         assert frame is not None
         assert isinstance(frame.picture, Image)
         before = frame.picture.pixels.copy()
-        (old,) = children()
+        (old,) = capture_processes()
         assert "secret" not in " ".join(old.cmdline())
         old.send_signal(number)
         while "lost" not in [status.state for status in seen.statuses]:
             await camera.read()
         assert await camera.read() is not None
         await seen.until("online", "lost", "online")
-        assert [child.pid for child in children()] != [old.pid]
+        assert [child.pid for child in capture_processes()] != [old.pid]
         assert (frame.picture.pixels == before).all()
-    await until(lambda: not children())
+    await until(lambda: not capture_processes())
 
 
 def has_frame_memory() -> bool:
@@ -200,7 +189,7 @@ async def test_nothing_is_left_after_many_cameras(mjpeg: MjpegServer) -> None:
         assert not has_frame_memory()
     finally:
         gc.enable()
-    assert not children()
+    assert not capture_processes()
 
 
 def test_camera_is_lost_and_holds_nothing_when_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
