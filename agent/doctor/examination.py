@@ -91,7 +91,7 @@ def _examine_cameras(
     *,
     may_be_hidden: bool,
 ) -> Iterator[Finding]:
-    from agent.config.load import named_files  # noqa: PLC0415
+    from agent.config.load import named_files  # noqa: PLC0415  (see _examine_service)
     from agent.doctor.camera import check_camera  # noqa: PLC0415  (it loads OpenCV)
 
     for name, camera in cameras.items():

@@ -80,8 +80,8 @@ def why_no_grpc(config: Config) -> str | None:
     if not config.grpc.enabled:
         return None
     try:
-        import google.protobuf  # noqa: F401, PLC0415
-        import grpc  # noqa: F401, PLC0415
+        import google.protobuf  # noqa: F401, PLC0415  (only whether it can be imported)
+        import grpc  # noqa: F401, PLC0415  (likewise)
     except ImportError as error:
         return why_not_installed(error)
     return None
