@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,21 @@ class Classification:
     timing: Timing
 
 
+class Spot(NamedTuple):
+    """One view of a camera; `view` is None if the camera has no named views. Uploads have a camera of their own."""
+
+    camera: str
+    view: str | None = None
+
+    @property
+    def topic(self) -> str:
+        """Its place among the topics of the device, and in the routes below /api."""
+        return f"cameras/{self.camera}" if self.view is None else f"cameras/{self.camera}/views/{self.view}"
+
+    def __str__(self) -> str:
+        return self.camera if self.view is None else f"{self.camera}, view {self.view}"
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """A classification with its origin: device, source, capture time and sequence number.
@@ -80,6 +95,11 @@ class Result:
     captured_ns: int
     classification: Classification
     time_synced: bool = True
+    view: str | None = None
+
+    @property
+    def spot(self) -> Spot:
+        return Spot(self.source, self.view)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -88,6 +108,7 @@ class Result:
             "boot": self.boot,
             "device": self.device,
             "source": self.source,
+            **({} if self.view is None else {"view": self.view}),
             "captured_at": iso_time(self.captured_ns),
             **({} if self.time_synced else {"time_synced": False}),
             "model": self.classification.model.to_json(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import struct
@@ -20,7 +19,7 @@ import cv2  # noqa: E402  (the limit above must be set first)
 from agent.errors import ImageDamagedError, ImageFormatError, ImageTooLargeError  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -76,6 +75,21 @@ class Image:
             return self
         return Image(_uint8(cv2.rotate(self.pixels, _ROTATIONS[degrees])), self.color)
 
+    def mirrored(self) -> Image:
+        """With left and right exchanged."""
+        return Image(_uint8(cv2.flip(self.pixels, 1)), self.color)
+
+    def filled(self, polygons: Iterable[Sequence[tuple[float, float]]]) -> Image:
+        """A copy in which each polygon is black, with its edge; corners are fractions of the width and the height."""
+        size = np.array([self.width, self.height])
+        shapes = [np.floor(np.array(polygon) * size).astype(np.int32) for polygon in polygons]
+        if not shapes:
+            return self
+        pixels = self.pixels.copy()
+        for shape in shapes:
+            cv2.fillPoly(pixels, [shape], (0, 0, 0))
+        return Image(pixels, self.color)
+
     def to_jpeg(self, *, max_side: int) -> bytes:
         """Scaled down if a side has more than `max_side` pixels."""
         scale = max_side / max(self.width, self.height)
@@ -87,28 +101,9 @@ class Image:
         return encoded.tobytes()
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A picture of a stream and the time.monotonic_ns() at which it was captured."""
-
-    picture: Image | Encoded
-    captured_ns: int
-
-    @property
-    def image(self) -> Image:
-        """Decodes the picture if a camera sent it as an image file. Raises ImageError."""
-        return self.picture if isinstance(self.picture, Image) else decode(self.picture)
-
-
 def has_image_name(name: str) -> bool:
     """Whether a file with that name counts as an image: it has the extension of one and is not hidden."""
     return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
-
-
-def side_of_whole(side: int, region: tuple[float, float, float, float]) -> int:
-    """The `smallest_side` for decode() with which `region`, as in crop(), keeps `side` pixels."""
-    left, top, right, bottom = region
-    return math.ceil(side / min(right - left, bottom - top))
 
 
 def decode(content: Encoded, *, max_pixels: int = MAX_PIXELS, smallest_side: int | None = None) -> Image:

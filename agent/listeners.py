@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from agent.classification import ModelIdentity, Result, StableState
+    from agent.classification import ModelIdentity, Result, Spot, StableState
     from agent.errors import AgentError
     from agent.status import CameraStatus, ModelStatus
 
@@ -24,17 +24,20 @@ class Listener:
     def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:
         """An image was not classified; `model` is the requested name, `by` the version that failed on the image."""
 
-    def state_changed(self, camera: str, state: StableState) -> None:
-        """A camera's label held for its `stable_frames`."""
+    def state_changed(self, spot: Spot, state: StableState) -> None:
+        """The label of a view held for its `stable_frames`."""
 
-    def snapshot(self, camera: str, jpeg: bytes) -> None:
+    def snapshot(self, spot: Spot, jpeg: bytes) -> None:
         """The picture that belongs to a new state."""
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         """A camera's status changed; also called when only the reason changed."""
 
-    def cameras_configured(self, names: Collection[str]) -> None:
-        """All cameras of the configuration: at the start and when it changes. The status of new ones follows."""
+    def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
+        """The views of each camera of the configuration: at the start and when it changes.
+
+        The status of new cameras follows.
+        """
 
     def model_changed(self, status: ModelStatus) -> None:
         """A model's status changed. When a model is forgotten, the last status has only its name."""
@@ -66,21 +69,21 @@ class Listeners(Listener):
         for listener in self._listeners:
             listener.refused(source, model, error, by=by)
 
-    def state_changed(self, camera: str, state: StableState) -> None:
+    def state_changed(self, spot: Spot, state: StableState) -> None:
         for listener in self._listeners:
-            listener.state_changed(camera, state)
+            listener.state_changed(spot, state)
 
-    def snapshot(self, camera: str, jpeg: bytes) -> None:
+    def snapshot(self, spot: Spot, jpeg: bytes) -> None:
         for listener in self._listeners:
-            listener.snapshot(camera, jpeg)
+            listener.snapshot(spot, jpeg)
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         for listener in self._listeners:
             listener.camera_changed(camera, status)
 
-    def cameras_configured(self, names: Collection[str]) -> None:
+    def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
         for listener in self._listeners:
-            listener.cameras_configured(names)
+            listener.cameras_configured(spots)
 
     def model_changed(self, status: ModelStatus) -> None:
         for listener in self._listeners:

@@ -14,9 +14,9 @@ from agent.listeners import Listener
 from agent.metrics.stats import Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from agent.classification import Result, StableState
+    from agent.classification import Result, Spot, StableState
     from agent.status import CameraStatus, ModelStatus
 
 Json: TypeAlias = dict[str, Any]
@@ -51,26 +51,26 @@ class Overview(Listener):
         self,
         device: Json,
         *,
-        camera_models: Callable[[], Mapping[str, str | None]],
+        view_models: Callable[[], Mapping[Spot, str | None]],
         cameras: Cameras,
         models: Models,
         health: Health,
     ) -> None:
-        """`device` is shown with the times; `camera_models` returns the configured model of each camera."""
+        """`device` is shown with the times; `view_models` returns the configured model of each view."""
         self._device = device
-        self._camera_models = camera_models
+        self._view_models = view_models
         self._cameras = cameras
         self._models = models
         self._health = health
         self._started_ns = time.monotonic_ns()
-        self._results: dict[str, Result] = {}
-        self._states: dict[str, Json] = {}
+        self._results: dict[Spot, Result] = {}
+        self._states: dict[Spot, Json] = {}
         self._timeline: deque[Json] = deque(maxlen=_MAX_STATES)
         self._watcher: Watcher | None = None
         self._stats: Stats | None = None
         self._last_stats: Json | None = None
         self._shown: dict[str, Json | None] = {}
-        self._unseen: set[str] = set()  # cameras with a result that the watcher has not got
+        self._unseen: set[Spot] = set()  # views with a result that the watcher has not got
         self._beats = 0
 
     def status(self) -> Json:
@@ -90,7 +90,7 @@ class Overview(Listener):
         }
 
     def cameras(self) -> list[Json]:
-        return [{**self._camera(name), "result": self._result(name)} for name in self._cameras.statuses]
+        return [self._camera(name, self._result) for name in self._cameras.statuses]
 
     def watch(self, watcher: Watcher | None) -> None:
         """Calls `watcher` with the name and the document of each event from now on; None ends that.
@@ -104,39 +104,41 @@ class Overview(Listener):
             self._unseen.clear()
         elif is_new:
             self._stats = Stats(started_s=self._started_ns / 1e9)
-            self._stats.cameras_configured(tuple(self._camera_models()))
+            self._stats.cameras_configured(self._spots())
             self._shown = {"mqtt": self._health.mqtt(), "health": self._health_now()}
             self._beats = 0
             asyncio.get_running_loop().call_later(_BEAT_S, self._beat, self._stats)
 
     def classified(self, result: Result) -> None:
         if result.source in self._cameras.statuses:
-            self._results[result.source] = result
-            self._unseen.add(result.source)
+            self._results[result.spot] = result
+            self._unseen.add(result.spot)
         if self._stats is not None:
             self._stats.classified(result)
 
-    def state_changed(self, camera: str, state: StableState) -> None:
-        """Its `class_id` is in the camera's newest result: that made the state stable."""
-        best = next(iter(self._results[camera].classification.categories), None) if camera in self._results else None
-        before = self._states.get(camera)
+    def state_changed(self, spot: Spot, state: StableState) -> None:
+        """Its `class_id` is in the newest result of the view: that made the state stable."""
+        best = next(iter(self._results[spot].classification.categories), None) if spot in self._results else None
+        before = self._states.get(spot)
         document = {
-            "camera": camera,
+            "camera": spot.camera,
+            **({} if spot.view is None else {"view": spot.view}),
             **state.to_json(),
             "class_id": best.index if best and best.label == state.label else None,
             "previous": before and before["label"],
         }
-        self._states[camera] = document
+        self._states[spot] = document
         self._timeline.append(document)
         self._send("state", document)
 
-    def cameras_configured(self, names: Collection[str]) -> None:
-        self._unseen.intersection_update(names)
+    def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
+        configured = {spot for of_camera in spots.values() for spot in of_camera}
+        self._unseen.intersection_update(configured)
         for known in (self._results, self._states):
-            for camera in known.keys() - set(names):
-                del known[camera]
+            for spot in known.keys() - configured:
+                del known[spot]
         if self._stats is not None:
-            self._stats.cameras_configured(names)
+            self._stats.cameras_configured(spots)
             self._send("status", self.status())
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:  # noqa: ARG002  (Listener's)
@@ -152,8 +154,8 @@ class Overview(Listener):
         if self._stats is not stats:
             return
         asyncio.get_running_loop().call_later(_BEAT_S, self._beat, stats)
-        for camera in self._unseen:
-            self._send("result", self._result(camera))
+        for spot in self._unseen:
+            self._send("result", self._result(spot))
         self._unseen.clear()
         self._beats += 1
         if self._beats % _BEATS_PER_SECOND == 0:
@@ -171,20 +173,41 @@ class Overview(Listener):
         if self._watcher is not None:
             self._watcher(event, document)
 
-    def _camera(self, name: str) -> Json:
+    def _camera(self, name: str, result: Callable[[Spot], Json | None] | None = None) -> Json:
+        """With the newest results if `result` gives them: they are events of their own."""
         status = self._cameras.statuses[name]
         return {
             "name": name,
             "state": status.state,
             "reason": status.reason,
             "enabled": status.is_enabled,
-            "model": self._camera_models()[name],
             "has_picture": self._cameras.has_picture(name),
-            "stable": self._states.get(name),
+            **self._views(name, result),
         }
 
-    def _result(self, camera: str) -> Json | None:
-        result = self._results.get(camera)
+    def _views(self, camera: str, result: Callable[[Spot], Json | None] | None) -> Json:
+        """The view of the camera, or `views` with each that has a name."""
+        views: dict[str | None, Json] = {
+            spot.view: {
+                "model": model,
+                "stable": self._states.get(spot),
+                **({} if result is None else {"result": result(spot)}),
+            }
+            for spot, model in self._view_models().items()
+            if spot.camera == camera
+        }
+        if None in views:
+            return views[None]
+        return {"views": [{"name": name, **view} for name, view in views.items()]}
+
+    def _spots(self) -> dict[str, list[Spot]]:
+        spots: dict[str, list[Spot]] = {}
+        for spot in self._view_models():
+            spots.setdefault(spot.camera, []).append(spot)
+        return spots
+
+    def _result(self, spot: Spot) -> Json | None:
+        result = self._results.get(spot)
         return None if result is None else result.to_json()
 
     def _health_now(self) -> Json:

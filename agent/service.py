@@ -146,7 +146,7 @@ class Service:
         metrics.watch(health=self._health, models=self._models, cameras=self._cameras)
         overview = Overview(
             {"id": config.device.id, "version": version, "hardware": board_name()},
-            camera_models=lambda: {name: camera.model for name, camera in self._cameras.configured.items()},
+            view_models=lambda: {spot: view.model for spot, view in self._cameras.views().items()},
             cameras=self._cameras,
             models=self._models,
             health=self._health,

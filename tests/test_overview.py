@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from agents.fake_agent import FakeHealth, FakeModels, birds, identity
 
-from agent.classification import Category, Classification, StableState, Timing
+from agent.classification import Category, Classification, Spot, StableState, Timing
 from agent.inference.results import Results
 from agent.overview import Overview
 from agent.status import CameraStatus
@@ -20,10 +21,11 @@ class Site:
 
     def __init__(self) -> None:
         self.statuses = {"front": CameraStatus("starting"), "back": CameraStatus("disabled")}
+        self.view_models: dict[Spot, str | None] = {Spot("front"): "birds", Spot("back"): None}
         self.health, self.models = FakeHealth(), FakeModels(birds())
         self.overview = Overview(
             {"id": "pi"},
-            camera_models=lambda: {"front": "birds", "back": None},
+            view_models=lambda: self.view_models,
             cameras=self,
             models=self.models,
             health=self.health,
@@ -44,7 +46,7 @@ class Site:
 
     def result(self, label: str, source: str = "front") -> Result:
         classification = Classification(identity(2), (Category(7, label, 0.9),), Timing(0, 1, 1, 2))
-        return self._results.record(classification, source=source, captured_ns=0)
+        return self._results.record(classification, spot=Spot(source), captured_ns=0)
 
     async def until(self, event: str) -> Any:
         """The document of the next such event."""
@@ -62,8 +64,8 @@ async def test_status_shows_the_newest_of_everything() -> None:
     site = Site()
     site.overview.classified(site.result("robin"))
     site.overview.classified(site.result("owl", source="upload"))
-    site.overview.state_changed("front", StableState("robin", 0.9, 0, identity(2)))
-    site.overview.state_changed("front", StableState(None, None, 0, identity(2)))
+    site.overview.state_changed(Spot("front"), StableState("robin", 0.9, 0, identity(2)))
+    site.overview.state_changed(Spot("front"), StableState(None, None, 0, identity(2)))
     document = site.overview.status()
     front, back = document["cameras"]
     assert (front["state"], front["enabled"], front["model"], front["has_picture"]) == ("starting", True, "birds", True)
@@ -89,7 +91,7 @@ async def test_status_shows_the_newest_of_everything() -> None:
 async def test_timeline_keeps_200_states() -> None:
     site = Site()
     for number in range(201):
-        site.overview.state_changed("front", StableState(str(number), 0.9, 0, identity(2)))
+        site.overview.state_changed(Spot("front"), StableState(str(number), 0.9, 0, identity(2)))
     timeline = site.overview.status()["timeline"]
     assert (len(timeline), timeline[0]["label"], timeline[-1]["label"]) == (200, "1", "200")
 
@@ -98,7 +100,7 @@ async def test_timeline_keeps_200_states() -> None:
 async def test_states_cameras_and_models_are_sent_at_once() -> None:
     site = Site()
     site.watch()
-    site.overview.state_changed("front", StableState("robin", 0.9, 0, identity(2)))
+    site.overview.state_changed(Spot("front"), StableState("robin", 0.9, 0, identity(2)))
     site.statuses["front"] = CameraStatus("lost", "Unplugged.")
     site.overview.camera_changed("front", site.statuses["front"])
     site.overview.model_changed(birds(pinned=2))
@@ -106,6 +108,25 @@ async def test_states_cameras_and_models_are_sent_at_once() -> None:
     assert site.events[1][1]["reason"] == "Unplugged."
     assert "result" not in site.events[1][1]
     assert site.events[2][1]["pinned"] == "2"
+
+
+@pytest.mark.anyio
+async def test_camera_lists_its_views_with_their_states_and_results() -> None:
+    site = Site()
+    spots = (Spot("front", "door"), Spot("front", "gate"))
+    site.view_models = dict.fromkeys(spots, "birds")
+    site.overview.cameras_configured({"front": spots})
+    site.overview.classified(replace(site.result("robin"), view="door"))
+    site.overview.state_changed(spots[0], StableState("robin", 0.9, 0, identity(2)))
+    camera = site.overview.cameras()[0]
+    door, gate = camera["views"]
+    assert (door["name"], door["model"], door["stable"]["label"]) == ("door", "birds", "robin")
+    assert (door["stable"]["view"], door["result"]["view"]) == ("door", "door")
+    assert gate == {"name": "gate", "model": "birds", "stable": None, "result": None}
+    assert "result" not in camera
+    site.overview.cameras_configured({"front": spots[1:]})
+    site.view_models = {spots[1]: "birds"}
+    assert [view["name"] for view in site.overview.cameras()[0]["views"]] == ["gate"]
 
 
 @pytest.mark.anyio

@@ -10,6 +10,10 @@ import anyio
 
 from agent.cameras.pictures import Pictures
 from agent.cameras.pipeline import Pipeline
+from agent.cameras.state import StableLabel
+from agent.cameras.view import View
+from agent.classification import Spot
+from agent.frame import Framing
 from agent.host.clock import Clock
 from agent.host.throttling import never
 from agent.inference.options import Options
@@ -21,8 +25,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from agent.cameras.pipeline import DataPlane
+    from agent.cameras.view import DataPlane
     from agent.config.camera import CameraSection
+    from agent.config.view import ViewSection
     from agent.listeners import Listener
     from agent.sources.capture_options import Command
     from agent.sources.source import Source
@@ -50,7 +55,7 @@ class Cameras:
         self._enabled = {name for name, camera in configured.items() if camera.enabled}
         self._pipelines: dict[str, Pipeline] = {}
         self._opened: dict[str, Pipeline] = {}  # the latest pipeline of each camera, even if the camera is off now
-        self._pictures: dict[str, Pictures] = {}
+        self._pictures: dict[str, dict[Spot, Pictures]] = {}  # of each open camera and of its views
         self._sources: dict[str, Source] = {}
         self._closing: dict[Source, tuple[str, str | Command]] = {}  # each with the name and the origin of its camera
         self._switching: set[str] = set()
@@ -62,7 +67,7 @@ class Cameras:
 
     def announce(self) -> None:
         """Announces the cameras and their status."""
-        self._listener.cameras_configured(tuple(self.configured))
+        self._listener.cameras_configured(self.spots)
         for name, status in self.statuses.items():
             self._listener.camera_changed(name, status)
 
@@ -77,8 +82,9 @@ class Cameras:
         self._is_closed = True
         for source in self._sources.values():
             source.close()
-        for pictures in self._pictures.values():
-            pictures.close()
+        for of_camera in self._pictures.values():
+            for pictures in of_camera.values():
+                pictures.close()
         with anyio.move_on_after(_STOP_S):
             for ended in self._ended.values():
                 await ended.wait()
@@ -114,19 +120,35 @@ class Cameras:
                 self._close(name, before[name].origin)
             (self._enabled.add if configured[name].enabled else self._enabled.discard)(name)
             self.statuses[name] = CameraStatus("starting" if configured[name].enabled else "disabled")
-        self._listener.cameras_configured(tuple(self.configured))
+        self._listener.cameras_configured(self.spots)
         for name in changed:
             if name in self._enabled:
                 self.switch(name, on=True)
             else:
                 self._changed(name, CameraStatus("disabled"))
 
-    def pictures(self, name: str) -> Pictures | None:
-        """None while the camera is switched off."""
-        return self._pictures.get(name)
+    def views(self) -> dict[Spot, ViewSection]:
+        """The configuration of every view of every camera."""
+        return {
+            Spot(name, view): keys
+            for name, camera in self.configured.items()
+            for view, keys in camera.all_views.items()
+        }
+
+    @property
+    def spots(self) -> dict[str, tuple[Spot, ...]]:
+        """The views of each camera."""
+        return {name: tuple(Spot(name, view) for view in camera.all_views) for name, camera in self.configured.items()}
+
+    def pictures(self, spot: Spot) -> Pictures | None:
+        """What the view shows; the whole picture of a camera with views, if `spot` names none of them.
+
+        None while the camera is switched off, and for a view that does not exist.
+        """
+        return self._pictures.get(spot.camera, {}).get(spot)
 
     def has_picture(self, name: str) -> bool:
-        return name in self._pictures and self._pictures[name].has_one
+        return (pictures := self.pictures(Spot(name))) is not None and pictures.has_one
 
     def troubles(self) -> list[str]:
         """One sentence for each camera that gives no frames or waits for its model."""
@@ -160,7 +182,8 @@ class Cameras:
             source.close()
             self._closing[source] = name, where or self.configured[name].origin
             del self._pipelines[name]
-            self._pictures.pop(name).close()
+            for pictures in self._pictures.pop(name).values():
+                pictures.close()
             self._tasks.start_soon(self._wait_closed, source, name=f"close-{name}")
 
     async def _wait_closed(self, source: Source) -> None:
@@ -179,22 +202,32 @@ class Cameras:
             after=camera.after,
         )
         self._sources[name] = source
-        self._pictures[name] = pictures = Pictures(region=camera.region, rotate=camera.rotate)
+        whole = Pictures(Framing(rotate=camera.rotate, mirror=camera.mirror)) if camera.views else None
+        pictures = {Spot(name, view): Pictures(camera.framing(keys)) for view, keys in camera.all_views.items()}
+        self._pictures[name] = pictures if whole is None else {Spot(name): whole, **pictures}
         self._pipelines[name] = pipeline = Pipeline(
-            camera=name,
             source=source,
-            data_plane=self._data_plane,
-            listener=self._listener,
-            options=Options(camera.model, camera.max_results, camera.score_threshold, camera.region, camera.rotate),
+            views=[self._view(spot, camera, shown) for spot, shown in pictures.items()],
             max_fps=camera.max_fps,
-            stable_frames=camera.stable_frames,
             is_throttled=self._is_throttled,
-            pictures=pictures,
-            snapshots=camera.snapshots,
+            masks=camera.polygons,
+            watchers=() if whole is None else (whole,),
         )
         self._opened[name] = pipeline
         self._ended[name] = asyncio.Event()
         self._tasks.start_soon(self._follow, pipeline, self._ended[name], name=f"camera-{name}")
+
+    def _view(self, spot: Spot, camera: CameraSection, pictures: Pictures) -> View:
+        view = camera.all_views[spot.view]
+        return View(
+            spot,
+            Options(view.model, view.max_results, view.score_threshold, camera.framing(view)),
+            data_plane=self._data_plane,
+            listener=self._listener,
+            stable=StableLabel(frames=view.stable_frames),
+            pictures=pictures,
+            snapshots=view.snapshots,
+        )
 
     async def _follow(self, pipeline: Pipeline, ended: asyncio.Event) -> None:
         try:

@@ -7,10 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.errors import ImageError
-from agent.image import Image, decode, side_of_whole
 
 if TYPE_CHECKING:
-    from agent.image import Frame
+    from agent.frame import Frame, Framing
 
 _MAX_SIDE = 640  # pixels
 _PERIOD_S = 0.2
@@ -20,10 +19,9 @@ _SHORT_SIDE = 360  # of 640 x 360
 class Pictures:
     """Keeps the newest frame; encodes one only when somebody asks, once for all. On the event loop's thread."""
 
-    def __init__(self, *, region: tuple[float, float, float, float], rotate: int) -> None:
-        self._region = region
-        self._rotate = rotate
-        self._smallest_side = side_of_whole(_SHORT_SIDE, region)
+    def __init__(self, framing: Framing) -> None:
+        self._framing = framing
+        self._smallest_side = framing.side_of_whole(_SHORT_SIDE)
         self._frame: Frame | None = None
         self._count = 0  # frames shown; also the number of the newest
         self._encoded = (0, b"")
@@ -76,6 +74,4 @@ class Pictures:
                 return
 
     def _jpeg(self, frame: Frame) -> bytes:
-        picture = frame.picture
-        image = picture if isinstance(picture, Image) else decode(picture, smallest_side=self._smallest_side)
-        return image.crop(self._region).rotate(self._rotate).to_jpeg(max_side=_MAX_SIDE)
+        return self._framing.of(frame.image(self._smallest_side)).to_jpeg(max_side=_MAX_SIDE)

@@ -1,25 +1,20 @@
-"""Pipeline: one camera's loop: reads a frame, classifies it and announces a new state."""
+"""Pipeline: one camera's loop: reads a frame and has each view look at it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from agent.cameras.pace import Pace
-from agent.cameras.state import StableLabel
-from agent.errors import ImageError, ModelError, ModelNotFoundError
+from agent.errors import ImageError, ModelNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
-    from agent.classification import Result
-    from agent.errors import AgentError
-    from agent.image import Frame
-    from agent.inference.options import Options
-    from agent.listeners import Listener
-
-_SNAPSHOT_SIDE = 1280  # pixels
+    from agent.cameras.view import Outcome, View
+    from agent.frame import Frame, Polygon
 
 
 class Source(Protocol):
@@ -30,64 +25,68 @@ class Source(Protocol):
 
 @runtime_checkable
 class Answered(Protocol):
-    """A source that must learn what came of each frame, and that may have no frame for any length of time."""
+    """A source that must learn what came of each frame, by view, and that may have no frame for any length of time."""
 
-    async def done(self, outcome: Result | AgentError) -> None: ...
+    async def done(self, outcomes: Mapping[str | None, Outcome]) -> None: ...
 
 
-class Pictures(Protocol):
+class FrameWatcher(Protocol):
+    """Gets every frame that the views have looked at and that could be decoded. Loop's thread; must not block."""
+
     def show(self, frame: Frame) -> None: ...
-
-
-class DataPlane(Protocol):
-    async def classify_frame(self, frame: Frame, options: Options, *, source: str) -> Result: ...
 
 
 class Pipeline:
     """Has at most one frame in flight, so no queue can grow; a camera whose model is missing waits for it.
 
     Reads at most `max_fps` frames per second, or half as many while `is_throttled`, unless the source has its own
-    pace. `snapshots`: each new state is announced with a picture.
+    pace. The views look one after the other, so that a camera with many takes no more workers than one with one view.
+    No view and no watcher gets a frame without its `masks`.
     """
 
     def __init__(
         self,
         *,
-        camera: str,
         source: Source,
-        data_plane: DataPlane,
-        listener: Listener,
-        options: Options,
+        views: Sequence[View],
         max_fps: float,
-        stable_frames: int,
         is_throttled: Callable[[], bool],
-        pictures: Pictures,
-        snapshots: bool = False,
+        masks: tuple[Polygon, ...] = (),
+        watchers: Sequence[FrameWatcher] = (),
     ) -> None:
-        self.camera = camera
         self._source = source
-        self._data_plane = data_plane
-        self._listener = listener
-        self._options = options
+        self._views = views
         self._pace = Pace(max_fps=max_fps, is_throttled=is_throttled)
-        self._stable = StableLabel(frames=stable_frames)
-        self._pictures = pictures
-        self._snapshots = snapshots
-        self.trouble: str | None = None
+        self._masks = masks
+        self._watchers = watchers
+        self._smallest_side = 0
         self.last_frame_ns: int | None = None
         self.last_read_s = time.monotonic()
         self.is_idle = False  # it waits for a frame that need not come
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a view waits, in a sentence; None if none does."""
+        for view in self._views:
+            if view.trouble is not None:
+                return view.trouble if view.spot.view is None else f"View {view.spot.view}: {view.trouble}"
+        return None
 
     async def run(self) -> None:
         """Runs until the source ends or is closed."""
         due_s = time.monotonic()
         while (frame := await self._read()) is not None:
             self.last_frame_ns = frame.captured_ns
-            outcome = await self._classify(frame)
+            outcomes = {view.spot.view: await view.look(frame) for view in self._views}
+            self._smallest_side = frame.asked_side
+            if not all(isinstance(outcome, ImageError) for outcome in outcomes.values()):
+                for watcher in self._watchers:
+                    watcher.show(frame)
             if isinstance(self._source, Answered):
-                await self._source.done(outcome)
-                if not isinstance(outcome, ModelNotFoundError):
-                    self.trouble = None  # it has its answer, or is tried again
+                await self._source.done(outcomes)
+                for view in self._views:
+                    if not isinstance(outcomes[view.spot.view], ModelNotFoundError):
+                        view.trouble = None  # it has its answer, or is tried again
             # Waiting before the read and not after it ensures that the newest frame is classified.
             now_s = time.monotonic()
             due_s = now_s if self._source.has_own_pace else self._pace.due_s(due_s, now_s)
@@ -98,25 +97,4 @@ class Pipeline:
         frame = await self._source.read()
         self.last_read_s = time.monotonic()
         self.is_idle = False
-        return frame
-
-    async def _classify(self, frame: Frame) -> Result | AgentError:
-        try:
-            result = await self._data_plane.classify_frame(frame, self._options, source=self.camera)
-        except (ModelNotFoundError, ImageError, ModelError) as error:
-            self.trouble = str(error)
-            if not isinstance(error, ImageError):
-                self._pictures.show(frame)  # a camera can be aimed before its model is there
-            return error
-        self._pictures.show(frame)
-        self.trouble = None
-        state = self._stable.observe(result.classification, result.captured_ns)
-        if state is not None:
-            self._listener.state_changed(self.camera, state)
-            if self._snapshots:
-                self._listener.snapshot(self.camera, await asyncio.to_thread(self._snapshot, frame))
-        return result
-
-    def _snapshot(self, frame: Frame) -> bytes:
-        """The region that the model classified, before it was scaled down to the model's input."""
-        return frame.image.crop(self._options.region).rotate(self._options.rotate).to_jpeg(max_side=_SNAPSHOT_SIDE)
+        return frame and replace(frame, masks=self._masks, smallest_side=self._smallest_side)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from agent.config.camera import FileSource
+from agent.config.camera_source import FileSource
 from agent.config.faults import line_of, parse, sentence, unknown_key_sentence, variable_sentence
 from agent.config.sections import ENV_PREFIX, Config, ModelOverrides
 from agent.errors import ConfigError, ModelError
@@ -75,7 +75,9 @@ def _anchored(value: Any, folder: Path, key: str = "") -> Any:
     """Returns `value` with each relative path in it resolved against `folder`; errors name its `key`."""
     if isinstance(value, BaseModel):
         fields = {name: getattr(value, name) for name in type(value).model_fields}
-        return value.model_copy(update=_anchored(fields, folder, key))
+        anchored = _anchored(fields, folder, key)
+        # A view must still know which keys it was given: the others are its camera's.
+        return value.model_copy(update={name: each for name, each in anchored.items() if each != fields[name]})
     if isinstance(value, dict):
         return {name: _anchored(entry, folder, f"{key}.{name}" if key else name) for name, entry in value.items()}
     if isinstance(value, Path | FileSource):

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from agent.config.camera import CameraSection, InboxSource
+from agent.config.camera import CameraSection
+from agent.config.camera_source import InboxSource
 from agent.config.section import Name, Section, allow_nulls, without_nulls
 from agent.image import MAX_PIXELS
 from agent.model_file.settings import checked_numbers

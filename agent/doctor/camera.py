@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config.camera import CameraSection
-    from agent.image import Frame, Image
+    from agent.frame import Frame
+    from agent.image import Image
     from agent.sources.source import Source
     from agent.status import CameraStatus
 
@@ -141,7 +142,7 @@ async def _measure(camera: CameraSection, measured_s: float) -> _Measured | str:
 async def _follow(source: Source, frame: Frame, measured_s: float, *, is_live: bool) -> _Measured:
     """Counts the frames that follow `frame`, and decodes each as the agent does. Raises ImageError."""
     begun_s = last_s = time.monotonic()
-    count, late_s, picture, has_ended = 0, 0.0, frame.image, False
+    count, late_s, picture, has_ended = 0, 0.0, frame.image(), False
     while count < _MAX_FRAMES and not has_ended:
         late_s = time.monotonic() - frame.captured_ns / 1e9
         reading = asyncio.ensure_future(source.read())
@@ -153,7 +154,7 @@ async def _follow(source: Source, frame: Frame, measured_s: float, *, is_live: b
         has_ended = following is None
         if following is not None:
             count, last_s, frame = count + 1, time.monotonic(), following
-            picture = frame.image
+            picture = frame.image()
     # Over the whole time if the camera stopped in the middle of it.
     span_s = max(last_s - begun_s, measured_s * 0.75)
     has_rate = is_live and not has_ended and not source.has_own_pace

@@ -7,7 +7,7 @@ import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
-from agent.classification import Classification
+from agent.classification import Classification, Spot
 from agent.errors import AgentError, BusyError, ImageError, ModelError, ModelNotFoundError, TensorError
 from agent.inference.inferred import Inferred, with_scores
 from agent.inference.options import UPLOAD
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from agent.classification import Category, Result, Timing
-    from agent.image import Encoded, Frame
+    from agent.frame import Frame
+    from agent.image import Encoded
     from agent.inference.engine import InferenceEngine, Instance
     from agent.inference.inferred import Outputs
     from agent.inference.options import Options
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     Sent: TypeAlias = bytes | npt.NDArray[np.generic]  # an encoded image, or a tensor for the model
 
 MAX_INSTANCES = 64
+_UPLOAD = Spot(UPLOAD)
 
 T = TypeVar("T")
 
@@ -66,19 +68,20 @@ class DataPlane:
         try:
             with self._engine.place():
                 served = self._models.for_upload(options.model, options.version)
-                return await self._result(served, image, options, source=UPLOAD, captured_ns=arrived_ns)
+                result, _ = await self._result(served, image, options, _UPLOAD, captured_ns=arrived_ns)
+                return result
         except (BusyError, ModelNotFoundError) as error:
             self._listener.refused(UPLOAD, options.model, error, by=None)
             raise
 
-    async def classify_frame(self, frame: Frame, options: Options, *, source: str) -> Result:
-        """Classifies a frame of the camera `source`. Raises ModelNotFoundError, ImageError, ModelError."""
+    async def classify_frame(self, frame: Frame, options: Options, *, spot: Spot) -> tuple[Result, Scores]:
+        """Also returns the scores of all labels. Raises ModelNotFoundError, ImageError, ModelError."""
         try:
             served = self._models.get(options.model, options.version)
         except ModelNotFoundError as error:
-            self._listener.refused(source, options.model, error, by=None)
+            self._listener.refused(spot.camera, options.model, error, by=None)
             raise
-        return await self._result(served, frame.picture, options, source=source, captured_ns=frame.captured_ns)
+        return await self._result(served, frame, options, spot, captured_ns=frame.captured_ns)
 
     def choose(self, options: Options) -> ServedModel:
         """The version for all instances of one request; may be the canary. Raises ModelNotFoundError."""
@@ -132,17 +135,17 @@ class DataPlane:
             return _best(scores, options), scores, with_scores(raw, scores), raw
 
         (categories, scores, outputs, raw), timing = await self._computed(served, instance, options, taken, UPLOAD)
-        result = self._recorded(served, categories, timing, source=UPLOAD, captured_ns=arrived_ns)
+        result = self._recorded(served, categories, timing, _UPLOAD, captured_ns=arrived_ns)
         return Inferred(result, scores, outputs, next(iter(raw.values())))
 
     async def _result(
-        self, served: ServedModel, image: Instance, options: Options, *, source: str, captured_ns: int
-    ) -> Result:
-        def best(scores: Scores, _: Classifier) -> tuple[Category, ...]:
-            return _best(scores, options)
+        self, served: ServedModel, image: Instance, options: Options, spot: Spot, *, captured_ns: int
+    ) -> tuple[Result, Scores]:
+        def best(scores: Scores, _: Classifier) -> tuple[tuple[Category, ...], Scores]:
+            return _best(scores, options), scores
 
-        categories, timing = await self._computed(served, image, options, best, source)
-        return self._recorded(served, categories, timing, source=source, captured_ns=captured_ns)
+        (categories, scores), timing = await self._computed(served, image, options, best, spot.camera)
+        return self._recorded(served, categories, timing, spot, captured_ns=captured_ns), scores
 
     async def _computed(
         self,
@@ -167,13 +170,13 @@ class DataPlane:
         served: ServedModel,
         categories: tuple[Category, ...],
         timing: Timing,
+        spot: Spot,
         *,
-        source: str,
         captured_ns: int,
     ) -> Result:
         self._models.observe(served, timing)
         classification = Classification(served.identity, categories, timing)
-        result = self._results.record(classification, source=source, captured_ns=captured_ns)
+        result = self._results.record(classification, spot=spot, captured_ns=captured_ns)
         self._listener.classified(result)
         return result
 

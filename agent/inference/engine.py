@@ -11,7 +11,8 @@ import numpy as np
 
 from agent.classification import Timing
 from agent.errors import BusyError
-from agent.image import Image, decode, side_of_whole
+from agent.frame import Frame
+from agent.image import decode
 from agent.inference.workers import Workers
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from agent.runtimes.scores import Scores
 
 T = TypeVar("T")
-Instance: TypeAlias = "Encoded | Image | npt.NDArray[np.generic]"  # an encoded image, pixels, or a tensor for the model
+Instance: TypeAlias = "Encoded | Frame | npt.NDArray[np.generic]"  # an upload, a frame, or a tensor for the model
 
 
 class InferenceEngine:
@@ -96,15 +97,16 @@ class InferenceEngine:
             if isinstance(instance, np.ndarray):
                 scores, spent = classifier.scores_of_tensor(instance)
             else:
-                if not isinstance(instance, Image):
-                    side = side_of_whole(served.longest_side, options.region)
-                    instance = decode(instance, max_pixels=self._max_pixels, smallest_side=side)
+                side, limit = options.framing.side_of_whole(served.longest_side), self._max_pixels
+                if isinstance(instance, Frame):
+                    image = instance.image(side, max_pixels=limit)
+                    decoded = started if image is instance.picture else time.perf_counter()
+                else:
+                    image = decode(instance, max_pixels=limit, smallest_side=side)
                     decoded = time.perf_counter()
-                if options.region != (0.0, 0.0, 1.0, 1.0):
-                    instance = instance.crop(options.region)
-                instance = instance.rotate(options.rotate)
+                image = options.framing.of(image)
                 framed = time.perf_counter()
-                scores, spent = classifier.scores(instance)
+                scores, spent = classifier.scores(image)
             taken = take(scores, classifier)
         finally:
             del self._started_s[worker]

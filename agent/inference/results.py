@@ -10,7 +10,7 @@ from agent.classification import Result
 from agent.host.clock import Clock
 
 if TYPE_CHECKING:
-    from agent.classification import Classification
+    from agent.classification import Classification, Spot
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
@@ -25,7 +25,7 @@ class Results:
         self._clock = clock or Clock()
         self._seq = 0
 
-    def record(self, classification: Classification, *, source: str, captured_ns: int) -> Result:
+    def record(self, classification: Classification, *, spot: Spot, captured_ns: int) -> Result:
         """`captured_ns` is a time.monotonic_ns()."""
         self._seq += 1
         time_synced = self._clock.is_synced  # first: if the clock is set in between, the Result claims too little
@@ -35,7 +35,8 @@ class Results:
             seq=self._seq,
             boot=self.boot,
             device=self._device,
-            source=source,
+            source=spot.camera,
+            view=spot.view,
             captured_ns=unix_ns,
             classification=classification,
             time_synced=time_synced,

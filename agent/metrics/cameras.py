@@ -12,8 +12,9 @@ from agent.listeners import Listener
 from agent.status import CameraState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from agent.classification import Spot
     from agent.status import CameraStatus
 
 
@@ -30,10 +31,10 @@ class CameraMetrics(Listener):
             registry=registry,
         )
 
-    def cameras_configured(self, names: Collection[str]) -> None:
-        for camera in names:
+    def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
+        for camera in spots:
             self._reconnects.labels(camera)  # Prometheus sees no increase in a counter that starts at 1
-        for camera in self._states.keys() - set(names):
+        for camera in self._states.keys() - spots.keys():
             del self._states[camera]
             self._reconnects.remove(camera)
             for state in get_args(CameraState):

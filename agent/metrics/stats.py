@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from agent.classification import iso_time
+from agent.classification import Spot, iso_time
 from agent.host.board import is_throttled, temperature_celsius
 from agent.inference.options import UPLOAD
 from agent.listeners import Listener
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping, Sequence
 
     from agent.classification import Result
 
 _PERCENTILES = (50, 95, 99)
+_UPLOAD = Spot(UPLOAD)
 
 
 class Stats(Listener):
@@ -26,18 +27,18 @@ class Stats(Listener):
 
     def __init__(self, *, started_s: float | None = None) -> None:
         """`started_s` is the time.monotonic() of the start, which `uptime_s` counts from; default: now."""
-        self._cameras: tuple[str, ...] = ()
+        self._cameras: dict[str, Sequence[Spot]] = {}
         self._process = psutil.Process()
         self._reported_s = time.monotonic()
         self._started_s = self._reported_s if started_s is None else started_s
-        self._results: Counter[str] = Counter()
+        self._results: Counter[Spot] = Counter()
         self._took_ms: deque[float] = deque(maxlen=2000)
 
-    def cameras_configured(self, names: Collection[str]) -> None:
-        self._cameras = tuple(names)
+    def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
+        self._cameras = dict(spots)
 
     def classified(self, result: Result) -> None:
-        self._results[result.source] += 1
+        self._results[result.spot] += 1
         self._took_ms.append(result.classification.timing.total)
 
     def report(self) -> dict[str, Any]:
@@ -50,8 +51,11 @@ class Stats(Listener):
         return {
             "at": iso_time(time.time_ns()),
             "uptime_s": round(now_s - self._started_s, 1),
-            "frames_per_s": {camera: round(results[camera] / passed_s, 2) for camera in self._cameras},
-            "uploads_per_s": round(results[UPLOAD] / passed_s, 2),
+            "frames_per_s": {
+                camera: round(max(results[spot] for spot in spots) / passed_s, 2)
+                for camera, spots in self._cameras.items()
+            },
+            "uploads_per_s": round(results[_UPLOAD] / passed_s, 2),
             "latency_ms": {f"p{percent}": _percentile(took_ms, percent) for percent in _PERCENTILES},
             "temperature_celsius": temperature_celsius(),
             "throttled": is_throttled(),

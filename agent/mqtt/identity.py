@@ -1,8 +1,14 @@
-"""Identity: the device's name, the prefix of its topics and its cameras."""
+"""Identity: the device's name, the prefix of its topics and the views of its cameras."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.classification import Spot
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +18,7 @@ class Identity:
     device: str
     base_topic: str
     boot: str
-    cameras: tuple[str, ...]
+    cameras: Mapping[str, Sequence[Spot]]
 
     @property
     def base(self) -> str:

@@ -19,10 +19,10 @@ from agent.mqtt.session import Session, SessionListener
 from agent.mqtt.stale_topics import StaleTopics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from agent.classification import Result, StableState
+    from agent.classification import Result, Spot, StableState
     from agent.mqtt.commands import Actions
     from agent.mqtt.home_assistant.device import DiscoveredDevice
     from agent.mqtt.identity import Identity
@@ -72,13 +72,13 @@ class MqttPublisher(Listener, SessionListener):
         self._reports = reports
         self._home_assistant = home_assistant
         self._results = results
-        self._last_labels: dict[str, str | None] = {}
+        self._last_labels: dict[Spot, str | None] = {}
         self._swept = self._shares = False
         self._last_stats: Message | None = None
         self._answered_birth_s = -_ANSWER_BIRTH_EVERY_S
         self._session = Session(endpoint, identity, storage=storage, listener=self, timeouts=timeouts)
         self._retained = self._session.retained
-        self._cameras = set(identity.cameras)
+        self._cameras = dict(identity.cameras)
         self._stale = StaleTopics(identity, cameras=self._cameras, retained=self._retained)
         self._former = FormerTopics(base_file, identity, retained=self._retained)
         self._commands = Commands(
@@ -111,31 +111,30 @@ class MqttPublisher(Listener, SessionListener):
         from_camera = result.source != UPLOAD
         if self._results == "off" or (self._results == "changes" and from_camera and not self._is_change(result)):
             return
-        topic = f"cameras/{result.source}/result" if from_camera else "uploads/result"
+        topic = f"{result.spot.topic}/result" if from_camera else "uploads/result"
         payload = compact_json(result.to_json())
         self._session.outbox.put(Entry(self._identity.boot, result.seq, f"{self._base}/{topic}", payload))
 
-    def state_changed(self, camera: str, state: StableState) -> None:
-        """Does nothing for the last frame of a camera that was removed: its topics would stay."""
-        if camera not in self._cameras:
+    def state_changed(self, spot: Spot, state: StableState) -> None:
+        """Does nothing for the last frame of a view that was removed: its topics would stay."""
+        if spot not in self._cameras.get(spot.camera, ()):
             return
         label = "none" if state.label is None else state.label
-        topic = f"{self._base}/cameras/{camera}/classification/{topic_level(state.model.name)}"
-        self._retain(f"cameras/{camera}/state", compact_json(state.to_json()))
+        topic = f"{self._base}/{spot.topic}/classification/{topic_level(state.model.name)}"
+        self._retain(f"{spot.topic}/state", compact_json(state.to_json()))
         self._retained.put(topic, label.encode(errors="replace"))
-        self._stale.classified(camera, topic)
-        if self._home_assistant is not None and self._home_assistant.shows(camera, state.label):
+        self._stale.classified(spot, topic)
+        if self._home_assistant is not None and self._home_assistant.shows(spot, state.label):
             self._publish_discovery()
 
-    def snapshot(self, camera: str, jpeg: bytes) -> None:
-        self._session.send_now(Message(f"{self._base}/cameras/{camera}/snapshot", jpeg), newest_only=True)
+    def snapshot(self, spot: Spot, jpeg: bytes) -> None:
+        self._session.send_now(Message(f"{self._base}/{spot.topic}/snapshot", jpeg), newest_only=True)
 
-    def cameras_configured(self, names: Collection[str]) -> None:
-        removed = self._cameras.difference(names)
+    def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
+        before = dict(self._cameras)
         self._cameras.clear()
-        self._cameras.update(names)
-        for camera in removed:
-            self._stale.forget(camera)
+        self._cameras.update(spots)
+        self._stale.forget(before)
         self._publish_info()
         self._publish_discovery()
 
@@ -176,8 +175,8 @@ class MqttPublisher(Listener, SessionListener):
     def _is_change(self, result: Result) -> bool:
         categories = result.classification.categories
         label = categories[0].label if categories else None
-        unchanged = result.source in self._last_labels and self._last_labels[result.source] == label
-        self._last_labels[result.source] = label
+        unchanged = result.spot in self._last_labels and self._last_labels[result.spot] == label
+        self._last_labels[result.spot] = label
         return not unchanged
 
     def _retain(self, topic: str, payload: bytes) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.classification import Spot
 from agent.mqtt.home_assistant.discovery import topic_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping, Sequence
 
     from agent.mqtt.identity import Identity
     from agent.mqtt.message import Incoming
     from agent.mqtt.retained import Retained
+
+_OF_A_CAMERA = ("status", "enabled")
+_OF_A_VIEW = ("state", "classification/+")
 
 
 class StaleTopics:
@@ -20,17 +24,18 @@ class StaleTopics:
     So the agent need not remember removed cameras and models.
     """
 
-    def __init__(self, identity: Identity, *, cameras: Collection[str], retained: Retained) -> None:
+    def __init__(self, identity: Identity, *, cameras: Mapping[str, Sequence[Spot]], retained: Retained) -> None:
         """`cameras` may change."""
         self._base = base = identity.base
         self._cameras = cameras
         self.discovery_topic = topic_of(identity.device)
         self._retained = retained
-        self._classified: dict[str, set[str]] = {}
-        self._shown: set[str] = set()
+        self._classified: dict[Spot, set[str]] = {}
+        self._shown: set[Spot] = set()
         self.discovery: bytes | None = None
         self.filters = (
-            *(f"{base}/cameras/+/{part}" for part in ("state", "status", "enabled", "classification/+")),
+            *(f"{base}/cameras/+/{part}" for part in (*_OF_A_CAMERA, *_OF_A_VIEW)),
+            *(f"{base}/cameras/+/views/+/{part}" for part in _OF_A_VIEW),
             f"{base}/models/+",
             self.discovery_topic,
         )
@@ -43,21 +48,29 @@ class StaleTopics:
         if incoming.topic in self._retained or not incoming.topic.startswith(f"{self._base}/"):
             return
         kind, name, *rest = incoming.topic.removeprefix(f"{self._base}/").split("/")
-        if kind == "models" or name not in self._cameras or (rest[0] == "classification" and name in self._shown):
+        spot = Spot(name, rest[1]) if rest[:1] == ["views"] else Spot(name)
+        is_label = "classification" in rest[-2:-1]
+        is_of_camera = rest in ([part] for part in _OF_A_CAMERA)
+        is_wanted = name in self._cameras if is_of_camera else spot in self._cameras.get(name, ())
+        if kind == "models" or not is_wanted or (is_label and spot in self._shown):
             self._retained.remove(incoming.topic)
-        elif rest[0] == "classification":
-            self._classified.setdefault(name, set()).add(incoming.topic)
+        elif is_label:
+            self._classified.setdefault(spot, set()).add(incoming.topic)
 
-    def forget(self, camera: str) -> None:
-        """Removes the topics of a camera that is no longer in the configuration."""
-        self._shown.discard(camera)
-        topics = [f"{self._base}/cameras/{camera}/{part}" for part in ("state", "status", "enabled")]
-        for topic in (*topics, *self._classified.pop(camera, set())):
-            self._retained.remove(topic)
+    def forget(self, before: Mapping[str, Sequence[Spot]]) -> None:
+        """Removes the topics of those cameras and views of `before` that the configuration no longer has."""
+        for camera in before.keys() - self._cameras.keys():
+            for part in _OF_A_CAMERA:
+                self._retained.remove(f"{self._base}/cameras/{camera}/{part}")
+        for camera, spots in before.items():
+            for spot in set(spots).difference(self._cameras.get(camera, ())):
+                self._shown.discard(spot)
+                for topic in (f"{self._base}/{spot.topic}/state", *self._classified.pop(spot, set())):
+                    self._retained.remove(topic)
 
-    def classified(self, camera: str, topic: str) -> None:
-        """The camera's label is now published on `topic`; removes the topics of its former models."""
-        for other in self._classified.get(camera, set()) - {topic}:
+    def classified(self, spot: Spot, topic: str) -> None:
+        """The label of the view is now published on `topic`; removes the topics of its former models."""
+        for other in self._classified.get(spot, set()) - {topic}:
             self._retained.remove(other)
-        self._classified[camera] = {topic}
-        self._shown.add(camera)
+        self._classified[spot] = {topic}
+        self._shown.add(spot)

@@ -113,6 +113,12 @@ _RESULT: Json = {
     "timing_ms": _object(decode=_NUMBER, preprocess=_NUMBER, invoke=_NUMBER, total=_NUMBER),
 }
 _CLOCK: Json = {"time_synced": {"const": False, "description": "The clock is not set yet: `captured_at` is wrong."}}
+_VIEW: Json = {"view": {"type": "string", "description": "The view of the camera, if it has named ones."}}
+_VIEW_STATE: Json = {
+    "model": _or_null(_TEXT),
+    "stable": _or_null(_ref("State")),
+    "result": _or_null(_ref("CameraResult")),
+}
 _HEALTH: Json = {"ready": _FLAG, "reasons": _list(_TEXT), "warnings": _list(_TEXT)}
 
 _SCHEMAS: Json = {
@@ -149,9 +155,10 @@ _SCHEMAS: Json = {
     ),
     "Models": _object(models=_list(_ref("ModelStatus"))),
     "Session": _object(needs_token=_FLAG, scope={"enum": ["read", "infer", "admin", None]}),
-    "CameraResult": _object(**_RESULT, optional=_CLOCK),
+    "CameraResult": _object(**_RESULT, optional={**_CLOCK, **_VIEW}),
     "State": _object(
         camera=_TEXT,
+        optional=_VIEW,
         label=_or_null(_TEXT),
         score=_or_null(_SCORE),
         since=_TIME,
@@ -164,10 +171,8 @@ _SCHEMAS: Json = {
         state={"enum": ["starting", "online", "lost", "frozen", "disabled", "ended"]},
         reason=_or_null(_TEXT),
         enabled=_FLAG,
-        model=_or_null(_TEXT),
         has_picture=_FLAG,
-        stable=_or_null(_ref("State")),
-        result=_or_null(_ref("CameraResult")),
+        optional={**_VIEW_STATE, "views": _list(_object(name=_TEXT, **_VIEW_STATE))},
     ),
     "Cameras": _object(cameras=_list(_ref("Camera"))),
     "Stats": _object(

@@ -15,7 +15,7 @@ from agent.status import CameraStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.image import Frame
+    from agent.frame import Frame
     from agent.sources.feed import Feed, Input
 
 _LOOK_S = 0.25  # how soon the thread sees that the camera was closed

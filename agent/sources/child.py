@@ -12,7 +12,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import SourceError
-from agent.image import Frame, Image
+from agent.frame import Frame
+from agent.image import Image
 from agent.sources.feed import Arrival
 from agent.sources.frame_memory import ARRIVAL, FAILED, JPEG, NO_SLOT, FrameMemory
 from agent.sources.program import outer_environment

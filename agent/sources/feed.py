@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from agent.image import Frame
+    from agent.frame import Frame
 
 
 class Arrival(NamedTuple):

@@ -24,7 +24,7 @@ from agent.status import CameraStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.image import Frame
+    from agent.frame import Frame
     from agent.sources.address import Address
     from agent.sources.source import Source
 

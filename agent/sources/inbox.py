@@ -11,9 +11,10 @@ import anyio
 
 from agent.classification import Result
 from agent.errors import ModelError, ModelNotFoundError, SourceError
+from agent.frame import Frame
 from agent.host.backoff import Backoff
 from agent.host.folder_watch import FolderWatch
-from agent.image import Frame, has_image_name
+from agent.image import has_image_name
 from agent.sources.inbox_folder import REST_S, InboxFolder
 from agent.status import CameraStatus
 
@@ -87,17 +88,17 @@ class Inbox:
                 return Frame(taken.content, time.monotonic_ns())
         return None
 
-    async def done(self, outcome: Result | AgentError) -> None:
-        """Writes the answer to the image that read() gave. The image waits if no model serves it."""
+    async def done(self, outcomes: Mapping[str | None, Result | AgentError]) -> None:
+        """Writes the answers of the views to the image that read() gave. The image waits if no model serves it."""
         taken, self._taken = self._taken, None
         if taken is None:
             raise RuntimeError("done() without read()")
         try:
-            if self._must_wait(taken, outcome):
+            if all(self._must_wait(taken, outcome) for outcome in outcomes.values()):
                 self._folder.put_back(taken)
                 await self._pause(self._next_try_s)
             else:
-                await self._answer(taken, outcome.to_json() if isinstance(outcome, Result) else {"error": str(outcome)})
+                await self._answer(taken, _document(outcomes))
         finally:
             self._settled.set()
 
@@ -183,3 +184,12 @@ class Inbox:
         if status != self._status and not self._closed.is_set():
             self._status = status
             self._on_status(status)
+
+
+def _document(outcomes: Mapping[str | None, Result | AgentError]) -> dict[str, Any]:
+    """The answer itself, or {"views": ...} with that of each named view."""
+    documents = {
+        view: outcome.to_json() if isinstance(outcome, Result) else {"error": str(outcome)}
+        for view, outcome in outcomes.items()
+    }
+    return documents.get(None, {"views": documents})

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.errors import SourceError
-from agent.image import Frame
+from agent.frame import Frame
 from agent.sources.feed import Arrival
 from agent.sources.http_get import BROKEN
 from agent.sources.pictures import Pictures

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.errors import SourceError
-from agent.image import Frame
+from agent.frame import Frame
 from agent.sources.address import redact
 from agent.sources.byte_frames import PIPE_BYTES
 from agent.sources.feed import Arrival

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import anyio
 
 from agent.errors import SourceError
+from agent.frame import Frame
 from agent.host.backoff import Backoff
-from agent.image import Frame
 from agent.status import CameraStatus
 
 if TYPE_CHECKING:

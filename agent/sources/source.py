@@ -12,7 +12,7 @@ from agent.sources.capture_options import CaptureOptions, Command
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.image import Frame
+    from agent.frame import Frame
     from agent.status import CameraStatus
 
 

@@ -9,7 +9,7 @@ from agent.errors import ModelNotFoundError
 from agent.host.board import board_name, is_throttled, temperature_celsius
 from agent.inference.options import Options
 from agent.mqtt.commands import Actions
-from agent.mqtt.home_assistant.device import CameraFacts, DiscoveredDevice, page_url
+from agent.mqtt.home_assistant.device import DiscoveredDevice, ViewFacts, page_url
 from agent.mqtt.home_assistant.discovery import DeviceFacts
 from agent.mqtt.identity import Identity
 from agent.mqtt.outbox.storage import Storage
@@ -47,10 +47,10 @@ def build_mqtt(
         return (await data_plane.classify(image, Options(model), arrived_ns=time.monotonic_ns())).to_json()
 
     mqtt = config.mqtt
-    identity = Identity(config.device.id, mqtt.base_topic, boot, tuple(config.cameras))
+    identity = Identity(config.device.id, mqtt.base_topic, boot, cameras.spots)
     discovered = DiscoveredDevice(
         lambda: _facts(config, identity, version=version, http_port=http_port),
-        cameras=lambda: {name: CameraFacts(each.model, each.snapshots) for name, each in cameras.configured.items()},
+        views=lambda: {spot: ViewFacts(view.model, view.snapshots) for spot, view in cameras.views().items()},
         models=_Models(models),
     )
     return MqttPublisher(

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
     from docs.reference_generator.keys import Key
 
-_ENTRY_NAMES = {"cameras": "<camera>", "models.settings": "<model>", "models.canary": "<model>"}
+_ENTRY_NAMES = {
+    "cameras": "<camera>",
+    "cameras.<camera>.views": "<view>",
+    "models.settings": "<model>",
+    "models.canary": "<model>",
+}
 _INTRODUCTION = f"""
 # Configuration keys
 

@@ -84,6 +84,8 @@ def _values(schema: Mapping[str, Any]) -> str:
         return " or ".join(_TYPES[each] for each in schema["type"])
     if schema["type"] == "array":
         items = schema.get("prefixItems") or [schema["items"]]
+        if items[0]["type"] == "array":
+            return f"list of {_values(items[0]).replace('list', 'lists', 1)}"
         count = f"{len(items)} " if "prefixItems" in schema else ""
         return f"list of {count}{_TYPES[items[0]['type']]}s"
     return "section" if schema["type"] == "object" else _bounded(schema)

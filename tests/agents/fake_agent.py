@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from agents.models_on_disk import DIGITS
 
-from agent.classification import Category, Classification, ModelIdentity, Timing
+from agent.classification import Category, Classification, ModelIdentity, Spot, Timing
 from agent.errors import ModelNotFoundError
 from agent.inference.results import Results
 from agent.inference.share import places_for_uploads
@@ -178,7 +178,7 @@ class FakeDataPlane:
         if self.refusal is not None:
             raise self.refusal
         answer = Classification(identity(2), (Category(0, "robin", 0.9),), Timing(1, 1, 1, 3))
-        return self._results.record(answer, source="upload", captured_ns=arrived_ns)
+        return self._results.record(answer, spot=Spot("upload"), captured_ns=arrived_ns)
 
     def choose(self, options: Options) -> ServedModel:
         raise ModelNotFoundError(f"Model {options.model} is not served.")
@@ -225,6 +225,7 @@ class FakeOverview:
 
     def __init__(self) -> None:
         self.is_on = True
+        self.views: list[str] = []
         self.shown = FakePictures()
         self.send: Callable[[str, dict[str, Any] | None], None] | None = None
 
@@ -233,9 +234,10 @@ class FakeOverview:
 
     def cameras(self) -> list[dict[str, Any]]:
         state = "online" if self.is_on else "disabled"
-        return [{"name": "front", "state": state, "reason": None, "enabled": self.is_on}]
+        views = {"views": [{"name": view} for view in self.views]} if self.views else {}
+        return [{"name": "front", "state": state, "reason": None, "enabled": self.is_on, **views}]
 
-    def pictures(self, name: str) -> FakePictures | None:
+    def pictures(self, spot: Spot) -> FakePictures | None:
         return self.shown if self.is_on else None
 
     def switch(self, name: str, *, on: bool) -> None:

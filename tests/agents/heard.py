@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.listeners import Listener
 
 if TYPE_CHECKING:
-    from agent.classification import ModelIdentity, Result, StableState
+    from agent.classification import ModelIdentity, Result, Spot, StableState
     from agent.errors import AgentError
 
 
@@ -15,7 +15,7 @@ class Heard(Listener):
     def __init__(self) -> None:
         self.results: list[Result] = []
         self.refusals: list[tuple[str, str | None, AgentError, ModelIdentity | None]] = []
-        self.states: list[tuple[str, StableState]] = []
+        self.states: list[tuple[Spot, StableState]] = []
         self.snapshots: list[bytes] = []
 
     def classified(self, result: Result) -> None:
@@ -24,8 +24,8 @@ class Heard(Listener):
     def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:
         self.refusals.append((source, model, error, by))
 
-    def state_changed(self, camera: str, state: StableState) -> None:
-        self.states.append((camera, state))
+    def state_changed(self, spot: Spot, state: StableState) -> None:
+        self.states.append((spot, state))
 
-    def snapshot(self, camera: str, jpeg: bytes) -> None:
+    def snapshot(self, spot: Spot, jpeg: bytes) -> None:
         self.snapshots.append(jpeg)

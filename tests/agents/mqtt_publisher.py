@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.clock import UnixClock
+from agents.spots import unnamed
 from peers.subscriber import until
 
-from agent.classification import Category, Classification, ModelIdentity, Result, Timing
+from agent.classification import Category, Classification, ModelIdentity, Result, Spot, Timing
 from agent.inference.results import Results
 from agent.mqtt.commands import Actions
-from agent.mqtt.home_assistant.device import CameraFacts, DiscoveredDevice
+from agent.mqtt.home_assistant.device import DiscoveredDevice, ViewFacts
 from agent.mqtt.home_assistant.discovery import DeviceFacts
 from agent.mqtt.identity import Identity
 from agent.mqtt.link.endpoint import Endpoint, Timeouts
@@ -59,7 +60,9 @@ def mqtt_publisher(
         "actions": NO_ACTIONS,
         "timeouts": timeouts,
     }
-    return MqttPublisher(endpoint, Identity(device, "edge-agent", boot, ("front", "door")), **(settings | options))
+    return MqttPublisher(
+        endpoint, Identity(device, "edge-agent", boot, unnamed("front", "door")), **(settings | options)
+    )
 
 
 class _Models:
@@ -74,7 +77,7 @@ def home_assistant(device: str = "pi-1") -> DiscoveredDevice:
     """The discovery of a camera whose model has 2000 labels: 29 kB, and below 5 kB without them."""
     facts = DeviceFacts(device, f"edge-agent/{device}", "0.1.0", thermometer=False, throttle=False)
     return DiscoveredDevice(
-        lambda: facts, cameras=lambda: {"front": CameraFacts("birds", snapshots=False)}, models=_Models()
+        lambda: facts, views=lambda: {Spot("front"): ViewFacts("birds", snapshots=False)}, models=_Models()
     )
 
 
@@ -115,7 +118,7 @@ class Camera:
     def result(self, label: str | None = "robin") -> Result:
         categories = () if label is None else (Category(3, label, 0.93), Category(4, "wren", 0.05))
         classification = Classification(BIRDS, categories, Timing(0.0, 1.1, 1.7, 3.3))
-        return self._log.record(classification, source=self._name, captured_ns=1_700_000_000_123_456_789)
+        return self._log.record(classification, spot=Spot(self._name), captured_ns=1_700_000_000_123_456_789)
 
 
 async def _classify(image: bytes, model: str | None) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from agents.fake_agent import BlockingClassifier, FakeModels, served, serving
 from agents.heard import Heard
 from agents.models_on_disk import DIGIT_LABELS, digits, photo_of_3
 
-from agent.image import Frame
+from agent.classification import Spot
+from agent.frame import Frame
 from agent.inference.data_plane import DataPlane
 from agent.inference.engine import InferenceEngine
 from agent.inference.options import Options
@@ -64,7 +65,7 @@ class Running:
         """Starts a call that blocks its worker until release()."""
         arrived = threading.Event()
         classifiers = [BlockingClassifier(arrived, self._release) for _ in range(self.engine.workers)]
-        call = asyncio.create_task(self.engine.compute(serving(classifiers), FRAME.image, DIGIT, best_label))
+        call = asyncio.create_task(self.engine.compute(serving(classifiers), FRAME, DIGIT, best_label))
         self._blocked.append(call)
         await asyncio.to_thread(arrived.wait, 10)
         return call
@@ -86,7 +87,7 @@ class Running:
         return (await self.data_plane.classify(content, options, arrived_ns=0)).classification
 
     async def frame(self, options: Options = DIGIT, frame: Frame = FRAME) -> Classification:
-        return (await self.data_plane.classify_frame(frame, options, source="camera")).classification
+        return (await self.data_plane.classify_frame(frame, options, spot=Spot("camera")))[0].classification
 
 
 @asynccontextmanager

@@ -8,19 +8,22 @@ import numpy as np
 import pytest
 
 from agent.cameras.cameras import Cameras
-from agent.classification import Classification, ModelIdentity, Timing
+from agent.classification import Classification, ModelIdentity, Spot, Timing
 from agent.config.camera import CameraSection
 from agent.inference.results import Results
 from agent.listeners import Listener
+from agent.runtimes.scores import Scores
 from agent.status import CameraStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from agent.classification import Result
-    from agent.image import Frame
+    from agent.frame import Frame
     from agent.inference.options import Options
+
+_SCORES = Scores(np.zeros(0, np.float32), (), scale=0.0, zero_point=0, are_logits=False)
 
 
 class Watched(Listener):
@@ -39,12 +42,12 @@ class Watched(Listener):
         self._changed.set()
         self._changed = anyio.Event()
 
-    def cameras_configured(self, names: Collection[str]) -> None:
-        self.configured.append(set(names))
+    def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
+        self.configured.append(set(spots))
 
-    async def classify_frame(self, frame: Frame, options: Options, *, source: str) -> Result:
+    async def classify_frame(self, frame: Frame, options: Options, *, spot: Spot) -> tuple[Result, Scores]:
         answer = Classification(ModelIdentity("m", 1, "0" * 64), (), Timing(0, 0, 0, 0))
-        return self._results.record(answer, source=source, captured_ns=frame.captured_ns)
+        return self._results.record(answer, spot=spot, captured_ns=frame.captured_ns), _SCORES
 
     async def until(self, state: str) -> None:
         with anyio.fail_after(10):
@@ -243,9 +246,9 @@ async def test_camera_has_pictures_until_it_is_switched_off(photos: CameraSectio
     watched = Watched()
     async with anyio.create_task_group() as tasks:
         cameras = Cameras({"front": photos}, data_plane=watched, listener=watched, tasks=tasks)
-        assert cameras.pictures("front") is None
+        assert cameras.pictures(Spot("front")) is None
         cameras.start()
-        pictures = cameras.pictures("front")
+        pictures = cameras.pictures(Spot("front"))
         assert pictures is not None
         found = await pictures.after(0)
         assert found is not None

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from agent.cameras.pictures import Pictures
-from agent.image import Frame, Image, decode
-
-WHOLE = (0.0, 0.0, 1.0, 1.0)
+from agent.frame import WHOLE, Frame, Framing
+from agent.image import Image, decode
 
 
 def frame(gray: int, *, width: int = 64, height: int = 48) -> Frame:
@@ -32,7 +31,7 @@ def counted(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> list[Frame]:
 
 @pytest.mark.anyio
 async def test_picture_is_what_the_model_sees() -> None:
-    pictures = Pictures(region=(0.0, 0.0, 0.5, 1.0), rotate=90)
+    pictures = Pictures(Framing((0.0, 0.0, 0.5, 1.0), rotate=90))
     pixels = np.zeros((720, 2560, 3), np.uint8)
     pixels[:, :1280] = 200
     pictures.show(Frame(Image(pixels, "bgr"), 0))
@@ -45,7 +44,7 @@ async def test_picture_is_what_the_model_sees() -> None:
 
 @pytest.mark.anyio
 async def test_picture_of_a_camera_that_sends_image_files_is_decoded_for_its_size() -> None:
-    pictures = Pictures(region=WHOLE, rotate=0)
+    pictures = Pictures(WHOLE)
     content = cv2.imencode(".jpg", np.full((1080, 1920, 3), 90, np.uint8))[1].tobytes()
     pictures.show(Frame(content, 0))
     found = await pictures.after(0)
@@ -55,7 +54,7 @@ async def test_picture_of_a_camera_that_sends_image_files_is_decoded_for_its_siz
 
 @pytest.mark.anyio
 async def test_all_who_look_get_the_same_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = Pictures(region=WHOLE, rotate=0)
+    pictures = Pictures(WHOLE)
     encoded = counted(pictures, monkeypatch)
     pictures.show(frame(10))
     assert encoded == []  # until somebody looks
@@ -67,7 +66,7 @@ async def test_all_who_look_get_the_same_encoding(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.anyio
 async def test_watcher_gets_at_most_five_of_the_newest_pictures_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = Pictures(region=WHOLE, rotate=0)
+    pictures = Pictures(WHOLE)
     encoded = counted(pictures, monkeypatch)
     pictures.show(frame(0))
     first = await pictures.after(0)
@@ -86,7 +85,7 @@ async def test_watcher_gets_at_most_five_of_the_newest_pictures_per_second(monke
 
 @pytest.mark.anyio
 async def test_damaged_picture_is_left_out() -> None:
-    pictures = Pictures(region=WHOLE, rotate=0)
+    pictures = Pictures(WHOLE)
     pictures.show(Frame(b"\xff\xd8\xff damaged", 0))
     waiting = asyncio.ensure_future(pictures.after(0))
     await asyncio.sleep(0.05)
@@ -98,7 +97,7 @@ async def test_damaged_picture_is_left_out() -> None:
 
 @pytest.mark.anyio
 async def test_close_ends_every_wait() -> None:
-    pictures = Pictures(region=WHOLE, rotate=0)
+    pictures = Pictures(WHOLE)
     waiting = asyncio.ensure_future(pictures.after(0))
     await asyncio.sleep(0)
     pictures.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -8,14 +9,22 @@ from agents.clock import UnixClock
 from agents.heard import Heard
 
 from agent.cameras.pipeline import Pipeline
-from agent.classification import Category, Classification, ModelIdentity, Result, Timing
-from agent.errors import AgentError, ImageDamagedError, ModelError, ModelNotFoundError
+from agent.cameras.state import StableLabel
+from agent.cameras.view import Outcome, View
+from agent.classification import Category, Classification, ModelIdentity, Result, Spot, Timing
+from agent.errors import ImageDamagedError, ModelError, ModelNotFoundError
+from agent.frame import Frame, Framing
 from agent.host.throttling import never
-from agent.image import Frame, Image, image_size
+from agent.image import Image, image_size
 from agent.inference.options import Options
 from agent.inference.results import Results
+from agent.runtimes.scores import Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MODEL = ModelIdentity("m", 1, "00" * 32)
+NO_SCORES = Scores(np.zeros(0, np.float32), (), scale=0.0, zero_point=0, are_logits=False)
 
 
 def classification_of(label: str | None, score: float = 0.9) -> Classification:
@@ -45,10 +54,10 @@ class AnsweredFrames(Frames):
 
     def __init__(self, count: int) -> None:
         super().__init__(count)
-        self.outcomes: list[Result | AgentError] = []
+        self.outcomes: list[Outcome] = []
 
-    async def done(self, outcome: Result | AgentError) -> None:
-        self.outcomes.append(outcome)
+    async def done(self, outcomes: Mapping[str | None, Outcome]) -> None:
+        self.outcomes.extend(outcomes.values())
 
 
 class Script:
@@ -63,33 +72,34 @@ class Script:
     def show(self, frame: Frame) -> None:
         self.shown.append(frame)
 
-    async def classify_frame(self, frame: Frame, options: Options, *, source: str) -> Result:
+    async def classify_frame(self, frame: Frame, options: Options, *, spot: Spot) -> tuple[Result, Scores]:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        result = self._results.record(answer, source=source, captured_ns=frame.captured_ns)
+        result = self._results.record(answer, spot=spot, captured_ns=frame.captured_ns)
         self.heard.classified(result)
-        return result
+        return result, NO_SCORES
+
+
+def pipeline_of(script: Script, source: Frames, *, max_fps: float = 1000, snapshots: bool = False) -> Pipeline:
+    view = View(
+        Spot("front"),
+        Options(framing=Framing((0.0, 0.0, 0.5, 1.0), rotate=90)),
+        data_plane=script,
+        listener=script.heard,
+        stable=StableLabel(frames=2),
+        pictures=script,
+        snapshots=snapshots,
+    )
+    return Pipeline(source=source, views=[view], max_fps=max_fps, is_throttled=never)
 
 
 async def run(
     script: Script, *, max_fps: float = 1000, frames: Frames | None = None, snapshots: bool = False
 ) -> tuple[Heard, Pipeline]:
-    heard = script.heard
-    pipeline = Pipeline(
-        camera="front",
-        source=frames or Frames(len(script.answers)),
-        data_plane=script,
-        listener=heard,
-        options=Options(region=(0.0, 0.0, 0.5, 1.0), rotate=90),
-        max_fps=max_fps,
-        stable_frames=2,
-        is_throttled=never,
-        pictures=script,
-        snapshots=snapshots,
-    )
+    pipeline = pipeline_of(script, frames or Frames(len(script.answers)), max_fps=max_fps, snapshots=snapshots)
     await pipeline.run()
-    return heard, pipeline
+    return script.heard, pipeline
 
 
 @pytest.mark.anyio
@@ -106,7 +116,7 @@ async def test_pipeline_makes_a_result_of_every_frame() -> None:
 @pytest.mark.anyio
 async def test_pipeline_announces_a_stable_label_once() -> None:
     heard, _ = await run(Script(*map(classification_of, ["a", "a", "a", "b", "a", "b", "b", "b"])))
-    assert [(camera, state.label) for camera, state in heard.states] == [("front", "a"), ("front", "b")]
+    assert [(spot.camera, state.label) for spot, state in heard.states] == [("front", "a"), ("front", "b")]
 
 
 @pytest.mark.anyio
@@ -188,17 +198,7 @@ async def test_pipeline_is_idle_only_while_its_source_may_have_no_frame(source: 
             return await super().read()  # type: ignore[no-any-return]
 
     script = Script(classification_of("a"))
-    pipeline = Pipeline(
-        camera="front",
-        source=Watched(1),
-        data_plane=script,
-        listener=script.heard,
-        options=Options(),
-        max_fps=1000,
-        stable_frames=2,
-        is_throttled=never,
-        pictures=script,
-    )
+    pipeline = pipeline_of(script, Watched(1))
     await pipeline.run()
     assert seen == [is_idle, is_idle]
     assert not pipeline.is_idle

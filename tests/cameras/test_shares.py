@@ -12,18 +12,23 @@ import pytest
 
 from agent.cameras.pictures import Pictures
 from agent.cameras.pipeline import Pipeline
-from agent.classification import Classification, ModelIdentity, Result, Timing
+from agent.cameras.state import StableLabel
+from agent.cameras.view import View
+from agent.classification import Classification, ModelIdentity, Result, Spot, Timing
+from agent.frame import WHOLE, Frame
 from agent.host.throttling import never
-from agent.image import Frame, Image
+from agent.image import Image
 from agent.inference.options import Options
 from agent.inference.results import Results
 from agent.inference.workers import Workers
 from agent.listeners import Listener
+from agent.runtimes.scores import Scores
 
 _INFERENCE_S = 0.004
 _CAMERAS = 8
 _FRAMES = 30
 _ANSWER = Classification(ModelIdentity("m", 1, "0" * 64), (), Timing(0, 0, 0, 0))
+_SCORES = Scores(np.zeros(0, np.float32), (), scale=0.0, zero_point=0, are_logits=False)
 
 
 class Live:
@@ -45,12 +50,12 @@ class Busy:
         self.measured = asyncio.Event()
         self._results = Results(device="d")
 
-    async def classify_frame(self, frame: Frame, options: Options, *, source: str) -> Result:
+    async def classify_frame(self, frame: Frame, options: Options, *, spot: Spot) -> tuple[Result, Scores]:
         await self.workers.run(lambda _: time.sleep(_INFERENCE_S))
-        self.ages_s[source].append((time.monotonic_ns() - frame.captured_ns) / 1e9)
+        self.ages_s[spot.camera].append((time.monotonic_ns() - frame.captured_ns) / 1e9)
         if min(map(len, self.ages_s.values())) >= _FRAMES:
             self.measured.set()
-        return self._results.record(_ANSWER, source=source, captured_ns=frame.captured_ns)
+        return self._results.record(_ANSWER, spot=spot, captured_ns=frame.captured_ns), _SCORES
 
     async def upload(self) -> None:
         while True:
@@ -64,17 +69,16 @@ async def test_cameras_get_equal_shares_of_busy_workers_and_their_frames_are_new
     busy = Busy()
     async with anyio.create_task_group() as tasks:
         for number in range(_CAMERAS):
-            pipeline = Pipeline(
-                camera=str(number),
-                source=Live(),
+            spot = Spot(str(number))
+            view = View(
+                spot,
+                Options(),
                 data_plane=busy,
                 listener=Listener(),
-                options=Options(),
-                max_fps=1000,
-                stable_frames=1,
-                is_throttled=never,
-                pictures=Pictures(region=Options().region, rotate=0),
+                stable=StableLabel(frames=1),
+                pictures=Pictures(WHOLE),
             )
+            pipeline = Pipeline(source=Live(), views=[view], max_fps=1000, is_throttled=never)
             tasks.start_soon(pipeline.run)
         for _ in range(clients):
             tasks.start_soon(busy.upload)

@@ -15,7 +15,8 @@ from peers.mosquitto import free_port
 from peers.web_server import serving
 from sources.footage import write_image, write_video
 
-from agent.config.camera import CameraSection, CommandSection
+from agent.config.camera import CameraSection
+from agent.config.camera_source import CommandSection
 from agent.doctor.camera import check_camera
 from agent.security.access import AccessRules
 from agent.security.tokens import TokensFile

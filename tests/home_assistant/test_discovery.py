@@ -15,8 +15,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from peers.mosquitto import Mosquitto
 from peers.subscriber import Subscriber, until
 
-from agent.classification import ModelIdentity, StableState
-from agent.mqtt.home_assistant.discovery import CameraEntities, DeviceFacts, discovery, is_birth, topic_of
+from agent.classification import ModelIdentity, Spot, StableState
+from agent.mqtt.home_assistant.discovery import DeviceFacts, ViewEntities, discovery, is_birth, topic_of
 from agent.mqtt.message import Message
 from agent.status import ModelStatus, Rejection, VersionStatus
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _BASE = "edge-agent/pi-1"
 _BIRDS = ModelIdentity("birds", 7, "0" * 64)
-_FRONT = CameraEntities("front", ("robin", "wren"), snapshots=True)
+_FRONT = ViewEntities(Spot("front"), ("robin", "wren"), snapshots=True)
 _LABEL = "sensor.pi_1_front_label"
 _SCORE = "sensor.pi_1_front_score"
 _UPDATE = "update.pi_1_model_birds"
@@ -95,7 +95,7 @@ def _message(*, hardware: str | None = None, **options: Any) -> Message:
     facts = DeviceFacts(
         "pi-1", _BASE, "0.1.0", thermometer=True, throttle=True, url="http://192.168.1.7:8501", hardware=hardware
     )
-    shown: dict[str, Any] = {"cameras": [_FRONT], "models": ["birds"]}
+    shown: dict[str, Any] = {"views": [_FRONT], "models": ["birds"]}
     return discovery(facts, **(shown | options))
 
 
@@ -241,15 +241,15 @@ async def test_the_options_are_updated_when_the_model_is_swapped(
         device.show("robin")
         device.discover()
         await _until_state(there, _LABEL, "robin")
-        device.discover(cameras=[CameraEntities("front", ("cat", "dog"), snapshots=True, shown="robin")])
+        device.discover(views=[ViewEntities(Spot("front"), ("cat", "dog"), snapshots=True, shown="robin")])
         await until(lambda: there.attributes(_LABEL)["options"] == ["cat", "dog", "robin", "none"])
         assert there.state(_LABEL) == "robin"
         device.show("dog")
         await _until_state(there, _LABEL, "dog")
-        device.discover(cameras=[CameraEntities("front", ("cat", "dog"), snapshots=True, shown="dog")])
+        device.discover(views=[ViewEntities(Spot("front"), ("cat", "dog"), snapshots=True, shown="dog")])
         await until(lambda: there.attributes(_LABEL)["options"] == ["cat", "dog", "none"])
         # Without a model, any text may arrive.
-        device.discover(cameras=[CameraEntities("front", (), snapshots=True, shown="dog")])
+        device.discover(views=[ViewEntities(Spot("front"), (), snapshots=True, shown="dog")])
         await until(lambda: "options" not in there.attributes(_LABEL))
         device.show("anything")
         await _until_state(there, _LABEL, "anything")
@@ -269,7 +269,7 @@ async def test_labels_of_every_kind_are_shown(tmp_path: Path, caplog: pytest.Log
     }
     labels = (*shown, *(f"bird {number}" for number in range(1001)))
     async with _house(tmp_path) as (there, device, _):
-        device.discover(cameras=[CameraEntities("front", labels, snapshots=False)])
+        device.discover(views=[ViewEntities(Spot("front"), labels, snapshots=False)])
         for label, state in shown.items():
             device.show(label)
             await _until_state(there, _LABEL, label if state is None else state)
@@ -284,10 +284,10 @@ async def test_labels_of_every_kind_are_shown(tmp_path: Path, caplog: pytest.Log
 async def test_removed_components_disappear_and_the_others_stay(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    back = CameraEntities("back.yard", ("robin",), snapshots=True)
+    back = ViewEntities(Spot("back.yard"), ("robin",), snapshots=True)
     async with _house(tmp_path) as (there, device, broker):
         device.show("robin")
-        both = _message(cameras=[_FRONT, back], models=["birds", "cars"])
+        both = _message(views=[_FRONT, back], models=["birds", "cars"])
         device.send(both)
         await until(lambda: "update.pi_1_model_cars" in there.entities())
         await until(lambda: len(there.entities()) == 2 * len(_OF_THE_CAMERA) + len(_OF_THE_DEVICE) + 2)
@@ -297,7 +297,7 @@ async def test_removed_components_disappear_and_the_others_stay(
         assert len(there.unique_ids()) == len(there.entities())
         await _until_state(there, _LABEL, "robin")
         device.send(_message(former=smaller.payload))  # has nothing more to remove
-        device.send(_message(cameras=[_FRONT, back], former=smaller.payload))
+        device.send(_message(views=[_FRONT, back], former=smaller.payload))
         await until(lambda: "sensor.pi_1_back_yard_label" in there.entities())
         with Subscriber(broker.port, topics="homeassistant/#") as late:
             await until(lambda: topic_of("pi-1") in late.retained())

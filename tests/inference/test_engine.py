@@ -16,7 +16,8 @@ from agent.errors import (
     ImageTooLargeError,
     ModelNotFoundError,
 )
-from agent.image import Frame, Image, decode
+from agent.frame import Frame, Framing
+from agent.image import Image, decode
 from agent.inference import engine as engine_module
 from agent.inference.options import Options
 
@@ -125,7 +126,7 @@ async def test_only_the_region_of_the_frame_is_classified() -> None:
     wide[height:, width : 2 * width] = digit
     frame = Frame(Image(wide, "bgr"), captured_ns=0)
     async with running() as run:
-        options = Options("digits", region=(1 / 3, 0.5, 2 / 3, 1.0))
+        options = Options("digits", framing=Framing((1 / 3, 0.5, 2 / 3, 1.0)))
         part, whole = await run.frame(options, frame), await run.frame()
         assert label(part) == "3"
         assert part.categories[0].score == pytest.approx(whole.categories[0].score, abs=0.02)
@@ -139,7 +140,7 @@ async def test_camera_picture_is_decoded_at_the_size_that_its_region_needs() -> 
     wide[height:, width : 2 * width] = digit
     large = cv2.imencode(".jpg", cv2.resize(wide, None, fx=8, fy=8))[1].tobytes()
     async with running() as run:
-        options = Options("digits", region=(1 / 4, 0.5, 2 / 4, 1.0))
+        options = Options("digits", framing=Framing((1 / 4, 0.5, 2 / 4, 1.0)))
         part, whole = await run.frame(options, Frame(large, captured_ns=0)), await run.frame()
         assert label(part) == "3"
         assert part.categories[0].score == pytest.approx(whole.categories[0].score, abs=0.05)
@@ -150,7 +151,7 @@ async def test_camera_picture_is_decoded_at_the_size_that_its_region_needs() -> 
 async def test_rotate_turns_the_frame_upright(degrees: int, quarters: int) -> None:
     turned = np.ascontiguousarray(np.rot90(photo_of_3().pixels, quarters))  # counterclockwise
     async with running() as run:
-        options = Options("digits", rotate=degrees)
+        options = Options("digits", framing=Framing(rotate=degrees))
         upright, rotated = await run.frame(), await run.frame(options, Frame(Image(turned, "bgr"), captured_ns=0))
         assert rotated.categories == upright.categories
 
@@ -160,7 +161,7 @@ async def test_region_is_cropped_before_the_frame_is_rotated() -> None:
     digit = np.rot90(photo_of_3().pixels)
     frame = Frame(Image(np.hstack([np.zeros_like(digit), digit]), "bgr"), captured_ns=0)
     async with running() as run:
-        options = Options("digits", region=(0.5, 0.0, 1.0, 1.0), rotate=90)
+        options = Options("digits", framing=Framing((0.5, 0.0, 1.0, 1.0), rotate=90))
         assert label(await run.frame(options, frame)) == "3"
 
 

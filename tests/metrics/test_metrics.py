@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from agents.spots import unnamed
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.classification import Category, Classification, ModelIdentity, Result, Timing
+from agent.classification import Category, Classification, ModelIdentity, Result, Spot, Timing
 from agent.errors import BusyError, ImageDamagedError, ModelError, ModelNotFoundError
 from agent.inference.results import Results
 from agent.listeners import Listeners
@@ -25,7 +26,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def some_metrics() -> Metrics:
     metrics = Metrics(version="1", runtime="litert")
-    listeners_of(metrics).cameras_configured(["front"])
+    listeners_of(metrics).cameras_configured(unnamed("front"))
     return metrics
 
 
@@ -34,7 +35,7 @@ def listeners_of(metrics: Metrics) -> Listeners:
 
 
 def result(classification: Classification, source: str = "upload") -> Result:
-    return Results(device="d").record(classification, source=source, captured_ns=0)
+    return Results(device="d").record(classification, spot=Spot(source), captured_ns=0)
 
 
 def birds(serving: ModelIdentity | None = None, canary: ModelIdentity | None = None) -> ModelStatus:

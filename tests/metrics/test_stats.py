@@ -4,8 +4,9 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.spots import unnamed
 
-from agent.classification import Classification, ModelIdentity, Result, Timing
+from agent.classification import Classification, ModelIdentity, Result, Spot, Timing
 from agent.host import board
 from agent.inference.results import Results
 from agent.metrics.stats import Stats
@@ -19,14 +20,14 @@ RESULTS = Results(device="pi")
 
 def taking(total_ms: float, *, source: str) -> Result:
     answer = Classification(ModelIdentity("m", 1, "0" * 64), (), Timing(0, 0, 0, total_ms))
-    return RESULTS.record(answer, source=source, captured_ns=0)
+    return RESULTS.record(answer, spot=Spot(source), captured_ns=0)
 
 
 def test_rates_and_latencies_cover_the_time_since_the_last_report(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now_s[0])
     stats = Stats()
-    stats.cameras_configured(["front", "back"])
+    stats.cameras_configured(unnamed("front", "back"))
     for total_ms in range(1, 101):
         stats.classified(taking(float(total_ms), source="front"))
     for _ in range(5):

@@ -26,9 +26,10 @@ from agents.models_on_disk import (
     write_whole,
 )
 
+from agent.classification import Spot
 from agent.errors import ModelNotFoundError
+from agent.frame import Frame
 from agent.host.folder_watch import FolderWatch
-from agent.image import Frame
 from agent.inference.data_plane import DataPlane
 from agent.inference.engine import InferenceEngine
 from agent.inference.options import Options
@@ -229,7 +230,7 @@ async def test_result_names_the_version_that_computed_it_while_models_are_swappe
     versions = {n: digits(str(n), labels=[f"digit {digit} of {n}" for digit in DIGIT_LABELS]) for n in range(1, 7)}
     label_of = {sha256(content): f"digit 3 of {n}" for n, content in versions.items()}
     frame = Frame(photo_of_3(), captured_ns=time.monotonic_ns())
-    jpeg = cv2.imencode(".jpg", frame.image.pixels)[1].tobytes()
+    jpeg = cv2.imencode(".jpg", frame.image().pixels)[1].tobytes()
     results: list[Result] = []
 
     managed = Managed(folder, times=times(rest_s=0.02), workers=2)
@@ -242,7 +243,9 @@ async def test_result_names_the_version_that_computed_it_while_models_are_swappe
 
     async def watch() -> None:
         while True:
-            results.append(await data_plane.classify_frame(frame, Options("m", max_results=1), source="camera"))
+            results.append(
+                (await data_plane.classify_frame(frame, Options("m", max_results=1), spot=Spot("camera")))[0]
+            )
 
     replace(folder / "m.tflite", versions[1])
     async with following(managed):

@@ -20,7 +20,7 @@ from agents.mqtt_publisher import (
 from peers.mosquitto import Mosquitto
 from peers.subscriber import Subscriber, until
 
-from agent.classification import ModelIdentity, StableState
+from agent.classification import ModelIdentity, Spot, StableState
 from agent.mqtt.outbox.storage import Storage
 from agent.mqtt.publisher import Reports
 from agent.status import CameraStatus, ModelStatus, VersionStatus
@@ -140,11 +140,11 @@ async def test_snapshot_that_is_too_large_is_left_out_and_named(tmp_path: Path, 
         async with started(broker.port, version=version) as publisher:
             publisher.camera_changed("front", CameraStatus("online"))
             while f"{_BASE}/cameras/front/snapshot" not in str(publisher.status.reason):
-                publisher.snapshot("front", _LARGE.encode())
+                publisher.snapshot(Spot("front"), _LARGE.encode())
                 await asyncio.sleep(0.05)
             await _until_results_arrive(publisher, live)
             assert "set snapshots of this camera to false" in str(publisher.status.reason)
-            publisher.snapshot("front", b"small")
+            publisher.snapshot(Spot("front"), b"small")
             await until(lambda: live.payloads("/snapshot") == ["small"])
 
 
@@ -188,7 +188,7 @@ async def test_results_and_states_arrive_when_the_broker_does_not_retain(tmp_pat
     with Mosquitto(tmp_path, config="retain_available false") as broker, Subscriber(broker.port) as live:
         async with started(broker.port, version=version) as publisher:
             await until_connected(publisher)
-            publisher.state_changed("front", StableState("robin", 0.9, 0, ModelIdentity("birds", 1, "0" * 64)))
+            publisher.state_changed(Spot("front"), StableState("robin", 0.9, 0, ModelIdentity("birds", 1, "0" * 64)))
             await until(lambda: live.payloads("/classification/birds") == ["robin"])
             await _until_results_arrive(publisher, live)
             assert live.payloads("/status") == ["online"]

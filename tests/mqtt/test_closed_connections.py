@@ -12,7 +12,7 @@ from peers.mosquitto import Mosquitto
 from peers.scripted_broker import ScriptedBroker
 from peers.subscriber import until
 
-from agent.classification import ModelIdentity, StableState
+from agent.classification import ModelIdentity, Spot, StableState
 from agent.mqtt.outbox.storage import Storage
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def test_results_arrive_when_the_broker_closes_the_connection_at_a_topic(
         broker.hangs_up_at = lambda message: message.topic == topic
         discovered = home_assistant() if topic == _DISCOVERY else None  # it is sent two seconds after the connect
         async with started(broker.port, version=version, home_assistant=discovered) as publisher:
-            publisher.state_changed("front", state)
+            publisher.state_changed(Spot("front"), state)
             await until(lambda: topic in str(publisher.status.reason), timeout_s=20)
             publisher.classified(Camera().result())
             await until_delivered(publisher)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from agent.mqtt.home_assistant.device import CameraFacts, DiscoveredDevice, page_url
+from agent.classification import Spot
+from agent.mqtt.home_assistant.device import DiscoveredDevice, ViewFacts, page_url
 from agent.mqtt.home_assistant.discovery import DeviceFacts
 
 _FACTS = DeviceFacts("pi-1", "edge-agent/pi-1", "0.1.0", thermometer=False, throttle=False)
@@ -26,7 +27,7 @@ class Birds:
 
 def _device(models: Birds) -> DiscoveredDevice:
     return DiscoveredDevice(
-        lambda: _FACTS, cameras=lambda: {"front": CameraFacts("birds", snapshots=False)}, models=models
+        lambda: _FACTS, views=lambda: {Spot("front"): ViewFacts("birds", snapshots=False)}, models=models
     )
 
 
@@ -45,13 +46,13 @@ def test_device_describes_its_cameras_and_serving_models() -> None:
 def test_device_is_described_again_once_the_last_label_of_the_former_model_is_replaced() -> None:
     models = Birds()
     device = _device(models)
-    assert not device.shows("front", "robin")
-    assert not device.shows("front", "wren")
+    assert not device.shows(Spot("front"), "robin")
+    assert not device.shows(Spot("front"), "wren")
     models.known = ("cat", "dog")
     assert _components(device)["camera_front_label"]["options"] == ["cat", "dog", "wren", "none"]
-    assert device.shows("front", "cat")
+    assert device.shows(Spot("front"), "cat")
     assert _components(device)["camera_front_label"]["options"] == ["cat", "dog", "none"]
-    assert not device.shows("front", "dog")
+    assert not device.shows(Spot("front"), "dog")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from agents.mqtt_publisher import BIRDS, home_assistant, started, until_connecte
 from peers.mosquitto import Mosquitto
 from peers.subscriber import Subscriber, until
 
-from agent.classification import StableState
+from agent.classification import Spot, StableState
 from agent.mqtt import publisher as publisher_module
 from agent.mqtt.former_topics import FormerTopics
 from agent.mqtt.identity import Identity
@@ -47,7 +47,7 @@ async def device(broker: Mosquitto, name: str, base_file: Path) -> AsyncIterator
     """A device that was connected long enough to be remembered, with a camera and a model."""
     async with started(broker.port, device=name, base_file=base_file, home_assistant=home_assistant(name)) as publisher:
         publisher.camera_changed("front", CameraStatus("online"))
-        publisher.state_changed("front", StableState("robin", 0.9, 0, BIRDS))
+        publisher.state_changed(Spot("front"), StableState("robin", 0.9, 0, BIRDS))
         publisher.model_changed(ModelStatus("birds", serving=BIRDS, since_ns=0))
         await until_connected(publisher)
         await until(lambda: base_file.exists() and base_file.read_bytes() == f"edge-agent/{name}\n".encode())
@@ -118,6 +118,6 @@ async def test_damaged_memory_of_the_name_is_replaced(broker: Mosquitto, tmp_pat
 
 def test_discovery_of_the_same_device_stays_when_its_base_topic_changes(tmp_path: Path) -> None:
     (tmp_path / "base_topic").write_text("old/site/pi\n")
-    identity = Identity("pi", "edge-agent", "boot", ())
+    identity = Identity("pi", "edge-agent", "boot", {})
     former = FormerTopics(tmp_path / "base_topic", identity, retained=Retained(NoWindow()))
     assert former.filters == ("old/site/pi/#",)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from agent.classification import ModelIdentity, StableState
+from agent.classification import ModelIdentity, Spot, StableState
 from agent.mqtt.home_assistant.discovery import (
     BIRTH_TOPIC,
-    CameraEntities,
     DeviceFacts,
+    ViewEntities,
     discovery,
     is_birth,
     topic_of,
@@ -21,7 +21,7 @@ from agent.mqtt.message import topic_level
 from agent.status import ModelStatus, Rejection, VersionStatus
 
 _BASE = "edge-agent/pi-1"
-_FRONT = CameraEntities("front", ("robin", "wren"), snapshots=True)
+_FRONT = ViewEntities(Spot("front"), ("robin", "wren"), snapshots=True)
 _BIRDS = ModelIdentity("birds", 7, "0" * 64)
 
 _COMMON = {"platform", "name", "unique_id", "default_entity_id", "entity_category", "availability", "availability_mode"}
@@ -71,8 +71,8 @@ def _discovery(**options: Any) -> dict[str, Any]:
 
 def _payload(**options: Any) -> bytes:
     """`options` are arguments of discovery() and DeviceFacts."""
-    names = ("cameras", "models", "former")
-    shown: dict[str, Any] = {"cameras": [_FRONT], "models": ["birds"]}
+    names = ("views", "models", "former")
+    shown: dict[str, Any] = {"views": [_FRONT], "models": ["birds"]}
     shown |= {name: options.pop(name) for name in names if name in options}
     facts: dict[str, Any] = {"thermometer": True, "throttle": True, "url": "http://pi-1:8501"}
     return discovery(DeviceFacts("pi-1", _BASE, "0.1.0", **(facts | options)), **shown).payload
@@ -84,8 +84,8 @@ def _components(**options: Any) -> dict[str, dict[str, Any]]:
 
 
 def _label_options(*labels: str, shown: str | None = None) -> list[str] | None:
-    camera = CameraEntities("front", labels, snapshots=False, shown=shown)
-    options: list[str] | None = _components(cameras=[camera])["camera_front_label"].get("options")
+    camera = ViewEntities(Spot("front"), labels, snapshots=False, shown=shown)
+    options: list[str] | None = _components(views=[camera])["camera_front_label"].get("options")
     return options
 
 
@@ -102,7 +102,7 @@ def _real_payloads() -> dict[str, Any]:
 
 def test_discovery_message_is_retained_on_the_topic_that_home_assistant_reads() -> None:
     facts = DeviceFacts("pi-1", _BASE, "1", thermometer=False, throttle=False)
-    message = discovery(facts, cameras=[], models=[])
+    message = discovery(facts, views=[], models=[])
     assert message.topic == "homeassistant/device/pi-1/config"
     assert message.retain
 
@@ -189,20 +189,22 @@ def test_health_expires_when_the_device_stops_reporting() -> None:
 
 
 def test_missing_sensors_and_snapshots_have_no_components() -> None:
-    keys = _components(thermometer=False, throttle=False, cameras=[CameraEntities("front", (), snapshots=False)]).keys()
+    keys = _components(
+        thermometer=False, throttle=False, views=[ViewEntities(Spot("front"), (), snapshots=False)]
+    ).keys()
     assert not keys & {"temperature", "throttling", "camera_front_snapshot"}
 
 
 def test_names_are_readable_and_entity_ids_are_derived_from_them() -> None:
-    component = _components(cameras=[CameraEntities("front-door", (), snapshots=False)])["camera_front-door_label"]
+    component = _components(views=[ViewEntities(Spot("front-door"), (), snapshots=False)])["camera_front-door_label"]
     assert component["name"] == "Front door label"
     assert component["default_entity_id"] == "sensor.pi_1_front_door_label"
 
 
 def test_similar_names_get_different_components() -> None:
     names = ["front.door", "front_door", "front-door"]
-    cameras = [CameraEntities(name, ("robin",), snapshots=True) for name in names]
-    components = _components(cameras=cameras, models=["ü", "u", "a b", "a+b", "a\udcff", "a" * 300, "a" * 301])
+    cameras = [ViewEntities(Spot(name), ("robin",), snapshots=True) for name in names]
+    components = _components(views=cameras, models=["ü", "u", "a b", "a+b", "a\udcff", "a" * 300, "a" * 301])
     assert len(components) == 3 * 6 + 7 + 5
     assert len({component["unique_id"] for component in components.values()}) == len(components)
     assert all(re.fullmatch("[A-Za-z0-9_-]{1,200}", key) for key in components)
@@ -212,6 +214,18 @@ def test_model_with_an_unsafe_name_uses_the_topic_on_which_it_is_published() -> 
     topics = {component.get("state_topic") for component in _components(models=["a+b/#\x00", "a_b___"]).values()}
     assert f"{_BASE}/models/a_b___" in topics
     assert f"{_BASE}/models/{topic_level('a+b/#' + chr(0))}" in topics - {f"{_BASE}/models/a_b___"}
+
+
+def test_named_views_have_entities_of_their_own_and_share_the_switch_of_their_camera() -> None:
+    views = [ViewEntities(Spot("front", name), ("robin",), snapshots=True) for name in ("door", "gate")]
+    components = _components(views=views)
+    assert {key for key in components if key.startswith("camera_")} == {
+        *(f"camera_front_view_{view}_{what}" for view in ("door", "gate") for what in ("label", "score", "snapshot")),
+        *(f"camera_front_{what}" for what in ("enabled", "connectivity", "fps")),
+    }
+    label = components["camera_front_view_door_label"]
+    assert (label["name"], label["state_topic"]) == ("Front door label", f"{_BASE}/cameras/front/views/door/state")
+    assert label["availability"][1]["topic"] == f"{_BASE}/cameras/front/status"
 
 
 def test_options_are_the_labels_and_none() -> None:
@@ -230,7 +244,7 @@ def test_options_are_what_the_template_renders_for_the_labels() -> None:
 
 
 def test_unknown_labels_leave_the_sensor_without_options() -> None:
-    label = _components(cameras=[CameraEntities("front", (), snapshots=False, shown="robin")])["camera_front_label"]
+    label = _components(views=[ViewEntities(Spot("front"), (), snapshots=False, shown="robin")])["camera_front_label"]
     assert not label.keys() & {"options", "device_class"}
 
 
@@ -239,7 +253,7 @@ def test_options_of_a_thousand_labels_have_a_bounded_size() -> None:
     options = _label_options(*labels)
     assert options is not None
     assert len(options) == 1002
-    assert len(_payload(cameras=[CameraEntities("front", tuple(labels), snapshots=True)])) < 40_000
+    assert len(_payload(views=[ViewEntities(Spot("front"), tuple(labels), snapshots=True)])) < 40_000
 
 
 def test_labels_too_large_for_a_broker_leave_the_sensor_without_options() -> None:
@@ -247,7 +261,7 @@ def test_labels_too_large_for_a_broker_leave_the_sensor_without_options() -> Non
 
 
 def test_removed_component_has_only_its_platform() -> None:
-    former = _payload(cameras=[_FRONT, CameraEntities("back", ("robin",), snapshots=True)], models=["birds", "cars"])
+    former = _payload(views=[_FRONT, ViewEntities(Spot("back"), ("robin",), snapshots=True)], models=["birds", "cars"])
     components = _components(former=former)
     assert components["camera_back_label"] == {"platform": "sensor"}
     assert components["camera_back_snapshot"] == {"platform": "image"}
@@ -258,8 +272,8 @@ def test_removed_component_has_only_its_platform() -> None:
 
 
 def test_removed_component_stays_removed_until_it_is_added_again() -> None:
-    gone = _payload(cameras=[], former=_payload())
-    assert _components(cameras=[], former=gone)["camera_front_label"] == {"platform": "sensor"}
+    gone = _payload(views=[], former=_payload())
+    assert _components(views=[], former=gone)["camera_front_label"] == {"platform": "sensor"}
     assert _components(former=gone) == _components()
 
 

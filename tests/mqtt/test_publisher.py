@@ -17,11 +17,12 @@ from agents.mqtt_publisher import (
     until_connected,
     until_delivered,
 )
+from agents.spots import unnamed
 from peers.mosquitto import Mosquitto
 from peers.subscriber import Subscriber, until
 
 import agent
-from agent.classification import StableState
+from agent.classification import Spot, StableState
 from agent.mqtt.message import topic_level
 from agent.status import CameraStatus, ModelStatus, Rejection
 
@@ -84,7 +85,7 @@ async def test_retained_topics_are_published_again_when_the_broker_lost_them(tmp
     with broker:
         async with started(broker.port) as publisher:
             await until_connected(publisher)
-            publisher.cameras_configured(["front", "door"])
+            publisher.cameras_configured(unnamed("front", "door"))
             publisher.camera_changed("front", CameraStatus("online"))
             publisher.camera_changed("door", CameraStatus("online"))
             publisher.model_changed(ModelStatus("birds", serving=BIRDS, since_ns=0))
@@ -109,7 +110,7 @@ async def test_retained_topics_are_published_again_when_the_broker_lost_them(tmp
 async def test_state_is_retained_as_json_and_as_a_plain_label(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with started(broker.port) as publisher:
-            publisher.state_changed("front", StableState("Kohlmeise ä", 0.91234, _SINCE_NS, BIRDS))
+            publisher.state_changed(Spot("front"), StableState("Kohlmeise ä", 0.91234, _SINCE_NS, BIRDS))
             await until(lambda: live.of("/cameras/front/classification/birds"))
             assert live.of("/cameras/front/state")[0].json == {
                 "label": "Kohlmeise ä",
@@ -117,7 +118,7 @@ async def test_state_is_retained_as_json_and_as_a_plain_label(tmp_path: Path) ->
                 "since": "2023-11-14T22:13:20.000Z",
                 "model": {"name": "birds", "version": "7", "sha256": "0" * 64},
             }
-            publisher.state_changed("front", StableState(None, None, _SINCE_NS, BIRDS))
+            publisher.state_changed(Spot("front"), StableState(None, None, _SINCE_NS, BIRDS))
             await until(lambda: len(live.of("/classification/birds")) == 2)
             assert live.payloads("/classification/birds") == ["Kohlmeise ä", "none"]
             assert live.of("/state")[1].json["label"] is None
@@ -161,7 +162,7 @@ async def test_models_with_similar_names_have_their_own_topics_when_characters_a
             await until_connected(publisher)
             for name in names:
                 publisher.model_changed(ModelStatus(name, rejection=Rejection(f"{name}.tflite", "No labels.", 0)))
-                publisher.state_changed("front", StableState("x", 0.9, 0, replace(BIRDS, name=name)))
+                publisher.state_changed(Spot("front"), StableState("x", 0.9, 0, replace(BIRDS, name=name)))
             await until(lambda: len(_below(live, "models")) == len(names))
             await until(lambda: len(_below(live, "cameras/front/classification")) == len(names))
             files = [live.of(f"/models/{level}")[0].json["rejection"]["file"] for level in _below(live, "models")]
@@ -224,7 +225,7 @@ async def test_results_off_still_publishes_states(tmp_path: Path) -> None:
             publisher.classified(camera.result())
             publisher.classified(camera.result())
             assert publisher.status.outbox.messages == 0
-            publisher.state_changed("front", StableState("robin", 0.9, 0, BIRDS))
+            publisher.state_changed(Spot("front"), StableState("robin", 0.9, 0, BIRDS))
             await until(lambda: live.of("/classification/birds"))
             assert live.of("/result") == []
 
@@ -238,7 +239,7 @@ async def test_enabled_follows_the_status_that_a_command_changes(tmp_path: Path)
     actions = replace(NO_ACTIONS, set_enabled=switch)
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with started(broker.port, actions=actions) as publisher:
-            publisher.cameras_configured(["front", "door"])
+            publisher.cameras_configured(unnamed("front", "door"))
             publisher.camera_changed("door", CameraStatus("starting"))
             publisher.camera_changed("front", CameraStatus("disabled"))
             await until(lambda: live.payloads("/door/enabled") == ["ON"])
@@ -256,12 +257,12 @@ async def test_retained_topics_of_a_camera_are_removed_with_it(tmp_path: Path) -
     parts = ("state", "status", "enabled", "classification/birds")
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with started(broker.port) as publisher:
-            publisher.cameras_configured(["front", "door"])
+            publisher.cameras_configured(unnamed("front", "door"))
             for camera in ("front", "door"):
                 publisher.camera_changed(camera, CameraStatus("online"))
-                publisher.state_changed(camera, StableState("robin", 0.9, 0, BIRDS))
+                publisher.state_changed(Spot(camera), StableState("robin", 0.9, 0, BIRDS))
             await until(lambda: all(live.payloads(f"/{camera}/{parts[-1]}") for camera in ("front", "door")))
-            publisher.cameras_configured(["door"])
-            publisher.state_changed("front", StableState("wren", 0.9, 0, BIRDS))  # its last frame
+            publisher.cameras_configured(unnamed("door"))
+            publisher.state_changed(Spot("front"), StableState("wren", 0.9, 0, BIRDS))  # its last frame
             await until(lambda: all(live.payloads(f"/front/{part}")[-1:] == [""] for part in parts))
             assert all(live.payloads(f"/door/{part}")[-1] for part in parts)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from agents.spots import unnamed
+
+from agent.classification import Spot
 from agent.mqtt.identity import Identity
 from agent.mqtt.message import Incoming, Message
 from agent.mqtt.retained import Retained
@@ -90,12 +93,18 @@ def test_topic_stays_when_it_is_put_again_before_its_removal_is_acknowledged() -
     assert "a" in window.retained
 
 
+def _take(stale: StaleTopics, topic: str, payload: bytes = b"old") -> None:
+    stale.take(Incoming(topic, payload, retained=True, response_topic=None, correlation=None, receipt=(0, 0, 0)))
+
+
 def _found(*topics: str, payload: bytes = b"old") -> tuple[FakeWindow, StaleTopics]:
     window = FakeWindow()
     window.retained.put("e/pi/models/birds", b"{}")
-    stale = StaleTopics(Identity("pi", "e", "boot", ("front",)), cameras={"front"}, retained=window.retained)
+    stale = StaleTopics(
+        Identity("pi", "e", "boot", unnamed("front")), cameras=unnamed("front"), retained=window.retained
+    )
     for topic in topics:
-        stale.take(Incoming(topic, payload, retained=True, response_topic=None, correlation=None, receipt=(0, 0, 0)))
+        _take(stale, topic, payload)
     window.retained.open()
     return window, stale
 
@@ -109,12 +118,27 @@ def test_stale_topics_of_former_cameras_and_models_are_removed_and_others_stay()
     assert removed == {"e/pi/cameras/back/state", "e/pi/cameras/back/classification/x", "e/pi/models/cats"}
 
 
+def test_stale_topics_of_former_views_are_removed_and_those_of_others_stay() -> None:
+    window = FakeWindow()
+    spots = {"front": (Spot("front", "door"),)}
+    stale = StaleTopics(Identity("pi", "e", "boot", spots), cameras=spots, retained=window.retained)
+    topics = [f"cameras/front/{part}" for part in ("state", "status", "classification/x")]
+    topics += [
+        f"cameras/front/views/{view}/{part}" for view in ("door", "gate") for part in ("state", "classification/x")
+    ]
+    for topic in topics:
+        _take(stale, f"e/pi/{topic}")
+    window.retained.open()
+    removed = {topic.removeprefix("e/pi/cameras/front/") for topic, payload in window.payloads() if not payload}
+    assert removed == {"state", "classification/x", "views/gate/state", "views/gate/classification/x"}
+
+
 def test_stale_label_of_another_model_is_removed_once_the_new_model_has_one() -> None:
     window, stale = _found("e/pi/cameras/front/classification/old", "e/pi/cameras/front/classification/new")
     assert [payload for _, payload in window.payloads()] == [b"{}"]
-    stale.classified("front", "e/pi/cameras/front/classification/new")
+    stale.classified(Spot("front"), "e/pi/cameras/front/classification/new")
     assert window.payloads()[1:] == [("e/pi/cameras/front/classification/old", b"")]
-    stale.classified("front", "e/pi/cameras/front/classification/newer")
+    stale.classified(Spot("front"), "e/pi/cameras/front/classification/newer")
     assert window.payloads()[2:] == [("e/pi/cameras/front/classification/new", b"")]
 
 

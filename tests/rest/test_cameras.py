@@ -69,6 +69,20 @@ async def test_camera_without_pictures_says_why(file: str) -> None:
 
 
 @pytest.mark.anyio
+async def test_view_has_pictures_below_its_camera() -> None:
+    overview = FakeOverview()
+    overview.views = ["door"]
+    answer = await ask(overview, "GET", "/api/cameras/front/views/door/snapshot.jpg")
+    assert (answer.status_code, answer.content) == (200, b"jpeg")
+    for file in ("snapshot.jpg", "stream.mjpg"):
+        answer = await ask(overview, "GET", f"/api/cameras/front/views/gate/{file}")
+        assert (answer.status_code, answer.json()) == (
+            404,
+            {"error": "Camera front has no view gate. GET /api/cameras lists the views."},
+        )
+
+
+@pytest.mark.anyio
 async def test_stream_sends_each_picture_with_the_boundary_behind_it() -> None:
     async with site(rest_app(FakeModels(), overview=FakeOverview())) as server:
         client = await server.connect()

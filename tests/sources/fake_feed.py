@@ -8,7 +8,8 @@ import time
 import numpy as np
 
 from agent.errors import SourceError
-from agent.image import Frame, Image
+from agent.frame import Frame
+from agent.image import Image
 from agent.sources.feed import Arrival
 
 BLACK = Image(np.zeros((4, 6, 3), np.uint8), "bgr")

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.image import Frame
+    from agent.frame import Frame
     from agent.sources.source import Source
 
 FAST_FPS = 200.0
@@ -32,7 +32,7 @@ def write_image(path: Path, level: int) -> None:
 
 def brightness(frame: Frame | None) -> int:
     assert frame is not None
-    return round(float(frame.image.pixels.mean()))
+    return round(float(frame.image().pixels.mean()))
 
 
 async def levels(source: Source, count: int) -> list[int]:

@@ -60,7 +60,7 @@ async def test_frame_keeps_the_form_in_which_the_camera_sent_it(feed: FakeFeed) 
         feed.free.set()
         first = await reading
         assert first is not None
-        assert first.image is GRAY
+        assert first.image() is GRAY
 
 
 async def test_camera_is_lost_and_opened_again_when_it_falls_silent(feed: FakeFeed) -> None:

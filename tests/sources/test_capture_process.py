@@ -19,7 +19,7 @@ import pytest
 from sources.observing import Seen, capture_processes, soon, until
 
 from agent.errors import SourceError
-from agent.image import Frame, Image
+from agent.image import Image
 from agent.sources import capture_process
 from agent.sources.address import Address
 from agent.sources.capture import Capture
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from peers.mjpeg_server import MjpegServer
     from sources.fake_capture import FakeCapture
+
+    from agent.frame import Frame
 
 JPEG = np.frombuffer(b"\xff\xd8\xff and so on", np.uint8)
 
@@ -96,7 +98,7 @@ def test_jpeg_of_the_camera_stays_encoded(feed: ChildFeed, capture: FakeCapture)
 
 def test_gray_frame_stays_gray(feed: ChildFeed, capture: FakeCapture) -> None:
     capture.retrieves = [np.full((4, 6), 7, np.uint8)]
-    image = frame_of(feed).image
+    image = frame_of(feed).image()
     assert image.color == "gray"
     assert image.pixels.tolist() == [[7] * 6] * 4
 
@@ -104,7 +106,7 @@ def test_gray_frame_stays_gray(feed: ChildFeed, capture: FakeCapture) -> None:
 def test_damaged_frame_is_skipped(feed: ChildFeed, capture: FakeCapture) -> None:
     half_jpeg = np.zeros((1, 40), np.uint8)
     capture.retrieves = [None, cv2.error("empty buffer"), half_jpeg, np.full((2, 2, 3), 9, np.uint8)]
-    assert frame_of(feed).image.pixels.max() == 9
+    assert frame_of(feed).image().pixels.max() == 9
 
 
 def test_large_picture_is_handed_over_as_a_jpeg_and_otherwise_refused(feed: ChildFeed, capture: FakeCapture) -> None:
@@ -121,16 +123,16 @@ def test_frame_stays_whole_while_it_is_used(feed: ChildFeed, capture: FakeCaptur
     kept = [frame_of(feed) for _ in range(SLOTS)]
     feed.want()
     assert all(arrival is None or arrival.frame is None for arrival in [feed.read(0.3) for _ in range(3)])
-    assert [frame.image.pixels.max() for frame in kept] == [0, 1, 2, 3]
+    assert [frame.image().pixels.max() for frame in kept] == [0, 1, 2, 3]
     del kept[1]
     gc.collect()
-    assert frame_of(feed).image.pixels.max() == 4
-    assert [frame.image.pixels.max() for frame in kept] == [0, 2, 3]
+    assert frame_of(feed).image().pixels.max() == 4
+    assert [frame.image().pixels.max() for frame in kept] == [0, 2, 3]
 
 
 def test_size_may_change_in_the_stream(feed: ChildFeed, capture: FakeCapture) -> None:
     capture.retrieves = [np.ones((2, 3, 3), np.uint8), np.ones((400, 300, 3), np.uint8)]
-    assert [frame_of(feed).image.pixels.shape for _ in range(2)] == [(2, 3, 3), (400, 300, 3)]
+    assert [frame_of(feed).image().pixels.shape for _ in range(2)] == [(2, 3, 3), (400, 300, 3)]
 
 
 def test_memory_is_used_only_where_frames_were_written(feed: ChildFeed, capture: FakeCapture) -> None:

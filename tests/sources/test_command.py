@@ -96,7 +96,7 @@ async def pixels(camera: Source) -> npt.NDArray[np.uint8]:
     frame = await asyncio.wait_for(camera.read(), PATIENCE_S)
     assert frame is not None
     assert 0 <= time.monotonic_ns() - frame.captured_ns < 1e9
-    return frame.image.to_color("bgr").pixels
+    return frame.image().to_color("bgr").pixels
 
 
 async def test_jpegs_stay_encoded_whatever_is_between_them(folder: Path) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from peers.http_camera import Viewer
 
-    from agent.image import Frame
+    from agent.frame import Frame
 
 pytestmark = pytest.mark.anyio
 
@@ -122,8 +122,8 @@ async def test_mjpeg_is_read_whatever_its_parts_are_called(
     frames = await frame_of(streaming(part(before, after=after, cut=cut), content_type), count=3)
     levels = [brightness(frame) for frame in frames]
     assert levels == sorted(levels)
-    assert frames[0].image.pixels.shape == (48, 64, 3)
-    assert frames[0].image.color == "bgr"
+    assert frames[0].image().pixels.shape == (48, 64, 3)
+    assert frames[0].image().color == "bgr"
 
 
 async def test_mjpeg_uses_one_connection_and_gives_the_newest_frame() -> None:

@@ -18,7 +18,7 @@ import pytest
 from sources.footage import brightness, write_image
 from sources.observing import PATIENCE_S, Seen, soon
 
-from agent.classification import Category, Classification, ModelIdentity, Result, Timing
+from agent.classification import Category, Classification, ModelIdentity, Result, Spot, Timing
 from agent.errors import ImageDamagedError, ModelError, ModelNotFoundError, SourceError
 from agent.host.access import Account, Denied
 from agent.host.durable import write_and_rename
@@ -40,7 +40,7 @@ BIRD = Classification(ModelIdentity("birds", 1, "00" * 32), (Category(0, "robin"
 
 
 def result() -> Result:
-    return Results(device="d").record(BIRD, source="front", captured_ns=1)
+    return Results(device="d").record(BIRD, spot=Spot("front"), captured_ns=1)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def opened(folder: Path, after: str = "keep", seen: Seen | None = None, **
 async def level_of_next(inbox: Inbox, outcome: Result | AgentError | None = None) -> int:
     """Reads an image, answers it and returns its brightness."""
     frame = await asyncio.wait_for(inbox.read(), PATIENCE_S)
-    await asyncio.wait_for(inbox.done(outcome or result()), PATIENCE_S)
+    await asyncio.wait_for(inbox.done({None: outcome or result()}), PATIENCE_S)
     return brightness(frame)
 
 
@@ -135,7 +135,7 @@ async def test_image_that_arrives_later_is_given(folder: Path) -> None:
         write_image(folder / ".a.tmp.png", 40)
         (folder / ".a.tmp.png").rename(folder / "a.png")
         assert brightness(await asyncio.wait_for(reading, PATIENCE_S)) == 40
-        await inbox.done(result())
+        await inbox.done({None: result()})
 
 
 async def test_image_rests_before_it_is_given(folder: Path) -> None:
@@ -160,7 +160,7 @@ async def test_answer_is_not_written_to_an_image_that_was_replaced(folder: Path)
     async with opened(folder) as inbox:
         assert brightness(await asyncio.wait_for(inbox.read(), PATIENCE_S)) == 10
         image(folder, "a.png", 20, second=20)
-        await inbox.done(result())
+        await inbox.done({None: result()})
         assert not path.with_name("a.png.json").exists()
         assert await level_of_next(inbox) == 20
     assert path.with_name("a.png.json").stat().st_mtime_ns == 20 * 10**9
@@ -196,7 +196,7 @@ async def test_damaged_image_gets_its_error_once(folder: Path) -> None:
         frame = await asyncio.wait_for(inbox.read(), PATIENCE_S)
         assert frame is not None
         assert frame.picture == b"\xff\xd8\xff damaged"
-        await inbox.done(ImageDamagedError("It is damaged."))
+        await inbox.done({None: ImageDamagedError("It is damaged.")})
         await assert_has_nothing(inbox)
     assert answer(path) == {"error": "It is damaged."}
 
@@ -294,7 +294,7 @@ async def test_inbox_is_lost_while_its_folder_is_missing(tmp_path: Path) -> None
         await seen.until("lost", "online")
         image(folder, "a.png", 10)
         assert brightness(await asyncio.wait_for(reading, PATIENCE_S)) == 10
-        await inbox.done(result())
+        await inbox.done({None: result()})
 
 
 async def test_inbox_is_lost_while_the_folder_to_move_to_is_missing(folder: Path, tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ async def test_inbox_is_lost_while_the_folder_to_move_to_is_missing(folder: Path
     async with opened(folder, after=f"move:{done}", seen=seen) as inbox:
         await asyncio.wait_for(inbox.read(), PATIENCE_S)
         done.rmdir()
-        finishing = asyncio.create_task(inbox.done(result()))
+        finishing = asyncio.create_task(inbox.done({None: result()}))
         lost = await seen.until("online", "lost")
         assert lost.reason == f"{done} does not exist. Create it, or correct the camera's after."
         assert not finishing.done()
@@ -332,7 +332,7 @@ async def test_answer_is_tried_again_until_it_is_written(folder: Path, monkeypat
     path = image(folder, "a.png", 10)
     async with opened(folder, seen=seen) as inbox:
         await asyncio.wait_for(inbox.read(), PATIENCE_S)
-        finishing = asyncio.create_task(inbox.done(result()))
+        finishing = asyncio.create_task(inbox.done({None: result()}))
         lost = await seen.until("online", "lost")
         assert lost.reason == f"{path}.json cannot be changed: No space left on device. Free some space."
         is_full = False
@@ -349,7 +349,7 @@ async def test_image_that_was_read_gets_its_answer_after_close(folder: Path) -> 
         closed = asyncio.create_task(inbox.wait_closed())
         await asyncio.sleep(0)
         assert not closed.done()
-        await inbox.done(result())
+        await inbox.done({None: result()})
         await asyncio.wait_for(closed, PATIENCE_S)
         assert await inbox.read() is None
     assert answer(path)["source"] == "front"
@@ -430,7 +430,7 @@ async def test_inbox_is_lost_while_this_user_may_not_write_to_it(open_place: Pat
         os.chmod(open_place, 0o777)  # noqa: PTH101  (ASYNC240)
         with as_daemon():
             assert brightness(await asyncio.wait_for(reading, PATIENCE_S)) == 10
-            await inbox.done(result())
+            await inbox.done({None: result()})
     await seen.until("lost", "online")
     remedy = f"Allow it: sudo chgrp daemon {open_place}; sudo chmod g+w {open_place}."
     assert lost.reason == f"The user daemon may not write to {open_place}. {remedy}"

@@ -23,7 +23,7 @@ from agent.status import CameraStatus
 if TYPE_CHECKING:
     from peers.mjpeg_server import MjpegServer
 
-    from agent.image import Frame
+    from agent.frame import Frame
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ asyncio.run(main())
 
 def blue(frame: Frame | None) -> int:
     assert frame is not None
-    return round(float(frame.image.pixels[..., 0].mean()))
+    return round(float(frame.image().pixels[..., 0].mean()))
 
 
 async def test_frame_has_bgr_pixels_and_the_time_of_its_capture(mjpeg: MjpegServer) -> None:
@@ -55,10 +55,10 @@ async def test_frame_has_bgr_pixels_and_the_time_of_its_capture(mjpeg: MjpegServ
         frame = await camera.read()
         assert frame is not None
         assert before_ns < frame.captured_ns <= time.monotonic_ns()
-        assert frame.image.color == "bgr"
-        assert frame.image.pixels.shape == (48, 64, 3)
-        assert not frame.image.pixels.flags["W"]
-        assert frame.image.pixels[0, 0, 1:].tolist() == pytest.approx([0, 200], abs=4)
+        assert frame.image().color == "bgr"
+        assert frame.image().pixels.shape == (48, 64, 3)
+        assert not frame.image().pixels.flags["W"]
+        assert frame.image().pixels[0, 0, 1:].tolist() == pytest.approx([0, 200], abs=4)
         assert seen.statuses == [ONLINE]
         assert seen.threads == {threading.current_thread()}
 
@@ -136,7 +136,7 @@ async def test_rtsp_stream_is_read_and_lost_when_its_server_dies() -> None:
     with RtspServer() as server, closing(Capture(Stream(Address.parse(server.url())), on_status=seen)) as camera:
         frame = await camera.read()
         assert frame is not None
-        b, g, r = frame.image.pixels.mean(axis=(0, 1))
+        b, g, r = frame.image().pixels.mean(axis=(0, 1))
         assert r > 200
         assert max(b, g) < 60
         server.kill()

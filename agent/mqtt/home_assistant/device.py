@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from agent.mqtt.home_assistant.discovery import CameraEntities, discovery
+from agent.mqtt.home_assistant.discovery import ViewEntities, discovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from agent.classification import Spot
     from agent.mqtt.home_assistant.discovery import DeviceFacts
     from agent.mqtt.message import Message
 
@@ -23,34 +24,34 @@ class Models(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class CameraFacts:
+class ViewFacts:
     model: str | None
     snapshots: bool
 
 
 class DiscoveredDevice:
-    """`facts` and `cameras` are called for each message."""
+    """`facts` and `views` are called for each message."""
 
     def __init__(
-        self, facts: Callable[[], DeviceFacts], *, cameras: Callable[[], Mapping[str, CameraFacts]], models: Models
+        self, facts: Callable[[], DeviceFacts], *, views: Callable[[], Mapping[Spot, ViewFacts]], models: Models
     ) -> None:
         self._facts = facts
-        self._cameras = cameras
+        self._views = views
         self._models = models
-        self._shown: dict[str, str | None] = {}
+        self._shown: dict[Spot, str | None] = {}
 
     def message(self, former: bytes | None) -> Message:
         """`former` is the payload that the broker retains for this topic; entities missing since are removed."""
-        cameras = [
-            CameraEntities(name, self._models.labels(camera.model), camera.snapshots, self._shown.get(name))
-            for name, camera in self._cameras().items()
+        views = [
+            ViewEntities(spot, self._models.labels(view.model), view.snapshots, self._shown.get(spot))
+            for spot, view in self._views().items()
         ]
-        return discovery(self._facts(), cameras=cameras, models=self._models.serving(), former=former)
+        return discovery(self._facts(), views=views, models=self._models.serving(), former=former)
 
-    def shows(self, camera: str, label: str | None) -> bool:
+    def shows(self, spot: Spot, label: str | None) -> bool:
         """Returns whether to publish again: the options still list the last label of a former model."""
-        before, self._shown[camera] = self._shown.get(camera), label
-        return before is not None and before not in self._models.labels(self._cameras()[camera].model)
+        before, self._shown[spot] = self._shown.get(spot), label
+        return before is not None and before not in self._models.labels(self._views()[spot].model)
 
 
 def page_url(host: str, port: int, *, scheme: str = "http", base_path: str = "") -> str | None:

@@ -18,6 +18,8 @@ from agent.mqtt.message import Message, checksum
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.classification import Spot
+
     Component = dict[str, Any]
 
 BIRTH_TOPIC = "homeassistant/status"
@@ -32,14 +34,14 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
-class CameraEntities:
-    """`labels` are the labels of the camera's model; empty while none serves.
+class ViewEntities:
+    """`labels` are the labels of the view's model; empty while none serves.
 
-    `shown` is the label in the camera's retained state. Home Assistant rejects a state that is not among the options,
+    `shown` is the label in the view's retained state. Home Assistant rejects a state that is not among the options,
     so the options must keep this label until a swapped model has reported its first one.
     """
 
-    name: str
+    spot: Spot
     labels: tuple[str, ...]
     snapshots: bool
     shown: str | None = None
@@ -59,14 +61,17 @@ class DeviceFacts:
 
 
 def discovery(
-    facts: DeviceFacts, *, cameras: Sequence[CameraEntities], models: Sequence[str], former: bytes | None = None
+    facts: DeviceFacts, *, views: Sequence[ViewEntities], models: Sequence[str], former: bytes | None = None
 ) -> Message:
     """`former` is the payload that the broker retains for this topic; components missing since are removed."""
     device, base = facts.device, facts.base
     components = entities.health(base, thermometer=facts.thermometer, throttle=facts.throttle)
-    for camera in cameras:
-        for what, component in _of(camera, base).items():
-            components[f"camera_{_token(camera.name)}_{what}"] = component
+    for view in views:
+        camera = f"camera_{_token(view.spot.camera)}"
+        prefix = camera if view.spot.view is None else f"{camera}_view_{_token(view.spot.view)}"
+        components |= {f"{prefix}_{what}": component for what, component in _of_view(view, base).items()}
+        of_camera = entities.camera(view.spot.camera, base)
+        components |= {f"{camera}_{what}": component for what, component in of_camera.items()}
     for model in models:
         components[f"model_{_token(model)}"] = entities.model_update(model, base)
     for key, component in components.items():
@@ -104,8 +109,8 @@ def is_birth(topic: str, payload: bytes) -> bool:
     return topic == BIRTH_TOPIC and payload == b"online"
 
 
-def _of(camera: CameraEntities, base: str) -> dict[str, Component]:
-    return entities.camera(camera.name, base, labels=camera.labels, shown=camera.shown, snapshots=camera.snapshots)
+def _of_view(view: ViewEntities, base: str) -> dict[str, Component]:
+    return entities.view(view.spot, base, labels=view.labels, shown=view.shown, snapshots=view.snapshots)
 
 
 def _device(facts: DeviceFacts) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from agent.mqtt.message import topic_level
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from agent.classification import Spot
+
     Component = dict[str, Any]
 
 NO_LABEL = "none"
@@ -40,25 +42,31 @@ _UPDATE = (
 )
 
 
-def camera(
-    name: str, base: str, *, labels: Collection[str], shown: str | None, snapshots: bool
-) -> dict[str, Component]:
-    """Label, score and snapshot are unavailable while the camera is not live; its health and switch are not."""
-    title, topic = _title(name), f"{base}/cameras/{name}"
+def view(spot: Spot, base: str, *, labels: Collection[str], shown: str | None, snapshots: bool) -> dict[str, Component]:
+    """Unavailable while the camera is not live."""
+    title, topic = _title(*filter(None, spot)), f"{base}/{spot.topic}"
+    status = f"{base}/cameras/{spot.camera}/status"
     while_live = {
-        "availability": [{"topic": f"{base}/status"}, {"topic": f"{topic}/status", "value_template": _LIVE}],
+        "availability": [{"topic": f"{base}/status"}, {"topic": status, "value_template": _LIVE}],
         "availability_mode": "all",
     }
     components = {
         "label": _label(title, f"{topic}/state", _options(labels, shown)) | while_live,
         "score": _score(title, f"{topic}/state") | while_live,
-        "enabled": _switch(title, f"{topic}/enabled"),
-        "connectivity": _connectivity(title, f"{topic}/status"),
-        "fps": _frame_rate(name, title, f"{base}/stats"),
     }
     if snapshots:
         components["snapshot"] = _snapshot(title, f"{topic}/snapshot") | while_live
     return components
+
+
+def camera(name: str, base: str) -> dict[str, Component]:
+    """Its health and its switch, which are available while it is not live, too."""
+    title, topic = _title(name), f"{base}/cameras/{name}"
+    return {
+        "enabled": _switch(title, f"{topic}/enabled"),
+        "connectivity": _connectivity(title, f"{topic}/status"),
+        "fps": _frame_rate(name, title, f"{base}/stats"),
+    }
 
 
 def model_update(model: str, base: str) -> Component:
@@ -179,6 +187,6 @@ def _options(labels: Collection[str], shown: str | None) -> list[str] | None:
     return options if labels and few else None
 
 
-def _title(name: str) -> str:
-    words = re.sub(r"[_-]+", " ", name).strip() or name
+def _title(*names: str) -> str:
+    words = " ".join(re.sub(r"[_-]+", " ", name).strip() or name for name in names)
     return words[0].upper() + words[1:]

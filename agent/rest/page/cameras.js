@@ -3,7 +3,7 @@
 import { computed, html, signal, useEffect, useRef, useState } from "./vendor/preact.js";
 import { ask, open } from "./api.js";
 import { moment, rate } from "./format.js";
-import { cameras, connections, history, isLooking, lost, may, resultOf } from "./live.js";
+import { cameras, connections, history, isLooking, lost, may, resultOf, viewsOf } from "./live.js";
 import { report } from "./notice.js";
 import { Plot } from "./plot.js";
 import { Scores } from "./scores.js";
@@ -55,7 +55,6 @@ const NoCamera = () => html`
 
 function Camera({ camera }) {
   const [word, mood] = lost.value ? ["No connection", "off"] : (STATES[camera.state] ?? [camera.state, "off"]);
-  const { label, since } = camera.stable ?? {};
   const isLive = camera.state === "online";
   return html`
     <article class="card camera" aria-labelledby=${`camera-${camera.name}`}>
@@ -67,17 +66,25 @@ function Camera({ camera }) {
       <${Picture} camera=${camera} />
       ${camera.reason && html`<p class="trouble">${camera.reason}</p>`}
       ${isLive && html`
-        <p class="label">${label ? html`<strong title=${label}>${label}</strong>` : camera.stable ? "Nothing recognized" : "No steady label yet"}</p>
-        <p class="quiet">${since ? html`since <time dateTime=${since}>${moment(since)}</time>` : html`A label counts once it has held for a few frames.`}</p>
-        <${CameraScores} name=${camera.name} />
+        ${viewsOf(camera).map((view) => html`<${View} key=${view.name} camera=${camera.name} view=${view} />`)}
         <${Frames} camera=${camera} />
       `}
     </article>
   `;
 }
 
-function CameraScores({ name }) {
-  const categories = resultOf(name).value?.categories.slice(0, MAX_SCORES) ?? [];
+function View({ camera, view }) {
+  const { label, since } = view.stable ?? {};
+  return html`
+    ${view.name && html`<h4>${view.name}</h4>`}
+    <p class="label">${label ? html`<strong title=${label}>${label}</strong>` : view.stable ? "Nothing recognized" : "No steady label yet"}</p>
+    <p class="quiet">${since ? html`since <time dateTime=${since}>${moment(since)}</time>` : html`A label counts once it has held for a few frames.`}</p>
+    <${ViewScores} camera=${camera} view=${view.name} />
+  `;
+}
+
+function ViewScores({ camera, view }) {
+  const categories = resultOf(camera, view).value?.categories.slice(0, MAX_SCORES) ?? [];
   const most = useRef(1);
   most.current = Math.max(most.current, categories.length); // what is below must not jump with each frame
   return html`<${Scores} categories=${categories} lines=${most.current} />`;
@@ -85,12 +92,13 @@ function CameraScores({ name }) {
 
 function Frames({ camera }) {
   const figures = history.value.map((stats) => stats.frames_per_s[camera.name] ?? 0);
-  const model = resultOf(camera.name).value?.model;
+  const models = viewsOf(camera).map((view) => resultOf(camera.name, view.name).value?.model);
+  const names = [...new Set(models.filter(Boolean).map((model) => `${model.name} ${model.version}`))];
   return html`
     <footer>
       <${Plot} lines=${[figures]} title="Frames per second" unit=${rate} />
       <p class="quiet">
-        <span class="number">${rate(figures.at(-1))}</span> frames/s${model && html`, ${model.name} ${model.version}`}
+        <span class="number">${rate(figures.at(-1))}</span> frames/s${names.map((name) => `, ${name}`)}
       </p>
     </footer>
   `;

@@ -29,14 +29,23 @@ let clockOffset = 0;
 let connection = null;
 let failures = 0;
 
-/** The last Result of a camera, as a signal. */
-export function resultOf(camera) {
-  if (!results.has(camera)) results.set(camera, signal(null));
-  return results.get(camera);
+/** The views of a camera; one without a name if it has no named ones. */
+export const viewsOf = (camera) => camera.views ?? [{ ...camera, name: undefined }];
+
+/** The last Result of a view, as a signal. */
+export function resultOf(camera, view) {
+  const key = view === undefined ? camera : `${camera}/${view}`;
+  if (!results.has(key)) results.set(key, signal(null));
+  return results.get(key);
 }
 
 /** The time by the agent's clock, in milliseconds: its times must not look wrong if a clock is. */
 export const agentNow = () => Date.now() + clockOffset;
+
+function withState(camera, state) {
+  if (state.view === undefined) return { ...camera, stable: state };
+  return { ...camera, views: camera.views?.map((each) => (each.name === state.view ? { ...each, stable: state } : each)) };
+}
 
 const RANK = { read: 1, infer: 2, admin: 3 };
 
@@ -50,25 +59,26 @@ const receive = {
     health.value = document;
     mqtt.value = document.mqtt;
     cameras.value = document.cameras;
-    for (const camera of document.cameras) resultOf(camera.name).value = camera.result ?? null;
+    for (const camera of document.cameras)
+      for (const view of viewsOf(camera)) resultOf(camera.name, view.name).value = view.result ?? null;
     models.value = document.models;
     timeline.value = document.timeline;
     if (document.stats) receive.stats(document.stats);
     connections.value += 1;
   },
   result(result) {
-    resultOf(result.source).value = result;
+    resultOf(result.source, result.view).value = result;
   },
   state(state) {
     timeline.value = [...timeline.value.slice(1 - MAX_TIMELINE), state];
-    cameras.value = cameras.value.map((each) => (each.name === state.camera ? { ...each, stable: state } : each));
+    cameras.value = cameras.value.map((each) => (each.name === state.camera ? withState(each, state) : each));
   },
   camera(camera) {
     const isKnown = cameras.value.some((each) => each.name === camera.name);
     cameras.value = isKnown
       ? cameras.value.map((each) => (each.name === camera.name ? { ...each, ...camera } : each))
       : [...cameras.value, camera];
-    if (camera.state !== "online") resultOf(camera.name).value = null;
+    if (camera.state !== "online") for (const view of viewsOf(camera)) resultOf(camera.name, view.name).value = null;
   },
   model(model) {
     const others = models.value.filter((each) => each.name !== model.name);

@@ -18,8 +18,8 @@ export function Timeline() {
         <ol class="timeline">
           ${shown.map(
             (each) => html`
-              <li key=${`${each.camera} ${each.since}`}>
-                <p class="quiet"><time dateTime=${each.since}>${moment(each.since)}</time><span>${each.camera}</span></p>
+              <li key=${`${each.camera} ${each.view} ${each.since}`}>
+                <p class="quiet"><time dateTime=${each.since}>${moment(each.since)}</time><span>${each.view ? `${each.camera}, ${each.view}` : each.camera}</span></p>
                 <p>
                   <span class=${each.label === null ? "quiet what" : "what"} title=${each.label}>${each.label ?? "Nothing recognized"}</span>
                   <span class="number">${each.score === null ? "" : score(each.score)}</span>

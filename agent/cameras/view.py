@@ -1,0 +1,75 @@
+"""View: one part of a camera's picture, with its own model, state and pictures."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from agent.classification import Result
+from agent.errors import AgentError, ImageError, ModelError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    from agent.cameras.state import StableLabel
+    from agent.classification import Spot
+    from agent.frame import Frame
+    from agent.inference.options import Options
+    from agent.listeners import Listener
+    from agent.runtimes.scores import Scores
+
+Outcome: TypeAlias = Result | AgentError
+
+_SNAPSHOT_SIDE = 1280  # pixels
+
+
+class Pictures(Protocol):
+    def show(self, frame: Frame) -> None: ...
+
+
+class DataPlane(Protocol):
+    async def classify_frame(self, frame: Frame, options: Options, *, spot: Spot) -> tuple[Result, Scores]: ...
+
+
+class View:
+    """A camera without views has one, which has no name. `snapshots`: each new state is announced with a picture."""
+
+    def __init__(
+        self,
+        spot: Spot,
+        options: Options,
+        *,
+        data_plane: DataPlane,
+        listener: Listener,
+        stable: StableLabel,
+        pictures: Pictures,
+        snapshots: bool = False,
+    ) -> None:
+        self.spot = spot
+        self._options = options
+        self._data_plane = data_plane
+        self._listener = listener
+        self._stable = stable
+        self._pictures = pictures
+        self._snapshots = snapshots
+        self.trouble: str | None = None
+
+    async def look(self, frame: Frame) -> Outcome:
+        """Classifies its part of the frame, and announces a new state. An error waits as `trouble`, too."""
+        try:
+            result, _ = await self._data_plane.classify_frame(frame, self._options, spot=self.spot)
+        except (ModelNotFoundError, ImageError, ModelError) as error:
+            self.trouble = str(error)
+            if not isinstance(error, ImageError):
+                self._pictures.show(frame)  # a camera can be aimed before its model is there
+            return error
+        self._pictures.show(frame)
+        self.trouble = None
+        state = self._stable.observe(result.classification, result.captured_ns)
+        if state is not None:
+            self._listener.state_changed(self.spot, state)
+            if self._snapshots:
+                self._listener.snapshot(self.spot, await asyncio.to_thread(self._snapshot, frame))
+        return result
+
+    def _snapshot(self, frame: Frame) -> bytes:
+        """What the model classified, before it was scaled down to the model's input."""
+        return self._options.framing.of(frame.image()).to_jpeg(max_side=_SNAPSHOT_SIDE)

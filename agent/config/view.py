@@ -1,0 +1,35 @@
+"""View: the keys of the configuration that each view of a camera can have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from agent.config.section import Section
+
+
+def _region(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = region
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError("must be [left, top, right, bottom] with 0 <= left < right <= 1 and 0 <= top < bottom <= 1")
+    return region
+
+
+class ViewSection(Section):
+    model: str | None = Field(default=None, description="Model name. Default: the first by name.", examples=["birds"])
+    region: Annotated[tuple[float, float, float, float], AfterValidator(_region)] = Field(
+        default=(0.0, 0.0, 1.0, 1.0),
+        description="Part of the picture to classify: left, top, right, bottom as fractions.",
+    )
+    max_results: int = Field(default=3, ge=1, description="Maximum number of categories in a Result.")
+    score_threshold: float = Field(default=0.5, ge=0, le=1, description="Lowest score of a category in a Result.")
+    stable_frames: int = Field(
+        default=3, ge=1, description="Frames in a row with the same best label until it becomes the camera's state."
+    )
+    snapshots: bool = Field(default=False, description="Publish a JPEG over MQTT whenever the state changes.")
+
+    def completed(self, other: ViewSection) -> ViewSection:
+        """With the keys of `other` for those that are not given here."""
+        missing = ViewSection.model_fields.keys() - self.model_fields_set
+        return self.model_copy(update={key: getattr(other, key) for key in missing})

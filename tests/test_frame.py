@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from agent.frame import Frame, Framing
+from agent.image import Image
+
+LEFT_HALF = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+
+
+def white(width: int = 640, height: int = 480) -> Image:
+    return Image(np.full((height, width, 3), 255, np.uint8), "bgr")
+
+
+def jpeg(image: Image) -> bytes:
+    return cv2.imencode(".jpg", image.pixels)[1].tobytes()
+
+
+@pytest.mark.parametrize("side", [None, 224, 50])
+@pytest.mark.parametrize("picture", ["pixels", "jpeg"])
+def test_masks_are_filled_in_every_size(side: int | None, picture: str) -> None:
+    sent = jpeg(white()) if picture == "jpeg" else white()
+    image = Frame(sent, 0, masks=(LEFT_HALF,)).image(side)
+    middle = image.width // 2
+    assert not image.pixels[:, :middle].any()
+    assert (image.pixels[:, middle + 1 :] > 250).all()
+
+
+def test_mask_covers_every_pixel_that_it_touches() -> None:
+    slanted = ((0.25, 0.0), (0.76, 0.0), (0.76, 0.51))
+    image = Frame(white(100, 100), 0, masks=(slanted,)).image()
+    assert image.pixels[0, 25:77].max() == 0
+    assert image.pixels[0:52, 76].max() == 0
+    assert image.pixels[99, 0].min() == 255
+
+
+def test_masking_leaves_the_camera_s_own_pixels_unchanged() -> None:
+    own = white()
+    own.pixels.setflags(write=False)
+    assert Frame(own, 0, masks=(LEFT_HALF,)).image().pixels[0, 0].max() == 0
+    assert own.pixels.min() == 255
+
+
+def test_frame_without_masks_is_not_copied() -> None:
+    own = white()
+    assert Frame(own, 0).image() is own
+
+
+def test_views_share_one_decoding() -> None:
+    frame = Frame(jpeg(white()), 0, smallest_side=200)
+    small = frame.image(50)
+    assert (small.width, small.height) == (320, 240)
+    assert frame.image(200) is small
+    assert frame.asked_side == 200
+    whole = frame.image()
+    assert whole.width == 640
+    assert frame.image(200) is whole
+
+
+def test_framing_crops_then_rotates_then_mirrors() -> None:
+    pixels = np.zeros((4, 8, 3), np.uint8)
+    pixels[0, 4] = 1  # upper left corner of the right half
+    kept = Framing((0.5, 0.0, 1.0, 1.0), rotate=90, mirror=True).of(Image(pixels))
+    assert kept.pixels.shape == (4, 4, 3)
+    assert np.argwhere(kept.pixels[..., 0]).tolist() == [[0, 0]]
+    assert np.argwhere(Framing((0.5, 0.0, 1.0, 1.0), rotate=90).of(Image(pixels)).pixels[..., 0]).tolist() == [[0, 3]]
