@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from agent.classification import ModelIdentity
 
 CameraState = Literal["starting", "online", "lost", "frozen", "disabled", "ended"]
+Fault = Literal["ok", "covered", "blurred", "moved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,14 @@ class CameraStatus:
     @property
     def is_enabled(self) -> bool:
         return self.state != "disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class CameraHealth:
+    """What the pictures of a live camera say about it; `reason` says what to do, None if it is ok."""
+
+    fault: Fault
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
