@@ -96,6 +96,7 @@ def _describe(file: ModelFile, settings: ModelSettings, scores: SeenScores | Non
         "color": settings.color,
         "resize": settings.resize or "stretch",
         "score": scores.score if scores else settings.score,
+        "unknown_below": settings.unknown_below,
         "scores_seen": asdict(scores) if scores else None,
         "operators": [f"{operator_name(op)} v{op.version}" for op in file.operators],
         "packed_files": [name for name in file.packed_files if not name.startswith("golden/")],

@@ -100,8 +100,16 @@ def _overrides(name: str, overrides: ModelOverrides) -> ModelSettings:
             raise ConfigError(f"models.settings.{name}.labels: {error}") from None
     elif labels is not None:
         names = tuple(labels)
-    mean, std = _numbers(overrides.mean), _numbers(overrides.std)
-    return ModelSettings(names, mean, std, overrides.color, overrides.resize, overrides.score, overrides.output)
+    return ModelSettings(
+        labels=names,
+        mean=_numbers(overrides.mean),
+        std=_numbers(overrides.std),
+        color=overrides.color,
+        resize=overrides.resize,
+        score=overrides.score,
+        output=overrides.output,
+        unknown_below=overrides.unknown_below,
+    )
 
 
 def _numbers(value: float | list[float] | None) -> tuple[float, ...] | None:

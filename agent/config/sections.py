@@ -165,6 +165,13 @@ class ModelOverrides(Section):
         "many values as there are labels.",
         examples=["probabilities"],
     )
+    unknown_below: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Score below which an image is of none of the labels, for cameras with `score_threshold: auto`.",
+        examples=[0.62],
+    )
 
 
 class ModelsSection(Section):

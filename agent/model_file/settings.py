@@ -46,7 +46,7 @@ class ModelSettings:
     `mean` and `std` have one value, or one per channel: a float input gets (pixel - mean) / std, with pixels from
     0 to 255. `color` is the channel order that the model expects, `resize` how an image of another shape is fitted,
     `score` whether the outputs are already probabilities, or percent, or logits. `output` names the output with the
-    scores if there are several.
+    scores if there are several. `unknown_below` is the score below which an image is of none of the labels.
     """
 
     labels: tuple[str, ...] | None = None
@@ -56,6 +56,7 @@ class ModelSettings:
     resize: Resize | None = None
     score: Score | None = None
     output: str | None = None
+    unknown_below: float | None = None
 
     def overridden_by(self, other: ModelSettings) -> ModelSettings:
         values = {
@@ -142,25 +143,33 @@ def check_settings(content: Any, *, where: str) -> ModelSettings:
 
 def _checked(key: str, value: Any) -> Any:
     if key == "labels":
-        if not isinstance(value, list):
-            raise ValueError("labels must be a list of names")
-        if any(isinstance(label, bool) or not isinstance(label, str | int | float) for label in value):
-            raise ValueError("labels must be text; put words like yes, no, on, off and null in quotes")
-        labels = tuple(map(str, value))
-        if not all(map(is_unicode, labels)):
-            raise ValueError(
-                "labels must be valid Unicode; write the characters themselves instead of escapes like \\uD800"
-            )
-        return labels
+        return _checked_labels(value)
     if key in ("mean", "std"):
         return checked_numbers(key, value if isinstance(value, list) else [value])
     if key == "output":
         if not isinstance(value, str):
             raise ValueError(f"output must be the name of an output as text, not {reprlib.repr(value)}")
         return value
+    if key == "unknown_below":
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError(f"unknown_below must be a number from 0 to 1, not {reprlib.repr(value)}")
+        return float(value)
     if value not in _CHOICES[key]:
         raise ValueError(f"{key} must be one of {', '.join(_CHOICES[key])}, not {reprlib.repr(value)}")
     return value
+
+
+def _checked_labels(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError("labels must be a list of names")  # noqa: TRY004  (check_settings() reports it)
+    if any(isinstance(label, bool) or not isinstance(label, str | int | float) for label in value):
+        raise ValueError("labels must be text; put words like yes, no, on, off and null in quotes")
+    labels = tuple(map(str, value))
+    if not all(map(is_unicode, labels)):
+        raise ValueError(
+            "labels must be valid Unicode; write the characters themselves instead of escapes like \\uD800"
+        )
+    return labels
 
 
 def checked_numbers(key: str, values: Sequence[Any]) -> tuple[float, ...]:

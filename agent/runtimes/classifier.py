@@ -62,6 +62,7 @@ class Classifier(ABC):
         _check_range(settings, self.input, self.layout.channels)
         self.score: Score | None = settings.score
         self.seen: SeenScores | None = None
+        self._unknown_below = settings.unknown_below
         _check_color(settings, self.layout.channels)
         self._preprocess = Preprocessor.of(self.input, settings)
 
@@ -146,8 +147,15 @@ class Classifier(ABC):
             scale = (scale or 1.0) / 100
         are_logits = self.score in (None, "logits")
         if self._count == 1:
-            return scores_of_one(raw, self.labels, scale=scale, zero_point=zero_point, are_logits=are_logits)
-        return Scores(raw, self.labels, scale, zero_point, are_logits)
+            return scores_of_one(
+                raw,
+                self.labels,
+                scale=scale,
+                zero_point=zero_point,
+                are_logits=are_logits,
+                unknown_below=self._unknown_below,
+            )
+        return Scores(raw, self.labels, scale, zero_point, are_logits, self._unknown_below)
 
     def warm_up(self, invokes: int = 3) -> None:
         """Runs the model on a black image, so that the first real image is not slow. Raises ModelError."""

@@ -19,7 +19,7 @@ class Scores:
     """The model's own numbers, converted to probabilities only on request.
 
     `raw` is one-dimensional, one number per label. Its real values are scale x (raw - zero_point), or `raw` itself if
-    `scale` is 0. If `are_logits`, a softmax makes them probabilities.
+    `scale` is 0. If `are_logits`, a softmax makes them probabilities. `unknown_below` is the model's own threshold.
     """
 
     raw: npt.NDArray[np.generic]
@@ -27,6 +27,13 @@ class Scores:
     scale: float
     zero_point: int
     are_logits: bool
+    unknown_below: float | None = None
+
+    def threshold(self, asked: float | None) -> float:
+        """`asked`; if that is None, the model's own threshold, or 0.5 if it has none."""
+        if asked is not None:
+            return asked
+        return 0.5 if self.unknown_below is None else self.unknown_below
 
     def best(self, count: int, *, threshold: float = -math.inf) -> tuple[Category, ...]:
         """At most `count` categories of at least `threshold`, the best first; among equals the lower index first."""
@@ -53,14 +60,20 @@ class Scores:
 
 
 def scores_of_one(
-    raw: npt.NDArray[np.generic], labels: tuple[str, ...], *, scale: float, zero_point: int, are_logits: bool
+    raw: npt.NDArray[np.generic],
+    labels: tuple[str, ...],
+    *,
+    scale: float,
+    zero_point: int,
+    are_logits: bool,
+    unknown_below: float | None = None,
 ) -> Scores:
     """For a model with one output p: a single label gets p; of two labels the first gets 1 - p and the second p."""
     (p,) = dequantized(raw, scale, zero_point).astype(np.float64)
     if are_logits:
         p = 1 / (1 + np.exp(-np.clip(p, -700, 700)))  # np.exp() overflows above 709
     values = (p,) if len(labels) == 1 else (1 - p, p)
-    return Scores(np.array(values, np.float32), labels, scale=0.0, zero_point=0, are_logits=False)
+    return Scores(np.array(values, np.float32), labels, 0.0, 0, are_logits=False, unknown_below=unknown_below)
 
 
 def dequantized(raw: npt.NDArray[np.generic], scale: float, zero_point: int) -> npt.NDArray[np.float32]:

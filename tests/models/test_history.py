@@ -27,6 +27,7 @@ VERSION_IN_FILE: dict[str, Any] = {
         "resize": None,
         "score": None,
         "output": None,
+        "unknown_below": None,
     },
     "file": "m.tflite",
     "fingerprint": [[1, 2, 3]],

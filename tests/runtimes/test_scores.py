@@ -38,6 +38,14 @@ def test_best_returns_the_softmax_over_all_labels_for_logits() -> None:
     assert [category.score for category in scores.best(2)] == pytest.approx([0.4, 0.3])
 
 
+@pytest.mark.parametrize(
+    ("asked", "own", "used"), [(0.0, 0.6, 0.0), (None, 0.6, 0.6), (None, 0.0, 0.0), (None, None, 0.5)]
+)
+def test_threshold_is_the_models_own_only_if_none_is_asked(asked: float | None, own: float | None, used: float) -> None:
+    scores = Scores(np.zeros(4, np.float32), LABELS, 0.0, 0, are_logits=False, unknown_below=own)
+    assert scores.threshold(asked) == used
+
+
 def test_best_omits_scores_below_the_threshold() -> None:
     scores = int8_scores(-128, -127, -126, -125)
     assert [category.index for category in scores.best(4, threshold=1.0)] == [3, 2]

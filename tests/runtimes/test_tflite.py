@@ -217,6 +217,14 @@ def test_warm_up_does_not_change_the_scores() -> None:
     assert best(cold, photo_of_3()) == best(warm, photo_of_3())
 
 
+def test_scores_do_not_change_when_the_model_runs_again() -> None:
+    opened = classifier()
+    scores, _ = opened.scores(photo_of_3())
+    before = scores.probabilities.tolist()
+    opened.scores(Image(np.zeros((8, 8, 3), np.uint8)))
+    assert scores.probabilities.tolist() == before
+
+
 def test_inconsistent_model_is_refused() -> None:
     with pytest.raises(ModelError, match=r"refuses the model: .*failed to prepare.* Convert it again"):
         classifier(with_tensor_type(2, 0))  # a float32 output after an operator that quantizes

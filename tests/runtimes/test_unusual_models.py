@@ -116,6 +116,15 @@ def one_value(end: str, form: str = "float") -> bytes:
     return model.finish(model.reshaped(value) if form == "scalar" else value)
 
 
+def test_scores_have_the_models_own_threshold_for_any_number_of_outputs() -> None:
+    for content, labels in (
+        (flattened((1, 6, 9, 3), ()), ("a", "b", "c")),
+        (one_value("sigmoid", "float"), ("a", "b")),
+    ):
+        scores, _ = opened(content, labels=labels, unknown_below=0.62).scores(PICTURE)
+        assert scores.threshold(None) == 0.62
+
+
 @pytest.mark.parametrize("form", ["float", "int8", "uint8", "scalar"])
 def test_one_sigmoid_answers_with_one_or_two_labels(form: str) -> None:
     classifier = opened(one_value("sigmoid", form), labels=("cat", "dog"))
