@@ -87,6 +87,16 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
         ("cameras: {a: {source: '0', views: {b: {regionn: 1}}}}", "cameras.a.views.b.regionn; did you mean region?"),
         ("cameras: {a: {source: '0', masks: [[[0, 0], [1, 1]]]}}", "must be at least three corners [x, y]"),
         ("cameras: {a: {source: '0', masks: [[[0, 0], [1, 1], [2, 0]]]}}", "each a fraction from 0 to 1"),
+        ("cameras: {a: {source: '0', score_threshold: own}}", "cameras.a.score_threshold must be 'auto'"),
+        ("cameras: {a: {source: '0', score_threshold: 1.5}}", "cameras.a.score_threshold"),
+        (
+            "cameras: {a: {source: '0', leave_threshold: 0.6}}",
+            "cameras.a has a leave_threshold above its score_threshold (0.6 > 0.5); lower it",
+        ),
+        (
+            "cameras: {a: {source: '0', leave_threshold: 0.3, views: {b: {}, c: {score_threshold: 0.2}}}}",
+            "cameras.a has a leave_threshold of the view c above its score_threshold (0.3 > 0.2); lower it",
+        ),
         ("cameras: {upload: {source: '0'}}", "this name is reserved for uploads"),
         ("models: {settings: {a: {mean: [1, 2]}}}", "models.settings.a.mean must be one number, or three"),
         ("models: {settings: {a: {std: 0}}}", "models.settings.a.std"),

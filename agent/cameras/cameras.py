@@ -221,10 +221,16 @@ class Cameras:
         view = camera.all_views[spot.view]
         return View(
             spot,
-            Options(view.model, view.max_results, view.score_threshold, camera.framing(view)),
+            Options(view.model, view.max_results, view.threshold, camera.framing(view)),
             data_plane=self._data_plane,
             listener=self._listener,
-            stable=StableLabel(frames=view.stable_frames),
+            stable=StableLabel(
+                frames=view.stable_frames,
+                score_threshold=view.threshold,
+                leave_threshold=view.leave_threshold,
+                hold_s=view.hold_s,
+                mean_frames=view.mean_frames,
+            ),
             pictures=pictures,
             snapshots=view.snapshots,
         )

@@ -55,7 +55,7 @@ class View:
     async def look(self, frame: Frame) -> Outcome:
         """Classifies its part of the frame, and announces a new state. An error waits as `trouble`, too."""
         try:
-            result, _ = await self._data_plane.classify_frame(frame, self._options, spot=self.spot)
+            result, scores = await self._data_plane.classify_frame(frame, self._options, spot=self.spot)
         except (ModelNotFoundError, ImageError, ModelError) as error:
             self.trouble = str(error)
             if not isinstance(error, ImageError):
@@ -63,7 +63,9 @@ class View:
             return error
         self._pictures.show(frame)
         self.trouble = None
-        state = self._stable.observe(result.classification, result.captured_ns)
+        state = self._stable.observe(
+            result.classification, scores, captured_ns=frame.captured_ns, unix_ns=result.captured_ns
+        )
         if state is not None:
             self._listener.state_changed(self.spot, state)
             if self._snapshots:

@@ -92,3 +92,12 @@ class CameraSection(ViewSection, SourceSection):
         if self.views and "region" in self.model_fields_set:
             raise ValueError("has the keys views and region, which exclude each other; give each view its own region")
         return self
+
+    @model_validator(mode="after")
+    def _a_state_is_left_below_where_it_is_entered(self) -> CameraSection:
+        for name, view in self.all_views.items():
+            leave, enter = view.leave_threshold, view.threshold
+            if leave is not None and enter is not None and leave > enter:
+                of = "" if name is None else f" of the view {name}"
+                raise ValueError(f"has a leave_threshold{of} above its score_threshold ({leave} > {enter}); lower it")
+        return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -23,11 +23,36 @@ class ViewSection(Section):
         description="Part of the picture to classify: left, top, right, bottom as fractions.",
     )
     max_results: int = Field(default=3, ge=1, description="Maximum number of categories in a Result.")
-    score_threshold: float = Field(default=0.5, ge=0, le=1, description="Lowest score of a category in a Result.")
+    score_threshold: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.5,
+        description="Lowest score of a category in a Result. `auto`: the model's own (`unknown_below`), or 0.5 if it "
+        "has none.",
+    )
+    leave_threshold: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="The label of the state stays while its score is at least this and no other label reaches "
+        "`score_threshold`. Default: `score_threshold`.",
+        examples=[0.3],
+    )
     stable_frames: int = Field(
         default=3, ge=1, description="Frames in a row with the same best label until it becomes the camera's state."
     )
+    hold_s: float = Field(default=0, ge=0, description="How long a state lasts at least, in seconds.")
+    mean_frames: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="The state follows the mean of the scores of so many frames; 1: those of each frame. Results "
+        "are not changed.",
+    )
     snapshots: bool = Field(default=False, description="Publish a JPEG over MQTT whenever the state changes.")
+
+    @property
+    def threshold(self) -> float | None:
+        """None for the model's own."""
+        return None if self.score_threshold == "auto" else self.score_threshold
 
     def completed(self, other: ViewSection) -> ViewSection:
         """With the keys of `other` for those that are not given here."""

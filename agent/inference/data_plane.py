@@ -182,7 +182,7 @@ class DataPlane:
 
 
 def _best(scores: Scores, options: Options) -> tuple[Category, ...]:
-    return scores.best(options.max_results, threshold=options.score_threshold)
+    return scores.best(options.max_results, threshold=scores.threshold(options.score_threshold))
 
 
 def _raise_first(errors: Sequence[BaseException | None]) -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 import time
 
 import cv2
 import numpy as np
 import pytest
-from agents.models_on_disk import photo_of_3
+from agents.fake_agent import serving
+from agents.models_on_disk import DIGITS, photo_of_3
 from agents.running_engine import JPEG, label, running, started
 
 from agent.errors import (
@@ -20,6 +22,8 @@ from agent.frame import Frame, Framing
 from agent.image import Image, decode
 from agent.inference import engine as engine_module
 from agent.inference.options import Options
+from agent.model_file.metadata import read_model_file
+from agent.runtimes.tflite import TFLiteClassifier
 
 OTHER_LABELS = tuple("abcdefghij")
 
@@ -170,6 +174,17 @@ async def test_options_limit_the_categories() -> None:
     async with running() as run:
         assert len((await run.frame(Options("digits", max_results=3))).categories) == 3
         assert (await run.frame(Options("digits", score_threshold=1.01))).categories == ()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("own", "count"), [(0.0, 10), (1.0, 0)])
+async def test_options_without_a_threshold_use_the_models_own(own: float, count: int) -> None:
+    file = read_model_file(DIGITS)
+    settings = dataclasses.replace(file.settings, unknown_below=own)
+    async with running() as run:
+        run.models.served["digits"] = serving([TFLiteClassifier(file, settings, threads=1)])
+        options = Options("digits", max_results=10, score_threshold=None)
+        assert len((await run.frame(options)).categories) == count
 
 
 @pytest.mark.anyio
