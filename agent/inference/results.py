@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING
 
 from agent.classification import Result
 from agent.host.clock import Clock
+from agent.ulid import ulid
 
 if TYPE_CHECKING:
     from agent.classification import Classification, Spot
-
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
 
 
 class Results:
     """Numbers results without gaps, in the order of recording; `boot` identifies this run. One thread only."""
 
     def __init__(self, *, device: str, clock: Clock | None = None) -> None:
-        self.boot = _ulid(time.time_ns())
+        self.boot = ulid(time.time_ns())
         self._device = device
         self._clock = clock or Clock()
         self._seq = 0
@@ -31,7 +28,7 @@ class Results:
         time_synced = self._clock.is_synced  # first: if the clock is set in between, the Result claims too little
         unix_ns = self._clock.unix_ns(captured_ns)
         return Result(
-            id=_ulid(unix_ns),
+            id=ulid(unix_ns),
             seq=self._seq,
             boot=self.boot,
             device=self._device,
@@ -41,9 +38,3 @@ class Results:
             classification=classification,
             time_synced=time_synced,
         )
-
-
-def _ulid(unix_ns: int) -> str:
-    """26 characters that sort by time: 48 bits of milliseconds, 80 random bits (github.com/ulid/spec)."""
-    number = (unix_ns // 1_000_000) << 80 | random.getrandbits(80)
-    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
