@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from agent.classification import ModelIdentity, Result, Spot, StableState
     from agent.errors import AgentError
+    from agent.event import Event
     from agent.status import CameraStatus, ModelStatus
 
+# What a view saw as a JPEG, whose longer side has at most so many pixels. Blocks. Raises ImageError.
+Picture: TypeAlias = Callable[[int], bytes]
 TrialOutcome = Literal["admitted", "rejected"]
 WithdrawalCause = Literal["crash", "failures", "nan", "slow", "operator"]
 
@@ -26,6 +30,15 @@ class Listener:
 
     def state_changed(self, spot: Spot, state: StableState) -> None:
         """The label of a view held for its `stable_frames`."""
+
+    def looked(self, result: Result, picture: Picture) -> None:
+        """A view has looked at a frame; after state_changed() if that made a label stable.
+
+        Use `picture` at once or not at all: it holds the frame, and a live camera can have only four at a time.
+        """
+
+    def event(self, event: Event) -> None:
+        """An event of a view has begun, has a better frame, or has ended."""
 
     def snapshot(self, spot: Spot, jpeg: bytes) -> None:
         """The picture that belongs to a new state."""
@@ -72,6 +85,14 @@ class Listeners(Listener):
     def state_changed(self, spot: Spot, state: StableState) -> None:
         for listener in self._listeners:
             listener.state_changed(spot, state)
+
+    def looked(self, result: Result, picture: Picture) -> None:
+        for listener in self._listeners:
+            listener.looked(result, picture)
+
+    def event(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener.event(event)
 
     def snapshot(self, spot: Spot, jpeg: bytes) -> None:
         for listener in self._listeners:

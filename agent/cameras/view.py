@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from agent.classification import Result
@@ -68,10 +69,12 @@ class View:
         )
         if state is not None:
             self._listener.state_changed(self.spot, state)
-            if self._snapshots:
-                self._listener.snapshot(self.spot, await asyncio.to_thread(self._snapshot, frame))
+        picture = partial(self._picture, frame)
+        self._listener.looked(result, picture)
+        if state is not None and self._snapshots:
+            self._listener.snapshot(self.spot, await asyncio.to_thread(picture, _SNAPSHOT_SIDE))
         return result
 
-    def _snapshot(self, frame: Frame) -> bytes:
+    def _picture(self, frame: Frame, max_side: int) -> bytes:
         """What the model classified, before it was scaled down to the model's input."""
-        return self._options.framing.of(frame.image()).to_jpeg(max_side=_SNAPSHOT_SIDE)
+        return self._options.framing.of(frame.image()).to_jpeg(max_side=max_side)

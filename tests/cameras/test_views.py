@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agent.classification import Result
     from agent.frame import Frame
     from agent.inference.options import Options
+    from agent.listeners import Picture
 
 _SCORES = Scores(np.zeros(0, np.float32), (), scale=0.0, zero_point=0, are_logits=False)
 
@@ -49,12 +50,12 @@ class Brightness:
         return result, _SCORES
 
 
-async def looked(folder: Path, camera: CameraSection) -> tuple[Brightness, Cameras]:
+async def looked(folder: Path, camera: CameraSection, plane: Brightness | None = None) -> tuple[Brightness, Cameras]:
     """The picture in the folder is dark on its left and bright on its right side."""
     pixels = np.zeros((160, 320, 3), np.uint8)
     pixels[:, 160:] = 200
     cv2.imwrite(str(folder / "a.jpg"), pixels)
-    plane = Brightness()
+    plane = plane or Brightness()
     async with anyio.create_task_group() as tasks:
         cameras = Cameras({"front": camera}, data_plane=plane, listener=plane.heard, tasks=tasks)
         cameras.start()
@@ -133,6 +134,40 @@ async def test_camera_with_views_shows_its_whole_picture_and_each_view(tmp_path:
     assert [each.shape for each in sizes] == [(80, 160), (80, 80)]
     assert sizes[0][:16, :72].max() < 10  # the mask; JPEG blurs its edge
     assert sizes[1][:, 8:].min() > 240
+
+
+class Looks(Heard):
+    """Also keeps the newest picture, and how many states were announced before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks: list[tuple[Result, int, bytes]] = []
+
+    def looked(self, result: Result, picture: Picture) -> None:
+        self.looks.append((result, len(self.states), picture(40)))
+
+
+@pytest.mark.anyio
+async def test_a_look_is_announced_after_its_state_with_the_masked_picture_of_the_view(tmp_path: Path) -> None:
+    camera = CameraSection.model_validate(
+        {
+            "source": str(tmp_path),
+            "stable_frames": 1,
+            "masks": [[[0.5, 0], [1, 0], [1, 0.5], [0.5, 0.5]]],
+            "views": {"right": {"region": [0.5, 0, 1, 1]}},
+        }
+    )
+    plane = Brightness()
+    plane.heard = looks = Looks()
+    await looked(tmp_path, camera, plane)
+    ((result, states, jpeg),) = looks.looks
+    assert result == looks.results[0]
+    assert states == 1
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert picture is not None
+    assert picture.shape == (40, 40)
+    assert picture[:16].max() < 10
+    assert picture[24:].min() > 180
 
 
 def test_view_takes_the_keys_that_it_leaves_out_from_its_camera() -> None:
