@@ -32,6 +32,11 @@ class Cameras(Protocol):
     def stuck(self, *, after_s: float) -> str | None: ...
 
 
+class Events(Protocol):
+    @property
+    def trouble(self) -> str | None: ...
+
+
 class Mqtt(Protocol):
     @property
     def status(self) -> MqttStatus: ...
@@ -40,12 +45,18 @@ class Mqtt(Protocol):
 class Health:
     """Used by HTTP, by systemd's watchdog and by the metrics. Problems are reported as sentences."""
 
-    def __init__(self, *, engine: Engine, models: Models, cameras: Cameras, mqtt: Mqtt | None) -> None:
-        """`mqtt` is None if it is disabled. Set `configuration_trouble` to why a changed configuration is not used."""
+    def __init__(
+        self, *, engine: Engine, models: Models, cameras: Cameras, mqtt: Mqtt | None, events: Events | None = None
+    ) -> None:
+        """`mqtt` and `events` are None if they are disabled.
+
+        Set `configuration_trouble` to why a changed configuration is not used.
+        """
         self._engine = engine
         self._models = models
         self._cameras = cameras
         self._mqtt = mqtt
+        self._events = events
         self.configuration_trouble: str | None = None
 
     def stuck(self) -> str | None:
@@ -62,8 +73,12 @@ class Health:
     def warnings(self) -> list[str]:
         """Problems that do not stop the device but that a person should fix: an unreadable folder, rejected files."""
         rejections = [(status.name, status.rejection) for status in self._models.statuses if status.rejection]
-        configuration = [self.configuration_trouble] if self.configuration_trouble else []
-        return [*configuration, *self._models.troubles, *(f"Model {name}: {why.reason}" for name, why in rejections)]
+        own = (self.configuration_trouble, None if self._events is None else self._events.trouble)
+        return [
+            *(each for each in own if each),
+            *self._models.troubles,
+            *(f"Model {name}: {why.reason}" for name, why in rejections),
+        ]
 
     def mqtt(self) -> dict[str, Any] | None:
         """The state of the connection to the broker; None if MQTT is disabled."""

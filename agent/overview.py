@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.classification import Result, Spot, StableState
+    from agent.event import Event
     from agent.status import CameraStatus, ModelStatus
 
 Json: TypeAlias = dict[str, Any]
@@ -55,6 +56,7 @@ class Overview(Listener):
         cameras: Cameras,
         models: Models,
         health: Health,
+        records_events: bool = False,
     ) -> None:
         """`device` is shown with the times; `view_models` returns the configured model of each view."""
         self._device = device
@@ -62,6 +64,7 @@ class Overview(Listener):
         self._cameras = cameras
         self._models = models
         self._health = health
+        self._records_events = records_events
         self._started_ns = time.monotonic_ns()
         self._results: dict[Spot, Result] = {}
         self._states: dict[Spot, Json] = {}
@@ -86,6 +89,7 @@ class Overview(Listener):
             "mqtt": self._health.mqtt(),
             "stats": self._last_stats,
             "timeline": list(self._timeline),
+            "records_events": self._records_events,
             **self._health_now(),
         }
 
@@ -130,6 +134,10 @@ class Overview(Listener):
         self._states[spot] = document
         self._timeline.append(document)
         self._send("state", document)
+
+    def event(self, event: Event) -> None:
+        if self._watcher is not None:
+            self._send("event", event.to_json())
 
     def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
         configured = {spot for of_camera in spots.values() for spot in of_camera}

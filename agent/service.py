@@ -38,6 +38,7 @@ from agent.runtimes.interpreter import runtime
 from agent.security.server_tls import ServerTls
 from agent.wiring.access import build_access, build_reach, server_files, why_closed
 from agent.wiring.broker import broker_endpoint
+from agent.wiring.events import build_events
 from agent.wiring.models import build_models, check_folder
 from agent.wiring.mqtt import build_mqtt
 from agent.wiring.rpc import build_rpc
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from agent.config.sections import Config
+    from agent.events.recorder import EventRecorder
     from agent.mqtt.publisher import MqttPublisher
 
 log = logging.getLogger(__name__)
@@ -142,7 +144,11 @@ class Service:
             )
             listeners.add(mqtt)
             metrics.watch_mqtt(lambda: mqtt.status)
-        self._health = Health(engine=self._engine, models=self._models, cameras=self._cameras, mqtt=self._mqtt)
+        self._recorder: EventRecorder | None
+        events, self._recorder = build_events(config, listeners)
+        self._health = Health(
+            engine=self._engine, models=self._models, cameras=self._cameras, mqtt=self._mqtt, events=events
+        )
         metrics.watch(health=self._health, models=self._models, cameras=self._cameras)
         overview = Overview(
             {"id": config.device.id, "version": version, "hardware": board_name()},
@@ -150,6 +156,7 @@ class Service:
             cameras=self._cameras,
             models=self._models,
             health=self._health,
+            records_events=events is not None,
         )
         listeners.add(overview)
         access = build_access(config)
@@ -166,6 +173,7 @@ class Service:
             places=places,
             access=access,
             reach=build_reach(config),
+            events=events,
         )
         self._rpc = build_rpc(
             config,
@@ -190,6 +198,7 @@ class Service:
             await self._start_mqtt()
             await self._start_http()
             await self._start_rpc()
+            self._start_events()
             self._parts.push_async_callback(self._cameras.close)
             self._cameras.start()
             if (period_s := systemd.watchdog_period_s()) is not None:
@@ -263,6 +272,12 @@ class Service:
         if self._rpc is not None:
             await self._rpc.start()
             self._parts.push_async_callback(self._rpc.stop)
+
+    def _start_events(self) -> None:
+        """Stopped before MQTT, so that the ends of the last events are announced. Does not wait for the disk."""
+        if self._recorder is not None:
+            self._tasks.start_soon(self._recorder.start, name="events")
+            self._parts.push_async_callback(self._recorder.close)
 
     async def _reload(self, load: Callable[[], Config]) -> None:
         async with self._reloading:

@@ -76,6 +76,7 @@ def demo(workspace: Path) -> Iterator[tuple[RunningAgent, int]]:
         device={"id": "demo"},
         models={"canary": {"crows": 0.1}},
         cameras={"digits": {"source": str(VIDEO), "loop": True, "model": "digits"}},
+        events={"enabled": True},
         mqtt={"enabled": True, "embedded_broker": True, "host": "127.0.0.1", "port": port},
     )
     agent.drop(DIGITS.read_bytes())

@@ -19,11 +19,12 @@ class Parts:
         self.models_trouble: list[str] = []
         self.cameras_trouble: list[str] = []
         self.silent: str | None = None
+        self.trouble: str | None = None
         self.status = MqttStatus("connected", None, "5", OutboxStatus(messages=3, size=40, evicted=0, trouble=None))
 
     @property
     def health(self) -> Health:
-        return Health(engine=self, models=_Models(self), cameras=_Cameras(self), mqtt=self)
+        return Health(engine=self, models=_Models(self), cameras=_Cameras(self), mqtt=self, events=self)
 
 
 class _Models:
@@ -80,3 +81,10 @@ def test_state_of_mqtt_is_shown_when_it_is_enabled() -> None:
     assert shown is not None
     assert (shown["state"], shown["queued"]) == ("connected", 3)
     assert Health(engine=parts, models=_Models(parts), cameras=_Cameras(parts), mqtt=None).mqtt() is None
+
+
+def test_a_disk_that_cannot_keep_events_is_a_warning() -> None:
+    parts = Parts()
+    parts.trouble = "Cannot write the events in /state/events: disk full."
+    assert parts.health.warnings()[0] == "Cannot write the events in /state/events: disk full."
+    assert parts.health.why_not_ready() == []

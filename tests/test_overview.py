@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from agents.fake_agent import FakeHealth, FakeModels, birds, identity
+from events.made import an_event
 
 from agent.classification import Category, Classification, Spot, StableState, Timing
 from agent.inference.results import Results
@@ -127,6 +128,17 @@ async def test_camera_lists_its_views_with_their_states_and_results() -> None:
     site.overview.cameras_configured({"front": spots[1:]})
     site.view_models = {spots[1]: "birds"}
     assert [view["name"] for view in site.overview.cameras()[0]["views"]] == ["gate"]
+
+
+@pytest.mark.anyio
+async def test_events_are_sent_while_somebody_watches() -> None:
+    site = Site()
+    event = an_event()
+    site.overview.event(event)
+    site.watch()
+    site.overview.event(event)
+    assert site.events == [("event", event.to_json())]
+    assert site.overview.status()["records_events"] is False
 
 
 @pytest.mark.anyio

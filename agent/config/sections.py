@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent.config.camera import CameraSection
 from agent.config.camera_source import InboxSource
+from agent.config.events import EventsSection
 from agent.config.section import Name, Section, allow_nulls, without_nulls
 from agent.image import MAX_PIXELS
 from agent.model_file.settings import checked_numbers
@@ -480,6 +481,7 @@ class Config(BaseSettings):
     cameras: dict[Name, CameraSection] = Field(
         default={}, description="One entry per camera. Its name becomes part of its MQTT topics."
     )
+    events: EventsSection = Field(default=EventsSection(), description="What the cameras have shown.")
     mqtt: MqttSection = Field(default=MqttSection(), description="Connection to the MQTT broker.")
     http: HttpSection = Field(default=HttpSection(), description="The HTTP API.")
     grpc: GrpcSection = Field(default=GrpcSection(), description="The gRPC API.")

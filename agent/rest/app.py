@@ -34,6 +34,7 @@ from agent.rest.access import Access
 from agent.rest.cameras import Cameras, Overview as CamerasOverview, cameras_router
 from agent.rest.connection import LATE
 from agent.rest.docs_page import docs_routes
+from agent.rest.events import Events, events_router
 from agent.rest.front import Front, Reach
 from agent.rest.live import Overview as LiveOverview, live_router
 from agent.rest.models import Models as OperatedModels, models_router
@@ -129,10 +130,11 @@ def create_app(
     places: Share,
     access: AccessRules,
     reach: Reach = _ANYWHERE,
+    events: Events | None = None,
 ) -> ASGIApp:
     """The ASGI application; it calls everything on the event loop's thread. Raises StartError.
 
-    `places` divides the queue of the data plane among the clients of all doors.
+    `places` divides the queue of the data plane among the clients of all doors. `events` is None if they are off.
     """
     app = FastAPI(
         title="edge-agent",
@@ -154,6 +156,7 @@ def create_app(
         models_router(models),
         cameras_router(cameras, overview=overview),
         live_router(overview),
+        events_router(events),
         session_router(guard, base_path=reach.base_path),
         tf_serving_router(models),
         tf_inference_router(models, data_plane=data_plane, uploads=uploads, places=places),

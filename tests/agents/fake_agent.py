@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from agent.inference.data_plane import Sent
     from agent.inference.inferred import Inferred
     from agent.inference.options import Options
+    from agent.rest.events import Events
     from agent.runtimes.classifier import Classifier
     from agent.status import VersionState
 
@@ -282,6 +283,7 @@ def rest_app(
     metrics: FakeMetrics | None = None,
     reach: Reach | None = None,
     overview: FakeOverview | None = None,
+    events: Events | None = None,
 ) -> ASGIApp:
     overview = overview or FakeOverview()
     return create_app(
@@ -290,6 +292,7 @@ def rest_app(
         models=models,
         cameras=overview,
         overview=overview,
+        events=events,
         health=FakeHealth(),
         metrics=metrics or FakeMetrics(),
         limits=Limits(max_upload_bytes=1000, per_client=2),

@@ -28,10 +28,11 @@ _CHECKS = [
     checks.response_headers_conformance,
     checks.response_schema_conformance,
 ]
-_EXISTING = {"name": "digits", "version": "1", "label": "stable", "camera": "front", "view": "door"}
+_EXISTING = {"name": "digits", "version": "1", "label": "stable", "camera": "front", "event": "none", "view": "door"}
 _ANSWERED = (  # some others need more than a generated request: a canary, or tensors of the model's shape
     *("POST /predict", "POST /predict_async", "POST /batch_predict", "POST /api/models/{name}/pin"),
     *("GET /v1/models/{name}/versions/{version}/metadata", "GET /v1/models/{name}/labels/{label}", "GET /metrics"),
+    *("GET /api/events", "GET /api/events/counts", "GET /api/events.csv"),
 )
 _STREAMS = ("/api/live", "stream.mjpg")  # answers without an end
 _EXAMPLES = 20 if os.environ.get("CI") == "true" else 10  # per operation and mode
@@ -91,7 +92,7 @@ class Described:
 def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Described]:
     """The model has a second version, so that requests can go back to the first, which then serves."""
     folder = tmp_path_factory.mktemp("agent")
-    with RunningAgent(folder, http={"max_upload_bytes": 100_000}) as agent:
+    with RunningAgent(folder, http={"max_upload_bytes": 100_000}, events={"enabled": True}) as agent:
         for version in ("1", "2"):
             agent.drop(model_file(int(version)), checksum=True)
             wait_until(partial(_serves, agent, version), what=f"version {version} serves")
