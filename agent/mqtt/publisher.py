@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.classification import Result, Spot, StableState
+    from agent.event import Event
     from agent.mqtt.commands import Actions
     from agent.mqtt.home_assistant.device import DiscoveredDevice
     from agent.mqtt.identity import Identity
@@ -126,6 +127,11 @@ class MqttPublisher(Listener, SessionListener):
         self._stale.classified(spot, topic)
         if self._home_assistant is not None and self._home_assistant.shows(spot, state.label):
             self._publish_discovery()
+
+    def event(self, event: Event) -> None:
+        """Is not queued, like a snapshot: the device keeps the events, and old ones must not start automations."""
+        topic = f"{self._base}/cameras/{event.spot.camera}/event"
+        self._session.send_now(Message(topic, compact_json(event.to_json())))
 
     def snapshot(self, spot: Spot, jpeg: bytes) -> None:
         self._session.send_now(Message(f"{self._base}/{spot.topic}/snapshot", jpeg), newest_only=True)

@@ -102,6 +102,7 @@ def _facts(config: Config, identity: Identity, *, version: str, http_port: int) 
         version,
         thermometer=temperature_celsius() is not None,
         throttle=is_throttled() is not None,
+        events=config.events.enabled,
         url=page_url(http.host, http_port, scheme=http.scheme, base_path=http.base_path or ""),
         hardware=board_name(),
     )

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from events.made import an_event
 from home_assistant.home import Home, home
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
@@ -91,9 +92,16 @@ class Device:
         self.send(_message(**options))
 
 
-def _message(*, hardware: str | None = None, **options: Any) -> Message:
+def _message(*, hardware: str | None = None, events: bool = False, **options: Any) -> Message:
     facts = DeviceFacts(
-        "pi-1", _BASE, "0.1.0", thermometer=True, throttle=True, url="http://192.168.1.7:8501", hardware=hardware
+        "pi-1",
+        _BASE,
+        "0.1.0",
+        thermometer=True,
+        throttle=True,
+        events=events,
+        url="http://192.168.1.7:8501",
+        hardware=hardware,
     )
     shown: dict[str, Any] = {"views": [_FRONT], "models": ["birds"]}
     return discovery(facts, **(shown | options))
@@ -169,6 +177,33 @@ async def test_a_device_is_shown_with_all_its_entities(tmp_path: Path, caplog: p
         (found,) = there.devices()
         assert (found.name, found.manufacturer, found.model) == ("pi-1", "edge-agent", "Raspberry Pi 4 Model B")
         assert (found.sw_version, found.configuration_url) == ("0.1.0", "http://192.168.1.7:8501")
+    assert not _complaints(caplog)
+
+
+@pytest.mark.anyio
+async def test_events_of_each_view_are_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spots = [Spot("front", "door"), Spot("front", "gate")]
+    async with _house(tmp_path) as (there, device, _):
+        device.discover(views=[ViewEntities(spot, ("robin",), snapshots=False) for spot in spots], events=True)
+        await _until_state(there, "event.pi_1_front_door_event", "unknown")
+        ended = an_event("robin", spot=spots[0])
+        device.publish("cameras/front/event", ended.to_json(), retain=False)
+        await until(lambda: there.attributes("event.pi_1_front_door_event")["event_type"] == "end")
+        shown = there.attributes("event.pi_1_front_door_event")
+        assert {name: shown[name] for name in ("id", "label", "duration_s", "frame")} == {
+            "id": ended.id,
+            "label": "robin",
+            "duration_s": 5.0,
+            "frame": None,
+        }
+        assert there.state("event.pi_1_front_gate_event") == "unknown"
+        device.publish("cameras/front/event", an_event("owl", spot=spots[1]).to_json(), retain=False)
+        await until(lambda: there.attributes("event.pi_1_front_gate_event")["label"] == "owl")
+        assert there.attributes("event.pi_1_front_door_event")["label"] == "robin"
+        device.discover(views=[_FRONT], events=True)
+        await until(lambda: "event.pi_1_front_gate_event" not in there.entities())
+        device.publish("cameras/front/event", an_event("wren").to_json(), retain=False)
+        await until(lambda: there.attributes("event.pi_1_front_event").get("label") == "wren")
     assert not _complaints(caplog)
 
 

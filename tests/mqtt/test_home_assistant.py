@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from events.made import an_event
 
 from agent.classification import ModelIdentity, Spot, StableState
 from agent.mqtt.home_assistant.discovery import (
@@ -33,6 +34,7 @@ _ALLOWED = {
     "image": _COMMON | {"image_topic", "content_type"},
     "switch": _COMMON | {"state_topic", "command_topic", "payload_on", "payload_off", "qos"},
     "update": _COMMON | {"state_topic", "value_template", "title"},
+    "event": _COMMON | {"state_topic", "value_template", "event_types", "qos"},
 }
 _REQUIRED = {
     "sensor": {"state_topic"},
@@ -40,6 +42,7 @@ _REQUIRED = {
     "image": {"image_topic"},
     "switch": {"command_topic"},
     "update": {"state_topic"},
+    "event": {"state_topic", "event_types"},
 }
 _UNITS: dict[str | None, set[str]] = {
     "temperature": {"°C"},
@@ -51,6 +54,7 @@ _CLASSES: dict[str, set[str | None]] = {
     "sensor": {None, "enum", "temperature", "duration", "data_size"},
     "binary_sensor": {"connectivity", "problem"},
 }
+_OF_VIEW = ("label", "score", "snapshot", "event")
 _STATS = {
     "at": "2026-11-24T10:00:00.000Z",
     "uptime_s": 60.0,
@@ -74,7 +78,7 @@ def _payload(**options: Any) -> bytes:
     names = ("views", "models", "former")
     shown: dict[str, Any] = {"views": [_FRONT], "models": ["birds"]}
     shown |= {name: options.pop(name) for name in names if name in options}
-    facts: dict[str, Any] = {"thermometer": True, "throttle": True, "url": "http://pi-1:8501"}
+    facts: dict[str, Any] = {"thermometer": True, "throttle": True, "events": True, "url": "http://pi-1:8501"}
     return discovery(DeviceFacts("pi-1", _BASE, "0.1.0", **(facts | options)), **shown).payload
 
 
@@ -95,6 +99,7 @@ def _real_payloads() -> dict[str, Any]:
     model = ModelStatus("birds", _BIRDS, rejection=rejection, versions=(version,))
     return {
         f"{_BASE}/cameras/front/state": StableState("robin", 0.93, 0, _BIRDS).to_json(),
+        f"{_BASE}/cameras/front/event": an_event(spot=Spot("front", "door")).to_json(),
         f"{_BASE}/models/birds": model.to_json(),
         f"{_BASE}/stats": _STATS,
     }
@@ -140,7 +145,7 @@ def test_every_component_follows_the_rules_of_its_platform() -> None:
         assert component.get("device_class") in _CLASSES.get(platform, {None})
         assert component["default_entity_id"].startswith(f"{platform}.pi_1_")
         assert re.fullmatch(r"[a-z_]+\.[a-z0-9_]+", component["default_entity_id"])
-    assert len({component["unique_id"] for component in components.values()}) == len(components) == 12
+    assert len({component["unique_id"] for component in components.values()}) == len(components) == 13
 
 
 def test_every_sensor_follows_the_rules_of_its_device_class() -> None:
@@ -177,7 +182,7 @@ def test_label_is_unavailable_while_the_camera_is_lost_but_its_switch_is_not() -
             f"{_BASE}/cameras/front/status",
         ]
         assert component["availability_mode"] == "all"
-    for what in ("enabled", "connectivity"):
+    for what in ("enabled", "connectivity", "event"):
         assert "availability" not in components[f"camera_front_{what}"]
 
 
@@ -190,9 +195,9 @@ def test_health_expires_when_the_device_stops_reporting() -> None:
 
 def test_missing_sensors_and_snapshots_have_no_components() -> None:
     keys = _components(
-        thermometer=False, throttle=False, views=[ViewEntities(Spot("front"), (), snapshots=False)]
+        thermometer=False, throttle=False, events=False, views=[ViewEntities(Spot("front"), (), snapshots=False)]
     ).keys()
-    assert not keys & {"temperature", "throttling", "camera_front_snapshot"}
+    assert not keys & {"temperature", "throttling", "camera_front_snapshot", "camera_front_event"}
 
 
 def test_names_are_readable_and_entity_ids_are_derived_from_them() -> None:
@@ -205,7 +210,7 @@ def test_similar_names_get_different_components() -> None:
     names = ["front.door", "front_door", "front-door"]
     cameras = [ViewEntities(Spot(name), ("robin",), snapshots=True) for name in names]
     components = _components(views=cameras, models=["ü", "u", "a b", "a+b", "a\udcff", "a" * 300, "a" * 301])
-    assert len(components) == 3 * 6 + 7 + 5
+    assert len(components) == 3 * 7 + 7 + 5
     assert len({component["unique_id"] for component in components.values()}) == len(components)
     assert all(re.fullmatch("[A-Za-z0-9_-]{1,200}", key) for key in components)
 
@@ -220,9 +225,11 @@ def test_named_views_have_entities_of_their_own_and_share_the_switch_of_their_ca
     views = [ViewEntities(Spot("front", name), ("robin",), snapshots=True) for name in ("door", "gate")]
     components = _components(views=views)
     assert {key for key in components if key.startswith("camera_")} == {
-        *(f"camera_front_view_{view}_{what}" for view in ("door", "gate") for what in ("label", "score", "snapshot")),
+        *(f"camera_front_view_{view}_{what}" for view in ("door", "gate") for what in _OF_VIEW),
         *(f"camera_front_{what}" for what in ("enabled", "connectivity", "fps")),
     }
+    event = components["camera_front_view_door_event"]
+    assert (event["name"], event["state_topic"]) == ("Front door event", f"{_BASE}/cameras/front/event")
     label = components["camera_front_view_door_label"]
     assert (label["name"], label["state_topic"]) == ("Front door label", f"{_BASE}/cameras/front/views/door/state")
     assert label["availability"][1]["topic"] == f"{_BASE}/cameras/front/status"

@@ -18,6 +18,7 @@ from agents.mqtt_publisher import (
     until_delivered,
 )
 from agents.spots import unnamed
+from events.made import an_event
 from peers.mosquitto import Mosquitto
 from peers.subscriber import Subscriber, until
 
@@ -103,6 +104,24 @@ async def test_retained_topics_are_published_again_when_the_broker_lost_them(tmp
                 assert late.retained()[f"{_BASE}/cameras/door/enabled"] == "ON"
                 assert late.of("/models/birds")[0].json["serving"]["version"] == "7"
                 assert late.of("/info")
+
+
+@pytest.mark.anyio
+@pytest.mark.mosquitto
+async def test_events_of_all_views_are_on_the_topic_of_the_camera_and_not_queued(tmp_path: Path) -> None:
+    before, door, front = (an_event(spot=Spot("front", view)) for view in ("gate", "door", None))
+    with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
+        async with started(broker.port) as publisher:
+            publisher.event(before)  # not connected yet
+            await until_connected(publisher)
+            publisher.event(door)
+            publisher.event(front)
+            await until(lambda: len(live.of("/event")) == 2)
+            assert {message.topic for message in live.of("/event")} == {f"{_BASE}/cameras/front/event"}
+            assert [message.json for message in live.of("/event")] == [door.to_json(), front.to_json()]
+        with Subscriber(broker.port) as late:
+            await until(late.retained)
+            assert late.of("/event") == []
 
 
 @pytest.mark.anyio

@@ -26,7 +26,7 @@ BIRTH_TOPIC = "homeassistant/status"
 
 _MAX_FORMER_BYTES = 4_000_000
 _MAX_REMOVED = 200
-_PLATFORMS = frozenset({"binary_sensor", "image", "sensor", "switch", "update"})
+_PLATFORMS = frozenset({"binary_sensor", "event", "image", "sensor", "switch", "update"})
 _MAX_TOKEN = 100  # characters of a name in a topic or a key
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_TOKEN}}}")
 _UNSAFE_IN_TOKEN = re.compile("[^A-Za-z0-9_-]")
@@ -56,6 +56,7 @@ class DeviceFacts:
     version: str
     thermometer: bool
     throttle: bool
+    events: bool = False
     url: str | None = None
     hardware: str | None = None
 
@@ -69,7 +70,7 @@ def discovery(
     for view in views:
         camera = f"camera_{_token(view.spot.camera)}"
         prefix = camera if view.spot.view is None else f"{camera}_view_{_token(view.spot.view)}"
-        components |= {f"{prefix}_{what}": component for what, component in _of_view(view, base).items()}
+        components |= {f"{prefix}_{what}": component for what, component in _of_view(view, facts).items()}
         of_camera = entities.camera(view.spot.camera, base)
         components |= {f"{camera}_{what}": component for what, component in of_camera.items()}
     for model in models:
@@ -109,8 +110,10 @@ def is_birth(topic: str, payload: bytes) -> bool:
     return topic == BIRTH_TOPIC and payload == b"online"
 
 
-def _of_view(view: ViewEntities, base: str) -> dict[str, Component]:
-    return entities.view(view.spot, base, labels=view.labels, shown=view.shown, snapshots=view.snapshots)
+def _of_view(view: ViewEntities, facts: DeviceFacts) -> dict[str, Component]:
+    return entities.view(
+        view.spot, facts.base, labels=view.labels, shown=view.shown, snapshots=view.snapshots, events=facts.events
+    )
 
 
 def _device(facts: DeviceFacts) -> dict[str, Any]:

@@ -32,6 +32,12 @@ _SCORE = "{{ None if value_json.score is none else (value_json.score * 100) | ro
 _LIVE = "{{ 'online' if value in ('online', 'ended') else 'offline' }}"
 _CONNECTED = "{{ 'ON' if value == 'online' else 'OFF' }}"
 _THROTTLED = "{{ None if value_json.throttled is none else 'ON' if value_json.throttled else 'OFF' }}"
+_EVENT = (
+    "{% if value_json.view | default(none) == <view> %}"
+    "{{ {'event_type': value_json.type, 'id': value_json.id, 'label': value_json.label, 'started_at':"
+    " value_json.started_at, 'ended_at': value_json.ended_at, 'duration_s': value_json.duration_s, 'frame':"
+    " value_json.frame} | tojson }}{% endif %}"
+)
 _UPDATE = (
     "{% set installed = value_json.serving.version if value_json.serving else 'none' %}"
     "{% set usable = value_json.versions | rejectattr('state', 'eq', 'rejected') | map(attribute='version') %}"
@@ -42,8 +48,10 @@ _UPDATE = (
 )
 
 
-def view(spot: Spot, base: str, *, labels: Collection[str], shown: str | None, snapshots: bool) -> dict[str, Component]:
-    """Unavailable while the camera is not live."""
+def view(
+    spot: Spot, base: str, *, labels: Collection[str], shown: str | None, snapshots: bool, events: bool
+) -> dict[str, Component]:
+    """Unavailable while the camera is not live, except its events: they end when the camera is switched off."""
     title, topic = _title(*filter(None, spot)), f"{base}/{spot.topic}"
     status = f"{base}/cameras/{spot.camera}/status"
     while_live = {
@@ -56,6 +64,8 @@ def view(spot: Spot, base: str, *, labels: Collection[str], shown: str | None, s
     }
     if snapshots:
         components["snapshot"] = _snapshot(title, f"{topic}/snapshot") | while_live
+    if events:
+        components["event"] = _event(spot, title, f"{base}/cameras/{spot.camera}/event")
     return components
 
 
@@ -133,6 +143,19 @@ def _score(title: str, state: str) -> Component:
 
 def _snapshot(title: str, topic: str) -> Component:
     return {"platform": "image", "name": f"{title} snapshot", "image_topic": topic, "content_type": "image/jpeg"}
+
+
+def _event(spot: Spot, title: str, topic: str) -> Component:
+    """Home Assistant ignores what the template makes empty: the events of the other views."""
+    view = "none" if spot.view is None else f"'{spot.view}'"
+    return {
+        "platform": "event",
+        "name": f"{title} event",
+        "state_topic": topic,
+        "event_types": ["begin", "update", "end"],
+        "value_template": _EVENT.replace("<view>", view),
+        "qos": 1,
+    }
 
 
 def _switch(title: str, topic: str) -> Component:
