@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,6 +41,7 @@ class Inbox:
     """
 
     has_own_pace = False
+    silence_s = 0.0
 
     def __init__(
         self,
@@ -67,6 +69,8 @@ class Inbox:
         self._taken: Taken | None = None
         self._settled = asyncio.Event()
         self._settled.set()
+        # A folder on a file server that hangs may not hold the threads of others. Its thread ends with this object.
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=source)
 
     async def read(self) -> Frame | None:
         """Waits without a time limit for an image; None once closed. One reader."""
@@ -161,7 +165,7 @@ class Inbox:
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         """Reports that the camera is lost if the call hangs, as with a file server that does not answer."""
-        working = asyncio.ensure_future(asyncio.to_thread(call))
+        working = asyncio.get_running_loop().run_in_executor(self._worker, call)
         await asyncio.wait({working}, timeout=self._silent_s)
         if not working.done():
             reason = f"{self._folder.path} does not answer. Check its disk or its file server."

@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import anyio
-
 from agent.errors import SourceError
 from agent.frame import Frame
 from agent.host.backoff import Backoff
@@ -53,6 +51,8 @@ class Recording:
     Construct, read and close it on the event loop's thread; `on_status` is called there, only on a change.
     """
 
+    silence_s = 0.0
+
     def __init__(
         self,
         footage: Footage,
@@ -67,10 +67,10 @@ class Recording:
         self._backoff = backoff or Backoff()
         self._status = CameraStatus("starting")
         self._timetable = Timetable()
-        self._closed = asyncio.Event()
         self._shots: Iterator[Shot] | None = None
         self._ahead: asyncio.Future[Shot | None] | None = None
         self._loop = asyncio.get_running_loop()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
         self._released = asyncio.Event()
         # One thread, so that a canceled read(), the next one and close() use the open file in turn.
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=footage.name)
@@ -78,7 +78,7 @@ class Recording:
 
     async def read(self) -> Frame | None:
         """The next frame once it is due; None at the end and once closed. One reader."""
-        while not self._closed.is_set():
+        while not self._closed.done():
             try:
                 shot = await self._decoded()
             except SourceError as trouble:
@@ -91,23 +91,29 @@ class Recording:
             self._backoff.reset()
             self._report(CameraStatus("online"))
             await self._wait(self._timetable.lead_s(shot.lasts_s))
-            if not self._closed.is_set():
+            if not self._closed.done():
                 return Frame(shot.image, time.monotonic_ns())
         return None
 
     async def _decoded(self) -> Shot | None:
-        """A video is decoded one shot ahead, while the last one is classified; other footage would become old."""
+        """A video is decoded one shot ahead, while the last one is classified; other footage would become old.
+
+        None at the end and once closed.
+        """
         decoding, self._ahead = self._ahead or self._decode(), None
         try:
-            await asyncio.wait((decoding,), timeout=_PATIENCE_S)
+            await self._wait_for(decoding, timeout_s=_PATIENCE_S)
             if not decoding.done():
                 reason = f"{self._footage.name} does not answer. If it is on a network drive, check that."
                 self._report(CameraStatus("lost", reason))
-            shot = await asyncio.shield(decoding)
+                await self._wait_for(decoding)
         except asyncio.CancelledError:
             self._ahead = decoding
             raise
-        if self.has_own_pace and shot is not None and not self._closed.is_set():
+        if not decoding.done():
+            return None
+        shot = decoding.result()
+        if self.has_own_pace and shot is not None and not self._closed.done():
             self._ahead = self._decode()
         return shot
 
@@ -117,9 +123,9 @@ class Recording:
         return decoding
 
     def close(self) -> None:
-        """Wakes read(); the file is closed after the decoding in progress."""
-        if not self._closed.is_set():
-            self._closed.set()
+        """Wakes read() at once; the file is closed after the decoding in progress."""
+        if not self._closed.done():
+            self._closed.set_result(None)
             self._worker.submit(self._release)
             self._worker.shutdown(wait=False)
 
@@ -147,11 +153,13 @@ class Recording:
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0:
-            with anyio.move_on_after(seconds):
-                await self._closed.wait()
+            await asyncio.wait((self._closed,), timeout=seconds)
+
+    async def _wait_for(self, decoding: asyncio.Future[Shot | None], timeout_s: float | None = None) -> None:
+        await asyncio.wait((decoding, self._closed), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
 
     def _report(self, status: CameraStatus) -> None:
-        if status != self._status and not self._closed.is_set():
+        if status != self._status and not self._closed.done():
             self._status = status
             self._on_status(status)
 

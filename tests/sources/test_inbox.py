@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -377,6 +378,19 @@ async def test_inbox_is_lost_while_its_folder_does_not_answer(folder: Path, monk
         assert lost.reason == f"{folder} does not answer. Check its disk or its file server."
         answers.set()
         await seen.until("lost", "online")
+        reading.cancel()
+
+
+async def test_inbox_that_hangs_takes_no_thread_of_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr(InboxFolder, "check", lambda _: answers.wait(PATIENCE_S))
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    async with opened(folder, silent_s=0.01) as inbox:
+        reading = asyncio.create_task(inbox.read())
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(asyncio.to_thread(int), PATIENCE_S) == 0
+        assert not answers.is_set()
+        answers.set()
         reading.cancel()
 
 

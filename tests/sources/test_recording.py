@@ -131,12 +131,12 @@ async def test_recording_is_lost_while_its_file_does_not_answer(monkeypatch: pyt
         await seen.until("lost", "online")
 
 
-async def test_close_ends_a_read_while_a_shot_is_decoded() -> None:
+async def test_close_wakes_the_reader_while_a_shot_is_decoded() -> None:
     footage = Hanging()
     source = Recording(footage, loop=False, on_status=lambda _: None)
     reading = asyncio.create_task(source.read())
     assert await asyncio.to_thread(footage.opened.wait, PATIENCE_S)
     source.close()
-    footage.free.set()
     assert await reading is None
+    footage.free.set()
     await source.wait_closed()
