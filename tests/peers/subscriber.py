@@ -24,6 +24,7 @@ class Received:
     topic: str
     content: bytes
     retained: bool
+    arrived_ns: int  # Unix time
 
     @property
     def payload(self) -> str:
@@ -101,7 +102,7 @@ class Subscriber:
         self._client.subscribe(self._topics, qos=1)
 
     def _keep(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
-        self._received.append(Received(message.topic, bytes(message.payload), message.retain))
+        self._received.append(Received(message.topic, bytes(message.payload), message.retain, time.time_ns()))
 
 
 async def until(condition: Callable[[], object], *, timeout_s: float = 10) -> None:
