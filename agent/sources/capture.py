@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.25  # how soon the thread sees that the camera was closed
 _PERIODS = 3  # without a frame, after which the camera is lost
-_LONGEST_S = 60.0  # for the second frame of a camera whose period is not known yet
+_LONGEST_S = 60.0  # for the first and the second frame of a camera whose period is not known yet
 
 
 class Capture:
@@ -28,9 +28,10 @@ class Capture:
 
     Construct, read and close it on the event loop's thread; `on_status` is called there, only on a change.
     The camera is lost, and opened again, after `stall_s` or three of its own periods without a new frame, whichever
-    is longer; until the period is known, each attempt gets more time. Opening it may take `opening_s`. It is frozen
-    while its frames have been identical for `frozen_after_s` (0: never). The waits between attempts grow unless a
-    connection has lasted for `proven_s`: a stream that ends after a few frames is not opened in a row.
+    is longer. Opening it may take `opening_s`. As long as its period is not known, a camera that was too slow gets more
+    time in the next attempt. It is frozen while its frames have been identical for `frozen_after_s` (0: never). The
+    waits between attempts grow unless a connection has lasted for `proven_s`: a stream that ends after a few frames is
+    not opened in a row.
     """
 
     has_own_pace = False
@@ -63,6 +64,10 @@ class Capture:
         self._feed: Feed | None = None
         # Not a daemon: the process of a camera must be killed before the interpreter ends.
         threading.Thread(target=self._run, name=f"camera {self._input.name}", daemon=False).start()
+
+    @property
+    def silence_s(self) -> float:
+        return self._allowed_s
 
     async def read(self) -> Frame | None:
         """Waits without a time limit for the camera's next frame; None once closed. One reader."""
@@ -123,8 +128,8 @@ class Capture:
             now_s = time.monotonic()
             if arrival is None or not arrival.frames:
                 if arrival is None and now_s - alive_s > (self._allowed_s if online else self._opening_s):
-                    if online and not has_period:  # it may be slow, and never get as far as its second frame
-                        self._allowed_s = min(2 * self._allowed_s, max(self._stall_s, _LONGEST_S))
+                    if not has_period:  # it may be slow, and never get as far as its first or second frame
+                        self._allow_more(opened=online)
                     raise SourceError(self._input.explain(opened=online))
                 continue
             if online:  # a camera of less than one frame per second is given the time for three
@@ -138,6 +143,12 @@ class Capture:
             elif not online:
                 self._post(self._report, CameraStatus("online"))
             online = True
+
+    def _allow_more(self, *, opened: bool) -> None:
+        if opened:
+            self._allowed_s = min(2 * self._allowed_s, max(self._stall_s, _LONGEST_S))
+        else:
+            self._opening_s = min(2 * self._opening_s, max(self._opening_s, _LONGEST_S))
 
     def _judge(self, frame: Frame, stillness: Stillness) -> None:
         same_s = stillness.observe(frame.picture, time.monotonic())

@@ -21,7 +21,7 @@ from agent.errors import SourceError
 from agent.host.process import die_with_parent
 from agent.image import JPEG_START
 from agent.sources.frame_memory import ARRIVAL, FAILED, JPEG, NO_SLOT, PIXELS, SLOT_BYTES, SLOTS, slot_for_writing
-from agent.sources.stream import open_url
+from agent.sources.stream import open_live
 from agent.sources.v4l2 import open_device
 
 _BEAT_S = 0.25  # how often unwanted frames are reported
@@ -37,26 +37,25 @@ def main() -> None:
             capture = _open(request)
             if capture.isOpened():
                 control.send(ARRIVAL.pack(0, NO_SLOT, PIXELS, 0, 0, 0, 0))
-                _pump(capture, control, memory, timeout_s=request.get("timeout_s", math.inf))
+                _pump(capture, control, memory)
         except SourceError as error:
             control.send(ARRIVAL.pack(0, NO_SLOT, FAILED, 0, 0, 0, 0) + str(error).encode())
 
 
 def _open(request: dict[str, Any]) -> Any:
     if "url" in request:
-        return open_url(request["url"], timeout_s=request["timeout_s"], transport=request["transport"])
+        return open_live(request["url"], transport=request["transport"])
     return open_device(request["path"], request)
 
 
-def _pump(capture: Any, control: socket.socket, memory: mmap.mmap, *, timeout_s: float) -> None:
+def _pump(capture: Any, control: socket.socket, memory: mmap.mmap) -> None:
     """Grabs every frame, so that the driver's queue never holds an old one, but retrieves only those that are wanted.
 
     V4L2 decodes YUYV in retrieve(), so a frame that is not classified costs next to nothing. FFmpeg decodes in grab(),
-    since a stream's frames depend on one another, and saves only the conversion to BGR. When a stream falls silent,
-    FFmpeg gives its last frames one by one, each after `timeout_s`, so such a frame is the end.
+    since a stream's frames depend on one another, and saves only the conversion to BGR.
     """
     slot, frames, beat_s = NO_SLOT, 0, 0.0
-    while _grab(capture, timeout_s):
+    while capture.grab():
         captured_ns, frames = time.monotonic_ns(), frames + 1
         if slot == NO_SLOT:
             slot = _wanted_slot(control)
@@ -67,11 +66,6 @@ def _pump(capture: Any, control: socket.socket, memory: mmap.mmap, *, timeout_s:
         elif slot == NO_SLOT and time.monotonic() - beat_s > _BEAT_S:
             control.send(ARRIVAL.pack(frames, NO_SLOT, PIXELS, 0, 0, 0, 0))
             frames, beat_s = 0, time.monotonic()
-
-
-def _grab(capture: Any, timeout_s: float) -> bool:
-    begun_s = time.monotonic()
-    return bool(capture.grab()) and time.monotonic() - begun_s < timeout_s
 
 
 def _wanted_slot(control: socket.socket) -> int:

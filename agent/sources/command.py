@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from agent.errors import SourceError
 from agent.sources.byte_frames import JpegFrames, PixelFrames
-from agent.sources.program import LastWords, ProgramFeed
+from agent.sources.last_words import LastWords
+from agent.sources.program import ProgramFeed
 
 if TYPE_CHECKING:
     from agent.sources.byte_frames import ByteFrames

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import select
 import ssl
 import time
 from typing import TYPE_CHECKING, Any
@@ -81,15 +82,21 @@ class Body:
         self._response = response
         self.timeout_s = client.timeout_s
 
-    def fill(self) -> bool:
-        """Adds what arrives next to the buffer; False at the end."""
+    def fill(self, within_s: float | None = None) -> bool:
+        """Adds what arrives next to the buffer; False at the end.
+
+        Raises TimeoutError, after which the body can be read on, if nothing arrives within the client's timeout or
+        `within_s`.
+        """
+        if not self._wait(self.timeout_s if within_s is None else within_s):
+            raise TimeoutError
         piece: bytes = self._response.read1(_CHUNK_BYTES)
         self.buffer += piece
         return bool(piece)
 
-    def head(self, size: int) -> bytes:
+    def head(self, size: int, within_s: float | None = None) -> bytes:
         """The first bytes, which stay in the buffer."""
-        while len(self.buffer) < size and self.fill():
+        while len(self.buffer) < size and self.fill(within_s):
             pass
         return bytes(self.buffer[:size])
 
@@ -103,3 +110,25 @@ class Body:
 
     def close(self) -> None:
         self._response.close()
+
+    def _wait(self, seconds: float) -> bool:
+        """Whether there is something to read. A socket that timed out in a read cannot be read any more."""
+        reader = self._response.fp
+        if reader is None:  # the whole body was read
+            return True
+        connection = reader.raw._sock  # noqa: SLF001  (http.client gives no access to it)
+        connection.settimeout(0)
+        try:
+            buffered = len(reader.peek(1))  # without a read only if there are bytes
+        except ssl.SSLWantReadError:
+            buffered = 0
+        finally:
+            connection.settimeout(self.timeout_s)
+        # After a chunk, its end mark waits there, and reading on would wait for the next chunk.
+        if buffered > (2 if self._response.chunked else 0):
+            return True
+        if isinstance(connection, ssl.SSLSocket) and connection.pending():
+            return True
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        return bool(poll.poll(max(0.0, seconds) * 1000))

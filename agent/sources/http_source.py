@@ -63,6 +63,10 @@ class HttpSource:
         """False until the server has answered."""
         return self._source is not None and self._source.has_own_pace
 
+    @property
+    def silence_s(self) -> float:
+        return 0.0 if self._source is None else self._source.silence_s
+
     async def read(self) -> Frame | None:
         """Waits without a time limit for the next frame; None at the end and once closed. One reader."""
         while self._source is None and not self._closed.is_set():

@@ -13,14 +13,14 @@ import cv2
 from agent.errors import SourceError
 from agent.image import JPEG_START, has_image_signature
 from agent.sources.http_get import BROKEN
-from agent.sources.pictures import HEAD_BYTES, Pictures
+from agent.sources.pictures import FIRST, HEAD_BYTES, Pictures
 from agent.sources.stream import open_with_ffmpeg
 
 if TYPE_CHECKING:
     from agent.sources.http_get import Body, HttpClient
 
 Kind = Literal["still", "mjpeg", "live", "recording"]
-_PICTURE_TYPES = ("image/", "multipart/", "video/x-motion-jpeg", "video/x-jpeg", "video/mjpeg", "video/x-mjpeg")
+_STREAM_TYPES = ("multipart/", "video/x-motion-jpeg", "video/x-jpeg", "video/mjpeg", "video/x-mjpeg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ def ask(client: HttpClient) -> Answer:
 
 
 def _identify(body: Body, client: HttpClient) -> Answer:
-    head = body.head(HEAD_BYTES).lstrip()
+    is_stream = body.content_type.startswith(_STREAM_TYPES)
+    head = body.head(HEAD_BYTES, FIRST * body.timeout_s if is_stream else None).lstrip()
     if not head:
         raise SourceError(f"{client.address} sent an empty answer instead of a picture. Check the camera and its URL.")
     if head.startswith(b"#EXTM3U"):
@@ -62,7 +63,7 @@ def _identify(body: Body, client: HttpClient) -> Answer:
         longest = re.search(rb"#EXT-X-TARGETDURATION:\s*(\d{1,4})", playlist)
         return Answer("live", silence_s=3.0 * int(longest[1]) if longest else 0.0)
     has_jpeg = JPEG_START in head and not _is_container(head)
-    if has_jpeg or has_image_signature(head) or body.content_type.startswith(_PICTURE_TYPES):
+    if has_jpeg or has_image_signature(head) or is_stream or body.content_type.startswith("image/"):
         pictures = Pictures(body)
         if pictures.is_still():
             return Answer("still")

@@ -10,7 +10,7 @@ from agent.frame import Frame
 from agent.sources.feed import Arrival
 from agent.sources.http_get import BROKEN
 from agent.sources.pictures import Pictures
-from agent.sources.reachability import why_unreachable
+from agent.sources.reachability import BRIEF_S, why_unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class MjpegStream:
-    """Lost if it sends nothing for the client's timeout. FFmpeg reads only parts that are typed image/jpeg."""
+    """FFmpeg would read only parts that are typed image/jpeg."""
 
     def __init__(self, client: HttpClient, opened: Pictures) -> None:
         """`opened` is read first, since some cameras serve only one connection at a time."""
@@ -37,14 +37,16 @@ class MjpegStream:
             raise SourceError(self._client.explain(error)) from None
         return _MjpegFeed(pictures, why_ended=lambda: self.explain(opened=True))
 
-    def explain(self, *, opened: bool) -> str:  # noqa: ARG002  (open() itself explains why it failed)
-        return why_unreachable(self._client.address, timeout_s=self._client.timeout_s) or (
+    def explain(self, *, opened: bool) -> str:
+        return why_unreachable(self._client.address, timeout_s=BRIEF_S) or (
             f"{self.name} stopped sending frames. If this persists, restart the camera."
+            if opened
+            else f"{self.name} sends no JPEG. Check its URL."
         )
 
 
 class _MjpegFeed:
-    """Hands over JPEGs, so that only those that are classified are decoded. read() waits for the client's timeout."""
+    """Hands over JPEGs, so that only those that are classified are decoded."""
 
     def __init__(self, pictures: Pictures, *, why_ended: Callable[[], str]) -> None:
         self._pictures = pictures
@@ -54,13 +56,13 @@ class _MjpegFeed:
     def want(self) -> None:
         self._is_wanted = True
 
-    def read(self, timeout_s: float) -> Arrival:  # noqa: ARG002  (the socket has its own)
+    def read(self, timeout_s: float) -> Arrival | None:
         try:
-            picture = self._pictures.read()
-        except BROKEN:
-            picture = None
+            picture = self._pictures.next_jpeg(timeout_s)
+        except (*BROKEN, EOFError):
+            raise SourceError(self._why_ended()) from None
         if picture is None:
-            raise SourceError(self._why_ended())
+            return None
         if not self._is_wanted:
             return Arrival(1)
         self._is_wanted = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -15,38 +16,54 @@ if TYPE_CHECKING:
     from agent.sources.http_get import Body
 
 HEAD_BYTES = 512
+FIRST = 5  # timeouts until the first picture of a slow stream, some of which begin with the next one that they take
 
 
 class Pictures:
     """The pictures of one response: JPEGs in any wrapping, or a single file. Every method blocks.
 
-    Construct it before the body is read; raises one of BROKEN, and SourceError.
+    Construct it before the body is read. Methods raise one of BROKEN, and SourceError.
     """
 
     def __init__(self, body: Body) -> None:
         self._body = body
         self._cutter = JpegCutter(body.buffer)
         self._ahead: deque[bytes] = deque()  # read by is_still()
-        head = body.head(HEAD_BYTES)
         self._is_image = body.content_type.startswith("image/")
-        self._is_one_file = JPEG_START not in head and (self._is_image or has_image_signature(head))
 
     def read(self) -> bytes | None:
-        """The next picture, not decoded; None at the end of the response."""
+        """The only or the next picture, not decoded; None at the end of the response."""
         if self._ahead:
             return self._ahead.popleft()
-        return self._body.read_all() or None if self._is_one_file else self._cut()
+        if self._is_one_file():
+            return self._body.read_all() or None
+        return self._cut(3 * self._body.timeout_s, silence_s=self._body.timeout_s)
+
+    def next_jpeg(self, within_s: float) -> bytes | None:
+        """The next picture of a stream; None if it is not complete in that time. Raises EOFError at the end."""
+        if self._ahead:
+            return self._ahead.popleft()
+        try:
+            picture = self._cut(within_s)
+        except TimeoutError:
+            return None
+        if picture is None:
+            raise EOFError
+        return picture
 
     def is_still(self) -> bool:
-        """Whether the response ends after its first picture. Call it before read(), which gives the pictures again."""
-        if self._is_one_file or (self._is_image and self._body.has_length):
+        """Whether the response ends after its first picture. Call it before others, which give the pictures again."""
+        if self._is_one_file() or (self._is_image and self._body.has_length):
             return True
-        first = self._cut()
+        try:
+            first = self._cut(FIRST * self._body.timeout_s)
+        except TimeoutError:
+            raise SourceError(f"{self._body.name} sends no JPEG. Check its URL.") from None
         if first is None:
             raise SourceError(f"{self._body.name} sends no picture that the agent can read. Check its URL.")
         self._ahead.append(first)
         try:
-            second = self._cut()
+            second = self._cut(self._body.timeout_s)
         except BROKEN:  # silence, or the end of the connection
             return self._is_image
         if second is not None:
@@ -61,11 +78,16 @@ class Pictures:
     def close(self) -> None:
         self._body.close()
 
-    def _cut(self) -> bytes | None:
-        latest_s = time.monotonic() + 3 * self._body.timeout_s  # the cutter forgets what is not a JPEG
+    def _is_one_file(self) -> bool:
+        head = self._body.head(HEAD_BYTES, FIRST * self._body.timeout_s)
+        return JPEG_START not in head and (self._is_image or has_image_signature(head))
+
+    def _cut(self, within_s: float, silence_s: float = math.inf) -> bytes | None:
+        """Raises TimeoutError, also after `silence_s` without a byte; the next call then reads on."""
+        latest_s = time.monotonic() + within_s
         while (picture := self._cutter.cut()) is None:
-            if len(self._body.buffer) > MAX_BYTES or time.monotonic() > latest_s:
+            if len(self._body.buffer) > MAX_BYTES:
                 raise SourceError(f"{self._body.name} sends no JPEG. Check its URL.")
-            if not self._body.fill():
+            if not self._body.fill(min(latest_s - time.monotonic(), silence_s)):
                 return self._cutter.rest()
         return picture

@@ -14,38 +14,20 @@ from typing import TYPE_CHECKING
 
 from agent.errors import SourceError
 from agent.frame import Frame
-from agent.sources.address import redact
 from agent.sources.byte_frames import PIPE_BYTES
 from agent.sources.feed import Arrival
-from agent.text import printable, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent.sources.byte_frames import ByteFrames
+    from agent.sources.last_words import LastWords
 
 _PROCESS = ("-I", "-m", "agent.sources.command_process")
 _ENDS_WITHIN_S = 1.0  # after SIGINT, so that it can release the camera
 _KILLED_WITHIN_S = 2.0  # a process that hangs in a driver dies only when the driver returns
-_LAST_BYTES = 2000
 _OWN_PREFIX = "EDGE_AGENT_"  # of variables that may hold the agent's passwords
 _OWN = ("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
-
-
-class LastWords:
-    """The end of what a program wrote to its standard error."""
-
-    def __init__(self) -> None:
-        self._text = b""
-
-    def add(self, text: bytes) -> None:
-        self._text = (self._text + text)[-_LAST_BYTES:]
-
-    def __str__(self) -> str:
-        """The last line as the end of a sentence; empty if there is none."""
-        lines = self._text.decode("utf-8", "replace").replace("\r", "\n").splitlines()  # \r: a progress display
-        words = next((words for line in reversed(lines) if (words := line.strip())), "")
-        return f" Its last message: {shortened(redact(printable(words)), 200)}." if words else ""
 
 
 class ProgramFeed:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent.sources.address import Address
 
+BRIEF_S = 0.5  # for a camera that answered a moment ago, since its status waits for the reason
+
 
 def why_unreachable(address: Address, *, timeout_s: float) -> str | None:
     """A sentence without a password; None if a server listens there, or if its port is unknown. Blocks."""

@@ -28,6 +28,10 @@ class Source(Protocol):
     def has_own_pace(self) -> bool:
         """Whether read() waits until a frame is due, as with a video."""
 
+    @property
+    def silence_s(self) -> float:
+        """How long a live camera may send nothing until its status says why."""
+
     async def read(self) -> Frame | None:
         """Waits without a time limit for the next frame; None at the end and once closed. One reader."""
 

@@ -33,19 +33,30 @@ class V4l2Device:
             "format": options.format,
             "controls": dict(options.controls),
         }
-        return ChildFeed(request, why_ended=lambda opened: self.explain(opened=opened))
+        return ChildFeed(request, why_ended=self._why_ended)
 
     def explain(self, *, opened: bool) -> str:
+        return self._why_closed() or (
+            f"{self.name} stopped giving frames. Plug it in again, or try another cable or port."
+            if opened
+            else f"{self.name} has not given a frame yet. It gets more time in the next attempt. If this persists, "
+            "plug it in again."
+        )
+
+    def _why_ended(self, opened: bool, _last_words: str) -> str:  # noqa: FBT001  (as ChildFeed calls it)
+        if opened:
+            return self.explain(opened=True)
+        return self._why_closed() or (
+            f"{self.name} gives no video. Stop the program that uses it (`fuser -v {self.name}` shows it), "
+            "or choose another device from `edge-agent cameras`."
+        )
+
+    def _why_closed(self) -> str | None:
         if not os.path.exists(self.name):  # noqa: PTH110  (Path raises for a closed folder)
             return f"{self.name} does not exist. Plug the camera in; `edge-agent cameras` lists what is there."
         if not os.access(self.name, os.R_OK | os.W_OK):
             return f"No permission to use {self.name}. Add the user of this program to the group video, and restart."
-        if opened:
-            return f"{self.name} stopped giving frames. Plug it in again, or try another cable or port."
-        return (
-            f"{self.name} gives no video. Stop the program that uses it (`fuser -v {self.name}` shows it), "
-            "or choose another device from `edge-agent cameras`."
-        )
+        return None
 
 
 def open_device(path: str, request: dict[str, Any]) -> Any:

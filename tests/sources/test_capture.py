@@ -93,6 +93,22 @@ class SlowFeed(FakeFeed):
         self.given = 0
 
 
+class SlowToOpen(FakeFeed):
+    """Its first frame comes 0.3 s after it was opened."""
+
+    due_s = 0.0
+
+    def read(self, timeout_s: float) -> Arrival | None:
+        self.due_s = self.due_s or time.monotonic() + 0.3
+        if (wait_s := self.due_s - time.monotonic()) > 0:
+            time.sleep(min(timeout_s, wait_s))
+            return None
+        return super().read(timeout_s)
+
+    def close(self) -> None:
+        self.due_s = 0.0
+
+
 async def test_slow_camera_stays_open_once_its_period_is_known() -> None:
     slow = SlowFeed()
     with closing(Capture(FakeInput(slow), on_status=lambda _: None, stall_s=0.1, backoff=soon())) as camera:
@@ -116,6 +132,14 @@ async def test_camera_that_does_not_open_in_time_is_lost(feed: FakeFeed) -> None
     feed.free.clear()
     with closing(Capture(FakeInput(feed), on_status=seen, stall_s=0.1, opening_s=0.01)):
         assert (await seen.until("lost")).reason == "not open yet"
+
+
+async def test_camera_that_opens_slowly_gets_more_time_in_each_attempt() -> None:
+    slow, seen = SlowToOpen(), Seen()
+    with closing(Capture(FakeInput(slow), on_status=seen, opening_s=0.05, backoff=soon())) as camera:
+        assert await camera.read() is not None
+        assert slow.opened > 1
+    assert [(status.state, status.reason) for status in seen.statuses] == [("lost", "not open yet"), ("online", None)]
 
 
 async def test_camera_is_frozen_while_its_frames_are_identical(feed: FakeFeed) -> None:

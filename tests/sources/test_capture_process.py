@@ -69,7 +69,7 @@ def feed(capture: FakeCapture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chil
                 os.close(memory)
 
     monkeypatch.setattr(subprocess, "Popen", Process)
-    opened = ChildFeed({}, why_ended=lambda was_open: f"ended, open: {was_open}")
+    opened = ChildFeed({}, why_ended=lambda was_open, _: f"ended, open: {was_open}")
     yield opened
     opened.close()
 
@@ -164,9 +164,23 @@ async def test_process_that_dies_or_stops_is_replaced(mjpeg: MjpegServer, number
             await camera.read()
         assert await camera.read() is not None
         await seen.until("online", "lost", "online")
+        reason = str(seen.statuses[1].reason)
+        assert ("stopped sending frames" if number == signal.SIGSTOP else f"was ended by {number.name}.") in reason
         assert [child.pid for child in capture_processes()] != [old.pid]
         assert (frame.picture.pixels == before).all()
     await until(lambda: not capture_processes())
+
+
+def test_process_that_fails_is_lost_with_its_last_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "print('x' * 100_000, 'rtsp://user:secret@cam/ failed', sep=chr(10), file=sys.stderr)"
+    monkeypatch.setattr("agent.sources.child._PROCESS", ("-c", f"import sys; {words}; sys.exit(3)"))
+    feed = ChildFeed({}, why_ended=lambda *_: "ended")
+    with closing(feed), pytest.raises(SourceError) as raised:
+        frame_of(feed)
+    assert str(raised.value) == (
+        "The process that reads the camera failed with exit code 3. Its last message: rtsp://***@cam/ failed. "
+        "The agent starts it again."
+    )
 
 
 def has_frame_memory() -> bool:
@@ -200,7 +214,7 @@ def test_camera_is_lost_and_holds_nothing_when_no_process_can_be_started(monkeyp
 
     def reason() -> str:
         try:
-            ChildFeed({}, why_ended=str)
+            ChildFeed({}, why_ended=lambda *_: "")
         except SourceError as error:
             return str(error)
         return ""

@@ -22,7 +22,7 @@ from agent.sources.capture import Capture
 from agent.sources.capture_options import CaptureOptions, Command
 from agent.sources.command import CommandCamera
 from agent.sources.csi import CsiCamera, csi_command
-from agent.sources.program import LastWords
+from agent.sources.last_words import LastWords
 from agent.sources.source import is_csi, is_file_source, open_source
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def runs(process: psutil.Process, mark: str) -> bool:
 
 @asynccontextmanager
 async def capture_of(command: Command, seen: Seen, **keys: float) -> AsyncIterator[Capture]:
-    settings = {"stall_s": 0.5, "opening_s": 2.0, **keys}
+    settings = {"stall_s": 0.5, "opening_s": PATIENCE_S, **keys}
     camera = Capture(CommandCamera(command), on_status=seen, backoff=soon(), **settings)
     try:
         yield camera

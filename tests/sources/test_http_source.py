@@ -135,6 +135,36 @@ async def test_mjpeg_uses_one_connection_and_gives_the_newest_frame() -> None:
             assert camera.count("/cam") == 1
 
 
+def slowly(content_type: str, *, chunks: bool) -> Callable[[Viewer], None]:
+    """A frame every 0.9 s, the first one included; each chunk also has the start of the next part."""
+
+    def answer(viewer: Viewer) -> None:
+        viewer.protocol_version = "HTTP/1.1"
+        viewer.begin(content_type, **({"Transfer-Encoding": "chunked", "Connection": "close"} if chunks else {}))
+        text = b"--frame\r\n\r\n"
+        for number in range(1 << 30):
+            viewer.wfile.write(b"%x\r\n%s\r\n" % (len(text), text) if chunks else text)
+            if viewer.camera.stopping.wait(0.9):
+                break
+            text = encoded(20 * number) + b"\r\n--frame\r\n\r\n"
+
+    return answer
+
+
+@pytest.mark.parametrize("form", ["plain", "in chunks", "over TLS"])
+async def test_stream_slower_than_the_timeout_stays_online_and_gives_each_frame_at_once(
+    form: str, tmp_path: Path
+) -> None:
+    tls = Authority(tmp_path).sign("camera").server() if form == "over TLS" else None
+    seen = Seen()
+    with http_camera({"/cam": slowly(MULTIPART, chunks=form == "in chunks")}, tls=tls) as camera:
+        async with opened(camera.url("/cam"), seen, timeout_s=0.4) as source:
+            levels = [brightness(await source.read()) for _ in range(3)]
+            assert np.diff(levels) == pytest.approx([20, 20], abs=2)
+            await seen.until("online")
+    assert camera.count("/cam") == 1
+
+
 async def test_live_stream_that_closes_is_lost_and_opened_again() -> None:
     seen = Seen()
     with http_camera({"/cam": streaming(part("--frame\r\n\r\n"), MULTIPART, parts=5)}) as camera:

@@ -15,6 +15,7 @@ import pytest
 from peers.rtsp_server import RtspServer
 from sources.observing import PATIENCE_S, Seen, soon, until
 
+from agent.errors import SourceError
 from agent.sources.address import Address
 from agent.sources.capture import Capture
 from agent.sources.stream import Stream, open_with_ffmpeg
@@ -80,7 +81,8 @@ async def test_stream_is_lost_and_reconnected_when_its_server_restarts(mjpeg: Mj
         await seen.until("online", "lost")
         mjpeg.start()
         assert await reading is not None
-        assert seen.statuses[-1] == ONLINE
+        while seen.statuses[-1] != ONLINE:  # the last frame may have waited in the process
+            assert await camera.read() is not None
 
 
 async def test_stream_connects_later_when_its_server_is_off_at_the_start(
@@ -100,7 +102,7 @@ async def test_stream_connects_later_when_its_server_is_off_at_the_start(
 
 async def test_stream_is_lost_and_opened_again_when_it_stays_silent(mjpeg: MjpegServer) -> None:
     seen = Seen()
-    with closing(Capture(Stream(Address.parse(mjpeg.url), timeout_s=0.5), on_status=seen, backoff=soon())) as camera:
+    with closing(Capture(Stream(Address.parse(mjpeg.url)), on_status=seen, stall_s=0.5, backoff=soon())) as camera:
         await camera.read()
         mjpeg.flowing.clear()
         lost = await seen.until("online", "lost")
@@ -122,6 +124,43 @@ async def test_stream_reports_a_wrong_path_when_its_server_answers(mjpeg: MjpegS
     with closing(Capture(Stream(Address.parse(f"{mjpeg.url}/typo")), on_status=seen)):
         lost = await seen.until("lost")
         assert "answers but sends no video. Check the path, user name and password" in str(lost.reason)
+
+
+async def test_stream_reports_how_its_server_refused_it() -> None:
+    seen = Seen()
+    with (
+        RtspServer(password="right") as server,
+        closing(Capture(Stream(Address.parse(server.url("wrong"))), on_status=seen)),
+    ):
+        reason = str((await seen.until("lost")).reason)
+    assert reason.endswith("in its URL. Its last message: rtsp: method DESCRIBE failed: 401 (Unauthorized).")
+
+
+async def test_stream_that_was_unreachable_is_opened_only_once_it_answers(
+    mjpeg: MjpegServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mjpeg.stop()
+    stream, opened = Stream(Address.parse(mjpeg.url)), []
+    monkeypatch.setattr("agent.sources.stream.ChildFeed", lambda *args, **_: opened.append(args))
+    assert "does not answer" in stream.explain(opened=True)
+    with pytest.raises(SourceError, match="does not answer"):
+        stream.open()
+    assert not opened
+    mjpeg.start()
+    stream.open()
+    assert opened
+
+
+async def test_stream_slower_than_the_time_of_a_lost_one_stays_open(mjpeg: MjpegServer) -> None:
+    mjpeg.period_s = 0.6
+    seen = Seen()
+    with closing(Capture(Stream(Address.parse(mjpeg.url)), on_status=seen, stall_s=0.2, backoff=soon())) as camera:
+        for _ in range(6):  # at least the third attempt has enough time for the second frame
+            assert await camera.read() is not None
+        changes = len(seen.statuses)
+        for _ in range(3):
+            assert await camera.read() is not None
+        assert len(seen.statuses) == changes > 2
 
 
 def test_process_exits_cleanly_while_the_thread_is_inside_opencv(mjpeg: MjpegServer) -> None:
