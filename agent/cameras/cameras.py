@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 _STOP_S = 0.5
 
 
+class Released(NamedTuple):
+    """Whose source is closing: neither the camera nor its device may be opened before that is over."""
+
+    camera: str
+    origin: str | Command
+
+
 class Cameras:
     """Create and use it on the event loop's thread; its pipelines run in `tasks`."""
 
@@ -57,7 +64,7 @@ class Cameras:
         self._opened: dict[str, Pipeline] = {}  # the latest pipeline of each camera, even if the camera is off now
         self._pictures: dict[str, dict[Spot, Pictures]] = {}  # of each open camera and of its views
         self._sources: dict[str, Source] = {}
-        self._closing: dict[Source, tuple[str, str | Command]] = {}  # each with the name and the origin of its camera
+        self._closing: dict[Source, Released] = {}
         self._switching: set[str] = set()
         self._ended: dict[str, asyncio.Event] = {}
         self._is_closed = False
@@ -164,7 +171,7 @@ class Cameras:
         """A sentence about an enabled camera that gives no frame and whose status does not say why."""
         for name, pipeline in self._pipelines.items():
             silent_s = time.monotonic() - pipeline.last_read_s
-            slowest_s = after_s + 2 / self.configured[name].max_fps
+            slowest_s = after_s + 2 / self.configured[name].max_fps + self._sources[name].silence_s
             status = self.statuses[name]
             may_be_silent = status.reason is not None or status.state == "ended" or pipeline.is_idle
             if silent_s > slowest_s and not may_be_silent:
@@ -180,7 +187,7 @@ class Cameras:
         """`where` is the origin of the camera, if its configuration has changed since."""
         if (source := self._sources.pop(name, None)) is not None:
             source.close()
-            self._closing[source] = name, where or self.configured[name].origin
+            self._closing[source] = Released(name, where or self.configured[name].origin)
             del self._pipelines[name]
             for pictures in self._pictures.pop(name).values():
                 pictures.close()
@@ -251,7 +258,7 @@ class Cameras:
 
     def _closing_of(self, name: str) -> list[Source]:
         where = self.configured[name].origin
-        return [source for source, of in self._closing.items() if name in of or where in of]
+        return [source for source, of in self._closing.items() if of.camera == name or of.origin == where]
 
     def _changed(self, name: str, status: CameraStatus) -> None:
         self.statuses[name] = status

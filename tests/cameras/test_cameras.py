@@ -144,6 +144,7 @@ class Held:
     """A source whose device is released only when the test says so."""
 
     has_own_pace = False
+    silence_s = 0.0
 
     def __init__(self) -> None:
         self.closed, self.released = anyio.Event(), anyio.Event()
@@ -182,6 +183,23 @@ async def test_renamed_camera_waits_until_its_device_is_released(photos: CameraS
         await anyio.wait_all_tasks_blocked()
         assert len(opened) == 2
         await cameras.close()
+
+
+@pytest.mark.anyio
+async def test_camera_does_not_wait_for_another_one_whose_name_is_its_source(opened: list[Held]) -> None:
+    webcam, cellar = CameraSection(source="0"), CameraSection(source="rtsp://cellar/")
+    async with anyio.create_task_group() as tasks:
+        cameras = Cameras({"door": webcam, "0": cellar}, data_plane=Watched(), listener=Listener(), tasks=tasks)
+        cameras.start()
+        cameras.switch("0", on=False)
+        cameras.switch("door", on=False)
+        opened[0].released.set()
+        await anyio.wait_all_tasks_blocked()
+        cameras.switch("door", on=True)
+        await anyio.wait_all_tasks_blocked()
+        assert len(opened) == 3
+        await cameras.close()
+        opened[1].released.set()
 
 
 @pytest.mark.anyio
