@@ -80,8 +80,7 @@ class Device:
         self._client.publish(f"{_BASE}/{topic}", content, qos=1, retain=retain).wait_for_publish(10)
 
     def show(self, label: str | None, score: float | None = 0.93) -> None:
-        state = StableState(label, None if label is None else score, 1_700_000_000_000_000_000, _BIRDS)
-        self.publish("cameras/front/state", state.to_json())
+        self.publish("cameras/front/state", _state(label, score))
 
     def come_online(self) -> None:
         self.publish("status", "online")
@@ -90,6 +89,10 @@ class Device:
 
     def discover(self, **options: Any) -> None:
         self.send(_message(**options))
+
+
+def _state(label: str | None, score: float | None = 0.93) -> dict[str, Any]:
+    return StableState(label, None if label is None else score, 1_700_000_000_000_000_000, _BIRDS).to_json()
 
 
 def _message(*, hardware: str | None = None, events: bool = False, **options: Any) -> Message:
@@ -338,6 +341,32 @@ async def test_removed_components_disappear_and_the_others_stay(
             await until(lambda: topic_of("pi-1") in late.retained())
         device.send(Message(topic_of("pi-1"), b"", retain=True))
         await until(lambda: not there.entities() and not there.devices())
+    assert not _complaints(caplog)
+
+
+@pytest.mark.anyio
+async def test_entities_of_a_view_go_with_it_and_those_of_other_views_stay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    door, gate = (ViewEntities(Spot("front", name), ("robin",), snapshots=True) for name in ("door", "gate"))
+    yard = ViewEntities(Spot("yard"), ("robin",), snapshots=False)
+    of_gate = {"sensor.pi_1_front_gate_label", "sensor.pi_1_front_gate_score", "image.pi_1_front_gate_snapshot"}
+    async with _house(tmp_path) as (there, device, _):
+        device.publish("cameras/front/views/door/state", _state("robin"))
+        device.publish("cameras/front/views/gate/state", _state(None))
+        three = _message(views=[door, gate, yard])
+        device.send(three)
+        await _until_state(there, "sensor.pi_1_front_door_label", "robin")
+        await _until_state(there, "sensor.pi_1_front_door_score", "93.0")
+        await _until_state(there, "sensor.pi_1_front_gate_label", "none")
+        all_of_them = set(there.entities())
+        assert of_gate < all_of_them
+        assert {"sensor.pi_1_yard_label", "switch.pi_1_yard_enabled", "switch.pi_1_front_enabled"} < all_of_them
+        device.send(_message(views=[door, yard], former=three.payload))
+        await until(lambda: set(there.entities()) == all_of_them - of_gate)
+        await _until_state(there, "sensor.pi_1_front_door_label", "robin")
+        device.publish("cameras/front/status", "lost")
+        await _until_state(there, "sensor.pi_1_front_door_label", "unavailable")
     assert not _complaints(caplog)
 
 
