@@ -187,7 +187,8 @@ async def test_a_device_is_shown_with_all_its_entities(tmp_path: Path, caplog: p
 async def test_events_of_each_view_are_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     spots = [Spot("front", "door"), Spot("front", "gate")]
     async with _house(tmp_path) as (there, device, _):
-        device.discover(views=[ViewEntities(spot, ("robin",), snapshots=False) for spot in spots], events=True)
+        both = _message(views=[ViewEntities(spot, ("robin",), snapshots=False) for spot in spots], events=True)
+        device.send(both)
         await _until_state(there, "event.pi_1_front_door_event", "unknown")
         ended = an_event("robin", spot=spots[0])
         device.publish("cameras/front/event", ended.to_json(), retain=False)
@@ -203,7 +204,7 @@ async def test_events_of_each_view_are_shown(tmp_path: Path, caplog: pytest.LogC
         device.publish("cameras/front/event", an_event("owl", spot=spots[1]).to_json(), retain=False)
         await until(lambda: there.attributes("event.pi_1_front_gate_event").get("label") == "owl")
         assert there.attributes("event.pi_1_front_door_event")["label"] == "robin"
-        device.discover(views=[_FRONT], events=True)
+        device.discover(views=[_FRONT], events=True, former=both.payload)
         await until(lambda: "event.pi_1_front_gate_event" not in there.entities())
         device.publish("cameras/front/event", an_event("wren").to_json(), retain=False)
         await until(lambda: there.attributes("event.pi_1_front_event").get("label") == "wren")
