@@ -11,6 +11,7 @@ AgentError
 │   └── SignatureError        the caller must choose a signature of the SavedModel, or an input size
 ├── ModelNotFoundError        no model of that name is being served
 │   └── ModelNotReadyError    the name is known, but no version of it is currently serving
+├── ProfileNotFoundError      the configuration has no profile of that name
 ├── VersionError              a version cannot be pinned, promoted or rolled back to
 ├── StoreError                the agent's own copies of models currently cannot be read or written
 ├── ImageError                an image file cannot be classified
@@ -68,6 +69,10 @@ class ModelNotFoundError(AgentError):
 
 class ModelNotReadyError(ModelNotFoundError):
     """Raised while a model is being loaded, or when all its files were rejected."""
+
+
+class ProfileNotFoundError(AgentError):
+    """Raised when a person chooses a profile that does not exist; nothing changes."""
 
 
 class VersionError(AgentError):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from agent.classification import ModelIdentity, Result, Spot, StableState
     from agent.errors import AgentError
     from agent.event import Event
-    from agent.status import CameraStatus, ModelStatus
+    from agent.status import CameraStatus, ModelStatus, ProfileStatus
 
 # What a view saw as a JPEG, whose longer side has at most so many pixels. Blocks. Raises ImageError.
 Picture: TypeAlias = Callable[[int], bytes]
@@ -51,6 +51,9 @@ class Listener:
 
         The status of new cameras follows.
         """
+
+    def profile_changed(self, status: ProfileStatus) -> None:
+        """Another profile is active, was chosen or was configured; also called at the start."""
 
     def model_changed(self, status: ModelStatus) -> None:
         """A model's status changed. When a model is forgotten, the last status has only its name."""
@@ -105,6 +108,10 @@ class Listeners(Listener):
     def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
         for listener in self._listeners:
             listener.cameras_configured(spots)
+
+    def profile_changed(self, status: ProfileStatus) -> None:
+        for listener in self._listeners:
+            listener.profile_changed(status)
 
     def model_changed(self, status: ModelStatus) -> None:
         for listener in self._listeners:

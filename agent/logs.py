@@ -12,7 +12,7 @@ from agent.listeners import Listener
 from agent.text import printable
 
 if TYPE_CHECKING:
-    from agent.status import CameraStatus
+    from agent.status import CameraStatus, ProfileStatus
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class EventLog(Listener):
 
     def __init__(self) -> None:
         self._announced: set[str] = set()
+        self._profile: str | None = None
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         if camera not in self._announced:  # the initial status is not an event
@@ -78,3 +79,8 @@ class EventLog(Listener):
         level = logging.WARNING if status.state in ("lost", "frozen") else logging.INFO
         sentence = f"Camera {camera} is {status.state}. {status.reason or ''}".rstrip()
         log.log(level, "%s", sentence, extra={"camera": camera})
+
+    def profile_changed(self, status: ProfileStatus) -> None:
+        if status.active != self._profile:
+            self._profile = status.active
+            log.info("Profile: %s (%s).", status.active or "none", "by the clock" if status.is_by_clock else "chosen")

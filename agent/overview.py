@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from agent.classification import Result, Spot, StableState
     from agent.event import Event
-    from agent.status import CameraStatus, ModelStatus
+    from agent.status import CameraStatus, ModelStatus, ProfileStatus
 
 Json: TypeAlias = dict[str, Any]
 Watcher: TypeAlias = Callable[[str, Json | None], None]
@@ -66,6 +66,7 @@ class Overview(Listener):
         self._health = health
         self._records_events = records_events
         self._started_ns = time.monotonic_ns()
+        self._profile: Json | None = None
         self._results: dict[Spot, Result] = {}
         self._states: dict[Spot, Json] = {}
         self._timeline: deque[Json] = deque(maxlen=_MAX_STATES)
@@ -85,6 +86,7 @@ class Overview(Listener):
                 "at": iso_time(time.time_ns()),
             },
             "cameras": self.cameras(),
+            "profile": self._profile,
             "models": [status.to_json() for status in self._models.statuses],
             "mqtt": self._health.mqtt(),
             "stats": self._last_stats,
@@ -152,6 +154,10 @@ class Overview(Listener):
     def camera_changed(self, camera: str, status: CameraStatus) -> None:  # noqa: ARG002  (Listener's)
         if self._watcher is not None:
             self._send("camera", self._camera(camera))
+
+    def profile_changed(self, status: ProfileStatus) -> None:
+        self._profile = status.to_json() if status.names else None
+        self._send("profile", self._profile)
 
     def model_changed(self, status: ModelStatus) -> None:
         if self._watcher is not None:

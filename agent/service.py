@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from agent.cameras.cameras import Cameras
+from agent.cameras.profiles import Profiles
 from agent.config.differences import keys_that_need_a_restart
 from agent.config.load import model_settings
 from agent.errors import AgentError
@@ -129,6 +130,7 @@ class Service:
         self._cameras = Cameras(
             config.cameras, data_plane=data_plane, listener=listeners, tasks=self._tasks, is_throttled=throttling
         )
+        self._profiles = Profiles(config.profiles, cameras=self._cameras, listener=listeners)
         self._mqtt: MqttPublisher | None = None
         if config.mqtt.enabled:
             self._mqtt = mqtt = build_mqtt(
@@ -139,6 +141,7 @@ class Service:
                 data_plane=data_plane,
                 models=self._models,
                 cameras=self._cameras,
+                profiles=self._profiles,
                 stats=stats,
                 clock=clock,
             )
@@ -166,6 +169,7 @@ class Service:
             data_plane=data_plane,
             models=self._models,
             cameras=self._cameras,
+            profiles=self._profiles,
             overview=overview,
             health=self._health,
             metrics=metrics,
@@ -194,6 +198,7 @@ class Service:
         await self._tasks.__aenter__()
         try:
             self._cameras.announce()
+            self._profiles.apply()
             await self._start_models()
             await self._start_mqtt()
             await self._start_http()
@@ -201,6 +206,7 @@ class Service:
             self._start_events()
             self._parts.push_async_callback(self._cameras.close)
             self._cameras.start()
+            self._tasks.start_soon(self._profiles.run, name="profiles")
             if (period_s := systemd.watchdog_period_s()) is not None:
                 self._tasks.start_soon(self._feed_watchdog, period_s, name="watchdog")
         except BaseException as error:
@@ -222,7 +228,7 @@ class Service:
         return f"{' '.join(reasons) or 'Ready.'} {self.where_to_look()}"
 
     def reload(self, load: Callable[[], Config]) -> None:
-        """Uses the cameras of the configuration that `load` returns; if it raises ConfigError, nothing changes."""
+        """Uses the cameras and profiles that `load` returns; if it raises ConfigError, nothing changes."""
         self._tasks.start_soon(self._reload, load, name="reload")
 
     def where_to_look(self) -> str:
@@ -301,6 +307,7 @@ class Service:
         if keys := keys_that_need_a_restart(self._config, changed):
             log.warning("Changes of %s take effect only after a restart.", ", ".join(keys))
         self._cameras.reconfigure(after)
+        self._profiles.reconfigure(changed.profiles)
 
     async def _feed_watchdog(self, period_s: float) -> None:
         """Feeds it only while no part is stuck: that this loop runs does not show that the workers run."""

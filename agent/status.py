@@ -26,6 +26,29 @@ class CameraStatus:
         return self.state != "disabled"
 
 
+BY_CLOCK, NO_PROFILE = "auto", "none"  # what a person may choose besides the name of a profile
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileStatus:
+    """`active` is the profile in use. `chosen` is `auto` while the clock decides, else `none` or a name."""
+
+    active: str | None
+    chosen: str
+    names: tuple[str, ...]
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return BY_CLOCK, NO_PROFILE, *self.names
+
+    @property
+    def is_by_clock(self) -> bool:
+        return self.chosen == BY_CLOCK
+
+    def to_json(self) -> dict[str, Any]:
+        return {"active": self.active, "chosen": self.chosen, "profiles": list(self.names)}
+
+
 @dataclass(frozen=True, slots=True)
 class CameraHealth:
     """What the pictures of a live camera say about it; `reason` says what to do, None if it is ok."""

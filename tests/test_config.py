@@ -55,6 +55,29 @@ def test_unknown_key_is_rejected_with_file_line_and_nearest_key(write: Path) -> 
     )
 
 
+def test_unknown_camera_or_view_of_a_profile_is_rejected_with_line_and_nearest_name(write: Path) -> None:
+    cameras = "cameras:\n  front: {source: '0', views: {door: {}}}\n  back: {source: '1'}\nprofiles:\n  night:\n"
+    assert refusal(write, f"{cameras}    cameras:\n      back: {{}}\n      frnt: {{}}\n") == (
+        f"{write}, line 8: profiles.night.cameras.frnt is not in the configuration; did you mean front?"
+    )
+    assert refusal(write, f"{cameras}    cameras: {{front: {{views: {{x: {{}}}}}}}}\n") == (
+        f"{write}, line 6: profiles.night.cameras.front.views.x is not in the configuration; there are: door."
+    )
+    assert refusal(write, f"{cameras}    cameras: {{back: {{views: {{x: {{}}}}}}}}\n").endswith("; there are: none.")
+    assert refusal(write, f"{cameras}    cameras: {{back: {{max_fsp: 1}}}}\n") == (
+        f"{write}, line 6: unknown key profiles.night.cameras.back.max_fsp; did you mean max_fps?"
+    )
+
+
+def test_profiles_are_read_in_the_order_of_the_file(write: Path) -> None:
+    write.write_text("profiles: {b: {when: '22:00-06:00'}, a: {when: [sat 10:00-11:00, sun 10:00-11:00]}, c: {}}")
+    assert [(name, each.when) for name, each in load_config(write).profiles.items()] == [
+        ("b", ["22:00-06:00"]),
+        ("a", ["sat 10:00-11:00", "sun 10:00-11:00"]),
+        ("c", []),
+    ]
+
+
 def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> None:
     assert "known keys: format, level" in refusal(write, "logging:\n  zzz: 1\n")
     assert "line 1: unknown key modles; did you mean models?" in refusal(write, "modles: {}\n")
@@ -128,6 +151,17 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
         ("http: {tls_cert: c.pem}", "http.tls_cert needs http.tls_key: set both or remove http.tls_cert"),
         ("http: {tls_key: k.pem}", "http.tls_key needs http.tls_cert"),
         ("http: {client_ca: ca.pem}", "http.client_ca requires TLS: set http.tls_cert and http.tls_key"),
+        ("profiles: {auto: {}}", "profiles.auto is reserved: auto means the clock"),
+        ("profiles: {a b: {}}", "profiles.a b may only contain letters"),
+        ("profiles: {a: {when: 22:00}}", "profiles.a.when must be a list, not 1320."),
+        ("profiles: {a: {when: '25:00-06:00'}}", "profiles.a.when must be times such as 22:00-06:00, or days and"),
+        ("profiles: {a: {when: ['22:00-06:00', 'mo 1:00-2:00']}}", "profiles.a.when must be times such as 22:00-06:00"),
+        ("profiles: {a: {when: '06:00-06:00'}}", "must not begin and end at the same time; the whole day is 00:00-24"),
+        (
+            "cameras: {b: {source: '0', leave_threshold: 0.4}}\nprofiles: {a: {cameras: {b: {score_threshold: 0.3}}}}",
+            "line 2: profiles.a.cameras.b has a leave_threshold above its score_threshold (0.4 > 0.3); lower it.",
+        ),
+        ("profiles: {a: {cameras: {b: {max_fps: 0}}}}", "profiles.a.cameras.b.max_fps must be more than 0"),
         ("- 1", "must contain sections"),
         ("a: [", "is not valid YAML"),
     ],

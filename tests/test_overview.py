@@ -11,7 +11,7 @@ from events.made import an_event
 from agent.classification import Category, Classification, Spot, StableState, Timing
 from agent.inference.results import Results
 from agent.overview import Overview
-from agent.status import CameraStatus
+from agent.status import CameraStatus, ProfileStatus
 
 if TYPE_CHECKING:
     from agent.classification import Result
@@ -105,10 +105,14 @@ async def test_states_cameras_and_models_are_sent_at_once() -> None:
     site.statuses["front"] = CameraStatus("lost", "Unplugged.")
     site.overview.camera_changed("front", site.statuses["front"])
     site.overview.model_changed(birds(pinned=2))
-    assert [name for name, _ in site.events] == ["state", "camera", "model"]
+    for names in ((), ("night",)):
+        site.overview.profile_changed(ProfileStatus(None, "auto", names))
+    assert [name for name, _ in site.events] == ["state", "camera", "model", "profile", "profile"]
     assert site.events[1][1]["reason"] == "Unplugged."
     assert "result" not in site.events[1][1]
     assert site.events[2][1]["pinned"] == "2"
+    assert [document for _, document in site.events[3:]] == [None, site.overview.status()["profile"]]
+    assert site.overview.status()["profile"] == {"active": None, "chosen": "auto", "profiles": ["night"]}
 
 
 @pytest.mark.anyio

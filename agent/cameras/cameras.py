@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from agent.cameras.view import DataPlane
     from agent.config.camera import CameraSection
+    from agent.config.profiles import ProfileCameraSection
     from agent.config.view import ViewSection
     from agent.listeners import Listener
     from agent.sources.capture_options import Command
@@ -59,6 +60,7 @@ class Cameras:
         self._listener = listener
         self._tasks = tasks
         self._is_throttled = is_throttled
+        self._profile: Mapping[str, ProfileCameraSection] = {}
         self._enabled = {name for name, camera in configured.items() if camera.enabled}
         self._pipelines: dict[str, Pipeline] = {}
         self._opened: dict[str, Pipeline] = {}  # the latest pipeline of each camera, even if the camera is off now
@@ -67,7 +69,7 @@ class Cameras:
         self._closing: dict[Source, Released] = {}
         self._switching: set[str] = set()
         self._ended: dict[str, asyncio.Event] = {}
-        self._is_closed = False
+        self._is_started = self._is_closed = False
         self.statuses = {
             name: CameraStatus("starting" if camera.enabled else "disabled") for name, camera in configured.items()
         }
@@ -80,6 +82,7 @@ class Cameras:
 
     def start(self) -> None:
         """Opens the enabled cameras. Returns at once; the listener gets their status."""
+        self._is_started = True
         for name in self.configured:
             if name in self._enabled:
                 self._open(name)
@@ -102,7 +105,7 @@ class Cameras:
             self._enabled.add(name)
             if name not in self._sources:
                 self._changed(name, CameraStatus("starting"))
-                if name not in self._switching:
+                if self._is_started and name not in self._switching:
                     self._switching.add(name)
                     self._tasks.start_soon(self._open_again, name, name=f"open-{name}")
             return
@@ -125,8 +128,9 @@ class Cameras:
         for name in changed:  # closed before any is opened: a device may have moved from one camera to another
             if name in before:
                 self._close(name, before[name].origin)
-            (self._enabled.add if configured[name].enabled else self._enabled.discard)(name)
-            self.statuses[name] = CameraStatus("starting" if configured[name].enabled else "disabled")
+            is_enabled = self._adjusted(name).enabled
+            (self._enabled.add if is_enabled else self._enabled.discard)(name)
+            self.statuses[name] = CameraStatus("starting" if is_enabled else "disabled")
         self._listener.cameras_configured(self.spots)
         for name in changed:
             if name in self._enabled:
@@ -141,6 +145,23 @@ class Cameras:
             for name, camera in self.configured.items()
             for view, keys in camera.all_views.items()
         }
+
+    def adjust(self, profile: Mapping[str, ProfileCameraSection]) -> None:
+        """Uses the settings of `profile` instead of those of the configuration, without opening a camera again.
+
+        A camera that a command switched on or off stays so until a profile changes its `enabled`.
+        """
+        before = {name: self._adjusted(name) for name in self.configured}
+        self._profile = profile
+        for name, old in before.items():
+            new = self._adjusted(name)
+            if new != old and name in self._pipelines:
+                self._pipelines[name].pace.max_fps = new.max_fps
+                for view in self._pipelines[name].views:
+                    keys = new.all_views[view.spot.view]
+                    view.adjust(score_threshold=keys.threshold, leave_threshold=keys.leave_threshold)
+            if new.enabled != old.enabled:
+                self.switch(name, on=new.enabled)
 
     @property
     def spots(self) -> dict[str, tuple[Spot, ...]]:
@@ -171,7 +192,7 @@ class Cameras:
         """A sentence about an enabled camera that gives no frame and whose status does not say why."""
         for name, pipeline in self._pipelines.items():
             silent_s = time.monotonic() - pipeline.last_read_s
-            slowest_s = after_s + 2 / self.configured[name].max_fps + self._sources[name].silence_s
+            slowest_s = after_s + 2 / self._adjusted(name).max_fps + self._sources[name].silence_s
             status = self.statuses[name]
             may_be_silent = status.reason is not None or status.state == "ended" or pipeline.is_idle
             if silent_s > slowest_s and not may_be_silent:
@@ -182,6 +203,11 @@ class Cameras:
         """Unix time of the last frame of each camera that was opened; 0 before its first frame."""
         frames_ns = {name: pipeline.last_frame_ns for name, pipeline in self._opened.items()}
         return {name: Clock.unix_ns(at) / 1e9 if at is not None else 0.0 for name, at in frames_ns.items()}
+
+    def _adjusted(self, name: str) -> CameraSection:
+        """The configuration of a camera with the settings of the profile."""
+        camera = self.configured[name]
+        return self._profile[name].applied_to(camera) if name in self._profile else camera
 
     def _close(self, name: str, where: str | Command | None = None) -> None:
         """`where` is the origin of the camera, if its configuration has changed since."""
@@ -198,7 +224,7 @@ class Cameras:
         self._closing.pop(source, None)
 
     def _open(self, name: str) -> None:
-        camera = self.configured[name]
+        camera = self._adjusted(name)
         source = open_source(
             camera.origin,
             loop=camera.loop,

@@ -18,10 +18,10 @@ class Pace:
     """
 
     def __init__(self, *, max_fps: float, is_throttled: Callable[[], bool]) -> None:
-        self._period_s = 1 / max_fps
+        self.max_fps = max_fps  # may change
         self._is_throttled = is_throttled
 
     def due_s(self, last_due_s: float, now_s: float) -> float:
         """When to read the next frame. The time is counted from the last due time, so that the rate does not drift."""
-        period_s = self._period_s * _SLOWED if self._is_throttled() else self._period_s
+        period_s = (_SLOWED if self._is_throttled() else 1.0) / self.max_fps
         return max(last_due_s + period_s, now_s)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from agent.cameras.view import Outcome, View
     from agent.frame import Frame, Polygon
 
+_ADJUSTED_WITHIN_S = 1.0  # a slow pace may become a fast one
+
 
 class Source(Protocol):
     @property
@@ -55,8 +57,8 @@ class Pipeline:
         watchers: Sequence[FrameWatcher] = (),
     ) -> None:
         self._source = source
-        self._views = views
-        self._pace = Pace(max_fps=max_fps, is_throttled=is_throttled)
+        self.views = views
+        self.pace = Pace(max_fps=max_fps, is_throttled=is_throttled)
         self._masks = masks
         self._watchers = watchers
         self._smallest_side = 0
@@ -67,7 +69,7 @@ class Pipeline:
     @property
     def trouble(self) -> str | None:
         """Why a view waits, in a sentence; None if none does."""
-        for view in self._views:
+        for view in self.views:
             if view.trouble is not None:
                 return view.trouble if view.spot.view is None else f"View {view.spot.view}: {view.trouble}"
         return None
@@ -77,20 +79,28 @@ class Pipeline:
         due_s = time.monotonic()
         while (frame := await self._read()) is not None:
             self.last_frame_ns = frame.captured_ns
-            outcomes = {view.spot.view: await view.look(frame) for view in self._views}
+            outcomes = {view.spot.view: await view.look(frame) for view in self.views}
             self._smallest_side = frame.asked_side
             if not all(isinstance(outcome, ImageError) for outcome in outcomes.values()):
                 for watcher in self._watchers:
                     watcher.show(frame)
             if isinstance(self._source, Answered):
                 await self._source.done(outcomes)
-                for view in self._views:
+                for view in self.views:
                     if not isinstance(outcomes[view.spot.view], ModelNotFoundError):
                         view.trouble = None  # it has its answer, or is tried again
             # Waiting before the read and not after it ensures that the newest frame is classified.
+            due_s = await self._next_due_s(due_s)
+
+    async def _next_due_s(self, last_due_s: float) -> float:
+        now_s = time.monotonic()
+        if self._source.has_own_pace:
+            await asyncio.sleep(0)
+            return now_s
+        while (due_s := self.pace.due_s(last_due_s, now_s)) > now_s:
+            await asyncio.sleep(min(due_s - now_s, _ADJUSTED_WITHIN_S))
             now_s = time.monotonic()
-            due_s = now_s if self._source.has_own_pace else self._pace.due_s(due_s, now_s)
-            await asyncio.sleep(due_s - now_s)
+        return due_s
 
     async def _read(self) -> Frame | None:
         self.is_idle = isinstance(self._source, Answered)

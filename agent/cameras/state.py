@@ -48,6 +48,11 @@ class StableLabel:
         self._count = 0
         self.is_settled = False  # the newest frame, also without the mean, has the label of the state
 
+    def adjust(self, *, score_threshold: float | None, leave_threshold: float | None) -> None:
+        """From the next frame on; the state stays until a frame changes it."""
+        self._score_threshold = score_threshold
+        self._leave_threshold = leave_threshold
+
     def observe(
         self, classification: Classification, scores: Scores, *, captured_ns: int, unix_ns: int
     ) -> StableState | None:

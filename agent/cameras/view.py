@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -52,6 +53,11 @@ class View:
         self._pictures = pictures
         self._snapshots = snapshots
         self.trouble: str | None = None
+
+    def adjust(self, *, score_threshold: float | None, leave_threshold: float | None) -> None:
+        """From the next frame on."""
+        self._options = replace(self._options, score_threshold=score_threshold)
+        self._stable.adjust(score_threshold=score_threshold, leave_threshold=leave_threshold)
 
     async def look(self, frame: Frame) -> Outcome:
         """Classifies its part of the frame, and announces a new state. An error waits as `trouble`, too."""

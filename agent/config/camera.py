@@ -95,9 +95,13 @@ class CameraSection(ViewSection, SourceSection):
 
     @model_validator(mode="after")
     def _a_state_is_left_below_where_it_is_entered(self) -> CameraSection:
+        self.check_thresholds()
+        return self
+
+    def check_thresholds(self) -> None:
+        """Raises ValueError. A profile may change one threshold and not the other."""
         for name, view in self.all_views.items():
             leave, enter = view.leave_threshold, view.threshold
             if leave is not None and enter is not None and leave > enter:
                 of = "" if name is None else f" of the view {name}"
                 raise ValueError(f"has a leave_threshold{of} above its score_threshold ({leave} > {enter}); lower it")
-        return self

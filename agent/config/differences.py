@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 def keys_that_need_a_restart(before: Config, after: Config) -> list[str]:
-    """Such as mqtt.host. Cameras need none."""
-    sections = [section for section in type(before).model_fields if section != "cameras"]
+    """Such as mqtt.host. Cameras and profiles need none."""
+    sections = [section for section in type(before).model_fields if section not in ("cameras", "profiles")]
     return [
         f"{section}.{key}"
         for section in sections

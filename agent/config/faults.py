@@ -123,6 +123,13 @@ def unknown_key_sentence(path: list[str], place: str, known: list[str]) -> str:
     return f"{place}: unknown key {'.'.join(path)}; {remedy}"
 
 
+def unknown_name_sentence(path: list[str], place: str, known: list[str]) -> str:
+    """For the name of something that another section must have."""
+    near = difflib.get_close_matches(path[-1], known, 1, 0.7)
+    remedy = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}."
+    return f"{place}: {'.'.join(path)} is not in the configuration; {remedy}"
+
+
 def sentence(error: ValidationError, *, root: type[BaseModel], where: str, node: yaml.Node | None, prefix: str) -> str:
     """Describes the first fault in `root`, read from the YAML `node` and from variables that start with `prefix`."""
     faults = [(_path(root, fault["loc"]), fault) for fault in error.errors(include_url=False)]
@@ -132,7 +139,7 @@ def sentence(error: ValidationError, *, root: type[BaseModel], where: str, node:
     path, fault = max(branches, key=lambda branch: len(branch[0]))
     if not path:
         return f"{where}: {_message(fault, path, root)}."
-    place = _place(path, where, node, prefix)
+    place = place_of(path, where, node, prefix)
     if fault["type"] == "extra_forbidden":
         section = _kind(root, path[:-1])
         return unknown_key_sentence(path, place, list(section.model_fields))
@@ -175,7 +182,7 @@ def line_of(path: list[str], node: yaml.Node | None) -> int | None:
     return line
 
 
-def _place(path: list[str], where: str, node: yaml.Node | None, prefix: str) -> str:
+def place_of(path: list[str], where: str, node: yaml.Node | None, prefix: str) -> str:
     variable = f"{prefix}{'__'.join(path).upper()}"
     if any(name.upper() == variable and value for name, value in os.environ.items()):
         return f"The variable {variable}"

@@ -10,7 +10,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
 from agent.config.camera_source import FileSource
-from agent.config.faults import line_of, parse, sentence, unknown_key_sentence, variable_sentence
+from agent.config.faults import (
+    line_of,
+    parse,
+    place_of,
+    sentence,
+    unknown_key_sentence,
+    variable_sentence,
+)
+from agent.config.profiles import check_profiles
 from agent.config.sections import ENV_PREFIX, Config, ModelOverrides
 from agent.errors import ConfigError, ModelError
 from agent.host.access import explain
@@ -38,6 +46,7 @@ def load_config(path: Path | None) -> Config:
         raise ConfigError(sentence(error, root=Config, where=where, node=node, prefix=ENV_PREFIX)) from None
     except SettingsError as error:
         raise ConfigError(variable_sentence(error, ENV_PREFIX)) from None
+    check_profiles(config.profiles, config.cameras, place_of=lambda keys: place_of(keys, where, node, ENV_PREFIX))
     anchored: Config = _anchored(config, (path.parent if path else Path()).absolute())
     return anchored
 

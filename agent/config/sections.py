@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from agent.config.camera import CameraSection
 from agent.config.camera_source import InboxSource
 from agent.config.events import EventsSection
+from agent.config.profiles import ProfileName, ProfileSection
 from agent.config.section import Name, Section, allow_nulls, without_nulls
 from agent.image import MAX_PIXELS
 from agent.model_file.settings import checked_numbers
@@ -482,6 +483,10 @@ class Config(BaseSettings):
         default={}, description="One entry per camera. Its name becomes part of its MQTT topics."
     )
     events: EventsSection = Field(default=EventsSection(), description="What the cameras have shown.")
+    profiles: dict[ProfileName, ProfileSection] = Field(
+        default={},
+        description="Settings of cameras that change by the time of day. Of several, the first one is active.",
+    )
     mqtt: MqttSection = Field(default=MqttSection(), description="Connection to the MQTT broker.")
     http: HttpSection = Field(default=HttpSection(), description="The HTTP API.")
     grpc: GrpcSection = Field(default=GrpcSection(), description="The gRPC API.")

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agent.errors import AgentError
 from agent.mqtt.requests import Requests
 
 if TYPE_CHECKING:
@@ -22,13 +23,15 @@ _logger = logging.getLogger(__name__)
 class Actions:
     """`classify` returns the JSON of a Result for an image and a model name, or raises AgentError.
 
-    `set_enabled` turns a camera on or off. `shared` is `$share/<group>/<topic>`: the broker distributes the images
-    published to that topic among the agents of the group. An agent takes part while its `has_model` returns true. An
-    image has at most `max_bytes`; `workers` is the number of images processed at the same time.
+    `set_enabled` turns a camera on or off, `choose_profile` raises AgentError for an unknown name. `shared` is
+    `$share/<group>/<topic>`: the broker distributes the images published to that topic among the agents of the group.
+    An agent takes part while its `has_model` returns true. An image has at most `max_bytes`; `workers` is the number
+    of images processed at the same time.
     """
 
     classify: Callable[[bytes, str | None], Awaitable[dict[str, Any]]]
     set_enabled: Callable[[str, bool], None]
+    choose_profile: Callable[[str], None]
     has_model: Callable[[], bool]
     shared: str | None
     max_bytes: int
@@ -52,11 +55,13 @@ class Commands:
     ) -> None:
         base = identity.base
         self._set_enabled = actions.set_enabled
+        self._choose_profile = actions.choose_profile
         self._cameras = cameras
         self._acknowledge = acknowledge
         self._switch = re.compile(re.escape(base) + "/cameras/([^/]+)/enabled/set")
         self._image_topics = {f"{base}/classify"}
-        self.filters = [f"{base}/classify", f"{base}/cameras/+/enabled/set"]
+        self._profile_topic = f"{base}/profile/set"
+        self.filters = [f"{base}/classify", f"{base}/cameras/+/enabled/set", self._profile_topic]
         self.shared = actions.shared
         self.has_model = actions.has_model
         if actions.shared is not None:
@@ -80,19 +85,28 @@ class Commands:
             self._requests.put(incoming)
             return True
         switch = self._switch.fullmatch(incoming.topic)
-        if switch is None:
+        if switch is None and incoming.topic != self._profile_topic:
             return False
-        self._switch_camera(switch[1], incoming)
-        self._acknowledge(incoming)
-        return True
-
-    def _switch_camera(self, camera: str, incoming: Incoming) -> None:
-        value = incoming.payload.strip().upper()
         if incoming.retained:  # an old command, which the broker would send again after every connect
             _logger.warning(
                 "Ignored a retained command on %s. Publish commands without the retain flag.", incoming.topic
             )
-        elif camera not in self._cameras or value not in (b"ON", b"OFF"):
+        elif switch is not None:
+            self._switch_camera(switch[1], incoming)
+        else:
+            self._use_profile(incoming)
+        self._acknowledge(incoming)
+        return True
+
+    def _use_profile(self, incoming: Incoming) -> None:
+        try:
+            self._choose_profile(incoming.payload.decode(errors="replace").strip())
+        except AgentError as error:
+            _logger.warning("Ignored a command on %s: %s", incoming.topic, error)
+
+    def _switch_camera(self, camera: str, incoming: Incoming) -> None:
+        value = incoming.payload.strip().upper()
+        if camera not in self._cameras or value not in (b"ON", b"OFF"):
             _logger.warning(
                 "Ignored a command on %s: send ON or OFF, for a camera of the configuration.", incoming.topic
             )

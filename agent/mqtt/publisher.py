@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agent.mqtt.message import Incoming
     from agent.mqtt.outbox.storage import Storage
     from agent.mqtt.session import MqttStatus
-    from agent.status import CameraStatus, ModelStatus
+    from agent.status import CameraStatus, ModelStatus, ProfileStatus
 
 _STATS_EVERY_S, _FIRST_STATS_AFTER_S = 30.0, 5.0
 _SWEEP_S = 2.0
@@ -147,6 +147,14 @@ class MqttPublisher(Listener, SessionListener):
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         self._retain(f"cameras/{camera}/status", status.state.encode())
         self._retain(f"cameras/{camera}/enabled", b"ON" if status.is_enabled else b"OFF")
+
+    def profile_changed(self, status: ProfileStatus) -> None:
+        """The topic exists only if the configuration has profiles."""
+        if status.names:
+            self._retain("profile", compact_json(status.to_json()))
+        elif f"{self._base}/profile" in self._retained:
+            self._retained.remove(f"{self._base}/profile")
+        self._publish_discovery()
 
     def model_changed(self, status: ModelStatus) -> None:
         """Removes the topic if nothing is known about the model any more."""

@@ -28,6 +28,7 @@ class StaleTopics:
         """`cameras` may change."""
         self._base = base = identity.base
         self._cameras = cameras
+        self._profile_topic = f"{base}/profile"
         self.discovery_topic = topic_of(identity.device)
         self._retained = retained
         self._classified: dict[Spot, set[str]] = {}
@@ -37,6 +38,7 @@ class StaleTopics:
             *(f"{base}/cameras/+/{part}" for part in (*_OF_A_CAMERA, *_OF_A_VIEW)),
             *(f"{base}/cameras/+/views/+/{part}" for part in _OF_A_VIEW),
             f"{base}/models/+",
+            self._profile_topic,
             self.discovery_topic,
         )
 
@@ -46,6 +48,9 @@ class StaleTopics:
             self.discovery = incoming.payload
             return
         if incoming.topic in self._retained or not incoming.topic.startswith(f"{self._base}/"):
+            return
+        if incoming.topic == self._profile_topic:  # the configuration has no profiles any more
+            self._retained.remove(incoming.topic)
             return
         kind, name, *rest = incoming.topic.removeprefix(f"{self._base}/").split("/")
         spot = Spot(name, rest[1]) if rest[:1] == ["views"] else Spot(name)

@@ -24,6 +24,7 @@ from agent.errors import (
     ModelError,
     ModelNotFoundError,
     ModelNotReadyError,
+    ProfileNotFoundError,
     StartError,
     StoreError,
     TensorError,
@@ -43,6 +44,7 @@ from agent.rest.openapi import described
 from agent.rest.origins import Origins
 from agent.rest.page.routes import page_router
 from agent.rest.predict import DataPlane as Classifying, predict_router
+from agent.rest.profile import Profiles, profile_router
 from agent.rest.route_scopes import RouteScopes
 from agent.rest.session import session_router
 from agent.rest.shortcut import Shortcut
@@ -76,7 +78,14 @@ _CODES: tuple[tuple[type[AgentError], int], ...] = (
 # The Open Inference Protocol knows 400 for whatever is wrong with a request.
 _CODES_OF_V2 = ((ModelNotReadyError, 503), (ModelNotFoundError, 404), (ImageError, 400), *_CODES)
 # /api/models: the client named the model and the version, so a failure to load is a conflict with the request.
-_CODES_OF_API = ((ModelNotFoundError, 404), (ModelError, 409), (VersionError, 409), (StoreError, 503), *_CODES)
+_CODES_OF_API = (
+    (ModelNotFoundError, 404),
+    (ProfileNotFoundError, 404),
+    (ModelError, 409),
+    (VersionError, 409),
+    (StoreError, 503),
+    *_CODES,
+)
 # /v1: TensorFlow Serving's codes. A bad image is an invalid argument, and the path always names the model.
 _CODES_OF_TF_SERVING = ((ModelNotFoundError, 404), (ImageError, 400), *_CODES)
 
@@ -123,6 +132,7 @@ def create_app(
     data_plane: DataPlane,
     models: Models,
     cameras: Cameras,
+    profiles: Profiles,
     overview: Overview,
     health: Health,
     metrics: Metrics,
@@ -155,6 +165,7 @@ def create_app(
         predict_router(data_plane=data_plane, uploads=uploads, places=places),
         models_router(models),
         cameras_router(cameras, overview=overview),
+        profile_router(profiles),
         live_router(overview),
         events_router(events),
         session_router(guard, base_path=reach.base_path),

@@ -13,7 +13,7 @@ _MEANINGS = {
     "400": "The request is malformed.",
     "401": "The access token is missing, wrong or revoked.",
     "403": "The access token does not have the scope that the route needs, or another web page sent the request.",
-    "404": "The model, the version, the camera or the event does not exist.",
+    "404": "The model, the version, the camera, the profile or the event does not exist.",
     "408": "The request did not arrive in time.",
     "409": "The version cannot be chosen.",
     "413": "The body or the image is too large.",
@@ -190,6 +190,7 @@ _SCHEMAS: Json = {
     ),
     "Events": _object(events=_list(_ref("Event"))),
     "EventCounts": _object(counts=_list(_object(hour=_TIME, label=_TEXT, events=_COUNT))),
+    "Profile": _object(active=_or_null(_TEXT), chosen=_TEXT, profiles=_list(_TEXT)),
     "Stats": _object(
         at=_TIME,
         uptime_s=_NUMBER,
@@ -203,6 +204,7 @@ _SCHEMAS: Json = {
     "Overview": _object(
         device=_object(id=_TEXT, version=_TEXT, hardware=_or_null(_TEXT), started_at=_TIME, at=_TIME),
         cameras=_list(_ref("Camera")),
+        profile=_or_null(_ref("Profile")),
         models=_list(_ref("ModelStatus")),
         mqtt=_or_null({"type": "object"}),
         stats=_or_null(_ref("Stats")),

@@ -19,11 +19,13 @@ from agent.wiring.broker import broker_endpoint
 
 if TYPE_CHECKING:
     from agent.cameras.cameras import Cameras
+    from agent.cameras.profiles import Profiles
     from agent.config.sections import Config
     from agent.host.clock import Clock
     from agent.inference.data_plane import DataPlane
     from agent.metrics.stats import Stats
     from agent.models.manager import ModelManager
+    from agent.status import ProfileStatus
 
 
 def build_mqtt(
@@ -35,6 +37,7 @@ def build_mqtt(
     models: ModelManager,
     data_plane: DataPlane,
     cameras: Cameras,
+    profiles: Profiles,
     stats: Stats,
     clock: Clock,
 ) -> MqttPublisher:
@@ -49,7 +52,7 @@ def build_mqtt(
     mqtt = config.mqtt
     identity = Identity(config.device.id, mqtt.base_topic, boot, cameras.spots)
     discovered = DiscoveredDevice(
-        lambda: _facts(config, identity, version=version, http_port=http_port),
+        lambda: _facts(config, identity, version=version, http_port=http_port, profiles=profiles.status),
         views=lambda: {spot: ViewFacts(view.model, view.snapshots) for spot, view in cameras.views().items()},
         models=_Models(models),
     )
@@ -66,6 +69,7 @@ def build_mqtt(
         actions=Actions(
             classify=classify,
             set_enabled=lambda camera, on: cameras.switch(camera, on=on),
+            choose_profile=profiles.choose,
             has_model=lambda: bool(models.served),
             shared=mqtt.shared_classify,
             max_bytes=config.http.max_upload_bytes,
@@ -94,7 +98,7 @@ class _Models:
         return [status.name for status in self._models.statuses if status.serving]
 
 
-def _facts(config: Config, identity: Identity, *, version: str, http_port: int) -> DeviceFacts:
+def _facts(config: Config, identity: Identity, *, version: str, http_port: int, profiles: ProfileStatus) -> DeviceFacts:
     http = config.http
     return DeviceFacts(
         identity.device,
@@ -105,6 +109,7 @@ def _facts(config: Config, identity: Identity, *, version: str, http_port: int) 
         events=config.events.enabled,
         url=page_url(http.host, http_port, scheme=http.scheme, base_path=http.base_path or ""),
         hardware=board_name(),
+        profiles=profiles.choices if profiles.names else (),
     )
 
 

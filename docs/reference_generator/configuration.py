@@ -19,6 +19,9 @@ _ENTRY_NAMES = {
     "cameras.<camera>.views": "<view>",
     "models.settings": "<model>",
     "models.canary": "<model>",
+    "profiles": "<profile>",
+    "profiles.<profile>.cameras": "<camera>",
+    "profiles.<profile>.cameras.<camera>.views": "<view>",
 }
 _INTRODUCTION = f"""
 # Configuration keys

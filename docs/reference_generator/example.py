@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from docs.reference_generator.keys import Key
 
 _WIDTH = 118
-_ENTRY_NAMES = {"cameras": "front", "settings": "birds"}
+_ENTRY_NAMES = {"cameras": "front", "settings": "birds", "profiles": "night"}
 _HEAD = """\
 # The configuration of edge-agent: every key with its default. `make reference` generates this file.
 # Check your file with: edge-agent check-config FILE. An unknown key is an error.

@@ -11,7 +11,7 @@ import anyio
 from agents.models_on_disk import DIGITS
 
 from agent.classification import Category, Classification, ModelIdentity, Spot, Timing
-from agent.errors import ModelNotFoundError
+from agent.errors import ModelNotFoundError, ProfileNotFoundError
 from agent.inference.results import Results
 from agent.inference.share import places_for_uploads
 from agent.model_file.metadata import read_model_file
@@ -22,7 +22,7 @@ from agent.rest.front import Reach
 from agent.runtimes.runtime import open_classifiers
 from agent.runtimes.tflite import TFLiteClassifier
 from agent.security.access import AccessRules
-from agent.status import ModelStatus, VersionStatus
+from agent.status import ModelStatus, ProfileStatus, VersionStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -249,6 +249,19 @@ class FakeOverview:
         self.send = watcher
 
 
+class FakeProfiles:
+    """Has the profile `night`, and the one that was chosen is active."""
+
+    def __init__(self) -> None:
+        self.status = ProfileStatus(None, "auto", ("night",))
+
+    def choose(self, choice: str) -> None:
+        if choice not in self.status.choices:
+            raise ProfileNotFoundError(f"Profile {choice} does not exist.")
+        active = choice if choice in self.status.names else None
+        self.status = ProfileStatus(active, choice, self.status.names)
+
+
 class FakeMetrics:
     """Renders one line, and records the requests."""
 
@@ -284,6 +297,7 @@ def rest_app(
     reach: Reach | None = None,
     overview: FakeOverview | None = None,
     events: Events | None = None,
+    profiles: FakeProfiles | None = None,
 ) -> ASGIApp:
     overview = overview or FakeOverview()
     return create_app(
@@ -291,6 +305,7 @@ def rest_app(
         data_plane=data_plane or FakeDataPlane(),
         models=models,
         cameras=overview,
+        profiles=profiles or FakeProfiles(),
         overview=overview,
         events=events,
         health=FakeHealth(),

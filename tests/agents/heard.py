@@ -9,6 +9,7 @@ from agent.listeners import Listener
 if TYPE_CHECKING:
     from agent.classification import ModelIdentity, Result, Spot, StableState
     from agent.errors import AgentError
+    from agent.status import ProfileStatus
 
 
 class Heard(Listener):
@@ -17,6 +18,7 @@ class Heard(Listener):
         self.refusals: list[tuple[str, str | None, AgentError, ModelIdentity | None]] = []
         self.states: list[tuple[Spot, StableState]] = []
         self.snapshots: list[bytes] = []
+        self.profiles: list[ProfileStatus] = []
 
     def classified(self, result: Result) -> None:
         self.results.append(result)
@@ -29,3 +31,6 @@ class Heard(Listener):
 
     def snapshot(self, spot: Spot, jpeg: bytes) -> None:
         self.snapshots.append(jpeg)
+
+    def profile_changed(self, status: ProfileStatus) -> None:
+        self.profiles.append(status)

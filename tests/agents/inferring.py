@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.fake_agent import OPEN, FakeHealth, FakeMetrics, FakeModels, FakeOverview, identity, served
+from agents.fake_agent import OPEN, FakeHealth, FakeMetrics, FakeModels, FakeOverview, FakeProfiles, identity, served
 from agents.heard import Heard
 from agents.models_on_disk import DIGITS
 from agents.tiny_models import TinyModel
@@ -47,6 +47,7 @@ class Inferring:
             data_plane=plane,
             models=self.models,
             cameras=FakeOverview(),
+            profiles=FakeProfiles(),
             overview=FakeOverview(),
             health=self.health,
             metrics=FakeMetrics(),

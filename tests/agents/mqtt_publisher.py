@@ -125,4 +125,12 @@ async def _classify(image: bytes, model: str | None) -> dict[str, Any]:
     return {"bytes": len(image), "model": model}
 
 
-NO_ACTIONS = Actions(_classify, lambda camera, enabled: None, lambda: True, shared=None, max_bytes=1000, workers=1)
+NO_ACTIONS = Actions(
+    classify=_classify,
+    set_enabled=lambda camera, enabled: None,
+    choose_profile=lambda choice: None,
+    has_model=lambda: True,
+    shared=None,
+    max_bytes=1000,
+    workers=1,
+)

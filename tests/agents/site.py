@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from agents.fake_agent import OPEN, FakeDataPlane, FakeHealth, FakeMetrics, FakeModels, FakeOverview
+from agents.fake_agent import OPEN, FakeDataPlane, FakeHealth, FakeMetrics, FakeModels, FakeOverview, FakeProfiles
 
 from agent.inference.share import places_for_uploads
 from agent.rest.app import Limits, create_app
@@ -123,6 +123,7 @@ async def site(
         data_plane=FakeDataPlane(),
         models=FakeModels(),
         cameras=FakeOverview(),
+        profiles=FakeProfiles(),
         overview=FakeOverview(),
         health=FakeHealth(),
         metrics=metrics,

@@ -172,3 +172,14 @@ def test_state_is_settled_when_the_newest_frame_agrees_with_it(
         observe(stable, values, at)
         seen.append(stable.is_settled)
     assert seen == settled
+
+
+def test_changed_leave_threshold_counts_from_the_next_frame_on() -> None:
+    stable = StableLabel(frames=1, score_threshold=0.5)
+    assert observe(stable, A, 0) is not None
+    stable.adjust(score_threshold=0.5, leave_threshold=0.3)
+    assert observe(stable, (0.4, 0.0), 1) is None
+    stable.adjust(score_threshold=0.5, leave_threshold=None)
+    left = observe(stable, (0.4, 0.0), 2)
+    assert left is not None
+    assert left.label is None

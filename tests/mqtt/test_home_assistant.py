@@ -19,7 +19,7 @@ from agent.mqtt.home_assistant.discovery import (
     topic_of,
 )
 from agent.mqtt.message import topic_level
-from agent.status import ModelStatus, Rejection, VersionStatus
+from agent.status import ModelStatus, ProfileStatus, Rejection, VersionStatus
 
 _BASE = "edge-agent/pi-1"
 _FRONT = ViewEntities(Spot("front"), ("robin", "wren"), snapshots=True)
@@ -32,6 +32,7 @@ _ALLOWED = {
     "sensor": _COMMON | _READING | _ATTRIBUTES | {"options", "state_class", "unit_of_measurement"},
     "binary_sensor": _COMMON | _READING,
     "image": _COMMON | {"image_topic", "content_type"},
+    "select": _COMMON | _ATTRIBUTES | {"state_topic", "value_template", "command_topic", "options", "qos"},
     "switch": _COMMON | {"state_topic", "command_topic", "payload_on", "payload_off", "qos"},
     "update": _COMMON | {"state_topic", "value_template", "title"},
     "event": _COMMON | {"state_topic", "value_template", "event_types", "qos"},
@@ -40,6 +41,7 @@ _REQUIRED = {
     "sensor": {"state_topic"},
     "binary_sensor": {"state_topic"},
     "image": {"image_topic"},
+    "select": {"command_topic", "options"},
     "switch": {"command_topic"},
     "update": {"state_topic"},
     "event": {"state_topic", "event_types"},
@@ -78,7 +80,13 @@ def _payload(**options: Any) -> bytes:
     names = ("views", "models", "former")
     shown: dict[str, Any] = {"views": [_FRONT], "models": ["birds"]}
     shown |= {name: options.pop(name) for name in names if name in options}
-    facts: dict[str, Any] = {"thermometer": True, "throttle": True, "events": True, "url": "http://pi-1:8501"}
+    facts: dict[str, Any] = {
+        "thermometer": True,
+        "throttle": True,
+        "events": True,
+        "url": "http://pi-1:8501",
+        "profiles": ("auto", "none", "night"),
+    }
     return discovery(DeviceFacts("pi-1", _BASE, "0.1.0", **(facts | options)), **shown).payload
 
 
@@ -101,6 +109,7 @@ def _real_payloads() -> dict[str, Any]:
         f"{_BASE}/cameras/front/state": StableState("robin", 0.93, 0, _BIRDS).to_json(),
         f"{_BASE}/cameras/front/event": an_event(spot=Spot("front", "door")).to_json(),
         f"{_BASE}/models/birds": model.to_json(),
+        f"{_BASE}/profile": ProfileStatus("night", "auto", ("night",)).to_json(),
         f"{_BASE}/stats": _STATS,
     }
 
@@ -145,7 +154,7 @@ def test_every_component_follows_the_rules_of_its_platform() -> None:
         assert component.get("device_class") in _CLASSES.get(platform, {None})
         assert component["default_entity_id"].startswith(f"{platform}.pi_1_")
         assert re.fullmatch(r"[a-z_]+\.[a-z0-9_]+", component["default_entity_id"])
-    assert len({component["unique_id"] for component in components.values()}) == len(components) == 13
+    assert len({component["unique_id"] for component in components.values()}) == len(components) == 14
 
 
 def test_every_sensor_follows_the_rules_of_its_device_class() -> None:
@@ -210,7 +219,7 @@ def test_similar_names_get_different_components() -> None:
     names = ["front.door", "front_door", "front-door"]
     cameras = [ViewEntities(Spot(name), ("robin",), snapshots=True) for name in names]
     components = _components(views=cameras, models=["ü", "u", "a b", "a+b", "a\udcff", "a" * 300, "a" * 301])
-    assert len(components) == 3 * 7 + 7 + 5
+    assert len(components) == 3 * 7 + 7 + 5 + 1
     assert len({component["unique_id"] for component in components.values()}) == len(components)
     assert all(re.fullmatch("[A-Za-z0-9_-]{1,200}", key) for key in components)
 
@@ -265,6 +274,16 @@ def test_options_of_a_thousand_labels_have_a_bounded_size() -> None:
 
 def test_labels_too_large_for_a_broker_leave_the_sensor_without_options() -> None:
     assert _label_options(*(f"{number}: {'a' * 200}" for number in range(1001))) is None
+
+
+def test_profiles_can_be_chosen_if_there_are_any() -> None:
+    select = _components()["profile"]
+    assert (select["options"], select["command_topic"]) == (["auto", "none", "night"], f"{_BASE}/profile/set")
+    assert "profile" not in _components(profiles=())
+    facts = DeviceFacts("pi-1", _BASE, "1", thermometer=False, throttle=False, profiles=("auto", "none", "night"))
+    short = discovery(facts, views=[_FRONT], models=[]).short
+    assert short is not None
+    assert json.loads(short)["components"]["profile"]["options"] == ["auto", "none", "night"]
 
 
 def test_removed_component_has_only_its_platform() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -24,8 +25,9 @@ from peers.subscriber import Subscriber, until
 
 import agent
 from agent.classification import Spot, StableState
+from agent.errors import ProfileNotFoundError
 from agent.mqtt.message import topic_level
-from agent.status import CameraStatus, ModelStatus, Rejection
+from agent.status import CameraStatus, ModelStatus, ProfileStatus, Rejection
 
 if TYPE_CHECKING:
     from agent.mqtt.publisher import MqttPublisher
@@ -285,3 +287,30 @@ async def test_retained_topics_of_a_camera_are_removed_with_it(tmp_path: Path) -
             publisher.state_changed(Spot("front"), StableState("wren", 0.9, 0, BIRDS))  # its last frame
             await until(lambda: all(live.payloads(f"/front/{part}")[-1:] == [""] for part in parts))
             assert all(live.payloads(f"/door/{part}")[-1] for part in parts)
+
+
+@pytest.mark.anyio
+@pytest.mark.mosquitto
+async def test_profile_is_chosen_by_a_command_and_shown_while_there_are_profiles(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def choose(choice: str) -> None:
+        if choice == "day":
+            raise ProfileNotFoundError("Profile day does not exist.")
+        publisher.profile_changed(ProfileStatus(choice, choice, ("night",)))
+
+    with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
+        async with started(broker.port, actions=replace(NO_ACTIONS, choose_profile=choose)) as publisher:
+            publisher.profile_changed(ProfileStatus(None, "auto", ()))
+            await until_connected(publisher)
+            for choice in (b"day", b"\xff", b" night\n"):
+                live.publish(f"{_BASE}/profile/set", choice)
+            await until(lambda: len(live.payloads("/profile")) == 2)
+            assert json.loads(live.payloads("/profile")[1]) == {
+                "active": "night",
+                "chosen": "night",
+                "profiles": ["night"],
+            }
+            publisher.profile_changed(ProfileStatus(None, "auto", ()))
+            await until(lambda: live.payloads("/profile")[-1] == "")
+    assert f"Ignored a command on {_BASE}/profile/set: Profile day does not exist." in caplog.messages

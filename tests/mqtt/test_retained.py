@@ -133,6 +133,12 @@ def test_stale_topics_of_former_views_are_removed_and_those_of_others_stay() -> 
     assert removed == {"state", "classification/x", "views/gate/state", "views/gate/classification/x"}
 
 
+def test_stale_profile_is_removed_unless_there_are_profiles() -> None:
+    window, stale = _found("e/pi/profile")
+    assert ("e/pi/profile", b"") in window.payloads()
+    assert "e/pi/profile" in stale.filters
+
+
 def test_stale_label_of_another_model_is_removed_once_the_new_model_has_one() -> None:
     window, stale = _found("e/pi/cameras/front/classification/old", "e/pi/cameras/front/classification/new")
     assert [payload for _, payload in window.payloads()] == [b"{}"]

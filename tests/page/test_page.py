@@ -40,6 +40,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory, broker: Mosquitto) -> Iterat
         http={"port": free_port()},
         cameras={"digits": {"source": str(VIDEO), "loop": True, "model": "digits"}},
         mqtt={"enabled": True, "host": "127.0.0.1", "port": broker.port},
+        profiles={"strict": {"cameras": {"digits": {"score_threshold": 0.9}}}},
     )
     agent.drop(DIGITS.read_bytes())
     with agent:
@@ -225,3 +226,17 @@ def test_the_page_says_how_to_begin_and_shows_labels_as_text(tmp_path: Path, loo
         expect(page.locator(".classify .label")).to_have_text(labels[int(digit_shown(0))])
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         page.close()  # before the agent ends
+
+
+def test_a_profile_is_chosen_on_the_page_and_one_that_is_chosen_elsewhere_is_shown(
+    agent: RunningAgent, look: Look
+) -> None:
+    page = look(agent.url)
+    select = page.get_by_label("Profile")
+    expect(select).to_have_value("auto")
+    expect(page.get_by_text("none is active now")).to_be_visible()
+    select.select_option("strict")
+    expect(page.get_by_text("Profile: strict.")).to_be_visible()
+    assert agent.json("/api/profile")["active"] == "strict"
+    agent.post("/api/profile", json={"profile": "auto"})
+    expect(select).to_have_value("auto")

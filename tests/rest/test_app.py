@@ -20,6 +20,7 @@ from agents.fake_agent import (
     FakeMetrics,
     FakeModels,
     FakeOverview,
+    FakeProfiles,
     served,
     serving,
 )
@@ -57,6 +58,7 @@ class Rest:
             or DataPlane(engine=self.engine, models=self.models, results=Results(device="test"), listener=self.heard),
             models=self.models,
             cameras=FakeOverview(),
+            profiles=FakeProfiles(),
             overview=FakeOverview(),
             health=self.health,
             metrics=self.metrics,

@@ -26,7 +26,7 @@ BIRTH_TOPIC = "homeassistant/status"
 
 _MAX_FORMER_BYTES = 4_000_000
 _MAX_REMOVED = 200
-_PLATFORMS = frozenset({"binary_sensor", "event", "image", "sensor", "switch", "update"})
+_PLATFORMS = frozenset({"binary_sensor", "event", "image", "select", "sensor", "switch", "update"})
 _MAX_TOKEN = 100  # characters of a name in a topic or a key
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_TOKEN}}}")
 _UNSAFE_IN_TOKEN = re.compile("[^A-Za-z0-9_-]")
@@ -49,7 +49,10 @@ class ViewEntities:
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """`base` is the prefix of every topic, `url` the device's web page, `hardware` the name of the board."""
+    """`base` is the prefix of every topic, `url` the device's web page, `hardware` the name of the board.
+
+    `profiles` are those that a person may choose; none if the configuration has none.
+    """
 
     device: str
     base: str
@@ -59,6 +62,7 @@ class DeviceFacts:
     events: bool = False
     url: str | None = None
     hardware: str | None = None
+    profiles: tuple[str, ...] = ()
 
 
 def discovery(
@@ -75,6 +79,8 @@ def discovery(
         components |= {f"{camera}_{what}": component for what, component in of_camera.items()}
     for model in models:
         components[f"model_{_token(model)}"] = entities.model_update(model, base)
+    if facts.profiles:
+        components["profile"] = entities.profile(base, facts.profiles)
     for key, component in components.items():
         component["unique_id"] = f"edge-agent:{device}:{key}"
         component["default_entity_id"] = _entity_id(component["platform"], device, component["name"])
@@ -90,7 +96,9 @@ def discovery(
 def _without_options(document: dict[str, Any]) -> dict[str, Any]:
     """The labels are most of the message. Without them, a label's sensor accepts any text."""
     components = {
-        key: {name: value for name, value in component.items() if name != "options" and value != "enum"}
+        key: component
+        if component["platform"] == "select"
+        else {name: value for name, value in component.items() if name != "options" and value != "enum"}
         for key, component in document["components"].items()
     }
     return {**document, "components": components}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent.mqtt.message import topic_level
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from agent.classification import Spot
 
@@ -76,6 +76,23 @@ def camera(name: str, base: str) -> dict[str, Component]:
         "enabled": _switch(title, f"{topic}/enabled"),
         "connectivity": _connectivity(title, f"{topic}/status"),
         "fps": _frame_rate(name, title, f"{base}/stats"),
+    }
+
+
+def profile(base: str, choices: Sequence[str]) -> Component:
+    """Which profile was chosen; the active one is an attribute."""
+    topic = f"{base}/profile"
+    return {
+        "platform": "select",
+        "name": "Profile",
+        "entity_category": "config",
+        "state_topic": topic,
+        "value_template": "{{ value_json.chosen }}",
+        "json_attributes_topic": topic,
+        "json_attributes_template": "{{ {'active': value_json.active} | tojson }}",
+        "command_topic": f"{topic}/set",
+        "options": list(choices),
+        "qos": 1,
     }
 
 

@@ -3,7 +3,7 @@
 import { computed, html, signal, useEffect, useRef, useState } from "./vendor/preact.js";
 import { ask, open } from "./api.js";
 import { moment, rate } from "./format.js";
-import { cameras, connections, history, isLooking, lost, may, resultOf, viewsOf } from "./live.js";
+import { cameras, connections, history, isLooking, lost, may, profile, resultOf, viewsOf } from "./live.js";
 import { report } from "./notice.js";
 import { Plot } from "./plot.js";
 import { Scores } from "./scores.js";
@@ -36,6 +36,7 @@ export function Cameras() {
   return html`
     <section aria-labelledby="cameras">
       <h2 id="cameras">Cameras</h2>
+      ${profile.value && html`<${Profile} />`}
       ${all.length ? html`<div class="cards">${all.map((each) => html`<${Camera} key=${each.name} camera=${each} />`)}</div>` : NoCamera()}
       <${Announcer} />
     </section>
@@ -52,6 +53,32 @@ const NoCamera = () => html`
     <pre>sudo systemctl reload-or-restart edge-agent</pre>
   </div>
 `;
+
+const CHOICES = { auto: "By the clock", none: "None" };
+
+function Profile() {
+  const { active, chosen, profiles } = profile.value;
+  const choose = async ({ target }) => {
+    try {
+      profile.value = await ask("api/profile", { method: "POST", json: { profile: target.value } });
+      report(`Profile: ${profile.value.active ?? "none"}.`);
+    } catch (error) {
+      target.value = chosen;
+      report(error.message, { isBad: true });
+    }
+  };
+  const option = (name) => html`<option value=${name}>${CHOICES[name] ?? name}</option>`;
+  return html`
+    <p class="quiet">
+      <label class="field">Profile
+        <select value=${chosen} disabled=${!may("admin") || lost.value} onChange=${choose}>
+          ${["auto", "none", ...profiles].map(option)}
+        </select>
+      </label>
+      ${chosen === "auto" && html`${" "}<span>${active ? html`now <strong>${active}</strong>` : "none is active now"}</span>`}
+    </p>
+  `;
+}
 
 function Camera({ camera }) {
   const [word, mood] = lost.value ? ["No connection", "off"] : (STATES[camera.state] ?? [camera.state, "off"]);

@@ -16,6 +16,8 @@ export const device = signal(null);
 export const health = signal(null);
 export const mqtt = signal(null);
 export const cameras = signal([]);
+/** The active profile and the one that was chosen; null if none is configured. */
+export const profile = signal(null);
 export const models = signal([]);
 export const timeline = signal([]);
 /** The statistics of the last minutes, oldest first. */
@@ -59,6 +61,7 @@ const receive = {
     health.value = document;
     mqtt.value = document.mqtt;
     cameras.value = document.cameras;
+    profile.value = document.profile;
     for (const camera of document.cameras)
       for (const view of viewsOf(camera)) resultOf(camera.name, view.name).value = view.result ?? null;
     models.value = document.models;
@@ -85,6 +88,9 @@ const receive = {
     const isForgotten = !(model.serving || model.candidate || model.rejection || model.versions?.length);
     const all = isForgotten ? others : [...others, model];
     models.value = all.sort((a, b) => (a.name < b.name ? -1 : 1));
+  },
+  profile(document) {
+    profile.value = document;
   },
   mqtt(document) {
     mqtt.value = document;
