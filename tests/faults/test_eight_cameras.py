@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -20,7 +22,6 @@ from peers.subscriber import Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from faults.figures import Figures
     from faults.scale import Scale
@@ -62,7 +63,7 @@ def test_eight_cameras_get_equal_shares_of_two_cores_and_memory_stays_flat(
         f"{worst_s / period_s:.2f} periods; {1e3 * worst_s:.0f} ms at {1 / period_s:.1f} frames/s of each camera",
     )
     figures(
-        f"{what}: memory of all processes (PSS) at the end",
+        f"{what}: memory of all processes without files at the end",
         f"at most 10 MB more than after {warm_up_s} s",
         f"{after_mb:.0f} MB; {before_mb:.0f} MB after {warm_up_s} s",
     )
@@ -111,15 +112,20 @@ def _mjpeg() -> Iterator[str]:
 
 
 def _memory_mb(agent: RunningAgent) -> float:
-    """What the agent and its capture processes take together; shared pages count once."""
+    """What the agent and its capture processes take together without pages of files, which other programs share."""
     process = psutil.Process(agent.process.pid)
-    family = (process, *process.children(recursive=True))
+    family = [each.pid for each in (process, *process.children(recursive=True))]
     return statistics.median(_sampled_mb(family) for _ in range(5))
 
 
-def _sampled_mb(family: tuple[psutil.Process, ...]) -> float:
-    time.sleep(0.5)
-    return sum(float(each.memory_full_info().pss) for each in family) / 1e6
+def _sampled_mb(family: list[int]) -> float:
+    _pause(0.5)
+    return sum(_own_kb(Path(f"/proc/{pid}/smaps_rollup").read_text()) for pid in family) / 1e3
+
+
+def _own_kb(smaps: str) -> int:
+    """Anonymous and shared memory (the frames), each shared page divided by the processes that share it."""
+    return sum(int(kb) for kb in re.findall(r"^Pss_(?:Anon|Shmem): *(\d+) kB$", smaps, re.MULTILINE))
 
 
 def _p95(values: list[float]) -> float:
