@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import psutil
 # Raspberry Pi firmware; bits 0 to 3 are the current state: under-voltage, frequency capped, throttled, too hot.
 _THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 _NOW = 0xF
+_SYSTEM = Path("/sys/class")
 _NAME = Path("/proc/device-tree/model")
 
 
@@ -27,9 +29,45 @@ def temperature_celsius() -> float | None:
     return max((reading.current for readings in sensors.values() for reading in readings), default=None)
 
 
-def is_throttled(path: Path = _THROTTLED) -> bool | None:
-    """Whether heat or a weak power supply currently slows the board down; None if the board does not report it."""
+def is_throttled(path: Path = _THROTTLED, system: Path = _SYSTEM) -> bool | None:
+    """Whether heat or a weak power supply currently slows the board down; None if the board does not report it.
+
+    Of its power supply, a Jetson reports only power_alarms().
+    """
     try:
         return bool(int(path.read_text(encoding="ascii"), 16) & _NOW)
     except (OSError, ValueError):
-        return None
+        states = [_number(alert / "cur_state") for alert in _heat_alerts(system)]
+        return any(states) if states else None
+
+
+def power_alarms(system: Path = _SYSTEM) -> int:
+    """How often low voltage or overcurrent has slowed a Jetson down since it booted; 0 on other boards."""
+    return sum(map(_number, _alarm_counters(system)))
+
+
+@cache
+def _heat_alerts(system: Path) -> tuple[Path, ...]:
+    """Those cooling devices of a Jetson that are no hardware but stand for a limit, such as cpu-throttle-alert."""
+    devices = sorted(system.glob("thermal/cooling_device*"))
+    return tuple(device for device in devices if _text(device / "type").endswith("-alert"))
+
+
+@cache
+def _alarm_counters(system: Path) -> tuple[Path, ...]:
+    chips = (chip for chip in system.glob("hwmon/hwmon*") if _text(chip / "name") == "soctherm_oc")
+    return tuple(counter for chip in chips for counter in sorted(chip.glob("oc*_event_cnt")))
+
+
+def _number(path: Path) -> int:
+    try:
+        return int(_text(path))
+    except ValueError:
+        return 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""

@@ -7,7 +7,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from agent.host.board import is_throttled
+from agent.host.board import is_throttled, power_alarms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +25,12 @@ class Throttling:
         self,
         *,
         board: Callable[[], bool | None] = is_throttled,
+        alarms: Callable[[], int] = power_alarms,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._board = board
+        self._alarms = alarms
+        self._alarms_before = alarms()
         self._clock = clock
         self._looked_s = self._throttled_s = -math.inf
         self._is_active = False
@@ -37,7 +40,8 @@ class Throttling:
         now_s = self._clock()
         if now_s - self._looked_s >= _LOOK_EVERY_S:
             self._looked_s = now_s
-            if self._board():
+            before, self._alarms_before = self._alarms_before, self._alarms()
+            if self._board() or self._alarms_before > before:
                 self._throttled_s = now_s
             self._set(now_s - self._throttled_s < _OVER_AFTER_S)
         return self._is_active

@@ -23,5 +23,15 @@ def test_throttling_is_over_a_minute_after_the_board_reported_it_last(caplog: py
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
+def test_throttling_lasts_a_minute_after_an_alarm_of_the_power_supply() -> None:
+    clock, alarms = Clock(), [7, 7, 8, *[8] * 12]  # the first number is that of the start
+    throttling = Throttling(board=lambda: None, alarms=lambda: alarms.pop(0), clock=clock)
+    seen = []
+    while alarms:
+        seen.append(throttling())
+        clock.now_s += 5
+    assert seen == [False] + [True] * 12 + [False]
+
+
 def test_board_that_does_not_report_throttling_is_never_throttled() -> None:
     assert not Throttling(board=lambda: None)()

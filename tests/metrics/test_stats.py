@@ -50,8 +50,35 @@ def test_rates_and_latencies_cover_the_time_since_the_last_report(monkeypatch: p
 )
 def test_only_current_throttling_counts(tmp_path: Path, content: str, throttled: bool | None) -> None:  # noqa: FBT001
     (tmp_path / "get_throttled").write_text(content)
-    assert board.is_throttled(tmp_path / "get_throttled") is throttled
+    assert board.is_throttled(tmp_path / "get_throttled", tmp_path) is throttled
 
 
 def test_throttling_is_unknown_if_the_board_does_not_report_it(tmp_path: Path) -> None:
-    assert board.is_throttled(tmp_path / "nothing") is None
+    assert board.is_throttled(tmp_path / "nothing", tmp_path) is None
+    assert board.power_alarms(tmp_path) == 0
+
+
+def jetson(folder: Path) -> Path:
+    """The part of /sys/class with which a Jetson Orin reports throttling; its fan runs."""
+    files = {
+        "thermal/cooling_device0": {"type": "pwm-fan", "cur_state": "3"},
+        "thermal/cooling_device1": {"type": "cpu-throttle-alert", "cur_state": "0"},
+        "thermal/cooling_device2": {"type": "gpu-throttle-alert", "cur_state": "0"},
+        "hwmon/hwmon0": {"name": "ina3221", "oc1_event_cnt": "100"},
+        "hwmon/hwmon1": {"name": "soctherm_oc", "oc1_event_cnt": "1", "oc3_event_cnt": "20", "oc3_throt_en": "1"},
+    }
+    for name, contents in files.items():
+        (folder / name).mkdir(parents=True)
+        for file, content in contents.items():
+            (folder / name / file).write_text(f"{content}\n")
+    return folder
+
+
+def test_jetson_reports_heat_and_counts_alarms_of_its_power_supply(tmp_path: Path) -> None:
+    system = jetson(tmp_path)
+    assert board.is_throttled(tmp_path / "nothing", system) is False
+    assert board.power_alarms(system) == 21
+    (system / "thermal/cooling_device2/cur_state").write_text("1\n")
+    (system / "hwmon/hwmon1/oc3_event_cnt").write_text("22\n")
+    assert board.is_throttled(tmp_path / "nothing", system) is True
+    assert board.power_alarms(system) == 23
