@@ -6,12 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
+from peers import picture_clock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,15 +27,20 @@ class _Files(SimpleHTTPRequestHandler):
 
 
 class HlsServer:
-    """Segments of half a second. Skips the test if ffmpeg is not installed."""
+    """Segments of half a second. Skips the test if ffmpeg is not installed.
 
-    def __init__(self, folder: Path) -> None:
+    Its picture is a test picture that moves or, if `has_clock`, those of picture_clock.py.
+    """
+
+    def __init__(self, folder: Path, *, has_clock: bool = False) -> None:
         if shutil.which("ffmpeg") is None:
             if os.environ.get("CI") == "true":
                 pytest.fail("CI must run every test: apt-get install ffmpeg", pytrace=False)
             pytest.skip("no live stream: apt-get install ffmpeg")
         self._folder = folder
+        self._has_clock = has_clock
         self._port = 0
+        self._clock: subprocess.Popen[bytes] | None = None
         self._ffmpeg: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -42,20 +49,18 @@ class HlsServer:
 
     def start(self) -> None:
         """On the same port after the first time."""
-        picture = [
-            "-re",
-            "-f",
-            "lavfi",
-            "-i",
-            "testsrc=size=320x240:rate=25",
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-        ]
+        picture = ["-re", "-f", "lavfi", "-i", "testsrc=size=320x240:rate=25"]
+        if self._has_clock:
+            self._clock = subprocess.Popen([sys.executable, picture_clock.__file__, "i420"], stdout=subprocess.PIPE)
+            raw = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-r", "25"]
+            picture = [*raw, "-s", f"{picture_clock.WIDTH}x{picture_clock.HEIGHT}", "-i", "-"]
+        codec = ["-c:v", "libx264", "-preset", "ultrafast"]
         stream = ["-tune", "zerolatency", "-g", "12", "-f", "hls", "-hls_time", "0.5", "-hls_list_size", "6"]
         flags = ["-hls_flags", "delete_segments+omit_endlist", str(self._folder / "live.m3u8")]
-        self._ffmpeg = subprocess.Popen(["ffmpeg", "-loglevel", "quiet", "-nostdin", *picture, *stream, *flags])
+        quiet = ["-loglevel", "quiet", *([] if self._has_clock else ["-nostdin"])]
+        self._ffmpeg = subprocess.Popen(
+            ["ffmpeg", *quiet, *picture, *codec, *stream, *flags], stdin=self._clock.stdout if self._clock else None
+        )
         files = partial(_Files, directory=str(self._folder))
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), files)
         self._port = self._server.server_port
@@ -68,6 +73,10 @@ class HlsServer:
         self._ffmpeg.kill()
         self._ffmpeg.wait()
         self._ffmpeg = None
+        if self._clock is not None:
+            self._clock.kill()
+            self._clock.communicate()
+            self._clock = None
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
