@@ -16,6 +16,7 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 PARALLEL := -n 4 $(BY_FILE)
 PARALLEL_CONVERTER := -n 2 $(BY_FILE)
 PARALLEL_FAULTS := -n 3 --dist loadfile
+PARALLEL_BEDS := -n 3 $(BY_FILE)
 
 # TensorFlow has wheels for these machines only.
 ifneq ($(filter x86_64 aarch64 arm64,$(shell uname -m)),)
@@ -145,14 +146,14 @@ test-install: dev  ## Measure the size of an installation
 	$(BIN)/pytest tests/system/test_install.py
 
 # The first run takes some minutes more and keeps 1 GB in ~/.cache/edge-agent-beds. BEDS=jammy tests Ubuntu 22.04.
-# INTERRUPTIONS=full interrupts 40 upgrades instead of 4.
+# INTERRUPTIONS=full interrupts 40 upgrades instead of 4. PARALLEL_BEDS= tests one container at a time, to measure.
 BEDS ?= bookworm trixie
 PYTHON_OF_jammy := 3.10
 PYTHON_OF_bookworm := 3.11
 PYTHON_OF_trixie := 3.13
 test-system: dev  ## Test the service in containers of Debian 12 and 13 with systemd, as root
 	@set -e; for python in $(foreach bed,$(BEDS),$(PYTHON_OF_$(bed))); do $(BIN)/python deploy/bundle.py $$(uname -m) $$python; done
-	BEDS="$(BEDS)" $(BIN)/pytest tests/system --ignore tests/system/test_install.py
+	BEDS="$(BEDS)" $(BIN)/pytest $(PARALLEL_BEDS) tests/system --ignore tests/system/test_install.py
 
 # Half an hour on an idle machine; the first run takes two minutes and half a gigabyte more.
 test-vm: dev  ## Test the service in an emulated computer: camera, limits, 20 power cuts, wear

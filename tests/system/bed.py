@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from system.bundles import unpack_material
 from system.guest import Guest
-from system.nspawn import init_of, kill
+from system.nspawn import in_group, init_of, kill, remove_group
 from system.root import missing_for_bed, skip_or_fail, system_root
 
 if TYPE_CHECKING:
@@ -52,16 +52,19 @@ class Bed(Guest):
         self._command = ["systemd-nspawn", "--boot", "--directory", str(root)]
         self._command += [f"--volatile={'no' if keep else 'overlay'}"]
         self._command += ["--register=no", "--keep-unit", "--console=read-only", "--private-network"]
-        self._command += [f"--bind-ro={material}:/mnt", "--machine", f"bed-{uuid.uuid4().hex[:8]}"]
+        self._name = f"bed-{uuid.uuid4().hex[:8]}"
+        self._command += [f"--bind-ro={material}:/mnt", "--machine", self._name]
         self._log = log
 
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
-            self._nspawn = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            command = in_group(self._name, self._command)
+            self._nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             self.wait_for(self.HAS_STARTED, timeout_s=60)
         except BaseException:
             kill(self._nspawn)
+            remove_group(self._name)
             raise
         return self
 
@@ -75,6 +78,7 @@ class Bed(Guest):
             self._nspawn.wait(timeout=30)
         except subprocess.TimeoutExpired:
             kill(self._nspawn)
+        remove_group(self._name)
 
     def attempt(self, script: str, *, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
         namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]

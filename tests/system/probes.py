@@ -4,6 +4,11 @@ UPLOAD = "curl -sS -F file=@/mnt/good/demo/digit.jpg http://127.0.0.1:8501/predi
 SERVES = "curl -sS http://127.0.0.1:8501/v1/models/digits | grep AVAILABLE"
 # Prints the name of the version that install.sh makes of a bundle.
 VERSION = "cd /mnt/{0}/deploy/systemd; source install/version.sh; python=/usr/bin/python3 root=/mnt/{0} version_here"
+# Makes the version of the bundle `next` of the current one, unless it exists. An upgrade then need not call pip.
+COPY_AS_NEXT = (
+    f"next=/opt/edge-agent/versions/$({VERSION.format('next')}); "
+    "[ -e $next ] || cp -al $(readlink -f /opt/edge-agent/current) $next"
+)
 
 # Folders that other programs write to as well.
 _OTHERS = "/tmp /var/log /var/lib/systemd /root /var/lib/apt /var/cache/apt /var/cache/debconf /var/lib/dpkg/*-old"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from system.bed import booted_bed
-from system.probes import SERVES, VERSION
+from system.probes import COPY_AS_NEXT, SERVES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,8 +72,7 @@ def serving(bed: Bed, installed: str) -> Bed:
 @pytest.fixture
 def with_next(serving: Bed) -> Bed:
     """The version of the bundle `next` exists, but is not current: a copy, which takes less time than pip."""
-    next_version = f"{_HOME}/versions/{serving.run(VERSION.format('next'))}"
-    serving.run(f"[ -e {next_version} ] || cp -al $(readlink -f {_HOME}/current) {next_version}")
+    serving.run(COPY_AS_NEXT)
     return serving
 
 
@@ -258,7 +257,8 @@ def test_purge_removes_only_what_install_made(serving: Bed) -> None:
     )
     serving.run("ls /srv/models/mine; id edge-agent; ls -d /home/edge-agent; ! getent group edge-models")
     serving.run(f"! ls -d /etc/edge-agent {_HOME} /var/lib/edge-agent/state")
-    serving.run("umount /var/lib/edge-agent/models; pkill -u edge-agent; rm -r /var/lib/edge-agent; userdel edge-agent")
+    serving.run("umount /var/lib/edge-agent/models; pkill -u edge-agent; rm -r /var/lib/edge-agent")
+    serving.wait_for("userdel edge-agent")  # once its process has ended
 
 
 def test_purge_goes_on_when_something_cannot_be_removed(bed: Bed) -> None:

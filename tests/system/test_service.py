@@ -15,7 +15,7 @@ import pytest
 from peers.rtsp_server import RtspServer
 from system import service_cameras
 from system.bed import booted_bed
-from system.probes import COMPARE, REMEMBER, SERVES, UPLOAD
+from system.probes import COMPARE, COPY_AS_NEXT, REMEMBER, SERVES, UPLOAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ _INSTALL = "/mnt/{0}/deploy/systemd/install.sh"
 # Replaces the downloads of an installation from a checkout. The last line must not count.
 _PIP_CONF = r"[global]\nno-index = true\nfind-links = /mnt/index\ntarget = /tmp/target\n"
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", params=_SUITES)
@@ -324,7 +324,7 @@ def test_a_model_on_a_disk_serves_while_the_disk_is_missing(serving: Bed) -> Non
 
 def test_an_upgrade_that_rejects_the_configuration_changes_nothing(serving: Bed) -> None:
     pid = serving.show("MainPID")
-    serving.run("echo 'htp: {}' >>/etc/edge-agent/agent.yaml")
+    serving.run(f"{COPY_AS_NEXT}; echo 'htp: {{}}' >>/etc/edge-agent/agent.yaml")
     answer = serving.attempt(f"{_INSTALL.format('next')} --upgrade")
     serving.run("cp -p /tmp/good.yaml /etc/edge-agent/agent.yaml")
     assert answer.returncode == 1
@@ -350,7 +350,7 @@ def test_an_interrupted_upgrade_is_rolled_back_at_the_next_boot(serving: Bed) ->
     before = serving.run("readlink /opt/edge-agent/current")
     started = f"setsid {_INSTALL.format('next')} --upgrade >/tmp/upgrade 2>&1 </dev/null &"
     switched = f"until [ $(readlink /opt/edge-agent/current) != {before} ]; do sleep 0.05; done"
-    serving.run(f"{started}\n{switched}\npkill -KILL -f install.sh")
+    serving.run(f"{COPY_AS_NEXT}\n{started}\n{switched}\npkill -KILL -f install.sh")
     serving.run("systemctl stop edge-agent; systemctl start edge-agent-go-back edge-agent")  # as a boot does
     assert serving.run("readlink /opt/edge-agent/current") == before
     assert serving.run("ls /opt/edge-agent/versions") == before.removeprefix("versions/")
