@@ -15,17 +15,17 @@ unexport PYTHONDONTWRITEBYTECODE
 BY_FILE := --dist loadfile --no-loadscope-reorder
 PARALLEL := -n 4 $(BY_FILE)
 PARALLEL_CONVERTER := -n 2 $(BY_FILE)
-PARALLEL_FAULTS := -n 3 --dist loadfile
+PARALLEL_FAULTS := -n 3 $(BY_FILE)
 PARALLEL_BEDS := -n 3 $(BY_FILE)
 
 # TensorFlow has wheels for these machines only.
 ifneq ($(filter x86_64 aarch64 arm64,$(shell uname -m)),)
-TEST_CONVERTER = .venv-converter/bin/pytest $(PARALLEL_CONVERTER) tests/converter
+TEST_CONVERTER = nice -n 19 .venv-converter/bin/pytest --timeout 600 $(PARALLEL_CONVERTER) tests/converter
 else
 TEST_CONVERTER = @echo "Skipping the tests of the converter: TensorFlow does not support this machine."
 endif
 
-.PHONY: help run test check bench bench-check bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
+.PHONY: help run test test-agent test-converter check bench bench-check bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
 	operator-table page-vendor protos test-clients test-page test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
 	test-arm64 test-demo-model test-faults test-faults-short test-http-soak test-home-assistant
 
@@ -39,8 +39,14 @@ run:  ## Run the demo: a video as the camera, results over MQTT and HTTP
 	@sed "s/8501/$${EDGE_AGENT_HTTP__PORT:-8501}/; s/1883/$${EDGE_AGENT_MQTT__PORT:-1883}/" demo/where-to-look.txt
 	@exec $(BIN)/edge-agent run --config configs/demo.yaml
 
+# At the same time: the converter's tests compute while the agent's wait. The agent's have precedence.
 test: dev dev-converter  ## Run the tests of the agent and of the converter
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-agent test-converter
+
+test-agent: dev
 	$(BIN)/pytest $(PARALLEL)
+
+test-converter: dev-converter
 	$(TEST_CONVERTER)
 
 check: lint test  ## Do make lint, then run the tests
