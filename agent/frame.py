@@ -52,13 +52,15 @@ class Frame:
     smallest_side: int = 0
     _ready: list[tuple[float, Image]] = field(default_factory=list, compare=False, repr=False)
 
-    def image(self, smallest_side: int | None = None, *, max_pixels: int = MAX_PIXELS) -> Image:
+    def image(
+        self, smallest_side: int | None = None, *, max_pixels: int = MAX_PIXELS, is_preview: bool = False
+    ) -> Image:
         """The picture with its masks filled; a JPEG may be reduced, with sides of at least `smallest_side`.
 
-        Decodes only if no earlier call had a picture of that size. On any thread: at worst two decode the same.
-        Raises ImageError.
+        Decodes only if no earlier call had a picture of that size. A preview is as small as it can be, since others
+        may need no picture of this frame. On any thread: at worst two decode the same. Raises ImageError.
         """
-        side = None if smallest_side is None else max(smallest_side, self.smallest_side)
+        side = smallest_side if smallest_side is None or is_preview else max(smallest_side, self.smallest_side)
         asked = math.inf if side is None else side
         for ready, image in self._ready:
             if ready >= asked:

@@ -28,6 +28,9 @@ class Listener:
     def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:
         """An image was not classified; `model` is the requested name, `by` the version that failed on the image."""
 
+    def skipped(self, spot: Spot) -> None:
+        """A frame was not classified, because the view has not changed."""
+
     def state_changed(self, spot: Spot, state: StableState) -> None:
         """The label of a view held for its `stable_frames`."""
 
@@ -84,6 +87,10 @@ class Listeners(Listener):
     def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:
         for listener in self._listeners:
             listener.refused(source, model, error, by=by)
+
+    def skipped(self, spot: Spot) -> None:
+        for listener in self._listeners:
+            listener.skipped(spot)
 
     def state_changed(self, spot: Spot, state: StableState) -> None:
         for listener in self._listeners:

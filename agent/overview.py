@@ -122,6 +122,10 @@ class Overview(Listener):
         if self._stats is not None:
             self._stats.classified(result)
 
+    def skipped(self, spot: Spot) -> None:
+        if self._stats is not None:
+            self._stats.skipped(spot)
+
     def state_changed(self, spot: Spot, state: StableState) -> None:
         """Its `class_id` is in the newest result of the view: that made the state stable."""
         best = next(iter(self._results[spot].classification.categories), None) if spot in self._results else None

@@ -59,6 +59,15 @@ def test_views_share_one_decoding() -> None:
     assert frame.image(200) is whole
 
 
+def test_preview_is_as_small_as_it_can_be_unless_there_is_a_larger_picture() -> None:
+    frame = Frame(jpeg(white()), 0, smallest_side=200)
+    assert frame.image(50, is_preview=True).width == 80
+    assert frame.asked_side == 50
+    larger = frame.image(50)
+    assert larger.width == 320
+    assert frame.image(50, is_preview=True) is larger
+
+
 def test_framing_crops_then_rotates_then_mirrors() -> None:
     pixels = np.zeros((4, 8, 3), np.uint8)
     pixels[0, 4] = 1  # upper left corner of the right half

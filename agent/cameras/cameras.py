@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
+from agent.cameras.motion import MotionGate
 from agent.cameras.pictures import Pictures
 from agent.cameras.pipeline import Pipeline
 from agent.cameras.state import StableLabel
@@ -252,9 +253,10 @@ class Cameras:
 
     def _view(self, spot: Spot, camera: CameraSection, pictures: Pictures) -> View:
         view = camera.all_views[spot.view]
+        framing = camera.framing(view)
         return View(
             spot,
-            Options(view.model, view.max_results, view.threshold, camera.framing(view)),
+            Options(view.model, view.max_results, view.threshold, framing),
             data_plane=self._data_plane,
             listener=self._listener,
             stable=StableLabel(
@@ -265,6 +267,7 @@ class Cameras:
                 mean_frames=view.mean_frames,
             ),
             pictures=pictures,
+            gate=MotionGate(framing, forced_every_s=view.motion.forced_every_s) if view.motion.enabled else None,
             snapshots=view.snapshots,
         )
 

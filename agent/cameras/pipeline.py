@@ -79,9 +79,10 @@ class Pipeline:
         due_s = time.monotonic()
         while (frame := await self._read()) is not None:
             self.last_frame_ns = frame.captured_ns
-            outcomes = {view.spot.view: await view.look(frame) for view in self.views}
+            looks = {view.spot.view: await view.look(frame) for view in self.views}
+            outcomes = {view: outcome for view, outcome in looks.items() if outcome is not None}
             self._smallest_side = frame.asked_side
-            if not all(isinstance(outcome, ImageError) for outcome in outcomes.values()):
+            if not all(isinstance(outcome, ImageError) for outcome in looks.values()):
                 for watcher in self._watchers:
                     watcher.show(frame)
             if isinstance(self._source, Answered):

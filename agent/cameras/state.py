@@ -52,6 +52,7 @@ class StableLabel:
         """From the next frame on; the state stays until a frame changes it."""
         self._score_threshold = score_threshold
         self._leave_threshold = leave_threshold
+        self.is_settled = False
 
     def observe(
         self, classification: Classification, scores: Scores, *, captured_ns: int, unix_ns: int

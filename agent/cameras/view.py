@@ -11,6 +11,7 @@ from agent.classification import Result
 from agent.errors import AgentError, ImageError, ModelError, ModelNotFoundError
 
 if TYPE_CHECKING:
+    from agent.cameras.motion import MotionGate
     from agent.cameras.state import StableLabel
     from agent.classification import Spot
     from agent.frame import Frame
@@ -32,7 +33,11 @@ class DataPlane(Protocol):
 
 
 class View:
-    """A camera without views has one, which has no name. `snapshots`: each new state is announced with a picture."""
+    """A camera without views has one, which has no name.
+
+    With a `gate`, frames that show nothing new are not classified. `snapshots`: each new state is announced with a
+    picture.
+    """
 
     def __init__(
         self,
@@ -43,6 +48,7 @@ class View:
         listener: Listener,
         stable: StableLabel,
         pictures: Pictures,
+        gate: MotionGate | None = None,
         snapshots: bool = False,
     ) -> None:
         self.spot = spot
@@ -51,6 +57,7 @@ class View:
         self._listener = listener
         self._stable = stable
         self._pictures = pictures
+        self._gate = gate
         self._snapshots = snapshots
         self.trouble: str | None = None
 
@@ -59,8 +66,15 @@ class View:
         self._options = replace(self._options, score_threshold=score_threshold)
         self._stable.adjust(score_threshold=score_threshold, leave_threshold=leave_threshold)
 
-    async def look(self, frame: Frame) -> Outcome:
-        """Classifies its part of the frame, and announces a new state. An error waits as `trouble`, too."""
+    async def look(self, frame: Frame) -> Outcome | None:
+        """Classifies its part of the frame, and announces a new state. An error waits as `trouble`, too.
+
+        None if the gate is closed.
+        """
+        if self._gate is not None and not await self._is_open(self._gate, frame):
+            self._pictures.show(frame)
+            self._listener.skipped(self.spot)
+            return None
         try:
             result, scores = await self._data_plane.classify_frame(frame, self._options, spot=self.spot)
         except (ModelNotFoundError, ImageError, ModelError) as error:
@@ -73,6 +87,8 @@ class View:
         state = self._stable.observe(
             result.classification, scores, captured_ns=frame.captured_ns, unix_ns=result.captured_ns
         )
+        if self._gate is not None:
+            self._gate.classified(frame)
         if state is not None:
             self._listener.state_changed(self.spot, state)
         picture = partial(self._picture, frame)
@@ -80,6 +96,14 @@ class View:
         if state is not None and self._snapshots:
             self._listener.snapshot(self.spot, await asyncio.to_thread(picture, _SNAPSHOT_SIDE))
         return result
+
+    async def _is_open(self, gate: MotionGate, frame: Frame) -> bool:
+        """Not by the workers of the engine: a frame that is skipped should not wait for those that are classified."""
+        try:
+            is_open = await asyncio.to_thread(gate.is_open, frame)
+        except ImageError:  # classify_frame() reports it
+            return True
+        return is_open or not self._stable.is_settled or self.trouble is not None
 
     def _picture(self, frame: Frame, max_side: int) -> bytes:
         """What the model classified, before it was scaled down to the model's input."""

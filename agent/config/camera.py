@@ -11,6 +11,7 @@ from agent.config.section import Name, Section
 from agent.config.view import ViewSection
 from agent.frame import Framing, Polygon
 from agent.sources.capture_options import CaptureOptions
+from agent.sources.source import is_inbox
 
 _CODES = {"mjpeg": "MJPG", "yuyv": "YUYV"}  # of V4L2
 _CORNERS = 3  # of the smallest polygon
@@ -91,6 +92,12 @@ class CameraSection(ViewSection, SourceSection):
     def _views_have_the_regions(self) -> CameraSection:
         if self.views and "region" in self.model_fields_set:
             raise ValueError("has the keys views and region, which exclude each other; give each view its own region")
+        return self
+
+    @model_validator(mode="after")
+    def _an_inbox_skips_no_image(self) -> CameraSection:
+        if is_inbox(self.source) and any(view.motion.enabled for view in self.all_views.values()):
+            raise ValueError("has motion enabled, but each image of an inbox is classified; remove motion")
         return self
 
     @model_validator(mode="after")

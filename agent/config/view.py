@@ -16,6 +16,13 @@ def _region(region: tuple[float, float, float, float]) -> tuple[float, float, fl
     return region
 
 
+class MotionSection(Section):
+    enabled: bool = Field(default=False, description="Classify a frame only if the view has changed.")
+    forced_every_s: float = Field(
+        default=60, gt=0, description="Seconds after which a frame is classified although the view has not changed."
+    )
+
+
 class ViewSection(Section):
     model: str | None = Field(default=None, description="Model name. Default: the first by name.", examples=["birds"])
     region: Annotated[tuple[float, float, float, float], AfterValidator(_region)] = Field(
@@ -46,6 +53,9 @@ class ViewSection(Section):
         le=100,
         description="The state follows the mean of the scores of so many frames; 1: those of each frame. Results "
         "are not changed.",
+    )
+    motion: MotionSection = Field(
+        default=MotionSection(), description="Skipping of frames that show nothing new, which saves computing time."
     )
     snapshots: bool = Field(default=False, description="Publish a JPEG over MQTT whenever the state changes.")
 

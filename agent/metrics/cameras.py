@@ -31,14 +31,31 @@ class CameraMetrics(Listener):
             registry=registry,
         )
 
+        self._skipped = Counter(
+            "edge_agent_motion_skipped",
+            "Frames that were not classified because the view had not changed; `view` is empty for the only view of a "
+            "camera.",
+            ("camera", "view"),
+            registry=registry,
+        )
+        self._spots: set[Spot] = set()
+
     def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
         for camera in spots:
             self._reconnects.labels(camera)  # Prometheus sees no increase in a counter that starts at 1
+        before, self._spots = self._spots, {spot for of_camera in spots.values() for spot in of_camera}
+        for spot in self._spots:
+            self._skipped.labels(spot.camera, spot.view or "")
+        for spot in before - self._spots:
+            self._skipped.remove(spot.camera, spot.view or "")
         for camera in self._states.keys() - spots.keys():
             del self._states[camera]
             self._reconnects.remove(camera)
             for state in get_args(CameraState):
                 self._state.remove(camera, state)
+
+    def skipped(self, spot: Spot) -> None:
+        self._skipped.labels(spot.camera, spot.view or "").inc()
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         if status.state == "lost" != self._states.get(camera):  # `lost` is announced again with each new reason

@@ -12,7 +12,7 @@ from agent.inference.options import UPLOAD
 from agent.listeners import Listener
 
 if TYPE_CHECKING:
-    from agent.classification import ModelIdentity, Result
+    from agent.classification import ModelIdentity, Result, Spot
     from agent.errors import AgentError
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
@@ -53,7 +53,7 @@ class InferenceMetrics(Listener):
         )
         self._frames = Counter(
             "edge_agent_camera_frames",
-            "Frames, by result (classified, busy, bad_image, no_model, error).",
+            "Frames, by result (classified, skipped, busy, bad_image, no_model, error).",
             ("camera", "result"),
             registry=registry,
         )
@@ -75,6 +75,9 @@ class InferenceMetrics(Listener):
             self._score_of(name).observe(best.score)
         if result.source != UPLOAD:
             self._frames.labels(result.source, "classified").inc()
+
+    def skipped(self, spot: Spot) -> None:
+        self._frames.labels(spot.camera, "skipped").inc()
 
     def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:  # noqa: ARG002  (Listener's)
         outcome = next((word for kind, word in _OUTCOMES if isinstance(error, kind)), "error")

@@ -32,6 +32,7 @@ class Stats(Listener):
         self._reported_s = time.monotonic()
         self._started_s = self._reported_s if started_s is None else started_s
         self._results: Counter[Spot] = Counter()
+        self._skipped: Counter[Spot] = Counter()
         self._took_ms: deque[float] = deque(maxlen=2000)
 
     def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
@@ -41,26 +42,39 @@ class Stats(Listener):
         self._results[result.spot] += 1
         self._took_ms.append(result.classification.timing.total)
 
+    def skipped(self, spot: Spot) -> None:
+        self._skipped[spot] += 1
+
     def report(self) -> dict[str, Any]:
         """Rates and latencies cover the time since the last call; latencies are None if nothing was classified."""
         now_s = time.monotonic()
         passed_s, self._reported_s = max(now_s - self._reported_s, 1e-3), now_s
-        results, took_ms = self._results, sorted(self._took_ms)
-        self._results = Counter()
+        results, skipped, took_ms = self._results, self._skipped, sorted(self._took_ms)
+        self._results, self._skipped = Counter(), Counter()
         self._took_ms.clear()
         return {
             "at": iso_time(time.time_ns()),
             "uptime_s": round(now_s - self._started_s, 1),
             "frames_per_s": {
-                camera: round(max(results[spot] for spot in spots) / passed_s, 2)
+                camera: round(max(results[spot] + skipped[spot] for spot in spots) / passed_s, 2)
                 for camera, spots in self._cameras.items()
             },
+            **self._skipped_shares(results, skipped),
             "uploads_per_s": round(results[_UPLOAD] / passed_s, 2),
             "latency_ms": {f"p{percent}": _percentile(took_ms, percent) for percent in _PERCENTILES},
             "temperature_celsius": temperature_celsius(),
             "throttled": is_throttled(),
             "rss_bytes": self._process.memory_info().rss,
         }
+
+    def _skipped_shares(self, results: Counter[Spot], skipped: Counter[Spot]) -> dict[str, Any]:
+        """By camera, over all its views; only of cameras that skipped any."""
+        shares = {}
+        for camera, spots in self._cameras.items():
+            count = sum(skipped[spot] for spot in spots)
+            if count:
+                shares[camera] = round(count / (count + sum(results[spot] for spot in spots)), 3)
+        return {"skipped": shares} if shares else {}
 
 
 def _percentile(ascending: list[float], percent: int) -> float | None:

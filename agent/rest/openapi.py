@@ -200,6 +200,7 @@ _SCHEMAS: Json = {
         temperature_celsius=_or_null(_NUMBER),
         throttled=_or_null(_FLAG),
         rss_bytes=_COUNT,
+        optional={"skipped": {"type": "object", "additionalProperties": _NUMBER}},
     ),
     "Overview": _object(
         device=_object(id=_TEXT, version=_TEXT, hardware=_or_null(_TEXT), started_at=_TIME, at=_TIME),

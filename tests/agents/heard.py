@@ -19,12 +19,16 @@ class Heard(Listener):
         self.states: list[tuple[Spot, StableState]] = []
         self.snapshots: list[bytes] = []
         self.profiles: list[ProfileStatus] = []
+        self.skipped_spots: list[Spot] = []
 
     def classified(self, result: Result) -> None:
         self.results.append(result)
 
     def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:
         self.refusals.append((source, model, error, by))
+
+    def skipped(self, spot: Spot) -> None:
+        self.skipped_spots.append(spot)
 
     def state_changed(self, spot: Spot, state: StableState) -> None:
         self.states.append((spot, state))

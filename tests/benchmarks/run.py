@@ -18,6 +18,7 @@ from benchmarks import (
     grpc_rate,
     litserve_rate,
     model_swap,
+    motion_gate,
     predict_cost,
     predict_rate,
     protocol_rate,
@@ -67,6 +68,7 @@ def _figures() -> Iterator[Figure | Skipped]:
     yield from model_swap.figures(model)
     yield from footprint.figures(model)
     yield from camera_rate.figures(model)
+    yield from motion_gate.figures(model)
     yield from delivery.figures()
 
 

@@ -150,6 +150,15 @@ def test_mean_is_compared_with_the_models_own_threshold_if_none_is_given() -> No
     assert state.score == pytest.approx(0.65)
 
 
+def test_state_is_not_settled_after_its_thresholds_were_adjusted() -> None:
+    stable = StableLabel(frames=1)
+    observe(stable, (0.6, 0))
+    stable.adjust(score_threshold=0.7, leave_threshold=None)
+    assert not stable.is_settled
+    assert observe(stable, (0.6, 0), 1, threshold=0.7) is not None
+    assert stable.is_settled
+
+
 @pytest.mark.parametrize(
     ("options", "frames", "settled"),
     [

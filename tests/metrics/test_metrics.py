@@ -70,6 +70,20 @@ def test_failures_are_counted_by_kind_without_series_for_unknown_model_names() -
     assert value(metrics, "edge_agent_inferences_total", model="birds", source="front", outcome="no_model") == 1
 
 
+def test_skipped_frames_are_counted_by_view_until_the_view_is_gone() -> None:
+    metrics = some_metrics()
+    listeners, skipped = listeners_of(metrics), "edge_agent_motion_skipped_total"
+    listeners.cameras_configured({"front": [Spot("front")], "yard": [Spot("yard", "a"), Spot("yard", "b")]})
+    listeners.skipped(Spot("front"))
+    listeners.skipped(Spot("yard", "b"))
+    assert value(metrics, skipped, camera="front", view="") == 1
+    assert [value(metrics, skipped, camera="yard", view=view) for view in ("a", "b")] == [0, 1]
+    assert value(metrics, "edge_agent_camera_frames_total", camera="yard", result="skipped") == 1
+    listeners.cameras_configured({"front": [Spot("front")], "yard": [Spot("yard", "a")]})
+    assert value(metrics, skipped, camera="front", view="") == 1
+    assert [value(metrics, skipped, camera="yard", view=view) for view in ("a", "b")] == [0, None]
+
+
 def test_model_info_shows_only_the_serving_versions() -> None:
     metrics = some_metrics()
     listeners_of(metrics).model_changed(birds(MODEL))

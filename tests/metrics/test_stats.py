@@ -45,6 +45,22 @@ def test_rates_and_latencies_cover_the_time_since_the_last_report(monkeypatch: p
     assert json.loads(json.dumps(second)) == second
 
 
+def test_skipped_frames_count_in_the_rate_and_have_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now_s[0])
+    stats = Stats()
+    stats.cameras_configured({**unnamed("front", "back"), "yard": [Spot("yard", "a"), Spot("yard", "b")]})
+    stats.classified(taking(1.0, source="front"))
+    for _ in range(9):
+        stats.skipped(Spot("front"))
+        stats.skipped(Spot("yard", "a"))
+    now_s[0] = 110.0
+    report = stats.report()
+    assert report["frames_per_s"] == {"front": 1.0, "back": 0.0, "yard": 0.9}
+    assert report["skipped"] == {"front": 0.9, "yard": 1.0}
+    assert "skipped" not in stats.report()
+
+
 @pytest.mark.parametrize(
     ("content", "throttled"), [("0\n", False), ("50000\n", False), ("50005", True), ("", None), ("x", None)]
 )

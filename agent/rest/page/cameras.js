@@ -2,7 +2,7 @@
 
 import { computed, html, signal, useEffect, useRef, useState } from "./vendor/preact.js";
 import { ask, open } from "./api.js";
-import { moment, rate } from "./format.js";
+import { moment, percent, rate } from "./format.js";
 import { cameras, connections, history, isLooking, lost, may, profile, resultOf, viewsOf } from "./live.js";
 import { report } from "./notice.js";
 import { Plot } from "./plot.js";
@@ -119,13 +119,14 @@ function ViewScores({ camera, view }) {
 
 function Frames({ camera }) {
   const figures = history.value.map((stats) => stats.frames_per_s[camera.name] ?? 0);
+  const skipped = history.value.at(-1)?.skipped?.[camera.name];
   const models = viewsOf(camera).map((view) => resultOf(camera.name, view.name).value?.model);
   const names = [...new Set(models.filter(Boolean).map((model) => `${model.name} ${model.version}`))];
   return html`
     <footer>
       <${Plot} lines=${[figures]} title="Frames per second" unit=${rate} />
       <p class="quiet">
-        <span class="number">${rate(figures.at(-1))}</span> frames/s${names.map((name) => `, ${name}`)}
+        <span class="number">${rate(figures.at(-1))}</span> frames/s${skipped > 0 && `, ${percent(skipped)} skipped without motion`}${names.map((name) => `, ${name}`)}
       </p>
     </footer>
   `;

@@ -15,7 +15,7 @@ export const celsius = number({ style: "unit", unit: "celsius", maximumFractionD
 const megabyte = number({ style: "unit", unit: "megabyte", maximumFractionDigits: 0 });
 export const megabytes = (bytes) => megabyte(bytes / 1e6);
 
-const percent = number({ style: "percent", maximumFractionDigits: 0 });
+export const percent = number({ style: "percent", maximumFractionDigits: 0 });
 const nearOne = number({ style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 /** 99.6 % must not read as certain. */
 export const score = (value) => (value >= 0.995 && value < 1 ? nearOne(Math.min(value, 0.999)) : percent(value));
