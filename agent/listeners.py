@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from agent.classification import ModelIdentity, Result, Spot, StableState
     from agent.errors import AgentError
     from agent.event import Event
-    from agent.status import CameraStatus, ModelStatus, ProfileStatus
+    from agent.status import CameraHealth, CameraStatus, ModelStatus, ProfileStatus
 
 # What a view saw as a JPEG, whose longer side has at most so many pixels. Blocks. Raises ImageError.
 Picture: TypeAlias = Callable[[int], bytes]
@@ -48,6 +48,9 @@ class Listener:
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         """A camera's status changed; also called when only the reason changed."""
+
+    def camera_health_changed(self, camera: str, health: CameraHealth | None) -> None:
+        """What the pictures of a live camera say changed; also called for its first ones. None: it is not judged."""
 
     def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
         """The views of each camera of the configuration: at the start and when it changes.
@@ -111,6 +114,10 @@ class Listeners(Listener):
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         for listener in self._listeners:
             listener.camera_changed(camera, status)
+
+    def camera_health_changed(self, camera: str, health: CameraHealth | None) -> None:
+        for listener in self._listeners:
+            listener.camera_health_changed(camera, health)
 
     def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
         for listener in self._listeners:

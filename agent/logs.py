@@ -12,7 +12,7 @@ from agent.listeners import Listener
 from agent.text import printable
 
 if TYPE_CHECKING:
-    from agent.status import CameraStatus, ProfileStatus
+    from agent.status import CameraHealth, CameraStatus, ProfileStatus
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class EventLog(Listener):
     def __init__(self) -> None:
         self._announced: set[str] = set()
         self._profile: str | None = None
+        self._healths: dict[str, CameraHealth | None] = {}
 
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         if camera not in self._announced:  # the initial status is not an event
@@ -84,3 +85,11 @@ class EventLog(Listener):
         if status.active != self._profile:
             self._profile = status.active
             log.info("Profile: %s (%s).", status.active or "none", "by the clock" if status.is_by_clock else "chosen")
+
+    def camera_health_changed(self, camera: str, health: CameraHealth | None) -> None:
+        before, self._healths[camera] = self._healths.get(camera), health
+        if health is None or (before is None and health.reason is None):
+            return
+        said = f"The pictures of camera {camera} are {'good' if health.state == 'ok' else 'not good'} ({health.state})."
+        level = logging.INFO if health.reason is None else logging.WARNING
+        log.log(level, "%s", f"{said} {health.reason or ''}".rstrip(), extra={"camera": camera})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from agent.classification import Result, Spot, StableState
     from agent.event import Event
-    from agent.status import CameraStatus, ModelStatus, ProfileStatus
+    from agent.status import CameraHealth, CameraStatus, ModelStatus, ProfileStatus
 
 Json: TypeAlias = dict[str, Any]
 Watcher: TypeAlias = Callable[[str, Json | None], None]
@@ -69,6 +69,7 @@ class Overview(Listener):
         self._profile: Json | None = None
         self._results: dict[Spot, Result] = {}
         self._states: dict[Spot, Json] = {}
+        self._camera_healths: dict[str, CameraHealth | None] = {}
         self._timeline: deque[Json] = deque(maxlen=_MAX_STATES)
         self._watcher: Watcher | None = None
         self._stats: Stats | None = None
@@ -151,6 +152,8 @@ class Overview(Listener):
         for known in (self._results, self._states):
             for spot in known.keys() - configured:
                 del known[spot]
+        for camera in self._camera_healths.keys() - spots.keys():
+            del self._camera_healths[camera]
         if self._stats is not None:
             self._stats.cameras_configured(spots)
             self._send("status", self.status())
@@ -162,6 +165,11 @@ class Overview(Listener):
     def profile_changed(self, status: ProfileStatus) -> None:
         self._profile = status.to_json() if status.names else None
         self._send("profile", self._profile)
+
+    def camera_health_changed(self, camera: str, health: CameraHealth | None) -> None:
+        self._camera_healths[camera] = health
+        if self._watcher is not None and camera in self._cameras.statuses:
+            self._send("camera", self._camera(camera))
 
     def model_changed(self, status: ModelStatus) -> None:
         if self._watcher is not None:
@@ -193,12 +201,13 @@ class Overview(Listener):
 
     def _camera(self, name: str, result: Callable[[Spot], Json | None] | None = None) -> Json:
         """With the newest results if `result` gives them: they are events of their own."""
-        status = self._cameras.statuses[name]
+        status, health = self._cameras.statuses[name], self._camera_healths.get(name)
         return {
             "name": name,
             "state": status.state,
             "reason": status.reason,
             "enabled": status.is_enabled,
+            "health": health and health.to_json(),
             "has_picture": self._cameras.has_picture(name),
             **self._views(name, result),
         }

@@ -128,7 +128,12 @@ class Service:
         )
         data_plane = DataPlane(engine=self._engine, models=self._models, results=results, listener=listeners)
         self._cameras = Cameras(
-            config.cameras, data_plane=data_plane, listener=listeners, tasks=self._tasks, is_throttled=throttling
+            config.cameras,
+            data_plane=data_plane,
+            listener=listeners,
+            tasks=self._tasks,
+            is_throttled=throttling,
+            reference_folder=config.device.state_folder / "references",
         )
         self._profiles = Profiles(config.profiles, cameras=self._cameras, listener=listeners)
         self._mqtt: MqttPublisher | None = None

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from agent.classification import ModelIdentity
 
 CameraState = Literal["starting", "online", "lost", "frozen", "disabled", "ended"]
-Fault = Literal["ok", "covered", "blurred", "moved"]
+HealthState = Literal["ok", "covered", "blurred", "moved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,13 @@ class ProfileStatus:
 
 @dataclass(frozen=True, slots=True)
 class CameraHealth:
-    """What the pictures of a live camera say about it; `reason` says what to do, None if it is ok."""
+    """What the pictures of a live camera say about it; `reason` says what is wrong and what to do."""
 
-    fault: Fault
+    state: HealthState
     reason: str | None = None
+
+    def to_json(self) -> dict[str, str | None]:
+        return {"state": self.state, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True)

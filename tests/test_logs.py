@@ -4,9 +4,13 @@ import json
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agent.logs import JsonFormatter, TextFormatter
+from agent.logs import EventLog, JsonFormatter, TextFormatter
+from agent.status import CameraHealth
+
+if TYPE_CHECKING:
+    import pytest
 
 _DOCUMENT = Path(__file__).parents[1] / "docs/reference/logs.md"
 
@@ -59,3 +63,14 @@ def test_documentation_lists_every_field() -> None:
     rows = re.findall(r"^\| `([@a-z_.]+)` \|", _DOCUMENT.read_text(), re.MULTILINE)
     named = {row for row in rows if row.partition(".")[2] not in {"yaml", "json"}}
     assert named == written(failed(camera="gate", model="birds")).keys()
+
+
+def test_health_of_a_camera_is_logged_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    log = EventLog()
+    for health in (CameraHealth("ok"), CameraHealth("moved", "Turn it back."), CameraHealth("ok"), None):
+        log.camera_health_changed("front", health)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "The pictures of camera front are not good (moved). Turn it back."),
+        ("INFO", "The pictures of camera front are good (ok)."),
+    ]

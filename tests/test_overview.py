@@ -11,7 +11,7 @@ from events.made import an_event
 from agent.classification import Category, Classification, Spot, StableState, Timing
 from agent.inference.results import Results
 from agent.overview import Overview
-from agent.status import CameraStatus, ProfileStatus
+from agent.status import CameraHealth, CameraStatus, ProfileStatus
 
 if TYPE_CHECKING:
     from agent.classification import Result
@@ -113,6 +113,20 @@ async def test_states_cameras_and_models_are_sent_at_once() -> None:
     assert site.events[2][1]["pinned"] == "2"
     assert [document for _, document in site.events[3:]] == [None, site.overview.status()["profile"]]
     assert site.overview.status()["profile"] == {"active": None, "chosen": "auto", "profiles": ["night"]}
+
+
+@pytest.mark.anyio
+async def test_health_of_a_camera_is_shown_and_sent_when_it_changes() -> None:
+    site = Site()
+    assert [camera["health"] for camera in site.overview.cameras()] == [None, None]
+    site.watch()
+    site.overview.camera_health_changed("front", CameraHealth("moved", "Turn it back."))
+    assert [(name, document["health"]) for name, document in site.events] == [
+        ("camera", {"state": "moved", "reason": "Turn it back."})
+    ]
+    assert site.overview.cameras()[0]["health"]["state"] == "moved"
+    site.overview.camera_health_changed("front", None)
+    assert site.overview.cameras()[0]["health"] is None
 
 
 @pytest.mark.anyio

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
+from agent.cameras.health_watch import HealthWatches
 from agent.cameras.motion import MotionGate
 from agent.cameras.pictures import Pictures
 from agent.cameras.pipeline import Pipeline
@@ -23,6 +24,7 @@ from agent.status import CameraStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from anyio.abc import TaskGroup
 
@@ -55,13 +57,16 @@ class Cameras:
         listener: Listener,
         tasks: TaskGroup,
         is_throttled: Callable[[], bool] = never,
+        reference_folder: Path | None = None,
     ) -> None:
+        """`reference_folder` keeps the pictures with which the health of cameras is judged; None: it is not judged."""
         self.configured = configured
         self._data_plane = data_plane
         self._listener = listener
         self._tasks = tasks
         self._is_throttled = is_throttled
         self._profile: Mapping[str, ProfileCameraSection] = {}
+        self._healths = HealthWatches(configured, folder=reference_folder, listener=listener, tasks=tasks)
         self._enabled = {name for name, camera in configured.items() if camera.enabled}
         self._pipelines: dict[str, Pipeline] = {}
         self._opened: dict[str, Pipeline] = {}  # the latest pipeline of each camera, even if the camera is off now
@@ -80,6 +85,7 @@ class Cameras:
         self._listener.cameras_configured(self.spots)
         for name, status in self.statuses.items():
             self._listener.camera_changed(name, status)
+        self._healths.announce()
 
     def start(self) -> None:
         """Opens the enabled cameras. Returns at once; the listener gets their status."""
@@ -120,6 +126,7 @@ class Cameras:
         The others notice nothing; one that a command switched on or off stays so.
         """
         before, self.configured = self.configured, configured
+        self._healths.reconfigure(configured)
         for name in before.keys() - configured.keys():
             self._close(name, before[name].origin)
             self._enabled.discard(name)
@@ -138,6 +145,10 @@ class Cameras:
                 self.switch(name, on=True)
             else:
                 self._changed(name, CameraStatus("disabled"))
+
+    def retake_reference(self, name: str) -> bool:
+        """Has the health of the camera judged by its next minute; False if its health is not judged."""
+        return self._healths.retake(name)
 
     def views(self) -> dict[Spot, ViewSection]:
         """The configuration of every view of every camera."""
@@ -245,7 +256,7 @@ class Cameras:
             max_fps=camera.max_fps,
             is_throttled=self._is_throttled,
             masks=camera.polygons,
-            watchers=() if whole is None else (whole,),
+            watchers=[*filter(None, [whole]), *self._healths.watching(name, source)],
         )
         self._opened[name] = pipeline
         self._ended[name] = asyncio.Event()

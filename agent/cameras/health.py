@@ -88,7 +88,7 @@ class HealthJudge:
         """Forgets the reference, so that the next minute gives a new one."""
         self._reference = None
         self._samples.clear()
-        if self.health.fault in ("blurred", "moved"):
+        if self.health.state in ("blurred", "moved"):
             self.health = self._candidate = _OK
 
     def _judge(self, scene: Scene) -> CameraHealth | None:
@@ -116,13 +116,13 @@ class HealthJudge:
     def _judge_sharpness(self, sharpness: float | None) -> CameraHealth:
         """Of a camera that shows its place. Keeps the verdict if the sharpness is unknown or between the limits."""
         if sharpness is None or _BLURRED <= sharpness < _SHARP:
-            return _BLURRED_NOW if self.health.fault == "blurred" else _OK
+            return _BLURRED_NOW if self.health.state == "blurred" else _OK
         return _BLURRED_NOW if sharpness < _BLURRED else _OK
 
     def _hold(self, verdict: CameraHealth, at_s: float) -> None:
-        if verdict.fault != self._candidate.fault:
+        if verdict.state != self._candidate.state:
             self._candidate, self._since_s = verdict, at_s
-        elif verdict.fault != self.health.fault and at_s - self._since_s >= self._hold_s:
+        elif verdict.state != self.health.state and at_s - self._since_s >= self._hold_s:
             self.health = verdict
 
     def _sample(self, scene: Scene, at_s: float, *, is_ok: bool) -> None:

@@ -11,7 +11,7 @@ from agent.config.section import Name, Section
 from agent.config.view import ViewSection
 from agent.frame import Framing, Polygon
 from agent.sources.capture_options import CaptureOptions
-from agent.sources.source import is_inbox
+from agent.sources.source import is_file_source, is_inbox
 
 _CODES = {"mjpeg": "MJPG", "yuyv": "YUYV"}  # of V4L2
 _CORNERS = 3  # of the smallest polygon
@@ -27,6 +27,11 @@ Mask = Annotated[list[tuple[float, float]], AfterValidator(_mask)]
 
 
 class CameraHealthSection(Section):
+    enabled: bool = Field(
+        default=True,
+        description="Whether the pictures of a live camera are judged: covered, blurred, or moved since its reference "
+        "picture was taken.",
+    )
     frozen_after_s: float = Field(
         default=30,
         ge=0,
@@ -76,6 +81,16 @@ class CameraSection(ViewSection, SourceSection):
     @property
     def polygons(self) -> tuple[Polygon, ...]:
         return tuple(tuple(mask) for mask in self.masks)
+
+    @property
+    def has_health(self) -> bool:
+        """Whether its pictures are judged: only those of a live camera show the same place again and again."""
+        return self.health.enabled and not is_inbox(self.source) and not is_file_source(self.origin)
+
+    @property
+    def made_by(self) -> str:
+        """What a reference picture depends on, without passwords; another one is needed if it changes."""
+        return self.model_dump_json(include={"source", "command", "size", "format", "controls", "rotate", "masks"})
 
     @property
     def capture_options(self) -> CaptureOptions:

@@ -9,13 +9,13 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from agent.listeners import Listener
-from agent.status import CameraState
+from agent.status import CameraState, HealthState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent.classification import Spot
-    from agent.status import CameraStatus
+    from agent.status import CameraHealth, CameraStatus
 
 
 class CameraMetrics(Listener):
@@ -39,6 +39,13 @@ class CameraMetrics(Listener):
             registry=registry,
         )
         self._spots: set[Spot] = set()
+        self._health = Gauge(
+            "edge_agent_camera_health",
+            f"1 for what the pictures of a live camera say about it ({', '.join(get_args(HealthState))}).",
+            ("camera", "health"),
+            registry=registry,
+        )
+        self._judged: set[str] = set()
 
     def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:
         for camera in spots:
@@ -53,6 +60,7 @@ class CameraMetrics(Listener):
             self._reconnects.remove(camera)
             for state in get_args(CameraState):
                 self._state.remove(camera, state)
+            self.camera_health_changed(camera, None)
 
     def skipped(self, spot: Spot) -> None:
         self._skipped.labels(spot.camera, spot.view or "").inc()
@@ -63,6 +71,16 @@ class CameraMetrics(Listener):
         self._states[camera] = status.state
         for state in get_args(CameraState):
             self._state.labels(camera, state).set(state == status.state)
+
+    def camera_health_changed(self, camera: str, health: CameraHealth | None) -> None:
+        if health is not None:
+            self._judged.add(camera)
+            for state in get_args(HealthState):
+                self._health.labels(camera, state).set(state == health.state)
+        elif camera in self._judged:
+            self._judged.remove(camera)
+            for state in get_args(HealthState):
+                self._health.remove(camera, state)
 
 
 class LastFrames(Collector):

@@ -23,7 +23,8 @@ _logger = logging.getLogger(__name__)
 class Actions:
     """`classify` returns the JSON of a Result for an image and a model name, or raises AgentError.
 
-    `set_enabled` turns a camera on or off, `choose_profile` raises AgentError for an unknown name. `shared` is
+    `set_enabled` turns a camera on or off, `choose_profile` raises AgentError for an unknown name. `retake_reference`
+    takes a new reference picture of a camera, and returns False if its health is not judged. `shared` is
     `$share/<group>/<topic>`: the broker distributes the images published to that topic among the agents of the group.
     An agent takes part while its `has_model` returns true. An image has at most `max_bytes`; `workers` is the number
     of images processed at the same time.
@@ -36,6 +37,7 @@ class Actions:
     shared: str | None
     max_bytes: int
     workers: int
+    retake_reference: Callable[[str], bool]
 
 
 class Commands:
@@ -56,12 +58,14 @@ class Commands:
         base = identity.base
         self._set_enabled = actions.set_enabled
         self._choose_profile = actions.choose_profile
+        self._retake_reference = actions.retake_reference
         self._cameras = cameras
         self._acknowledge = acknowledge
-        self._switch = re.compile(re.escape(base) + "/cameras/([^/]+)/enabled/set")
+        self._command = re.compile(re.escape(base) + "/cameras/([^/]+)/(enabled|reference)/set")
         self._image_topics = {f"{base}/classify"}
         self._profile_topic = f"{base}/profile/set"
-        self.filters = [f"{base}/classify", f"{base}/cameras/+/enabled/set", self._profile_topic]
+        of_cameras = [f"{base}/cameras/+/{what}/set" for what in ("enabled", "reference")]
+        self.filters = [f"{base}/classify", *of_cameras, self._profile_topic]
         self.shared = actions.shared
         self.has_model = actions.has_model
         if actions.shared is not None:
@@ -84,17 +88,19 @@ class Commands:
         if incoming.topic in self._image_topics:
             self._requests.put(incoming)
             return True
-        switch = self._switch.fullmatch(incoming.topic)
-        if switch is None and incoming.topic != self._profile_topic:
+        command = self._command.fullmatch(incoming.topic)
+        if command is None and incoming.topic != self._profile_topic:
             return False
         if incoming.retained:  # an old command, which the broker would send again after every connect
             _logger.warning(
                 "Ignored a retained command on %s. Publish commands without the retain flag.", incoming.topic
             )
-        elif switch is not None:
-            self._switch_camera(switch[1], incoming)
-        else:
+        elif command is None:
             self._use_profile(incoming)
+        elif command[2] == "enabled":
+            self._switch_camera(command[1], incoming)
+        else:
+            self._retake(command[1], incoming)
         self._acknowledge(incoming)
         return True
 
@@ -112,3 +118,10 @@ class Commands:
             )
         else:
             self._set_enabled(camera, value == b"ON")
+
+    def _retake(self, camera: str, incoming: Incoming) -> None:
+        if incoming.payload.strip().upper() != b"TAKE" or not self._retake_reference(camera):
+            _logger.warning(
+                "Ignored a command on %s: send TAKE, for a live camera of the configuration with health.enabled.",
+                incoming.topic,
+            )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agent.mqtt.message import Incoming
     from agent.mqtt.outbox.storage import Storage
     from agent.mqtt.session import MqttStatus
-    from agent.status import CameraStatus, ModelStatus, ProfileStatus
+    from agent.status import CameraHealth, CameraStatus, ModelStatus, ProfileStatus
 
 _STATS_EVERY_S, _FIRST_STATS_AFTER_S = 30.0, 5.0
 _SWEEP_S = 2.0
@@ -155,6 +155,11 @@ class MqttPublisher(Listener, SessionListener):
         elif f"{self._base}/profile" in self._retained:
             self._retained.remove(f"{self._base}/profile")
         self._publish_discovery()
+
+    def camera_health_changed(self, camera: str, health: CameraHealth | None) -> None:
+        self._stale.health_judged(camera, is_judged=health is not None)
+        if health is not None:
+            self._retain(f"cameras/{camera}/health", health.state.encode())
 
     def model_changed(self, status: ModelStatus) -> None:
         """Removes the topic if nothing is known about the model any more."""

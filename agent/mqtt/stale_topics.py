@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.mqtt.message import Incoming
     from agent.mqtt.retained import Retained
 
-_OF_A_CAMERA = ("status", "enabled")
+_OF_A_CAMERA = ("status", "enabled", "health")
 _OF_A_VIEW = ("state", "classification/+")
 
 
@@ -33,6 +33,7 @@ class StaleTopics:
         self._retained = retained
         self._classified: dict[Spot, set[str]] = {}
         self._shown: set[Spot] = set()
+        self._unjudged: set[str] = set()
         self.discovery: bytes | None = None
         self.filters = (
             *(f"{base}/cameras/+/{part}" for part in (*_OF_A_CAMERA, *_OF_A_VIEW)),
@@ -57,7 +58,8 @@ class StaleTopics:
         is_label = "classification" in rest[-2:-1]
         is_of_camera = rest in ([part] for part in _OF_A_CAMERA)
         is_wanted = name in self._cameras if is_of_camera else spot in self._cameras.get(name, ())
-        if kind == "models" or not is_wanted or (is_label and spot in self._shown):
+        is_judged = rest != ["health"] or name not in self._unjudged
+        if kind == "models" or not is_wanted or not is_judged or (is_label and spot in self._shown):
             self._retained.remove(incoming.topic)
         elif is_label:
             self._classified.setdefault(spot, set()).add(incoming.topic)
@@ -72,6 +74,12 @@ class StaleTopics:
                 self._shown.discard(spot)
                 for topic in (f"{self._base}/{spot.topic}/state", *self._classified.pop(spot, set())):
                     self._retained.remove(topic)
+
+    def health_judged(self, camera: str, *, is_judged: bool) -> None:
+        """Removes the topic of a camera whose health is not judged any more."""
+        (self._unjudged.discard if is_judged else self._unjudged.add)(camera)
+        if not is_judged and (topic := f"{self._base}/cameras/{camera}/health") in self._retained:
+            self._retained.remove(topic)
 
     def classified(self, spot: Spot, topic: str) -> None:
         """The label of the view is now published on `topic`; removes the topics of its former models."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CHANGING = needs("admin", requestBody=request_body(NOTHING), responses=answers("Camera", 404, 413, 415))
+_RETAKING = needs("admin", requestBody=request_body(NOTHING), responses=answers("Camera", 404, 409, 413, 415))
 
 
 class Overview(Protocol):
@@ -26,6 +27,7 @@ class Overview(Protocol):
 
 class Cameras(ShownCameras, Protocol):
     def switch(self, name: str, *, on: bool) -> None: ...
+    def retake_reference(self, name: str) -> bool: ...
 
 
 def cameras_router(cameras: Cameras, *, overview: Overview) -> APIRouter:
@@ -61,6 +63,18 @@ def cameras_router(cameras: Cameras, *, overview: Overview) -> APIRouter:
     async def disable(camera: str, request: Request) -> JSONResponse:
         """Switches the camera off until the next start: it is closed, and its last picture is forgotten."""
         return await switched(camera, request, on=False)
+
+    @router.post("/{camera}/reference", openapi_extra=_RETAKING)
+    async def retake(camera: str, request: Request) -> JSONResponse:
+        """Takes another reference picture, with which the camera is compared: that of the next minute."""
+        await expect_nothing(request)
+        find(camera)
+        if not cameras.retake_reference(camera):
+            raise HTTPException(
+                409,
+                f"The health of camera {camera} is not judged: only a live camera with health.enabled has a picture.",
+            )
+        return JSONResponse(find(camera))
 
     add_picture_routes(router, cameras, find=find)
     return router

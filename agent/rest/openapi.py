@@ -171,6 +171,7 @@ _SCHEMAS: Json = {
         state={"enum": ["starting", "online", "lost", "frozen", "disabled", "ended"]},
         reason=_or_null(_TEXT),
         enabled=_FLAG,
+        health=_or_null(_object(state={"enum": ["ok", "covered", "blurred", "moved"]}, reason=_or_null(_TEXT))),
         has_picture=_FLAG,
         optional={**_VIEW_STATE, "views": _list(_object(name=_TEXT, **_VIEW_STATE))},
     ),

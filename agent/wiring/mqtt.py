@@ -53,7 +53,10 @@ def build_mqtt(
     identity = Identity(config.device.id, mqtt.base_topic, boot, cameras.spots)
     discovered = DiscoveredDevice(
         lambda: _facts(config, identity, version=version, http_port=http_port, profiles=profiles.status),
-        views=lambda: {spot: ViewFacts(view.model, view.snapshots) for spot, view in cameras.views().items()},
+        views=lambda: {
+            spot: ViewFacts(view.model, view.snapshots, is_judged=cameras.configured[spot.camera].has_health)
+            for spot, view in cameras.views().items()
+        },
         models=_Models(models),
     )
     return MqttPublisher(
@@ -74,6 +77,7 @@ def build_mqtt(
             shared=mqtt.shared_classify,
             max_bytes=config.http.max_upload_bytes,
             workers=data_plane.workers,
+            retake_reference=cameras.retake_reference,
         ),
         reports=Reports(info=lambda: _info(config, models, version=version, cameras=cameras), stats=stats.report),
         home_assistant=discovered if mqtt.discovery else None,

@@ -227,6 +227,8 @@ class FakeOverview:
     def __init__(self) -> None:
         self.is_on = True
         self.views: list[str] = []
+        self.is_judged = True
+        self.retaken: list[str] = []
         self.shown = FakePictures()
         self.send: Callable[[str, dict[str, Any] | None], None] | None = None
 
@@ -240,6 +242,10 @@ class FakeOverview:
 
     def pictures(self, spot: Spot) -> FakePictures | None:
         return self.shown if self.is_on else None
+
+    def retake_reference(self, name: str) -> bool:
+        self.retaken.append(name)
+        return self.is_judged
 
     def switch(self, name: str, *, on: bool) -> None:
         assert name == "front"

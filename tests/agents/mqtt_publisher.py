@@ -133,4 +133,5 @@ NO_ACTIONS = Actions(
     shared=None,
     max_bytes=1000,
     workers=1,
+    retake_reference=lambda camera: False,
 )

@@ -6,6 +6,7 @@ import anyio
 import cv2
 import numpy as np
 import pytest
+from peers.subscriber import until
 
 from agent.cameras.cameras import Cameras
 from agent.classification import Classification, ModelIdentity, Spot, Timing
@@ -13,7 +14,7 @@ from agent.config.camera import CameraSection
 from agent.inference.results import Results
 from agent.listeners import Listener
 from agent.runtimes.scores import Scores
-from agent.status import CameraStatus
+from agent.status import CameraHealth, CameraStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -274,3 +275,35 @@ async def test_camera_has_pictures_until_it_is_switched_off(photos: CameraSectio
         cameras.switch("front", on=False)
         assert not cameras.has_picture("front")
         assert await pictures.after(found[0]) is None
+
+
+class Judged(Watched):
+    """Also records the health of the cameras."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.healths: list[tuple[str, CameraHealth | None]] = []
+
+    def camera_health_changed(self, camera: str, health: CameraHealth | None) -> None:
+        self.healths.append((camera, health))
+
+
+@pytest.mark.anyio
+async def test_health_of_a_live_camera_is_judged_and_that_of_a_folder_is_not(
+    photos: CameraSection, tmp_path: Path
+) -> None:
+    program = ["/bin/sh", "-c", 'while cat "$1"; do sleep 0.01; done', "sh", str(tmp_path / "frame.jpg")]
+    cv2.imwrite(program[-1], np.random.default_rng(1).integers(0, 255, (120, 160, 3), np.uint8))
+    live = CameraSection.model_validate({"command": {"run": program}})
+    judged = Judged()
+    async with anyio.create_task_group() as tasks:
+        configured = {"front": live, "folder": photos}
+        cameras = Cameras(
+            configured, data_plane=judged, listener=judged, tasks=tasks, reference_folder=tmp_path / "references"
+        )
+        cameras.announce()
+        cameras.start()
+        await until(lambda: len(judged.healths) == 2)
+        assert judged.healths == [("folder", None), ("front", CameraHealth("ok"))]
+        assert [cameras.retake_reference(name) for name in ("front", "folder", "x")] == [True, False, False]
+        await cameras.close()

@@ -42,7 +42,7 @@ class Camera:
 
     def look(self, image: Image, *, after_s: float = 1.0) -> str:
         self.now_s += after_s
-        return self.judge.look(small_gray(image), self.now_s).fault
+        return self.judge.look(small_gray(image), self.now_s).state
 
     def first_minute(self, picture: Callable[[], Image]) -> None:
         for _ in range(7):
@@ -182,7 +182,7 @@ def test_health_is_ok_and_takes_another_reference_after_a_command() -> None:
     camera.first_minute(lambda: drawing(1))
     camera.looks_until("moved", lambda: drawing(2))
     camera.judge.retake()
-    assert (camera.judge.health.fault, camera.judge.reference) == ("ok", None)
+    assert (camera.judge.health.state, camera.judge.reference) == ("ok", None)
     camera.first_minute(lambda: drawing(2))
     assert camera.looks_until("moved", lambda: drawing(1)) <= HOLD_S + LOOKS
 
@@ -192,7 +192,7 @@ def test_health_stays_covered_after_a_command() -> None:
     camera.first_minute(drawing)
     camera.looks_until("covered", lambda: black)
     camera.judge.retake()
-    assert camera.judge.health.fault == "covered"
+    assert camera.judge.health.state == "covered"
 
 
 def test_health_reports_a_move_at_once_when_it_has_the_reference_of_an_earlier_start() -> None:

@@ -12,7 +12,7 @@ from agent.listeners import Listeners
 from agent.metrics.registry import Metrics
 from agent.mqtt.outbox.outbox import OutboxStatus
 from agent.mqtt.session import MqttStatus
-from agent.status import CameraStatus, ModelStatus, Rejection
+from agent.status import CameraHealth, CameraStatus, ModelStatus, Rejection
 
 MODEL = ModelIdentity("birds", 2, "ab" * 32)
 CANARY = ModelIdentity("birds", 3, "cd" * 32)
@@ -196,6 +196,27 @@ def test_camera_is_in_exactly_one_state() -> None:
     samples = [s for family in families for s in family.samples if s.name == "edge_agent_camera_state"]
     assert {s.labels["state"] for s in samples if s.value} == {"lost"}
     assert len(samples) == 6
+
+
+def test_camera_has_exactly_one_health_until_it_is_removed_or_not_judged() -> None:
+    metrics = some_metrics()
+    listeners = listeners_of(metrics)
+
+    def shown() -> dict[tuple[str, str], float]:
+        families = text_string_to_metric_families(metrics.render().decode())
+        samples = [s for family in families for s in family.samples if s.name == "edge_agent_camera_health"]
+        return {(s.labels["camera"], s.labels["health"]): s.value for s in samples if s.value}
+
+    listeners.cameras_configured(unnamed("front", "back"))
+    for camera in ("front", "back"):
+        listeners.camera_changed(camera, CameraStatus("online"))
+        listeners.camera_health_changed(camera, CameraHealth("ok"))
+    listeners.camera_health_changed("front", CameraHealth("moved"))
+    assert shown() == {("front", "moved"): 1, ("back", "ok"): 1}
+    listeners.cameras_configured(unnamed("front"))
+    assert shown() == {("front", "moved"): 1}
+    listeners.camera_health_changed("front", None)
+    assert shown() == {}
 
 
 def test_readiness_is_read_at_each_scrape() -> None:

@@ -22,7 +22,7 @@ from agent.mqtt.message import topic_level
 from agent.status import ModelStatus, ProfileStatus, Rejection, VersionStatus
 
 _BASE = "edge-agent/pi-1"
-_FRONT = ViewEntities(Spot("front"), ("robin", "wren"), snapshots=True)
+_FRONT = ViewEntities(Spot("front"), ("robin", "wren"), snapshots=True, is_judged=True)
 _BIRDS = ModelIdentity("birds", 7, "0" * 64)
 
 _COMMON = {"platform", "name", "unique_id", "default_entity_id", "entity_category", "availability", "availability_mode"}
@@ -36,6 +36,7 @@ _ALLOWED = {
     "switch": _COMMON | {"state_topic", "command_topic", "payload_on", "payload_off", "qos"},
     "update": _COMMON | {"state_topic", "value_template", "title"},
     "event": _COMMON | {"state_topic", "value_template", "event_types", "qos"},
+    "button": _COMMON | {"command_topic", "payload_press", "qos"},
 }
 _REQUIRED = {
     "sensor": {"state_topic"},
@@ -45,6 +46,7 @@ _REQUIRED = {
     "switch": {"command_topic"},
     "update": {"state_topic"},
     "event": {"state_topic", "event_types"},
+    "button": {"command_topic"},
 }
 _UNITS: dict[str | None, set[str]] = {
     "temperature": {"°C"},
@@ -154,7 +156,7 @@ def test_every_component_follows_the_rules_of_its_platform() -> None:
         assert component.get("device_class") in _CLASSES.get(platform, {None})
         assert component["default_entity_id"].startswith(f"{platform}.pi_1_")
         assert re.fullmatch(r"[a-z_]+\.[a-z0-9_]+", component["default_entity_id"])
-    assert len({component["unique_id"] for component in components.values()}) == len(components) == 14
+    assert len({component["unique_id"] for component in components.values()}) == len(components) == 16
 
 
 def test_every_sensor_follows_the_rules_of_its_device_class() -> None:
@@ -184,7 +186,7 @@ def test_topics_are_below_the_base_and_templates_use_existing_fields() -> None:
 
 def test_label_is_unavailable_while_the_camera_is_lost_but_its_switch_is_not() -> None:
     components = _components()
-    for what in ("label", "score", "snapshot"):
+    for what in ("label", "score", "snapshot", "health", "reference"):
         component = components[f"camera_front_{what}"]
         assert [entry["topic"] for entry in component["availability"]] == [
             f"{_BASE}/status",
@@ -207,6 +209,17 @@ def test_missing_sensors_and_snapshots_have_no_components() -> None:
         thermometer=False, throttle=False, events=False, views=[ViewEntities(Spot("front"), (), snapshots=False)]
     ).keys()
     assert not keys & {"temperature", "throttling", "camera_front_snapshot", "camera_front_event"}
+
+
+def test_camera_whose_health_is_not_judged_has_no_component_for_it() -> None:
+    keys = _components(views=[ViewEntities(Spot("front"), (), snapshots=False)]).keys()
+    assert not keys & {"camera_front_health", "camera_front_reference"}
+
+
+def test_options_of_the_health_are_what_its_topic_can_have() -> None:
+    component = _components()["camera_front_health"]
+    assert component["options"] == ["ok", "covered", "blurred", "moved"]
+    assert component["state_topic"] == f"{_BASE}/cameras/front/health"
 
 
 def test_names_are_readable_and_entity_ids_are_derived_from_them() -> None:

@@ -27,7 +27,7 @@ import agent
 from agent.classification import Spot, StableState
 from agent.errors import ProfileNotFoundError
 from agent.mqtt.message import topic_level
-from agent.status import CameraStatus, ModelStatus, ProfileStatus, Rejection
+from agent.status import CameraHealth, CameraStatus, ModelStatus, ProfileStatus, Rejection
 
 if TYPE_CHECKING:
     from agent.mqtt.publisher import MqttPublisher
@@ -274,13 +274,60 @@ async def test_enabled_follows_the_status_that_a_command_changes(tmp_path: Path)
 
 @pytest.mark.anyio
 @pytest.mark.mosquitto
+async def test_reference_is_taken_again_at_a_command_that_is_not_retained(tmp_path: Path) -> None:
+    taken: list[str] = []
+
+    def retake(camera: str) -> bool:
+        taken.append(camera)
+        return camera == "front"
+
+    topic = f"{_BASE}/cameras/front/reference/set"
+    with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
+        live.publish(topic, b"TAKE", retain=True)
+        async with started(broker.port, actions=replace(NO_ACTIONS, retake_reference=retake)) as publisher:
+            await until_connected(publisher)
+            live.publish(topic, b"anything")
+            live.publish(f"{_BASE}/cameras/x/reference/set", b"TAKE")
+            live.publish(topic, b"TAKE")
+            await until(lambda: "front" in taken)
+            assert taken == ["x", "front"]
+
+
+@pytest.mark.anyio
+@pytest.mark.mosquitto
+async def test_health_is_retained_until_it_is_not_judged_any_more(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
+        async with started(broker.port) as publisher:
+            publisher.camera_health_changed("door", None)
+            publisher.camera_health_changed("front", CameraHealth("moved", "Turn it back."))
+            await until(lambda: live.payloads("/front/health") == ["moved"])
+            publisher.camera_health_changed("front", None)
+            await until(lambda: live.payloads("/front/health") == ["moved", ""])
+            assert live.payloads("/door/health") == []
+
+
+@pytest.mark.anyio
+@pytest.mark.mosquitto
+async def test_health_of_an_earlier_run_is_removed_when_it_is_not_judged_any_more(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
+        for camera in ("front", "door"):
+            live.publish(f"{_BASE}/cameras/{camera}/health", b"moved", retain=True)
+        async with started(broker.port) as publisher:
+            publisher.camera_health_changed("door", None)
+            await until(lambda: live.payloads("/door/health") == ["moved", ""])
+            assert live.payloads("/front/health") == ["moved"]
+
+
+@pytest.mark.anyio
+@pytest.mark.mosquitto
 async def test_retained_topics_of_a_camera_are_removed_with_it(tmp_path: Path) -> None:
-    parts = ("state", "status", "enabled", "classification/birds")
+    parts = ("state", "status", "enabled", "health", "classification/birds")
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with started(broker.port) as publisher:
             publisher.cameras_configured(unnamed("front", "door"))
             for camera in ("front", "door"):
                 publisher.camera_changed(camera, CameraStatus("online"))
+                publisher.camera_health_changed(camera, CameraHealth("ok"))
                 publisher.state_changed(Spot(camera), StableState("robin", 0.9, 0, BIRDS))
             await until(lambda: all(live.payloads(f"/{camera}/{parts[-1]}") for camera in ("front", "door")))
             publisher.cameras_configured(unnamed("door"))

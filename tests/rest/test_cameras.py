@@ -31,11 +31,27 @@ async def test_camera_is_switched_off_and_on() -> None:
 
 
 @pytest.mark.anyio
+async def test_reference_picture_is_taken_again() -> None:
+    overview = FakeOverview()
+    answer = await ask(overview, "POST", "/api/cameras/front/reference", json={})
+    assert (answer.status_code, answer.json()["name"], overview.retaken) == (200, "front", ["front"])
+
+
+@pytest.mark.anyio
+async def test_reference_picture_is_refused_when_the_health_is_not_judged() -> None:
+    overview = FakeOverview()
+    overview.is_judged = False
+    answer = await ask(overview, "POST", "/api/cameras/front/reference", json={})
+    assert (answer.status_code, "health.enabled" in answer.json()["error"]) == (409, True)
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("method", "path", "json", "code", "sentence"),
     [
         ("GET", "/api/cameras/x", None, 404, "Camera x does not exist. GET /api/cameras lists the cameras."),
         ("POST", "/api/cameras/x/disable", {}, 404, "Camera x does not exist. GET /api/cameras lists the cameras."),
+        ("POST", "/api/cameras/x/reference", {}, 404, "Camera x does not exist. GET /api/cameras lists the cameras."),
         ("POST", "/api/cameras/front/disable", None, 415, "Send the header Content-Type: application/json."),
         ("POST", "/api/cameras/front/disable", {"a": 1}, 400, "Send no body or {}."),
     ],

@@ -27,6 +27,7 @@ class Models(Protocol):
 class ViewFacts:
     model: str | None
     snapshots: bool
+    is_judged: bool = False  # whether its camera has a health
 
 
 class DiscoveredDevice:
@@ -43,7 +44,9 @@ class DiscoveredDevice:
     def message(self, former: bytes | None) -> Message:
         """`former` is the payload that the broker retains for this topic; entities missing since are removed."""
         views = [
-            ViewEntities(spot, self._models.labels(view.model), view.snapshots, self._shown.get(spot))
+            ViewEntities(
+                spot, self._models.labels(view.model), view.snapshots, self._shown.get(spot), is_judged=view.is_judged
+            )
             for spot, view in self._views().items()
         ]
         return discovery(self._facts(), views=views, models=self._models.serving(), former=former)

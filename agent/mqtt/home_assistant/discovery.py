@@ -26,7 +26,7 @@ BIRTH_TOPIC = "homeassistant/status"
 
 _MAX_FORMER_BYTES = 4_000_000
 _MAX_REMOVED = 200
-_PLATFORMS = frozenset({"binary_sensor", "event", "image", "select", "sensor", "switch", "update"})
+_PLATFORMS = frozenset({"binary_sensor", "button", "event", "image", "select", "sensor", "switch", "update"})
 _MAX_TOKEN = 100  # characters of a name in a topic or a key
 _TOKEN = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_TOKEN}}}")
 _UNSAFE_IN_TOKEN = re.compile("[^A-Za-z0-9_-]")
@@ -38,13 +38,15 @@ class ViewEntities:
     """`labels` are the labels of the view's model; empty while none serves.
 
     `shown` is the label in the view's retained state. Home Assistant rejects a state that is not among the options,
-    so the options must keep this label until a swapped model has reported its first one.
+    so the options must keep this label until a swapped model has reported its first one. `is_judged`: whether its
+    camera has a health.
     """
 
     spot: Spot
     labels: tuple[str, ...]
     snapshots: bool
     shown: str | None = None
+    is_judged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def discovery(
         camera = f"camera_{_token(view.spot.camera)}"
         prefix = camera if view.spot.view is None else f"{camera}_view_{_token(view.spot.view)}"
         components |= {f"{prefix}_{what}": component for what, component in _of_view(view, facts).items()}
-        of_camera = entities.camera(view.spot.camera, base)
+        of_camera = entities.camera(view.spot.camera, base, is_judged=view.is_judged)
         components |= {f"{camera}_{what}": component for what, component in of_camera.items()}
     for model in models:
         components[f"model_{_token(model)}"] = entities.model_update(model, base)

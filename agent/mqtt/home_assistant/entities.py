@@ -6,9 +6,10 @@ Each is a component of the discovery message, which discovery.py builds.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from agent.mqtt.message import topic_level
+from agent.status import HealthState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -53,11 +54,7 @@ def view(
 ) -> dict[str, Component]:
     """Unavailable while the camera is not live, except its events: they end when the camera is switched off."""
     title, topic = _title(*filter(None, spot)), f"{base}/{spot.topic}"
-    status = f"{base}/cameras/{spot.camera}/status"
-    while_live = {
-        "availability": [{"topic": f"{base}/status"}, {"topic": status, "value_template": _LIVE}],
-        "availability_mode": "all",
-    }
+    while_live = _while_live(spot.camera, base)
     components = {
         "label": _label(title, f"{topic}/state", _options(labels, shown)) | while_live,
         "score": _score(title, f"{topic}/state") | while_live,
@@ -69,10 +66,15 @@ def view(
     return components
 
 
-def camera(name: str, base: str) -> dict[str, Component]:
-    """Its health and its switch, which are available while it is not live, too."""
+def camera(name: str, base: str, *, is_judged: bool) -> dict[str, Component]:
+    """Its connection and its switch, which are available while it is not live, too; and its health, if it is judged."""
     title, topic = _title(name), f"{base}/cameras/{name}"
+    judged = {
+        "health": _health(title, f"{topic}/health") | _while_live(name, base),
+        "reference": _reference(title, f"{topic}/reference/set") | _while_live(name, base),
+    }
     return {
+        **(judged if is_judged else {}),
         "enabled": _switch(title, f"{topic}/enabled"),
         "connectivity": _connectivity(title, f"{topic}/status"),
         "fps": _frame_rate(name, title, f"{base}/stats"),
@@ -93,6 +95,14 @@ def profile(base: str, choices: Sequence[str]) -> Component:
         "command_topic": f"{topic}/set",
         "options": list(choices),
         "qos": 1,
+    }
+
+
+def _while_live(camera: str, base: str) -> Component:
+    status = f"{base}/cameras/{camera}/status"
+    return {
+        "availability": [{"topic": f"{base}/status"}, {"topic": status, "value_template": _LIVE}],
+        "availability_mode": "all",
     }
 
 
@@ -184,6 +194,28 @@ def _switch(title: str, topic: str) -> Component:
         "command_topic": f"{topic}/set",
         "payload_on": "ON",
         "payload_off": "OFF",
+        "qos": 1,
+    }
+
+
+def _health(title: str, topic: str) -> Component:
+    return {
+        "platform": "sensor",
+        "name": f"{title} health",
+        "entity_category": "diagnostic",
+        "device_class": "enum",
+        "options": list(get_args(HealthState)),
+        "state_topic": topic,
+    }
+
+
+def _reference(title: str, topic: str) -> Component:
+    return {
+        "platform": "button",
+        "name": f"{title} reference picture",
+        "entity_category": "config",
+        "command_topic": topic,
+        "payload_press": "TAKE",
         "qos": 1,
     }
 

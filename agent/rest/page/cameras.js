@@ -93,10 +93,30 @@ function Camera({ camera }) {
       <${Picture} camera=${camera} />
       ${camera.reason && html`<p class="trouble">${camera.reason}</p>`}
       ${isLive && html`
+        <${Health} camera=${camera} />
         ${viewsOf(camera).map((view) => html`<${View} key=${view.name} camera=${camera.name} view=${view} />`)}
         <${Frames} camera=${camera} />
       `}
     </article>
+  `;
+}
+
+/** A sentence about a camera that is covered, blurred or moved, and the way to say that it is meant to be so. */
+function Health({ camera }) {
+  const { state, reason } = camera.health ?? {};
+  if (!reason) return null;
+  const isCompared = state === "blurred" || state === "moved";
+  const retake = async () => {
+    try {
+      await ask(`api/cameras/${encodeURIComponent(camera.name)}/reference`, { method: "POST", json: {} });
+      report(`Camera ${camera.name} takes a new reference picture within the next minute.`);
+    } catch (error) {
+      report(error.message, { isBad: true });
+    }
+  };
+  return html`
+    <p class="trouble">${reason}</p>
+    ${isCompared && may("admin") && html`<button onClick=${retake}>Take a new reference picture</button>`}
   `;
 }
 

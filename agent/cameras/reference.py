@@ -1,0 +1,70 @@
+"""Reference: the small gray picture of a camera on the disk, with which its health is judged after a restart."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from agent.cameras.scene import HEIGHT, WIDTH
+from agent.host.durable import replace_file
+from agent.host.plain_file import read_plain_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.image import Pixels
+
+log = logging.getLogger(__name__)
+
+_MAX_BYTES = 1 << 17
+
+
+class ReferenceFile:
+    """`made_by` says what made the picture: one of another source or with other masks is not used. Blocks."""
+
+    def __init__(self, path: Path, *, made_by: str) -> None:
+        self._path = path
+        self._made_by = hashlib.sha256(made_by.encode()).hexdigest()
+
+    def load(self) -> Pixels | None:
+        """None if there is none, or a damaged one: the camera gets a new one."""
+        try:
+            document = json.loads(read_plain_file(self._path, max_bytes=_MAX_BYTES))
+            return _pixels(document["png"]) if document["made_by"] == self._made_by else None
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, cv2.error) as error:
+            log.warning("%s is unreadable (%s). The camera gets a new reference picture.", self._path, error)
+            return None
+
+    def save(self, pixels: Pixels) -> str | None:
+        """A sentence if it cannot be written."""
+        _, png = cv2.imencode(".png", pixels)
+        document = {"made_by": self._made_by, "png": base64.b64encode(png.tobytes()).decode()}
+        try:
+            replace_file(self._path, json.dumps(document).encode())
+        except OSError as error:
+            return (
+                f"The reference picture cannot be saved in {self._path.parent} ({error.strerror}), so a restart takes "
+                "another one. Free some space or give the agent's user write access; the agent retries automatically."
+            )
+        return None
+
+    def forget(self) -> None:
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:  # the new picture replaces it
+            log.warning("%s cannot be removed (%s).", self._path, error.strerror)
+
+
+def _pixels(png: str) -> Pixels:
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(png), np.uint8), cv2.IMREAD_GRAYSCALE)
+    if pixels is None or pixels.shape != (HEIGHT, WIDTH):
+        raise ValueError("it does not contain the picture")
+    return np.asarray(pixels, np.uint8)
