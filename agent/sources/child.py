@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PROCESS = ("-m", "agent.sources.capture_process")
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "ERROR"}
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENCV_LOG_LEVEL": "ERROR",
+    "OPENCV_FFMPEG_THREADS": "1",  # with n threads, H.264 and H.265 frames come n - 1 frames later
+}
 _MESSAGE_BYTES = 4096
 _PIPE_BYTES = 1 << 16
 _KILLED_WITHIN_S = 2.0  # a process that hangs in a driver dies only when the driver returns
@@ -137,7 +142,7 @@ class ChildFeed:
                 pass_fds=descriptors,
                 start_new_session=True,
                 cwd="/",  # Python imports from its working directory
-                env={**outer_environment(), **_ENVIRONMENT},
+                env={**_ENVIRONMENT, **outer_environment()},
             )
         except OSError as error:
             self._control.close()
