@@ -1,8 +1,9 @@
-"""Cameras: frames per second of a video, and the processor time that a camera of 30 frames/s takes at max_fps 5."""
+"""Cameras: frames/s of a video, the processor time of a camera at max_fps 5, and the time from capture to Result."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from agents.running_agent import RunningAgent, wait_until
 from benchmarks.figure import Figure, Skipped
 from benchmarks.material import CACHE
 from faults.scrape import scraped
-from peers.mosquitto import free_port
+from peers.mosquitto import Mosquitto, free_port
+from peers.subscriber import Subscriber
 
 from agent.image import Image
 from agent.model_file.metadata import read_model_file
@@ -38,6 +40,7 @@ def figures(model: Path) -> Iterator[Figure | Skipped]:
         return
     yield from _video(model)
     yield from _cameras(model)
+    yield from _delay(model)
 
 
 def _video(model: Path) -> Iterator[Figure]:
@@ -64,6 +67,36 @@ def _cameras(model: Path) -> Iterator[Figure]:
         what = f"{name} camera of {_SIZE} and 30 frames/s"
         yield Figure.of(f"{what}, max_fps 5: of one core", agent, unit="%", bound=bound)
         yield Figure.of(f"{what}, OpenCV's read loop: of one core", loop, unit="%")
+
+
+def _delay(model: Path) -> Iterator[Figure | Skipped]:
+    """In periods of 30 frames/s beyond the time of an inference, so at most 1."""
+    what = f"MJPEG camera of {_SIZE}: capture to Result at a subscriber, p95"
+    if shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        yield Skipped(what, "mosquitto is not installed")
+        return
+    film = _film("camera", "-r", "30", frames=900)
+    inference_s = 1 / _invoked_per_s(model, film)
+    delays_s, periods = [], []
+    for _ in range(_ROUNDS):
+        with _mjpeg(film) as url:
+            delays_s.append(_p95_delay_s(model, url))
+        periods.append((delays_s[-1] - inference_s) * 30)
+    yield Figure.of(what, [1e3 * each for each in delays_s], unit="ms")
+    yield Figure.of(f"{what}, without an inference: periods of the camera", periods, bound=1.0)
+
+
+def _p95_delay_s(model: Path, url: str) -> float:
+    with tempfile.TemporaryDirectory() as folder, Mosquitto(Path(folder)) as broker:
+        mqtt = {"enabled": True, "host": "127.0.0.1", "port": broker.port, "results": "all"}
+        with (
+            _watching(model, url, max_fps=10, mqtt=mqtt),
+            Subscriber(broker.port, topics="+/+/cameras/+/result") as subscriber,
+        ):
+            time.sleep(_SECONDS)
+            received = subscriber.of("/result")
+    ages_s = sorted(each.age_s for each in received)
+    return ages_s[len(ages_s) * 95 // 100]
 
 
 def _film(name: str, *rate: str, frames: int) -> Path:
@@ -98,10 +131,12 @@ def _invoked_per_s(model: Path, film: Path) -> float:
 
 
 @contextmanager
-def _watching(model: Path, source: str, **camera: object) -> Iterator[RunningAgent]:
+def _watching(
+    model: Path, source: str, *, mqtt: dict[str, Any] | None = None, **camera: object
+) -> Iterator[RunningAgent]:
     with tempfile.TemporaryDirectory() as folder:
-        cameras = {"front": {"source": source, **camera}}
-        with RunningAgent(Path(folder), cameras=cameras, engine={"workers": 1, "threads": 1}) as agent:
+        cameras, mqtt = {"front": {"source": source, **camera}}, mqtt or {"enabled": False}
+        with RunningAgent(Path(folder), cameras=cameras, engine={"workers": 1, "threads": 1}, mqtt=mqtt) as agent:
             agent.drop(model.read_bytes(), "mobilenet", checksum=True)
             wait_until(lambda: _frames(agent) > 5, timeout_s=60, what="the camera's frames are classified")
             yield agent

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from paho.mqtt.client import Client, MQTTMessage
@@ -33,6 +34,12 @@ class Received:
     @property
     def json(self) -> Any:
         return json.loads(self.payload)
+
+    @property
+    def age_s(self) -> float:
+        """From the capture of a Result, in whole milliseconds, to its arrival."""
+        captured = datetime.fromisoformat(self.json["captured_at"].replace("Z", "+00:00"))  # for Python 3.10
+        return self.arrived_ns / 1e9 - captured.timestamp()
 
 
 class Subscriber:
