@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 15.0  # for all questions to one camera
 _MAX_PROFILES = 16
+_MEDIA, _MEDIA2 = "http://www.onvif.org/ver10/media/wsdl", "http://www.onvif.org/ver20/media/wsdl"
+_DESCRIPTION = Path(__file__).with_name("media2.wsdl")
 _AS_RTSP = {"Stream": "RTP-Unicast", "Transport": {"Protocol": "RTSP"}}
 
 
@@ -88,6 +91,12 @@ async def _profiles(found: Announced, login: Login | None) -> list[Profile]:
         await camera.update_xaddrs()
         # A camera may name another host, which must not get the login.
         camera.xaddrs = {service: _at(found.address, url) for service, url in camera.xaddrs.items()}
+        if _MEDIA2 in camera.xaddrs:
+            try:
+                return await _profiles_of_media2(camera, login)
+            except Exception:
+                if _MEDIA not in camera.xaddrs:
+                    raise
         media = await camera.create_media_service()
         listed = await _call(media, "GetProfiles", login)
         return [await _profile(media, each, login) for each in (listed or [])[:_MAX_PROFILES]]
@@ -106,8 +115,47 @@ async def _profile(media: Any, profile: Any, login: Login | None) -> Profile:
         width=getattr(size, "Width", None),
         height=getattr(size, "Height", None),
         fps=getattr(rate, "FrameRateLimit", None),
-        source=redact_named(Address.parse(str(answer.Uri)).url) if answer.Uri else "",
+        source=_source(answer.Uri),
     )
+
+
+async def _profiles_of_media2(camera: Any, login: Login | None) -> list[Profile]:
+    """Newer cameras answer only this service, and list H.265 streams only there. The library cannot describe it."""
+    from onvif.client import ONVIFService  # noqa: PLC0415  (optional, and it takes a second)
+
+    media = ONVIFService(
+        camera.xaddrs[_MEDIA2],
+        camera.user,
+        camera.passwd,
+        str(_DESCRIPTION),
+        no_cache=True,
+        dt_diff=camera.dt_diff,
+        binding_name=f"{{{_MEDIA2}}}Media2Binding",
+    )
+    camera.services["media2", None] = media  # the camera closes it
+    await media.setup()
+    listed = await _call(media, "GetProfiles", login, {"Type": ["VideoEncoder"]})
+    return [await _profile_of_media2(media, each, login) for each in (listed or [])[:_MAX_PROFILES]]
+
+
+async def _profile_of_media2(media: Any, profile: Any, login: Login | None) -> Profile:
+    uri = await _call(media, "GetStreamUri", login, {"Protocol": "RTSP", "ProfileToken": profile.token})
+    parts = getattr(profile.Configurations, "_value_1", None) or ()
+    encoder = next((part for part in parts if part.tag.endswith("}VideoEncoder")), None)
+    found = {} if encoder is None else {each.tag.rpartition("}")[2]: each.text for each in encoder.iter("{*}*")}
+    width, height, fps = found.get("Width"), found.get("Height"), found.get("FrameRateLimit")
+    return Profile(
+        name=str(profile.Name or profile.token),
+        encoding=str(found.get("Encoding") or ""),
+        width=int(width) if width else None,
+        height=int(height) if height else None,
+        fps=float(fps) if fps else None,
+        source=_source(uri),
+    )
+
+
+def _source(uri: object) -> str:
+    return redact_named(Address.parse(str(uri)).url) if uri else ""
 
 
 async def _call(service: Any, operation: str, login: Login | None, values: dict[str, Any] | None = None) -> Any:

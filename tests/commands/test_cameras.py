@@ -119,6 +119,26 @@ def test_discover_prints_the_streams_of_a_network_camera_without_its_password(tm
     assert _accepted(yaml.safe_dump({"cameras": answer["configuration"]}), tmp_path)
 
 
+def test_discover_prints_the_streams_of_a_camera_that_answers_only_media2(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    password = tmp_path / "password"
+    password.write_text(PASSWORD)
+    with onvif_camera("Yard", has_media2=True) as camera:
+        found = [discovery.Announced("127.0.0.1", camera.port, "http", "Yard")]
+        monkeypatch.setattr(discovery, "discover", lambda: found)
+        assert shell.run("cameras", "--discover", "--json", "--username", USER, "--password-file", password) == 0
+    ((profile,),) = [each["profiles"] for each in json.loads(shell.out)["network"]]
+    assert profile == {
+        "name": "main",
+        "encoding": "H265",
+        "width": 2560,
+        "height": 1440,
+        "fps": 20.0,
+        "source": "rtsp://127.0.0.1:8554/main?channel=1&pwd=***",
+    }
+
+
 def test_discover_says_which_login_is_wrong_or_missing(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ USER, PASSWORD = "viewer", "se#same"
 _SOAP = """<?xml version="1.0" encoding="UTF-8"?>
 <s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope" xmlns:tds="http://www.onvif.org/ver10/device/wsdl"
  xmlns:trt="http://www.onvif.org/ver10/media/wsdl" xmlns:tt="http://www.onvif.org/ver10/schema"
- xmlns:ter="http://www.onvif.org/ver10/error"><s:Body>{}</s:Body></s:Envelope>"""
+ xmlns:tr2="http://www.onvif.org/ver20/media/wsdl" xmlns:ter="http://www.onvif.org/ver10/error"><s:Body>{}</s:Body></s:Envelope>"""
 _MATCH = """<?xml version="1.0" encoding="UTF-8"?>
 <e:Envelope xmlns:e="http://www.w3.org/2003/05/soap-envelope" xmlns:w="http://schemas.xmlsoap.org/ws/2004/08/addressing"
  xmlns:d="http://schemas.xmlsoap.org/ws/2005/04/discovery"><e:Header><w:RelatesTo>{probe}</w:RelatesTo></e:Header>
@@ -41,6 +41,7 @@ _NOW = """<tds:GetSystemDateAndTimeResponse><tds:SystemDateAndTime><tt:DateTimeT
 _SERVICES = """<tds:GetServicesResponse><tds:Service><tds:Namespace>http://www.onvif.org/ver10/media/wsdl</tds:Namespace>
 <tds:XAddr>http://192.0.2.1:{port}/onvif/media</tds:XAddr><tds:Version><tt:Major>2</tt:Major><tt:Minor>0</tt:Minor>
 </tds:Version></tds:Service></tds:GetServicesResponse>"""
+_SERVICES_2 = _SERVICES.replace("ver10/media", "ver20/media")
 _CAPABILITIES = """<tds:GetCapabilitiesResponse><tds:Capabilities><tt:Media>
 <tt:XAddr>http://192.0.2.1:{port}/onvif/media</tt:XAddr></tt:Media></tds:Capabilities></tds:GetCapabilitiesResponse>"""
 _PROFILE = """<trt:Profiles token="{token}" fixed="true"><tt:Name>{token}</tt:Name>
@@ -54,16 +55,27 @@ _PROFILES = (
     + _PROFILE.format(token="sub", width=640, height=360)
     + "</trt:GetProfilesResponse>"
 )
+_PROFILES_2 = """<tr2:GetProfilesResponse><tr2:Profiles token="main" fixed="true"><tr2:Name>main</tr2:Name>
+<tr2:Configurations><tr2:VideoSource token="s"><tt:Name>s</tt:Name></tr2:VideoSource><tr2:VideoEncoder token="v"
+ GovLength="50" Profile="Main"><tt:Name>v</tt:Name><tt:UseCount>1</tt:UseCount><tt:Encoding>H265</tt:Encoding>
+<tt:Resolution><tt:Width>2560</tt:Width><tt:Height>1440</tt:Height></tt:Resolution><tt:RateControl><tt:FrameRateLimit>20
+</tt:FrameRateLimit><tt:BitrateLimit>1</tt:BitrateLimit></tt:RateControl><tt:Quality>1</tt:Quality></tr2:VideoEncoder>
+</tr2:Configurations></tr2:Profiles></tr2:GetProfilesResponse>"""
+_URI_2 = """<tr2:GetStreamUriResponse>
+<tr2:Uri>rtsp://viewer:se%23same@127.0.0.1:8554/{token}?channel=1&amp;pwd=se%23same</tr2:Uri></tr2:GetStreamUriResponse>"""
 _URI = """<trt:GetStreamUriResponse><trt:MediaUri><tt:Uri>rtsp://viewer:se%23same@127.0.0.1:8554/{token}?channel=1&amp;pwd=se%23same</tt:Uri>
 <tt:InvalidAfterConnect>false</tt:InvalidAfterConnect><tt:InvalidAfterReboot>false</tt:InvalidAfterReboot>
 <tt:Timeout>PT0S</tt:Timeout></trt:MediaUri></trt:GetStreamUriResponse>"""
 
 
 class OnvifCamera:
-    """Its clock is wrong by years, and it announces and names also an address at which it does not answer."""
+    """Its clock is wrong by years, and it announces and names also an address at which it does not answer.
 
-    def __init__(self, name: str, port: int, *, has_services: bool = True) -> None:
-        self.name, self.port, self.has_services = name, port, has_services
+    It answers the service Media, or only Media2.
+    """
+
+    def __init__(self, name: str, port: int, *, has_services: bool = True, has_media2: bool = False) -> None:
+        self.name, self.port, self.has_services, self.has_media2 = name, port, has_services, has_media2
         self.operations: list[str] = []
 
     def match(self, probe: str) -> bytes:
@@ -80,15 +92,16 @@ class OnvifCamera:
         if operation[1] == "GetCapabilities":
             return 200, _CAPABILITIES.format(port=self.port)
         if operation[1] == "GetServices":
-            return (200, _SERVICES.format(port=self.port)) if self.has_services else (400, _NOT_SUPPORTED)
+            services = _SERVICES_2 if self.has_media2 else _SERVICES
+            return (200, services.format(port=self.port)) if self.has_services else (400, _NOT_SUPPORTED)
         if not _is_logged_in(request):
             return 400, _NOT_AUTHORIZED
         if operation[1] == "GetProfiles":
-            return 200, _PROFILES
+            return 200, _PROFILES_2 if self.has_media2 else _PROFILES
         token = re.search(r"ProfileToken>(\w+)<", body)
         assert operation[1] == "GetStreamUri"
         assert token is not None
-        return 200, _URI.format(token=token[1])
+        return 200, (_URI_2 if self.has_media2 else _URI).format(token=token[1])
 
 
 def _is_logged_in(request: str) -> bool:
@@ -105,7 +118,7 @@ def _is_logged_in(request: str) -> bool:
 
 
 @contextmanager
-def onvif_camera(name: str, *, has_services: bool = True) -> Iterator[OnvifCamera]:
+def onvif_camera(name: str, *, has_services: bool = True, has_media2: bool = False) -> Iterator[OnvifCamera]:
     class Answering(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             request = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -121,7 +134,7 @@ def onvif_camera(name: str, *, has_services: bool = True) -> Iterator[OnvifCamer
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server, _group() as listening:
-        camera = OnvifCamera(name, server.server_address[1], has_services=has_services)
+        camera = OnvifCamera(name, server.server_address[1], has_services=has_services, has_media2=has_media2)
         stopped = threading.Event()
         threads = [
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}),
