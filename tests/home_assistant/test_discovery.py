@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _BASE = "edge-agent/pi-1"
 _BIRDS = ModelIdentity("birds", 7, "0" * 64)
 _FRONT = ViewEntities(Spot("front"), ("robin", "wren"), snapshots=True)
+_JUDGED = ViewEntities(Spot("front"), ("robin", "wren"), snapshots=True, is_judged=True)
 _LABEL = "sensor.pi_1_front_label"
 _SCORE = "sensor.pi_1_front_score"
 _UPDATE = "update.pi_1_model_birds"
@@ -342,6 +343,29 @@ async def test_removed_components_disappear_and_the_others_stay(
             await until(lambda: topic_of("pi-1") in late.retained())
         device.send(Message(topic_of("pi-1"), b"", retain=True))
         await until(lambda: not there.entities() and not there.devices())
+    assert not _complaints(caplog)
+
+
+@pytest.mark.anyio
+async def test_health_of_a_camera_is_shown_and_its_button_takes_a_reference_picture(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    health, button = "sensor.pi_1_front_health", "button.pi_1_front_reference_picture"
+    async with _house(tmp_path) as (there, device, broker):
+        judged = _message(views=[_JUDGED])
+        device.send(judged)
+        await _until_state(there, health, "unknown")
+        for state in ("ok", "covered", "blurred", "moved"):
+            device.publish("cameras/front/health", state)
+            await _until_state(there, health, state)
+        with Subscriber(broker.port) as live:
+            await there.call("button.press", button)
+            await until(lambda: live.payloads("/cameras/front/reference/set") == ["TAKE"])
+        device.publish("cameras/front/status", "lost")
+        await _until_state(there, health, "unavailable")
+        await _until_state(there, button, "unavailable")
+        device.discover(former=judged.payload)
+        await until(lambda: not {health, button} & there.entities().keys())
     assert not _complaints(caplog)
 
 
