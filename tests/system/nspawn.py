@@ -31,12 +31,11 @@ def in_group(name: str, command: list[str]) -> list[str]:
 
 
 def remove_group(name: str) -> None:
-    """Removes the group and those below it, in which no process may run."""
+    """Removes the group and those below it. One with a process, as just after `kill`, stays until the next boot."""
     for folder in _folders_of(name):
-        for each in sorted(folder.rglob("*/"), reverse=True):
-            each.rmdir()
-        with contextlib.suppress(FileNotFoundError):
-            folder.rmdir()
+        for each in [*sorted(folder.rglob("*/"), reverse=True), folder]:
+            with contextlib.suppress(OSError):
+                each.rmdir()
 
 
 def _folders_of(name: str) -> list[Path]:
