@@ -7,6 +7,8 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 from agents.running_agent import DIGITS, VIDEO, RunningAgent, wait_until
@@ -15,10 +17,16 @@ from end_to_end.material import digit_png, digit_shown, model_file
 from peers.mosquitto import Mosquitto, free_port
 from playwright.sync_api import expect
 
+from agent.cameras.reference import ReferenceFile
+from agent.cameras.scene import small_gray
+from agent.config.camera import CameraSection
+from agent.image import Image
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import numpy.typing as npt
     from page.conftest import Look
     from playwright.sync_api import Locator, Page
 
@@ -240,3 +248,26 @@ def test_a_profile_is_chosen_on_the_page_and_one_that_is_chosen_elsewhere_is_sho
     assert agent.json("/api/profile")["active"] == "strict"
     agent.post("/api/profile", json={"profile": "auto"})
     expect(select).to_have_value("auto")
+
+
+def test_a_camera_that_has_moved_says_so_until_a_new_reference_picture_is_taken(look: Look, tmp_path: Path) -> None:
+    frame = tmp_path / "frame.jpg"
+    cv2.imwrite(str(frame), boxes(2))
+    live = {"command": {"run": ["/bin/sh", "-c", 'while cat "$1"; do sleep 0.1; done', "sh", str(frame)]}}
+    made_by = CameraSection.model_validate(live).made_by
+    ReferenceFile(tmp_path / "state/references/yard.json", made_by=made_by).save(small_gray(Image(boxes(1), "bgr")))
+    agent = RunningAgent(tmp_path, cameras={"yard": live})
+    agent.drop(DIGITS.read_bytes())
+    with agent:
+        card = look(agent.url, errors=True).get_by_role("article", name="yard")  # the agent ends before the page
+        expect(card).to_contain_text("does not show the place of the reference picture", timeout=40_000)
+        card.get_by_role("button", name="Take a new reference picture").click()
+        expect(card).not_to_contain_text("reference picture")
+
+
+def boxes(seed: int) -> npt.NDArray[np.uint8]:
+    random = np.random.default_rng(seed)
+    pixels = np.full((240, 320, 3), 120, np.uint8)
+    for x, y, gray in random.integers((0, 0, 0), (280, 200, 255), (40, 3)).tolist():
+        pixels[y : y + 36, x : x + 36] = gray
+    return pixels
