@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import model_file
+from faults.scrape import scraped
 from peers.http_camera import fixed, http_camera
 from peers.mosquitto import Mosquitto, free_port
 from peers.subscriber import Subscriber
@@ -26,6 +27,23 @@ def test_still_is_requested_at_max_fps(tmp_path: Path) -> None:
             before, begun_s = camera.count("/still"), time.monotonic()
             wait_until(lambda: camera.count("/still") >= before + 6, what="the camera is asked again and again")
             assert time.monotonic() - begun_s > 5 / 4 - 0.2
+            assert agent.json("/readyz")["ready"]
+
+
+def test_still_scene_is_classified_until_its_state_is_stable_and_then_skipped(tmp_path: Path) -> None:
+    with http_camera({"/still": fixed(JPEG, "image/jpeg")}) as camera:
+        front = {"source": camera.url("/still"), "max_fps": 50, "motion": {"enabled": True}, "score_threshold": "auto"}
+        with RunningAgent(tmp_path, cameras={"front": front}) as agent:
+            agent.drop(model_file(1))
+
+            def skipped() -> float:
+                return sum(value for _, value in scraped(agent, "edge_agent_motion_skipped_total", camera="front"))
+
+            wait_until(lambda: skipped() >= 10, what="frames are skipped")
+            classified = scraped(agent, "edge_agent_camera_frames_total", camera="front", result="classified")
+            assert [value for _, value in classified] == [3]
+            (shown,) = agent.json("/api/status")["cameras"]
+            assert shown["stable"]["since"] <= shown["result"]["captured_at"]
             assert agent.json("/readyz")["ready"]
 
 
