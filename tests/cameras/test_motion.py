@@ -102,14 +102,24 @@ def test_noise_does_not_open_the_gate(noise: float, level: float) -> None:
     assert not any(gate.is_open(frame_of(plain(level), noise=noise, seed=seed)) for seed in range(1, 6))
 
 
+def test_noise_of_a_small_picture_does_not_open_the_gate_but_objects_do() -> None:
+    """Its cells have 16 pixels, so their means are noisy."""
+    small = plain()[:120, :160]
+    assert not any(is_changed(small, small, noise=noise) for noise in (2, 5, 8))
+    assert is_changed(small, with_object(small, 25, 25, 25, left=30, top=50, side=10), noise=8)
+
+
 @pytest.mark.parametrize("factor", [0.9, 0.95, 1.05, 1.1])
 def test_brightness_of_all_cells_does_not_open_the_gate(factor: float) -> None:
     assert not is_changed(slope(), slope() * factor, noise=2)
+    assert is_changed(slope(), with_object(slope() * factor, 9, 9, 9), noise=2)
 
 
 @pytest.mark.parametrize("tint", [(4, 0, -4), (0, 4, 0), (-4, 0, 4)])
 def test_white_balance_does_not_open_the_gate(tint: tuple[float, float, float]) -> None:
-    assert not is_changed(slope(), slope() + np.asarray(tint, np.float32), noise=2)
+    after = slope() + np.asarray(tint, np.float32)
+    assert not is_changed(slope(), after, noise=2)
+    assert is_changed(slope(), with_object(after, 14, 0, 0), noise=2)
 
 
 @pytest.mark.parametrize(("before", "after"), [(100, 10), (10, 100), (30, 15), (5, 30), (255, 0), (100, 80)])
