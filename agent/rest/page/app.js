@@ -4,7 +4,8 @@ import { effect, html, render } from "./vendor/preact.js";
 import { Cameras } from "./cameras.js";
 import { Classify } from "./classify.js";
 import { Header, Offline, Performance, Troubles } from "./device.js";
-import { connect, device, lost, may, session } from "./live.js";
+import { Events } from "./events.js";
+import { connect, device, lost, may, recordsEvents, session } from "./live.js";
 import { Models } from "./models.js";
 import { Notice, Question } from "./notice.js";
 import { SignIn } from "./session.js";
@@ -29,7 +30,7 @@ function Overview() {
           <${Cameras} />
           <div class="rail">
             ${may("infer") && html`<${Classify} />`}
-            <${Timeline} />
+            ${recordsEvents.value ? html`<${Events} />` : html`<${Timeline} />`}
             <${Performance} />
           </div>
           <${Models} />

@@ -6,6 +6,7 @@ import { Refusal, UNREACHABLE, ask, open } from "./api.js";
 const SILENT_MS = 20_000; // the agent sends at least a comment every 15 s
 const RETRY_MS = [500, 2_000, 5_000, 10_000];
 const MAX_TIMELINE = 200;
+const MAX_HEARD = 200;
 const MAX_HISTORY = 300; // seconds
 
 /** What the agent says about this browser: `needs_token`, and `scope`, null if it must sign in. */
@@ -20,6 +21,9 @@ export const cameras = signal([]);
 export const profile = signal(null);
 export const models = signal([]);
 export const timeline = signal([]);
+export const recordsEvents = signal(false);
+/** The events that came with this connection, each as it is now. */
+export const heard = signal([]);
 /** The statistics of the last minutes, oldest first. */
 export const history = signal([]);
 /** Counts the connections: what has to begin again with each of them depends on it. */
@@ -66,6 +70,8 @@ const receive = {
       for (const view of viewsOf(camera)) resultOf(camera.name, view.name).value = view.result ?? null;
     models.value = document.models;
     timeline.value = document.timeline;
+    recordsEvents.value = document.records_events;
+    heard.value = [];
     if (document.stats) receive.stats(document.stats);
     connections.value += 1;
   },
@@ -75,6 +81,9 @@ const receive = {
   state(state) {
     timeline.value = [...timeline.value.slice(1 - MAX_TIMELINE), state];
     cameras.value = cameras.value.map((each) => (each.name === state.camera ? withState(each, state) : each));
+  },
+  event(event) {
+    heard.value = [...heard.value.filter((each) => each.id !== event.id).slice(1 - MAX_HEARD), event];
   },
   camera(camera) {
     const isKnown = cameras.value.some((each) => each.name === camera.name);
