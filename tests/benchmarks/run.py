@@ -14,6 +14,7 @@ from benchmarks import (
     classify_call,
     conversion,
     delivery,
+    event_pages,
     footprint,
     grpc_rate,
     litserve_rate,
@@ -70,6 +71,7 @@ def _figures() -> Iterator[Figure | Skipped]:
     yield from camera_rate.figures(model)
     yield from motion_gate.figures(model)
     yield from delivery.figures()
+    yield from event_pages.figures()
 
 
 def _print(figures: list[Figure | Skipped]) -> None:
