@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agent.status import CameraStatus
 
 _UPDATE_EVERY_S = 5.0
+_STORE_EVERY_S = 300.0  # so exactly is the end of an event known after a crash
 _LOST_AFTER_S = 60.0
 _CLEARLY_BETTER = 0.05  # of a score; so an event has at most 20 best frames
 _FRAME_SIDE = 480  # pixels
@@ -58,17 +59,19 @@ class _Open:
     is_better: bool = False  # than what was announced
     ended_ns: int | None = None
     encoding: asyncio.Task[None] | None = None
-    announced_s: float | None = None
+    kind: EventType | None = None  # what was announced last
+    announced_s: float = 0.0
+    stored_s: float = 0.0
     started_ns: int = field(init=False)  # Unix time
     id: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.started_ns = Clock.unix_ns(self.began_ns)
+        self.started_ns = _whole_ms(Clock.unix_ns(self.began_ns))
         self.id = ulid(self.started_ns)
 
-    def as_event(self, kind: EventType, seen_ns: int) -> Event:
-        """A clock that is set meanwhile changes no duration."""
-        lasted_ns = max(0, seen_ns - self.began_ns)
+    def as_event(self, kind: EventType, *, seen_ns: int) -> Event:
+        """A clock that is set meanwhile changes no duration. All times are as exact as in the store."""
+        lasted_ns = _whole_ms(max(0, seen_ns - self.began_ns))
         started_ns, best = self.started_ns, self.best.to_json()
         return Event(self.id, kind, self.spot, self.label, started_ns, started_ns + lasted_ns, best, self.has_frame)
 
@@ -208,19 +211,28 @@ class EventRecorder(Listener):
         if event.encoding is not None:
             return
         now_s = time.monotonic()
-        if event.announced_s is None:
+        if event.kind is None:
             self._say(event, "begin", view.seen_ns)
         elif event.ended_ns is None and event.is_better and now_s >= event.announced_s + self._update_every_s:
             self._say(event, "update", view.seen_ns)
+        elif event.ended_ns is None and now_s >= event.stored_s + _STORE_EVERY_S:
+            self._store_now(event, event.kind, view.seen_ns)
         if event.ended_ns is not None:
             self._say(event, "end", event.ended_ns)
 
     def _say(self, event: _Open, kind: EventType, seen_ns: int) -> None:
-        event.announced_s, event.is_better = time.monotonic(), False
-        said = event.as_event(kind, seen_ns)
+        event.kind, event.announced_s, event.is_better = kind, time.monotonic(), False
+        self._listener.event(self._store_now(event, kind, seen_ns))
+
+    def _store_now(self, event: _Open, kind: EventType, seen_ns: int) -> Event:
+        said = event.as_event(kind, seen_ns=seen_ns)
         self._store.put(said, event.jpeg)
-        event.jpeg = None
-        self._listener.event(said)
+        event.jpeg, event.stored_s = None, time.monotonic()
+        return said
+
+
+def _whole_ms(nanoseconds: int) -> int:
+    return nanoseconds // 1_000_000 * 1_000_000
 
 
 def _monotonic_ns(unix_ns: int) -> int:

@@ -34,6 +34,7 @@ class Site(Listener):
         self.recorder.cameras_configured({"front": (FRONT, DOOR)})
         self.recorder.camera_changed("front", CameraStatus("online"))
         self.events: list[Event] = []
+        self.stored: list[Event] = []
         self.frames: dict[str, list[bytes]] = {}
         self.is_closed = False
         self._former = former
@@ -43,6 +44,7 @@ class Site(Listener):
         return self._former
 
     def put(self, event: Event, jpeg: bytes | None = None) -> None:
+        self.stored.append(event)
         if jpeg is not None:
             self.frames.setdefault(event.id, []).append(jpeg)
 
@@ -95,6 +97,7 @@ async def test_an_event_begins_with_a_label_and_ends_with_the_next_one() -> None
     ended = await site.until(2)
     assert replace(ended, type="begin", seen_ns=begun.seen_ns) == begun
     assert ended.to_json()["duration_s"] == pytest.approx(3, abs=0.5)
+    assert {begun.started_ns % 10**6, ended.seen_ns % 10**6} == {0}  # as exact as in the store
     site.look("wren")
     await site.until(3)
     await site.show(None)
@@ -137,6 +140,19 @@ async def test_a_better_frame_is_announced_once_an_update_is_due() -> None:
         await asyncio.sleep(0.01)
     assert site.said == [("begin", "robin"), ("update", "robin")]
     assert site.events[1].best["categories"][0]["score"] == 0.9
+
+
+async def test_a_long_event_is_stored_again_without_an_announcement(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site()
+    await site.show("robin")
+    stored = len(site.stored)
+    site.look("robin")
+    assert len(site.stored) == stored
+    monkeypatch.setattr("agent.events.recorder._STORE_EVERY_S", 0.0)
+    site.look("robin", at_ns=time.time_ns() + 60 * SECOND_NS)
+    assert site.said == [("begin", "robin")]
+    assert site.stored[-1].type == "begin"
+    assert site.stored[-1].seen_ns > site.stored[-2].seen_ns + 50 * SECOND_NS
 
 
 async def test_another_version_of_the_model_does_not_end_an_event() -> None:
