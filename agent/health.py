@@ -32,7 +32,7 @@ class Cameras(Protocol):
     def stuck(self, *, after_s: float) -> str | None: ...
 
 
-class Events(Protocol):
+class Part(Protocol):
     @property
     def trouble(self) -> str | None: ...
 
@@ -46,9 +46,9 @@ class Health:
     """Used by HTTP, by systemd's watchdog and by the metrics. Problems are reported as sentences."""
 
     def __init__(
-        self, *, engine: Engine, models: Models, cameras: Cameras, mqtt: Mqtt | None, events: Events | None = None
+        self, *, engine: Engine, models: Models, cameras: Cameras, mqtt: Mqtt | None, others: Sequence[Part] = ()
     ) -> None:
-        """`mqtt` and `events` are None if they are disabled.
+        """`mqtt` is None if it is disabled.
 
         Set `configuration_trouble` to why a changed configuration is not used.
         """
@@ -56,7 +56,7 @@ class Health:
         self._models = models
         self._cameras = cameras
         self._mqtt = mqtt
-        self._events = events
+        self._others = others
         self.configuration_trouble: str | None = None
 
     def stuck(self) -> str | None:
@@ -73,7 +73,7 @@ class Health:
     def warnings(self) -> list[str]:
         """Problems that do not stop the device but that a person should fix: an unreadable folder, rejected files."""
         rejections = [(status.name, status.rejection) for status in self._models.statuses if status.rejection]
-        own = (self.configuration_trouble, None if self._events is None else self._events.trouble)
+        own = (self.configuration_trouble, *(part.trouble for part in self._others))
         return [
             *(each for each in own if each),
             *self._models.troubles,

@@ -90,14 +90,14 @@ class Image:
             cv2.fillPoly(pixels, [shape], (0, 0, 0))
         return Image(pixels, self.color)
 
-    def to_jpeg(self, *, max_side: int) -> bytes:
+    def to_jpeg(self, *, max_side: int, quality: int = 85) -> bytes:
         """Scaled down if a side has more than `max_side` pixels."""
         scale = max_side / max(self.width, self.height)
         pixels = self.to_color("bgr").pixels
         if scale < 1:
             size = max(1, round(self.width * scale)), max(1, round(self.height * scale))
             pixels = _uint8(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
-        _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 85])
+        _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
         return encoded.tobytes()
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from agent.classification import ModelIdentity, Result, Spot, StableState
+    from agent.classification import Category, ModelIdentity, Result, Spot, StableState
     from agent.errors import AgentError
     from agent.event import Event
     from agent.status import CameraHealth, CameraStatus, ModelStatus, ProfileStatus
 
-# What a view saw as a JPEG, whose longer side has at most so many pixels. Blocks. Raises ImageError.
-Picture: TypeAlias = Callable[[int], bytes]
 TrialOutcome = Literal["admitted", "rejected"]
 WithdrawalCause = Literal["crash", "failures", "nan", "slow", "operator"]
+
+
+class Picture(Protocol):
+    """What a view saw as a JPEG, whose longer side has at most `max_side` pixels. Blocks. Raises ImageError."""
+
+    def __call__(self, max_side: int, *, quality: int = 85) -> bytes: ...
 
 
 class Listener:
@@ -34,8 +37,10 @@ class Listener:
     def state_changed(self, spot: Spot, state: StableState) -> None:
         """The label of a view held for its `stable_frames`."""
 
-    def looked(self, result: Result, picture: Picture) -> None:
+    def looked(self, result: Result, best: Category | None, picture: Picture) -> None:
         """A view has looked at a frame; after state_changed() if that made a label stable.
+
+        `best` may have a lower score than the categories of the Result need.
 
         Use `picture` at once or not at all: it holds the frame, and a live camera can have only four at a time.
         """
@@ -99,9 +104,9 @@ class Listeners(Listener):
         for listener in self._listeners:
             listener.state_changed(spot, state)
 
-    def looked(self, result: Result, picture: Picture) -> None:
+    def looked(self, result: Result, best: Category | None, picture: Picture) -> None:
         for listener in self._listeners:
-            listener.looked(result, picture)
+            listener.looked(result, best, picture)
 
     def event(self, event: Event) -> None:
         for listener in self._listeners:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from agent.cameras.cameras import Cameras
+from agent.cameras.collector import Collector
 from agent.cameras.profiles import Profiles
+from agent.collection.folder import CollectionFolder
 from agent.config.differences import keys_that_need_a_restart
 from agent.config.load import model_settings
 from agent.errors import AgentError
@@ -135,6 +137,9 @@ class Service:
             is_throttled=throttling,
             reference_folder=config.device.state_folder / "references",
         )
+        collection = CollectionFolder(config.device.state_folder / "collection")
+        collector = Collector(collection, views=self._cameras.views, tasks=self._tasks)
+        listeners.add(collector)
         self._profiles = Profiles(config.profiles, cameras=self._cameras, listener=listeners)
         self._mqtt: MqttPublisher | None = None
         if config.mqtt.enabled:
@@ -155,7 +160,11 @@ class Service:
         self._recorder: EventRecorder | None
         events, self._recorder = build_events(config, listeners)
         self._health = Health(
-            engine=self._engine, models=self._models, cameras=self._cameras, mqtt=self._mqtt, events=events
+            engine=self._engine,
+            models=self._models,
+            cameras=self._cameras,
+            mqtt=self._mqtt,
+            others=[collector, *([] if events is None else [events])],
         )
         metrics.watch(health=self._health, models=self._models, cameras=self._cameras)
         overview = Overview(
@@ -175,6 +184,7 @@ class Service:
             models=self._models,
             cameras=self._cameras,
             profiles=self._profiles,
+            collection=collection,
             overview=overview,
             health=self._health,
             metrics=metrics,

@@ -24,7 +24,7 @@ class Parts:
 
     @property
     def health(self) -> Health:
-        return Health(engine=self, models=_Models(self), cameras=_Cameras(self), mqtt=self, events=self)
+        return Health(engine=self, models=_Models(self), cameras=_Cameras(self), mqtt=self, others=[self])
 
 
 class _Models:
@@ -83,7 +83,7 @@ def test_state_of_mqtt_is_shown_when_it_is_enabled() -> None:
     assert Health(engine=parts, models=_Models(parts), cameras=_Cameras(parts), mqtt=None).mqtt() is None
 
 
-def test_a_disk_that_cannot_keep_events_is_a_warning() -> None:
+def test_trouble_of_another_part_is_a_warning() -> None:
     parts = Parts()
     parts.trouble = "Cannot write the events in /state/events: disk full."
     assert parts.health.warnings()[0] == "Cannot write the events in /state/events: disk full."

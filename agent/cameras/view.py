@@ -92,7 +92,8 @@ class View:
         if state is not None:
             self._listener.state_changed(self.spot, state)
         picture = partial(self._picture, frame)
-        self._listener.looked(result, picture)
+        best = next(iter(result.classification.categories or scores.best(1)), None)
+        self._listener.looked(result, best, picture)
         if state is not None and self._snapshots:
             self._listener.snapshot(self.spot, await asyncio.to_thread(picture, _SNAPSHOT_SIDE))
         return result
@@ -105,6 +106,6 @@ class View:
             return True
         return is_open or not self._stable.is_settled or self.trouble is not None
 
-    def _picture(self, frame: Frame, max_side: int) -> bytes:
+    def _picture(self, frame: Frame, max_side: int, *, quality: int = 85) -> bytes:
         """What the model classified, before it was scaled down to the model's input."""
-        return self._options.framing.of(frame.image()).to_jpeg(max_side=max_side)
+        return self._options.framing.of(frame.image()).to_jpeg(max_side=max_side, quality=quality)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from agent.config.collect import CollectSection
 from agent.config.section import Section
 
 
@@ -58,6 +59,13 @@ class ViewSection(Section):
         default=MotionSection(), description="Skipping of frames that show nothing new, which saves computing time."
     )
     snapshots: bool = Field(default=False, description="Publish a JPEG over MQTT whenever the state changes.")
+
+    collect: CollectSection | None = Field(
+        default=None,
+        description="Keep frames about which the model is not sure, in `<state_folder>/collection`, to train a better "
+        "model. Default: none.",
+        examples=[{"between": [0.4, 0.7]}],
+    )
 
     @property
     def threshold(self) -> float | None:

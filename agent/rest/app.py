@@ -33,6 +33,7 @@ from agent.errors import (
 from agent.inference.inferring import Inferring
 from agent.rest.access import Access
 from agent.rest.cameras import Cameras, Overview as CamerasOverview, cameras_router
+from agent.rest.collection import Folder, collection_router
 from agent.rest.connection import LATE
 from agent.rest.docs_page import docs_routes
 from agent.rest.events import Events, events_router
@@ -133,6 +134,7 @@ def create_app(
     models: Models,
     cameras: Cameras,
     profiles: Profiles,
+    collection: Folder,
     overview: Overview,
     health: Health,
     metrics: Metrics,
@@ -166,6 +168,7 @@ def create_app(
         models_router(models),
         cameras_router(cameras, overview=overview),
         profile_router(profiles),
+        collection_router(collection),
         live_router(overview),
         events_router(events),
         session_router(guard, base_path=reach.base_path),

@@ -13,7 +13,7 @@ _MEANINGS = {
     "400": "The request is malformed.",
     "401": "The access token is missing, wrong or revoked.",
     "403": "The access token does not have the scope that the route needs, or another web page sent the request.",
-    "404": "The model, the version, the camera, the profile or the event does not exist.",
+    "404": "The model, the version, the camera, the profile, the event or the frame does not exist.",
     "408": "The request did not arrive in time.",
     "409": "The version cannot be chosen.",
     "413": "The body or the image is too large.",
@@ -191,6 +191,10 @@ _SCHEMAS: Json = {
     ),
     "Events": _object(events=_list(_ref("Event"))),
     "EventCounts": _object(counts=_list(_object(hour=_TIME, label=_TEXT, events=_COUNT))),
+    "Collection": _object(
+        frames=_list(_object(id=_TEXT, camera=_TEXT, view=_or_null(_TEXT), bytes=_COUNT)), count=_COUNT, bytes=_COUNT
+    ),
+    "Deleted": _object(deleted=_COUNT),
     "Profile": _object(active=_or_null(_TEXT), chosen=_TEXT, profiles=_list(_TEXT)),
     "Stats": _object(
         at=_TIME,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from agents.models_on_disk import DIGITS
 
 from agent.classification import Category, Classification, ModelIdentity, Spot, Timing
+from agent.collection.folder import CollectionFolder
 from agent.errors import ModelNotFoundError, ProfileNotFoundError
 from agent.inference.results import Results
 from agent.inference.share import places_for_uploads
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from agent.status import VersionState
 
 
+NO_COLLECTION = CollectionFolder(Path("/nowhere/collection"))
 OPEN = AccessRules(tokens=None, is_local=True)
 
 
@@ -304,6 +307,7 @@ def rest_app(
     overview: FakeOverview | None = None,
     events: Events | None = None,
     profiles: FakeProfiles | None = None,
+    collection: CollectionFolder | None = None,
 ) -> ASGIApp:
     overview = overview or FakeOverview()
     return create_app(
@@ -312,6 +316,7 @@ def rest_app(
         models=models,
         cameras=overview,
         profiles=profiles or FakeProfiles(),
+        collection=collection or NO_COLLECTION,
         overview=overview,
         events=events,
         health=FakeHealth(),

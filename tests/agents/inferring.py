@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from agents.fake_agent import OPEN, FakeHealth, FakeMetrics, FakeModels, FakeOverview, FakeProfiles, identity, served
+from agents.fake_agent import (
+    NO_COLLECTION,
+    OPEN,
+    FakeHealth,
+    FakeMetrics,
+    FakeModels,
+    FakeOverview,
+    FakeProfiles,
+    identity,
+    served,
+)
 from agents.heard import Heard
 from agents.models_on_disk import DIGITS
 from agents.tiny_models import TinyModel
@@ -48,6 +58,7 @@ class Inferring:
             models=self.models,
             cameras=FakeOverview(),
             profiles=FakeProfiles(),
+            collection=NO_COLLECTION,
             overview=FakeOverview(),
             health=self.health,
             metrics=FakeMetrics(),

@@ -9,7 +9,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from agents.fake_agent import OPEN, FakeDataPlane, FakeHealth, FakeMetrics, FakeModels, FakeOverview, FakeProfiles
+from agents.fake_agent import (
+    NO_COLLECTION,
+    OPEN,
+    FakeDataPlane,
+    FakeHealth,
+    FakeMetrics,
+    FakeModels,
+    FakeOverview,
+    FakeProfiles,
+)
 
 from agent.inference.share import places_for_uploads
 from agent.rest.app import Limits, create_app
@@ -124,6 +133,7 @@ async def site(
         models=FakeModels(),
         cameras=FakeOverview(),
         profiles=FakeProfiles(),
+        collection=NO_COLLECTION,
         overview=FakeOverview(),
         health=FakeHealth(),
         metrics=metrics,

@@ -143,7 +143,7 @@ class Looks(Heard):
         super().__init__()
         self.looks: list[tuple[Result, int, bytes]] = []
 
-    def looked(self, result: Result, picture: Picture) -> None:
+    def looked(self, result: Result, best: Category | None, picture: Picture) -> None:
         self.looks.append((result, len(self.states), picture(40)))
 
 

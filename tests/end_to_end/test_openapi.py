@@ -28,7 +28,15 @@ _CHECKS = [
     checks.response_headers_conformance,
     checks.response_schema_conformance,
 ]
-_EXISTING = {"name": "digits", "version": "1", "label": "stable", "camera": "front", "event": "none", "view": "door"}
+_EXISTING = {
+    "name": "digits",
+    "version": "1",
+    "label": "stable",
+    "camera": "front",
+    "view": "door",
+    "event": "none",
+    "frame": "0" * 26,
+}
 _ANSWERED = (  # some others need more than a generated request: a canary, or tensors of the model's shape
     *("POST /predict", "POST /predict_async", "POST /batch_predict", "POST /api/models/{name}/pin"),
     *("GET /v1/models/{name}/versions/{version}/metadata", "GET /v1/models/{name}/labels/{label}", "GET /metrics"),

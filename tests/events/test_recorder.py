@@ -69,7 +69,7 @@ class Site(Listener):
     def look(self, label: str | None, score: float = 0.9, spot: Spot = FRONT, *, at_ns: int | None = None) -> Result:
         """The picture's bytes are the score."""
         result = a_result(label, score, spot=spot, captured_ns=at_ns)
-        self.recorder.looked(result, lambda _: str(score).encode())
+        self.recorder.looked(result, None, lambda *_, **__: str(score).encode())
         return result
 
     async def show(self, label: str | None, score: float = 0.9, spot: Spot = FRONT) -> None:
@@ -253,13 +253,13 @@ async def test_begin_and_end_wait_for_the_frame() -> None:
     site = Site()
     may_go = threading.Event()
 
-    def slow(side: int) -> bytes:
-        assert side == 480
+    def slow(max_side: int, *, quality: int = 85) -> bytes:
+        assert (max_side, quality) == (480, 85)
         assert may_go.wait(10)
         return b"late"
 
     site.recorder.state_changed(FRONT, a_state("robin"))
-    site.recorder.looked(a_result("robin"), slow)
+    site.recorder.looked(a_result("robin"), None, slow)
     site.recorder.state_changed(FRONT, a_state("wren"))
     site.look("wren")
     await site.until(1)
@@ -274,11 +274,11 @@ async def test_begin_and_end_wait_for_the_frame() -> None:
 async def test_an_event_without_a_picture_is_an_event() -> None:
     site = Site()
 
-    def damaged(_: int) -> bytes:
+    def damaged(max_side: int, *, quality: int = 85) -> bytes:
         raise ImageDamagedError("It is damaged.")
 
     site.recorder.state_changed(FRONT, a_state("robin"))
-    site.recorder.looked(a_result("robin"), damaged)
+    site.recorder.looked(a_result("robin"), None, damaged)
     begun = await site.until(1)
     assert (begun.has_frame, begun.to_json()["frame"]) == (False, None)
 
@@ -287,12 +287,12 @@ async def test_no_frame_is_made_if_none_is_wanted() -> None:
     site = Site(frames=False)
     site.recorder.state_changed(FRONT, a_state("robin"))
 
-    def never(_: int) -> bytes:
+    def never(max_side: int, *, quality: int = 85) -> bytes:
         raise AssertionError
 
     picture: Picture = never
-    site.recorder.looked(a_result("robin", 0.6), picture)
-    site.recorder.looked(a_result("robin", 0.9), picture)
+    site.recorder.looked(a_result("robin", 0.6), None, picture)
+    site.recorder.looked(a_result("robin", 0.9), None, picture)
     assert site.said == [("begin", "robin"), ("update", "robin")]
     assert (site.events[1].has_frame, site.events[1].best["categories"][0]["score"]) == (False, 0.9)
 

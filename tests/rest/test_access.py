@@ -174,6 +174,7 @@ def test_only_the_probes_are_free_and_changes_need_admin(guarded: Guarded) -> No
     assert changing == {
         *(f"/api/cameras/{{camera}}/{verb}" for verb in ("enable", "disable")),
         "/api/profile",
+        *(f"/api/collection{path}" for path in ("", ".zip", "/{frame}", "/{frame}.jpg")),
         *(f"/api/models/{{name}}/{verb}" for verb in ("rollback", "pin", "unpin", "promote")),
         *(f"/v2/repository/models/{{name}}/{verb}" for verb in ("load", "unload")),
     }

@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from agents.fake_agent import (
+    NO_COLLECTION,
     OPEN,
     FailingClassifier,
     FakeDataPlane,
@@ -59,6 +60,7 @@ class Rest:
             models=self.models,
             cameras=FakeOverview(),
             profiles=FakeProfiles(),
+            collection=NO_COLLECTION,
             overview=FakeOverview(),
             health=self.health,
             metrics=self.metrics,

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from agents.fake_agent import (
+    NO_COLLECTION,
     OPEN,
     FailingClassifier,
     FakeHealth,
@@ -79,6 +80,7 @@ class TFServing:
             models=self.models,
             cameras=FakeOverview(),
             profiles=FakeProfiles(),
+            collection=NO_COLLECTION,
             overview=FakeOverview(),
             health=FakeHealth(),
             metrics=self.metrics,
