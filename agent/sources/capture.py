@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import SourceError
 from agent.host.backoff import Backoff
+from agent.sources.report import Report
 from agent.sources.stillness import Stillness
 from agent.status import CameraStatus
 
@@ -49,13 +50,12 @@ class Capture:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._input = camera
-        self._on_status = on_status
+        self._report = Report(on_status)
         self._stall_s = self._allowed_s = stall_s
         self._opening_s = opening_s
         self._frozen_after_s = frozen_after_s
         self._proven_s = proven_s
         self._backoff = backoff or Backoff()
-        self._status = CameraStatus("starting")
         self._waiting: asyncio.Future[Frame | None] | None = None
         self._wanted = threading.Event()
         self._closed = threading.Event()
@@ -84,6 +84,7 @@ class Capture:
     def close(self) -> None:
         """Wakes read() at once; the thread releases the camera soon after."""
         self._closed.set()
+        self._report.end()
         self._answer(None)
 
     async def wait_closed(self) -> None:
@@ -178,8 +179,3 @@ class Capture:
         self._bug = bug
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(bug)
-
-    def _report(self, status: CameraStatus) -> None:
-        if status != self._status and not self._closed.is_set():
-            self._status = status
-            self._on_status(status)

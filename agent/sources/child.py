@@ -20,7 +20,7 @@ from agent.image import Image
 from agent.sources.feed import Arrival
 from agent.sources.frame_memory import ARRIVAL, FAILED, JPEG, NO_SLOT, FrameMemory
 from agent.sources.last_words import LastWords
-from agent.sources.program import outer_environment
+from agent.sources.program import outer_environment, reap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,6 @@ _ENVIRONMENT = {
 }
 _MESSAGE_BYTES = 4096
 _PIPE_BYTES = 1 << 16
-_KILLED_WITHIN_S = 2.0  # a process that hangs in a driver dies only when the driver returns
 
 
 class ChildFeed:
@@ -104,24 +103,19 @@ class ChildFeed:
         self._is_wanted = False
         self._control.close()
         self._process.kill()
-        self._wait()
+        reap(self._process)
         os.close(self._errors)
         self._memory.close()
 
     def _end(self) -> str:
         """Why the process ended. One that a library crashed has written why, or nothing but the signal is known."""
-        code = self._wait()
+        code = reap(self._process)
         while self._listen():
             pass
         if not code:
             return self._why_ended(self._opened, str(self._last_words))
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
         return f"The process that reads the camera {how}.{self._last_words} The agent starts it again."
-
-    def _wait(self) -> int | None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(_KILLED_WITHIN_S)
-        return None
 
     def _listen(self) -> bool:
         """False if there is nothing to read any more."""

@@ -16,6 +16,7 @@ from agent.sources.http_get import HttpClient
 from agent.sources.kind import Answer, ask
 from agent.sources.mjpeg import MjpegStream
 from agent.sources.recording import Recording
+from agent.sources.report import Report
 from agent.sources.still import Still
 from agent.sources.stream import Stream
 from agent.sources.video import VideoUrl
@@ -48,9 +49,8 @@ class HttpSource:
         self._client = HttpClient(address, timeout_s=timeout_s)
         self._again = loop
         self._frozen_after_s = frozen_after_s
-        self._on_status = on_status
+        self._report = Report(on_status)
         self._backoff = backoff or Backoff()
-        self._status = CameraStatus("starting")
         self._loop = asyncio.get_running_loop()
         self._closed = asyncio.Event()
         self._released = asyncio.Event()
@@ -77,6 +77,7 @@ class HttpSource:
         """Wakes read(), for a still or a recording after the call in progress; the connection is closed then, too."""
         if not self._closed.is_set():
             self._closed.set()
+            self._report.end()
             if self._source is not None:
                 self._source.close()
             self._worker.submit(self._release)
@@ -126,11 +127,6 @@ class HttpSource:
     def _release(self) -> None:
         with suppress(RuntimeError):  # the loop is closed, so no task waits
             self._loop.call_soon_threadsafe(self._released.set)
-
-    def _report(self, status: CameraStatus) -> None:
-        if status != self._status and not self._closed.is_set():
-            self._status = status
-            self._on_status(status)
 
 
 def _drop(asking: asyncio.Future[Answer]) -> None:

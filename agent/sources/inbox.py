@@ -17,6 +17,7 @@ from agent.host.backoff import Backoff
 from agent.host.folder_watch import FolderWatch
 from agent.image import has_image_name
 from agent.sources.inbox_folder import REST_S, InboxFolder
+from agent.sources.report import Report
 from agent.status import CameraStatus
 
 if TYPE_CHECKING:
@@ -55,11 +56,10 @@ class Inbox:
         backoff: Backoff | None = None,
     ) -> None:
         self._folder = InboxFolder.of(source, after=after, rest_s=rest_s)
-        self._on_status = on_status
+        self._report = Report(on_status)
         self._next_try_s = next_try_s
         self._silent_s = silent_s
         self._backoff = backoff or Backoff(longest_s=10.0)
-        self._status = CameraStatus("starting")
         self._closed = asyncio.Event()
         self._changed = asyncio.Event()
         self._watch = FolderWatch(self._folder.path, self._changed, has_name=has_image_name)
@@ -109,6 +109,7 @@ class Inbox:
     def close(self) -> None:
         """Wakes read(). An image that was read still gets its answer."""
         self._closed.set()
+        self._report.end()
         self._changed.set()
         self._watch.close()
 
@@ -183,11 +184,6 @@ class Inbox:
     async def _pause(self, seconds: float) -> None:
         with anyio.move_on_after(max(0.0, seconds)):
             await self._closed.wait()
-
-    def _report(self, status: CameraStatus) -> None:
-        if status != self._status and not self._closed.is_set():
-            self._status = status
-            self._on_status(status)
 
 
 def _document(outcomes: Mapping[str | None, Result | AgentError]) -> dict[str, Any]:

@@ -83,8 +83,7 @@ class ProgramFeed:
         for stream in (self._process.stdout, self._process.stderr):
             assert stream is not None
             stream.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_KILLED_WITHIN_S)
+        reap(self._process)
 
     def _fill(self) -> int:
         try:
@@ -131,6 +130,13 @@ class ProgramFeed:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
+
+
+def reap(process: subprocess.Popen[bytes]) -> int | None:
+    """The exit code of a process that was killed or has ended; None if it hangs in a driver."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(_KILLED_WITHIN_S)
+    return None
 
 
 def outer_environment() -> dict[str, str]:

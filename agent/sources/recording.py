@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from agent.errors import SourceError
 from agent.frame import Frame
 from agent.host.backoff import Backoff
+from agent.sources.report import Report
 from agent.status import CameraStatus
 
 if TYPE_CHECKING:
@@ -63,9 +64,8 @@ class Recording:
     ) -> None:
         self._footage = footage
         self._again = loop
-        self._on_status = on_status
+        self._report = Report(on_status)
         self._backoff = backoff or Backoff()
-        self._status = CameraStatus("starting")
         self._timetable = Timetable()
         self._shots: Iterator[Shot] | None = None
         self._ahead: asyncio.Future[Shot | None] | None = None
@@ -126,6 +126,7 @@ class Recording:
         """Wakes read() at once; the file is closed after the decoding in progress."""
         if not self._closed.done():
             self._closed.set_result(None)
+            self._report.end()
             self._worker.submit(self._release)
             self._worker.shutdown(wait=False)
 
@@ -157,11 +158,6 @@ class Recording:
 
     async def _wait_for(self, decoding: asyncio.Future[Shot | None], timeout_s: float | None = None) -> None:
         await asyncio.wait((decoding, self._closed), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-
-    def _report(self, status: CameraStatus) -> None:
-        if status != self._status and not self._closed.done():
-            self._status = status
-            self._on_status(status)
 
 
 class Timetable:
