@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-import pytest
+from needs import need
 from peers import picture_clock
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+_MISSING = "no RTSP server can run: apt install python3-gst-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly"
 _SYSTEM_PYTHON = "/usr/bin/python3"
 _SERVER = """
 import sys
@@ -73,8 +73,7 @@ class RtspServer:
         self._port = "0"
         self._process: subprocess.Popen[str] | None = None
         self._clock: subprocess.Popen[bytes] | None = None
-        if not Path("/usr/lib/python3/dist-packages/gi/overrides/Gst.py").exists():
-            _missing("python3-gst-1.0 gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly")
+        need(Path("/usr/lib/python3/dist-packages/gi/overrides/Gst.py").exists(), _MISSING)
         self.start()
 
     def url(self, password: str = "secret") -> str:
@@ -100,8 +99,7 @@ class RtspServer:
         )
         assert self._process.stdout is not None
         self._port = self._process.stdout.readline().strip()
-        if not self._port:
-            _missing("gir1.2-gst-rtsp-server-1.0")
+        need(self._port, _MISSING)
 
     def kill(self) -> None:
         if self._process is not None:
@@ -122,9 +120,3 @@ class RtspServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-
-
-def _missing(packages: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must run every test: apt-get install {packages}", pytrace=False)
-    pytest.skip(f"no RTSP server: apt-get install {packages}")
