@@ -149,6 +149,11 @@ class EventRecorder(Listener):
         else:
             self._announce(view, view.event)
 
+    def skipped(self, spot: Spot) -> None:
+        """The view still shows what it showed at the last look."""
+        if (view := self._views.get(spot)) is not None:
+            view.seen_ns = time.monotonic_ns()
+
     def camera_changed(self, camera: str, status: CameraStatus) -> None:
         is_lost = status.state in ("lost", "frozen")
         if not is_lost and (timer := self._lost.pop(camera, None)) is not None:

@@ -191,6 +191,17 @@ async def test_events_end_with_their_camera(state: str) -> None:
     assert site.said[4:] == [("begin", "robin")]
 
 
+async def test_an_event_lasts_while_the_motion_gate_skips_frames() -> None:
+    site = Site()
+    now_ns = time.time_ns()
+    site.recorder.state_changed(FRONT, a_state("robin", since_ns=now_ns - 40 * SECOND_NS))
+    site.look("robin", at_ns=now_ns - 39 * SECOND_NS)
+    site.recorder.skipped(FRONT)
+    site.recorder.skipped(DOOR)  # which has no state yet
+    site.recorder.camera_changed("front", CameraStatus("disabled"))
+    assert (await site.until(2)).to_json()["duration_s"] == pytest.approx(40, abs=0.5)
+
+
 async def test_events_of_a_removed_view_end() -> None:
     site = Site()
     await site.show("robin")
