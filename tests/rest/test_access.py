@@ -172,7 +172,7 @@ def test_only_the_probes_are_free_and_changes_need_admin(guarded: Guarded) -> No
     assert {(method, path) for method, path, scope in routes if scope is None} == _FREE
     changing = {path for method, path, scope in routes if scope == "admin"}
     assert changing == {
-        *(f"/api/cameras/{{camera}}/{verb}" for verb in ("enable", "disable")),
+        *(f"/api/cameras/{{camera}}/{verb}" for verb in ("enable", "disable", "reference")),
         "/api/profile",
         *(f"/api/collection{path}" for path in ("", ".zip", "/{frame}", "/{frame}.jpg")),
         *(f"/api/models/{{name}}/{verb}" for verb in ("rollback", "pin", "unpin", "promote")),
