@@ -53,9 +53,9 @@ class Home:
         image: bytes | None = self._hass.data["image"].get_entity(entity)._last_image
         return image
 
-    async def call(self, service: str, entity: str) -> None:
+    async def call(self, service: str, entity: str, **data: str) -> None:
         domain, _, name = service.partition(".")
-        await self._hass.services.async_call(domain, name, {"entity_id": entity}, blocking=True)
+        await self._hass.services.async_call(domain, name, {"entity_id": entity, **data}, blocking=True)
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from peers.subscriber import Subscriber, until
 from agent.classification import ModelIdentity, Spot, StableState
 from agent.mqtt.home_assistant.discovery import DeviceFacts, ViewEntities, discovery, is_birth, topic_of
 from agent.mqtt.message import Message
-from agent.status import ModelStatus, Rejection, VersionStatus
+from agent.status import ModelStatus, ProfileStatus, Rejection, VersionStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,6 +32,7 @@ _FRONT = ViewEntities(Spot("front"), ("robin", "wren"), snapshots=True)
 _JUDGED = ViewEntities(Spot("front"), ("robin", "wren"), snapshots=True, is_judged=True)
 _LABEL = "sensor.pi_1_front_label"
 _SCORE = "sensor.pi_1_front_score"
+_PROFILE = "select.pi_1_profile"
 _UPDATE = "update.pi_1_model_birds"
 _STATS = {
     "at": "2026-11-24T10:00:00.000Z",
@@ -96,7 +97,9 @@ def _state(label: str | None, score: float | None = 0.93) -> dict[str, Any]:
     return StableState(label, None if label is None else score, 1_700_000_000_000_000_000, _BIRDS).to_json()
 
 
-def _message(*, hardware: str | None = None, events: bool = False, **options: Any) -> Message:
+def _message(
+    *, hardware: str | None = None, events: bool = False, profiles: tuple[str, ...] = (), **options: Any
+) -> Message:
     facts = DeviceFacts(
         "pi-1",
         _BASE,
@@ -106,6 +109,7 @@ def _message(*, hardware: str | None = None, events: bool = False, **options: An
         events=events,
         url="http://192.168.1.7:8501",
         hardware=hardware,
+        profiles=profiles,
     )
     shown: dict[str, Any] = {"views": [_FRONT], "models": ["birds"]}
     return discovery(facts, **(shown | options))
@@ -271,6 +275,29 @@ async def test_the_switch_sends_its_command_and_follows_the_state_of_the_device(
             await _until_state(there, "switch.pi_1_front_enabled", "off")
             await there.call("switch.turn_on", "switch.pi_1_front_enabled")
             await until(lambda: agent.payloads("/set") == ["OFF", "ON"])
+
+
+@pytest.mark.anyio
+async def test_a_profile_is_chosen_and_the_active_one_is_an_attribute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    status = ProfileStatus(None, "auto", ("night", "away"))
+    async with _house(tmp_path) as (there, device, broker):
+        device.discover(profiles=status.choices)
+        device.publish("profile", status.to_json())
+        await _until_state(there, _PROFILE, "auto")
+        assert there.attributes(_PROFILE)["options"] == ["auto", "none", "night", "away"]
+        assert there.attributes(_PROFILE)["active"] is None
+        with Subscriber(broker.port, topics=f"{_BASE}/profile/set") as agent:
+            await there.call("select.select_option", _PROFILE, option="away")
+            await until(lambda: agent.payloads("/set") == ["away"])
+        device.publish("profile", ProfileStatus("away", "away", status.names).to_json())
+        await _until_state(there, _PROFILE, "away")
+        assert there.attributes(_PROFILE)["active"] == "away"
+        assert there.categories()[_PROFILE] == "config"
+        device.discover(former=_message(profiles=status.choices).payload)
+        await _until_state(there, _PROFILE, None)
+    assert not _complaints(caplog)
 
 
 @pytest.mark.anyio
