@@ -54,7 +54,8 @@ class ChildFeed:
         # Sent before the process exists, as one that is killed at once would close the socket.
         self._control.send(json.dumps({**request, "parent": os.getpid()}).encode())
         self._last_words = LastWords()
-        self._errors, their_errors = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._errors, their_errors = os.pipe()
+        os.set_blocking(self._errors, False)
         try:
             with theirs:
                 self._process = self._start(their_errors, theirs.fileno(), self._memory.fd)
