@@ -144,7 +144,6 @@ class EventRecorder(Listener):
             view.event = _Open(result.spot, view.label, began_ns, result, score)
             self._keep(view, view.event, result, score, picture)
         elif view.event.encoding is None and score >= view.event.score + _CLEARLY_BETTER:
-            view.event.is_better = True
             self._keep(view, view.event, result, score, picture)
         else:
             self._announce(view, view.event)
@@ -192,7 +191,7 @@ class EventRecorder(Listener):
     def _keep(self, view: _View, event: _Open, result: Result, score: float, picture: Picture) -> None:
         """Makes it the best frame, once it is encoded: a reader must not find one of another Result."""
         if not self._has_frames:
-            event.best, event.score = result, score
+            event.best, event.score, event.is_better = result, score, True
             self._announce(view, event)
             return
         encoding = asyncio.get_running_loop().create_task(self._encode(view, event, result, score, picture))
@@ -206,7 +205,8 @@ class EventRecorder(Listener):
         except ImageError:  # the model saw a smaller decoding of a damaged picture
             return
         else:
-            event.best, event.score, event.jpeg, event.has_frame = result, score, jpeg, True
+            event.best, event.score, event.is_better = result, score, True
+            event.jpeg, event.has_frame = jpeg, True
         finally:
             event.encoding = None
             self._announce(view, event)

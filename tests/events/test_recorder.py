@@ -292,6 +292,11 @@ async def test_an_event_without_a_picture_is_an_event() -> None:
     site.recorder.looked(a_result("robin"), None, damaged)
     begun = await site.until(1)
     assert (begun.has_frame, begun.to_json()["frame"]) == (False, None)
+    site.recorder.looked(a_result("robin", 0.99), None, damaged)
+    await site.settle()
+    assert site.said == [("begin", "robin")]
+    site.look("robin", 0.98)
+    assert (await site.until(2)).has_frame
 
 
 async def test_no_frame_is_made_if_none_is_wanted() -> None:
