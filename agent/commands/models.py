@@ -14,7 +14,7 @@ from agent.host.terminal import print_json, print_table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.config.sections import HttpSection
+    from agent.config.http import HttpSection
     from agent.remote import RemoteAgent
 
 models_app = typer.Typer(no_args_is_help=True, help="Show and select the versions that a running agent serves.")

@@ -19,7 +19,7 @@ from agent.config.faults import (
     variable_sentence,
 )
 from agent.config.profiles import check_profiles
-from agent.config.sections import ENV_PREFIX, Config, ModelOverrides
+from agent.config.sections import ENV_PREFIX, Config
 from agent.errors import ConfigError, ModelError
 from agent.host.access import explain
 from agent.model_file.labels import parse_labels
@@ -27,6 +27,8 @@ from agent.model_file.settings import ModelSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from agent.config.models import ModelOverrides
 
 
 def load_config(path: Path | None) -> Config:

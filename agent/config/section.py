@@ -33,6 +33,11 @@ def allow_nulls(schema: dict[str, Any]) -> None:
         }
 
 
+def off_as_text(value: Any) -> Any:
+    """YAML 1.1 reads a bare `off` as false."""
+    return "off" if value is False else value
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=allow_nulls)
 
