@@ -13,12 +13,15 @@ import pytest
 import yaml
 from agents.running_agent import DIGITS, VIDEO, RunningAgent, wait_until
 from axe_playwright_python.sync_playwright import Axe
+from collection.material import ulid
 from end_to_end.material import digit_png, digit_shown, model_file
 from peers.mosquitto import Mosquitto, free_port
 from playwright.sync_api import expect
 
 from agent.cameras.reference import ReferenceFile
 from agent.cameras.scene import small_gray
+from agent.classification import Spot
+from agent.collection.folder import CollectionFolder
 from agent.config.camera import CameraSection
 from agent.image import Image
 
@@ -245,6 +248,7 @@ def test_a_profile_is_chosen_on_the_page_and_one_that_is_chosen_elsewhere_is_sho
     expect(page.get_by_text("none is active now")).to_be_visible()
     select.select_option("strict")
     expect(page.get_by_text("Profile: strict.")).to_be_visible()
+    assert_accessible(page)
     assert agent.json("/api/profile")["active"] == "strict"
     agent.post("/api/profile", json={"profile": "auto"})
     expect(select).to_have_value("auto")
@@ -271,3 +275,30 @@ def boxes(seed: int) -> npt.NDArray[np.uint8]:
     for x, y, gray in random.integers((0, 0, 0), (280, 200, 255), (40, 3)).tolist():
         pixels[y : y + 36, x : x + 36] = gray
     return pixels
+
+
+def test_frames_for_training_are_shown_downloaded_and_deleted(tmp_path: Path, look: Look) -> None:
+    folder = CollectionFolder(tmp_path / "state/collection", reserve_bytes=0)
+    folder.folder.parent.mkdir()
+    jpeg = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+    for second in (1, 2):
+        document = {"id": ulid(second), "best": {"index": 0, "label": f"<b>{second}</b>", "score": 0.5}}
+        folder.add(Spot("front", "door"), jpeg, document, max_bytes=1 << 20)
+    with RunningAgent(tmp_path) as agent:
+        page = look(agent.url)
+        section = page.get_by_role("region", name="Frames for training")
+        expect(section.get_by_role("listitem")).to_have_count(2)
+        expect(section.get_by_role("listitem").first).to_contain_text("<b>2</b>")
+        picture = section.get_by_role("img", name="<b>2</b>, front, door")
+        wait_until(lambda: picture.evaluate("image => image.naturalWidth") == 64, what="the picture is there")
+        assert_accessible(page)
+        with page.expect_download() as download:
+            section.get_by_role("link", name="Download all").click()
+        assert download.value.suggested_filename == "collection.zip"
+        section.get_by_role("button", name="Delete <b>2</b>, front, door").click()
+        expect(section.get_by_role("listitem")).to_have_count(1)
+        section.get_by_role("button", name="Delete all").click()
+        page.get_by_role("button", name="Delete all").last.click()
+        expect(section).to_be_hidden()
+        assert folder.frames() == []
+        page.close()

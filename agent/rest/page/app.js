@@ -3,6 +3,7 @@
 import { effect, html, render } from "./vendor/preact.js";
 import { Cameras } from "./cameras.js";
 import { Classify } from "./classify.js";
+import { Collection } from "./collection.js";
 import { Header, Offline, Performance, Troubles } from "./device.js";
 import { Events } from "./events.js";
 import { connect, device, lost, may, recordsEvents, session } from "./live.js";
@@ -32,6 +33,7 @@ function Overview() {
             ${may("infer") && html`<${Classify} />`}
             ${recordsEvents.value ? html`<${Events} />` : html`<${Timeline} />`}
             <${Performance} />
+            <${Collection} />
           </div>
           <${Models} />
         </div>
