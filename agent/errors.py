@@ -13,7 +13,7 @@ AgentError
 │   └── ModelNotReadyError    the name is known, but no version of it is currently serving
 ├── ProfileNotFoundError      the configuration has no profile of that name
 ├── VersionError              a version cannot be pinned, promoted or rolled back to
-├── StoreError                the agent's own copies of models currently cannot be read or written
+├── StoreError                copies of models, or recorded events, currently cannot be read or written
 ├── ImageError                an image file cannot be classified
 │   ├── ImageFormatError      it is not JPEG, PNG, WebP or BMP
 │   ├── ImageTooLargeError    it has more bytes or pixels than allowed
