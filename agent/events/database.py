@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _VERSION = 1
 _HOUR_MS = 3_600_000
 _ROOM = 50  # a full store is trimmed by a 50th, so that not every commit deletes
+_STEP = 2000  # events or pages, since what one transaction changes is in the journal too, on a disk that may be full
 _PAGE_BYTES = 4096
 _TO_JSON = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -105,11 +106,12 @@ class Database:
 
     def commit(self) -> None:
         """Also removes what is too much: the oldest frames until they take a quarter, then the oldest events."""
-        self._trim()
-        if self._connection.in_transaction:
-            self._connection.execute("COMMIT")
-        if self._pages("page_count") > self._max_bytes:  # the configuration allowed more once
-            self._connection.executescript("PRAGMA incremental_vacuum")  # execute() would free one page
+        while self._trim():
+            self._end_transaction()
+        self._end_transaction()
+        while self._pages("page_count") > self._max_bytes and self._pages("freelist_count"):
+            # The configuration allowed more once. With execute() it would free one page.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({_STEP})")
 
     def roll_back(self) -> bool:
         """Gives up what was not committed. False if even that failed: close it."""
@@ -157,19 +159,23 @@ class Database:
         self._count = self._one("SELECT count(*) FROM events")
         self._frame_bytes = self._one(f"SELECT {_FRAME_BYTES} FROM frames")
 
-    def _trim(self) -> None:
+    def _trim(self) -> bool:
+        """Removes a part of what is too much; whether there was any."""
         if self._count > self._max_events:
             self._remove_events(self._count - self._max_events + self._max_events // _ROOM)
+            return True
         room = self._max_bytes // _ROOM
-        while self._count and self._pages("page_count") - self._pages("freelist_count") > self._max_bytes - room:
-            if self._frame_bytes > self._max_bytes // 4:
-                self._remove_frames(room)
-            else:
-                self._remove_events(1 + self._count // _ROOM)
+        if not self._count or self._pages("page_count") - self._pages("freelist_count") <= self._max_bytes - room:
+            return False
+        if self._frame_bytes > self._max_bytes // 4:
+            self._remove_frames(room)
+        else:
+            self._remove_events(1 + self._count // _ROOM)
+        return True
 
     def _remove_events(self, count: int) -> None:
         query = "SELECT max(number) FROM (SELECT number FROM events ORDER BY number LIMIT ?)"
-        last = self._one(query, count)
+        last = self._one(query, min(count, _STEP))
         self._remove_frames_until(last)
         self._count -= self._connection.execute("DELETE FROM events WHERE number <= ?", (last,)).rowcount
 
@@ -185,6 +191,10 @@ class Database:
         self._begin()
         self._frame_bytes -= self._one(f"SELECT {_FRAME_BYTES} FROM frames WHERE number <= ?", last)
         self._connection.execute("DELETE FROM frames WHERE number <= ?", (last,))
+
+    def _end_transaction(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
 
     def _begin(self) -> None:
         if not self._connection.in_transaction:

@@ -157,6 +157,20 @@ def test_the_file_shrinks_when_less_is_allowed(tmp_path: Path) -> None:
     assert (tmp_path / "events.db").stat().st_size <= 1_000_000
 
 
+def test_many_events_are_removed_in_steps_when_fewer_are_allowed(tmp_path: Path) -> None:
+    database = opened(tmp_path, max_events=20_000, max_bytes=10**8)
+    events = [an_event(at_ns=START_NS + n * MINUTE_NS) for n in range(10_000)]
+    for event in events:
+        database.put(event, None)
+    database.commit()
+    database.close()
+    database = opened(tmp_path, max_events=100)
+    database.commit()
+    assert (tmp_path / "events.db-wal").stat().st_size < 5_000_000  # 6 MB in one step
+    assert database.find(Wanted(), limit=1000) == events[:-99:-1]
+    database.close()
+
+
 def test_open_events_end_when_they_were_last_seen(tmp_path: Path) -> None:
     database = opened(tmp_path)
     begun, ended = an_event(kind="begin"), an_event(kind="end")
