@@ -133,7 +133,13 @@ async def test_stream_reports_how_its_server_refused_it() -> None:
         closing(Capture(Stream(Address.parse(server.url("wrong"))), on_status=seen)),
     ):
         reason = str((await seen.until("lost")).reason)
-    assert reason.endswith("in its URL. Its last message: rtsp: method DESCRIBE failed: 401 (Unauthorized).")
+    assert (
+        reason.replace("(", "")
+        .replace(")", "")
+        .endswith(  # FFmpeg's versions differ
+            "in its URL. Its last message: rtsp: method DESCRIBE failed: 401 Unauthorized."
+        )
+    )
 
 
 async def test_stream_that_was_unreachable_is_opened_only_once_it_answers(
