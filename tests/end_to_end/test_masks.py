@@ -34,7 +34,7 @@ def _camera(folder: Path, name: str, **keys: Any) -> dict[str, Any]:
         picture = np.full((240, 320, 3), 90 + 90 * number, np.uint8)
         picture[:, :160] = _SECRET
         cv2.imwrite(str(pictures / f"{number}.png"), picture)
-    shown = {"max_fps": 20, "stable_frames": 1, "snapshots": True, "score_threshold": 0}
+    shown = {"max_fps": 20, "stable_frames": 1, "snapshots": True, "score_threshold": 0, "collect": {"between": [0, 1]}}
     return {"source": str(pictures), "loop": True, **shown, **keys}
 
 
@@ -49,13 +49,29 @@ def test_masked_pixels_leave_the_agent_on_no_way(tmp_path: Path) -> None:
     spots = ["masked", "masked/views/left", "masked/views/right", "turned", "open"]
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as heard:
         mqtt = {"enabled": True, "host": "127.0.0.1", "port": broker.port}
-        with RunningAgent(tmp_path, cameras=cameras, mqtt=mqtt) as agent:
+        with RunningAgent(tmp_path, cameras=cameras, mqtt=mqtt, events={"enabled": True}) as agent:
             agent.drop(model_file(1))
             wait_until(lambda: all(heard.of(f"{spot}/snapshot") for spot in spots[1:]), what="all snapshots came")
             out = {f"snapshot of {spot} over MQTT": heard.of(f"{spot}/snapshot")[0].content for spot in spots[1:]}
             for spot in spots:
                 out[f"picture of {spot}"] = agent.get(f"/api/cameras/{spot}/snapshot.jpg").content
-    assert {way for way, jpeg in out.items() if _shows_secret(jpeg)} == {
+            wait_until(lambda: len(_frames(agent, "events")) >= len(spots) - 1, what="each view has an event")
+            wait_until(lambda: len(_frames(agent, "collection")) == len(spots) - 1, what="each view has a kept frame")
+            for kind in ("events", "collection"):
+                for path, name in _frames(agent, kind).items():
+                    out[f"{kind} of {name}, {path}"] = agent.get(path).content
+    assert {way.split(",")[0] for way, jpeg in out.items() if _shows_secret(jpeg)} == {
         "snapshot of open over MQTT",
         "picture of open",
+        "events of open",
+        "collection of open",
     }
+
+
+def _frames(agent: RunningAgent, kind: str) -> dict[str, str]:
+    """The path of each stored picture, with its camera."""
+    if kind == "events":
+        events = agent.json("/api/events")["events"]
+        return {event["frame"].removeprefix(agent.url): event["camera"] for event in events if event["frame"]}
+    frames = agent.json("/api/collection")["frames"]
+    return {f"/api/collection/{frame['id']}.jpg": frame["camera"] for frame in frames}
