@@ -298,7 +298,7 @@ def test_frames_for_training_are_shown_downloaded_and_deleted(tmp_path: Path, lo
         section.get_by_role("button", name="Delete <b>2</b>, front, door").click()
         expect(section.get_by_role("listitem")).to_have_count(1)
         section.get_by_role("button", name="Delete all").click()
-        page.get_by_role("button", name="Delete all").last.click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete all").click()
         expect(section).to_be_hidden()
         assert folder.frames() == []
         page.close()
