@@ -23,6 +23,7 @@ from benchmarks import (
     predict_cost,
     predict_rate,
     protocol_rate,
+    view_cost,
 )
 from benchmarks.material import CACHE, models
 from rich.console import Console
@@ -70,6 +71,7 @@ def _figures() -> Iterator[Figure | Skipped]:
     yield from footprint.figures(model)
     yield from camera_rate.figures(model)
     yield from motion_gate.figures(model)
+    yield from view_cost.figures(model)
     yield from delivery.figures()
     yield from event_pages.figures()
 
