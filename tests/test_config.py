@@ -109,6 +109,7 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
         ("cameras: {a: {source: '0', views: {'b/c': {}}}}", "may only contain letters"),
         ("cameras: {a: {source: '0', views: {b: {regionn: 1}}}}", "cameras.a.views.b.regionn; did you mean region?"),
         ("cameras: {a: {source: '0', masks: [[[0, 0], [1, 1]]]}}", "must be at least three corners [x, y]"),
+        ("cameras: {a: {source: '0', masks: [[0, 0], [1, 1], [1, 0]]}}", "cameras.a.masks.0 must be a list of corners"),
         ("cameras: {a: {source: '0', masks: [[[0, 0], [1, 1], [2, 0]]]}}", "each a fraction from 0 to 1"),
         ("cameras: {a: {source: '0', motion: {forced_every_s: 0}}}", "cameras.a.motion.forced_every_s must be more"),
         (
@@ -158,10 +159,16 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
         ("http: {client_ca: ca.pem}", "http.client_ca requires TLS: set http.tls_cert and http.tls_key"),
         ("profiles: {auto: {}}", "profiles.auto is reserved: auto means the clock"),
         ("profiles: {a b: {}}", "profiles.a b may only contain letters"),
-        ("profiles: {a: {when: 22:00}}", "profiles.a.when must be a list, not 1320."),
+        (
+            "profiles: {a: {when: 22:00}}",
+            "profiles.a.when must be times in quotes such as '22:00-06:00', or a list of them, not 1320.",
+        ),
         ("profiles: {a: {when: '25:00-06:00'}}", "profiles.a.when must be times such as 22:00-06:00, or days and"),
-        ("profiles: {a: {when: ['22:00-06:00', 'mo 1:00-2:00']}}", "profiles.a.when must be times such as 22:00-06:00"),
-        ("profiles: {a: {when: '06:00-06:00'}}", "must not begin and end at the same time; the whole day is 00:00-24"),
+        ("profiles: {a: {when: ['22:00-06:00', 'mo 1:00-2:00']}}", "mon-fri,sun 22:00-06:00, not 'mo 1:00-2:00'."),
+        (
+            "profiles: {a: {when: '06:00-06:00'}}",
+            "must not begin and end at the same time, as '06:00-06:00' does; the whole",
+        ),
         (
             "cameras: {b: {source: '0', leave_threshold: 0.4}}\nprofiles: {a: {cameras: {b: {score_threshold: 0.3}}}}",
             "line 2: profiles.a.cameras.b has a leave_threshold above its score_threshold (0.4 > 0.3); lower it.",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from agent.config.camera_source import SourceSection
 from agent.config.section import Name, Section
@@ -17,13 +17,21 @@ _CODES = {"mjpeg": "MJPG", "yuyv": "YUYV"}  # of V4L2
 _CORNERS = 3  # of the smallest polygon
 
 
+def _corners(mask: Any) -> Any:
+    if isinstance(mask, list) and not all(isinstance(corner, list | tuple) for corner in mask):
+        raise ValueError(
+            "must be a list of corners [x, y]; masks is a list of such lists: add a pair of brackets around it."
+        )
+    return mask
+
+
 def _mask(mask: list[tuple[float, float]]) -> list[tuple[float, float]]:
     if len(mask) < _CORNERS or not all(0 <= x <= 1 and 0 <= y <= 1 for x, y in mask):
         raise ValueError("must be at least three corners [x, y], each a fraction from 0 to 1")
     return mask
 
 
-Mask = Annotated[list[tuple[float, float]], AfterValidator(_mask)]
+Mask = Annotated[list[tuple[float, float]], BeforeValidator(_corners), AfterValidator(_mask)]
 
 
 class CameraHealthSection(Section):

@@ -26,6 +26,8 @@ def _windows(when: list[str]) -> list[str]:
 
 
 def _as_list(when: Any) -> Any:
+    if not isinstance(when, str | list):  # also 22:00 without quotes, which YAML reads as the number 1320
+        raise ValueError("must be times in quotes such as '22:00-06:00', or a list of them")  # noqa: TRY004  (for pydantic)
     return [when] if isinstance(when, str) else when
 
 

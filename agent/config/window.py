@@ -14,6 +14,7 @@ _DAY = f"(?:{'|'.join(_DAYS)})"
 _TIME = "([01]?[0-9]|2[0-3]):([0-5][0-9])"
 _FORM = re.compile(rf"(?:({_DAY}(?:-{_DAY})?(?:,{_DAY}(?:-{_DAY})?)*) +)?{_TIME} *- *(?:{_TIME}|24:00)", re.IGNORECASE)
 _WHOLE_DAY = 24 * 60  # minutes
+_SHOWN = 100  # characters of a wrong text in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,17 @@ class Window:
         """Raises ValueError with what is wrong."""
         found = _FORM.fullmatch(text.strip())
         if found is None:
-            raise ValueError("must be times such as 22:00-06:00, or days and times such as mon-fri,sun 22:00-06:00")
+            raise ValueError(
+                "must be times such as 22:00-06:00, or days and times such as mon-fri,sun 22:00-06:00, "
+                f"not {text[:_SHOWN]!r}."
+            )
         days, *clock = found.groups()
         begin = int(clock[0]) * 60 + int(clock[1])
         end = _WHOLE_DAY if clock[2] is None else int(clock[2]) * 60 + int(clock[3])
         if begin == end:
-            raise ValueError("must not begin and end at the same time; the whole day is 00:00-24:00")
+            raise ValueError(
+                f"must not begin and end at the same time, as {text[:_SHOWN]!r} does; the whole day is 00:00-24:00."
+            )
         return cls(_numbers(days.lower()) if days else frozenset(range(7)), begin, end)
 
     def includes(self, local: datetime) -> bool:
