@@ -122,6 +122,7 @@ class Commands:
     def _retake(self, camera: str, incoming: Incoming) -> None:
         if incoming.payload.strip().upper() != b"TAKE" or not self._retake_reference(camera):
             _logger.warning(
-                "Ignored a command on %s: send TAKE, for a live camera of the configuration with health.enabled.",
+                "Ignored a command on %s: send TAKE, for a live camera (not a video, folder or inbox) of the "
+                "configuration with health.enabled.",
                 incoming.topic,
             )

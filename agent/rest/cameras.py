@@ -72,7 +72,8 @@ def cameras_router(cameras: Cameras, *, overview: Overview) -> APIRouter:
         if not cameras.retake_reference(camera):
             raise HTTPException(
                 409,
-                f"The health of camera {camera} is not judged: only a live camera with health.enabled has a picture.",
+                f"Camera {camera} has no reference picture: only live cameras have one, not videos, folders and "
+                "inboxes, and only with health.enabled.",
             )
         return JSONResponse(find(camera))
 
