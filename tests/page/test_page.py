@@ -172,6 +172,23 @@ def test_cameras_come_and_go_with_a_reload(agent: RunningAgent, look: Look) -> N
     expect(camera(page)).to_be_visible()
 
 
+def test_each_view_is_shown_and_announced_under_its_name(agent: RunningAgent, look: Look) -> None:
+    page = look(agent.url, errors=True)  # it may ask for the picture of a camera that has just gone
+    path = agent.models.parent / "agent.yaml"
+    before = path.read_text()
+    more = yaml.safe_load(before)
+    more["cameras"]["second"] = more["cameras"]["digits"] | {"views": {"near": {}, "far": {}}}
+    path.write_text(yaml.safe_dump(more))
+    agent.process.send_signal(signal.SIGHUP)
+    second = page.get_by_role("article", name="second")
+    expect(second.get_by_role("heading", level=4)).to_have_text(["far", "near"])
+    expect(second.locator(".label strong")).to_have_count(2)
+    expect(page.locator(".spoken")).to_contain_text(re.compile("second, near: ([0-9]|nothing recognized)"))
+    path.write_text(before)
+    agent.process.send_signal(signal.SIGHUP)
+    expect(second).to_have_count(0)
+
+
 def test_the_page_shows_that_the_broker_is_gone_and_back(agent: RunningAgent, broker: Mosquitto, look: Look) -> None:
     page = look(agent.url)
     chips = page.locator(".chips")

@@ -69,7 +69,7 @@ function Profile() {
   };
   const option = (name) => html`<option value=${name}>${CHOICES[name] ?? name}</option>`;
   return html`
-    <p class="quiet">
+    <p class="quiet profile">
       <label class="field">Profile
         <select value=${chosen} disabled=${!may("admin") || lost.value} onChange=${choose}>
           ${["auto", "none", ...profiles].map(option)}
@@ -255,8 +255,10 @@ function Announcer() {
   const [sentence, setSentence] = useState("");
   const latest = useRef("");
   latest.current = cameras.value
-    .filter((each) => each.stable && each.state === "online")
-    .map((each) => `${each.name}: ${each.stable.label ?? "nothing recognized"}`)
+    .filter((each) => each.state === "online")
+    .flatMap((each) => viewsOf(each).map(({ name, stable }) => [name ? `${each.name}, ${name}` : each.name, stable]))
+    .filter(([, stable]) => stable)
+    .map(([name, stable]) => `${name}: ${stable.label ?? "nothing recognized"}`)
     .slice(0, 3)
     .join(". ");
   useEffect(() => {
