@@ -51,7 +51,7 @@ class CameraSection(ViewSection, SourceSection):
     max_fps: float = Field(
         default=5,
         gt=0,
-        description="Maximum number of frames to classify per second. A video keeps its own pace.",
+        description="Maximum number of frames to classify per second. A video ignores it and keeps its own pace.",
     )
     rotate: Literal[0, 90, 180, 270] = Field(
         default=0, description="Degrees to rotate each view clockwise: 0, 90, 180 or 270."

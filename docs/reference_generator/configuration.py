@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _ENTRY_NAMES = {
     "cameras": "<camera>",
+    "cameras.<camera>.controls": "<control>",
     "cameras.<camera>.views": "<view>",
     "models.settings": "<model>",
     "models.canary": "<model>",
@@ -33,7 +34,8 @@ For everyone who writes an `agent.yaml`: every key with its values, its default 
 - `null` or an empty value means the default.
 - An unknown key is an error. `edge-agent check-config FILE` reports its line and suggests a key.
 - Relative paths are relative to the folder of the configuration file. `~` is the home folder.
-- The agent reads the file when it starts. Restart it after a change.
+- The agent reads the file when it starts. `sudo systemctl reload edge-agent`, or the signal SIGHUP,
+  lets it use changes of `cameras` and `profiles`; changes of other sections need a restart.
 
 ## Environment variables
 
