@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -95,7 +96,8 @@ class View:
         best = next(iter(result.classification.categories or scores.best(1)), None)
         self._listener.looked(result, best, picture)
         if state is not None and self._snapshots:
-            self._listener.snapshot(self.spot, await asyncio.to_thread(picture, _SNAPSHOT_SIDE))
+            with contextlib.suppress(ImageError):  # the model saw a smaller decoding of a damaged picture
+                self._listener.snapshot(self.spot, await asyncio.to_thread(picture, _SNAPSHOT_SIDE))
         return result
 
     async def _is_open(self, gate: MotionGate, frame: Frame) -> bool:

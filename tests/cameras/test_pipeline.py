@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 from agents.clock import UnixClock
@@ -170,6 +172,27 @@ async def test_pipeline_announces_a_picture_of_the_region_when_snapshots_are_ena
     assert (await run(Script(*map(classification_of, labels))))[0].snapshots == []
     heard, _ = await run(Script(*map(classification_of, labels)), snapshots=True)
     assert [image_size(jpeg) for jpeg in heard.snapshots] == [(40, 30)] * 2
+
+
+class CutFrames(Frames):
+    """JPEGs that end before their last bytes, which only a picture of the whole size needs."""
+
+    async def read(self) -> Frame | None:
+        if (frame := await super().read()) is None:
+            return None
+        noise = np.random.default_rng(0).integers(0, 255, (64, 96), np.uint8)
+        jpeg = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_QUALITY, 30])[1].tobytes()
+        return replace(frame, picture=jpeg[:-5])
+
+
+@pytest.mark.anyio
+async def test_pipeline_goes_on_when_a_picture_is_too_damaged_for_a_snapshot() -> None:
+    frames = CutFrames(3)
+    small = await CutFrames(1).read()
+    assert small is not None
+    assert small.image(8).width == 12  # what a model sees
+    heard, _ = await run(Script(*map(classification_of, "aaa")), frames=frames, snapshots=True)
+    assert (len(heard.results), heard.snapshots) == (3, [])
 
 
 @pytest.mark.anyio
