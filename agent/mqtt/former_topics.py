@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BASE = re.compile(r"[^+#\x00/]+(/[^+#\x00/]+)+")
-_OURS = re.compile(r"status|info|models/[^/]+|cameras/[^/]+/(state|status|enabled|classification/[^/]+)")
+_OF_A_VIEW = "state|classification/[^/]+"
+_OURS = re.compile(
+    rf"status|info|profile|models/[^/]+|cameras/[^/]+/(status|enabled|health|(views/[^/]+/)?({_OF_A_VIEW}))"
+)
 
 
 class FormerTopics:

@@ -15,7 +15,7 @@ from agent.mqtt import publisher as publisher_module
 from agent.mqtt.former_topics import FormerTopics
 from agent.mqtt.identity import Identity
 from agent.mqtt.retained import Retained
-from agent.status import CameraStatus, ModelStatus
+from agent.status import CameraHealth, CameraStatus, ModelStatus, ProfileStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from agent.mqtt.publisher import MqttPublisher
 
 pytestmark = pytest.mark.mosquitto
+
+FRONT, DOOR = Spot("front"), Spot("front", "door")
 
 
 class NoWindow:
@@ -46,8 +48,12 @@ def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mosquitt
 async def device(broker: Mosquitto, name: str, base_file: Path) -> AsyncIterator[MqttPublisher]:
     """A device that was connected long enough to be remembered, with a camera and a model."""
     async with started(broker.port, device=name, base_file=base_file, home_assistant=home_assistant(name)) as publisher:
+        publisher.cameras_configured({"front": (FRONT, DOOR), "door": (Spot("door"),)})
         publisher.camera_changed("front", CameraStatus("online"))
-        publisher.state_changed(Spot("front"), StableState("robin", 0.9, 0, BIRDS))
+        publisher.camera_health_changed("front", CameraHealth("ok"))
+        publisher.profile_changed(ProfileStatus(None, "auto", ("night",)))
+        for spot in (FRONT, DOOR):
+            publisher.state_changed(spot, StableState("robin", 0.9, 0, BIRDS))
         publisher.model_changed(ModelStatus("birds", serving=BIRDS, since_ns=0))
         await until_connected(publisher)
         await until(lambda: base_file.exists() and base_file.read_bytes() == f"edge-agent/{name}\n".encode())
@@ -64,8 +70,10 @@ def topics_of(name: str) -> set[str]:
     """All retained topics of a device."""
     camera = f"edge-agent/{name}/cameras/front"
     return {
-        *(f"edge-agent/{name}/{topic}" for topic in ("status", "info", "models/birds")),
-        *(f"{camera}/{topic}" for topic in ("state", "status", "enabled", "classification/birds")),
+        *(f"edge-agent/{name}/{topic}" for topic in ("status", "info", "profile", "models/birds")),
+        *(f"{camera}/{topic}" for topic in ("status", "enabled", "health")),
+        *(f"{camera}/{topic}" for topic in ("state", "classification/birds")),
+        *(f"{camera}/views/door/{topic}" for topic in ("state", "classification/birds")),
         f"homeassistant/device/{name}/config",
     }
 
