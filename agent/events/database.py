@@ -23,6 +23,7 @@ _HOUR_MS = 3_600_000
 _ROOM = 50  # a full store is trimmed by a 50th, so that not every commit deletes
 _STEP = 2000  # events or pages, since what one transaction changes is in the journal too, on a disk that may be full
 _PAGE_BYTES = 4096
+_OF_A_RESULT = {"model", "categories", "captured_at"}
 _TO_JSON = json.JSONEncoder(separators=(",", ":")).encode
 
 # Both indexes on a column end with the other columns that a reader may ask for, so that rows which do not match are
@@ -72,6 +73,7 @@ class Database:
         """Creates the file. Raises OSError too."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection.text_factory = lambda text: text.decode(errors="replace")  # so that damaged text fails no query
         try:
             _prepare(connection)
             # Without waiting for the disk at each commit: a power cut may cost the last seconds, but not the file.
@@ -233,6 +235,15 @@ def _condition(wanted: Wanted) -> tuple[str, tuple[str | int, ...]]:
     return " AND ".join(given) or "TRUE", tuple(given.values())
 
 
+def _result(text: str) -> dict[str, Any]:
+    """Raises sqlite3.DatabaseError if it is damaged: SQLite has no checksums, so only its content shows that."""
+    with contextlib.suppress(ValueError, RecursionError):
+        result = json.loads(text)
+        if isinstance(result, dict) and result.keys() >= _OF_A_RESULT:
+            return result
+    raise sqlite3.DatabaseError("an event is damaged")
+
+
 def _event(row: tuple[Any, ...]) -> Event:
     event_id, kind, camera, view, label, started, seen, best, has_frame = row
     return Event(
@@ -242,6 +253,6 @@ def _event(row: tuple[Any, ...]) -> Event:
         label,
         started_ns=started * 1_000_000,
         seen_ns=seen * 1_000_000,
-        best=json.loads(best),
+        best=_result(best),
         has_frame=bool(has_frame),
     )

@@ -53,12 +53,7 @@ class Disk:
     def put(self, event: Event, jpeg: bytes | None) -> None:
         with self._lock:
             _add(self._waiting, event, jpeg)
-            is_full = len(self._waiting) > _MAX_WAITING
-            if is_full:
-                del self._waiting[next(iter(self._waiting))]
-        if is_full and not self._is_losing:
-            self._is_losing = True
-            log.warning("%d events wait for the disk, so the oldest of them are lost. More may follow.", _MAX_WAITING)
+        self._limit()
 
     def end_former(self) -> list[Event]:
         """Ends the events that an earlier run left open, and returns them. If the disk fails, that happens later."""
@@ -132,6 +127,7 @@ class Disk:
             later, self._waiting, self._written = self._waiting, self._written, {}
             for event, jpeg in later.values():
                 _add(self._waiting, event, jpeg)
+        self._limit()
         is_damaged = _is_damage(error)
         if self._database is not None and (is_damaged or not self._database.roll_back()):
             self._close()
@@ -150,6 +146,15 @@ class Disk:
         if sentence != self.trouble:
             log.warning("%s", sentence)
         self.trouble = sentence
+
+    def _limit(self) -> None:
+        with self._lock:
+            is_full = len(self._waiting) > _MAX_WAITING
+            while len(self._waiting) > _MAX_WAITING:
+                del self._waiting[next(iter(self._waiting))]
+        if is_full and not self._is_losing:
+            self._is_losing = True
+            log.warning("%d events wait for the disk, so the oldest of them are lost. More may follow.", _MAX_WAITING)
 
     def _set_aside(self, error: Exception) -> None:
         """Raises OSError."""

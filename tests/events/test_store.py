@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
 import shutil
 import sqlite3
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from events.made import FRONT, START_NS, an_event
 
 from agent.errors import StoreError
 from agent.event import Wanted
+from agent.events.database import Database
+from agent.events.disk import Disk
 from agent.events.store import EventStore
 
 if TYPE_CHECKING:
@@ -157,6 +161,26 @@ async def test_only_the_newest_events_wait_while_the_disk_fails(
     await store.close()
 
 
+async def test_no_more_events_wait_when_many_arrive_during_commits_that_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(tmp_path / "events.db", max_events=1000, max_bytes=10_000_000)
+    events = [an_event(at_ns=START_NS + n * MS) for n in range(500)]
+
+    def fail(_: Database) -> None:
+        for event in itertools.islice(arriving, 100):
+            disk.put(event, None)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    arriving = iter(events)
+    with monkeypatch.context() as failing:
+        failing.setattr(Database, "commit", fail)
+        assert [disk.commit() for _ in range(5)] == [False] * 5
+    assert disk.commit()
+    assert disk.read(lambda file: file.find(ALL, limit=1000)) == events[:-201:-1]
+    disk.close()
+
+
 async def test_an_end_is_kept_with_the_frame_that_waits(tmp_path: Path) -> None:
     store = a_store(tmp_path, commit_every_s=60)
     begun = an_event(kind="begin", has_frame=True)
@@ -206,6 +230,40 @@ async def test_damage_that_is_found_later_costs_at_most_one_request(
     assert (tmp_path / "events.db.damaged").exists()
     assert len([text for text in caplog.messages if "damaged" in text]) == 1
     await store.close()
+
+
+@pytest.mark.parametrize("kind", ["begin", "end"])
+@pytest.mark.parametrize("best", ["", "{", "[]", "{}", "[" * 100_000])
+async def test_damage_that_sqlite_does_not_see_is_found(
+    tmp_path: Path, best: str, kind: Literal["begin", "end"]
+) -> None:
+    store = a_store(tmp_path)
+    store.put(an_event(kind=kind))
+    await store.close()
+    change(tmp_path, "UPDATE events SET best = ?", best)
+    store = a_store(tmp_path)
+    assert await store.open() == []
+    if kind == "end":  # read for the first time
+        with pytest.raises(StoreError, match="were damaged, and a new file begins"):
+            await store.find(ALL, limit=10)
+    assert await store.find(ALL, limit=10) == []
+    assert (tmp_path / "events.db.damaged").exists()
+    await store.close()
+
+
+async def test_text_that_is_not_unicode_is_read(tmp_path: Path) -> None:
+    store = a_store(tmp_path)
+    store.put(an_event(kind="begin"))
+    await store.close()
+    change(tmp_path, "UPDATE events SET label = CAST(? AS TEXT)", b"rob\xffn")
+    store = a_store(tmp_path)
+    assert [event.label for event in await store.open()] == ["rob\N{REPLACEMENT CHARACTER}n"]
+    await store.close()
+
+
+def change(folder: Path, statement: str, value: str | bytes) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "events.db")) as connection, connection:
+        connection.execute(statement, (value,))
 
 
 def spoil(file: Path, having: bytes) -> None:
