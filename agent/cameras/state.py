@@ -67,7 +67,7 @@ class StableLabel:
             best = self._best_of_mean(classification.model, scores)
         label = best.label if best else None
         if self._count == 0 or label != self._label:
-            self._label, self._since_ns, self._count = label, unix_ns, 0
+            self._label, self._since_ns, self._count = label, captured_ns, 0
         self._count += 1
         state = label, classification.model
         is_new = self._published != state and self._count >= self._frames and not self._is_held(label, captured_ns)
@@ -76,7 +76,10 @@ class StableLabel:
                 self._held_until_ns = captured_ns + self._hold_ns
             self._published = state
         self.is_settled = self._published == state and label == (alone.label if alone else None)
-        return StableState(label, best.score if best else None, self._since_ns, state[1]) if is_new else None
+        if not is_new:
+            return None
+        since_ns = unix_ns - (captured_ns - self._since_ns)  # by the clock as it is set now
+        return StableState(label, best.score if best else None, since_ns, state[1])
 
     def _kept(self, best: Category | None, scores: Scores) -> Category | None:
         """`best`, or if it is None the label of the state, if that may stay."""

@@ -29,11 +29,12 @@ def observe(
     model: ModelIdentity = MODEL,
     labels: tuple[str, ...] = LABELS,
     own: float | None = None,
+    ahead_s: float = 60,
 ) -> StableState | None:
-    """One frame, classified as the data plane does it; the clock is one minute ahead."""
+    """One frame, classified as the data plane does it; the clock is `ahead_s` ahead."""
     scores = Scores(np.asarray(values, np.float32), labels, 0.0, 0, are_logits=False, unknown_below=own)
     classification = Classification(model, scores.best(3, threshold=threshold), Timing(0, 0, 0, 0))
-    return stable.observe(classification, scores, captured_ns=int(at_s * 1e9), unix_ns=int((at_s + 60) * 1e9))
+    return stable.observe(classification, scores, captured_ns=int(at_s * 1e9), unix_ns=int((at_s + ahead_s) * 1e9))
 
 
 def states(stable: StableLabel, frames: Iterable[tuple[float, ...]]) -> list[tuple[int, str | None, float]]:
@@ -44,6 +45,14 @@ def states(stable: StableLabel, frames: Iterable[tuple[float, ...]]) -> list[tup
 
 def test_state_starts_at_the_first_frame_with_its_label() -> None:
     assert states(StableLabel(frames=3), [A, A, A, B, B, B]) == [(2, "a", 0), (5, "b", 3)]
+
+
+def test_state_has_the_time_of_its_first_frame_when_the_clock_is_set_meanwhile() -> None:
+    stable = StableLabel(frames=2)
+    observe(stable, A, 3)
+    state = observe(stable, A, 5, ahead_s=1_000_000)
+    assert state is not None
+    assert state.since_ns == 1_000_003 * 10**9
 
 
 def test_state_is_new_when_another_version_gives_the_same_label() -> None:
