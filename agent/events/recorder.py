@@ -112,7 +112,7 @@ class EventRecorder(Listener):
     async def close(self) -> None:
         for timer in self._lost.values():
             timer.cancel()
-        self._end_views(list(self._views))
+        self.cameras_configured({})  # a frame in flight begins no event that would not end
         if self._encoding:
             await asyncio.wait(self._encoding, timeout=_CLOSE_S)
         await self._store.close()
@@ -137,8 +137,8 @@ class EventRecorder(Listener):
         score = next((each.score for each in categories if each.label == view.label), 0.0)
         if view.event is None:
             is_shown = bool(categories) and categories[0].label == view.label
-            if view.since_ns is None and not is_shown:  # the camera was lost, and may show something else now
-                return
+            if view.since_ns is None and (not is_shown or result.source in self._lost):
+                return  # the camera was lost, and may show something else now, or still sends the same picture
             began_ns = view.seen_ns if view.since_ns is None else view.since_ns
             view.since_ns = None
             view.event = _Open(result.spot, view.label, began_ns, result, score)

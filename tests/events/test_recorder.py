@@ -234,6 +234,9 @@ async def test_an_event_ends_when_its_camera_is_lost_for_long_and_another_begins
     ended = await site.until(2)
     assert ended.type == "end"
     assert abs(ended.seen_ns - seen_ns) < SECOND_NS
+    site.look("robin")  # a frozen camera sends its last picture again and again
+    await site.settle()
+    assert len(site.events) == 2
     site.recorder.camera_changed("front", CameraStatus("online"))
     site.look("wren")
     await site.settle()
@@ -251,6 +254,9 @@ async def test_close_ends_every_event() -> None:
     await site.recorder.close()
     assert site.said[2:] == [("end", "robin"), ("end", "open")]
     assert site.is_closed
+    site.look("robin")
+    await site.show("wren")
+    assert len(site.events) == 4
 
 
 async def test_events_that_a_killed_agent_left_open_are_announced() -> None:
