@@ -50,7 +50,7 @@ class Frame:
     captured_ns: int
     masks: tuple[Polygon, ...] = ()
     smallest_side: int = 0
-    _ready: list[tuple[float, Image]] = field(default_factory=list, compare=False, repr=False)
+    _ready: list[tuple[float, Image]] = field(default_factory=list, init=False, compare=False, repr=False)
 
     def image(
         self, smallest_side: int | None = None, *, max_pixels: int = MAX_PIXELS, is_preview: bool = False

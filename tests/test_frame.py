@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -41,6 +43,13 @@ def test_masking_leaves_the_camera_s_own_pixels_unchanged() -> None:
     own.pixels.setflags(write=False)
     assert Frame(own, 0, masks=(LEFT_HALF,)).image().pixels[0, 0].max() == 0
     assert own.pixels.min() == 255
+
+
+@pytest.mark.parametrize("side", [None, 50])
+def test_frame_that_gets_masks_later_shows_no_pixel_under_them(side: int | None) -> None:
+    sent = Frame(jpeg(white()), 0)
+    assert sent.image(side).pixels.all()
+    assert not replace(sent, masks=(LEFT_HALF,)).image(side).pixels[:, : 20 if side else 300].any()
 
 
 def test_frame_without_masks_is_not_copied() -> None:
