@@ -18,7 +18,9 @@ NO_LABEL = "unlabeled"
 
 _UNSAFE_IN_NAME = re.compile(r"[^\w .,()&+'-]")
 _MAX_NAME = 100  # characters
-_EARLIEST = datetime(1980, 1, 1, tzinfo=timezone.utc)  # of a ZIP file
+# The times that a ZIP file can have
+_EARLIEST_S = datetime(1980, 1, 1, tzinfo=timezone.utc).timestamp()
+_LATEST_S = datetime(2107, 12, 31, tzinfo=timezone.utc).timestamp()
 
 
 def archive(frames: Iterable[Collected]) -> Iterator[bytes]:
@@ -32,7 +34,8 @@ def archive(frames: Iterable[Collected]) -> Iterator[bytes]:
             except OSError:
                 continue
             name = f"{folder_name(_label(document))}/{frame.id}"
-            at = max(datetime.fromtimestamp(frame.captured_s, timezone.utc), _EARLIEST).timetuple()[:6]
+            captured_s = min(max(frame.captured_s, _EARLIEST_S), _LATEST_S)  # the clock of a board may be wrong
+            at = datetime.fromtimestamp(captured_s, timezone.utc).timetuple()[:6]
             file.writestr(zipfile.ZipInfo(f"{name}.jpg", at), jpeg)
             file.writestr(zipfile.ZipInfo(f"{name}.json", at), json.dumps(document, indent=2))
             yield parts.taken()

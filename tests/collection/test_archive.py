@@ -48,6 +48,12 @@ def test_archive_is_made_in_parts_and_leaves_out_frames_that_vanish(tmp_path: Pa
         assert len(file.namelist()) == 8
 
 
+def test_archive_has_frames_of_a_clock_that_was_wrong(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, (FRONT, 4_400_000_000), (FRONT, 280_000_000_000))  # in 2109 and after 9999
+    with zipfile.ZipFile(io.BytesIO(b"".join(archive(folder.frames())))) as file:
+        assert [info.date_time[0] for info in file.infolist()] == [2107] * 4
+
+
 def test_archive_without_frames_is_an_empty_zip_file() -> None:
     with zipfile.ZipFile(io.BytesIO(b"".join(archive([])))) as file:
         assert file.namelist() == []
