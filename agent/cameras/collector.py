@@ -69,6 +69,8 @@ class Collector(Listener):
     def cameras_configured(self, spots: Mapping[str, Sequence[Spot]]) -> None:  # noqa: ARG002  (Listener's)
         sections = {spot: view.collect for spot, view in self._views().items()}
         self._wanted = {spot: section for spot, section in sections.items() if section and section.per_day}
+        if not self._wanted:
+            self.trouble = None
 
     def looked(self, result: Result, best: Category | None, picture: Picture) -> None:
         wanted = self._wanted.get(result.spot)

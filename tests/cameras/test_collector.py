@@ -181,6 +181,20 @@ async def test_folder_that_cannot_be_made_is_reported(shop: Shop) -> None:
 
 
 @pytest.mark.anyio
+async def test_trouble_ends_when_no_view_collects_any_more(shop: Shop) -> None:
+    views = dict(_VIEWS)
+    shop.folder.folder.write_text("a file")
+    shop.restart(views)
+    await shop.offer(0.5)
+    views[FRONT] = ViewSection()
+    shop.collector.cameras_configured({})
+    assert shop.collector.trouble
+    views[_DOOR] = ViewSection()
+    shop.collector.cameras_configured({})
+    assert shop.collector.trouble is None
+
+
+@pytest.mark.anyio
 async def test_disk_that_hangs_holds_one_thread_and_delays_no_frame(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
