@@ -29,6 +29,7 @@ Encoded: TypeAlias = bytes | bytearray  # an image file
 Color = Literal["rgb", "bgr", "gray"]
 JPEG_START = b"\xff\xd8\xff"
 
+_SHIFT = 8  # bits of a fraction of a pixel
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
@@ -80,14 +81,20 @@ class Image:
         return Image(_uint8(cv2.flip(self.pixels, 1)), self.color)
 
     def filled(self, polygons: Iterable[Sequence[tuple[float, float]]]) -> Image:
-        """A copy in which each polygon is black, with its edge; corners are fractions of the width and the height."""
+        """A copy in which each polygon is black, with every pixel that it touches and one more around it.
+
+        Corners are fractions of the width and the height. The sides of a reduced picture are rounded up, so a pixel may
+        have parts of what lies in the next one.
+        """
         size = np.array([self.width, self.height])
-        shapes = [np.floor(np.array(polygon) * size).astype(np.int32) for polygon in polygons]
+        # From the corner of the picture to the middle of its first pixel, which is OpenCV's origin
+        shapes = [np.rint((np.array(polygon) * size - 0.5) * (1 << _SHIFT)).astype(np.int32) for polygon in polygons]
         if not shapes:
             return self
         pixels = self.pixels.copy()
         for shape in shapes:
-            cv2.fillPoly(pixels, [shape], (0, 0, 0))
+            cv2.fillPoly(pixels, [shape], (0, 0, 0), shift=_SHIFT)
+            cv2.polylines(pixels, [shape], isClosed=True, color=(0, 0, 0), thickness=3, shift=_SHIFT)
         return Image(pixels, self.color)
 
     def to_jpeg(self, *, max_side: int, quality: int = 85) -> bytes:
