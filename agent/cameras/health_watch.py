@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from agent.cameras.health import HealthJudge
-from agent.cameras.reference import ReferenceFile
+from agent.cameras.reference import ReferenceFile, forget_others
 from agent.cameras.scene import SMALLEST_SIDE, small_gray, visible_part
 from agent.errors import ImageError
 from agent.host.throttling import never
@@ -46,8 +46,8 @@ class HealthWatch:
         tasks: TaskGroup,
     ) -> None:
         """`announce` is called on the loop's thread with the first verdict and with each change."""
+        self.file = file
         self._masks = masks
-        self._file = file
         self._announce = announce
         self._tasks = tasks
         self._health: CameraHealth | None = None
@@ -89,17 +89,17 @@ class HealthWatch:
     def _judged(self, frame: Frame, *, is_retaken: bool) -> CameraHealth:
         pixels = small_gray(frame.image(SMALLEST_SIDE))
         if self._judge is None:
-            self._saved = self._file.load()
+            self._saved = self.file.load()
             self._judge = HealthJudge(visible_part(self._masks), reference=self._saved)
         if is_retaken:
             self._judge.retake()
-            self._file.forget()
+            self.file.forget()
             self._saved = self._trouble = None
         health = self._judge.look(pixels, frame.captured_ns / 1e9)
         reference = self._judge.reference
         if reference is not None and reference is not self._saved and frame.captured_ns >= self._save_due_ns:
             self._save_due_ns = frame.captured_ns + _SAVE_AGAIN_NS
-            self._trouble = self._file.save(reference)
+            self._trouble = self.file.save(reference)
             if self._trouble is None:
                 self._saved = reference
         return health if health.reason else replace(health, reason=self._trouble)
@@ -121,9 +121,10 @@ class HealthWatches:
             self._add(name)
 
     def announce(self) -> None:
-        """Announces the cameras whose health is not judged."""
+        """Announces the cameras whose health is not judged. Call it once `tasks` has begun."""
         for name in self._configured.keys() - self._watches.keys():
             self._listener.camera_health_changed(name, None)
+        self._forget_others()
 
     def reconfigure(self, configured: Mapping[str, CameraSection]) -> None:
         """Call it before the cameras are opened again."""
@@ -135,6 +136,7 @@ class HealthWatches:
                 watch.close()
             if name in configured and not self._add(name):
                 self._listener.camera_health_changed(name, None)
+        self._forget_others()
 
     def watching(self, camera: str, source: Source) -> list[HealthWatch]:
         """The watch of a camera, which from now on gets the frames of `source`; none if it is not judged."""
@@ -150,6 +152,11 @@ class HealthWatches:
         if watch is not None:
             watch.retake()
         return watch is not None
+
+    def _forget_others(self) -> None:
+        if self._folder is not None:
+            files = [watch.file for watch in self._watches.values()]
+            self._tasks.start_soon(asyncio.to_thread, forget_others, self._folder, files, name="references")
 
     def _add(self, name: str) -> bool:
         camera = self._configured[name]

@@ -6,7 +6,8 @@ import base64
 import hashlib
 import json
 import logging
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from agent.host.durable import replace_file
 from agent.host.plain_file import read_plain_file
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from agent.image import Pixels
@@ -23,24 +25,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MAX_BYTES = 1 << 17
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
 
 class ReferenceFile:
     """`made_by` says what made the picture: one of another source or with other masks is not used. Blocks."""
 
     def __init__(self, path: Path, *, made_by: str) -> None:
-        self._path = path
+        self.path = path
         self._made_by = hashlib.sha256(made_by.encode()).hexdigest()
 
     def load(self) -> Pixels | None:
         """None if there is none, or a damaged one: the camera gets a new one."""
         try:
-            document = json.loads(read_plain_file(self._path, max_bytes=_MAX_BYTES))
+            document = self._document()
             return _pixels(document["png"]) if document["made_by"] == self._made_by else None
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, cv2.error) as error:
-            log.warning("%s is unreadable (%s). The camera gets a new reference picture.", self._path, error)
+        except (*_DAMAGE, cv2.error) as error:
+            log.warning("%s is unreadable (%s). The camera gets a new reference picture.", self.path, error)
             return None
 
     def save(self, pixels: Pixels) -> str | None:
@@ -48,19 +51,39 @@ class ReferenceFile:
         _, png = cv2.imencode(".png", pixels)
         document = {"made_by": self._made_by, "png": base64.b64encode(png.tobytes()).decode()}
         try:
-            replace_file(self._path, json.dumps(document).encode())
+            replace_file(self.path, json.dumps(document).encode())
         except OSError as error:
             return (
-                f"The reference picture cannot be saved in {self._path.parent} ({error.strerror}), so a restart takes "
+                f"The reference picture cannot be saved in {self.path.parent} ({error.strerror}), so a restart takes "
                 "another one. Free some space or give the agent's user write access; the agent retries automatically."
             )
         return None
 
     def forget(self) -> None:
         try:
-            self._path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
         except OSError as error:  # the new picture replaces it
-            log.warning("%s cannot be removed (%s).", self._path, error.strerror)
+            log.warning("%s cannot be removed (%s).", self.path, error.strerror)
+
+    def forget_outdated(self) -> None:
+        """Removes a picture that something else made: it may show what a mask hides now."""
+        with suppress(*_DAMAGE):
+            if self._document()["made_by"] != self._made_by:
+                self.forget()
+
+    def _document(self) -> Any:
+        return json.loads(read_plain_file(self.path, max_bytes=_MAX_BYTES))
+
+
+def forget_others(folder: Path, files: Collection[ReferenceFile]) -> None:
+    """Removes what is outdated and what belongs to none of the `files`, such as the picture of a removed camera."""
+    for file in files:
+        file.forget_outdated()
+    names = {file.path.name for file in files}
+    with suppress(OSError):
+        for path in folder.glob("*.json"):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
 
 
 def _pixels(png: str) -> Pixels:

@@ -100,6 +100,18 @@ async def test_reference_is_taken_again_when_a_key_that_it_depends_on_changed(tm
     assert front.heard.healths == [("front", "ok")]
 
 
+async def test_reference_is_removed_at_once_when_masks_change_or_the_camera_is_gone(tmp_path: Path) -> None:
+    """It may show what a mask hides now, and the camera may be off for long."""
+    masked = CameraSection.model_validate({"source": "/dev/video0", "masks": [[[0, 0], [1, 0], [1, 1]]]})
+    for changed in ({"front": masked}, {}, {"front": LIVE.model_copy(update={"source": "/dev/video1"})}):
+        async with room(tmp_path) as front:
+            front.watches.announce()
+            await front.see(boxes(1), times=70)
+            assert (tmp_path / "front.json").exists()
+            front.watches.reconfigure(changed)
+            await until(lambda: not (tmp_path / "front.json").exists())
+
+
 async def test_reference_is_kept_when_another_key_changed(tmp_path: Path) -> None:
     async with room(tmp_path) as front:
         await front.see(boxes(1), times=70)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from agent.cameras.reference import ReferenceFile
+from agent.cameras.reference import ReferenceFile, forget_others
 from agent.cameras.scene import HEIGHT, WIDTH
 
 if TYPE_CHECKING:
@@ -25,6 +25,17 @@ def test_reference_is_the_same_after_a_restart(tmp_path: Path) -> None:
 def test_reference_is_not_used_when_something_else_made_it(tmp_path: Path) -> None:
     ReferenceFile(tmp_path / "front.json", made_by="a").save(PICTURE)
     assert ReferenceFile(tmp_path / "front.json", made_by="b").load() is None
+
+
+def test_reference_is_removed_when_it_is_outdated_or_of_no_camera(tmp_path: Path) -> None:
+    files = [ReferenceFile(tmp_path / f"{name}.json", made_by="a") for name in ("front", "door", "gone", "damaged")]
+    for file in files:
+        file.save(PICTURE)
+    (tmp_path / "damaged.json").write_text("damaged")
+    masked = ReferenceFile(tmp_path / "door.json", made_by="masks")
+    forget_others(tmp_path, [files[0], masked, files[3]])
+    assert {path.name for path in tmp_path.iterdir()} == {"front.json", "damaged.json"}
+    forget_others(tmp_path / "missing", [])
 
 
 def test_reference_is_gone_when_it_is_forgotten(tmp_path: Path) -> None:
