@@ -18,7 +18,7 @@ from agent.mqtt.home_assistant.discovery import (
     is_birth,
     topic_of,
 )
-from agent.mqtt.message import topic_level
+from agent.mqtt.message import checksum, topic_level
 from agent.status import ModelStatus, ProfileStatus, Rejection, VersionStatus
 
 _BASE = "edge-agent/pi-1"
@@ -237,6 +237,20 @@ def test_similar_names_get_different_components() -> None:
     assert all(re.fullmatch("[A-Za-z0-9_-]{1,200}", key) for key in components)
 
 
+def test_views_and_cameras_with_similar_names_get_different_components() -> None:
+    spots = [
+        ("a", "b_view_c"),
+        ("a_view_b", "c"),
+        ("a_view_b_view_c", None),
+        ("a_b", "c"),
+        ("a", "b_c"),
+        ("a_b_c", None),
+    ]
+    views = [ViewEntities(Spot(*names), ("robin",), snapshots=False) for names in spots]
+    labels = {each.get("state_topic") for each in _components(views=views).values() if each["name"].endswith("label")}
+    assert labels == {f"{_BASE}/{view.spot.topic}/state" for view in views}
+
+
 def test_model_with_an_unsafe_name_uses_the_topic_on_which_it_is_published() -> None:
     topics = {component.get("state_topic") for component in _components(models=["a+b/#\x00", "a_b___"]).values()}
     assert f"{_BASE}/models/a_b___" in topics
@@ -246,13 +260,14 @@ def test_model_with_an_unsafe_name_uses_the_topic_on_which_it_is_published() -> 
 def test_named_views_have_entities_of_their_own_and_share_the_switch_of_their_camera() -> None:
     views = [ViewEntities(Spot("front", name), ("robin",), snapshots=True) for name in ("door", "gate")]
     components = _components(views=views)
-    assert {key for key in components if key.startswith("camera_")} == {
-        *(f"camera_front_view_{view}_{what}" for view in ("door", "gate") for what in _OF_VIEW),
+    door, gate = (f"view_front_{view}_{checksum(f'front/{view}')}" for view in ("door", "gate"))
+    assert {key for key in components if key.startswith(("camera_", "view_"))} == {
+        *(f"{view}_{what}" for view in (door, gate) for what in _OF_VIEW),
         *(f"camera_front_{what}" for what in ("enabled", "connectivity", "fps")),
     }
-    event = components["camera_front_view_door_event"]
+    event = components[f"{door}_event"]
     assert (event["name"], event["state_topic"]) == ("Front door event", f"{_BASE}/cameras/front/event")
-    label = components["camera_front_view_door_label"]
+    label = components[f"{door}_label"]
     assert (label["name"], label["state_topic"]) == ("Front door label", f"{_BASE}/cameras/front/views/door/state")
     assert label["availability"][1]["topic"] == f"{_BASE}/cameras/front/status"
 

@@ -75,7 +75,8 @@ def discovery(
     components = entities.health(base, thermometer=facts.thermometer, throttle=facts.throttle)
     for view in views:
         camera = f"camera_{_token(view.spot.camera)}"
-        prefix = camera if view.spot.view is None else f"{camera}_view_{_token(view.spot.view)}"
+        # The token of a view always has a checksum, since both names may contain any word between them.
+        prefix = camera if view.spot.view is None else f"view_{_token(f'{view.spot.camera}/{view.spot.view}')}"
         components |= {f"{prefix}_{what}": component for what, component in _of_view(view, facts).items()}
         of_camera = entities.camera(view.spot.camera, base, is_judged=view.is_judged)
         components |= {f"{camera}_{what}": component for what, component in of_camera.items()}
