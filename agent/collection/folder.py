@@ -49,6 +49,7 @@ class Collected:
         """Its Result and its `best` category; only its id if the file is missing or damaged."""
         try:
             document = json.loads(self.json.read_bytes())
+            json.dumps(document, ensure_ascii=False, allow_nan=False).encode()  # Python reads more than others do
         except (OSError, ValueError, RecursionError):
             document = None
         return document if isinstance(document, dict) else {"id": self.id}

@@ -91,7 +91,7 @@ def test_remains_of_a_power_cut_are_no_frames_and_are_removed(tmp_path: Path) ->
     assert len(names(place)) == 4
 
 
-@pytest.mark.parametrize("damaged", [b"", b"[1]", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("damaged", [b"", b"[1]", b"\xff", b"[" * 100_000, b'{"score": NaN}', b'{"label": "\\ud800"}'])
 def test_damaged_result_leaves_the_picture(tmp_path: Path, damaged: bytes) -> None:
     folder = folder_with(tmp_path, (FRONT, 1))
     frame = folder.frames()[0]
