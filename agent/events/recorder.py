@@ -79,8 +79,8 @@ class _Open:
 class EventRecorder(Listener):
     """An event begins with a label of a view's stable state and ends with another one, or when the view has an end.
 
-    A view has one if its camera is switched off, is removed, gives no frame for a minute, or if the agent stops. On
-    the event loop's thread; only start() and close() wait.
+    A view has one if its camera is switched off, ends, is removed, is lost or frozen for a minute, or if the agent
+    stops. On the event loop's thread; only start() and close() wait.
     """
 
     def __init__(
