@@ -79,6 +79,9 @@ class Spot(NamedTuple):
         return self.camera if self.view is None else f"{self.camera}, view {self.view}"
 
 
+UPLOAD = Spot("upload")  # of every image that is not from a camera; a camera must not have this name
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """A classification with its origin: device, source, capture time and sequence number.

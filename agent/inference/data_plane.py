@@ -7,10 +7,9 @@ import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
-from agent.classification import Classification, Spot
+from agent.classification import UPLOAD, Classification
 from agent.errors import AgentError, BusyError, ImageError, ModelError, ModelNotFoundError, TensorError
 from agent.inference.inferred import Inferred, with_scores
-from agent.inference.options import UPLOAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from agent.classification import Category, Result, Timing
+    from agent.classification import Category, Result, Spot, Timing
     from agent.frame import Frame
     from agent.image import Encoded
     from agent.inference.engine import InferenceEngine, Instance
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     Sent: TypeAlias = bytes | npt.NDArray[np.generic]  # an encoded image, or a tensor for the model
 
 MAX_INSTANCES = 64
-_UPLOAD = Spot(UPLOAD)
 
 T = TypeVar("T")
 
@@ -68,10 +66,10 @@ class DataPlane:
         try:
             with self._engine.place():
                 served = self._models.for_upload(options.model, options.version)
-                result, _ = await self._result(served, image, options, _UPLOAD, captured_ns=arrived_ns)
+                result, _ = await self._result(served, image, options, UPLOAD, captured_ns=arrived_ns)
                 return result
         except (BusyError, ModelNotFoundError) as error:
-            self._listener.refused(UPLOAD, options.model, error, by=None)
+            self._listener.refused(UPLOAD.camera, options.model, error, by=None)
             raise
 
     async def classify_frame(self, frame: Frame, options: Options, *, spot: Spot) -> tuple[Result, Scores]:
@@ -88,7 +86,7 @@ class DataPlane:
         try:
             return self._models.for_upload(options.model, options.version)
         except ModelNotFoundError as error:
-            self._listener.refused(UPLOAD, options.model, error, by=None)
+            self._listener.refused(UPLOAD.camera, options.model, error, by=None)
             raise
 
     async def infer(
@@ -106,7 +104,7 @@ class DataPlane:
                 _check(instances, served)
                 places.enter_context(self._engine.place(parallel))
             except (BusyError, TensorError) as error:
-                self._listener.refused(UPLOAD, options.model, error, by=None)
+                self._listener.refused(UPLOAD.camera, options.model, error, by=None)
                 raise
             if len(instances) == 1:
                 return [await self._inferred(served, instances[0], options, arrived_ns)]
@@ -135,7 +133,7 @@ class DataPlane:
             return _best(scores, options), scores, with_scores(raw, scores), raw
 
         (categories, scores, outputs, raw), timing = await self._computed(served, instance, options, taken, UPLOAD)
-        result = self._recorded(served, categories, timing, _UPLOAD, captured_ns=arrived_ns)
+        result = self._recorded(served, categories, timing, UPLOAD, captured_ns=arrived_ns)
         return Inferred(result, scores, outputs, next(iter(raw.values())))
 
     async def _result(
@@ -144,7 +142,7 @@ class DataPlane:
         def best(scores: Scores, _: Classifier) -> tuple[tuple[Category, ...], Scores]:
             return _best(scores, options), scores
 
-        (categories, scores), timing = await self._computed(served, image, options, best, spot.camera)
+        (categories, scores), timing = await self._computed(served, image, options, best, spot)
         return self._recorded(served, categories, timing, spot, captured_ns=captured_ns), scores
 
     async def _computed(
@@ -153,16 +151,16 @@ class DataPlane:
         instance: Instance,
         options: Options,
         take: Callable[[Scores, Classifier], T],
-        source: str,
+        spot: Spot,
     ) -> tuple[T, Timing]:
         try:
             return await self._engine.compute(served, instance, options, take)
         except ModelError as error:
             self._models.observe(served, error)
-            self._listener.refused(source, options.model, error, by=served.identity)
+            self._listener.refused(spot.camera, options.model, error, by=served.identity)
             raise
         except AgentError as error:
-            self._listener.refused(source, options.model, error, by=None)
+            self._listener.refused(spot.camera, options.model, error, by=None)
             raise
 
     def _recorded(

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from agent.frame import WHOLE, Framing
 
-UPLOAD = "upload"  # the source of every image that is not from a camera; a camera must not have this name
-
 
 @dataclass(frozen=True, slots=True)
 class Options:

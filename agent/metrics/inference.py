@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from agent.classification import UPLOAD
 from agent.errors import BusyError, ImageError, ModelNotFoundError, TensorError
-from agent.inference.options import UPLOAD
 from agent.listeners import Listener
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class InferenceMetrics(Listener):
             best = classification.categories[0]
             self._predictions_of(name, best.label).inc()
             self._score_of(name).observe(best.score)
-        if result.source != UPLOAD:
+        if result.source != UPLOAD.camera:
             self._frames.labels(result.source, "classified").inc()
 
     def skipped(self, spot: Spot) -> None:
@@ -81,7 +81,7 @@ class InferenceMetrics(Listener):
 
     def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:  # noqa: ARG002  (Listener's)
         outcome = next((word for kind, word in _OUTCOMES if isinstance(error, kind)), "error")
-        if source != UPLOAD:
+        if source != UPLOAD.camera:
             self._inferences.labels(model or "", source, outcome).inc()
             self._frames.labels(source, outcome).inc()
         else:  # model names invented by clients must not become series

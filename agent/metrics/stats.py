@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from agent.classification import Spot, iso_time
+from agent.classification import UPLOAD, Spot, iso_time
 from agent.host.board import is_throttled, temperature_celsius
-from agent.inference.options import UPLOAD
 from agent.listeners import Listener
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from agent.classification import Result
 
 _PERCENTILES = (50, 95, 99)
-_UPLOAD = Spot(UPLOAD)
 
 
 class Stats(Listener):
@@ -60,7 +58,7 @@ class Stats(Listener):
                 for camera, spots in self._cameras.items()
             },
             **self._skipped_shares(results, skipped),
-            "uploads_per_s": round(results[_UPLOAD] / passed_s, 2),
+            "uploads_per_s": round(results[UPLOAD] / passed_s, 2),
             "latency_ms": {f"p{percent}": _percentile(took_ms, percent) for percent in _PERCENTILES},
             "temperature_celsius": temperature_celsius(),
             "throttled": is_throttled(),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
-from agent.inference.options import UPLOAD
+from agent.classification import UPLOAD
 from agent.listeners import Listener
 from agent.mqtt.commands import Commands
 from agent.mqtt.former_topics import FormerTopics
@@ -109,7 +109,7 @@ class MqttPublisher(Listener, SessionListener):
         await self._session.close(timeout_s)
 
     def classified(self, result: Result) -> None:
-        from_camera = result.source != UPLOAD
+        from_camera = result.source != UPLOAD.camera
         if self._results == "off" or (self._results == "changes" and from_camera and not self._is_change(result)):
             return
         topic = f"{result.spot.topic}/result" if from_camera else "uploads/result"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from agents.running_agent import ROOT, VIDEO, RunningAgent, wait_until
 from end_to_end.material import digit_png, model_file
+from events.made import an_event
 from paho.mqtt import publish
 from peers.mosquitto import Mosquitto
 from peers.subscriber import Subscriber
@@ -181,10 +182,12 @@ def test_home_assistant_discovers_the_camera_and_new_labels(
 def test_the_documented_payloads_have_the_fields_of_real_ones(everything: Subscriber) -> None:
     assert _statistics(everything)
     blocks = re.findall(r"```json\n(.*?)```", (ROOT / "docs/reference/mqtt.md").read_text(), re.DOTALL)
-    for document, topic in zip(map(json.loads, blocks), ("/front/result", "/state", "/info", "/stats"), strict=False):
+    result, state, event, info, stats, gap = map(json.loads, blocks[:6])
+    for document, topic in ((result, "/front/result"), (state, "/state"), (info, "/info"), (stats, "/stats")):
         wait_until(partial(everything.of, topic), what=f"a message of {topic}")
         assert _fields(document) == _fields(everything.of(topic)[-1].json)
-    assert json.loads(blocks[4]).keys() == Gap("boot", 1, 2, 2, "memory").to_json().keys()
+    assert _fields(event) == _fields(an_event("robin").to_json())
+    assert gap.keys() == Gap("boot", 1, 2, 2, "memory").to_json().keys()
 
 
 def _statistics(everything: Subscriber) -> Any:

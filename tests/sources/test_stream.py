@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from peers.rtsp_server import RtspServer
 from sources.observing import PATIENCE_S, Seen, soon, until
@@ -69,7 +70,8 @@ async def test_read_gives_the_newest_frame_when_several_were_sent_meanwhile(mjpe
         first = blue(await camera.read())
         sent = first + 40
         await until(lambda: mjpeg.sent >= sent)
-        assert blue(await camera.read()) >= sent - 4
+        # On a busy machine the camera's process may be a few frames behind, but it has no queue of 40.
+        assert max([blue(await camera.read()) for _ in range(5)]) >= sent - 4
 
 
 async def test_stream_is_lost_and_reconnected_when_its_server_restarts(mjpeg: MjpegServer) -> None:
@@ -161,12 +163,13 @@ async def test_stream_slower_than_the_time_of_a_lost_one_stays_open(mjpeg: Mjpeg
     mjpeg.period_s = 0.6
     seen = Seen()
     with closing(Capture(Stream(Address.parse(mjpeg.url)), on_status=seen, stall_s=0.2, backoff=soon())) as camera:
-        for _ in range(6):  # at least the third attempt has enough time for the second frame
-            assert await camera.read() is not None
-        changes = len(seen.statuses)
-        for _ in range(3):
-            assert await camera.read() is not None
-        assert len(seen.statuses) == changes > 2
+        changes, steady = 0, 0
+        while steady < 3:  # each attempt has more time for the second frame than the one before
+            with anyio.fail_after(PATIENCE_S):
+                assert await camera.read() is not None
+            steady = steady + 1 if len(seen.statuses) == changes else 0
+            changes = len(seen.statuses)
+        assert changes > 2
 
 
 def test_process_exits_cleanly_while_the_thread_is_inside_opencv(mjpeg: MjpegServer) -> None:
