@@ -16,6 +16,12 @@ TrialOutcome = Literal["admitted", "rejected"]
 WithdrawalCause = Literal["crash", "failures", "nan", "slow", "operator"]
 
 
+class Best(Protocol):
+    """The category with the highest score, which may be lower than those of the categories of the Result."""
+
+    def __call__(self) -> Category | None: ...
+
+
 class Picture(Protocol):
     """What a view saw as a JPEG, whose longer side has at most `max_side` pixels. Blocks. Raises ImageError."""
 
@@ -37,10 +43,10 @@ class Listener:
     def state_changed(self, spot: Spot, state: StableState) -> None:
         """The label of a view held for its `stable_frames`."""
 
-    def looked(self, result: Result, best: Category | None, picture: Picture) -> None:
+    def looked(self, result: Result, best: Best, picture: Picture) -> None:
         """A view has looked at a frame; after state_changed() if that made a label stable.
 
-        `best` may have a lower score than the categories of the Result need.
+        Call `best` only if you need it: of many labels, it takes a millisecond.
 
         Use `picture` at once or not at all: it holds the frame, and a live camera can have only four at a time.
         """
@@ -104,7 +110,7 @@ class Listeners(Listener):
         for listener in self._listeners:
             listener.state_changed(spot, state)
 
-    def looked(self, result: Result, best: Category | None, picture: Picture) -> None:
+    def looked(self, result: Result, best: Best, picture: Picture) -> None:
         for listener in self._listeners:
             listener.looked(result, best, picture)
 

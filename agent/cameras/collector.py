@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from agent.classification import Category, Result, Spot
+    from agent.classification import Result, Spot
     from agent.config.collect import CollectSection
     from agent.config.view import ViewSection
-    from agent.listeners import Picture
+    from agent.listeners import Best, Picture
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +72,17 @@ class Collector(Listener):
         if not self._wanted:
             self.trouble = None
 
-    def looked(self, result: Result, best: Category | None, picture: Picture) -> None:
+    def looked(self, result: Result, best: Best, picture: Picture) -> None:
         wanted = self._wanted.get(result.spot)
-        if wanted is None or best is None or self.is_writing:
+        if wanted is None or self.is_writing:
+            return
+        due_s = max(self._not_before_s, self._kept_s.get(result.spot, -_DAY_S) + _gap_s(wanted))
+        if self._monotonic_s() < due_s or (category := best()) is None:
             return
         lowest, highest = wanted.between
-        due_s = max(self._not_before_s, self._kept_s.get(result.spot, -_DAY_S) + _gap_s(wanted))
-        if lowest <= best.score <= highest and self._monotonic_s() >= due_s:
+        if lowest <= category.score <= highest:
             self.is_writing = True
-            document = {**result.to_json(), "best": best.to_json()}
+            document = {**result.to_json(), "best": category.to_json()}
             encode = partial(picture, _MAX_SIDE, quality=_QUALITY)
             self._tasks.start_soon(self._keep, result.spot, wanted, encode, document, name=f"collect-{result.spot}")
 

@@ -14,7 +14,7 @@ from agent.errors import AgentError, ImageError, ModelError, ModelNotFoundError
 if TYPE_CHECKING:
     from agent.cameras.motion import MotionGate
     from agent.cameras.state import StableLabel
-    from agent.classification import Spot
+    from agent.classification import Category, Spot
     from agent.frame import Frame
     from agent.inference.options import Options
     from agent.listeners import Listener
@@ -93,8 +93,7 @@ class View:
         if state is not None:
             self._listener.state_changed(self.spot, state)
         picture = partial(self._picture, frame)
-        best = next(iter(result.classification.categories or scores.best(1)), None)
-        self._listener.looked(result, best, picture)
+        self._listener.looked(result, partial(_best, result, scores), picture)
         if state is not None and self._snapshots:
             with contextlib.suppress(ImageError):  # the model saw a smaller decoding of a damaged picture
                 self._listener.snapshot(self.spot, await asyncio.to_thread(picture, _SNAPSHOT_SIDE))
@@ -111,3 +110,7 @@ class View:
     def _picture(self, frame: Frame, max_side: int, *, quality: int = 85) -> bytes:
         """What the model classified, before it was scaled down to the model's input."""
         return self._options.framing.of(frame.image()).to_jpeg(max_side=max_side, quality=quality)
+
+
+def _best(result: Result, scores: Scores) -> Category | None:
+    return next(iter(result.classification.categories or scores.best(1)), None)

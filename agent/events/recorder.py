@@ -16,9 +16,9 @@ from agent.ulid import ulid
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.classification import Category, Result, Spot, StableState
+    from agent.classification import Result, Spot, StableState
     from agent.event import EventType
-    from agent.listeners import Picture
+    from agent.listeners import Best, Picture
     from agent.status import CameraStatus
 
 _UPDATE_EVERY_S = 5.0
@@ -128,7 +128,7 @@ class EventRecorder(Listener):
             self._end(view, since_ns)
         self._views[spot] = _View(state.label, since_ns, since_ns)
 
-    def looked(self, result: Result, best: Category | None, picture: Picture) -> None:  # noqa: ARG002  (Listener's)
+    def looked(self, result: Result, best: Best, picture: Picture) -> None:  # noqa: ARG002  (Listener's)
         view = self._views.get(result.spot)
         if view is None or view.label is None:
             return

@@ -62,7 +62,7 @@ class Shop:
         best = Category(0, "robin", score)
         answer = Classification(ModelIdentity("m", 1, "0" * 64), (best,) if score >= 0.5 else (), Timing(0, 0, 0, 0))
         result = Results(device="d").record(answer, spot=spot, captured_ns=0)
-        self.collector.looked(dataclasses.replace(result, id=ulid(self.now_s)), best, picture)
+        self.collector.looked(dataclasses.replace(result, id=ulid(self.now_s)), lambda: best, picture)
 
     async def offer(self, score: float, spot: Spot = FRONT, picture: Picture = jpeg_of) -> None:
         self.look(score, spot, picture)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
 import anyio
 import cv2
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from agent.classification import Result
     from agent.frame import Frame
     from agent.inference.options import Options
-    from agent.listeners import Picture
+    from agent.listeners import Best, Picture
 
 _SCORES = Scores(np.zeros(0, np.float32), (), scale=0.0, zero_point=0, are_logits=False)
 
@@ -136,6 +138,45 @@ async def test_camera_with_views_shows_its_whole_picture_and_each_view(tmp_path:
     assert sizes[1][:, 8:].min() > 240
 
 
+class CountedScores(Scores):
+    best_of: ClassVar[list[int]] = []
+
+    def best(self, count: int, *, threshold: float = -math.inf) -> tuple[Category, ...]:
+        self.best_of.append(count)
+        return super().best(count, threshold=threshold)
+
+
+class Unsure(Brightness):
+    """No category reaches the threshold."""
+
+    async def classify_frame(self, frame: Frame, options: Options, *, spot: Spot) -> tuple[Result, Scores]:
+        result, _ = await super().classify_frame(frame, options, spot=spot)
+        answer = replace(result.classification, categories=())
+        scores = CountedScores(np.array([0.1, 0.4], np.float32), ("a", "b"), 0.0, 0, are_logits=False)
+        return replace(result, classification=answer), scores
+
+
+class Asks(Heard):
+    def __init__(self) -> None:
+        super().__init__()
+        self.best: list[Category | None] = []
+
+    def looked(self, result: Result, best: Best, picture: Picture) -> None:
+        self.best.append(best())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_asked", [False, True])
+async def test_the_best_category_is_looked_for_only_if_it_is_wanted(tmp_path: Path, *, is_asked: bool) -> None:
+    CountedScores.best_of.clear()
+    plane = Unsure()
+    plane.heard = heard = Asks() if is_asked else Heard()
+    await looked(tmp_path, CameraSection(source=str(tmp_path)), plane)
+    assert CountedScores.best_of == [1] * is_asked
+    if isinstance(heard, Asks):
+        assert [category and category.label for category in heard.best] == ["b"]
+
+
 class Looks(Heard):
     """Also keeps the newest picture, and how many states were announced before it."""
 
@@ -143,7 +184,7 @@ class Looks(Heard):
         super().__init__()
         self.looks: list[tuple[Result, int, bytes]] = []
 
-    def looked(self, result: Result, best: Category | None, picture: Picture) -> None:
+    def looked(self, result: Result, best: Best, picture: Picture) -> None:
         self.looks.append((result, len(self.states), picture(40)))
 
 

@@ -26,6 +26,10 @@ DOOR = Spot("front", "door")
 SECOND_NS = 10**9
 
 
+def no_best() -> None:
+    raise AssertionError
+
+
 class Site(Listener):
     """A recorder whose camera front has an unnamed view and a door; it hears what the recorder announces."""
 
@@ -69,7 +73,7 @@ class Site(Listener):
     def look(self, label: str | None, score: float = 0.9, spot: Spot = FRONT, *, at_ns: int | None = None) -> Result:
         """The picture's bytes are the score."""
         result = a_result(label, score, spot=spot, captured_ns=at_ns)
-        self.recorder.looked(result, None, lambda *_, **__: str(score).encode())
+        self.recorder.looked(result, no_best, lambda *_, **__: str(score).encode())
         return result
 
     async def show(self, label: str | None, score: float = 0.9, spot: Spot = FRONT) -> None:
@@ -276,7 +280,7 @@ async def test_begin_and_end_wait_for_the_frame() -> None:
         return b"late"
 
     site.recorder.state_changed(FRONT, a_state("robin"))
-    site.recorder.looked(a_result("robin"), None, slow)
+    site.recorder.looked(a_result("robin"), no_best, slow)
     site.recorder.state_changed(FRONT, a_state("wren"))
     site.look("wren")
     await site.until(1)
@@ -295,10 +299,10 @@ async def test_an_event_without_a_picture_is_an_event() -> None:
         raise ImageDamagedError("It is damaged.")
 
     site.recorder.state_changed(FRONT, a_state("robin"))
-    site.recorder.looked(a_result("robin"), None, damaged)
+    site.recorder.looked(a_result("robin"), no_best, damaged)
     begun = await site.until(1)
     assert (begun.has_frame, begun.to_json()["frame"]) == (False, None)
-    site.recorder.looked(a_result("robin", 0.99), None, damaged)
+    site.recorder.looked(a_result("robin", 0.99), no_best, damaged)
     await site.settle()
     assert site.said == [("begin", "robin")]
     site.look("robin", 0.98)
@@ -313,8 +317,8 @@ async def test_no_frame_is_made_if_none_is_wanted() -> None:
         raise AssertionError
 
     picture: Picture = never
-    site.recorder.looked(a_result("robin", 0.6), None, picture)
-    site.recorder.looked(a_result("robin", 0.9), None, picture)
+    site.recorder.looked(a_result("robin", 0.6), no_best, picture)
+    site.recorder.looked(a_result("robin", 0.9), no_best, picture)
     assert site.said == [("begin", "robin"), ("update", "robin")]
     assert (site.events[1].has_frame, site.events[1].best["categories"][0]["score"]) == (False, 0.9)
 
