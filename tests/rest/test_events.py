@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from dataclasses import replace
@@ -236,6 +237,32 @@ async def test_csv_says_at_its_end_that_it_is_not_whole() -> None:
     _, rows = await downloaded(ManyEvents(5, trouble="The disk is full."))
     assert len(rows) == 2 * 500 + 2
     assert rows[-1] == ["error: The disk is full."]
+
+
+class WaitingEvents(ManyEvents):
+    """Gives no page before `may_go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.may_go = asyncio.Event()
+
+    async def find(self, wanted: Wanted, *, limit: int, before: str | None = None) -> Sequence[Event]:
+        found = await super().find(wanted, limit=limit, before=before)
+        await self.may_go.wait()
+        return found
+
+
+@pytest.mark.parametrize("path", ["", ".csv"])
+async def test_one_client_cannot_keep_the_thread_that_reads(path: str) -> None:
+    events = WaitingEvents()
+    transport = httpx.ASGITransport(rest_app(FakeModels(), events=events))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        asking = [asyncio.ensure_future(client.get(f"/api/events{path}")) for _ in range(20)]
+        while len(events.limits) + sum(each.done() for each in asking) < 20:  # noqa: ASYNC110  (nothing announces it)
+            await asyncio.sleep(0.001)
+        assert len(events.limits) == 12
+        events.may_go.set()
+        await asyncio.wait(asking)
 
 
 @pytest.mark.parametrize("path", ["", ".csv", "/counts", "/x", "/x/frame.jpg"])
