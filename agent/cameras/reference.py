@@ -51,6 +51,7 @@ class ReferenceFile:
         _, png = cv2.imencode(".png", pixels)
         document = {"made_by": self._made_by, "png": base64.b64encode(png.tobytes()).decode()}
         try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace_file(self.path, json.dumps(document).encode())
         except OSError as error:
             return (

@@ -22,6 +22,11 @@ def test_reference_is_the_same_after_a_restart(tmp_path: Path) -> None:
     assert np.array_equal(loaded, PICTURE)
 
 
+def test_others_cannot_read_the_folder(tmp_path: Path) -> None:
+    ReferenceFile(tmp_path / "references/front.json", made_by="a").save(PICTURE)
+    assert (tmp_path / "references").stat().st_mode & 0o777 == 0o700
+
+
 def test_reference_is_not_used_when_something_else_made_it(tmp_path: Path) -> None:
     ReferenceFile(tmp_path / "front.json", made_by="a").save(PICTURE)
     assert ReferenceFile(tmp_path / "front.json", made_by="b").load() is None
