@@ -76,6 +76,14 @@ class CameraSection(ViewSection, SourceSection):
     )
     enabled: bool = Field(default=True, description="Start with the camera on; MQTT can turn it on and off.")
 
+    def __eq__(self, other: object) -> bool:
+        """Two are equal if they mean the same: a view that is given a default differs from one without that key."""
+        if not isinstance(other, CameraSection):
+            return NotImplemented
+        return super().__eq__(other) and (not self.views or self.all_views == other.all_views)
+
+    __hash__ = None  # type: ignore[assignment]  # it contains lists
+
     @property
     def all_views(self) -> dict[str | None, ViewSection]:
         """Every view with all its keys; one without a name if the camera has no `views`."""

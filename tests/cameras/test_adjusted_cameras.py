@@ -108,6 +108,26 @@ async def test_profile_changes_one_view_and_leaves_a_view_with_a_threshold_of_it
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("is_reload", [False, True])
+async def test_view_gets_a_default_instead_of_the_value_of_its_camera(
+    photos: CameraSection, *, is_reload: bool
+) -> None:
+    watched = Watched()
+    camera = photos.model_copy(update={"score_threshold": 0.7, "views": {"door": ViewSection()}})
+    async with anyio.create_task_group() as tasks:
+        cameras = Cameras({"front": camera}, data_plane=watched, listener=watched, tasks=tasks)
+        cameras.start()
+        await watched.until_threshold(0.7, "door")
+        if is_reload:
+            given = camera.model_copy(update={"views": {"door": ViewSection(score_threshold=0.5)}})
+            cameras.reconfigure({"front": given})
+        else:
+            cameras.adjust({"front": profile(views={"door": {"score_threshold": 0.5}})})
+        await watched.until_threshold(0.5, "door")
+        await cameras.close()
+
+
+@pytest.mark.anyio
 async def test_profile_switches_a_camera_and_its_end_switches_it_back(photos: CameraSection) -> None:
     watched = Watched()
     off = photos.model_copy(update={"enabled": False})
