@@ -86,8 +86,10 @@ class StableLabel:
         label = self._published[0] if self._published else None
         if best is not None or self._leave_threshold is None or label not in scores.labels:
             return best
-        index = scores.labels.index(label)
-        score = float(scores.probabilities[index])
+        probabilities = scores.probabilities
+        same = (index for index, each in enumerate(scores.labels) if each == label)  # several outputs may have it
+        index = max(same, key=probabilities.__getitem__)
+        score = float(probabilities[index])
         return Category(index, label, score) if score >= self._leave_threshold else None
 
     def _best_of_mean(self, model: ModelIdentity, scores: Scores) -> Category | None:

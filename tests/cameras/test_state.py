@@ -47,6 +47,17 @@ def test_state_starts_at_the_first_frame_with_its_label() -> None:
     assert states(StableLabel(frames=3), [A, A, A, B, B, B]) == [(2, "a", 0), (5, "b", 3)]
 
 
+def test_state_stays_when_another_output_has_the_same_label() -> None:
+    """As `crane`, the bird and the machine, among the labels of ImageNet."""
+    stable = StableLabel(frames=1, leave_threshold=0.3)
+    labels = ("a", "b", "a")
+    assert observe(stable, (0.0, 0.1, 0.9), 0, labels=labels) is not None
+    assert observe(stable, (0.0, 0.1, 0.4), 1, labels=labels) is None
+    left = observe(stable, (0.2, 0.1, 0.2), 2, labels=labels)
+    assert left is not None
+    assert left.label is None
+
+
 def test_state_has_the_time_of_its_first_frame_when_the_clock_is_set_meanwhile() -> None:
     stable = StableLabel(frames=2)
     observe(stable, A, 3)
