@@ -226,7 +226,7 @@ class Cameras:
         if (source := self._sources.pop(name, None)) is not None:
             source.close()
             self._closing[source] = Released(name, where or self.configured[name].origin)
-            del self._pipelines[name]
+            self._pipelines.pop(name).close()
             for pictures in self._pictures.pop(name).values():
                 pictures.close()
             self._tasks.start_soon(self._wait_closed, source, name=f"close-{name}")

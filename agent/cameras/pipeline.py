@@ -65,6 +65,7 @@ class Pipeline:
         self.last_frame_ns: int | None = None
         self.last_read_s = time.monotonic()
         self.is_idle = False  # it waits for a frame that need not come
+        self._is_closed = False
 
     @property
     def trouble(self) -> str | None:
@@ -74,15 +75,21 @@ class Pipeline:
                 return view.trouble if view.spot.view is None else f"View {view.spot.view}: {view.trouble}"
         return None
 
+    def close(self) -> None:
+        """Call it when the camera is switched off or changed: no view looks any more or announces what it sees."""
+        self._is_closed = True
+        for view in self.views:
+            view.close()
+
     async def run(self) -> None:
         """Runs until the source ends or is closed."""
         due_s = time.monotonic()
         while (frame := await self._read()) is not None:
             self.last_frame_ns = frame.captured_ns
-            looks = {view.spot.view: await view.look(frame) for view in self.views}
+            looks = await self._looks(frame)
             outcomes = {view: outcome for view, outcome in looks.items() if outcome is not None}
             self._smallest_side = frame.asked_side
-            if not all(isinstance(outcome, ImageError) for outcome in looks.values()):
+            if not self._is_closed and not all(isinstance(outcome, ImageError) for outcome in looks.values()):
                 for watcher in self._watchers:
                     watcher.show(frame)
             if isinstance(self._source, Answered):
@@ -92,6 +99,14 @@ class Pipeline:
                         view.trouble = None  # it has its answer, or is tried again
             # Waiting before the read and not after it ensures that the newest frame is classified.
             due_s = await self._next_due_s(due_s)
+
+    async def _looks(self, frame: Frame) -> dict[str | None, Outcome | None]:
+        """By view. An image of an inbox needs all of them, even if it is closed meanwhile."""
+        looks: dict[str | None, Outcome | None] = {}
+        for view in self.views:
+            if not self._is_closed or isinstance(self._source, Answered):
+                looks[view.spot.view] = await view.look(frame)
+        return looks
 
     async def _next_due_s(self, last_due_s: float) -> float:
         now_s = time.monotonic()

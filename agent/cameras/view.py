@@ -61,6 +61,11 @@ class View:
         self._gate = gate
         self._snapshots = snapshots
         self.trouble: str | None = None
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Announces nothing any more, also of the frame that it looks at."""
+        self._is_closed = True
 
     def adjust(self, *, score_threshold: float | None, leave_threshold: float | None) -> None:
         """From the next frame on."""
@@ -83,6 +88,8 @@ class View:
             if not isinstance(error, ImageError):
                 self._pictures.show(frame)  # a camera can be aimed before its model is there
             return error
+        if self._is_closed:
+            return result
         self._pictures.show(frame)
         self.trouble = None
         state = self._stable.observe(
@@ -96,7 +103,9 @@ class View:
         self._listener.looked(result, partial(_best, result, scores), picture)
         if state is not None and self._snapshots:
             with contextlib.suppress(ImageError):  # the model saw a smaller decoding of a damaged picture
-                self._listener.snapshot(self.spot, await asyncio.to_thread(picture, _SNAPSHOT_SIDE))
+                jpeg = await asyncio.to_thread(picture, _SNAPSHOT_SIDE)
+                if not self._is_closed:
+                    self._listener.snapshot(self.spot, jpeg)
         return result
 
     async def _is_open(self, gate: MotionGate, frame: Frame) -> bool:

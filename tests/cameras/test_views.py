@@ -211,6 +211,45 @@ async def test_a_look_is_announced_after_its_state_with_the_masked_picture_of_th
     assert picture[24:].min() > 180
 
 
+class Slow(Brightness):
+    """Answers only once `may_go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str | None] = []
+        self.has_begun, self.may_go = anyio.Event(), anyio.Event()
+
+    async def classify_frame(self, frame: Frame, options: Options, *, spot: Spot) -> tuple[Result, Scores]:
+        self.asked.append(spot.view)
+        self.has_begun.set()
+        await self.may_go.wait()
+        return await super().classify_frame(frame, options, spot=spot)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_removed", [False, True])
+async def test_no_view_looks_or_announces_after_its_camera_was_switched_off(
+    tmp_path: Path, *, is_removed: bool
+) -> None:
+    camera = CameraSection.model_validate(
+        {"source": str(tmp_path), "loop": True, "stable_frames": 1, "snapshots": True, "views": {"a": {}, "b": {}}}
+    )
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    plane = Slow()
+    plane.heard = looks = Looks()
+    async with anyio.create_task_group() as tasks:
+        cameras = Cameras({"front": camera}, data_plane=plane, listener=looks, tasks=tasks)
+        cameras.start()
+        await plane.has_begun.wait()
+        if is_removed:
+            cameras.reconfigure({})
+        else:
+            cameras.switch("front", on=False)
+        plane.may_go.set()
+    assert plane.asked == ["a"]
+    assert (looks.states, looks.looks, looks.snapshots) == ([], [], [])
+
+
 def test_view_takes_the_keys_that_it_leaves_out_from_its_camera() -> None:
     camera = CameraSection.model_validate(
         {
