@@ -105,6 +105,8 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
         ("cameras: {'a/b': {source: '0'}}", "may only contain letters"),
         ("cameras: {a: {source: '0', region: [0, 0, 2, 1]}}", "must be [left, top, right, bottom]"),
         ("cameras: {a: {source: '0', rotate: 45}}", "cameras.a.rotate"),
+        ("cameras: {a: {source: '0', hold_s: .inf}}", "cameras.a.hold_s must be at most 86400"),
+        ("cameras: {a: {source: '0', motion: {forced_every_s: .inf}}}", "forced_every_s must be at most 86400"),
         ("cameras: {a: {source: '0', region: [0, 0, 1, 0.5], views: {b: {}}}}", "give each view its own region"),
         ("cameras: {a: {source: '0', views: {'b/c': {}}}}", "may only contain letters"),
         ("cameras: {a: {source: '0', views: {b: {regionn: 1}}}}", "cameras.a.views.b.regionn; did you mean region?"),

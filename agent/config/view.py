@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field
 from agent.config.collect import CollectSection
 from agent.config.section import Section
 
+_DAY_S = 86_400
+
 
 def _region(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     left, top, right, bottom = region
@@ -20,7 +22,10 @@ def _region(region: tuple[float, float, float, float]) -> tuple[float, float, fl
 class MotionSection(Section):
     enabled: bool = Field(default=False, description="Classify a frame only if the view has changed.")
     forced_every_s: float = Field(
-        default=60, gt=0, description="Seconds after which a frame is classified although the view has not changed."
+        default=60,
+        gt=0,
+        le=_DAY_S,
+        description="Seconds after which a frame is classified although the view has not changed.",
     )
 
 
@@ -47,7 +52,7 @@ class ViewSection(Section):
     stable_frames: int = Field(
         default=3, ge=1, description="Frames in a row with the same best label until it becomes the camera's state."
     )
-    hold_s: float = Field(default=0, ge=0, description="How long a state lasts at least, in seconds.")
+    hold_s: float = Field(default=0, ge=0, le=_DAY_S, description="How long a state lasts at least, in seconds.")
     mean_frames: int = Field(
         default=1,
         ge=1,
