@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
+from starlette.requests import Request  # noqa: TC002  (FastAPI reads the annotation)
 from starlette.responses import JSONResponse, Response
 
 from agent.collection.archive import archive
 from agent.inference.share import Share
 from agent.rest.openapi import answers, errors, media
+from agent.rest.query import known_query
 from agent.rest.route_scopes import needs
 from agent.rest.stream import Stream
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _MAX_LISTED = 100
 _MAX_DOWNLOADS = 4
+_CHOOSING = ("camera", "view")
 
 
 class Folder(Protocol):
@@ -39,9 +42,10 @@ def collection_router(folder: Folder) -> APIRouter:
 
     @router.get("", openapi_extra=needs("admin", responses=answers("Collection")))
     async def list_frames(
-        camera: str | None = None, view: str | None = None, before: str | None = None
+        request: Request, camera: str | None = None, view: str | None = None, before: str | None = None
     ) -> JSONResponse:
         """Lists the newest 100 frames; `before` is the id of the last frame of the previous list."""
+        known_query(request, (*_CHOOSING, "before"))
         return JSONResponse(await _in_thread(lambda: _listed(folder.frames(camera=camera, view=view), before)))
 
     @router.get(
@@ -49,8 +53,9 @@ def collection_router(folder: Folder) -> APIRouter:
         response_class=Response,
         openapi_extra=needs("admin", responses=media("application/zip", "One folder per label.")),
     )
-    async def download(camera: str | None = None, view: str | None = None) -> Stream:
+    async def download(request: Request, camera: str | None = None, view: str | None = None) -> Stream:
         """Sends all frames as a ZIP file, each in the folder of its best label, with its Result beside it."""
+        known_query(request, _CHOOSING)
         frames = await _in_thread(lambda: folder.frames(camera=camera, view=view))
         stream = Stream(lambda: _parts(frames), media_type="application/zip", places=places)
         stream.headers["content-disposition"] = 'attachment; filename="collection.zip"'
@@ -77,8 +82,9 @@ def collection_router(folder: Folder) -> APIRouter:
         return JSONResponse({"deleted": 1})
 
     @router.delete("", openapi_extra=needs("admin", responses=answers("Deleted")))
-    async def delete_all(camera: str | None = None, view: str | None = None) -> JSONResponse:
+    async def delete_all(request: Request, camera: str | None = None, view: str | None = None) -> JSONResponse:
         """Deletes all frames."""
+        known_query(request, _CHOOSING)
 
         def removed() -> int:
             frames = folder.frames(camera=camera, view=view)

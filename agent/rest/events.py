@@ -21,6 +21,7 @@ from agent.errors import StoreError
 from agent.event import Wanted
 from agent.inference.share import Share
 from agent.rest.openapi import answers, errors, media
+from agent.rest.query import known_query
 from agent.rest.route_scopes import needs
 from agent.rest.stream import Stream
 from agent.rest.upload import client_address
@@ -85,7 +86,7 @@ def events_router(events: Events | None) -> APIRouter:
     @router.get("/events", openapi_extra=_reading(_PAGED, answers("Events", 404)))
     async def list_events(request: Request) -> Response:
         """Lists the newest events first. For the next page, repeat the request with `before`, the last one's id."""
-        store, query = stored(), _query(request, _PAGED)
+        store, query = stored(), known_query(request, _PAGED)
         limit, before = _limit(query), query.get("before")
         with readers.held(client_address(request.scope), 1):
             found = await store.find(_wanted(query), limit=limit, before=before)
@@ -99,7 +100,7 @@ def events_router(events: Events | None) -> APIRouter:
     )
     async def download(request: Request) -> Stream:
         """Sends all events as CSV, the newest first."""
-        store, wanted = stored(), _wanted(_query(request, _WANTED))
+        store, wanted = stored(), _wanted(known_query(request, _WANTED))
         with readers.held(client_address(request.scope), 1):
             first = await store.find(wanted, limit=_MAX_PAGE)
         answer = Stream(lambda: _csv(store, wanted, first), media_type="text/csv", places=downloads)
@@ -109,7 +110,7 @@ def events_router(events: Events | None) -> APIRouter:
     @router.get("/events/counts", openapi_extra=_reading(_WANTED, answers("EventCounts", 404)))
     async def count(request: Request) -> Response:
         """Counts the events per label and hour (UTC) in which they began; without `from`, those of 24 hours."""
-        store, wanted = stored(), _wanted(_query(request, _WANTED), default_ms=_DAY_MS)
+        store, wanted = stored(), _wanted(known_query(request, _WANTED), default_ms=_DAY_MS)
         with readers.held(client_address(request.scope), 1):
             counts = await store.counts(wanted)
             content = await asyncio.to_thread(_counted, counts)  # there may be a hundred thousand
@@ -147,18 +148,8 @@ def _reading(parameters: dict[str, tuple[dict[str, Any], str]], responses: dict[
     return needs("read", parameters=described, responses=responses)
 
 
-def _query(request: Request, supported: Iterable[str]) -> dict[str, str]:
-    query = dict(request.query_params)
-    unknown = sorted(query.keys() - set(supported))
-    if unknown:
-        raise HTTPException(400, f"Unknown parameter {unknown[0]}. Supported: {', '.join(supported)}.")
-    return query
-
-
 def _wanted(query: dict[str, str], *, default_ms: int | None = None) -> Wanted:
     """`default_ms`: without `from`, only so much time until `to`."""
-    if "view" in query and "camera" not in query:
-        raise HTTPException(400, "view needs camera: views of different cameras may have the same name.")
     from_ms, to_ms = _milliseconds(query, "from"), _milliseconds(query, "to")
     if from_ms is None and default_ms is not None:
         from_ms = (time.time_ns() // 1_000_000 if to_ms is None else to_ms) - default_ms

@@ -53,6 +53,21 @@ async def test_long_list_is_continued_before_its_last_frame(tmp_path: Path) -> N
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", ".zip"), ("DELETE", "")])
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [("cmaera=front", "Unknown parameter cmaera. Supported: camera, view"), ("view=door", "view needs camera")],
+)
+async def test_a_parameter_with_a_mistake_does_not_choose_all_frames(
+    tmp_path: Path, method: str, path: str, query: str, sentence: str
+) -> None:
+    folder = folder_with(tmp_path, (FRONT, 1), (DOOR, 2))
+    answer = await ask(folder, method, f"{path}?{query}")
+    assert (answer.status_code, answer.json()["error"][: len(sentence)]) == (400, sentence)
+    assert len(folder.frames()) == 2
+
+
+@pytest.mark.anyio
 async def test_picture_is_sent_and_deleted(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, (FRONT, 1), (FRONT, 2))
     picture = await ask(folder, "GET", f"/{ulid(1)}.jpg")
@@ -71,7 +86,7 @@ async def test_picture_is_sent_and_deleted(tmp_path: Path) -> None:
 @pytest.mark.anyio
 async def test_all_frames_or_those_of_a_view_are_deleted(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, (FRONT, 1), (DOOR, 2), (DOOR, 3))
-    assert (await ask(folder, "DELETE", "?view=door")).json() == {"deleted": 2}
+    assert (await ask(folder, "DELETE", "?camera=front&view=door")).json() == {"deleted": 2}
     assert [frame.spot for frame in folder.frames()] == [FRONT]
     assert (await ask(folder, "DELETE", "")).json() == {"deleted": 1}
 
