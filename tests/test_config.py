@@ -112,6 +112,7 @@ def test_unknown_section_or_key_is_rejected_with_the_known_keys(write: Path) -> 
         ("cameras: {a: {source: '0', views: {b: {regionn: 1}}}}", "cameras.a.views.b.regionn; did you mean region?"),
         ("cameras: {a: {source: '0', masks: [[[0, 0], [1, 1]]]}}", "must be at least three corners [x, y]"),
         ("cameras: {a: {source: '0', masks: [[0, 0], [1, 1], [1, 0]]}}", "cameras.a.masks.0 must be a list of corners"),
+        ("cameras: {a: {source: '0', masks: [[[0, 0], [1, 1], [1, 0], [0, 1]]]}}", "must not cross itself"),
         ("cameras: {a: {source: '0', masks: [[[0, 0], [1, 1], [2, 0]]]}}", "each a fraction from 0 to 1"),
         ("cameras: {a: {source: '0', motion: {forced_every_s: 0}}}", "cameras.a.motion.forced_every_s must be more"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -28,7 +29,22 @@ def _corners(mask: Any) -> Any:
 def _mask(mask: list[tuple[float, float]]) -> list[tuple[float, float]]:
     if len(mask) < _CORNERS or not all(0 <= x <= 1 and 0 <= y <= 1 for x, y in mask):
         raise ValueError("must be at least three corners [x, y], each a fraction from 0 to 1")
+    if _crosses_itself(mask):  # what it encloses twice would stay visible
+        raise ValueError("must not cross itself; give the corners in their order around the area, or use two masks")
     return mask
+
+
+def _crosses_itself(corners: list[tuple[float, float]]) -> bool:
+    edges = list(zip(corners, [*corners[1:], corners[0]], strict=True))
+    return any(
+        _side(a, b, c) * _side(a, b, d) < 0 and _side(c, d, a) * _side(c, d, b) < 0
+        for (a, b), (c, d) in itertools.combinations(edges, 2)
+    )
+
+
+def _side(a: tuple[float, float], b: tuple[float, float], of: tuple[float, float]) -> float:
+    """Positive on the one side of the line through `a` and `b`, negative on the other one."""
+    return (b[0] - a[0]) * (of[1] - a[1]) - (b[1] - a[1]) * (of[0] - a[0])
 
 
 Mask = Annotated[list[tuple[float, float]], BeforeValidator(_corners), AfterValidator(_mask)]
