@@ -1,10 +1,10 @@
-"""Frame: one picture of a camera, and what a view keeps of it."""
+"""Frame: one picture of a camera."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from agent.image import MAX_PIXELS, Image, decode
 
@@ -12,30 +12,6 @@ if TYPE_CHECKING:
     from agent.image import Encoded
 
 Polygon: TypeAlias = "tuple[tuple[float, float], ...]"  # corners x, y as fractions of the width and the height
-
-_ALL = (0.0, 0.0, 1.0, 1.0)
-
-
-class Framing(NamedTuple):
-    """What is looked at: `region` (left, top, right, bottom as fractions), rotated clockwise, then mirrored."""
-
-    region: tuple[float, float, float, float] = _ALL
-    rotate: int = 0
-    mirror: bool = False
-
-    def of(self, image: Image) -> Image:
-        if self.region != _ALL:
-            image = image.crop(self.region)
-        image = image.rotate(self.rotate)
-        return image.mirrored() if self.mirror else image
-
-    def side_of_whole(self, side: int) -> int:
-        """The `smallest_side` of a whole picture with which the region keeps `side` pixels."""
-        left, top, right, bottom = self.region
-        return math.ceil(side / min(right - left, bottom - top))
-
-
-WHOLE = Framing()
 
 
 @dataclass(frozen=True, slots=True)

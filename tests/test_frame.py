@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.frame import Frame, Framing
+from agent.frame import Frame
+from agent.framing import Framing
 from agent.image import Image
 
 LEFT_HALF = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))

@@ -15,7 +15,7 @@ from agent.cameras.pipeline import Pipeline
 from agent.cameras.state import StableLabel
 from agent.cameras.view import View
 from agent.classification import Spot
-from agent.frame import Framing
+from agent.framing import Framing
 from agent.host.clock import Clock
 from agent.host.throttling import never
 from agent.inference.options import Options

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from agent.image import Image
 
 if TYPE_CHECKING:
-    from agent.frame import Frame, Framing
+    from agent.frame import Frame
+    from agent.framing import Framing
 
     Cells: TypeAlias = npt.NDArray[np.float32]  # rows x columns x luma and two chroma values
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from agent.errors import ImageError
 
 if TYPE_CHECKING:
-    from agent.frame import Frame, Framing
+    from agent.frame import Frame
+    from agent.framing import Framing
 
 _MAX_SIDE = 640  # pixels
 _PERIOD_S = 0.2

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from agent.config.camera_source import SourceSection
 from agent.config.section import Name, Section
 from agent.config.view import ViewSection
-from agent.frame import Framing, Polygon
+from agent.framing import Framing
 from agent.sources.capture_options import CaptureOptions
 from agent.sources.source import is_file_source, is_inbox
+
+if TYPE_CHECKING:
+    from agent.frame import Polygon
 
 _CODES = {"mjpeg": "MJPG", "yuyv": "YUYV"}  # of V4L2
 _CORNERS = 3  # of the smallest polygon

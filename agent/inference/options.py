@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.frame import WHOLE, Framing
+from agent.framing import WHOLE, Framing
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import numpy as np
 from benchmarks.figure import Figure
 
 from agent.cameras.motion import MotionGate
-from agent.frame import WHOLE, Frame
+from agent.frame import Frame
+from agent.framing import WHOLE
 from agent.image import Image
 from agent.model_file.metadata import read_model_file
 from agent.runtimes.tflite import TFLiteClassifier

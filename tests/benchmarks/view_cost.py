@@ -17,7 +17,8 @@ from agent.cameras.pipeline import Pipeline
 from agent.cameras.state import StableLabel
 from agent.cameras.view import View
 from agent.classification import Spot
-from agent.frame import Frame, Framing
+from agent.frame import Frame
+from agent.framing import Framing
 from agent.host.throttling import never
 from agent.inference.data_plane import DataPlane
 from agent.inference.engine import InferenceEngine

@@ -17,7 +17,8 @@ from agent.cameras.state import StableLabel
 from agent.cameras.view import View
 from agent.classification import Classification, ModelIdentity, Result, Spot, Timing
 from agent.errors import ImageDamagedError, ModelError, ModelNotFoundError
-from agent.frame import WHOLE, Frame, Framing
+from agent.frame import Frame
+from agent.framing import WHOLE, Framing
 from agent.image import Image, decode
 from agent.inference.options import Options
 from agent.inference.results import Results

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from agent.cameras.pictures import Pictures
-from agent.frame import WHOLE, Frame, Framing
+from agent.frame import Frame
+from agent.framing import WHOLE, Framing
 from agent.image import Image, decode
 
 

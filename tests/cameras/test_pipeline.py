@@ -15,7 +15,8 @@ from agent.cameras.state import StableLabel
 from agent.cameras.view import Outcome, View
 from agent.classification import Category, Classification, ModelIdentity, Result, Spot, Timing
 from agent.errors import ImageDamagedError, ModelError, ModelNotFoundError
-from agent.frame import Frame, Framing
+from agent.frame import Frame
+from agent.framing import Framing
 from agent.host.throttling import never
 from agent.image import Image, image_size
 from agent.inference.options import Options

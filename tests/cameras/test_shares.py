@@ -15,7 +15,8 @@ from agent.cameras.pipeline import Pipeline
 from agent.cameras.state import StableLabel
 from agent.cameras.view import View
 from agent.classification import Classification, ModelIdentity, Result, Spot, Timing
-from agent.frame import WHOLE, Frame
+from agent.frame import Frame
+from agent.framing import WHOLE
 from agent.host.throttling import never
 from agent.image import Image
 from agent.inference.options import Options

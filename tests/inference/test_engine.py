@@ -18,7 +18,8 @@ from agent.errors import (
     ImageTooLargeError,
     ModelNotFoundError,
 )
-from agent.frame import Frame, Framing
+from agent.frame import Frame
+from agent.framing import Framing
 from agent.image import Image, decode
 from agent.inference import engine as engine_module
 from agent.inference.options import Options
