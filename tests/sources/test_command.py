@@ -250,12 +250,12 @@ async def test_nothing_is_left_after_many_cycles(folder: Path) -> None:
             assert await camera.read() is not None
 
     await once()
-    before = psutil.Process().num_fds()
+    before, others = psutil.Process().num_fds(), psutil.Process().children()  # of other tests in this process
     for _ in range(8):
         await once()
     assert psutil.Process().num_fds() == before
     await until(lambda: not processes(folder))
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= set(others)
 
 
 async def test_program_ends_when_the_agent_is_killed(folder: Path) -> None:
