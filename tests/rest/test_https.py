@@ -117,7 +117,7 @@ async def test_weak_ciphers_are_refused_with_an_alert(pki: Pki) -> None:
 
 
 async def test_plain_http_gets_a_sentence_and_the_end(pki: Pki) -> None:
-    async with site(tls=pki.tls(), header_timeout_s=0.4) as server:
+    async with site(tls=pki.tls(), header_timeout_s=3) as server:
         client = await server.connect()
         assert await client.ask(GET) == (
             400,
