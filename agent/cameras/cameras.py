@@ -169,8 +169,9 @@ class Cameras:
             new = self._adjusted(name)
             if new != old and name in self._pipelines:
                 self._pipelines[name].pace.max_fps = new.max_fps
+                of_views = new.all_views
                 for view in self._pipelines[name].views:
-                    keys = new.all_views[view.spot.view]
+                    keys = of_views[view.spot.view]
                     view.adjust(score_threshold=keys.threshold, leave_threshold=keys.leave_threshold)
             if new.enabled != old.enabled:
                 self.switch(name, on=new.enabled)
@@ -248,11 +249,12 @@ class Cameras:
         )
         self._sources[name] = source
         whole = Pictures(Framing(rotate=camera.rotate, mirror=camera.mirror)) if camera.views else None
-        pictures = {Spot(name, view): Pictures(camera.framing(keys)) for view, keys in camera.all_views.items()}
+        keys = {Spot(name, view): of_view for view, of_view in camera.all_views.items()}
+        pictures = {spot: Pictures(camera.framing(of_view)) for spot, of_view in keys.items()}
         self._pictures[name] = pictures if whole is None else {Spot(name): whole, **pictures}
         self._pipelines[name] = pipeline = Pipeline(
             source=source,
-            views=[self._view(spot, camera, shown) for spot, shown in pictures.items()],
+            views=[self._view(spot, keys[spot], camera.framing(keys[spot]), shown) for spot, shown in pictures.items()],
             max_fps=camera.max_fps,
             is_throttled=self._is_throttled,
             masks=camera.polygons,
@@ -262,9 +264,7 @@ class Cameras:
         self._ended[name] = asyncio.Event()
         self._tasks.start_soon(self._follow, pipeline, self._ended[name], name=f"camera-{name}")
 
-    def _view(self, spot: Spot, camera: CameraSection, pictures: Pictures) -> View:
-        view = camera.all_views[spot.view]
-        framing = camera.framing(view)
+    def _view(self, spot: Spot, view: ViewSection, framing: Framing, pictures: Pictures) -> View:
         return View(
             spot,
             Options(view.model, view.max_results, view.threshold, framing),
