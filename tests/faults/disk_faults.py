@@ -102,6 +102,7 @@ DISK_FAULTS: dict[str, Callable[[Path], DiskFault]] = {
     "a read-only disk": ReadOnlyDisk,
     "a folder without write permission": UnwritableFolders,
 }
+ONLY_FOR_NEW_FILES = {"a disk without free inodes", "a folder without write permission"}
 
 
 @contextmanager

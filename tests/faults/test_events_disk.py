@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from agents.running_agent import DIGITS, VIDEO, RunningAgent, wait_until
-from faults.disk_faults import AS_ORDINARY_USER, DISK_FAULTS, disk_at
+from faults.disk_faults import AS_ORDINARY_USER, DISK_FAULTS, ONLY_FOR_NEW_FILES, disk_at
 from peers.mosquitto import Mosquitto
 from peers.subscriber import Subscriber
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(120)]
 
 _SHORT = {("a full disk", False), ("a read-only disk", True)}
-_ONLY_FOR_NEW_FILES = {"a disk without free inodes", "a folder without write permission"}
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["at the start", "while it records"])
@@ -30,7 +29,7 @@ def test_a_disk_fault_of_the_events_is_reported_and_loses_none(
 ) -> None:
     if not scale.full and (kind, before) not in _SHORT:
         pytest.skip("only in the full form")
-    if kind in _ONLY_FOR_NEW_FILES and not before:
+    if kind in ONLY_FOR_NEW_FILES and not before:
         pytest.skip("the agent continues to write to the existing file")
     if (kind, before) == ("a read-only disk", False):
         pytest.skip("a file that is open for writing prevents it, unless the kernel itself does it")

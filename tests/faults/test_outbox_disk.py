@@ -9,7 +9,7 @@ import pytest
 from agents.running_agent import wait_until
 from faults.archive import Archive
 from faults.delivery import up_to
-from faults.disk_faults import AS_ORDINARY_USER, DISK_FAULTS, disk_at
+from faults.disk_faults import AS_ORDINARY_USER, DISK_FAULTS, ONLY_FOR_NEW_FILES, disk_at
 from faults.makers import PERSISTENT, agent_at, last_made, metric, mqtt_of, settled, wait_until_connected
 from peers.mosquitto import Mosquitto
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(300)]
 
 _SHORT = {("a full disk", True), ("a read-only disk", False)}
-_ONLY_FOR_NEW_FILES = {"a disk without free inodes", "a folder without write permission"}
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before the outage", "in the outage"])
@@ -33,7 +32,7 @@ def test_a_disk_fault_is_reported_and_loses_nothing_while_memory_has_space(
 ) -> None:
     if not scale.full and (kind, before) not in _SHORT:
         pytest.skip("only in the full form")
-    if kind in _ONLY_FOR_NEW_FILES and not before:
+    if kind in ONLY_FOR_NEW_FILES and not before:
         pytest.skip("the agent continues to write to the existing file")
     with (
         Mosquitto(tmp_path, config=PERSISTENT) as broker,
