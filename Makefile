@@ -253,7 +253,7 @@ lock: dev  ## Update the lock files, keeping versions that still match
 	$(LOCK) pyproject.toml locks/build.in --extra dev -o locks/dev.txt
 	$(LOCK) pyproject.toml locks/build.in locks/tflite-runtime.in --extra dev --override locks/without-litert.in \
 		-o locks/dev-tflite-runtime.txt
-	$(LOCK) pyproject.toml locks/build.in locks/converter-tests.in --extra dev --extra converter \
+	$(LOCK) pyproject.toml locks/build.in locks/converter-tests.in --extra dev --extra train \
 		--override locks/one-opencv.in -o locks/converter.txt
 	$(subst 3.10,3.13,$(LOCK)) locks/home-assistant.in locks/build.in -o locks/home-assistant.txt
 	$(subst 3.10,3.11,$(LOCK)) locks/clients.in --override locks/only-clients.in -o locks/clients.txt
