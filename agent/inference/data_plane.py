@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from agent.classification import Category, Result, Spot, Timing
     from agent.frame import Frame
     from agent.image import Encoded
-    from agent.inference.engine import InferenceEngine, Instance
+    from agent.inference.engine import InferenceEngine, Instance, Take
     from agent.inference.inferred import Outputs
     from agent.inference.options import Options
     from agent.inference.results import Results
     from agent.listeners import Listener
     from agent.models.serving import ServedModel
-    from agent.runtimes.classifier import Classifier
     from agent.runtimes.scores import Scores
 
+    _Taken: TypeAlias = tuple[tuple[Category, ...], Scores, Outputs, Outputs]
     Sent: TypeAlias = bytes | npt.NDArray[np.generic]  # an encoded image, or a tensor for the model
 
 MAX_INSTANCES = 64
@@ -128,8 +128,8 @@ class DataPlane:
         return [done[index] for index in range(len(instances))]
 
     async def _inferred(self, served: ServedModel, instance: Sent, options: Options, arrived_ns: int) -> Inferred:
-        def taken(scores: Scores, classifier: Classifier) -> tuple[tuple[Category, ...], Scores, Outputs, Outputs]:
-            raw = classifier.outputs()
+        def taken(scores: Scores, outputs: Callable[[], Outputs]) -> _Taken:
+            raw = outputs()
             return _best(scores, options), scores, with_scores(raw, scores), raw
 
         (categories, scores, outputs, raw), timing = await self._computed(served, instance, options, taken, UPLOAD)
@@ -139,7 +139,7 @@ class DataPlane:
     async def _result(
         self, served: ServedModel, image: Instance, options: Options, spot: Spot, *, captured_ns: int
     ) -> tuple[Result, Scores]:
-        def best(scores: Scores, _: Classifier) -> tuple[tuple[Category, ...], Scores]:
+        def best(scores: Scores, _: Callable[[], Outputs]) -> tuple[tuple[Category, ...], Scores]:
             return _best(scores, options), scores
 
         (categories, scores), timing = await self._computed(served, image, options, best, spot)
@@ -150,7 +150,7 @@ class DataPlane:
         served: ServedModel,
         instance: Instance,
         options: Options,
-        take: Callable[[Scores, Classifier], T],
+        take: Take[T],
         spot: Spot,
     ) -> tuple[T, Timing]:
         try:

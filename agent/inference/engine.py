@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from agent.image import Encoded
+    from agent.inference.inferred import Outputs
     from agent.inference.options import Options
     from agent.models.serving import ServedModel
-    from agent.runtimes.classifier import Classifier
     from agent.runtimes.scores import Scores
 
 T = TypeVar("T")
+# Makes the result of a call of the scores and, if it calls the second one, of all outputs.
+Take: TypeAlias = "Callable[[Scores, Callable[[], Outputs]], T]"
 Instance: TypeAlias = "Encoded | Frame | npt.NDArray[np.generic]"  # an upload, a frame, or a tensor for the model
 
 
@@ -57,7 +59,7 @@ class InferenceEngine:
             self._uploads -= count
 
     async def compute(
-        self, served: ServedModel, instance: Instance, options: Options, take: Callable[[Scores, Classifier], T]
+        self, served: ServedModel, instance: Instance, options: Options, take: Take[T]
     ) -> tuple[T, Timing]:
         """Returns the result of `take`, which runs in the worker after the call, and the time of each step.
 
@@ -87,7 +89,7 @@ class InferenceEngine:
         instance: Instance,
         options: Options,
         *,
-        take: Callable[[Scores, Classifier], T],
+        take: Take[T],
         put: float,
     ) -> tuple[T, Timing]:
         self._started_s[worker] = time.monotonic()
@@ -107,7 +109,7 @@ class InferenceEngine:
                 image = options.framing.of(image)
                 framed = time.perf_counter()
                 scores, spent = classifier.scores(image)
-            taken = take(scores, classifier)
+            taken = take(scores, classifier.outputs)
         finally:
             del self._started_s[worker]
         decode_ms, frame_ms = (decoded - started) * 1e3, (framed - decoded) * 1e3

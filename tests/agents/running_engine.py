@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from agent.classification import Classification, Timing
-    from agent.runtimes.classifier import Classifier
     from agent.runtimes.scores import Scores
 
     BlockedCall: TypeAlias = asyncio.Task[tuple[str, Timing]]
@@ -48,7 +47,7 @@ class Served(FakeModels):
         self.canaries["digits"] = served(digits(str(version), labels=labels), version, workers=self._workers)
 
 
-def best_label(scores: Scores, _: Classifier) -> str:
+def best_label(scores: Scores, _: object) -> str:
     return scores.best(1)[0].label
 
 
