@@ -72,6 +72,18 @@ class Rejection:
         return {"file": self.file, "reason": self.reason, "at": iso_time(self.at_ns)}
 
 
+@dataclass(frozen=True, slots=True)
+class RuntimeStatus:
+    """What computes a model: `runtime` names the runtime and its hardware, `reason` says why that hardware.
+
+    `reason` is None if there was nothing to choose.
+    """
+
+    runtime: str
+    accelerator: str = "cpu"
+    reason: str | None = None
+
+
 VersionState = Literal["serving", "canary", "admitted", "rejected"]
 
 
@@ -102,7 +114,8 @@ class ModelStatus:
     """`since_ns` is when `serving` started; `candidate` names a new file; `trying` is true once its trial has begun.
 
     `probation` means that `serving` may still be withdrawn automatically. `pinned` is the version that was chosen
-    manually, `canary` the one that gets a share of the uploads. `versions` are sorted, newest first.
+    manually, `canary` the one that gets a share of the uploads. `versions` are sorted, newest first. `runs_on` is what
+    computes `serving`.
     """
 
     name: str
@@ -115,6 +128,7 @@ class ModelStatus:
     pinned: int | None = None
     canary: ModelIdentity | None = None
     versions: tuple[VersionStatus, ...] = ()
+    runs_on: RuntimeStatus | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -127,5 +141,8 @@ class ModelStatus:
             "probation": self.probation,
             "pinned": None if self.pinned is None else str(self.pinned),
             "canary": self.canary.to_json() if self.canary else None,
+            "runtime": self.runs_on.runtime if self.runs_on else None,
+            "accelerator": self.runs_on.accelerator if self.runs_on else None,
+            "accelerator_reason": self.runs_on.reason if self.runs_on else None,
             "versions": [version.to_json() for version in self.versions],
         }

@@ -171,6 +171,8 @@ def _explanations(model: dict[str, Any]) -> Iterator[str]:
         yield f"Status: {remarks}."
     if model["candidate"]:
         yield f"Candidate: {model['candidate']}"
+    if why := model.get("accelerator_reason"):  # an older agent has none
+        yield f"Runs on {model['runtime']}. {why}"
     reasons = set()
     for version in model["versions"]:
         if version["reason"]:

@@ -41,6 +41,13 @@ class ModelMetrics(Listener):
             ("model", "cause"),
             registry=registry,
         )
+        self._runs_on: dict[str, tuple[str, str]] = {}
+        self._accelerator = Gauge(
+            "edge_agent_accelerator_info",
+            "1 for what computes the stable version: the accelerator (cpu, gpu, edgetpu) and the runtime.",
+            ("model", "accelerator", "runtime"),
+            registry=registry,
+        )
         self._gaps = Counter(
             "edge_agent_model_swap_gap_seconds",
             "Time without a serving version during swaps, if memory is too short for two versions.",
@@ -50,6 +57,7 @@ class ModelMetrics(Listener):
 
     def model_changed(self, status: ModelStatus) -> None:
         self._show_served(status)
+        self._show_runtime(status)
         if status == ModelStatus(status.name):  # a forgotten name: series for bad files would pile up
             _remove(self._rejected, status.name)
             _remove(self._loads, status.name, "rejected")
@@ -76,6 +84,15 @@ class ModelMetrics(Listener):
             self._info.labels(*_info_labels(identity)).set(1)
         for cause in get_args(WithdrawalCause):  # Prometheus sees no increase in a counter that starts at 1
             self._rollbacks.labels(status.name, cause)
+
+    def _show_runtime(self, status: ModelStatus) -> None:
+        now = (status.runs_on.accelerator, status.runs_on.runtime) if status.runs_on else None
+        before = self._runs_on.pop(status.name, None)
+        if before is not None and before != now:
+            _remove(self._accelerator, status.name, *before)
+        if now is not None:
+            self._runs_on[status.name] = now
+            self._accelerator.labels(status.name, *now).set(1)
 
 
 class VersionMetrics(Listener):

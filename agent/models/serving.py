@@ -17,7 +17,7 @@ from agent.errors import ModelError, StoreError
 from agent.models.loader import unexpected
 from agent.models.policy import aspired
 from agent.models.probation import Probation
-from agent.status import Rejection
+from agent.status import Rejection, RuntimeStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,6 +51,12 @@ class ServedModel:
     @property
     def signature(self) -> ServingSignature:
         return self.loaded.classifiers[0].signature
+
+    @property
+    def runs_on(self) -> RuntimeStatus:
+        """It may change while the version serves."""
+        first = self.loaded.classifiers[0]
+        return RuntimeStatus(first.ran_on, first.accelerator, first.accelerator_reason)
 
     @property
     def longest_side(self) -> int:

@@ -100,6 +100,7 @@ def model_status(name: str, *, files: Files | None, history: ModelHistory, serve
         pinned=history.pinned,
         canary=canary.identity if canary else None,
         versions=versions,
+        runs_on=stable.runs_on if stable else None,
     )
 
 

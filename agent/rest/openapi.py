@@ -152,6 +152,9 @@ _SCHEMAS: Json = {
                 reason=_or_null(_TEXT),
             )
         ),
+        runtime=_or_null(_TEXT),
+        accelerator={"enum": ["cpu", "gpu", "edgetpu", None]},
+        accelerator_reason=_or_null(_TEXT),
     ),
     "Models": _object(models=_list(_ref("ModelStatus"))),
     "Session": _object(needs_token=_FLAG, scope={"enum": ["read", "infer", "admin", None]}),

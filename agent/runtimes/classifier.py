@@ -81,6 +81,16 @@ class Classifier(ABC):
         """The runtime and the hardware it uses, as readable text."""
 
     @property
+    def accelerator(self) -> str:
+        """The kind of hardware: cpu, gpu or edgetpu. It may change when an accelerator fails. Any thread."""
+        return "cpu"
+
+    @property
+    def accelerator_reason(self) -> str | None:
+        """Why that hardware computes the model; None if there was nothing to choose. Any thread."""
+        return None
+
+    @property
     def signature(self) -> ServingSignature:
         """The tensors as clients see them; valid once the score is decided."""
         return ServingSignature(

@@ -58,7 +58,7 @@ class TFLiteClassifier(Classifier):
 
     @property
     def ran_on(self) -> str:
-        return f"{runtime()}, {self._threads} thread{'' if self._threads == 1 else 's'}"
+        return f"{runtime()}, cpu, {self._threads} thread{'' if self._threads == 1 else 's'}"
 
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         with complaints_translated():

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from agent.inference.data_plane import DataPlane
     from agent.metrics.stats import Stats
     from agent.models.manager import ModelManager
+    from agent.models.serving import ServedModel
     from agent.status import ProfileStatus
 
 
@@ -119,12 +120,18 @@ def _facts(config: Config, identity: Identity, *, version: str, http_port: int, 
 
 def _info(config: Config, models: ModelManager, *, version: str, cameras: Cameras) -> dict[str, Any]:
     workers, threads = config.engine.sizes()
+    used = {served.runs_on.accelerator for served in models.served.values()}
     return {
         "version": version,
         "runtime": runtime(),
-        "delegate": "cpu",
+        "delegate": ", ".join(sorted(used)) or "cpu",
         "workers": workers,
         "threads": threads,
         "cameras": sorted(cameras.configured),
-        "models": [served.identity.to_json() for served in models.served.values()],
+        "models": [_served_info(served) for served in models.served.values()],
     }
+
+
+def _served_info(served: ServedModel) -> dict[str, Any]:
+    runs_on = served.runs_on
+    return {**served.identity.to_json(), "runtime": runs_on.runtime, "accelerator": runs_on.accelerator}

@@ -9,7 +9,7 @@ from peers.mosquitto import free_port
 from peers.web_server import serving
 
 from agent.errors import VersionError
-from agent.status import ModelStatus, Rejection
+from agent.status import ModelStatus, Rejection, RuntimeStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +59,12 @@ def test_show_lists_the_versions(shell: Shell, models: FakeModels, url: str) -> 
         "Version 3: It answered with NaN.",
     ]
     assert shell.json("models", "show", "birds", "--url", url) == models.statuses[0].to_json()
+
+
+def test_show_says_why_a_model_runs_on_its_accelerator(shell: Shell, models: FakeModels, url: str) -> None:
+    models.statuses = [birds(runs_on=RuntimeStatus("LiteRT, gpu", "gpu", "It is 3.0 times as fast as the CPU."))]
+    assert shell.run("models", "show", "birds", "--url", url) == 0
+    assert rows(shell)[-1] == "Runs on LiteRT, gpu. It is 3.0 times as fast as the CPU."
 
 
 def test_show_prints_the_rejection_of_a_model_without_versions(shell: Shell, models: FakeModels, url: str) -> None:

@@ -12,7 +12,7 @@ from agent.listeners import Listeners
 from agent.metrics.registry import Metrics
 from agent.mqtt.outbox.outbox import OutboxStatus
 from agent.mqtt.session import MqttStatus
-from agent.status import CameraHealth, CameraStatus, ModelStatus, Rejection
+from agent.status import CameraHealth, CameraStatus, ModelStatus, Rejection, RuntimeStatus
 
 MODEL = ModelIdentity("birds", 2, "ab" * 32)
 CANARY = ModelIdentity("birds", 3, "cd" * 32)
@@ -40,6 +40,19 @@ def result(classification: Classification, source: str = "upload") -> Result:
 
 def birds(serving: ModelIdentity | None = None, canary: ModelIdentity | None = None) -> ModelStatus:
     return ModelStatus("birds", serving=serving, since_ns=1, canary=canary)
+
+
+def test_accelerator_of_a_model_is_shown_until_it_changes_or_the_model_goes() -> None:
+    metrics = some_metrics()
+    listeners = listeners_of(metrics)
+    on_gpu = RuntimeStatus("ai-edge-litert 2.3.0, gpu", "gpu", "It is 3.0 times as fast as the CPU.")
+    for runs_on in (on_gpu, RuntimeStatus("ai-edge-litert 2.3.0, cpu, 1 thread")):
+        listeners.model_changed(dataclasses.replace(birds(MODEL), runs_on=runs_on))
+        labels = {"model": "birds", "accelerator": runs_on.accelerator, "runtime": runs_on.runtime}
+        assert value(metrics, "edge_agent_accelerator_info", **labels) == 1
+        assert metrics.render().count(b"edge_agent_accelerator_info{") == 1
+    listeners.model_changed(ModelStatus("birds"))
+    assert b"edge_agent_accelerator_info{" not in metrics.render()
 
 
 def test_classification_is_counted_with_its_stages_label_and_score() -> None:

@@ -16,6 +16,7 @@ from agents.models_on_disk import (
 )
 
 from agent.errors import ModelNotFoundError
+from agent.runtimes.interpreter import runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,3 +50,13 @@ async def test_first_model_by_name_is_the_default(folder: Path) -> None:
         managed.manager.get(None, "9")
     with pytest.raises(ModelNotFoundError, match=r"Drop c\.tflite into .*Served: a, b"):
         managed.manager.get("c")
+
+
+@pytest.mark.anyio
+async def test_status_says_what_computes_the_serving_version(folder: Path) -> None:
+    managed = Managed(folder)
+    write_whole(folder / "m.tflite", DIGITS)
+    await managed.reconcile()
+    status = managed.status().to_json()
+    assert (status["runtime"], status["accelerator"]) == (f"{runtime()}, cpu, 1 thread", "cpu")
+    assert status["accelerator_reason"] is None

@@ -109,6 +109,11 @@ def drop(target: Locator, content: bytes, name: str) -> None:
     target.dispatch_event("drop", {"dataTransfer": transfer})
 
 
+def test_a_model_shows_what_it_runs_on(agent: RunningAgent, look: Look) -> None:
+    page = look(agent.url)
+    expect(model(page)).to_contain_text(f"Runs on {agent.model()['runtime']}.")
+
+
 def test_a_rejected_file_shows_its_reason(agent: RunningAgent, look: Look) -> None:
     page = look(agent.url)
     agent.drop(b"This is not a model." * 100, "broken")

@@ -82,6 +82,7 @@ function Model({ model }) {
       </header>
       <ul class="facts">
         ${model.since && html`<li>Serves since ${moment(model.since)}.</li>`}
+        ${model.runtime && html`<li>Runs on ${model.runtime}.${model.accelerator_reason && ` ${model.accelerator_reason}`}</li>`}
         ${model.probation && html`<li><span class="state wait">On probation</span> It is withdrawn automatically if it fails.</li>`}
         ${pinned !== null && html`<li><span class="state off">Pinned</span> Newer files do not replace version ${pinned}.</li>`}
         ${canary && html`<li><span class="state wait">Canary</span> Version ${canary.version} gets a share of the uploads.</li>`}
