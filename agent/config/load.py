@@ -120,6 +120,7 @@ def _overrides(name: str, overrides: ModelOverrides) -> ModelSettings:
         score=overrides.score,
         output=overrides.output,
         unknown_below=overrides.unknown_below,
+        temperature=overrides.temperature,
     )
 
 

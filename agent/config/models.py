@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from agent.config.section import Section, off_as_text
-from agent.model_file.settings import checked_numbers
+from agent.model_file.settings import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, checked_numbers
 
 
 def _channels(key: str) -> AfterValidator:
@@ -64,8 +64,17 @@ class ModelOverrides(Section):
         default=None,
         ge=0,
         le=1,
-        description="Score below which an image is of none of the labels, for cameras with `score_threshold: auto`.",
+        description="Score below which an image is of none of the labels, for cameras and uploads with "
+        "`score_threshold: auto`.",
         examples=[0.62],
+    )
+    temperature: float | None = Field(
+        default=None,
+        ge=LOWEST_TEMPERATURE,
+        le=HIGHEST_TEMPERATURE,
+        description="Divides the logits before they become scores: above 1, the scores are less confident. Their order "
+        "stays. Default: 1.",
+        examples=[1.8],
     )
 
 

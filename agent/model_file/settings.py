@@ -30,6 +30,7 @@ Score = Literal["probability", "percent", "logits"]
 LABELS_TXT = "labels.txt"  # what Teachable Machine and Coral call the label file next to a model
 
 _MAX_LABELS_BYTES, _MAX_SETTINGS_BYTES = 1 << 20, 1 << 16
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 100.0
 _LARGEST = 3.4e38  # of float32, the type in which pixels are normalized
 
 _CHOICES = {
@@ -47,6 +48,7 @@ class ModelSettings:
     0 to 255. `color` is the channel order that the model expects, `resize` how an image of another shape is fitted,
     `score` whether the outputs are already probabilities, or percent, or logits. `output` names the output with the
     scores if there are several. `unknown_below` is the score below which an image is of none of the labels.
+    `temperature` divides the logits, so that the scores mean what they say (agent/runtimes/temperature.py).
     """
 
     labels: tuple[str, ...] | None = None
@@ -57,6 +59,7 @@ class ModelSettings:
     score: Score | None = None
     output: str | None = None
     unknown_below: float | None = None
+    temperature: float | None = None
 
     def overridden_by(self, other: ModelSettings) -> ModelSettings:
         values = {
@@ -151,12 +154,18 @@ def _checked(key: str, value: Any) -> Any:
             raise ValueError(f"output must be the name of an output as text, not {reprlib.repr(value)}")
         return value
     if key == "unknown_below":
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise ValueError(f"unknown_below must be a number from 0 to 1, not {reprlib.repr(value)}")
-        return float(value)
+        return _checked_number(key, value, 0, 1)
+    if key == "temperature":
+        return _checked_number(key, value, LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE)
     if value not in _CHOICES[key]:
         raise ValueError(f"{key} must be one of {', '.join(_CHOICES[key])}, not {reprlib.repr(value)}")
     return value
+
+
+def _checked_number(key: str, value: Any, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{key} must be a number from {low:g} to {high:g}, not {reprlib.repr(value)}")
+    return float(value)
 
 
 def _checked_labels(value: Any) -> tuple[str, ...]:

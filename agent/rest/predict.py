@@ -43,8 +43,8 @@ _PARAMETERS = {
         "Maximum number of categories; default: 5.",
     ),
     "score_threshold": (
-        {"type": "number", "minimum": 0, "maximum": 1},
-        "Minimum score of a category, 0 to 1; default: 0.",
+        {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "enum": ["auto"]}]},
+        "Minimum score of a category, 0 to 1; default: 0. auto: the model's own threshold, or 0.5 if it has none.",
     ),
 }
 _IMAGE = {"type": "string", "format": "binary"}
@@ -131,12 +131,14 @@ def _options(request: Request) -> Options:
     unknown = sorted(query.keys() - _PARAMETERS.keys())
     if unknown:
         raise HTTPException(400, f"Unknown parameter {unknown[0]}. Supported: {', '.join(_PARAMETERS)}.")
+    threshold = query.get("score_threshold", "0")
     try:
-        max_results, score_threshold = int(query.get("max_results", 5)), float(query.get("score_threshold", 0))
+        max_results = int(query.get("max_results", 5))
+        score_threshold = None if threshold == "auto" else float(threshold)
     except ValueError:
-        max_results, score_threshold = 0, 0.0
-    if not (1 <= max_results <= 10_000 and 0 <= score_threshold <= 1):
-        raise HTTPException(400, "max_results must be an integer from 1 to 10000, score_threshold from 0 to 1.")
+        max_results, score_threshold = 0, None
+    if not (1 <= max_results <= 10_000 and 0 <= (score_threshold or 0) <= 1):
+        raise HTTPException(400, "max_results must be an integer from 1 to 10000, score_threshold from 0 to 1 or auto.")
     version = query.get("version")
     if version is not None and not re.fullmatch(_VERSION, version):
         raise HTTPException(400, "version must be stable, canary or a number. GET /api/models lists the versions.")

@@ -41,8 +41,8 @@ class Spent(NamedTuple):
 class Classifier(ABC):
     """One thread at a time may call scores(), scores_of_tensor(), outputs() or values().
 
-    `score` is what the outputs are; if the settings do not say it, decide_score() does before the first call of
-    scores(), and `seen` has the reason.
+    `score` is what the outputs are; if it `is_undecided`, decide_score() follows before the first call of scores(), and
+    `seen` has the reason.
     """
 
     _sidecar = "a .yaml file next to the model"  # where a person can put settings
@@ -65,10 +65,21 @@ class Classifier(ABC):
         self.score: Score | None = settings.score
         self.seen: SeenScores | None = None
         self._unknown_below = settings.unknown_below
+        self._temperature = None if settings.temperature == 1 else settings.temperature
+        self._are_independent = False
         self._input = PixelInput(self.input, self.layout, settings, sidecar=self._sidecar)
 
+    @property
+    def is_undecided(self) -> bool:
+        """Whether decide_score() must follow: no setting says what the outputs are, or not enough for a temperature."""
+        if self.score is None:
+            return True
+        return self._temperature is not None and self.score != "logits" and self._count != 1
+
     def decide_score(self, seen: SeenScores) -> None:
-        self.score, self.seen = seen.score, seen
+        """A setting that says what the outputs are is not changed."""
+        self.score, self.seen = self.score or seen.score, seen
+        self._are_independent = seen.kind == "independent"
 
     @property
     def longest_side(self) -> int:
@@ -164,9 +175,9 @@ class Classifier(ABC):
             raise ModelError(f"The model returned {raw.size} scores for {len(self.labels)} labels. Convert it again.")
 
     def _read(self, raw: Array) -> Scores:
-        scale, zero_point = self.output.scale, self.output.zero_point
+        scale, zero_point, step = self.output.scale, self.output.zero_point, self.output.step
         if self.score == "percent":
-            scale = (scale or 1.0) / 100
+            scale, step = (scale or 1.0) / 100, step / 100
         are_logits = self.score in (None, "logits")
         if self._count == 1:
             return scores_of_one(
@@ -176,8 +187,20 @@ class Classifier(ABC):
                 zero_point=zero_point,
                 are_logits=are_logits,
                 unknown_below=self._unknown_below,
+                temperature=self._temperature,
+                step=step,
             )
-        return Scores(raw, self.labels, scale, zero_point, are_logits, self._unknown_below)
+        return Scores(
+            raw,
+            self.labels,
+            scale,
+            zero_point,
+            are_logits,
+            self._unknown_below,
+            self._temperature,
+            self._are_independent and not are_logits,
+            step,
+        )
 
     def warm_up(self, invokes: int = 3) -> None:
         """Runs the model on a black image, so that the first real image is not slow. Raises ModelError."""

@@ -19,12 +19,12 @@ def open_classifiers(
 ) -> tuple[Classifier, ...]:
     """One classifier per worker, not warmed up; each computes with `threads` threads.
 
-    If no setting says what the scores are, `seen` decides, or a probe of the model if it is None or about another
-    output than the settings now choose. Raises ModelError with the remedy if the model is not an image classifier or
-    the runtime refuses it.
+    If the settings do not say enough about the scores, `seen` decides, or a probe of the model if it is None or about
+    another output than the settings now choose. Raises ModelError with the remedy if the model is not an image
+    classifier or the runtime refuses it.
     """
     classifiers = tuple(TFLiteClassifier(model, settings, threads=threads) for _ in range(workers))
-    if settings.score is None:
+    if classifiers[0].is_undecided:
         if seen is None or seen.output != classifiers[0].output_index:
             seen = probe(classifiers[0])
         for classifier in classifiers:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agent.classification import Category
+from agent.runtimes.temperature import log_odds, log_probabilities, sigmoid, softmax
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,6 +21,9 @@ class Scores:
 
     `raw` is one-dimensional, one number per label. Its real values are scale x (raw - zero_point), or `raw` itself if
     `scale` is 0. If `are_logits`, a softmax makes them probabilities. `unknown_below` is the model's own threshold.
+
+    With a `temperature`, the probabilities are those at this temperature; `step` is then the quantization step of the
+    real values, 0 for float. If `are_independent`, each label has a probability of its own, and a sigmoid makes it.
     """
 
     raw: npt.NDArray[np.generic]
@@ -28,6 +32,9 @@ class Scores:
     zero_point: int
     are_logits: bool
     unknown_below: float | None = None
+    temperature: float | None = None
+    are_independent: bool = False
+    step: float = 0.0
 
     def threshold(self, asked: float | None) -> float:
         """`asked`; if that is None, the model's own threshold, or 0.5 if it has none."""
@@ -39,7 +46,7 @@ class Scores:
         """At most `count` categories of at least `threshold`, the best first; among equals the lower index first."""
         order = _descending(self.raw)[:count]
         # A softmax needs every value; otherwise only the best values are computed.
-        values = self.probabilities[order] if self.are_logits else self._dequantized(self.raw[order])
+        values = self._dequantized(self.raw[order]) if self._are_final else self.probabilities[order]
         return tuple(
             Category(index, self.labels[index], score)
             for index, score in zip(order.tolist(), values.tolist(), strict=True)
@@ -49,11 +56,26 @@ class Scores:
     @property
     def probabilities(self) -> npt.NDArray[np.float32]:
         """One per label, in the order of `labels`; computed at each call."""
+        if self._are_final:
+            return self._dequantized(self.raw)
+        spread = sigmoid if self.are_independent else softmax
+        return spread(self.logits, self.temperature or 1.0)
+
+    @property
+    def logits(self) -> npt.NDArray[np.floating]:
+        """One per label: what `temperature` divides. Their softmax gives the probabilities without a temperature.
+
+        If `are_independent`, their sigmoid does.
+        """
         values = self._dequantized(self.raw)
-        if not self.are_logits:
+        if self.are_logits:
             return values
-        powers = np.exp(values - values.max())
-        return np.asarray(powers / powers.sum(), np.float32)
+        return log_odds(values, self.step) if self.are_independent else log_probabilities(values, self.step)
+
+    @property
+    def _are_final(self) -> bool:
+        """Whether the real values are the probabilities."""
+        return not self.are_logits and self.temperature is None
 
     def _dequantized(self, raw: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         return dequantized(raw, self.scale, self.zero_point)
@@ -67,13 +89,27 @@ def scores_of_one(
     zero_point: int,
     are_logits: bool,
     unknown_below: float | None = None,
+    temperature: float | None = None,
+    step: float = 0.0,
 ) -> Scores:
-    """For a model with one output p: a single label gets p; of two labels the first gets 1 - p and the second p."""
-    (p,) = dequantized(raw, scale, zero_point).astype(np.float64)
-    if are_logits:
-        p = 1 / (1 + np.exp(-np.clip(p, -700, 700)))  # np.exp() overflows above 709
-    values = (p,) if len(labels) == 1 else (1 - p, p)
-    return Scores(np.array(values, np.float32), labels, 0.0, 0, are_logits=False, unknown_below=unknown_below)
+    """For a model with one output p: a single label gets p; of two labels the first gets 1 - p and the second p.
+
+    If `are_logits`, p is the sigmoid of the output.
+    """
+    (value,) = dequantized(raw, scale, zero_point).astype(np.float64)
+    first = 0.0 if are_logits else 1 - value  # the softmax of 0 and a logit is its sigmoid
+    values = (value,) if len(labels) == 1 else (first, value)
+    return Scores(
+        np.array(values, np.float32),
+        labels,
+        scale=0.0,
+        zero_point=0,
+        are_logits=are_logits,
+        unknown_below=unknown_below,
+        temperature=temperature,
+        are_independent=len(labels) == 1,
+        step=step,
+    )
 
 
 def dequantized(raw: npt.NDArray[np.generic], scale: float, zero_point: int) -> npt.NDArray[np.float32]:

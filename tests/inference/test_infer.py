@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +15,15 @@ from agents.fake_agent import FailingClassifier, serving
 from agents.models_on_disk import photo_of_3
 from agents.running_engine import DIGIT, JPEG, Running, running
 from agents.site import until
+from agents.tiny_models import TinyModel
 
 from agent.errors import BusyError, ImageFormatError, ModelError, ModelNotFoundError, TensorError
 from agent.inference.data_plane import MAX_INSTANCES
 from agent.inference.options import Options
+from agent.model_file.metadata import read_model_file
 from agent.model_file.settings import ModelSettings
 from agent.runtimes.preprocessing import Preprocessor
+from agent.runtimes.runtime import open_classifiers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +57,29 @@ async def test_tensor_and_image_give_the_scores_of_an_upload() -> None:
         assert [category.label for category in image.scores.best(10)][:5] == [
             category.label for category in uploaded.categories
         ]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("end", ["softmax", "logits"])
+async def test_scores_are_those_at_the_temperature_of_the_model_and_raw_ones_are_not(end: str) -> None:
+    model = TinyModel(5)
+    logits = model.dense(model.reshaped(model.image(1, 6, 9, 3), 1, 162), 3, spread=0.1)
+    file = read_model_file(model.finish(model.softmax(logits) if end == "softmax" else logits))
+    settings = ModelSettings(("a", "b", "c"), (0.0,), (1.0,), score="logits" if end == "logits" else None)
+    tensor = np.random.default_rng(3).uniform(0, 1, (6, 9, 3)).astype(np.float32)
+    async with running() as run:
+        done = []
+        for temperature in (None, 3.0):
+            tempered = replace(settings, temperature=temperature)
+            run.models.served["m"] = serving(open_classifiers(file, tempered, workers=1, threads=1))
+            done += await infer(run, [tensor], Options("m", max_results=3))
+        ((before,), (after,)) = (list(each.outputs.values()) for each in done)
+        powers = np.asarray(before, np.float64) ** (1 / 3)
+        assert after == pytest.approx(powers / powers.sum(), abs=1e-5)
+        assert done[1].scores.probabilities.tolist() == after.tolist()
+        categories = done[1].result.classification.categories
+        assert [each.score for each in categories] == sorted(after.tolist(), reverse=True)
+        assert done[1].raw.tolist() == done[0].raw.tolist()
 
 
 @pytest.mark.anyio

@@ -28,6 +28,7 @@ VERSION_IN_FILE: dict[str, Any] = {
         "score": None,
         "output": None,
         "unknown_below": None,
+        "temperature": None,
     },
     "file": "m.tflite",
     "fingerprint": [[1, 2, 3]],

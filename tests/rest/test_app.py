@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import re
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -26,7 +27,7 @@ from agents.fake_agent import (
     serving,
 )
 from agents.heard import Heard
-from agents.models_on_disk import DIGITS
+from agents.models_on_disk import DIGIT, DIGITS
 from peers import web_server
 
 from agent.errors import ModelError
@@ -34,7 +35,9 @@ from agent.inference.data_plane import DataPlane
 from agent.inference.engine import InferenceEngine
 from agent.inference.results import Results
 from agent.inference.share import places_for_uploads
+from agent.model_file.metadata import read_model_file
 from agent.rest.app import Limits, create_app
+from agent.runtimes.tflite import TFLiteClassifier
 from agent.status import ModelStatus
 
 if TYPE_CHECKING:
@@ -154,6 +157,18 @@ async def test_threshold_above_every_score_gives_no_category(rest: Rest) -> None
     answer = (await rest.post("/predict?score_threshold=1", content=PICTURE)).json()
     assert answer["categories"] == []
     assert answer["class_id"] is answer["label"] is answer["confidence"] is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("own", "count"), [(None, 1), (0.0, 10), (1.0, 0)])
+async def test_automatic_threshold_is_the_models_own(rest: Rest, own: float | None, count: int) -> None:
+    file = read_model_file(DIGITS)
+    settings = replace(file.settings, unknown_below=own)
+    rest.models.served["digits"] = serving([TFLiteClassifier(file, settings, threads=1)])
+    found, sure = cv2.VideoCapture(str(DIGIT)).read()[1], {"max_results": 10, "score_threshold": "auto"}
+    content = cv2.imencode(".png", cv2.resize(found, (96, 96)))[1].tobytes()
+    answer = (await rest.post("/predict", params=sure, content=content)).json()
+    assert len(answer["categories"]) == count
 
 
 @pytest.mark.anyio
