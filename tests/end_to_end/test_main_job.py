@@ -122,7 +122,7 @@ def test_the_broker_retains_the_state_of_the_device(agent: RunningAgent, broker:
     model = kept["models/digits"].json
     assert model.keys() == {
         *("name", "serving", "since", "candidate", "trying", "rejection"),
-        *("probation", "pinned", "canary", "versions"),
+        *("probation", "pinned", "canary", "versions", "runtime", "accelerator", "accelerator_reason"),
     }
     assert model == agent.model()
 
