@@ -20,7 +20,7 @@ PARALLEL_BEDS := -n 3 $(BY_FILE)
 
 # TensorFlow has wheels for these machines only.
 ifneq ($(filter x86_64 aarch64 arm64,$(shell uname -m)),)
-TEST_CONVERTER = nice -n 19 .venv-converter/bin/pytest --timeout 600 $(PARALLEL_CONVERTER) tests/converter
+TEST_CONVERTER = nice -n 19 .venv-converter/bin/pytest --timeout 600 $(PARALLEL_CONVERTER) tests/converter tests/with_tensorflow
 else
 TEST_CONVERTER = @echo "Skipping the tests of the converter: TensorFlow does not support this machine."
 endif
@@ -86,7 +86,7 @@ test-pythons: test-tflite-runtime  ## Test the agent with every installed Python
 	@$(call ON_EACH_PYTHON,.venv,locks/dev.txt,$(PARALLEL))
 
 test-converter-pythons:  ## Test the converter with every installed Python: 3 GB each
-	@$(call ON_EACH_PYTHON,.venv-converter,locks/converter.txt,$(PARALLEL_CONVERTER) tests/converter)
+	@$(call ON_EACH_PYTHON,.venv-converter,locks/converter.txt,$(PARALLEL_CONVERTER) tests/converter tests/with_tensorflow)
 
 define ON_EACH_PYTHON
 set -e; if command -v pyenv >/dev/null; then export PYENV_VERSION=$$(pyenv versions --bare | paste -sd: -); fi; \

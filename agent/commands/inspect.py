@@ -43,7 +43,9 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
         report = Trial(threads=1).run(model, sidecar)
         scores = report.scores
         trial = {
-            _TRIAL_KEYS.get(key, key): value for key, value in asdict(report).items() if key not in ("scores", "notes")
+            _TRIAL_KEYS.get(key, key): value
+            for key, value in asdict(report).items()
+            if key not in ("scores", "notes", "is_shared")
         }
     except ModelError as error:
         reason = str(error)

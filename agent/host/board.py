@@ -71,3 +71,8 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:
         return ""
+
+
+def has_nvidia() -> bool:
+    """Whether a driver of NVIDIA is loaded: of a card, of a Jetson, or of Windows under WSL."""
+    return any(Path("/dev", name).exists() for name in ("nvidiactl", "nvhost-gpu", "dxg"))

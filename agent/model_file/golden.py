@@ -1,20 +1,27 @@
-"""Golden samples: images inside a model file, each with the label that the model must rank first on every device.
+"""Golden samples: images inside a model, each with the label that the model must rank first on every device.
 
-They are listed in its edge_agent.json, and each image is packed under the name in `file`:
+Those of a .tflite file are listed in its edge_agent.json, and each image is packed under the name in `file`:
 {"golden": {"tolerance": 0.1, "samples": [{"file": "golden/0001.png", "label": "robin"}]}}
+Those of a SavedModel are the files assets.extra/golden/<label>/<image>, with the tolerance 0.1.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import ModelError
 from agent.model_file.flatbuffer import damaged
 from agent.model_file.metadata import read_additions
 from agent.model_file.packed_files import PackedFiles
+from agent.model_file.saved_model import EXTRA
 from agent.text import printable
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_TOLERANCE = 0.1  # of a SavedModel's
 _MAX_SAMPLES = 100
 _MAX_IMAGE_BYTES = 4 << 20
 _MAX_BYTES = 16 << 20
@@ -48,6 +55,31 @@ def read_golden(content: bytes) -> GoldenSamples | None:
     packed = PackedFiles(content)
     golden = read_additions(packed).get("golden")
     return None if golden is None else _checked(golden, packed)
+
+
+def read_golden_folder(saved_model: Path) -> GoldenSamples | None:
+    """Those of a SavedModel; None if there are none. Raises ModelError if they are too many or too large, OSError."""
+    folder = saved_model / EXTRA / "golden"
+    paths = sorted(path for path in folder.glob("*/*") if path.is_file() and not path.name.startswith("."))
+    if len(paths) > _MAX_SAMPLES:
+        raise ModelError(f"The SavedModel has {len(paths)} golden samples. Leave at most {_MAX_SAMPLES} of them.")
+    names = ((str(path.relative_to(saved_model)), path) for path in paths)
+    samples = tuple(GoldenSample(name, _read(path, name), path.parent.name) for name, path in names)
+    _check_sum(samples)
+    return GoldenSamples(_TOLERANCE, samples) if samples else None
+
+
+def _read(path: Path, name: str) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(_MAX_IMAGE_BYTES + 1)
+    if len(content) > _MAX_IMAGE_BYTES:
+        raise ModelError(f"The golden sample {_shown(name)} is larger than {_MAX_IMAGE_BYTES >> 20} MB. Remove it.")
+    return content
+
+
+def _check_sum(samples: Iterable[GoldenSample]) -> None:
+    if sum(len(sample.content) for sample in samples) > _MAX_BYTES:
+        raise ModelError(f"The golden samples are larger than {_MAX_BYTES >> 20} MB together. Remove some of them.")
 
 
 def _checked(golden: Any, packed: PackedFiles) -> GoldenSamples:

@@ -1,30 +1,39 @@
-"""Admission: turns a dropped file into a candidate and tries it, or raises the reason for its rejection."""
+"""Admission: turns a dropped model into a candidate and tries it, or raises the reason for its rejection."""
 
 from __future__ import annotations
 
-import re
+import hashlib
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from agent.errors import IncompleteModelError, ModelError, NoLabelsError, NoRoomError
-from agent.host.digest import sha256_of
+from agent.host.digest import manifest, sha256_of
 from agent.host.memory import free_bytes
 from agent.host.plain_file import open_plain_file, read_plain_file
+from agent.model_file.saved_model import check_complete
 from agent.model_file.settings import LABELS_TXT, ModelSettings, read_label_file, read_sidecars, sidecar_paths
-from agent.models.store import source_errors
+from agent.models.copying import source_errors
+from agent.models.proof import first_difference, stated_files, stated_sha256
+from agent.models.tree import tree_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
+    from agent.models.copying import Copy
     from agent.models.folder import Drop
     from agent.models.store import Store
     from agent.models.trial import Trial, TrialReport
     from agent.models.versions import ModelHistory
     from agent.security.minisign import Signed, TrustedKeys
 
+log = logging.getLogger(__name__)
+
 Signatures = Literal["off", "if_present", "required"]
 
 _MAX_PROOF_BYTES = 1 << 13
+_MAX_LIST_BYTES = 1 << 19  # of the digests of all files of a SavedModel
 _PACK_LABELS = "Pack the labels into the model with edge-convert, or put the settings in the agent's configuration."
 
 
@@ -78,6 +87,7 @@ class Admission:
         self._signatures = signatures
         self._keys = keys
         self._free_bytes = free_bytes
+        self._warned: set[str] = set()
 
     def take(self, drop: Drop, history: ModelHistory) -> Candidate | None:
         """Returns None if the file changed while it was read, because the copy may mix the old and the new file.
@@ -88,9 +98,8 @@ class Admission:
             with source_errors(drop.path):
                 sidecar = read_sidecars(drop.path, root=drop.root)
                 labels_txt = _labels_txt(drop, may_be_unsigned=self._signatures != "required")
-                checked = self._matches_checksum(drop)
-                copy = self._store.put(drop.path, root=drop.root)
-                signed = self._verified(drop, copy.sha256)
+                checked, copy = self._copied_folder(drop) if drop.is_saved_model else self._copied_file(drop)
+                signed = self._verified(drop, copy)
             _check_signed_version(signed, history, drop.version)
         except ModelError:
             if drop.has_changed():
@@ -122,7 +131,7 @@ class Admission:
                 raise NoLabelsError(f"{error} {candidate.labels_txt}") from None
             candidate = candidate.with_labels_txt
             report = self._trial_of(candidate)
-        needed = candidate.size + report.bytes_each * self._workers
+        needed = candidate.size + report.bytes_each * (1 if report.is_shared else self._workers)
         free = self._free_bytes() + (serving_bytes if self._unloads_first else 0)
         if needed > free:
             remedy = " or lower engine.workers"
@@ -136,12 +145,38 @@ class Admission:
         return candidate, report
 
     def _trial_of(self, candidate: Candidate) -> TrialReport:
+        if candidate.drop.is_saved_model and candidate.signed is None:
+            self._warn(candidate.drop.name)
         overrides = candidate.sidecar.overridden_by(self._settings.get(candidate.drop.name, ModelSettings()))
         return self._trial.run(self._store.path(candidate.sha256), overrides)
+
+    def _warn(self, name: str) -> None:
+        """Once per model: the file formats differ in what they can do."""
+        if name not in self._warned:
+            self._warned.add(name)
+            log.warning(
+                "Model %s is an unsigned SavedModel, whose graph can read and write files as the agent's user. Drop "
+                "only those that you trust, or set models.signatures: required.",
+                name,
+                extra={"model": name},
+            )
 
     def trust(self) -> tuple[object, ...]:
         """Changes whenever a trusted key is added or removed, so that rejected files can be tried again. Blocks."""
         return self._keys.fingerprint() if self._keys is not None else ()
+
+    def _copied_file(self, drop: Drop) -> tuple[bool, Copy]:
+        """Whether a checksum proves that it is complete, and the copy."""
+        return self._matches_checksum(drop), self._store.put(drop.path, root=drop.root)
+
+    def _copied_folder(self, drop: Drop) -> tuple[bool, Copy]:
+        """Like _copied_file() for a SavedModel; an incomplete one is not copied, because it may be large."""
+        tree = tree_of(drop.path, drop.root)
+        if tree.fault is not None:
+            raise ModelError(tree.fault)
+        check_complete(drop.path, root=drop.root)
+        checked = _matches_list(drop, tree.files)
+        return checked, self._store.put_folder(drop.path, tree, root=drop.root)
 
     def _matches_checksum(self, drop: Drop) -> bool:
         """Whether a .sha256 next to the file matches; False if there is none.
@@ -151,12 +186,12 @@ class Admission:
         content = _read_proof(drop, ".sha256")
         if content is None:
             return False
-        stated = _stated_sha256(content.decode(errors="replace"), drop.path.name)
+        stated = stated_sha256(content.decode(errors="replace"), drop.path.name)
         if stated is None:
             raise ModelError(
                 f"{drop.path.name}.sha256 has no line for this file. Create it with sha256sum {drop.path.name}."
             )
-        sha256 = _sha256_of(drop)
+        sha256 = _sha256_of(drop.path, drop)
         if stated != sha256:
             raise IncompleteModelError(
                 f"The file does not match {drop.path.name}.sha256 (computed {sha256[:12]}..., listed "
@@ -164,13 +199,13 @@ class Admission:
             )
         return True
 
-    def _verified(self, drop: Drop, sha256: str) -> Signed | None:
+    def _verified(self, drop: Drop, copy: Copy) -> Signed | None:
         if self._signatures == "off" or self._keys is None:
             return None
         content = _read_proof(drop, ".minisig")
         if content is not None:
             try:
-                signed = self._keys.verify(self._store.path(sha256), content, name=drop.path.name)
+                signed = self._keys.verify(copy.manifest or self._store.path(copy.sha256), content, name=drop.path.name)
             except ModelError as error:  # one of the two files may not be copied yet
                 raise IncompleteModelError(str(error)) from error
         elif self._signatures == "required":
@@ -204,26 +239,40 @@ def _labels_txt(drop: Drop, *, may_be_unsigned: bool) -> ModelSettings | str | N
         return str(error)
 
 
+def _matches_list(drop: Drop, files: Sequence[str]) -> bool:
+    """Whether the .sha256 beside a SavedModel matches: it has the digest of the manifest, or of each file."""
+    content = _read_proof(drop, ".sha256")
+    if content is None:
+        return False
+    text, folder = content.decode(errors="replace"), drop.path.name
+    found = {name: _sha256_of(drop.path / name, drop) for name in files}
+    whole = hashlib.sha256(manifest(found.items())).hexdigest()
+    stated = stated_files(text, folder)
+    if not stated:
+        raise ModelError(f"{folder}.sha256 has no digests. Create it with sha256sum of all files in {folder}.")
+    difference = first_difference(stated, found)
+    if difference is not None and set(stated.items()) not in ({(folder, whole)}, {("", whole)}):
+        raise IncompleteModelError(
+            f"The SavedModel does not match {folder}.sha256: {difference}. Copy both again; the agent retries "
+            "automatically."
+        )
+    return True
+
+
 def _read_proof(drop: Drop, suffix: Literal[".sha256", ".minisig"]) -> bytes | None:
     path = drop.proof(suffix)
     if path is None:
         return None
+    most = _MAX_LIST_BYTES if drop.is_saved_model and suffix == ".sha256" else _MAX_PROOF_BYTES
     try:
-        return read_plain_file(path, max_bytes=_MAX_PROOF_BYTES, root=drop.root)
+        return read_plain_file(path, max_bytes=most, root=drop.root)
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}. Write it again.") from None
 
 
-def _sha256_of(drop: Drop) -> str:
-    with source_errors(drop.path), open_plain_file(drop.path, root=drop.root) as file:
+def _sha256_of(path: Path, drop: Drop) -> str:
+    with source_errors(path), open_plain_file(path, root=drop.root) as file:
         return sha256_of(file)
-
-
-def _stated_sha256(text: str, name: str) -> str | None:
-    """The digest for `name`, or the only one. Lines have sha256sum's format: digest, blank, blank or *, name."""
-    lines = re.findall(r"^\\?([0-9a-fA-F]{64})(?:[ \t]+\*?(.*))?$", text, re.MULTILINE)
-    named = [digest for digest, file in lines if file.rpartition("/")[2] == name] or [digest for digest, _ in lines]
-    return named[0].lower() if named and (len(lines) == 1 or len(named) < len(lines)) else None
 
 
 def _check_no_sidecars(drop: Drop) -> None:

@@ -230,17 +230,19 @@ class Candidates:
             fingerprint=drop.fingerprint,
             admitted_ns=time.time_ns(),
             bytes_each=report.bytes_each,
+            is_shared=report.is_shared,
             cpu_ms=report.cpu_ms,
             key_id=candidate.signed.key_id if candidate.signed else None,
             scores=report.scores,
         )
         self._history[drop.name] = history.with_version(version).signed_as(candidate.signed)
         log.info(
-            "Model file %s is admitted as version %d: %.2f ms per image, %.1f MB per worker in its trial.",
+            "Model file %s is admitted as version %d: %.2f ms per image, %.1f MB per %s in its trial.",
             drop.file,
             version.number,
             report.invoke_ms,
             report.bytes_each / 1e6,
+            "model" if report.is_shared else "worker",
             extra={"model": drop.name},
         )
         for note in report.notes:

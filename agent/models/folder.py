@@ -8,23 +8,23 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from agent.host.folder_watch import FolderWatch
 from agent.host.plain_file import read_plain_file, status_below
 from agent.model_file.settings import LABELS_TXT, sidecar_paths
-from agent.models.listing import entries, list_models, model_name
+from agent.models.listing import entries, is_version, list_models, model_name
+from agent.models.tree import Stamp, stamp_of, tree_of
 from agent.text import is_unicode
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from agent.models.listing import FoundModel
 
-# Inode, size and ctime: cp -p and rsync -t keep an old mtime, but no tool can keep an old ctime.
-Stamp: TypeAlias = tuple[int, int, int]
 Fingerprint: TypeAlias = tuple[Stamp, ...]
 
 log = logging.getLogger(__name__)
@@ -46,10 +46,10 @@ class LooseLabels:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """One state of a model file in the folder; `version` is the number of its folder in TensorFlow Serving's layout.
+    """One state of a model in the folder; `version` is the number of its folder in TensorFlow Serving's layout.
 
-    `path` is below `root`, the drop folder, and may be a link. `has_proof`: a checksum or a signature next to it can
-    prove that it is complete.
+    `path` is below `root`, the drop folder, and may be a link; that of a SavedModel is the folder of its version.
+    `has_proof`: a checksum or a signature next to it can prove that it is complete.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Drop:
     fingerprint: Fingerprint
     has_proof: bool = False
     loose_labels: LooseLabels | None = None
+    is_saved_model: bool = False
 
     @property
     def file(self) -> str:
@@ -93,6 +94,7 @@ class Drop:
 class ModelFolder:
     """`<name>.tflite` and `<name>/<integer>/model.tflite`, each with its sidecars, checksum and signature.
 
+    Or the folder `<name>/<integer>` of a SavedModel, with the same files beside the folder, such as `<integer>.yaml`.
     `.lite` and upper case are accepted too. `overlooked` says which files are ignored although they look like models,
     `device` on which device (st_dev) the folder was when it was listed.
     """
@@ -132,7 +134,7 @@ class ModelFolder:
         wanted = {
             path.with_name(path.name + _NOTE): f"{reason}\n"
             for path, reason in reasons.items()
-            if path.parent == self.path or not (path.parent.is_symlink() or path.parent.parent.is_symlink())
+            if not self._is_behind_link(path)
         }
         trouble = None
         for path in _notes(self.path) | wanted.keys():
@@ -144,6 +146,9 @@ class ModelFolder:
     def watch(self, changed: asyncio.Event) -> FolderWatch:
         """Sets `changed` from now on whenever something in the folder changes, until it is closed."""
         return FolderWatch(self.path, changed)
+
+    def _is_behind_link(self, path: Path) -> bool:
+        return any(each.is_symlink() for each in takewhile(lambda each: each != self.path, path.parents))
 
     def _report(self, overlooked: tuple[str, ...]) -> None:
         """Each is logged once for as long as it exists."""
@@ -164,15 +169,29 @@ def _is_plugged_in(device: int) -> bool:
 def _notes(folder: Path) -> set[Path]:
     """The notes that exist, in both layouts. Links are not followed, because they may lead out of the folder."""
     try:
-        places = [folder, *(version for model in _folders(folder) for version in _folders(model))]
-        names = [Path(entry.path) for place in places for entry in entries(place)]
+        return {path for path in _notes_at_any_depth(folder) if path.name.endswith(_NOTE)}
     except OSError:
         return set()
-    return {path for path in names if path.name.endswith(_NOTE) and model_name(path.name.removesuffix(_NOTE))}
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [Path(entry.path) for entry in entries(folder) if entry.is_dir(follow_symlinks=False)]
+def _notes_at_any_depth(folder: Path) -> Iterator[Path]:
+    """And other files."""
+    folders, names = _sorted_out(folder)
+    for model in folders:
+        versions, beside = _sorted_out(model)
+        yield from (path for path in beside if is_version(path.name.removesuffix(_NOTE)))
+        for version in versions:
+            names += _sorted_out(version)[1]
+    yield from (path for path in names if model_name(path.name.removesuffix(_NOTE)))
+
+
+def _sorted_out(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Its folders, and what else it contains."""
+    folders: list[Path] = []
+    others: list[Path] = []
+    for entry in entries(folder):
+        (folders if entry.is_dir(follow_symlinks=False) else others).append(Path(entry.path))
+    return folders, others
 
 
 def _set_note(path: Path, text: str | None) -> str | None:
@@ -201,12 +220,18 @@ def _drop(found: FoundModel, root: Path, *, is_alone: bool) -> Drop | None:
         return None
     has_proof = any(_stamp(path.with_name(path.name + proof), root) for proof in _PROOFS)
     loose = _loose_labels(found, root, is_alone=is_alone)
-    return Drop(found.name, path, root, found.version, fingerprint, has_proof, loose)
+    return Drop(found.name, path, root, found.version, fingerprint, has_proof, loose, found.is_saved_model)
 
 
 def _loose_labels(found: FoundModel, root: Path, *, is_alone: bool) -> LooseLabels | None:
-    """The labels.txt next to the file or, for a version without one, next to the folder of the version."""
+    """The labels.txt next to the file or, for a version without one, next to the folder of the version.
+
+    That in the folder of a SavedModel is a part of it.
+    """
     beside, above = found.path.with_name(LABELS_TXT), found.path.parent.with_name(LABELS_TXT)
+    if found.is_saved_model:
+        stamp = _stamp(beside, root)
+        return LooseLabels(beside, stamp, belongs=False) if stamp else None
     if stamp := None if found.path.with_suffix(".txt") == beside else _stamp(beside, root):
         return LooseLabels(beside, stamp, belongs=is_alone or found.version is not None)
     if found.version is not None and (stamp := _stamp(above, root)):
@@ -215,13 +240,18 @@ def _loose_labels(found: FoundModel, root: Path, *, is_alone: bool) -> LooseLabe
 
 
 def _fingerprint(path: Path, root: Path) -> Fingerprint | None:
-    own = _stamp(path, root)
+    own = _own_stamp(path, root)
     others = (*sidecar_paths(path), *(path.with_name(path.name + proof) for proof in _PROOFS))
     return own and (own, *(stamp for other in others if (stamp := _stamp(other, root))))
 
 
+def _own_stamp(path: Path, root: Path) -> Stamp | None:
+    status = status_below(path, root)
+    if status is not None and stat.S_ISDIR(status.st_mode):
+        return tree_of(path, root).stamp
+    return stamp_of(status) if status is not None and stat.S_ISREG(status.st_mode) else None
+
+
 def _stamp(path: Path, root: Path) -> Stamp | None:
     status = status_below(path, root)
-    if status is None or not stat.S_ISREG(status.st_mode):
-        return None
-    return status.st_ino, status.st_size, status.st_ctime_ns
+    return None if status is None or not stat.S_ISREG(status.st_mode) else stamp_of(status)

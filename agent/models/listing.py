@@ -1,4 +1,4 @@
-"""Listing: which files in the drop folder are models, and which only look like models."""
+"""Listing: which files and folders in the drop folder are models, and which only look like models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from agent.host.plain_file import status_below
+from agent.model_file.saved_model import GRAPH
 from agent.text import is_unicode, printable
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 UNFINISHED = ("~", ".part", ".tmp", ".filepart", ".partial", ".crdownload", ".download")
 _ENDINGS = (".tflite", ".lite")
 _MODEL = "model.tflite"  # in TensorFlow Serving's layout
+_WITH_GRAPH = ("fingerprint.pb", "keras_metadata.pb")  # which may be copied before it
 _MAX_DIGITS = 18  # of a version, which must fit into 64 bits
 _MAX_OVERLOOKED = 20
 _MAX_LOOKED_AT = 100  # files of a folder that is not a version
@@ -26,17 +28,19 @@ _OTHER_FORMATS = (
     *(".keras", ".h5", ".hdf5", ".pb", ".ckpt", ".onnx", ".pt", ".pth", ".torchscript", ".safetensors"),
     *(".mlmodel", ".task", ".litertlm"),
 )
+_OTHER_SAVED_MODELS = ("saved_model.pbtxt", "saved_model.cpb")  # as text, and in pieces
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".gz", ".7z", ".rar", ".bz2", ".xz", ".zst")
 _RENAMED = re.compile(r"(.+\.(?:tflite|lite))(?:[ _(-].*|\.(?!sha256$|minisig$|rejected\.txt$)[^.]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """A regular file, or a link to one; `version` is the number of its folder."""
+    """A regular file, or a link to one, or the folder of a SavedModel; `version` is the number of its folder."""
 
     name: str
     path: Path
     version: int | None = None
+    is_saved_model: bool = False
 
 
 @dataclass(slots=True)
@@ -91,20 +95,33 @@ def _list_versions(root: Path, model: str, found: list[FoundModel]) -> Iterator[
     for name in _names(root / model):
         path, where = root / model / name, f"{model}/{name}"
         kind = _kind(path, root)
-        if kind == "folder" and _is_version(name):
-            names = _names(path) or [_MODEL]  # a folder may be closed for listing but not for opening its files
-            file = next((each for each in _best_first(names) if _kind(path / each, root) == "file"), None)
-            if file is not None:
-                found.append(FoundModel(model, path / file, int(name)))
-            else:
-                yield from islice(_in_version(path, where, names), 1)
+        if kind == "folder" and is_version(name):
+            yield from _list_version(root, model, name, found)
         elif kind == "folder":
             if not path.is_symlink():  # `latest` may lead to a version
                 yield from islice(_in_other_folder(path, where, name), 1)
         elif kind == "file" and model_name(name):
             yield f"{where} is ignored: put it into the folder of a version, such as {model}/1/{_MODEL}."
+        elif kind == "file" and name == GRAPH:
+            yield f"{where} is ignored: put the SavedModel into the folder of a version, such as {model}/1/{GRAPH}."
         elif sentence := _why_overlooked(where, is_link=kind is None and path.is_symlink()):
             yield sentence
+
+
+def _list_version(root: Path, model: str, number: str, found: list[FoundModel]) -> Iterator[str]:
+    """Like _list_versions() for one of them."""
+    path, where = root / model / number, f"{model}/{number}"
+    names = _names(path) or [_MODEL]  # a folder may be closed for listing but not for opening its files
+    file = next((each for each in _best_first(names) if _kind(path / each, root) == "file"), None)
+    has_graph = GRAPH in names and _kind(path / GRAPH, root) == "file"
+    if file is not None:
+        found.append(FoundModel(model, path / file, int(number)))
+        if has_graph:
+            yield f"{where}/{GRAPH} is ignored: {file} is in the same folder. Remove one of them."
+    elif has_graph:
+        found.append(FoundModel(model, path, int(number), is_saved_model=True))
+    else:
+        yield from islice(_in_version(path, where, names), 1)
 
 
 def _best_first(names: Iterable[str]) -> list[str]:
@@ -117,14 +134,14 @@ def _in_version(path: Path, where: str, names: Iterable[str]) -> Iterator[str]:
         is_link = (path / name).is_symlink()
         if model_name(name) and not is_link and (path / name).is_file():
             yield f"{where}/{name} is ignored: the file of a version is called {_MODEL}. Rename it."
-        elif sentence := _why_overlooked(f"{where}/{name}", is_link=is_link):
+        elif name not in _WITH_GRAPH and (sentence := _why_overlooked(f"{where}/{name}", is_link=is_link)):
             yield sentence
 
 
 def _in_other_folder(path: Path, where: str, name: str) -> Iterator[str]:
     number = re.sub("[^0-9]", "", name)[:_MAX_DIGITS] or "1"
     for file in _names(path)[:_MAX_LOOKED_AT]:
-        if model_name(file) or file == "saved_model.pb":
+        if model_name(file) or file == GRAPH:
             yield (
                 f"{where}/{file} is ignored: the name of a version's folder is a whole number, such as {number}. "
                 "Rename the folder."
@@ -143,6 +160,8 @@ def _why_overlooked(where: str, *, is_link: bool) -> str | None:
             )
     elif lower.endswith(_ARCHIVES):
         return f"{where} is ignored: it is an archive. Unpack it, and copy the .tflite file and its labels here."
+    elif lower in _OTHER_SAVED_MODELS:
+        return f"{where} is ignored: of a SavedModel, only the binary form is read. Save it as one {GRAPH}."
     elif lower.endswith(_OTHER_FORMATS):
         return f"{where} is ignored: it is not a .tflite file. Convert the model, for example with edge-convert."
     elif renamed := _RENAMED.fullmatch(name):
@@ -160,7 +179,8 @@ def _kind(path: Path, root: Path) -> str | None:
     return "file" if stat.S_ISREG(status.st_mode) else "folder" if stat.S_ISDIR(status.st_mode) else "other"
 
 
-def _is_version(name: str) -> bool:
+def is_version(name: str) -> bool:
+    """Whether a folder with this name holds a version."""
     return name.isascii() and name.isdigit() and len(name) <= _MAX_DIGITS
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.errors import ModelError
+from agent.errors import ModelError, StoreError
 from agent.host.memory import free_bytes
-from agent.model_file.metadata import ModelFile, read_model_file
+from agent.model_file.model import read_model
 from agent.model_file.settings import ModelSettings
 from agent.runtimes.runtime import open_classifiers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.model_file.model import Model
     from agent.models.store import Store
     from agent.models.versions import Version
     from agent.runtimes.classifier import Classifier
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """One version in memory: its file, its final settings, and one classifier per worker."""
+    """One version in memory: what it was read from, its final settings, and one classifier per worker."""
 
-    file: ModelFile
+    model: Model
     settings: ModelSettings
     classifiers: tuple[Classifier, ...]
 
@@ -55,7 +56,7 @@ class Loader:
 
     def bytes_of(self, version: Version) -> int:
         """The approximate memory that the version needs."""
-        return version.bytes_each * self._workers
+        return version.bytes_each * (1 if version.is_shared else self._workers)
 
     def has_room_for(self, version: Version) -> bool:
         return self.bytes_of(version) <= self._free_bytes()
@@ -72,15 +73,24 @@ class Loader:
                 f"Version {version.number} is {signed}, but models.signatures is now `required`. Drop it again with a "
                 ".minisig from a key in models.trusted_keys."
             )
-        file = read_model_file(self._store.read(version.sha256))
+        model = self._read(version)
         given = self._settings.get(name, ModelSettings())
-        settings = file.settings.overridden_by(version.sidecar).overridden_by(given)
+        settings = model.settings.overridden_by(version.sidecar).overridden_by(given)
         classifiers = open_classifiers(
-            file, settings, workers=self._workers, threads=self._threads, seen=version.scores
+            model, settings, workers=self._workers, threads=self._threads, seen=version.scores
         )
         for classifier in classifiers:
             classifier.warm_up()
-        return LoadedModel(file, settings, classifiers)
+        return LoadedModel(model, settings, classifiers)
+
+    def _read(self, version: Version) -> Model:
+        try:
+            return read_model(self._store.read(version.sha256))
+        except OSError as error:
+            raise StoreError(
+                f"The stored model {self._store.path(version.sha256)} cannot be read: {error.strerror}. The agent "
+                "retries automatically."
+            ) from error
 
 
 def unexpected(error: Exception) -> str:

@@ -1,29 +1,31 @@
-"""Store: the agent's own copies of model files, named by their SHA-256 and never changed."""
+"""Store: the agent's own copies of models, named by their SHA-256 and never changed."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
 from typing import TYPE_CHECKING, BinaryIO
 
-from agent.errors import ModelError, StoreError
-from agent.host.digest import sha256_of
+from agent.errors import StoreError
+from agent.host.digest import sha256_of, sha256_of_folder
 from agent.host.durable import flush_folder, replace_file
-from agent.host.plain_file import DISK_ERRORS, open_plain_file
+from agent.host.plain_file import open_plain_file
+from agent.models.copying import Copy, copy_file, copy_files, source_errors, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-_CHUNK = 1 << 20
+    from agent.models.tree import Tree
+
 _RESERVE = 16 << 20  # bytes that a copy leaves free on the disk, for the history and other programs
 _INCOMING = ".incoming-"
-_TEMPORARY = DISK_ERRORS | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # not caused by the file itself
+_FILE, _FOLDER = _ENDINGS = (".tflite", ".savedmodel")
 
 
 def copies_of(state_folder: Path) -> Path:
@@ -35,21 +37,16 @@ def has_copies(state_folder: Path) -> bool:
     """Whether an agent has a copy of any model that it can read."""
     try:
         with os.scandir(copies_of(state_folder)) as entries:
-            return any(entry.name.endswith(".tflite") for entry in entries)
+            return any(entry.name.endswith(_ENDINGS) for entry in entries)
     except OSError:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """A complete file in the store, flushed to the disk."""
-
-    sha256: str
-    size: int
-
-
 class Store:
-    """`<folder>/<sha256>.tflite`. Every method blocks on the disk; only one thread at a time may call put()."""
+    """`<folder>/<sha256>.tflite`, and the folder `<sha256>.savedmodel` named by the hash of its manifest.
+
+    Every method blocks on the disk; only one thread at a time may call put() and put_folder().
+    """
 
     def __init__(
         self, folder: Path, *, max_bytes: int, free_on_disk: Callable[[Path], int] = lambda path: disk_usage(path).free
@@ -60,7 +57,12 @@ class Store:
         self._free_on_disk = free_on_disk
 
     def path(self, sha256: str) -> Path:
-        return self.folder / f"{sha256}.tflite"
+        """Where the copy is: a folder if that exists, otherwise a file."""
+        folder = self._folder_of(sha256)
+        return folder if os.path.isdir(folder) else self.folder / f"{sha256}{_FILE}"  # noqa: PTH112  (raises nothing)
+
+    def _folder_of(self, sha256: str) -> Path:
+        return self.folder / f"{sha256}{_FOLDER}"
 
     def has(self, sha256: str) -> bool:
         """Also true if the disk does not respond: False means that the copy is certainly gone."""
@@ -82,56 +84,88 @@ class Store:
         with source_errors(source), open_plain_file(source, root=root) as file:
             size = os.fstat(file.fileno()).st_size
             if size > self._max_bytes:
-                raise ModelError(_too_large(self._max_bytes))
+                raise too_large(self._max_bytes)
             with self._written(size) as (incoming, name):
-                copy = _copied(file, incoming, self._max_bytes)
+                copy = copy_file(file, incoming, max_bytes=self._max_bytes)
                 if self._is_whole(copy.sha256):
                     return copy
-                os.fchmod(incoming.fileno(), 0o444)
-                incoming.flush()
-                os.fsync(incoming.fileno())
                 name.replace(self.path(copy.sha256))
                 flush_folder(self.folder)
                 return copy
 
-    def read(self, sha256: str) -> bytes:
-        """The bytes that were stored. Raises StoreError; a copy that was damaged since is removed."""
+    def put_folder(self, source: Path, tree: Tree, *, root: Path | None = None) -> Copy:
+        """Like put() for the files of `tree`, which are in the folder `source`."""
+        if tree.size > self._max_bytes:
+            raise too_large(self._max_bytes)
+        with source_errors(source), self._written_folder(tree.size) as incoming:
+            copy = copy_files(source, tree.files, incoming, root=root, max_bytes=self._max_bytes)
+            if self._is_whole(copy.sha256):
+                return copy
+            folder = self._folder_of(copy.sha256)
+            self._remove(folder)
+            incoming.chmod(0o755)
+            incoming.replace(folder)
+            flush_folder(self.folder)
+            return copy
+
+    def read(self, sha256: str) -> bytes | Path:
+        """The bytes that were stored, or the path of the stored folder, all of whose files are intact.
+
+        Raises StoreError; a copy that was damaged since is removed.
+        """
+        path = self.path(sha256)
+        stored: bytes | Path
         try:
-            content = self.path(sha256).read_bytes()
+            if path.suffix == _FOLDER:
+                stored, found = path, sha256_of_folder(path)
+            else:
+                stored = path.read_bytes()
+                found = hashlib.sha256(stored).hexdigest()
         except OSError as error:
             raise StoreError(
-                f"The stored model {self.path(sha256)} cannot be read: {error.strerror}. "
-                "The agent retries automatically."
+                f"The stored model {path} cannot be read: {error.strerror}. The agent retries automatically."
             ) from error
-        if hashlib.sha256(content).hexdigest() != sha256:
+        if found != sha256:
             with suppress(OSError):
-                self.path(sha256).unlink()
-            raise StoreError(f"The stored model {self.path(sha256)} was damaged and has been removed. Check the disk.")
-        return content
+                self._remove(path)
+            raise StoreError(f"The stored model {path} was damaged and has been removed. Check the disk.")
+        return stored
 
     def _is_whole(self, sha256: str) -> bool:
         """Whether the copy exists and is intact: a disk may lose data."""
+        path = self.path(sha256)
         try:
-            with self.path(sha256).open("rb") as file:
+            if path.suffix == _FOLDER:
+                return sha256_of_folder(path) == sha256
+            with path.open("rb") as file:
                 return sha256_of(file) == sha256
         except OSError:
             return False
 
+    def _remove(self, path: Path) -> None:
+        """Renames a folder first, because its removal may be interrupted. Raises OSError."""
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+        elif path.name.startswith(_INCOMING):
+            shutil.rmtree(path)
+        else:
+            leftover = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self.folder))
+            path.replace(leftover)
+            shutil.rmtree(leftover)
+
     def keep_only(self, wanted: Collection[str]) -> None:
         """Removes every other copy and the leftovers of interrupted put() calls. Ignores what cannot be removed."""
-        names = {f"{sha256}.tflite" for sha256 in wanted}
+        names = {f"{sha256}{ending}" for sha256 in wanted for ending in _ENDINGS}
         with suppress(OSError):
             for path in list(self.folder.iterdir()):
-                if path.name not in names and (path.suffix == ".tflite" or path.name.startswith(_INCOMING)):
-                    path.unlink(missing_ok=True)
+                if path.name not in names and (path.suffix in _ENDINGS or path.name.startswith(_INCOMING)):
+                    self._remove(path)
 
     @contextmanager
     def _written(self, size: int) -> Iterator[tuple[BinaryIO, Path]]:
         """A new file in the store, removed at the end unless it was renamed."""
         with _store_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if self._free_on_disk(self.folder) < size + _RESERVE:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._make_room(size)
             descriptor, name = tempfile.mkstemp(prefix=_INCOMING, dir=self.folder)
             try:
                 with os.fdopen(descriptor, "wb") as incoming:
@@ -140,38 +174,22 @@ class Store:
                 with suppress(OSError):
                     Path(name).unlink()
 
+    @contextmanager
+    def _written_folder(self, size: int) -> Iterator[Path]:
+        """A new folder in the store, removed at the end unless it was renamed."""
+        with _store_errors(self.folder):
+            self._make_room(size)
+            incoming = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self.folder))
+            try:
+                yield incoming
+            finally:
+                shutil.rmtree(incoming, ignore_errors=True)
 
-class _SourceError(Exception):
-    """Carries an OSError of the source through the handling of those of the store."""
-
-
-def _copied(source: BinaryIO, target: BinaryIO, max_bytes: int) -> Copy:
-    digest, size = hashlib.sha256(), 0
-    while True:
-        try:
-            chunk = source.read(_CHUNK)
-        except OSError as error:
-            raise _SourceError from error
-        if not chunk:
-            return Copy(digest.hexdigest(), size)
-        size += len(chunk)
-        if size > max_bytes:  # it grows while it is read
-            raise ModelError(_too_large(max_bytes))
-        digest.update(chunk)
-        target.write(chunk)
-
-
-@contextmanager
-def source_errors(source: Path) -> Iterator[None]:
-    """Raises ModelError for a file that cannot be read, StoreError if the cause is temporary."""
-    try:
-        yield
-    except (OSError, _SourceError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        words = f"{source.name} cannot be read: {getattr(cause, 'strerror', cause)}."
-        if getattr(cause, "errno", None) in _TEMPORARY:
-            raise StoreError(f"{words} The agent retries automatically.") from error
-        raise ModelError(f"{words} Make it readable for the agent's user: chmod a+r {source.name}.") from error
+    def _make_room(self, size: int) -> None:
+        """Raises OSError if the folder cannot be made, or if the disk has less space than a copy needs."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._free_on_disk(self.folder) < size + _RESERVE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager
@@ -194,7 +212,3 @@ def write_durably(path: Path, content: bytes) -> None:
     """Replaces the file as a whole or not at all, even in a power cut. Raises StoreError."""
     with _store_errors(path.parent):
         replace_file(path, content)
-
-
-def _too_large(max_bytes: int) -> str:
-    return f"The file is larger than {max_bytes >> 20} MB. Drop a smaller model or raise models.max_mb."

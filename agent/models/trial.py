@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import IncompleteModelError, ModelError, NoLabelsError
+from agent.host.board import has_nvidia
+from agent.host.digest import files_in
 from agent.host.memory import free_bytes
 from agent.runtimes.score_kind import SeenScores
 
@@ -23,12 +25,15 @@ if TYPE_CHECKING:
 _PROCESS = ("-m", "agent.models.trial_process")
 _REFUSALS = {error.__name__: error for error in (IncompleteModelError, NoLabelsError)}
 _RUNTIME_BYTES = 512 << 20  # Python, OpenCV and a runtime, with room for the activations of a large model
+_TENSORFLOW_BYTES = 2 << 30  # and with its own, which one thread per processor needs too
+_BYTES_PER_PROCESSOR = 64 << 20
+_SLOWER = 5  # TensorFlow's import takes seconds, and tracing a large graph a minute
 _BYTES_PER_FILE_BYTE = 16  # int8 weights, unpacked to float and packed again for the kernels
 
 
 @dataclass(frozen=True, slots=True)
 class TrialReport:
-    """`bytes_each` is the peak memory of one interpreter, `invoke_ms` the median.
+    """`bytes_each` is the peak memory of one interpreter, or of what `is_shared` by all; `invoke_ms` is the median.
 
     `cpu_ms` is the 95th percentile of the CPU time that the invoking thread used for one call.
     `scores` is what was seen of them if nothing else says what they are; seeing them is a part of `load_ms`.
@@ -43,6 +48,7 @@ class TrialReport:
     scores: SeenScores | None = None
     notes: tuple[str, ...] = ()
     golden: int = 0
+    is_shared: bool = False
 
     @classmethod
     def read(cls, answer: dict[str, Any]) -> TrialReport:
@@ -64,22 +70,24 @@ class Trial:
     def run(self, path: Path, overrides: ModelSettings) -> TrialReport:
         """Raises ModelError with the cause and the remedy, IncompleteModelError if the file is truncated.
 
+        `path` leads to a .tflite file or to the folder of a SavedModel.
         `overrides` are the settings of the sidecars and the configuration, which override those in the file.
         """
+        limits = self._limits_for_tensorflow(path) if path.is_dir() else self._limits(path)
         request = {
             "path": str(path.absolute()),
             "parent": os.getpid(),
             "overrides": overrides.to_json(),
             "threads": self._threads,
-            "cpu_s": max(1, round(self._timeout_s * max(2, self._threads))),
-            "memory_bytes": memory_bound(path.stat().st_size, free_bytes()),
+            "cpu_s": limits.cpu_s,
+            "memory_bytes": limits.memory_bytes,
         }
         try:
             done = subprocess.run(  # noqa: S603  (our own module)
                 [sys.executable, *self._process],
                 input=json.dumps(request).encode(),
                 capture_output=True,
-                timeout=self._timeout_s,
+                timeout=limits.timeout_s,
                 check=False,
                 start_new_session=True,
                 cwd="/",  # Python imports from its working directory, which may be the drop folder
@@ -87,15 +95,39 @@ class Trial:
             )
         except subprocess.TimeoutExpired:
             raise ModelError(
-                f"The trial did not finish within {self._timeout_s:.0f} s: the model hangs, or is too slow for this "
+                f"The trial did not finish within {limits.timeout_s:.0f} s: the model hangs, or is too slow for this "
                 "device. Drop a smaller model."
             ) from None
         return _report(done)
 
+    def _limits(self, path: Path) -> _Limits:
+        cpu_s = max(1, round(self._timeout_s * max(2, self._threads)))
+        return _Limits(self._timeout_s, cpu_s, memory_bound(path.stat().st_size, free_bytes()))
 
-def memory_bound(file_bytes: int, free_bytes: int) -> int:
+    def _limits_for_tensorflow(self, folder: Path) -> _Limits:
+        """It computes with one thread per processor; for an NVIDIA device, CUDA reserves much that it never uses."""
+        timeout_s, processors = self._timeout_s * _SLOWER, os.cpu_count() or 1
+        size = sum((folder / name).stat().st_size for name in files_in(folder))
+        runtime_bytes = _TENSORFLOW_BYTES + processors * _BYTES_PER_PROCESSOR
+        return _Limits(
+            timeout_s,
+            max(1, round(timeout_s * max(2, processors))),
+            None if has_nvidia() else memory_bound(size, free_bytes(), runtime_bytes=runtime_bytes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """Of wall time, CPU time and writable memory."""
+
+    timeout_s: float
+    cpu_s: int
+    memory_bytes: int | None
+
+
+def memory_bound(file_bytes: int, free_bytes: int, *, runtime_bytes: int = _RUNTIME_BYTES) -> int:
     """What a file of this size may need, at most three quarters of the free memory, but always enough to start."""
-    needed = _RUNTIME_BYTES + _BYTES_PER_FILE_BYTE * file_bytes
+    needed = runtime_bytes + _BYTES_PER_FILE_BYTE * file_bytes
     return max(192 << 20, min(needed, free_bytes * 3 // 4))
 
 

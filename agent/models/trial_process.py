@@ -19,6 +19,8 @@ from agent.host.process import die_with_parent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.model_file.golden import GoldenSamples
+    from agent.model_file.model import Model
     from agent.model_file.settings import ModelSettings
 
 _WARM_UPS = 5
@@ -40,9 +42,10 @@ def main(try_out: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     os._exit(0)  # after a bad model, a runtime may crash in its destructors
 
 
-def _bound(*, memory_bytes: int, cpu_s: int) -> None:
+def _bound(*, memory_bytes: int | None, cpu_s: int) -> None:
     """Called before any byte of the candidate is read. RLIMIT_DATA counts writable memory, not all address space."""
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    if memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(10)  # cameras have priority
@@ -66,28 +69,23 @@ def _outcome(try_out: Callable[[dict[str, Any]], dict[str, Any]], request: dict[
 
 def try_out(request: dict[str, Any]) -> dict[str, Any]:
     """Loads and runs the model; returns the fields of a TrialReport. Raises ModelError."""
-    from agent.model_file.golden import read_golden  # noqa: PLC0415
-    from agent.model_file.metadata import read_model_file  # noqa: PLC0415
     from agent.model_file.settings import check_settings  # noqa: PLC0415
     from agent.runtimes.golden import check_golden  # noqa: PLC0415
-    from agent.runtimes.interpreter import import_runtime  # noqa: PLC0415
     from agent.runtimes.preprocessing import without_effect  # noqa: PLC0415
     from agent.runtimes.probe import probe_images  # noqa: PLC0415
     from agent.runtimes.runtime import open_classifiers  # noqa: PLC0415
 
-    content = Path(request["path"]).read_bytes()
-    file = read_model_file(content)
+    model, golden = _read(Path(request["path"]))
     overrides = check_settings(request["overrides"], where="the trial's request")
-    settings = file.settings.overridden_by(overrides)
-    import_runtime()  # shared by all interpreters, so its memory and time do not count for the candidate
+    settings = model.settings.overridden_by(overrides)
+    is_shared = _start_runtime(model)
     before, started = _peak_bytes(), time.perf_counter()
-    (classifier,) = open_classifiers(file, settings, workers=1, threads=request["threads"])
+    (classifier,) = open_classifiers(model, settings, workers=1, threads=request["threads"])
     load_ms = (time.perf_counter() - started) * 1e3
     classifier.warm_up(_WARM_UPS if classifier.seen is None else 1)  # a probe has warmed it up
     took = _timed(
         classifier, list(itertools.islice(probe_images(classifier.layout.height, classifier.layout.width), _IMAGES))
     )
-    golden = read_golden(content)
     if golden is not None:
         check_golden(golden, classifier)
     return {
@@ -98,7 +96,37 @@ def try_out(request: dict[str, Any]) -> dict[str, Any]:
         "scores": dataclasses.asdict(classifier.seen) if classifier.seen else None,
         "notes": _notes(without_effect(classifier.input, settings), overrides),
         "golden": len(golden.samples) if golden else 0,
+        "is_shared": is_shared,
     }
+
+
+def _read(path: Path) -> tuple[Model, GoldenSamples | None]:
+    from agent.model_file.golden import read_golden, read_golden_folder  # noqa: PLC0415
+    from agent.model_file.model import read_model  # noqa: PLC0415
+
+    if path.is_dir():
+        return read_model(path), read_golden_folder(path)
+    content = path.read_bytes()
+    return read_model(content), read_golden(content)
+
+
+def _start_runtime(model: Model) -> bool:
+    """Shared by all classifiers, so its memory and time do not count for the candidate.
+
+    Returns whether the classifiers of the model share its function too.
+    """
+    from agent.model_file.saved_model import SavedModelFolder  # noqa: PLC0415
+
+    if isinstance(model, SavedModelFolder):
+        from agent.runtimes.tensorflow import import_tensorflow  # noqa: PLC0415
+
+        tf = import_tensorflow()
+        (tf.zeros(1) + 1).numpy()  # makes its threads and opens its device
+        return True
+    from agent.runtimes.interpreter import import_runtime  # noqa: PLC0415
+
+    import_runtime()
+    return False
 
 
 def _notes(unused: dict[str, str], overrides: ModelSettings) -> list[str]:

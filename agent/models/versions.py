@@ -27,6 +27,7 @@ class Version:
 
     `sidecar` has the settings in its sidecars, `fingerprint` identifies its file in the drop folder. `bytes_each` and
     `cpu_ms` are what its trial measured for one interpreter and one invoke. `proven`: it has passed its probation.
+    `is_shared`: all workers share what needs `bytes_each`.
     `scores` is what the trial saw of them, if neither the settings nor the last operator says what they are.
     `starts` counts the agent's starts that loaded it and may have crashed because of it. `withdrawn` is why it must
     not serve any more. `key_id` names the key that signed it, None if no signature was checked. `is_kept`: the store
@@ -48,6 +49,7 @@ class Version:
     key_id: str | None = None
     is_kept: bool = True
     scores: SeenScores | None = None
+    is_shared: bool = False
 
     def is_same(self, sha256: str, sidecar: ModelSettings) -> bool:
         """Whether this version has that content and those sidecars."""

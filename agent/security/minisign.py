@@ -65,15 +65,18 @@ class TrustedKeys:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def verify(self, content: Path, signature: bytes, *, name: str) -> Signed:
-        """Returns who signed the file at `content`; errors call it `name`. `signature` is the content of its .minisig.
+    def verify(self, content: Path | bytes, signature: bytes, *, name: str) -> Signed:
+        """Returns who signed `content`; errors call it `name`. `signature` is the content of its .minisig.
 
         Raises ModelError if none of these keys signed it, or if the file, the comment or the signature was altered;
         OSError if `content` cannot be read. Blocks while it reads the file.
         """
         parsed = _parse_signature(signature, name)
         signers = self._keys_of(parsed, name)
-        message = hash_of(content) if parsed.algorithm == HASHED else content.read_bytes()
+        if parsed.algorithm == HASHED:
+            message = hash_of(content)
+        else:
+            message = content if isinstance(content, bytes) else content.read_bytes()
         signer = next((key for key in signers if key.verifies(parsed.signature, message)), None)
         if signer is None:
             raise ModelError(
@@ -135,10 +138,12 @@ def key_bytes(content: bytes, length: int) -> bytes:
     return raw
 
 
-def hash_of(path: Path) -> bytes:
-    """BLAKE2b-512 of the file, which may be large; a signature of type ED signs this hash."""
+def hash_of(content: Path | bytes) -> bytes:
+    """BLAKE2b-512 of a file, which may be large, or of bytes; a signature of type ED signs this hash."""
+    if isinstance(content, bytes):
+        return hashlib.blake2b(content).digest()
     digest = hashlib.blake2b()
-    with path.open("rb") as file:
+    with content.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.digest()

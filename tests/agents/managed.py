@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from agent.listeners import TrialOutcome, WithdrawalCause
     from agent.model_file.settings import ModelSettings
     from agent.models.admission import Signatures
+    from agent.models.copying import Copy
     from agent.models.loader import LoadedModel
-    from agent.models.store import Copy
+    from agent.models.tree import Tree
     from agent.models.versions import Version
     from agent.security.minisign import TrustedKeys
     from agent.status import ModelStatus
@@ -74,7 +75,13 @@ class HookedStore(Store):
         self.after_put(source)
         return copy
 
-    def read(self, sha256: str) -> bytes:
+    def put_folder(self, source: Path, tree: Tree, *, root: Path | None = None) -> Copy:
+        self.before_put(source)
+        copy = super().put_folder(source, tree, root=root)
+        self.after_put(source)
+        return copy
+
+    def read(self, sha256: str) -> bytes | Path:
         self.before_read(sha256)
         return super().read(sha256)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from agent import cli
-from agent.models import loader, store
+from agent.models import copying, loader, store
 from agent.models.admission import Admission
 from agent.models.history import History
 from agent.models.serving import Serving
@@ -41,17 +41,17 @@ def _before_the_copy(sha256: str) -> None:
 
 
 def _halfway_through_the_copy(sha256: str) -> None:
-    copied = store._copied
+    copied = copying.copy_file
 
-    def halved(source: BinaryIO, target: BinaryIO, max_bytes: int) -> store.Copy:
+    def halved(source: BinaryIO, target: BinaryIO, *, max_bytes: int) -> copying.Copy:
         content = Path(f"/proc/self/fd/{source.fileno()}").read_bytes()
         if hashlib.sha256(content).hexdigest() == sha256:
             target.write(content[: len(content) // 2])
             target.flush()
             _die()
-        return copied(source, target, max_bytes)
+        return copied(source, target, max_bytes=max_bytes)
 
-    _replace(store, "_copied", halved)
+    _replace(store, "copy_file", halved)
 
 
 def _before_the_copy_is_flushed(sha256: str) -> None:

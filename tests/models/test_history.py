@@ -41,6 +41,7 @@ VERSION_IN_FILE: dict[str, Any] = {
     "withdrawn_ns": 0,
     "key_id": None,
     "is_kept": True,
+    "is_shared": False,
     "scores": {
         "kind": "percent",
         "lowest": 0.0,

@@ -37,7 +37,7 @@ class Keys(TrustedKeys):
     def names(self) -> set[str]:
         return self.trusted
 
-    def verify(self, content: Path, signature: bytes, *, name: str) -> Signed:
+    def verify(self, content: Path | bytes, signature: bytes, *, name: str) -> Signed:
         signer, version = signature.decode().split()
         if signer not in self.trusted:
             raise ModelError(f"{name} is signed by a stranger.")
