@@ -47,3 +47,28 @@ def write_extra(path: Path, *, labels: Sequence[str] | None = None, **additions:
         (extra / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
     if additions:
         (extra / "edge_agent.json").write_text(json.dumps(additions))
+
+
+def write_warmup_requests(path: Path, requests: Sequence[tuple[str, dict[str, Any]]]) -> Path:
+    """Writes the file from which TensorFlow Serving warms up: each request has a signature's name and its inputs."""
+    import tensorflow as tf  # noqa: PLC0415  (only in .venv-converter)
+
+    extra = path / "assets.extra"
+    extra.mkdir(exist_ok=True)
+    file = extra / "tf_serving_warmup_requests"
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for signature, inputs in requests:
+            tensors = {name: tf.make_tensor_proto(value).SerializeToString() for name, value in inputs.items()}
+            entries = (_message(2, _message(1, name.encode()) + _message(2, value)) for name, value in tensors.items())
+            request = _message(1, _message(1, b"m") + _message(3, signature.encode())) + b"".join(entries)
+            writer.write(_message(6, _message(1, request)))
+    return file
+
+
+def _message(number: int, content: bytes) -> bytes:
+    """A field of a protobuf message; those of TensorFlow Serving are described in its prediction_log.proto."""
+    length, size = bytearray(), len(content)
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([number << 3 | 2, *length, size]) + content
