@@ -45,7 +45,7 @@ def frame_header(height: int, width: int, marker: int = 0xC0) -> bytes:
 def classify(assets: Path, content: bytes) -> Category:
     model = read_model_file(next((assets / "models" / "mobilenet_v2_224_uint8").glob("*.tflite")).read_bytes())
     classifier = TFLiteClassifier(model, model.settings, threads=1)
-    image = decode(content, smallest_side=classifier.longest_side)
+    image = decode(content, smallest_side=classifier.smallest_side)
     scores, _ = classifier.scores(image)
     (category,) = scores.best(1)
     return category

@@ -47,7 +47,7 @@ def classify(
     answers: list[dict[str, Any]] = []
     for path in images:
         try:
-            image = decode(read_file(path), smallest_side=classifier.longest_side)
+            image = decode(read_file(path), smallest_side=classifier.smallest_side)
         except AgentError as error:
             failed = True
             answers.append({"image": str(path), "error": str(error)})
@@ -80,7 +80,7 @@ def bench(
     stages: dict[str, list[float]] = {"decode": [], "preprocess": [], "invoke": [], "total": []}
     for _ in range(rounds):
         started = time.perf_counter()
-        decoded = decode(content, smallest_side=classifier.longest_side)
+        decoded = decode(content, smallest_side=classifier.smallest_side)
         decode_ms = (time.perf_counter() - started) * 1e3
         scores, spent = classifier.scores(decoded)
         scores.best(5)

@@ -97,6 +97,7 @@ def _describe(file: ModelFile, settings: ModelSettings, scores: SeenScores | Non
         "std": settings.std,
         "color": settings.color,
         "resize": settings.resize or "stretch",
+        "resample": settings.resample or "antialias",
         "score": settings.score or (scores.score if scores else None),
         "unknown_below": settings.unknown_below,
         "temperature": settings.temperature,

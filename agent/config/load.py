@@ -117,6 +117,7 @@ def _overrides(name: str, overrides: ModelOverrides) -> ModelSettings:
         std=_numbers(overrides.std),
         color=overrides.color,
         resize=overrides.resize,
+        resample=overrides.resample,
         score=overrides.score,
         output=overrides.output,
         unknown_below=overrides.unknown_below,

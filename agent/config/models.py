@@ -49,6 +49,12 @@ class ModelOverrides(Section):
         description="How to fit images with a different aspect ratio: stretch, crop or pad.",
         examples=["stretch"],
     )
+    resample: Literal["antialias", "bilinear", "nearest", "bicubic", "area"] | None = Field(
+        default=None,
+        description="How training scaled images: antialias (Pillow, torchvision), or bilinear, bicubic or area of "
+        "`tf.image.resize`, or nearest (the default of `load_img` in Keras). Default: antialias.",
+        examples=["antialias"],
+    )
     score: Literal["probability", "percent", "logits"] | None = Field(
         default=None,
         description="What the model returns: probability (0 to 1), percent or logits. Default: the agent finds out.",

@@ -99,7 +99,7 @@ class InferenceEngine:
             if isinstance(instance, np.ndarray):
                 scores, spent = classifier.scores_of_tensor(instance)
             else:
-                side, limit = options.framing.side_of_whole(served.longest_side), self._max_pixels
+                side, limit = options.framing.side_of_whole(served.smallest_side), self._max_pixels
                 if isinstance(instance, Frame):
                     image = instance.image(side, max_pixels=limit)
                     decoded = started if image is instance.picture else time.perf_counter()

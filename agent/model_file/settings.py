@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Resize = Literal["stretch", "crop", "pad"]
+Resample = Literal["antialias", "bilinear", "nearest", "bicubic", "area"]
 Score = Literal["probability", "percent", "logits"]
 
 LABELS_TXT = "labels.txt"  # what Teachable Machine and Coral call the label file next to a model
@@ -36,6 +37,7 @@ _LARGEST = 3.4e38  # of float32, the type in which pixels are normalized
 _CHOICES = {
     "color": ("rgb", "bgr", "gray"),
     "resize": ("stretch", "crop", "pad"),
+    "resample": ("antialias", "bilinear", "nearest", "bicubic", "area"),
     "score": ("probability", "percent", "logits"),
 }
 
@@ -46,8 +48,9 @@ class ModelSettings:
 
     `mean` and `std` have one value, or one per channel: a float input gets (pixel - mean) / std, with pixels from
     0 to 255. `color` is the channel order that the model expects, `resize` how an image of another shape is fitted,
-    `score` whether the outputs are already probabilities, or percent, or logits. `output` names the output with the
-    scores if there are several. `unknown_below` is the score below which an image is of none of the labels.
+    `resample` how its pixels are computed, `score` whether the outputs are already probabilities, or percent, or
+    logits. `output` names the output with the scores if there are several. `unknown_below` is the score below which
+    an image is of none of the labels.
     `temperature` divides the logits, so that the scores mean what they say (agent/runtimes/temperature.py).
     """
 
@@ -56,6 +59,7 @@ class ModelSettings:
     std: tuple[float, ...] | None = None
     color: Color | None = None
     resize: Resize | None = None
+    resample: Resample | None = None
     score: Score | None = None
     output: str | None = None
     unknown_below: float | None = None

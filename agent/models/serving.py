@@ -59,9 +59,9 @@ class ServedModel:
         return RuntimeStatus(first.ran_on, first.accelerator, first.accelerator_reason)
 
     @property
-    def longest_side(self) -> int:
-        """Pixels; an image may be shrunk until its shorter side is this long, without loss for the model."""
-        return self.loaded.classifiers[0].longest_side
+    def smallest_side(self) -> int:
+        """Pixels: a JPEG may be reduced while it is decoded as long as both sides keep this many."""
+        return self.loaded.classifiers[0].smallest_side
 
     def classifier(self, worker: int) -> Classifier:
         """The classifier of one worker: only one thread at a time may use an interpreter."""

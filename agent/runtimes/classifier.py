@@ -83,8 +83,12 @@ class Classifier(ABC):
 
     @property
     def longest_side(self) -> int:
-        """Pixels; an image may be shrunk until its shorter side is this long, without loss for the model."""
         return self._input.longest_side
+
+    @property
+    def smallest_side(self) -> int:
+        """Pixels: a JPEG may be reduced while it is decoded as long as both sides keep this many."""
+        return self._input.smallest_side
 
     @property
     @abstractmethod

@@ -56,7 +56,7 @@ def ask_golden(golden: GoldenSamples, classifier: Classifier) -> GoldenAnswers:
 
 def _disagreement(sample: GoldenSample, classifier: Classifier) -> str | None:
     try:
-        image = decode(sample.content, max_pixels=_MAX_PIXELS, smallest_side=classifier.longest_side)
+        image = decode(sample.content, max_pixels=_MAX_PIXELS, smallest_side=classifier.smallest_side)
     except ImageError as error:
         raise ModelError(
             f"The golden sample {_shown(sample.file)} cannot be used: {error} "

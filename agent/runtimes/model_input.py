@@ -33,8 +33,8 @@ class PixelInput:
         _check_color(settings, layout.channels)
         self._tensor = tensor
         self._preprocess = Preprocessor.of(tensor, settings)
-        # An image may be shrunk until its shorter side has so many pixels, without loss for the model.
         self.longest_side = max(layout.height, layout.width)
+        self.smallest_side = self._preprocess.smallest_side
         self.served = served_input(tensor, layout)
 
     def of_image(self, image: Image) -> Array:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
@@ -11,18 +9,15 @@ import numpy as np
 
 from agent.image import Color, Image
 from agent.model_file.layout import layout_of
+from agent.runtimes.resampling import resample, smallest_side
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from agent.image import Pixels
     from agent.model_file.metadata import Tensor
-    from agent.model_file.settings import ModelSettings, Resize
+    from agent.model_file.settings import ModelSettings, Resample, Resize
 
     Array: TypeAlias = npt.NDArray[np.generic]
-
-_WHOLE = np.ones(1, np.float32)
-_HALVED_FROM = 2.5  # times the target
 
 
 class Preprocessor:
@@ -41,18 +36,32 @@ class Preprocessor:
         std: tuple[float, ...] | None,
         color: Color,
         resize: Resize,
+        resample: Resample,
     ) -> None:
         self._layout = layout_of(tensor)
         self._height, self._width = self._layout.height, self._layout.width
         self._color = color
         self._resize = resize
+        self._resample = resample
         self._table = _table(tensor, mean, std)
 
     @classmethod
     def of(cls, tensor: Tensor, settings: ModelSettings) -> Preprocessor:
-        """Follows `settings`. One channel is always gray; the defaults are RGB and `stretch`."""
+        """Follows `settings`. One channel is always gray; the defaults are RGB, `stretch` and `antialias`."""
         color: Color = "gray" if layout_of(tensor).channels == 1 else settings.color or "rgb"
-        return cls(tensor, mean=settings.mean, std=settings.std, color=color, resize=settings.resize or "stretch")
+        return cls(
+            tensor,
+            mean=settings.mean,
+            std=settings.std,
+            color=color,
+            resize=settings.resize or "stretch",
+            resample=settings.resample or "antialias",
+        )
+
+    @property
+    def smallest_side(self) -> int:
+        """Pixels: a JPEG may be reduced while it is decoded as long as both sides keep this many."""
+        return smallest_side(max(self._height, self._width), self._resample)
 
     def __call__(self, image: Image) -> Array:
         """A tensor of the model's layout and dtype, with a batch of 1."""
@@ -65,12 +74,15 @@ class Preprocessor:
             image = _crop_to_ratio(image, self._width / self._height)
         if self._resize == "pad":
             return self._pad(image)
-        return resize_antialiased(image, self._width, self._height)
+        return self._to(image, self._width, self._height)
+
+    def _to(self, image: Image, width: int, height: int) -> Image:
+        return Image(resample(image.pixels, width, height, self._resample), image.color)
 
     def _pad(self, image: Image) -> Image:
         factor = min(self._width / image.width, self._height / image.height)
         width, height = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-        small = resize_antialiased(image, width, height)
+        small = self._to(image, width, height)
         left, top = (self._width - width) // 2, (self._height - height) // 2
         right, bottom = self._width - width - left, self._height - height - top
         return Image(cv2.copyMakeBorder(small.pixels, top, bottom, left, right, cv2.BORDER_CONSTANT), image.color)
@@ -97,73 +109,6 @@ def describes_pixels(tensor: Tensor, settings: ModelSettings) -> bool:
     """Whether mean and std say of a uint8 input what its scale and zero point say too."""
     mean, std = settings.mean or (0.0,), settings.std or (1.0,)
     return abs(tensor.scale * std[0] - 1) <= 0.01 and abs(tensor.zero_point - mean[0]) <= 1
-
-
-def resize_antialiased(image: Image, width: int, height: int) -> Image:
-    """Bilinear, and antialiased when it shrinks, like the resize of Pillow and of most training code.
-
-    Plain bilinear reads four pixels per output pixel and so skips most of a large image: a person 6 times larger
-    than the input scored 0.28 instead of 0.89. Each side is halved (OpenCV's fastest path) while the result stays
-    a quarter above the target. The rest is smoothed by a kernel as wide as the remaining step, then interpolated.
-    Filters overwrite what they read, but never the caller's pixels: less memory is in use, and more of it in the cache.
-    """
-    pixels = image.pixels
-    while True:
-        across, down = pixels.shape[1] / width, pixels.shape[0] / height
-        if _suits_boxes(across, down):
-            pixels = _smooth_by_boxes(pixels, round(across), round(down))
-            break
-        if max(across, down) < _HALVED_FROM:
-            pixels = _smooth(pixels, across, down, dst=None if pixels is image.pixels else pixels)
-            break
-        halved = _halve(pixels.shape[1], across), _halve(pixels.shape[0], down)
-        pixels = cv2.resize(pixels, halved)
-    if pixels.shape[:2] != (height, width):
-        pixels = cv2.resize(pixels, (width, height))
-    return Image(pixels, image.color)
-
-
-def _halve(side: int, step: float) -> int:
-    return side // 2 if step >= _HALVED_FROM else side
-
-
-def _suits_boxes(across: float, down: float) -> bool:
-    """Whether one step is about 2 and the other about 3, as from 640x480 to 224x224; halving only one side is slow."""
-    small, large = sorted((across, down))
-    return 1.8 <= small <= 2.3 and 2.6 <= large <= 3.25
-
-
-def _smooth_by_boxes(pixels: Pixels, across: int, down: int) -> Pixels:
-    """By a triangle that reaches `across` and `down` pixels to each side: a box twice, faster than halving one side."""
-    once: Pixels = cv2.blur(pixels, (across, down), borderType=cv2.BORDER_REPLICATE)
-    anchor = (across - 1) // 2, (down - 1) // 2  # a box of two is off by half a pixel, and the second one undoes it
-    cv2.blur(once, (across, down), dst=once, anchor=anchor, borderType=cv2.BORDER_REPLICATE)
-    return once
-
-
-def _smooth(pixels: Pixels, across: float, down: float, *, dst: Pixels | None) -> Pixels:
-    if max(across, down) <= 1:
-        return pixels
-    kernels = _smoothing(across), _smoothing(down)
-    smooth: Pixels = cv2.sepFilter2D(pixels, -1, *kernels, dst=dst, borderType=cv2.BORDER_REPLICATE)
-    return smooth
-
-
-@functools.lru_cache(maxsize=256)
-def _smoothing(step: float) -> npt.NDArray[np.float32]:
-    """A triangle that reaches `step` pixels to each side.
-
-    Below 2.25 it has three taps, for which OpenCV has a faster path. Together with the interpolation that follows,
-    they have the triangle's variance (step² / 6), up to 1-2-1: wider steps need more than three taps to antialias.
-    """
-    if step <= 1:
-        return _WHOLE
-    if step < 2.25:
-        side = min((step * step - 1) / 12, 0.25)
-        return np.array([side, 1 - 2 * side, side], np.float32)
-    reach = math.ceil(step) - 1
-    taps = 1 - np.abs(np.arange(-reach, reach + 1, dtype=np.float32)) / np.float32(step)
-    return np.asarray(taps / taps.sum(), np.float32)
 
 
 def _crop_to_ratio(image: Image, ratio: float) -> Image:

@@ -285,7 +285,7 @@ def _classify(
     images: list[FoundImage] = []
     left_out: list[str] = []
     rows: list[list[tuple[Floats, float]]] = [[] for _ in subjects]
-    smallest_side = subjects[-1].classifier.longest_side
+    smallest_side = max(subject.classifier.smallest_side for subject in subjects)
     sought = track(folder.images, "Evaluating")
     for found, image in folder.decode(sought, smallest_side=smallest_side, left_out=left_out):
         images.append(found)

@@ -63,7 +63,7 @@ def calibrate(folder: ImageFolder, tensor: Tensor, settings: ModelSettings, *, t
     unreadable: list[str] = []
     sample = list(itertools.islice(folder.evenly_over_classes(), _MOST))
     sought = track(sample, "Reading calibration images")
-    for found, image in folder.decode(sought, smallest_side=max(tensor.shape[1:3]), left_out=unreadable):
+    for found, image in folder.decode(sought, smallest_side=fit.smallest_side, left_out=unreadable):
         read.append(found)
         pixels = fit(image)[0]
         gray = pixels.shape[2] == 1

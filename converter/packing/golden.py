@@ -94,9 +94,8 @@ def _readable(folder: ImageFolder, source: Classifier, unreadable: list[str]) ->
     """Name, label and packed bytes of each readable image, one of each class in turn."""
     truth = dict(zip(folder.images, folder.truth(source.labels) or (), strict=True))
     images = folder.evenly_over_classes()
-    side = source.longest_side
-    for found, image in folder.decode(images, smallest_side=side, left_out=unreadable):
-        yield folder.name_of(found), source.labels[truth[found]], _encoded(_fitted(image, side))
+    for found, image in folder.decode(images, smallest_side=source.smallest_side, left_out=unreadable):
+        yield folder.name_of(found), source.labels[truth[found]], _encoded(_fitted(image, source.longest_side))
 
 
 def _fitted(image: Image, side: int) -> Image:
@@ -120,7 +119,7 @@ def _encoded(image: Image) -> bytes:
 
 def _answer(content: bytes, source: Classifier) -> str:
     """The best label for the packed bytes, decoded as the agent decodes them."""
-    image = decode(content, smallest_side=source.longest_side)
+    image = decode(content, smallest_side=source.smallest_side)
     scores, _ = source.scores(image)
     (best,) = scores.best(1)
     return best.label

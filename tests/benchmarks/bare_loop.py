@@ -32,7 +32,7 @@ def main(model_path: str, image_path: str, threads: str, for_s: str) -> None:
         classifier = classifiers[number]
         before_s = started_s
         while before_s < started_s + float(for_s):
-            image = decode(content, max_pixels=1 << 24, smallest_side=classifier.longest_side)
+            image = decode(content, max_pixels=1 << 24, smallest_side=classifier.smallest_side)
             classifier.scores(image)
             after_s = time.perf_counter()
             times_s[number].append(after_s - before_s)

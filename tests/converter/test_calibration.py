@@ -131,6 +131,7 @@ def test_folder_without_readable_images_is_refused_with_a_reason(tmp_path: Path)
         (3, ModelSettings(mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))),
         (3, ModelSettings(mean=(127.5,), std=(127.5,), color="bgr", resize="crop")),
         (3, ModelSettings(mean=(0.0,), std=(1.0,), resize="pad")),
+        (3, ModelSettings(mean=(0.0,), std=(1.0,), resample="nearest")),
         (1, ModelSettings(mean=(0.0,), std=(255.0,), color="gray")),
     ],
 )
@@ -144,6 +145,7 @@ def test_images_are_preprocessed_as_on_the_device(channels: int, settings: Model
         std=settings.std,
         color=settings.color or "rgb",
         resize=settings.resize or "stretch",
+        resample=settings.resample or "antialias",
     )
     expected = [on_device(found.read(smallest_side=8)) for found in folder.evenly_over_classes()]
     fed = [batch[0] for batch in calibration.representative(tensor, settings)]

@@ -19,7 +19,7 @@ from conversions import (
 )
 
 from agent.image import Image
-from agent.runtimes.preprocessing import resize_antialiased
+from agent.runtimes.resampling import resample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ def _categories(classifier: Any, image: Image) -> Any:
 def resized_by_the_agent(classifier: Classifier, images: Sequence[Image]) -> list[Image]:
     """Resized to the input size, so that MediaPipe does not resize."""
     _, height, width, _ = classifier.input.shape
-    return [resize_antialiased(image, width, height) for image in images]
+    return [Image(resample(image.pixels, width, height, "antialias"), image.color) for image in images]
 
 
 @pytest.mark.assets

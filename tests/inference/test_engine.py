@@ -95,7 +95,7 @@ async def test_uploads_are_decoded_in_the_workers(monkeypatch: pytest.MonkeyPatc
 
     def recorded(content: bytes, *, max_pixels: int, smallest_side: int | None) -> Image:
         threads.append(threading.current_thread().name)
-        assert smallest_side == 32
+        assert smallest_side == 240
         return decode(content, max_pixels=max_pixels, smallest_side=smallest_side)
 
     monkeypatch.setattr(engine_module, "decode", recorded)

@@ -28,7 +28,10 @@ def test_later_settings_override_earlier_ones_if_they_are_set() -> None:
         ("# nothing\n", ModelSettings()),
         ("mean: 127.5\nstd: 127.5", ModelSettings(mean=(127.5,), std=(127.5,))),
         ("mean: [1, 2, 3]\nstd: [4, 5, 6]", ModelSettings(mean=(1, 2, 3), std=(4, 5, 6))),
-        ("color: bgr\nresize: pad\nscore: logits", ModelSettings(color="bgr", resize="pad", score="logits")),
+        (
+            "color: bgr\nresize: pad\nresample: area\nscore: logits",
+            ModelSettings(color="bgr", resize="pad", resample="area", score="logits"),
+        ),
         ("output: Identity:0\nscore: percent", ModelSettings(score="percent", output="Identity:0")),
         ("unknown_below: 0.62", ModelSettings(unknown_below=0.62)),
         ("unknown_below: 1", ModelSettings(unknown_below=1.0)),
@@ -53,7 +56,7 @@ def test_settings_are_read(text: str, settings: ModelSettings) -> None:
         ("- mean", "must contain lines like `mean: 127.5`, not a list"),
         (
             "maen: 127.5",
-            "unknown key 'maen'. Supported: labels, mean, std, color, resize, score, output, unknown_below, temp",
+            "unknown key 'maen'. Supported: labels, mean, std, color, resize, resample, score, output, unknown_below",
         ),
         ("7: 1", "unknown key '7'"),
         ("std: 0", "std must not be 0"),
@@ -67,6 +70,7 @@ def test_settings_are_read(text: str, settings: ModelSettings) -> None:
         ("mean: 1" + "0" * 400, "mean must be one number, or three"),
         ("color: green", "color must be one of rgb, bgr, gray, not 'green'"),
         ("resize: [crop]", "resize must be one of stretch, crop, pad"),
+        ("resample: lanczos", "resample must be one of antialias, bilinear, nearest, bicubic, area"),
         ("score: softmax", "score must be one of probability, percent, logits"),
         ("output: 1", "output must be the name of an output as text, not 1"),
         ("unknown_below: 1.5", "unknown_below must be a number from 0 to 1, not 1.5"),

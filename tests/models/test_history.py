@@ -25,6 +25,7 @@ VERSION_IN_FILE: dict[str, Any] = {
         "std": None,
         "color": None,
         "resize": None,
+        "resample": None,
         "score": None,
         "output": None,
         "unknown_below": None,

@@ -3,22 +3,18 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import pytest
-from runtimes.pillow_resize import pillow_resize
 
-from agent.image import Color, Image, decode
+from agent.image import Color, Image
 from agent.model_file.metadata import Tensor
 from agent.model_file.settings import ModelSettings
-from agent.runtimes.preprocessing import Preprocessor, resize_antialiased, without_effect
+from agent.runtimes.preprocessing import Preprocessor, without_effect
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
-    from agent.model_file.settings import Resize
+    from agent.model_file.settings import Resample, Resize
 
 RNG = np.random.default_rng(0)
 
@@ -35,9 +31,10 @@ def preprocessor(
     std: tuple[float, ...] | None = None,
     color: Color = "rgb",
     resize: Resize = "stretch",
+    resample: Resample = "antialias",
 ) -> Preprocessor:
     tensor = Tensor("image", (1, height, width, channels), dtype, scale, zero_point)
-    return Preprocessor(tensor, mean=mean, std=std, color=color, resize=resize)
+    return Preprocessor(tensor, mean=mean, std=std, color=color, resize=resize, resample=resample)
 
 
 def noise(height: int, width: int, channels: int = 3) -> npt.NDArray[np.uint8]:
@@ -166,52 +163,6 @@ def test_slice_of_a_larger_array_is_resized_without_its_surroundings() -> None:
     part = Image(pixels).crop((0.25, 0.5, 0.75, 1.0))
     tensor = preprocessor(height=20, width=20)(part)
     assert np.array_equal(tensor[0], pixels[20:40, 10:30])
-
-
-def test_enlarging_is_plain_bilinear() -> None:
-    image = Image(noise(20, 30))
-    enlarged = resize_antialiased(image, 96, 96).pixels
-    assert np.array_equal(enlarged, cv2.resize(image.pixels, (96, 96)))
-    assert error(enlarged, pillow_resize(image, 96, 96)) < 0.6
-
-
-def test_image_of_the_same_size_keeps_its_pixels() -> None:
-    image = Image(noise(20, 30))
-    assert resize_antialiased(image, 30, 20).pixels is image.pixels
-
-
-def test_stripes_finer_than_the_input_are_averaged() -> None:
-    stripes = Image(np.tile(np.array([0, 255], np.uint8), (512, 256)), "gray")
-    assert np.abs(resize_antialiased(stripes, 96, 96).pixels.astype(int) - 127).max() <= 8
-    plain: Any = cv2.resize(stripes.pixels, (96, 96))
-    assert np.abs(plain.astype(int) - 127).max() >= 60
-
-
-@pytest.mark.parametrize(("height", "width"), [(480, 640), (640, 480), (720, 500)])
-def test_resize_of_noise_is_close_to_pillow_and_keeps_the_image(height: int, width: int) -> None:
-    """Noise has nothing but the finest details: plain bilinear interpolation is wrong by 30."""
-    image = Image(noise(height, width))
-    before = image.pixels.copy()
-    assert error(resize_antialiased(image, 224, 224).pixels, pillow_resize(image, 224, 224)) < 3
-    assert np.array_equal(image.pixels, before)
-
-
-@pytest.mark.assets
-@pytest.mark.parametrize("size", [64, 96, 128, 160, 192, 224, 299, 384])
-@pytest.mark.parametrize("photo", ["grace_hopper.bmp", "parrot.jpg", "cat_720p.jpg"])
-def test_resize_is_close_to_pillow_where_plain_bilinear_is_not(assets: Path, photo: str, size: int) -> None:
-    """The error is the mean per pixel, on a scale of 0 to 255."""
-    image = decode((assets / "photos" / photo).read_bytes())
-    exact = pillow_resize(image, size, size)
-    ours = error(resize_antialiased(image, size, size).pixels, exact)
-    plain = error(cv2.resize(image.pixels, (size, size)), exact)
-    assert ours < 1.5
-    if size <= 224:
-        assert plain > 3.5 * ours
-
-
-def error(pixels: npt.NDArray[Any], exact: Image) -> float:
-    return float(np.abs(pixels.astype(int) - exact.pixels).mean())
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_every_published_answer_is_checked(assets: Path) -> None:
 def test_photos_get_the_published_labels(assets: Path, name: str) -> None:
     opened = published(assets, name)
     for photo, wanted in answers(assets, name).items():
-        image = decode((assets / "photos" / photo).read_bytes(), smallest_side=opened.longest_side)
+        image = decode((assets / "photos" / photo).read_bytes(), smallest_side=opened.smallest_side)
         category = best(opened, image)
         assert (category.index, category.label) == (wanted["index"], wanted["label"]), photo
         if wanted["score"] <= 1:
@@ -151,7 +151,7 @@ def test_float_model_without_a_range_is_refused_with_the_usual_ranges(assets: Pa
             ModelError, match=r"float32 and its range of values is unknown.*127\.5 and 127\.5.*0 and 255"
         ):
             classifier(content, labels=("a", "b"), **settings)
-    assert classifier(content, labels=("a", "b"), mean=(0.0,), std=(255.0,)).longest_side == 96
+    assert classifier(content, labels=("a", "b"), mean=(0.0,), std=(255.0,)).smallest_side == 240
 
 
 @pytest.mark.assets
