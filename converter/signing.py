@@ -132,8 +132,8 @@ def trusted_comment(name: str, *, timestamp_s: int, version: int | None, words: 
     return "\t".join([f"timestamp:{timestamp_s}", f"file:{name}", "hashed", *stated, *([words] if words else [])])
 
 
-def signature_file(content: Path, key: SecretKey, *, comment: str) -> bytes:
-    """The signature file for the file at `content`; `comment` is the result of trusted_comment()."""
+def signature_file(content: Path | bytes, key: SecretKey, *, comment: str) -> bytes:
+    """The signature file for `content`; `comment` is the result of trusted_comment()."""
     signature = key.sign(hash_of(content))
     return _lines(
         f"{COMMENT}signature from edge-convert",

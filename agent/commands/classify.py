@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.commands.options import Json, ModelPath, read_file, with_labels_beside
+from agent.commands.options import Json, ModelPath, read_file, read_stored, with_labels_beside
 from agent.errors import AgentError
 from agent.host.terminal import print_json, print_table
 
@@ -89,26 +89,26 @@ def bench(
             stages[stage].append(value)
     medians = {stage: round(statistics.median(values), 3) for stage, values in stages.items()}
     if as_json:
-        print_json({"runtime": runtime(), "threads": threads, "rounds": rounds, "median_ms": medians})
+        ran_on = classifier.ran_on if model.is_dir() else runtime()
+        print_json({"runtime": ran_on, "threads": threads, "rounds": rounds, "median_ms": medians})
     else:
         print_table(("stage", "median ms"), ((stage, str(value)) for stage, value in medians.items()))
 
 
 def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, threads: int = 1) -> Classifier:
     from agent.model_file.labels import parse_labels
-    from agent.model_file.metadata import read_model_file
     from agent.model_file.settings import ModelSettings, final_settings
     from agent.runtimes.preprocessing import without_effect
     from agent.runtimes.runtime import open_classifiers
 
-    file = read_model_file(read_file(path))
+    model = read_stored(path)
     given = ModelSettings(
         labels=parse_labels(read_file(labels), where=str(labels)) if labels else None,
         mean=_numbers("--mean", mean),
         std=_numbers("--std", std),
     )
-    settings = with_labels_beside(final_settings(path, own=file.settings, given=given), path)
-    (classifier,) = open_classifiers(file, settings, workers=1, threads=threads)
+    settings = with_labels_beside(final_settings(path, own=model.settings, given=given), path)
+    (classifier,) = open_classifiers(model, settings, workers=1, threads=threads)
     unused = without_effect(classifier.input, settings)
     for sentence in dict.fromkeys(why for name, why in unused.items() if getattr(given, name) is not None):
         typer.echo(f"edge-agent: {sentence}", err=True)

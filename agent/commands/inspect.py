@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from agent.commands.options import Json, ModelPath, read_file, with_labels_beside
+from agent.commands.options import Json, ModelPath, read_stored, with_labels_beside
 from agent.host.terminal import print_json, print_table
 
 if TYPE_CHECKING:
-    from agent.model_file.metadata import ModelFile
+    from collections.abc import Sequence
+
+    from agent.model_file.metadata import ModelFile, Tensor
+    from agent.model_file.model import Model
+    from agent.model_file.saved_model import SavedModelFolder
     from agent.model_file.settings import ModelSettings
     from agent.runtimes.score_kind import SeenScores
 
@@ -20,16 +24,14 @@ _TRIAL_KEYS = {"cpu_ms": "processor_ms"}  # the JSON key stays stable for progra
 
 
 def inspect(model: ModelPath, as_json: Json = False) -> None:
-    """Show the content of a model file, run the agent's trial, and report whether this device can serve the model."""
+    """Show the content of a model, run the agent's trial, and report whether this device can serve the model."""
     from agent.commands.model_notes import notes_on, unused_settings
     from agent.errors import ModelError
-    from agent.model_file.metadata import read_model_file
     from agent.model_file.settings import ModelSettings, read_sidecars
     from agent.models.trial import Trial
 
-    content = read_file(model)
     try:
-        file = read_model_file(content)
+        stored = read_stored(model)
     except ModelError as error:
         if as_json:
             print_json({"serves_here": False, "trial": None, "reason": str(error)})
@@ -38,7 +40,7 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
     sidecar, trial, scores, reason = ModelSettings(), None, None, None
     try:
         sidecar = read_sidecars(model)
-        settings = with_labels_beside(file.settings.overridden_by(sidecar), model)
+        settings = with_labels_beside(stored.settings.overridden_by(sidecar), model)
         sidecar = ModelSettings(labels=settings.labels).overridden_by(sidecar)
         report = Trial(threads=1).run(model, sidecar)
         scores = report.scores
@@ -50,8 +52,8 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
     except ModelError as error:
         reason = str(error)
     document = {
-        **_describe(file, file.settings.overridden_by(sidecar), scores),
-        "notes": notes_on(file, sidecar),
+        **_describe(stored, stored.settings.overridden_by(sidecar), scores),
+        "notes": notes_on(stored, sidecar),
         "serves_here": reason is None,
         "trial": trial,
         "reason": reason,
@@ -60,28 +62,23 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
         print_json(document)
     else:
         document["scores_seen"] = scores
-        for key in unused_settings(file, sidecar):
+        for key in unused_settings(stored, sidecar):
             document[key] = f"{_in_words(document[key])} (no effect)"
         print_table(("", ""), ((key, _in_words(value)) for key, value in document.items()))
     if reason:
         raise typer.Exit(1)
 
 
-def _describe(file: ModelFile, settings: ModelSettings, scores: SeenScores | None) -> dict[str, Any]:
-    from agent.runtimes.interpreter import operator_name, runtime
+def _describe(model: Model, settings: ModelSettings, scores: SeenScores | None) -> dict[str, Any]:
+    from agent.model_file.saved_model import SavedModelFolder
 
-    def tensors(these: Any) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": t.name,
-                "alias": t.alias,
-                "shape": t.shape,
-                "dtype": t.dtype,
-                "scale": t.scale,
-                "zero_point": t.zero_point,
-            }
-            for t in these
-        ]
+    if isinstance(model, SavedModelFolder):
+        return _describe_folder(model, settings, scores)
+    return _describe_file(model, settings, scores)
+
+
+def _describe_file(file: ModelFile, settings: ModelSettings, scores: SeenScores | None) -> dict[str, Any]:
+    from agent.runtimes.interpreter import operator_name, runtime
 
     return {
         "name": file.name,
@@ -90,8 +87,36 @@ def _describe(file: ModelFile, settings: ModelSettings, scores: SeenScores | Non
         "author": file.author,
         "license": file.license,
         "bytes": len(file.content),
-        "inputs": tensors(file.inputs),
-        "outputs": tensors(file.outputs),
+        "inputs": _describe_tensors(file.inputs),
+        "outputs": _describe_tensors(file.outputs),
+        **_describe_settings(settings, scores),
+        "operators": [f"{operator_name(op)} v{op.version}" for op in file.operators],
+        "packed_files": [name for name in file.packed_files if not name.startswith("golden/")],
+        "provenance": file.provenance,
+        "min_runtime_version": file.min_runtime_version,
+        "runtime": runtime(),
+    }
+
+
+def _describe_folder(model: SavedModelFolder, settings: ModelSettings, scores: SeenScores | None) -> dict[str, Any]:
+    from agent.host.digest import files_in
+    from agent.model_file.graph_signatures import read_signatures
+    from agent.runtimes.tensorflow import installed_version
+
+    files = files_in(model.path)
+    version = installed_version()
+    return {
+        "bytes": sum((model.path / name).stat().st_size for name in files),
+        "signatures": [str(each) for each in read_signatures(model.path)],
+        **_describe_settings(settings, scores),
+        "files": sorted(name for name in files if "/golden/" not in name),
+        "provenance": model.provenance,
+        "runtime": f"TensorFlow {version}" if version else None,
+    }
+
+
+def _describe_settings(settings: ModelSettings, scores: SeenScores | None) -> dict[str, Any]:
+    return {
         "labels": list(settings.labels or ()),
         "mean": settings.mean,
         "std": settings.std,
@@ -102,12 +127,12 @@ def _describe(file: ModelFile, settings: ModelSettings, scores: SeenScores | Non
         "unknown_below": settings.unknown_below,
         "temperature": settings.temperature,
         "scores_seen": asdict(scores) if scores else None,
-        "operators": [f"{operator_name(op)} v{op.version}" for op in file.operators],
-        "packed_files": [name for name in file.packed_files if not name.startswith("golden/")],
-        "provenance": file.provenance,
-        "min_runtime_version": file.min_runtime_version,
-        "runtime": runtime(),
     }
+
+
+def _describe_tensors(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
+    keys = ("name", "alias", "shape", "dtype", "scale", "zero_point")
+    return [{key: getattr(tensor, key) for key in keys} for tensor in tensors]
 
 
 def _in_words(value: Any) -> str:

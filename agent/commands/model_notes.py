@@ -8,19 +8,25 @@ from typing import TYPE_CHECKING
 from agent.errors import ModelError
 from agent.model_file.labels import count_from_one
 from agent.model_file.layout import Layout, layout_of, shape_of
+from agent.model_file.metadata import ModelFile
 from agent.runtimes.output import choose_output, for_one_image, value_count
 from agent.runtimes.preprocessing import describes_pixels, without_effect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.model_file.metadata import ModelFile
+    from agent.model_file.model import Model
     from agent.model_file.settings import ModelSettings
 
 
-def unused_settings(file: ModelFile, sidecar: ModelSettings) -> dict[str, str]:
-    """As without_effect(), but without a range in the file's metadata that only describes the quantized pixels."""
+def unused_settings(file: Model, sidecar: ModelSettings) -> dict[str, str]:
+    """As without_effect(), but without a range in the file's metadata that only describes the quantized pixels.
+
+    Empty for a SavedModel, which takes unquantized pixels.
+    """
     unused: dict[str, str] = {}
+    if not isinstance(file, ModelFile):
+        return unused
     with suppress(ModelError):  # the reason of the trial says it
         if len(file.inputs) == 1:
             unused = without_effect(file.inputs[0], file.settings.overridden_by(sidecar))
@@ -29,12 +35,12 @@ def unused_settings(file: ModelFile, sidecar: ModelSettings) -> dict[str, str]:
     return unused
 
 
-def notes_on(file: ModelFile, sidecar: ModelSettings) -> list[str]:
+def notes_on(file: Model, sidecar: ModelSettings) -> list[str]:
     """How the agent uses an unusual model, and what is probably not meant so, although the model can serve."""
     settings = file.settings.overridden_by(sidecar)
     notes = list(dict.fromkeys(unused_settings(file, sidecar).values()))
     with suppress(ModelError):
-        if len(file.inputs) == 1:
+        if isinstance(file, ModelFile) and len(file.inputs) == 1:
             notes += [*_on_layout(layout_of(file.inputs[0])), *_on_output(file, settings)]
     labels = settings.labels or ()
     if count_from_one(labels):

@@ -13,6 +13,7 @@ from agent.host.access import explain
 
 if TYPE_CHECKING:
     from agent.config.sections import Config
+    from agent.model_file.model import Model
     from agent.model_file.settings import ModelSettings
 
 # readable=False leaves it to the commands to say, in a sentence, that a file may not be read and what to do.
@@ -24,7 +25,9 @@ ConfigFile = Annotated[
         readable=False,
     ),
 ]
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file (.tflite).", readable=False)]
+ModelPath = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Model file (.tflite) or SavedModel folder.", readable=False)
+]
 TokenFile = Annotated[
     Path | None,
     typer.Option(
@@ -76,6 +79,16 @@ def read_file(path: Path) -> bytes:
         raise AgentError(f"{path} cannot be read: {explain(error, path)}") from None
 
 
+def read_stored(path: Path) -> Model:
+    """The model in a file or in the folder of a SavedModel. Raises AgentError."""
+    from agent.model_file.model import read_model
+
+    try:
+        return read_model(path if path.is_dir() else read_file(path))
+    except OSError as error:
+        raise AgentError(f"{error.filename} cannot be read: {explain(error, path)}") from None
+
+
 def with_labels_beside(settings: ModelSettings, model: Path) -> ModelSettings:
     """With the labels of a labels.txt next to the model if they have none and the folder has no other model.
 
@@ -88,6 +101,6 @@ def with_labels_beside(settings: ModelSettings, model: Path) -> ModelSettings:
         is_alone = sum(model_name(path.name) is not None for path in model.absolute().parent.iterdir()) == 1
     except OSError:  # it may be allowed to open files there, but not to list them
         is_alone = False
-    if settings.labels is not None or not is_alone:
+    if settings.labels is not None or not is_alone or model.is_dir():
         return settings
     return settings.overridden_by(read_label_file(model.with_name(LABELS_TXT)))

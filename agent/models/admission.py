@@ -251,7 +251,7 @@ def _matches_list(drop: Drop, files: Sequence[str]) -> bool:
     if not stated:
         raise ModelError(f"{folder}.sha256 has no digests. Create it with sha256sum of all files in {folder}.")
     difference = first_difference(stated, found)
-    if difference is not None and set(stated.items()) not in ({(folder, whole)}, {("", whole)}):
+    if difference is not None and list(stated.values()) != [whole]:
         raise IncompleteModelError(
             f"The SavedModel does not match {folder}.sha256: {difference}. Copy both again; the agent retries "
             "automatically."

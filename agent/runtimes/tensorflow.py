@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ModelError
@@ -29,6 +30,14 @@ def import_tensorflow() -> Any:
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, enable=True)
     return tf
+
+
+def installed_version() -> str | None:
+    """The version of TensorFlow, which is not imported for it."""
+    try:
+        return version("tensorflow")
+    except PackageNotFoundError:
+        return None
 
 
 def import_keras_2() -> Any:

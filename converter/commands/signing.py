@@ -54,7 +54,7 @@ def keygen(
 
 
 def sign(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="Finished file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Finished .tflite file, or SavedModel folder.")],
     key: Annotated[Path, typer.Option(metavar="KEY", help="Secret key made by keygen or minisign.")],
     version: Annotated[
         int | None,
@@ -65,22 +65,41 @@ def sign(
     force: Annotated[bool, typer.Option("--force", help="Replace the signature if it exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Sign a finished file in minisign's format. The signature is written to MODEL.tflite.minisig."""
+    """Sign a finished model in minisign's format. The signature is written to MODEL.minisig.
+
+    For a SavedModel, it signs the list of the SHA-256 of all files.
+    """
     from agent.security.minisign import key_name
     from converter.signing import read_secret_key, signature_file, trusted_comment
 
-    if not model.is_file():
-        raise UsageError(f"{model} is not a file. Give the finished .tflite file.")
+    content = _content(model)
+    model = model.absolute() if model.name in ("", "..") else model
     signature = model.with_name(f"{model.name}.minisig")
     check_output([signature], force=force)
     trusted = trusted_comment(model.name, timestamp_s=int(time.time()), version=version, words=comment)
     secret = read_secret_key(key, password=lambda: _password(password_file, new=False))
-    write_whole(signature, signature_file(model, secret, comment=trusted))
+    write_whole(signature, signature_file(content, secret, comment=trusted))
     if as_json:
         print_json({"signature": str(signature), "key_id": key_name(secret.id), "trusted_comment": trusted})
     else:
         name = key_name(secret.id)
         print(on_one_line(f"Signature: {signature}, key id {name}. Copy it before the model, or together with it."))
+
+
+def _content(model: Path) -> Path | bytes:
+    """What is signed: the file, or the manifest of the folder."""
+    from agent.host.digest import manifest_of
+    from agent.model_file.saved_model import GRAPH, check_complete
+
+    if model.is_file():
+        return model
+    if not (model / GRAPH).is_file():
+        raise UsageError(f"{model} is neither a file nor a SavedModel. Give the finished .tflite file or the folder.")
+    try:
+        check_complete(model)
+        return manifest_of(model)
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be signed: {error.strerror}.") from None
 
 
 def _password(file: Path | None, *, new: bool) -> bytes:

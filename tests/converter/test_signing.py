@@ -239,9 +239,9 @@ def test_keygen_encrypts_a_key_with_the_password_of_a_file(
         (("keygen", "new.key", "--password-file", "absent"), "absent cannot be read: No such file or directory."),
         (
             ("sign", "absent.tflite", "--key", "birds.key"),
-            "absent.tflite is not a file. Give the finished .tflite file.",
+            "absent.tflite is neither a file nor a SavedModel. Give",
         ),
-        (("sign", ".", "--key", "birds.key"), ". is not a file. Give the finished .tflite file."),
+        (("sign", ".", "--key", "birds.key"), ". is neither a file nor a SavedModel. Give"),
         (
             ("sign", "signed.tflite", "--key", "birds.key"),
             "signed.tflite.minisig already exists. Use --force to replace it.",
