@@ -9,6 +9,7 @@ AgentError
 │   ├── NoLabelsError         nothing names the labels of its outputs
 │   ├── NotFiniteError        its scores for an image contain NaN or infinity
 │   └── SignatureError        the caller must choose a signature of the SavedModel, or an input size
+├── AcceleratorError          a GPU or an Edge TPU cannot compute a model, so the CPU does
 ├── ModelNotFoundError        no model of that name is being served
 │   └── ModelNotReadyError    the name is known, but no version of it is currently serving
 ├── ProfileNotFoundError      the configuration has no profile of that name
@@ -61,6 +62,10 @@ class NotFiniteError(ModelError):
 
 class SignatureError(ModelError):
     """Raised when several signatures match, or when the requested signature or input size does not match."""
+
+
+class AcceleratorError(AgentError):
+    """Raised with the end of a sentence that says what is wrong with the accelerator."""
 
 
 class ModelNotFoundError(AgentError):

@@ -261,6 +261,7 @@ class Service:
         self._parts.callback(self._engine.close)
         await self._models.start()
         self._tasks.start_soon(self._models.run, name="models")
+        self._tasks.start_soon(self._models.accelerate, name="accelerators")
         if not self._models.served:
             with anyio.move_on_after(_FIRST_LOOK_S):  # files that hang must not prevent the start
                 await self._models.has_looked.wait()

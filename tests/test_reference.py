@@ -19,7 +19,7 @@ from agent.remote import RemoteAgent
 from agent.rest import app
 from docs.reference_generator.pages import PAGES
 
-_NOT_OVER_HTTP = {"ConfigError", "StartError", "SignatureError", "SegmentError", "SourceError"}
+_NOT_OVER_HTTP = {"AcceleratorError", "ConfigError", "StartError", "SignatureError", "SegmentError", "SourceError"}
 
 
 def page(name: str) -> str:

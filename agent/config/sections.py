@@ -60,6 +60,12 @@ class EngineSection(Section):
         default="auto",
         description="Threads of each interpreter. `auto`: the number of cores divided by the number of workers.",
     )
+    accelerator: Literal["auto", "cpu", "gpu", "edgetpu"] = Field(
+        default="auto",
+        description="What computes `.tflite` models. `auto`: the GPU if it gives the same scores and is at least 10 % "
+        "faster than the CPU; the Edge TPU for models that are compiled for it. `gpu`: the GPU if it gives the same "
+        "scores. `cpu` and `edgetpu`: no GPU is tried.",
+    )
     max_waiting: int = Field(
         default=16,
         ge=0,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent.models.store import Store
     from agent.models.versions import Version
     from agent.runtimes.classifier import Classifier
+    from agent.runtimes.selection import Wanted
     from agent.security.minisign import TrustedKeys
 
 
@@ -39,6 +40,7 @@ class Loader:
         store: Store,
         workers: int,
         threads: int,
+        accelerator: Wanted = "cpu",
         settings: dict[str, ModelSettings] | None = None,
         signers: TrustedKeys | None = None,
         free_bytes: Callable[[], int] = free_bytes,
@@ -51,6 +53,7 @@ class Loader:
         self._free_bytes = free_bytes
         self._store = store
         self._threads = threads
+        self._accelerator: Wanted = accelerator
         self._settings = settings or {}
         self._workers = workers
 
@@ -77,7 +80,12 @@ class Loader:
         given = self._settings.get(name, ModelSettings())
         settings = model.settings.overridden_by(version.sidecar).overridden_by(given)
         classifiers = open_classifiers(
-            model, settings, workers=self._workers, threads=self._threads, seen=version.scores
+            model,
+            settings,
+            workers=self._workers,
+            threads=self._threads,
+            seen=version.scores,
+            accelerator=self._accelerator,
         )
         for classifier in classifiers:
             classifier.warm_up()

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from agent.host.throttling import never
+from agent.models.acceleration import Acceleration
 from agent.models.candidates import Candidates
 from agent.models.decisions import Decisions
 from agent.models.reconciler import Reconciler
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from agent.classification import Timing
     from agent.errors import ModelError, ModelNotFoundError
     from agent.listeners import Listener
+    from agent.models.acceleration import Selector
     from agent.models.admission import Admission
     from agent.models.folder import ModelFolder
     from agent.models.history import History
@@ -42,9 +44,13 @@ class ModelManager:
         rules: Rules,
         listener: Listener,
         times: Times,
+        selector: Selector | None = None,
         is_throttled: Callable[[], bool] = never,
     ) -> None:
-        """`listener` is called at every change: model_changed, model_tried, version_withdrawn and swap_gap."""
+        """`listener` is called at every change: model_changed, model_tried, version_withdrawn and swap_gap.
+
+        Without a `selector`, no accelerator is tried.
+        """
         self.has_looked = asyncio.Event()  # set once run() has tried the files that were in the folder
         self._folder = folder
         self._history = history
@@ -60,9 +66,10 @@ class ModelManager:
             rules=rules,
             clock=times.clock,
             listener=listener,
-            announce=self._statuses.announce,
+            announce=self._swapped,
             is_throttled=is_throttled,
         )
+        self._acceleration = Acceleration(selector, served=self._all_served, announce=self._statuses.announce)
         self._decisions = Decisions(
             history=history,
             store=store,
@@ -140,6 +147,10 @@ class ModelManager:
         finally:
             watch.close()
 
+    async def accelerate(self) -> None:
+        """Moves versions to an accelerator where that pays, until canceled."""
+        await self._acceleration.run()
+
     async def close(self) -> None:
         """Stops cleanly, so that no version is blamed for it."""
         await self._decisions.close()
@@ -172,6 +183,13 @@ class ModelManager:
     async def promote(self, name: str) -> None:
         self._check_known(name)
         await self._decisions.promote(name)
+
+    def _all_served(self) -> list[ServedModel]:
+        return [*self._served.stable.values(), *self._served.canaries.values()]
+
+    def _swapped(self, name: str) -> None:
+        self._statuses.announce(name)
+        self._acceleration.look()
 
     def _check_known(self, name: str) -> None:
         if not self._statuses.knows(name):

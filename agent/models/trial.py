@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model_file.settings import ModelSettings
+    from agent.runtimes.selection import Wanted
 
 _PROCESS = ("-m", "agent.models.trial_process")
 _REFUSALS = {error.__name__: error for error in (IncompleteModelError, NoLabelsError)}
@@ -61,9 +62,20 @@ class TrialReport:
 class Trial:
     """Starts a new Python for each candidate, with limits on memory, CPU time and wall time. Blocks; any thread."""
 
-    def __init__(self, *, threads: int, timeout_s: float = 60.0, process: Sequence[str] = _PROCESS) -> None:
-        """`threads` is the number per interpreter, as in the service; `process` has the arguments of its Python."""
+    def __init__(
+        self,
+        *,
+        threads: int,
+        accelerator: Wanted = "cpu",
+        timeout_s: float = 60.0,
+        process: Sequence[str] = _PROCESS,
+    ) -> None:
+        """`threads` is the number per interpreter, as in the service; `process` has the arguments of its Python.
+
+        `accelerator` matters only for a model that is compiled for an Edge TPU.
+        """
         self._threads = threads
+        self._accelerator = accelerator
         self._timeout_s = timeout_s
         self._process = process
 
@@ -79,6 +91,7 @@ class Trial:
             "parent": os.getpid(),
             "overrides": overrides.to_json(),
             "threads": self._threads,
+            "accelerator": self._accelerator,
             "cpu_s": limits.cpu_s,
             "memory_bytes": limits.memory_bytes,
         }

@@ -80,7 +80,9 @@ def try_out(request: dict[str, Any]) -> dict[str, Any]:
     settings = model.settings.overridden_by(overrides)
     is_shared = _start_runtime(model)
     before, started = _peak_bytes(), time.perf_counter()
-    (classifier,) = open_classifiers(model, settings, workers=1, threads=request["threads"])
+    (classifier,) = open_classifiers(
+        model, settings, workers=1, threads=request["threads"], accelerator=request.get("accelerator", "cpu")
+    )
     load_ms = (time.perf_counter() - started) * 1e3
     classifier.warm_up(_WARM_UPS if classifier.seen is None else 1)  # a probe has warmed it up
     took = _timed(

@@ -1,4 +1,4 @@
-"""TFLite: a classifier that uses one TFLite interpreter."""
+"""TFLite: a classifier that uses one TFLite interpreter, and a GPU if it is given one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agent.errors import ModelError
+from agent.errors import AcceleratorError, ModelError
 from agent.model_file.layout import not_a_picture
+from agent.runtimes.accelerator import DEVICE_NAMES
 from agent.runtimes.classifier import Classifier
 from agent.runtimes.interpreter import complaints_translated, open_interpreter, runtime, unknown_operator
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from agent.model_file.metadata import ModelFile
     from agent.model_file.settings import ModelSettings
+    from agent.runtimes.accelerator import Accelerator
     from agent.runtimes.interpreter import Interpreter
 
 # Builtin operators. Those of sequences read one step after another: LSTM, RNN and SVDF in all forms, and WHILE.
@@ -24,13 +26,19 @@ _SEQUENCE = frozenset((16, 24, 27, 35, 44, 46, 52, 119))
 
 
 class TFLiteClassifier(Classifier):
-    """One interpreter and the indices of its tensors."""
+    """One interpreter and the indices of its tensors.
+
+    Once it is placed on an accelerator, that computes instead, and the interpreter as soon as the accelerator fails.
+    """
 
     def __init__(self, model: ModelFile, settings: ModelSettings, *, threads: int) -> None:
         """Raises ModelError as Classifier does, and if the runtime refuses the model."""
         _check_operators(model)
         super().__init__(model.inputs, model.outputs, settings)
         self._threads = threads
+        self._placed: Accelerator | None = None
+        self._reason: str | None = None
+        self._computed: tuple[npt.NDArray[np.generic], ...] | None = None  # the outputs of an accelerator's last call
         if self.layout.batch == 1:
             self._interpreter = open_interpreter(model.content, threads=threads)
         else:
@@ -56,11 +64,50 @@ class TFLiteClassifier(Classifier):
             raise refusal
         return opened
 
+    def place(self, accelerator: Accelerator | None, reason: str | None) -> None:
+        """From the next call on; `reason` says why. Any thread. None is the CPU."""
+        self._reason = reason
+        self._placed = accelerator
+
     @property
     def ran_on(self) -> str:
+        placed = self._placed
+        if placed is not None and placed.failure is None:
+            return f"{runtime()}, {placed.kind} ({placed.device})"
         return f"{runtime()}, cpu, {self._threads} thread{'' if self._threads == 1 else 's'}"
 
+    @property
+    def accelerator(self) -> str:
+        placed = self._placed
+        return placed.kind if placed is not None and placed.failure is None else "cpu"
+
+    @property
+    def accelerator_reason(self) -> str | None:
+        placed = self._placed
+        if placed is None or placed.failure is None:
+            return self._reason
+        return f"The {DEVICE_NAMES[placed.kind]} ({placed.device}) failed: {placed.failure}."
+
     def _invoke(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        placed = self._placed
+        if placed is None or placed.failure is not None:
+            return self._invoke_on_cpu(tensor)
+        try:
+            self._computed = placed.compute(tensor)
+        except AcceleratorError:  # it has reported why
+            return self._invoke_on_cpu(tensor)
+        raw = self._computed[self.output_index]
+        return raw if _is_finite(raw) else self._checked_on_cpu(tensor, placed)
+
+    def _checked_on_cpu(self, tensor: npt.NDArray[np.generic], placed: Accelerator) -> npt.NDArray[np.generic]:
+        """For an image for which the accelerator returned NaN or infinity."""
+        raw = self._invoke_on_cpu(tensor)
+        if _is_finite(raw):
+            placed.fail("it returned NaN or infinity for an image for which the CPU does not")
+        return raw
+
+    def _invoke_on_cpu(self, tensor: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        self._computed = None
         with complaints_translated():
             self._interpreter.set_tensor(self._input_index, tensor)
             self._interpreter.invoke()
@@ -68,8 +115,14 @@ class TFLiteClassifier(Classifier):
             return raw
 
     def _output(self, index: int) -> npt.NDArray[np.generic]:
+        if self._computed is not None:
+            return self._computed[index].reshape(self._outputs[index].shape)
         values: npt.NDArray[np.generic] = self._interpreter.get_tensor(self._indices[index])
         return values
+
+
+def _is_finite(raw: npt.NDArray[np.generic]) -> bool:
+    return raw.dtype != np.float32 or bool(np.isfinite(raw).all())
 
 
 def _check_operators(model: ModelFile) -> None:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from agent.config.load import model_settings
 from agent.errors import StartError
 from agent.host.access import explain
+from agent.models.acceleration import Selector
+from agent.models.accelerator_trial import AcceleratorTrial
 from agent.models.admission import Admission
+from agent.models.choices import Choices
 from agent.models.folder import ModelFolder
 from agent.models.history import History
 from agent.models.loader import Loader
@@ -20,9 +23,11 @@ from agent.security.minisign import TrustedKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from agent.config.sections import Config
     from agent.listeners import Listener
+    from agent.runtimes.selection import Wanted
 
 
 def build_models(config: Config, listener: Listener, *, is_throttled: Callable[[], bool]) -> ModelManager:
@@ -35,6 +40,7 @@ def build_models(config: Config, listener: Listener, *, is_throttled: Callable[[
     rules = Rules(
         keep_versions=models.keep_versions, canary_shares=models.canary, unloads_first=models.swap == "resource"
     )
+    wanted = config.engine.accelerator
     keys = TrustedKeys(models.trusted_keys) if models.trusted_keys else None
     store = Store(copies_of(state_folder), max_bytes=models.max_mb << 20)
     return ModelManager(
@@ -43,7 +49,7 @@ def build_models(config: Config, listener: Listener, *, is_throttled: Callable[[
         history=History(state_folder / "models/history.json"),
         admission=Admission(
             store=store,
-            trial=Trial(threads=threads),
+            trial=Trial(threads=threads, accelerator=wanted),
             workers=workers,
             unloads_first=rules.unloads_first,
             settings=settings,
@@ -54,14 +60,21 @@ def build_models(config: Config, listener: Listener, *, is_throttled: Callable[[
             store=store,
             workers=workers,
             threads=threads,
+            accelerator=wanted,
             settings=settings,
             signers=keys if models.signatures == "required" else None,
         ),
         rules=rules,
         listener=listener,
+        selector=None if wanted == "cpu" else _selector(wanted, state_folder, threads=threads),
         times=Times(retire_after_s=models.retire_after_s),
         is_throttled=is_throttled,
     )
+
+
+def _selector(wanted: Wanted, state_folder: Path, *, threads: int) -> Selector:
+    choices = Choices(state_folder / "models/accelerators.json")
+    return Selector(wanted=wanted, trial=AcceleratorTrial(threads=threads), choices=choices, threads=threads)
 
 
 def check_folder(config: Config) -> None:

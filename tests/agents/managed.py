@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from agent.errors import ModelError
     from agent.listeners import TrialOutcome, WithdrawalCause
     from agent.model_file.settings import ModelSettings
+    from agent.models.acceleration import Selector
     from agent.models.admission import Signatures
     from agent.models.copying import Copy
     from agent.models.loader import LoadedModel
@@ -115,6 +116,7 @@ class Managed(Listener):
         models: ModelFolder | None = None,
         write: Callable[[Path, bytes], None] = write_durably,
         memory: Callable[[], int] = free_bytes,
+        selector: Selector | None = None,
     ) -> None:
         """`models` replaces the list and watch of the folder; `memory` returns the free bytes."""
         self.folder, self.state = folder, folder.parent / "state"
@@ -152,6 +154,7 @@ class Managed(Listener):
             rules=rules,
             listener=self,
             times=times,
+            selector=selector,
         )
 
     def model_changed(self, status: ModelStatus) -> None:
