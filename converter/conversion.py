@@ -140,7 +140,8 @@ def _draft(prepared: Preparation, scheme: Scheme) -> FinishedModel:
 
 def _packed(prepared: Preparation, scheme: Scheme, model: bytes, evaluation: Evaluation | None = None) -> bytes:
     request, settings, golden = prepared.request, prepared.packed, prepared.golden
-    own = {key: value for key, value in (("resize", settings.resize), ("score", settings.score)) if value is not None}
+    chosen = {"resize": settings.resize, "resample": settings.resample, "score": settings.score}
+    own = {key: value for key, value in chosen.items() if value is not None}
     additions = {"settings": own, "provenance": _provenance(prepared, scheme, evaluation)}
     if golden is not None:
         additions["golden"] = golden.to_json()

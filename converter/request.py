@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from agent.model_file.settings import Resize
+    from agent.model_file.settings import Resample, Resize
     from agent.model_file.signature import Size
     from agent.runtimes.saved_model import ImageFunction
     from converter.images.image_folder import ImageFolder
@@ -34,6 +34,7 @@ class Request:
     std: tuple[float, ...]
     color: Literal["rgb", "bgr"] = "rgb"
     resize: Resize | None = None
+    resample: Resample | None = None
     pixels: PixelType = "uint8"
     labels: Path | None = None
     name: str | None = None
@@ -194,6 +195,7 @@ def trained_settings(
         std=request.std * (values // len(request.std)),
         color="gray" if channels == 1 else request.color,
         resize=request.resize,
+        resample=request.resample,
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from converter.conversion import Conversion
     from converter.evaluation.evaluation import Evaluation
+    from converter.evaluation.resampling import ResamplingComparison
     from converter.finished_model import FinishedModel
     from converter.progress import T, Track
 
@@ -123,6 +124,22 @@ def print_evaluation(evaluation: Evaluation) -> None:
     ]
     print_table(("model", "ran on", "kB", "top-1", "top-5", "macro F1", "ms"), rows)
     print(on_one_line(evaluation.verdict))
+
+
+def print_resampling(comparison: ResamplingComparison) -> None:
+    rows = [
+        (
+            fit.method,
+            percent(fit.top1),
+            f"{fit.log_loss:.3f}",
+            ", ".join(
+                word for word, holds in (("used", fit is comparison.current), ("best", fit is comparison.best)) if holds
+            ),
+        )
+        for fit in comparison.fits
+    ]
+    print_table(("resample", "top-1", "log loss", ""), rows)
+    print(on_one_line(comparison.advice))
 
 
 def print_inspection(document: dict[str, Any]) -> None:

@@ -73,6 +73,13 @@ _InputType = Annotated[
 _Resize = Annotated[
     Literal["stretch", "crop", "pad"], typer.Option(help="How training fitted images to the input size.")
 ]
+_Resample = Annotated[
+    Literal["antialias", "bilinear", "nearest", "bicubic", "area"],
+    typer.Option(
+        help="How training scaled images: antialias as Pillow, nearest as load_img of Keras, the others as "
+        "tf.image.resize."
+    ),
+]
 _Target = Annotated[str, typer.Option(help="Runtime on the device: litert, tflite-runtime or tflite-runtime==2.14.")]
 _TargetPython = Annotated[
     Path | None,
@@ -115,6 +122,7 @@ def convert(
     input_type: _InputType = "uint8",
     color: Annotated[Literal["rgb", "bgr"], typer.Option(help="Channel order in training.")] = "rgb",
     resize: _Resize = "stretch",
+    resample: _Resample = "antialias",
     target: _Target = "litert",
     target_python: _TargetPython = None,
     keep_float: _KeepFloat = None,
@@ -137,6 +145,7 @@ def convert(
         std=parse_numbers("std", std),
         color=color,
         resize=None if resize == "stretch" else resize,
+        resample=None if resample == "antialias" else resample,
         pixels="int8" if input_type == "int8" else "uint8",
         labels=labels,
         name=name,
@@ -211,5 +220,6 @@ def _facts(conversion: Conversion, model: FinishedModel) -> dict[str, str]:
         "Scheme": model.scheme,
         "Calibration images": str(conversion.calibration_images),
         "Fed": f"{settings.color}, mean {in_words(settings.mean)}, std {in_words(settings.std)}",
+        "Resample": settings.resample or "antialias",
         "Target": model.checked,
     }

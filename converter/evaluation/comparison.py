@@ -12,6 +12,7 @@ from agent.runtimes.runtime import open_classifiers
 from agent.runtimes.saved_model import TensorFlowClassifier, image_function
 from converter.errors import ConversionError, TrainedModelError
 from converter.evaluation.evaluation import Subject, evaluate, percent
+from converter.evaluation.resampling import METHODS, compare_resampling
 from converter.images.image_folder import left_out_note, list_images, missing_classes_note
 from converter.source.inference_graph import for_inference
 from converter.source.one_score import with_score_per_label
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model_file.metadata import ModelFile
+    from agent.model_file.settings import Resample
     from agent.runtimes.saved_model import ImageFunction, TrainedModel
     from converter.evaluation.evaluation import Evaluation
+    from converter.evaluation.resampling import ResamplingComparison
     from converter.progress import Track
 
 
@@ -45,13 +48,17 @@ def compare(
     *,
     source: Path | None,
     signature: str | None,
+    resample: Resample | None = None,
     allow_code: bool = False,
     track: Track,
 ) -> tuple[Evaluation, tuple[str, ...]]:
-    """Evaluate a file on a folder of images, alone or against its source; also returns notes for the user."""
+    """Evaluate a file on a folder of images, alone or against its source; also returns notes for the user.
+
+    `resample` overrides what the file and its sidecars say.
+    """
     folder = list_images(images)
     file = _read(path)
-    settings = final_settings(path, own=file.settings, given=ModelSettings())
+    settings = final_settings(path, own=file.settings, given=ModelSettings(resample=resample))
     model = _subject(file, settings, path.name)
     settings = replace(settings, score=model.classifier.score)
     made_of: Subject | None = None
@@ -62,6 +69,26 @@ def compare(
     if evaluation.broken is not None:
         raise ConversionError(evaluation.broken)
     return evaluation, (*notes, *evaluation_notes(evaluation))
+
+
+def compare_methods(
+    path: Path, images: Path, *, track: Track
+) -> tuple[Evaluation, ResamplingComparison, tuple[str, ...]]:
+    """Evaluate a file with each method of resampling; the Evaluation is that of the method it uses.
+
+    Every image is decoded whole, since some methods need that.
+    """
+    folder = list_images(images)
+    file = _read(path)
+    settings = final_settings(path, own=file.settings, given=ModelSettings())
+    used = settings.resample or "antialias"
+    models = [_subject(file, replace(settings, resample=method), path.name) for method in METHODS]
+    evaluations = dict(zip(METHODS, evaluate(models, folder, track=track), strict=True))
+    for evaluation in evaluations.values():
+        if evaluation.broken is not None:
+            raise ConversionError(evaluation.broken)
+    comparison = compare_resampling(evaluations, used=used)
+    return evaluations[used], comparison, tuple(evaluation_notes(evaluations[used]))
 
 
 def evaluation_notes(evaluation: Evaluation) -> Iterator[str]:
