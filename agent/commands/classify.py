@@ -108,7 +108,7 @@ def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, th
         std=_numbers("--std", std),
     )
     settings = with_labels_beside(final_settings(path, own=model.settings, given=given), path)
-    (classifier,) = open_classifiers(model, settings, workers=1, threads=threads)
+    (classifier,) = open_classifiers(model, settings, workers=1, threads=threads, accelerator="auto")
     unused = without_effect(classifier.input, settings)
     for sentence in dict.fromkeys(why for name, why in unused.items() if getattr(given, name) is not None):
         typer.echo(f"edge-agent: {sentence}", err=True)

@@ -42,7 +42,7 @@ def inspect(model: ModelPath, as_json: Json = False) -> None:
         sidecar = read_sidecars(model)
         settings = with_labels_beside(stored.settings.overridden_by(sidecar), model)
         sidecar = ModelSettings(labels=settings.labels).overridden_by(sidecar)
-        report = Trial(threads=1).run(model, sidecar)
+        report = Trial(threads=1, accelerator="auto").run(model, sidecar)
         scores = report.scores
         trial = {
             _TRIAL_KEYS.get(key, key): value

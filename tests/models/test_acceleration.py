@@ -7,6 +7,7 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from agents import swiftshader
 from agents.managed import ONE, TWO, Managed
@@ -212,6 +213,8 @@ async def test_every_version_serves_on_the_cpu_and_then_on_the_gpu(folder: Path)
             await managed.until(lambda: managed.statuses[-1].to_json()["accelerator"] == "gpu")
         assert (managed.version(), scored(managed)) == (number, "3")
         assert swiftshader.DEVICE in managed.status().to_json()["runtime"]
+        commands = [child.cmdline() for child in psutil.Process().children()]
+        assert sum("agent.runtimes.accelerator_process" in command for command in commands) == 1
 
 
 @pytest.mark.anyio

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -174,3 +175,13 @@ def test_cpu_replaces_a_gpu_that_returns_nan(assets: Path) -> None:
     assert np.allclose(scores, scores[0], atol=0.01)
     assert classifier.accelerator == "cpu"
     assert "it returned NaN or infinity" in str(classifier.accelerator_reason)
+
+
+def test_workers_that_share_a_gpu_get_their_own_answers(accelerator: Accelerator) -> None:
+    images = [np.full((1, *MODEL.inputs[0].shape[1:]), gray, np.uint8) for gray in (0, 90)]
+    images[1][:, 8:24, 12:16] = 255
+    alone = [accelerator.compute(image)[0] for image in images]
+    assert not np.array_equal(alone[0], alone[1])
+    with ThreadPoolExecutor(4) as workers:
+        answers = list(workers.map(lambda number: accelerator.compute(images[number % 2])[0], range(60)))
+    assert all(np.array_equal(answer, alone[number % 2]) for number, answer in enumerate(answers))

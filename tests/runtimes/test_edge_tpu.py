@@ -125,7 +125,7 @@ def test_model_is_rejected_if_the_library_is_damaged(model: ModelFile, tmp_path:
 
 def test_edge_tpu_refuses_a_damaged_model(library: Path) -> None:
     damaged = dataclasses.replace(read_model_file(DIGITS), content=DIGITS[:2000])
-    with pytest.raises(ModelError, match="it refuses the model"):
+    with pytest.raises(ModelError, match=r"it refuses the model|its driver crashed"):  # tflite-runtime crashes
         EdgeTpu(damaged, library=str(library))
 
 
