@@ -67,7 +67,7 @@ def parse(text: str, where: str) -> tuple[dict[str, Any], yaml.Node | None]:
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(_yaml_sentence(error, where)) from None
     if document is not None and not isinstance(document, dict):
-        raise ConfigError(f"{where} must contain sections such as `models:` and `cameras:`.")
+        raise ConfigError(f"{where} must contain sections such as `models:`.")
     return document or {}, node
 
 
@@ -130,7 +130,9 @@ def unknown_name_sentence(path: list[str], place: str, known: list[str]) -> str:
     return f"{place}: {'.'.join(path)} is not in the configuration; {remedy}"
 
 
-def sentence(error: ValidationError, *, root: type[BaseModel], where: str, node: yaml.Node | None, prefix: str) -> str:
+def sentence(
+    error: ValidationError, *, root: type[BaseModel], where: str, node: yaml.Node | None, prefix: str | None
+) -> str:
     """Describes the first fault in `root`, read from the YAML `node` and from variables that start with `prefix`."""
     faults = [(_path(root, fault["loc"]), fault) for fault in error.errors(include_url=False)]
     path, fault = faults[0]
@@ -182,11 +184,13 @@ def line_of(path: list[str], node: yaml.Node | None) -> int | None:
     return line
 
 
-def place_of(path: list[str], where: str, node: yaml.Node | None, prefix: str) -> str:
+def place_of(path: list[str], where: str, node: yaml.Node | None, prefix: str | None) -> str:
+    line = line_of(path, node)
+    if prefix is None:
+        return f"{where}, line {line}" if line else where
     variable = f"{prefix}{'__'.join(path).upper()}"
     if any(name.upper() == variable and value for name, value in os.environ.items()):
         return f"The variable {variable}"
-    line = line_of(path, node)
     return f"{where}, line {line}" if line else f"{where} or the variable {variable}"
 
 
