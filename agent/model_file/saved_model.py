@@ -126,7 +126,7 @@ def _opened(path: Path, name: str, root: Path | None) -> BinaryIO:
 
 def _incomplete(why: str) -> IncompleteModelError:
     return IncompleteModelError(
-        f"The SavedModel is not complete: {why}. Copy the whole folder again; the agent retries once it is complete."
+        f"The SavedModel is not complete: {why}. Copy the whole folder again; it is tried again once it is complete."
     )
 
 
