@@ -14,6 +14,7 @@ from converter.commands.convert import convert
 from converter.commands.evaluate import evaluate
 from converter.commands.inspect import inspect
 from converter.commands.signing import keygen, sign
+from converter.commands.watch import watch
 from converter.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _options(
     """Options given before a command."""
 
 
-for command in (convert, evaluate, inspect, keygen, sign):
+for command in (convert, evaluate, inspect, keygen, sign, watch):
     app.command()(command)
 
 

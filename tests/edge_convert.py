@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -32,13 +33,15 @@ def runner(captured: Callable[[], tuple[str, str]]) -> EdgeConvert:
 
     def run(*arguments: str | Path) -> Outcome:
         captured()
-        code = 0
+        code, handlers, level = 0, logging.root.handlers[:], logging.root.level
         with Path(os.devnull).open() as nothing, pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdin", nothing)
             try:
                 cli.main([*map(str, arguments)])
             except SystemExit as end:
                 code = int(end.code or 0)
+            finally:
+                logging.root.handlers, logging.root.level = handlers, level  # watch sets up its own log
         return Outcome(code, *captured())
 
     return run

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conversions import QUIET
-from documents import DOCUMENTS, blocks, lines_not_printed, run
+from documents import DOCUMENTS, REPOSITORY, blocks, lines_not_printed, run
 
 if TYPE_CHECKING:
     from edge_convert import EdgeConvert
@@ -21,12 +21,17 @@ _COMMAND = ".venv-converter/bin/edge-convert"
 
 @pytest.fixture
 def workspace(tmp_path: Path, small_saved_model: Path, color_images: Path) -> Path:
-    """A folder with a trained model, its images, a finished file and a password, as the documents name them."""
+    """A folder with a model, images, a finished file, a recipe and a password, as the documents name them."""
     (tmp_path / "flowers").mkdir()
     for name, folder in (("saved_model", small_saved_model), ("train", color_images), ("test", color_images)):
         shutil.copytree(folder, tmp_path / "flowers" / name)
     shutil.copy(Path(__file__).parents[2] / "demo/digits.tflite", tmp_path / "birds.tflite")
     (tmp_path / "password").write_text("wren\n")
+    shutil.copytree(small_saved_model, tmp_path / "exports/flowers/1764482400")
+    (tmp_path / "models").mkdir()
+    for block in blocks(REPOSITORY / "docs/how-to/watch.md"):
+        if block.text.startswith("# watch.yaml\n"):
+            (tmp_path / "watch.yaml").write_text(block.text)
     return tmp_path
 
 
@@ -59,3 +64,4 @@ def test_documented_commands_print_the_documented_output(
                 output += printed
                 count += 1
     assert count > 5
+    assert (workspace / "models/flowers/1764482400/model.tflite.minisig").is_file()
