@@ -8,6 +8,7 @@ AgentError
 │   ├── NoRoomError           it does not fit into the memory that is currently free
 │   ├── NoLabelsError         nothing names the labels of its outputs
 │   ├── NotFiniteError        its scores for an image contain NaN or infinity
+│   ├── InputRefusedError     its graph refuses the values of an image
 │   └── SignatureError        the caller must choose a signature of the SavedModel, or an input size
 ├── AcceleratorError          a GPU or an Edge TPU cannot compute a model, so the CPU does
 ├── ModelNotFoundError        no model of that name is being served
@@ -58,6 +59,10 @@ class NoLabelsError(ModelError):
 
 class NotFiniteError(ModelError):
     """Raised when a model answers an image with NaN or infinity."""
+
+
+class InputRefusedError(ModelError):
+    """Raised when a check or a decoder inside a model fails for one image."""
 
 
 class SignatureError(ModelError):

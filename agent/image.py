@@ -107,6 +107,11 @@ class Image:
         _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
         return encoded.tobytes()
 
+    def to_png(self) -> bytes:
+        """The exact pixels, compressed little but fast."""
+        _, encoded = cv2.imencode(".png", self.to_color("bgr").pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        return encoded.tobytes()
+
 
 def has_image_name(name: str) -> bool:
     """Whether a file with that name counts as an image: it has the extension of one and is not hidden."""
@@ -120,15 +125,7 @@ def decode(content: Encoded, *, max_pixels: int = MAX_PIXELS, smallest_side: int
     size if both sides stay at least `smallest_side`: the discrete cosine transform allows this at no cost.
     Raises ImageFormatError, ImageTooLargeError, ImageDamagedError.
     """
-    width, height = image_size(content)
-    if width * height > max_pixels:
-        raise ImageTooLargeError(
-            f"The image has {width} x {height} pixels; at most {max_pixels} pixels are allowed. Send a smaller image."
-        )
-    if content.startswith(_PNG) and not _png_is_whole(content):
-        raise ImageDamagedError(_DAMAGED)
-    if content.startswith(JPEG_START):
-        _check_scans(content)
+    width, height = check_header(content, max_pixels=max_pixels)
     flags = cv2.IMREAD_COLOR_BGR if hasattr(cv2, "IMREAD_COLOR_BGR") else cv2.IMREAD_COLOR
     if smallest_side is not None and content.startswith(JPEG_START):
         flags = _REDUCED.get(_reduction(min(width, height), smallest_side), flags)
@@ -138,6 +135,20 @@ def decode(content: Encoded, *, max_pixels: int = MAX_PIXELS, smallest_side: int
     if pixels is None:
         raise ImageDamagedError(_DAMAGED)
     return Image(pixels, "bgr")
+
+
+def check_header(content: Encoded, *, max_pixels: int) -> tuple[int, int]:
+    """The width and height of what may be decoded. Raises what decode() raises, except for damaged pixels."""
+    width, height = image_size(content)
+    if width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"The image has {width} x {height} pixels; at most {max_pixels} pixels are allowed. Send a smaller image."
+        )
+    if content.startswith(_PNG) and not _png_is_whole(content):
+        raise ImageDamagedError(_DAMAGED)
+    if content.startswith(JPEG_START):
+        _check_scans(content)
+    return width, height
 
 
 def _check_scans(content: Encoded) -> None:

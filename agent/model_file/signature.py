@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _DEFAULT = "serving_default"
 _MOST_OBLONG = 3
-_SCORES = ("probabilities", "scores", "softmax")  # how Estimators name the scores if there are several outputs
+SCORE_NAMES = ("probabilities", "scores", "softmax")  # how Estimators name the scores if there are several outputs
 
 Size = tuple[int, int]
 
@@ -58,10 +58,43 @@ def choose_signature(
     Of several outputs, that named `output`, or the one with as many values as labels; `counts` has the possible
     numbers of labels. Raises ModelError with what was found if there is none, SignatureError if the caller must choose.
     """
-    if not signatures:
-        raise ModelError("The SavedModel has no signature. Save it with one: model.export(folder).")
     chosen = _chosen(signatures, key=key, size=size)
     return _fixed(chosen, size, _scores(chosen, output, counts))
+
+
+def choose_served(signatures: Sequence[Signature], *, decodes_images: bool) -> Signature:
+    """The signature that the agent serves: serving_default if it takes pictures, or else the only one that does.
+
+    `decodes_images`: the model has an operator that decodes images, so a signature of strings may take files. Raises
+    ModelError with what was found if there is none, and if it does not state the size of its pictures.
+    """
+    fitting = [each for each in signatures if misfit(each, None) is None]
+    files = [each for each in signatures if decodes_images and _takes_files(each)]
+    default = [each for each in (*fitting, *files) if each.key == _DEFAULT]
+    for found in (default, fitting, files):
+        if len(found) == 1:
+            return _of_fixed_size(found[0])
+    if fitting or files:
+        keys = " or ".join(each.key for each in fitting or files)
+        raise ModelError(f"Several signatures take pictures: {keys}. Save the model again with only one of them.")
+    return _chosen(signatures, key=None, size=None)  # raises the reason
+
+
+def _takes_files(signature: Signature) -> bool:
+    if len(signature.inputs) != 1:
+        return False
+    (tensor,) = signature.inputs
+    return tensor.dtype == "string" and len(tensor.shape) <= 1 and bool(_score_outputs(signature))
+
+
+def _of_fixed_size(signature: Signature) -> Signature:
+    sides = _sides(signature.inputs[0])
+    if sides and min(sides["H"], sides["W"]) < 1:
+        raise ModelError(
+            f"The model has no fixed input size ({_shape(signature.inputs[0])}). Save it again with one, such as "
+            "keras.Input((224, 224, 3)), or convert it: edge-convert convert --input-size HxW."
+        )
+    return signature
 
 
 def misfit(signature: Signature, size: Size | None) -> str | None:
@@ -73,6 +106,8 @@ def misfit(signature: Signature, size: Size | None) -> str | None:
 
 
 def _chosen(signatures: Sequence[Signature], *, key: str | None, size: Size | None) -> Signature:
+    if not signatures:
+        raise ModelError("The SavedModel has no signature. Save it with one: model.export(folder).")
     if key is not None:
         named = {signature.key: signature for signature in signatures}
         if key not in named:
@@ -157,8 +192,9 @@ def _score_outputs(signature: Signature) -> list[Tensor]:
 
     An unknown shape passes; it is known later.
     """
-    sides = _sides(signature.inputs[0])
-    batch_axes = 1 if "N" in sides else 0
+    tensor = signature.inputs[0]
+    sides = _sides(tensor)
+    batch_axes = 1 if "N" in sides or (tensor.dtype == "string" and tensor.shape) else 0
     floats = [output for output in signature.outputs if output.dtype.startswith(("float", "bfloat"))]
     lists = [
         output
@@ -180,7 +216,7 @@ def _scores(signature: Signature, name: str | None, counts: Collection[int]) -> 
     if 2 in counts and not fitting:  # one sigmoid serves two labels
         fitting = [output for output in candidates if _count(output) == 1]
     left = fitting or candidates
-    for outputs in (left, [output for output in left if output.name in _SCORES]):
+    for outputs in (left, [output for output in left if output.name in SCORE_NAMES]):
         if len(outputs) == 1:
             return outputs[0]
     ways = " or ".join(output.name for output in left)

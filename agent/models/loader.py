@@ -10,6 +10,7 @@ from agent.host.memory import free_bytes
 from agent.model_file.model import read_model
 from agent.model_file.settings import ModelSettings
 from agent.runtimes.runtime import open_classifiers
+from agent.runtimes.tensorflow import TensorFlowOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from agent.models.store import Store
     from agent.models.versions import Version
     from agent.runtimes.classifier import Classifier
+    from agent.runtimes.saved_classifier import BatchLimits
     from agent.runtimes.selection import Wanted
     from agent.security.minisign import TrustedKeys
 
@@ -44,11 +46,15 @@ class Loader:
         settings: dict[str, ModelSettings] | None = None,
         signers: TrustedKeys | None = None,
         free_bytes: Callable[[], int] = free_bytes,
+        tensorflow: TensorFlowOptions = TensorFlowOptions(),  # noqa: B008  (frozen)
+        batches: BatchLimits | None = None,
     ) -> None:
         """`settings` come from the configuration, by model; they override the sidecars, which override the file.
 
         With `signers`, a version is loaded only if it was admitted with the signature of a key that is still trusted.
         """
+        self._tensorflow = tensorflow
+        self._batches = batches
         self._signers = signers
         self._free_bytes = free_bytes
         self._store = store
@@ -86,6 +92,8 @@ class Loader:
             threads=self._threads,
             seen=version.scores,
             accelerator=self._accelerator,
+            tensorflow=self._tensorflow,
+            batches=self._batches,
         )
         for classifier in classifiers:
             classifier.warm_up()

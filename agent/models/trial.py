@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,11 +11,12 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.errors import IncompleteModelError, ModelError, NoLabelsError
+from agent.errors import IncompleteModelError, ModelError, NoLabelsError, NoRoomError
 from agent.host.board import has_nvidia
 from agent.host.digest import files_in
 from agent.host.memory import free_bytes
 from agent.runtimes.score_kind import SeenScores
+from agent.runtimes.tensorflow import TensorFlowOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from agent.runtimes.selection import Wanted
 
 _PROCESS = ("-m", "agent.models.trial_process")
-_REFUSALS = {error.__name__: error for error in (IncompleteModelError, NoLabelsError)}
+_REFUSALS = {error.__name__: error for error in (IncompleteModelError, NoLabelsError, NoRoomError)}
 _RUNTIME_BYTES = 512 << 20  # Python, OpenCV and a runtime, with room for the activations of a large model
 _TENSORFLOW_BYTES = 2 << 30  # and with its own, which one thread per processor needs too
 _BYTES_PER_PROCESSOR = 64 << 20
@@ -69,6 +71,7 @@ class Trial:
         accelerator: Wanted = "cpu",
         timeout_s: float = 60.0,
         process: Sequence[str] = _PROCESS,
+        tensorflow: TensorFlowOptions = TensorFlowOptions(),  # noqa: B008  (frozen)
     ) -> None:
         """`threads` is the number per interpreter, as in the service; `process` has the arguments of its Python.
 
@@ -76,6 +79,7 @@ class Trial:
         """
         self._threads = threads
         self._accelerator = accelerator
+        self._tensorflow = tensorflow
         self._timeout_s = timeout_s
         self._process = process
 
@@ -92,6 +96,7 @@ class Trial:
             "overrides": overrides.to_json(),
             "threads": self._threads,
             "accelerator": self._accelerator,
+            "tensorflow": dataclasses.asdict(self._tensorflow),
             "cpu_s": limits.cpu_s,
             "memory_bytes": limits.memory_bytes,
         }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agent.model_file.golden import GoldenSamples
     from agent.model_file.model import Model
     from agent.model_file.settings import ModelSettings
+    from agent.runtimes.tensorflow import TensorFlowOptions
 
 _WARM_UPS = 5
 _IMAGES = 3  # black, white and noise
@@ -54,12 +55,14 @@ def _bound(*, memory_bytes: int | None, cpu_s: int) -> None:
 
 
 def _outcome(try_out: Callable[[dict[str, Any]], dict[str, Any]], request: dict[str, Any]) -> dict[str, Any]:
-    from agent.errors import ModelError  # noqa: PLC0415  (nothing heavy before the limits are set)
+    from agent.errors import BusyError, ModelError  # noqa: PLC0415  (nothing heavy before the limits are set)
 
     try:
         return try_out(request)
     except ModelError as error:
         return {"refused": str(error)[:_MAX_REASON], "error": type(error).__name__}
+    except BusyError as error:  # of the memory of TensorFlow's device
+        return {"refused": str(error), "error": "NoRoomError"}
     except MemoryError:
         return {
             "refused": "The model needs more memory than it may use on this device. Drop a smaller model.",
@@ -74,14 +77,21 @@ def try_out(request: dict[str, Any]) -> dict[str, Any]:
     from agent.runtimes.preprocessing import without_effect  # noqa: PLC0415
     from agent.runtimes.probe import probe_images  # noqa: PLC0415
     from agent.runtimes.runtime import open_classifiers  # noqa: PLC0415
+    from agent.runtimes.tensorflow import TensorFlowOptions  # noqa: PLC0415
 
     model, golden = _read(Path(request["path"]))
     overrides = check_settings(request["overrides"], where="the trial's request")
     settings = model.settings.overridden_by(overrides)
-    is_shared = _start_runtime(model)
+    options = TensorFlowOptions(**request["tensorflow"])
+    is_shared = _start_runtime(model, options)
     before, started = _peak_bytes(), time.perf_counter()
     (classifier,) = open_classifiers(
-        model, settings, workers=1, threads=request["threads"], accelerator=request.get("accelerator", "cpu")
+        model,
+        settings,
+        workers=1,
+        threads=request["threads"],
+        accelerator=request.get("accelerator", "cpu"),
+        tensorflow=options,
     )
     load_ms = (time.perf_counter() - started) * 1e3
     classifier.warm_up(_WARM_UPS if classifier.seen is None else 1)  # a probe has warmed it up
@@ -112,7 +122,7 @@ def _read(path: Path) -> tuple[Model, GoldenSamples | None]:
     return read_model(content), read_golden(content)
 
 
-def _start_runtime(model: Model) -> bool:
+def _start_runtime(model: Model, options: TensorFlowOptions) -> bool:
     """Shared by all classifiers, so its memory and time do not count for the candidate.
 
     Returns whether the classifiers of the model share its function too.
@@ -120,9 +130,10 @@ def _start_runtime(model: Model) -> bool:
     from agent.model_file.saved_model import SavedModelFolder  # noqa: PLC0415
 
     if isinstance(model, SavedModelFolder):
-        from agent.runtimes.tensorflow import import_tensorflow  # noqa: PLC0415
+        from agent.runtimes.tensorflow import import_tensorflow, use_options  # noqa: PLC0415
 
         tf = import_tensorflow()
+        use_options(options)  # before its device is open
         (tf.zeros(1) + 1).numpy()  # makes its threads and opens its device
         return True
     from agent.runtimes.interpreter import import_runtime  # noqa: PLC0415

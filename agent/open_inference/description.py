@@ -53,7 +53,7 @@ def versions(models: Serving, name: str) -> list[str]:
 def configuration(name: str, signature: ServingSignature, *, max_instances: int) -> dict[str, Any]:
     """What Triton's own clients read of a model's configuration."""
     takes = signature.input
-    channels_last = takes.shape[-1] in (1, 3)
+    channels_last = takes.shape[-1:] in ((1,), (3,))
     image = "FORMAT_NONE" if len(takes.shape) < 3 else "FORMAT_NHWC" if channels_last else "FORMAT_NCHW"
     return {
         "name": name,
@@ -75,7 +75,7 @@ def _tensor(tensor: ServedTensor) -> dict[str, Any]:
 
 
 def _configured(tensor: ServedTensor) -> dict[str, Any]:
-    return {"name": tensor.name, "data_type": f"TYPE_{datatype_of(tensor.dtype)}", "dims": list(tensor.shape)}
+    return {"name": tensor.name, "data_type": f"TYPE_{datatype_of(tensor.dtype)}", "dims": list(tensor.shape) or [1]}
 
 
 def _versions(status: ModelStatus) -> Iterable[dict[str, str]]:

@@ -27,6 +27,8 @@ def check_input(header: Header, takes: ServedTensor) -> None:
             raise TensorError(f"{header} has the shape {list(header.shape)}; images as BYTES have [-1] or [-1, 1].")
         return
     expected = datatype_of(takes.dtype)
+    if expected == BYTES:
+        raise TensorError(f"{header} has the datatype {header.datatype}; the model takes encoded images as {BYTES}.")
     if header.datatype != expected and not (expected == "FP32" and header.datatype in _FLOATS):
         raise TensorError(
             f"{header} has the datatype {header.datatype}; the model takes {expected}, or encoded images as {BYTES}."

@@ -103,7 +103,9 @@ class Header:
 
 
 def datatype_of(dtype: str) -> str:
-    """The name of a NumPy dtype in the protocol."""
+    """The name of a NumPy dtype in the protocol; `string` stands for encoded images."""
+    if dtype == "string":
+        return BYTES
     return next(name for name, each in DTYPES.items() if each == np.dtype(dtype))
 
 

@@ -29,6 +29,7 @@ DTYPES = {
     "int32": tfs.DT_INT32,
     "int64": tfs.DT_INT64,
     "bool": tfs.DT_BOOL,
+    "string": tfs.DT_STRING,
 }
 # What clients may send, and the field of its values. The model takes float32 or uint8.
 _SENT: dict[int, tuple[np.dtype[Any], str, type[PackedFloats | PackedIntegers]]] = {
@@ -51,6 +52,8 @@ def instances(name: str, tensor: tfs.SentTensor, takes: ServedTensor) -> Sequenc
     if tensor.dtype == tfs.DT_STRING:
         return _encoded_images(tensor, shape)
     expected = DTYPES[takes.dtype]
+    if expected == tfs.DT_STRING:
+        raise TensorError(f"The tensor is {_dtype_name(tensor.dtype)}; the model takes encoded images as DT_STRING.")
     if tensor.dtype not in ((tfs.DT_FLOAT, tfs.DT_DOUBLE, tfs.DT_HALF) if expected == tfs.DT_FLOAT else (expected,)):
         raise TensorError(
             f"The tensor is {_dtype_name(tensor.dtype)}; the model takes {_dtype_name(expected)}, or encoded images as "

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from agent.errors import ModelError, NoLabelsError, NotFiniteError, TensorError
+from agent.errors import AgentError, InputRefusedError, ModelError, NoLabelsError, NotFiniteError, TensorError
 from agent.model_file.layout import shape_of
-from agent.runtimes.model_input import PixelInput, check_input, layout_of_picture
+from agent.runtimes.model_input import FILE_LAYOUT, FileInput, PixelInput, black, check_input, layout_of_picture
 from agent.runtimes.output import choose_output, for_one_image, value_count
 from agent.runtimes.scores import Scores, dequantized, scores_of_one
 from agent.runtimes.serving_signature import ServingSignature, as_served, served_output
@@ -47,15 +47,24 @@ class Classifier(ABC):
 
     _sidecar = "a .yaml file next to the model"  # where a person can put settings
 
-    def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], settings: ModelSettings) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        settings: ModelSettings,
+        *,
+        takes_files: bool = False,
+    ) -> None:
         """`settings` are the final ones: those in the file, overridden by the sidecars and the configuration.
+
+        `takes_files`: an input of strings takes encoded images.
 
         Raises ModelError with the cause and the remedy if the model is not an image classifier, has no labels, or
         has a float input of unknown range.
         """
-        tensor = check_input(inputs)
-        self.layout = layout_of_picture(tensor)
-        self.input = replace(tensor, shape=self.layout.shape)
+        tensor = check_input(inputs, takes_files=takes_files)
+        self.layout = FILE_LAYOUT if takes_files else layout_of_picture(tensor)
+        self.input = tensor if takes_files else replace(tensor, shape=self.layout.shape)
         self._outputs = for_one_image(outputs, self.layout.batch)
         self.output_index = choose_output(self._outputs, settings)
         self.output = _check_output(self._outputs[self.output_index])
@@ -67,7 +76,11 @@ class Classifier(ABC):
         self._unknown_below = settings.unknown_below
         self._temperature = None if settings.temperature == 1 else settings.temperature
         self._are_independent = False
-        self._input = PixelInput(self.input, self.layout, settings, sidecar=self._sidecar)
+        self._input = (
+            FileInput(self.input)
+            if takes_files
+            else PixelInput(self.input, self.layout, settings, sidecar=self._sidecar)
+        )
 
     @property
     def is_undecided(self) -> bool:
@@ -132,8 +145,8 @@ class Classifier(ABC):
         tensor = self.tensor_of(values)
         try:
             return self._scores(tensor, started)
-        except NotFiniteError:
-            raise too_large() from None
+        except ModelError as error:
+            raise blamed(error) from None
 
     def tensor(self, image: Image) -> Array:
         """The first step of scores(). Any thread."""
@@ -208,7 +221,7 @@ class Classifier(ABC):
 
     def warm_up(self, invokes: int = 3) -> None:
         """Runs the model on a black image, so that the first real image is not slow. Raises ModelError."""
-        tensor = self._input.black()
+        tensor = black(self.input)
         for _ in range(invokes):
             self._invoke(tensor)
 
@@ -217,10 +230,13 @@ class Classifier(ABC):
         """Takes a tensor of the input's shape and dtype; returns the raw outputs, one per label."""
 
 
-def too_large() -> TensorError:
-    return TensorError(
-        "The model returned NaN or infinity for this tensor. Normalize its values as in the model's training."
-    )
+def blamed(error: ModelError) -> AgentError:
+    """The error of a tensor that a client sent: what comes of its values says nothing about the model."""
+    if isinstance(error, NotFiniteError):
+        return TensorError(
+            "The model returned NaN or infinity for this tensor. Normalize its values as in the model's training."
+        )
+    return TensorError(str(error)) if isinstance(error, InputRefusedError) else error
 
 
 def _served(outputs: Sequence[Tensor], *, first: int) -> tuple[tuple[int, ServedTensor], ...]:

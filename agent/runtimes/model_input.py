@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from agent.errors import ModelError, TensorError
-from agent.model_file.layout import layout_of, not_a_picture, shape_of
+from agent.image import Image
+from agent.model_file.layout import Layout, layout_of, not_a_picture, shape_of
 from agent.runtimes.preprocessing import Preprocessor, quantized
-from agent.runtimes.serving_signature import served_input
+from agent.runtimes.resampling import UNREDUCED
+from agent.runtimes.serving_signature import ServedTensor, served_input
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from agent.image import Image
-    from agent.model_file.layout import Layout
     from agent.model_file.metadata import Tensor
     from agent.model_file.settings import ModelSettings
 
@@ -48,24 +48,53 @@ class PixelInput:
             values = quantized(values.astype(np.float32, copy=False), self._tensor)
         return np.ascontiguousarray(values).reshape(self._tensor.shape)
 
-    def black(self) -> Array:
-        """A black image. Raises ModelError if there is too little memory for it."""
-        try:
-            return np.zeros(self._tensor.shape, self._tensor.dtype)
-        except (MemoryError, ValueError) as error:  # NumPy's errors for too little memory and for an impossible size
-            raise ModelError(
-                f"An input of {shape_of(self._tensor)} needs more memory than is free on this device. "
-                "Drop a smaller model."
-            ) from error
+
+class FileInput:
+    """An input of encoded images, which the model decodes itself: it gets the bytes of a JPEG or PNG file."""
+
+    longest_side = smallest_side = UNREDUCED
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.served = ServedTensor(tensor.name, tensor.name, "string", ())
+
+    def of_image(self, image: Image) -> Array:
+        return encoded(image.to_png())
+
+    def of_instance(self, values: Array) -> Array:
+        """`values` holds the bytes that a client sent, unchanged."""
+        return values.reshape(1)
 
 
-def check_input(inputs: Sequence[Tensor]) -> Tensor:
+# For images that a test makes: models with a FileInput take any size.
+FILE_LAYOUT = Layout("NHWC", 1, 224, 224, 3)
+
+
+def black(tensor: Tensor) -> Array:
+    """A black image for the input `tensor`. Raises ModelError if there is too little memory for it."""
+    if tensor.dtype == "string":
+        return encoded(Image(np.zeros((FILE_LAYOUT.height, FILE_LAYOUT.width, 3), np.uint8)).to_png())
+    try:
+        return np.zeros(tensor.shape, tensor.dtype)
+    except (MemoryError, ValueError) as error:  # NumPy's errors for too little memory and for an impossible size
+        raise ModelError(
+            f"An input of {shape_of(tensor)} needs more memory than is free on this device. Drop a smaller model."
+        ) from error
+
+
+def encoded(content: bytes) -> Array:
+    """The bytes of a file as an array of one object, since NumPy's own strings end at a zero byte."""
+    return np.array([content], object)
+
+
+def check_input(inputs: Sequence[Tensor], *, takes_files: bool) -> Tensor:
     if len(inputs) != 1:
         raise ModelError(
             f"The model needs more than an image: it has {len(inputs)} inputs instead of one image. "
             "Export it with the image as its only input."
         )
     tensor = inputs[0]
+    if tensor.dtype == "string" and takes_files:
+        return tensor
     if tensor.dtype == "string":
         raise ModelError("This is not an image classifier: its input is text. Drop a model that takes pictures.")
     if tensor.dtype not in ("uint8", "int8", "float32"):

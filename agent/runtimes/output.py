@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import ModelError, NoLabelsError
 from agent.model_file.layout import shape_of
+from agent.model_file.signature import SCORE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,20 +21,21 @@ def choose_output(outputs: Sequence[Tensor], settings: ModelSettings) -> int:
     """The index of the output with the scores; `outputs` have the shapes for one image.
 
     That named in the settings, or the only one, or the only one with as many values as labels, or the only one that
-    is a list of values. Raises ModelError if none or several fit.
+    is a list of values, or the only one of these that is named as scores are. Raises ModelError if none or several fit.
     """
     if settings.output is not None:
         return _named(outputs, settings.output)
     if len(outputs) == 1:
         return 0
-    lists = [index for index, output in enumerate(outputs) if value_count(output) is not None]
+    lists = [index for index, output in enumerate(outputs) if value_count(output) is not None and _is_read(output)]
     if not lists or _detects_objects(outputs):
         raise ModelError(_not_a_classifier(outputs))
     count = len(settings.labels or ())
     fitting = [index for index in lists if value_count(outputs[index]) == count]
     if count == 2 and not fitting:  # one sigmoid serves two labels
         fitting = [index for index in lists if value_count(outputs[index]) == 1]
-    for candidates in (fitting, lists):
+    named = [index for index in fitting or lists if outputs[index].name in SCORE_NAMES]
+    for candidates in (fitting, lists, named):
         if len(candidates) == 1:
             return candidates[0]
     return _undecided(outputs, count)
@@ -51,6 +53,11 @@ def value_count(output: Tensor) -> int | None:
     if not output.shape or sum(side > 1 for side in output.shape) > 1:
         return None
     return math.prod(output.shape)
+
+
+def _is_read(output: Tensor) -> bool:
+    """Not for text and indices, which a classifier may return beside its scores."""
+    return output.dtype not in ("string", "int32", "int64", "bool") or bool(output.scale)
 
 
 def _named(outputs: Sequence[Tensor], name: str) -> int:

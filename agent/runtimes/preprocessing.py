@@ -90,6 +90,9 @@ class Preprocessor:
 
 def without_effect(tensor: Tensor, settings: ModelSettings) -> dict[str, str]:
     """The names of the settings that this input does not use, each with a sentence that says why."""
+    if tensor.dtype == "string":
+        names = [name for name in ("mean", "std", "color", "resize", "resample") if getattr(settings, name, None)]
+        return {name: f"{name} has no effect: the model decodes and prepares images itself." for name in names}
     given = [name for name in ("mean", "std") if getattr(settings, name) is not None]
     unused: dict[str, str] = {}
     if tensor.dtype == "uint8":

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _WHOLE = np.ones(1, np.float32)
 _LARGE = 208  # pixels: a larger target needs less exact filters
 _DECODED_TO = 240  # pixels: half of 480, which many cameras send
-_UNREDUCED = 1 << 16  # more than a side of any JPEG
+UNREDUCED = 1 << 16  # more than a side of any JPEG
 _CUBIC = -0.5  # OpenCV's own bicubic has -0.75
 _CUBIC_STEPS = 1024  # TensorFlow takes the weights from a table
 
@@ -43,7 +43,7 @@ def smallest_side(target: int, method: Resample) -> int:
     Methods without antialiasing read few pixels of the whole image, and those of a reduced one are others. The others
     differ from the original by 2 gray levels at 32x32 if the image is reduced to the size of the target.
     """
-    return max(target, _DECODED_TO) if method in ("antialias", "area") else _UNREDUCED
+    return max(target, _DECODED_TO) if method in ("antialias", "area") else UNREDUCED
 
 
 def _antialias(pixels: Pixels, width: int, height: int) -> Pixels:

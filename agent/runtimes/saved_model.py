@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from agent.model_file.metadata import Tensor
 from agent.model_file.signature import Signature, choose_signature
 from agent.runtimes.classifier import Classifier
 from agent.runtimes.one_image import call_with_one_image
-from agent.runtimes.tensorflow import device_name, first_line, import_keras_2, import_tensorflow, sides
+from agent.runtimes.tensorflow import device_name, first_line, import_keras_2, import_tensorflow, last_line, sides
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from agent.model_file.settings import ModelSettings
     from agent.model_file.signature import Size
 
+_DECODERS = {"DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeGif", "DecodeAndCropJpeg", "DecodeWebP"}
 _INTERNAL = "__saved_model"  # prefix of the signatures that TensorFlow adds
 
 
@@ -33,6 +35,7 @@ class TrainedModel:
     """An opened SavedModel folder or Keras file.
 
     `keras` is the version that saved it, or only the major version, or None if unknown. `calls` take tensors by name.
+    `decodes_images`: it has an operator that reads the content of image files.
 
     Nothing reads `loaded`: it keeps the variables of `calls` alive.
     """
@@ -44,6 +47,7 @@ class TrainedModel:
     signatures: tuple[Signature, ...]
     calls: dict[str, Any] = field(repr=False)
     loaded: Any = field(repr=False)
+    decodes_images: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -96,11 +100,7 @@ class TensorFlowClassifier(Classifier):
         try:
             scores: npt.NDArray[np.generic] = self._concrete(tensor).numpy().reshape(-1)
         except import_tensorflow().errors.OpError as error:
-            lines = [line.strip() for line in str(error).splitlines()]
-            why = next(line for line in reversed(lines) if line and not line.startswith("[["))  # [[ names a node
-            raise ModelError(
-                f"TensorFlow cannot compute the model: {why[:300].rstrip('.')}. Export it again."
-            ) from error
+            raise ModelError(f"TensorFlow cannot compute the model: {last_line(error)}. Export it again.") from error
         return scores
 
 
@@ -129,6 +129,7 @@ def open_saved_model(path: Path) -> TrainedModel:
         signatures=tuple(_signature(key, graph.signature_def[key]) for key in keys),
         calls={key: loaded.signatures[key] for key in keys},
         loaded=loaded,
+        decodes_images=_decodes_images(graph.graph_def),
     )
 
 
@@ -191,6 +192,11 @@ def _keras_of(path: Path, graph: Any) -> str | None:
         stated = re.search(rb'"keras_version": "(2[^"]*)"', text)
         return stated[1].decode() if stated else "2"
     return "3, or 2 by export()" if {"serve", "serving_default"} <= set(graph.signature_def) else None
+
+
+def _decodes_images(graph: Any) -> bool:
+    nodes = chain(graph.node, *(function.node_def for function in graph.library.function))
+    return any(node.op in _DECODERS for node in nodes)
 
 
 def _why_not_loaded(path: Path, error: Exception) -> str:

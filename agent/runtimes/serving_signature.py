@@ -7,6 +7,7 @@ The agent runs one instance at a time, so the first side of every tensor is open
 | float32 | float32: what the model's training fed it | passes it on |
 | int8 | float32: the same | quantizes it with the scale and zero point of the input |
 | uint8 | uint8: pixels from 0 to 255 | passes them on |
+| string | the bytes of an image file | passes them on; the model decodes them |
 """
 
 from __future__ import annotations
@@ -52,9 +53,16 @@ class ServingSignature:
     outputs: tuple[ServedTensor, ...]
     has_logits: bool
 
+    @property
+    def takes_files(self) -> bool:
+        """The model decodes images itself: an instance is the content of an image file."""
+        return self.input.dtype == "string"
+
     def check_input(self, instance: Array) -> None:
         """Raises TensorError if the model cannot take the tensor of one instance."""
         takes = self.input
+        if self.takes_files:
+            raise TensorError("The model takes encoded images, not tensors. Send the bytes of a JPEG or PNG file.")
         if instance.shape != takes.shape:
             raise TensorError(f"The tensor is {by(instance.shape)}; the model takes {by(takes.shape)}.")
         if instance.dtype != takes.dtype:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ def import_tensorflow() -> Any:
             import tensorflow as tf  # noqa: PLC0415  (seconds and hundreds of megabytes)
     except ImportError as error:
         raise _not_installed("TensorFlow", error) from error
-    with suppress(RuntimeError):  # raised for a GPU already in use, whose memory is already reserved
+    # RuntimeError for a GPU already in use, whose memory is already reserved; ValueError for one with a limit.
+    with suppress(RuntimeError, ValueError):
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, enable=True)
     return tf
@@ -89,16 +91,53 @@ def _garbage_kept() -> Iterator[None]:
             gc.enable()
 
 
-def device_name() -> str:
-    """TensorFlow and its device: `TensorFlow 2.21.0 on NVIDIA H200`, or `... on CPU`."""
+@dataclass(frozen=True, slots=True)
+class TensorFlowOptions:
+    """How TensorFlow computes; the defaults let it use as much memory of a GPU as it needs."""
+
+    memory_limit_mb: int | None = None
+    xla: bool = False
+    float16: bool = False
+
+
+def use_options(options: TensorFlowOptions) -> list[str]:
+    """Sets up TensorFlow for this process, before it opens a model. Returns a clause for each that has no effect."""
     tf = import_tensorflow()
     gpus = tf.config.list_physical_devices("GPU")
-    device = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
-    return f"TensorFlow {tf.__version__} on {device}"
+    if gpus and options.memory_limit_mb is not None:
+        with suppress(RuntimeError):  # raised for a GPU already in use
+            limit = [tf.config.LogicalDeviceConfiguration(memory_limit=options.memory_limit_mb)]
+            for gpu in gpus:
+                tf.config.set_logical_device_configuration(gpu, limit)
+    tf.config.optimizer.set_experimental_options({"auto_mixed_precision": bool(gpus) and options.float16})
+    given = {"memory_limit_mb": options.memory_limit_mb is not None, "float16": options.float16}
+    return [] if gpus else [f"{name} has no effect without a GPU" for name, is_set in given.items() if is_set]
+
+
+def device_name(device: str | None = None) -> str:
+    """TensorFlow and its device: `TensorFlow 2.21.0 on NVIDIA H200`, or `... on CPU`.
+
+    `device` is what TensorFlow says about a result; without it, what TensorFlow would choose.
+    """
+    tf = import_tensorflow()
+    gpus = tf.config.list_physical_devices("GPU")
+    if device is not None:
+        _, _, number = device.partition("device:GPU:")
+        gpus = gpus[int(number) :] if number else []
+    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
+    return f"TensorFlow {tf.__version__} on {name}"
 
 
 def sides(shape: Any) -> tuple[int, ...]:
     return tuple(-1 if side is None else int(side) for side in shape)
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of the message that does not name a node, without the names of operators."""
+    words = re.sub(r"\{\{.*?\}\}|\[Op:\w+\](?: name:)?", "", str(error))
+    lines = [line.strip() for line in words.splitlines()]
+    found = [line for line in lines if line and not line.startswith("[[")] or [type(error).__name__]
+    return shortened(found[-1].rstrip("."))
 
 
 def first_line(error: BaseException) -> str:

@@ -57,7 +57,7 @@ class InProcessTrial(Trial):
 
     def run(self, path: Path, overrides: ModelSettings) -> TrialReport:
         self.runs.append(path)
-        order = {"path": str(path), "overrides": overrides.to_json(), "threads": 1}
+        order = {"path": str(path), "overrides": overrides.to_json(), "threads": 1, "tensorflow": {}}
         return TrialReport.read({**trial_process.try_out(order), **self._reported})
 
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 COLORS = {"blue": (50, 60, 190), "gray": (120, 120, 120), "green": (50, 180, 60), "red": (190, 50, 50)}  # RGB
@@ -36,6 +36,24 @@ def write_saved_model(path: Path, *, labels: Sequence[str] | None = tuple(COLORS
     tf.saved_model.save(module, str(path), signatures={"serving_default": module.scores})
     if labels is not None:
         write_extra(path, labels=labels, settings={"mean": 0, "std": 1, "score": "probability"})
+    return path
+
+
+def save_function(path: Path, call: Callable[[Any, Any], Any], *spec: Any, name: str = "image") -> Path:
+    """A SavedModel whose serving_default is `call` of TensorFlow and of its input, which is called `name`.
+
+    `spec` has the shape and the type of the input. `call` returns a tensor, the `scores`, or a dict of tensors.
+    """
+    import tensorflow as tf  # noqa: PLC0415  (only in .venv-converter)
+
+    def serve(**given: Any) -> Any:
+        found = call(tf, given[name])
+        return found if isinstance(found, dict) else {"scores": found}
+
+    module = tf.Module()
+    module.serve = tf.function(serve)
+    concrete = module.serve.get_concrete_function(**{name: tf.TensorSpec(*spec, name=name)})
+    tf.saved_model.save(module, str(path), signatures={"serving_default": concrete})
     return path
 
 

@@ -164,7 +164,7 @@ async def test_threshold_above_every_score_gives_no_category(rest: Rest) -> None
 async def test_automatic_threshold_is_the_models_own(rest: Rest, own: float | None, count: int) -> None:
     file = read_model_file(DIGITS)
     settings = replace(file.settings, unknown_below=own)
-    rest.models.served["digits"] = serving([TFLiteClassifier(file, settings, threads=1)])
+    rest.models.served["digits"] = serving([TFLiteClassifier(file, settings, threads=1) for _ in range(2)])
     found, sure = cv2.VideoCapture(str(DIGIT)).read()[1], {"max_results": 10, "score_threshold": "auto"}
     content = cv2.imencode(".png", cv2.resize(found, (96, 96)))[1].tobytes()
     answer = (await rest.post("/predict", params=sure, content=content)).json()

@@ -66,6 +66,8 @@ def read_request(body: bytes | bytearray, json_length: int, takes: ServedTensor)
 def raw_request(body: bytes | bytearray, takes: ServedTensor) -> InferRequest:
     """A body without JSON: the tensors of one or more images, or one encoded image. All outputs are binary."""
     datatype = datatype_of(takes.dtype)
+    if datatype == BYTES:
+        return InferRequest(Header(takes.name, BYTES, (1,)), [bytes(body)], all_binary=True)
     bytes_each = math.prod(takes.shape) * DTYPES[datatype].itemsize
     if _is_encoded_image(body, bytes_each):
         return InferRequest(Header(takes.name, BYTES, (1,)), [bytes(body)], all_binary=True)

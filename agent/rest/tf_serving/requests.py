@@ -116,6 +116,8 @@ def _instance(value: Any, signature: ServingSignature) -> Sent:
         (value,) = value
     if _is_base64(value):
         return _image(value["b64"])
+    if signature.takes_files:
+        raise TensorError(f'The value is {kind_of(value)}. The model takes encoded images: {{"b64": "..."}}.')
     if isinstance(value, NumberList):
         if value.shape != takes.shape:
             raise TensorError(f"The tensor is {by(value.shape)}; the model takes {by(takes.shape)}.")
@@ -133,6 +135,8 @@ def _tensors(values: NumberList, signature: ServingSignature) -> list[Sent]:
     takes = signature.input
     if values.is_empty:
         _check_count(0)
+    if signature.takes_files:
+        raise TensorError('The model takes encoded images. Send each as {"b64": "..."}.')
     count, *each = values.shape
     if tuple(each) != takes.shape:
         raise TensorError(f"Each instance is {by(each)}; the model takes {by(takes.shape)}.")

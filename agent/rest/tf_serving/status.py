@@ -29,6 +29,7 @@ _DTYPES = {
     "int32": "DT_INT32",
     "int64": "DT_INT64",
     "bool": "DT_BOOL",
+    "string": "DT_STRING",
 }
 
 
