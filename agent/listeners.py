@@ -37,6 +37,9 @@ class Listener:
     def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:
         """An image was not classified; `model` is the requested name, `by` the version that failed on the image."""
 
+    def batched(self, model: ModelIdentity, size: int) -> None:
+        """So many instances were computed in one call; not for models that take one at a time."""
+
     def skipped(self, spot: Spot) -> None:
         """A frame was not classified, because the view has not changed."""
 
@@ -101,6 +104,10 @@ class Listeners(Listener):
     def refused(self, source: str, model: str | None, error: AgentError, *, by: ModelIdentity | None) -> None:
         for listener in self._listeners:
             listener.refused(source, model, error, by=by)
+
+    def batched(self, model: ModelIdentity, size: int) -> None:
+        for listener in self._listeners:
+            listener.batched(model, size)
 
     def skipped(self, spot: Spot) -> None:
         for listener in self._listeners:

@@ -126,7 +126,12 @@ class Service:
         self._reloading = asyncio.Lock()
         self._models = build_models(config, listeners, is_throttled=throttling)
         self._engine = InferenceEngine(
-            workers=workers, max_waiting=config.engine.max_waiting, max_pixels=config.http.max_pixels
+            workers=workers,
+            max_waiting=config.engine.max_waiting,
+            max_pixels=config.http.max_pixels,
+            batch_threads=config.engine.batching.num_batch_threads,
+            batch_timeout_s=config.engine.batching.batch_timeout_micros / 1e6,
+            on_batch=listeners.batched,
         )
         data_plane = DataPlane(engine=self._engine, models=self._models, results=results, listener=listeners)
         self._cameras = Cameras(

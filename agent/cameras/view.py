@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from agent.classification import Result
-from agent.errors import AgentError, ImageError, ModelError, ModelNotFoundError
+from agent.errors import AgentError, BusyError, ImageError, ModelError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from agent.cameras.motion import MotionGate
@@ -83,7 +83,7 @@ class View:
             return None
         try:
             result, scores = await self._data_plane.classify_frame(frame, self._options, spot=self.spot)
-        except (ModelNotFoundError, ImageError, ModelError) as error:
+        except (ModelNotFoundError, ImageError, ModelError, BusyError) as error:
             self.trouble = str(error)
             if not isinstance(error, ImageError):
                 self._pictures.show(frame)  # a camera can be aimed before its model is there

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from agent.config.batching import BatchingSection, TensorFlowSection
 from agent.config.camera import CameraSection
 from agent.config.camera_source import InboxSource
 from agent.config.events import EventsSection
@@ -71,6 +72,13 @@ class EngineSection(Section):
         ge=0,
         description="How many uploads may wait while all workers are busy. Further uploads get status 503 with "
         "`Retry-After`.",
+    )
+
+    batching: BatchingSection = Field(
+        default=BatchingSection(), description="Batches of images, for SavedModels that get faster by them."
+    )
+    tensorflow: TensorFlowSection = Field(
+        default=TensorFlowSection(), description="How TensorFlow computes SavedModels. `.tflite` models do not need it."
     )
 
     def sizes(self, *, cores: int | None = None) -> tuple[int, int]:

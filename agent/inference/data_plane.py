@@ -7,14 +7,16 @@ import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
+import numpy as np
+
 from agent.classification import UPLOAD, Classification
 from agent.errors import AgentError, BusyError, ImageError, ModelError, ModelNotFoundError, TensorError
 from agent.inference.inferred import Inferred, with_scores
+from agent.inference.inferring import most_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
     from agent.classification import Category, Result, Spot, Timing
@@ -89,29 +91,47 @@ class DataPlane:
             self._listener.refused(UPLOAD.camera, options.model, error, by=None)
             raise
 
+    def at_once(self, served: ServedModel, instances: int) -> list[int]:
+        """How many of that many instances of one request may run in parallel, the most first.
+
+        The last is what the workers compute; more only fill batches, if they find free places.
+        """
+        most, least = min(instances, self._engine.at_once(served)), min(instances, self.workers)
+        counts = []
+        while most > least:
+            counts.append(most)
+            most //= 2
+        return [*counts, least]
+
     async def infer(
-        self, served: ServedModel, instances: Sequence[Sent], options: Options, *, arrived_ns: int
+        self,
+        served: ServedModel,
+        instances: Sequence[Sent],
+        options: Options,
+        *,
+        arrived_ns: int,
+        at_most: int | None = None,
     ) -> list[Inferred]:
         """Runs encoded images and tensors in the form of `served.signature.input`; `served` is from choose().
 
-        As many run in parallel as there are workers. The first error ends the request; the Results of instances that
-        ran before it stay. Raises TensorError for wrong shapes and types before anything runs, and what classify()
-        raises.
+        As many run in parallel as at_once() says, but not more than `at_most`. The first error ends the request; the
+        Results of instances that ran before it stay. Raises TensorError for wrong shapes and types before anything
+        runs, and what classify() raises.
         """
-        parallel = min(len(instances), self.workers)
         with contextlib.ExitStack() as places:
             try:
-                _check(instances, served)
-                places.enter_context(self._engine.place(parallel))
+                checked = _checked(instances, served)
+                counts = self.at_once(served, min(len(checked), at_most or len(checked)))
+                parallel = most_places(self._engine.place, counts, places)
             except (BusyError, TensorError) as error:
                 self._listener.refused(UPLOAD.camera, options.model, error, by=None)
                 raise
-            if len(instances) == 1:
-                return [await self._inferred(served, instances[0], options, arrived_ns)]
-            return await self._inferred_in_parallel(served, instances, options, arrived_ns, parallel)
+            if len(checked) == 1:
+                return [await self._inferred(served, checked[0], options, arrived_ns)]
+            return await self._inferred_in_parallel(served, checked, options, arrived_ns, parallel)
 
     async def _inferred_in_parallel(
-        self, served: ServedModel, instances: Sequence[Sent], options: Options, arrived_ns: int, parallel: int
+        self, served: ServedModel, instances: Sequence[Instance], options: Options, arrived_ns: int, parallel: int
     ) -> list[Inferred]:
         waiting, done = deque(enumerate(instances)), {}
 
@@ -127,7 +147,7 @@ class DataPlane:
         _raise_first(await asyncio.gather(*(work() for _ in range(parallel)), return_exceptions=True))
         return [done[index] for index in range(len(instances))]
 
-    async def _inferred(self, served: ServedModel, instance: Sent, options: Options, arrived_ns: int) -> Inferred:
+    async def _inferred(self, served: ServedModel, instance: Instance, options: Options, arrived_ns: int) -> Inferred:
         def taken(scores: Scores, outputs: Callable[[], Outputs]) -> _Taken:
             raw = outputs()
             return _best(scores, options), scores, with_scores(raw, scores), raw
@@ -192,7 +212,8 @@ def _raise_first(errors: Sequence[BaseException | None]) -> None:
         del error, errors  # an error holds this frame; if that held the error, both would keep the instances
 
 
-def _check(instances: Sequence[Sent], served: ServedModel) -> None:
+def _checked(instances: Sequence[Sent], served: ServedModel) -> Sequence[Instance]:
+    """For a model that decodes images itself, encoded images are its tensors."""
     if not 1 <= len(instances) <= MAX_INSTANCES:
         raise TensorError(f"The request has {len(instances)} instances. Send 1 to {MAX_INSTANCES}.")
     signature = served.signature
@@ -202,6 +223,9 @@ def _check(instances: Sequence[Sent], served: ServedModel) -> None:
                 signature.check_input(instance)
             except TensorError as error:
                 raise (_numbered(error, index) if len(instances) > 1 else error) from None
+    if not signature.takes_files:
+        return instances
+    return [np.array(each, object) if isinstance(each, bytes) else each for each in instances]
 
 
 def _numbered(error: AgentError, index: int) -> AgentError:

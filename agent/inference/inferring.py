@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from agent.errors import BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,11 +22,16 @@ if TYPE_CHECKING:
 class Inferring(Protocol):
     """What the protocols need of the data plane."""
 
-    @property
-    def workers(self) -> int: ...
     def choose(self, options: Options) -> ServedModel: ...
+    def at_once(self, served: ServedModel, instances: int) -> Sequence[int]: ...
     async def infer(
-        self, served: ServedModel, instances: Sequence[Sent], options: Options, *, arrived_ns: int
+        self,
+        served: ServedModel,
+        instances: Sequence[Sent],
+        options: Options,
+        *,
+        arrived_ns: int,
+        at_most: int | None = None,
     ) -> list[Inferred]: ...
 
 
@@ -38,7 +46,19 @@ async def infer_all(
 ) -> list[Inferred]:
     """The caller holds one place of the queue; further instances that run in parallel need one each.
 
-    Raises BusyError if `more_places` has not as many, and what the data plane raises.
+    Raises BusyError if `more_places` has not as many as the workers need, and what the data plane raises.
     """
-    with more_places(min(len(instances), data_plane.workers) - 1):
-        return await data_plane.infer(served, instances, options, arrived_ns=arrived_ns)
+    with contextlib.ExitStack() as stack:
+        counts = data_plane.at_once(served, len(instances))
+        count = most_places(lambda count: more_places(count - 1), counts, stack)
+        return await data_plane.infer(served, instances, options, arrived_ns=arrived_ns, at_most=count)
+
+
+def most_places(places: MorePlaces, counts: Sequence[int], stack: contextlib.ExitStack) -> int:
+    """Enters `places` into `stack`, with the first of `counts` that are free. Raises BusyError if none is."""
+    for count in counts[:-1]:
+        with contextlib.suppress(BusyError):
+            stack.enter_context(places(count))
+            return count
+    stack.enter_context(places(counts[-1]))
+    return counts[-1]

@@ -25,7 +25,9 @@ class Workers:
     ThreadPoolExecutor does the same, but its locks take 40 µs more per call, most of it on the event loop's thread.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, name: str = "worker") -> None:
+        """The threads have `name` and a number."""
+        self._name = name
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._are_running = self._are_closed = False
         self.count = count
@@ -52,7 +54,7 @@ class Workers:
     def _start(self) -> None:
         self._are_running = True
         for number in range(self.count):
-            threading.Thread(target=self._work, args=(number,), name=f"worker-{number}").start()
+            threading.Thread(target=self._work, args=(number,), name=f"{self._name}-{number}").start()
 
     def _work(self, number: int) -> None:
         while (call := self._calls.get()) is not None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _OUTCOMES = (  # or ok, or error
     (BusyError, "busy"),
     (ImageError, "bad_image"),
@@ -57,6 +58,13 @@ class InferenceMetrics(Listener):
             ("camera", "result"),
             registry=registry,
         )
+        self._batch_size = Histogram(
+            "edge_agent_batch_size",
+            "Images and tensors per call of a SavedModel that computes batches.",
+            ("model",),
+            buckets=_BATCH_SIZES,
+            registry=registry,
+        )
         # labels() takes 3 µs, of which an image needs eight. No series is ever removed.
         self._duration_of = functools.cache(self._duration.labels)
         self._inferences_of = functools.cache(self._inferences.labels)
@@ -75,6 +83,9 @@ class InferenceMetrics(Listener):
             self._score_of(name).observe(best.score)
         if result.source != UPLOAD.camera:
             self._frames.labels(result.source, "classified").inc()
+
+    def batched(self, model: ModelIdentity, size: int) -> None:
+        self._batch_size.labels(model.name).observe(size)
 
     def skipped(self, spot: Spot) -> None:
         self._frames.labels(spot.camera, "skipped").inc()

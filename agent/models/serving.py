@@ -17,6 +17,7 @@ from agent.errors import ModelError, StoreError
 from agent.models.loader import unexpected
 from agent.models.policy import aspired
 from agent.models.probation import Probation
+from agent.runtimes.batch_classifier import BatchClassifier
 from agent.status import Rejection, RuntimeStatus
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from agent.models.loader import LoadedModel, Loader
     from agent.models.policy import Rules
     from agent.models.versions import Version
+    from agent.runtimes.batch_sizes import BatchSizes
     from agent.runtimes.classifier import Classifier
     from agent.runtimes.serving_signature import ServingSignature
 
@@ -62,6 +64,14 @@ class ServedModel:
     def smallest_side(self) -> int:
         """Pixels: a JPEG may be reduced while it is decoded as long as both sides keep this many."""
         return self.loaded.classifiers[0].smallest_side
+
+    @property
+    def batches(self) -> tuple[BatchClassifier, BatchSizes] | None:
+        """What computes several instances at a time, if that pays."""
+        classifier = self.loaded.classifiers[0]
+        if isinstance(classifier, BatchClassifier) and classifier.batch_sizes is not None:
+            return classifier, classifier.batch_sizes
+        return None
 
     def classifier(self, worker: int) -> Classifier:
         """The classifier of one worker: only one thread at a time may use an interpreter."""

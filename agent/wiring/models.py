@@ -19,6 +19,8 @@ from agent.models.manager import ModelManager
 from agent.models.policy import Rules, Times
 from agent.models.store import Store, copies_of, has_copies
 from agent.models.trial import Trial
+from agent.runtimes.saved_classifier import BatchLimits
+from agent.runtimes.tensorflow import TensorFlowOptions
 from agent.security.minisign import TrustedKeys
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def build_models(config: Config, listener: Listener, *, is_throttled: Callable[[
     )
     wanted = config.engine.accelerator
     keys = TrustedKeys(models.trusted_keys) if models.trusted_keys else None
+    tensorflow = TensorFlowOptions(**config.engine.tensorflow.model_dump())
     store = Store(copies_of(state_folder), max_bytes=models.max_mb << 20)
     return ModelManager(
         folder=ModelFolder(models.folder),
@@ -49,7 +52,7 @@ def build_models(config: Config, listener: Listener, *, is_throttled: Callable[[
         history=History(state_folder / "models/history.json"),
         admission=Admission(
             store=store,
-            trial=Trial(threads=threads, accelerator=wanted),
+            trial=Trial(threads=threads, accelerator=wanted, tensorflow=tensorflow),
             workers=workers,
             unloads_first=rules.unloads_first,
             settings=settings,
@@ -63,6 +66,8 @@ def build_models(config: Config, listener: Listener, *, is_throttled: Callable[[
             accelerator=wanted,
             settings=settings,
             signers=keys if models.signatures == "required" else None,
+            tensorflow=tensorflow,
+            batches=_batches(config),
         ),
         rules=rules,
         listener=listener,
@@ -75,6 +80,13 @@ def build_models(config: Config, listener: Listener, *, is_throttled: Callable[[
 def _selector(wanted: Wanted, state_folder: Path, *, threads: int) -> Selector:
     choices = Choices(state_folder / "models/accelerators.json")
     return Selector(wanted=wanted, trial=AcceleratorTrial(threads=threads), choices=choices, threads=threads)
+
+
+def _batches(config: Config) -> BatchLimits | None:
+    batching = config.engine.batching
+    if batching.enabled is False or batching.max_batch_size == 1:
+        return None
+    return BatchLimits(batching.max_batch_size, is_forced=batching.enabled is True)
 
 
 def check_folder(config: Config) -> None:

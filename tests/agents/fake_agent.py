@@ -172,6 +172,9 @@ class FakeDataPlane:
 
     workers = 1
 
+    def at_once(self, served: ServedModel, instances: int) -> list[int]:
+        return [1]
+
     def __init__(self) -> None:
         self.refusal: Exception | None = None
         self.options: list[Options] = []
@@ -188,7 +191,13 @@ class FakeDataPlane:
         raise ModelNotFoundError(f"Model {options.model} is not served.")
 
     async def infer(
-        self, served: ServedModel, instances: Sequence[Sent], options: Options, *, arrived_ns: int
+        self,
+        served: ServedModel,
+        instances: Sequence[Sent],
+        options: Options,
+        *,
+        arrived_ns: int,
+        at_most: int | None = None,
     ) -> list[Inferred]:
         raise NotImplementedError
 

@@ -248,7 +248,7 @@ def test_runtime_error_during_invoke_is_a_model_error(error: type[Exception]) ->
 def test_input_too_large_for_the_memory_is_refused() -> None:
     opened = classifier()
     for side in (1 << 22, 1 << 31):  # NumPy raises different errors for too little memory and an impossible size
-        opened._input._tensor = dataclasses.replace(opened.input, shape=(1, side, side, 3))
+        opened.input = dataclasses.replace(opened.input, shape=(1, side, side, 3))
         with pytest.raises(ModelError, match=r"more memory than is free|refuses the model"):
             opened.warm_up()
 
