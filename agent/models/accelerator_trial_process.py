@@ -59,7 +59,7 @@ def _images(content: bytes, classifier: TFLiteClassifier) -> Iterator[Image]:
         yield from probe_images(classifier.layout.height, classifier.layout.width)
     else:
         for sample in golden.samples[:_IMAGES]:
-            yield decode(sample.content, smallest_side=classifier.longest_side)
+            yield decode(sample.content, smallest_side=classifier.smallest_side)
 
 
 def _compared(classifier: TFLiteClassifier, accelerator: Accelerator, images: list[Image]) -> Comparison:

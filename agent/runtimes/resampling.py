@@ -147,11 +147,12 @@ def _area(pixels: Pixels, width: int, height: int) -> Pixels:
 def _weighted(pixels: Pixels, down: tuple[Indices, Floats], across: tuple[Indices, Floats]) -> Pixels:
     """For each output pixel the sum of the pixels at the indices of its taps, times their weights."""
     (rows, row_weights), (columns, column_weights) = down, across
-    read = pixels[:, columns.ravel()].reshape(pixels.shape[0], -1)
-    low = np.zeros((rows.shape[0], read.shape[1]), np.float32)
+    low = np.zeros((rows.shape[0], pixels.shape[1], math.prod(pixels.shape[2:])), np.float32)
     for tap in range(rows.shape[1]):
-        low += row_weights[:, tap, None] * read[rows[:, tap]]
-    sums = np.einsum("hwtc,wt->hwc", low.reshape(rows.shape[0], *columns.shape, -1), column_weights)
+        low += pixels[rows[:, tap]].reshape(low.shape) * row_weights[:, tap, None, None]
+    sums = np.zeros((low.shape[0], columns.shape[0], low.shape[2]), np.float32)
+    for tap in range(columns.shape[1]):
+        sums += low[:, columns[:, tap]] * column_weights[:, tap, None]
     resized: Pixels = np.clip(np.rint(sums), 0, 255).astype(np.uint8).reshape(*sums.shape[:2], *pixels.shape[2:])
     return resized
 

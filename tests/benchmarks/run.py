@@ -22,6 +22,7 @@ from benchmarks import (
     motion_gate,
     predict_cost,
     predict_rate,
+    preprocess_time,
     protocol_rate,
     view_cost,
 )
@@ -62,6 +63,7 @@ def _figures() -> Iterator[Figure | Skipped]:
         sys.exit("No MobileNetV2 found: TensorFlow could not be installed, and ../shared/assets does not exist.")
     model = next(iter(models().values()))
     yield from classify_call.figures()
+    yield from preprocess_time.figures()
     yield from predict_rate.figures(model)
     yield from predict_cost.figures(model)
     yield from litserve_rate.figures(model)
