@@ -191,7 +191,6 @@ def _area_taps(side: int, size: int) -> tuple[Indices, Floats]:
     starts = (np.arange(size) * step)[:, None]
     indices = np.floor(starts).astype(np.intp) + np.arange(math.ceil(step) + 1)
     weights = np.maximum(np.minimum(indices + 1, starts + step) - np.maximum(indices, starts), 0)
-    weights[indices >= side] = 0
     return np.minimum(indices, side - 1), _normalized(weights)
 
 
