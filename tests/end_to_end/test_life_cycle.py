@@ -91,10 +91,11 @@ def test_a_stop_during_the_start_ends_the_agent(tmp_path: Path) -> None:
         "agent.models.trial.Trial.run",
         "agent.models.loader.Loader.load",
         "agent.runtimes.tflite.TFLiteClassifier.scores",
+        "agent.models.acceleration.Selector.choose",
     ],
 )
 def test_a_stop_does_not_wait_for_a_hanging_thread(tmp_path: Path, stuck: str) -> None:
-    """The thread hangs in a trial, while it loads a model at the start, or in an inference for an upload."""
+    """In a trial, while it loads a model at the start, in an inference for an upload, or in the trial of a GPU."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models/digits.tflite").write_bytes(model_file(1))
     port = free_port()

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import psutil
 import pytest
 from agents import swiftshader
 from agents.managed import ONE, TWO, Managed
-from agents.models_on_disk import DIGITS, photo_of_3, write_whole
+from agents.models_on_disk import DIGIT_LABELS, DIGITS, photo_of_3, write_whole
 
 from agent.errors import AcceleratorError
 from agent.model_file.metadata import read_model_file
 from agent.models.acceleration import Selector
 from agent.models.accelerator_trial import AcceleratorTrial
 from agent.models.choices import Choices
+from agent.runtimes.runtime import open_classifiers
 from agent.runtimes.selection import Choice, Comparison
+from converter.packing.metadata import pack_metadata
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -126,6 +130,36 @@ def test_gpu_with_other_scores_is_not_used(tmp_path: Path, wanted: Wanted) -> No
     choice = chosen(tmp_path, trial_with(_WRONG_CPU), wanted)
     assert choice.accelerator == "cpu"
     assert "gives scores that differ from those of the CPU" in str(choice.reason)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_trial_compares_the_golden_samples_of_the_file() -> None:
+    """Without any, it needs artificial images."""
+    trial = trial_with("from agent.runtimes import probe\nprobe.probe_images = lambda *_: exit('no images')")
+    three: bytes = cv2.imencode(".png", photo_of_3().to_color("bgr").pixels)[1].tobytes()
+    additions = {"golden": {"tolerance": 0.0, "samples": [{"file": "golden/1.png", "label": "3"}]}}
+    golden = pack_metadata(
+        DIGITS,
+        labels=DIGIT_LABELS,
+        mean=[0.0],
+        std=[255.0],
+        color="gray",
+        name="digits",
+        version="1",
+        additions=additions,
+        files={"golden/1.png": three},
+    )
+    assert trial.run(read_model_file(golden), MODEL.settings, None).difference < 0.05
+    with pytest.raises(AcceleratorError, match="no images"):
+        trial.run(MODEL, MODEL.settings, None)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_trial_reads_the_scores_as_the_service_does() -> None:
+    settings = dataclasses.replace(MODEL.settings, score=None)
+    (classifier,) = open_classifiers(MODEL, settings, workers=1, threads=1)
+    assert classifier.seen is not None
+    assert AcceleratorTrial(threads=1).run(MODEL, settings, classifier.seen).difference < 0.05
 
 
 @pytest.mark.usefixtures("gpu")
