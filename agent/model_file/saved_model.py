@@ -78,7 +78,10 @@ class _Needs:
 def _needs(path: Path, root: Path | None) -> _Needs:
     try:
         with _opened(path, GRAPH, root) as file:
-            parts = [part for graph in fields(file) if graph.number == _META_GRAPHS for part in graph.fields()]
+            graphs = [graph for graph in fields(file) if graph.number == _META_GRAPHS and graph.is_bytes]
+            if not graphs:
+                raise _incomplete(f"{GRAPH} contains no graph")
+            parts = [part for graph in graphs for part in graph.fields()]
             assets = [part for part in parts if part.number == _ASSETS and part.is_bytes][:_MAX_ASSETS]
             return _Needs(
                 variables=any(part.number in (_SAVER, _OBJECTS) for part in parts),

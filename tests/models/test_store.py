@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.errors import ModelError, StoreError
+from agent.host.digest import manifest_of, sha256_of_folder
 from agent.models.store import Store, write_durably
+from agent.models.tree import tree_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Self
 
 CONTENT = b"model" * 1000
@@ -179,3 +184,114 @@ def test_store_reports_a_copy_as_present_when_the_disk_does_not_respond(store: S
     store.folder.mkdir(parents=True)
     store.path(SHA256).symlink_to(store.path(SHA256))  # a link loop: stat() fails, but not with "not found"
     assert store.has(SHA256)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A folder with two files."""
+    path = tmp_path / "1"
+    for name, content in {"saved_model.pb": b"graph" * 100, "variables/variables.index": b"index"}.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+def put(store: Store, saved: Path) -> str:
+    return store.put_folder(saved, tree_of(saved, saved.parent), root=saved.parent).sha256
+
+
+def test_folder_is_named_by_the_hash_of_its_manifest_and_its_files_are_read_only(store: Store, saved: Path) -> None:
+    digest = put(store, saved)
+    assert digest == sha256_of_folder(saved)
+    assert names(store) == [f"{digest}.savedmodel"]
+    assert store.read(digest) == store.path(digest) == store.folder / f"{digest}.savedmodel"
+    assert manifest_of(store.path(digest)) == manifest_of(saved)
+    assert {path.stat().st_mode & 0o777 for path in store.path(digest).rglob("*") if path.is_file()} == {0o444}
+    assert store.has(digest)
+    shutil.rmtree(saved)
+    assert store.read(digest) == store.path(digest)
+
+
+def test_folder_that_exists_is_not_rewritten(store: Store, saved: Path) -> None:
+    digest = put(store, saved)
+    inode = store.path(digest).stat().st_ino
+    put(store, saved)
+    assert store.path(digest).stat().st_ino == inode
+    assert names(store) == [f"{digest}.savedmodel"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: (path / "saved_model.pb").unlink(),
+        lambda path: (path / "more").write_bytes(b"x"),
+        lambda path: _overwrite(path / "saved_model.pb", b"grapx" * 100),
+        lambda path: _overwrite(path / "variables/variables.index", b""),
+    ],
+)
+def test_damaged_folder_is_removed_and_can_be_stored_again(
+    store: Store, saved: Path, damage: Callable[[Path], object]
+) -> None:
+    digest = put(store, saved)
+    damage(store.path(digest))
+    with pytest.raises(StoreError, match="was damaged and has been removed"):
+        store.read(digest)
+    assert not store.has(digest)
+    assert names(store) == []
+    put(store, saved)
+    damage(store.path(digest))
+    put(store, saved)
+    assert store.read(digest) == store.path(digest)
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def test_sweep_keeps_wanted_folders_and_removes_others_and_incomplete_ones(store: Store, saved: Path) -> None:
+    old = put(store, saved)
+    (saved / "saved_model.pb").write_bytes(b"newer")
+    new = put(store, saved)
+    (store.folder / ".incoming-left" / "variables").mkdir(parents=True)
+    (store.folder / ".incoming-left" / "variables" / "half").write_bytes(b"half")
+    store.keep_only({new})
+    assert names(store) == [f"{new}.savedmodel"]
+    assert old != new
+    store.keep_only(set())
+    assert names(store) == []
+
+
+def test_folder_larger_than_allowed_is_refused(tmp_path: Path, saved: Path) -> None:
+    store = Store(tmp_path / "copies", max_bytes=504)
+    with pytest.raises(ModelError, match=r"larger than .* raise models\.max_mb"):
+        put(store, saved)
+    assert not store.folder.exists()
+
+
+def test_folder_that_grows_while_it_is_copied_is_refused(tmp_path: Path, saved: Path) -> None:
+    store, tree = Store(tmp_path / "copies", max_bytes=505), tree_of(saved, tmp_path)
+    (saved / "variables/variables.index").write_bytes(b"index.")
+    with pytest.raises(ModelError, match="larger than"):
+        store.put_folder(saved, tree, root=tmp_path)
+    assert names(store) == []
+
+
+def test_unreadable_file_of_a_folder_is_named(store: Store, saved: Path) -> None:
+    tree = tree_of(saved, saved.parent)
+    (saved / "saved_model.pb").unlink()
+    with pytest.raises(ModelError, match=r"1 cannot be read: No such file.*chmod -R a\+rX 1"):
+        store.put_folder(saved, tree, root=saved.parent)
+    assert names(store) == []
+
+
+@pytest.mark.parametrize("call", ["os.fsync", "Path.replace", "tempfile.mkdtemp"])
+def test_folder_leaves_nothing_when_the_disk_is_full(
+    store: Store, saved: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(f"agent.models.store.{call}", full_disk)
+        with pytest.raises(StoreError, match=r"Cannot write to .*: No space left on device\. Serving continues"):
+            put(store, saved)
+        assert names(store) == []
+    assert put(store, saved) == sha256_of_folder(saved)
