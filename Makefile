@@ -248,6 +248,7 @@ reference: dev  ## Write docs/reference/ and configs/agent.yaml from the code
 
 lock: dev  ## Update the lock files, keeping versions that still match
 	$(LOCK) pyproject.toml --extra grpc -o locks/device.txt
+	$(LOCK) pyproject.toml --extra grpc --extra tensorflow --constraint locks/device.txt -o locks/tensorflow.txt
 	$(LOCK) locks/build.in -o locks/build.txt
 	$(LOCK) pyproject.toml locks/build.in --extra demo -o locks/demo.txt
 	$(LOCK) pyproject.toml locks/build.in --extra dev -o locks/dev.txt

@@ -21,7 +21,14 @@ REPOSITORY = Path(__file__).parents[1]
 LOCK = REPOSITORY / "locks/device.txt"
 # The glibc versions (2.x) that wheels may need: up to 2.35, which Ubuntu 22.04 and JetPack 6 have.
 _GLIBC = [*range(35, 16, -1)]
-_PARTS = ["deploy/systemd", "locks/device.txt", "configs/agent.yaml", "pyproject.toml", "LICENSE"]
+_PARTS = [
+    "deploy/systemd",
+    "locks/device.txt",
+    "locks/tensorflow.txt",
+    "configs/agent.yaml",
+    "pyproject.toml",
+    "LICENSE",
+]
 _PARTS += ["README.md", "CHANGELOG.md", "docs", "demo/digits.tflite", "demo/digit.jpg"]
 
 

@@ -33,6 +33,9 @@ ON_A_BOARD = [
     )
 ]
 
+# The page whose commands need TensorFlow; tests/with_tensorflow/test_saved_model_guide.py runs them.
+WITH_TENSORFLOW = REPOSITORY / "docs/how-to/saved-model.md"
+
 _BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _VARIES = re.compile(r"[\w.:+-]*\d[\w.:+-]*")  # times, versions, checksums, ports
 
@@ -77,13 +80,15 @@ def _shape(line: str) -> str:
     return " ".join(_VARIES.sub("#", line).split())
 
 
-def run(line: str, folder: Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    line: str, folder: Path, environment: Mapping[str, str] | None = None, *, timeout_s: float = 60
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", line],
         check=False,
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout_s,
         env={**os.environ, "LC_ALL": "C", **(environment or {})},
     )

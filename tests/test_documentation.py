@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from agents.running_agent import DIGITS, VIDEO, RunningAgent, wait_until
-from documents import DOCUMENTS, ON_A_BOARD, REPOSITORY, blocks, commands, lines_not_printed, run
+from documents import DOCUMENTS, ON_A_BOARD, REPOSITORY, WITH_TENSORFLOW, blocks, commands, lines_not_printed, run
 from peers.mosquitto import free_port
 
 from converter.packing.metadata import pack_metadata
@@ -103,7 +103,9 @@ def _serve(agent: RunningAgent, version: str) -> bool:
     return all(version in versions for versions in served)
 
 
-@pytest.mark.parametrize("document", [path for path in DOCUMENTS if path not in ON_A_BOARD], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if path not in (*ON_A_BOARD, WITH_TENSORFLOW)], ids=lambda path: path.name
+)
 def test_documented_commands_print_the_documented_output(
     document: Path, workspace: Path, demo: tuple[RunningAgent, int]
 ) -> None:

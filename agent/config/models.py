@@ -87,7 +87,7 @@ class ModelOverrides(Section):
 class ModelsSection(Section):
     folder: Path = Field(
         default=Path("/var/lib/edge-agent/models"),
-        description="Drop folder: the agent serves the `.tflite` files that you copy here.",
+        description="Drop folder: the agent serves the `.tflite` files and SavedModel folders that you copy here.",
     )
     keep_versions: int = Field(
         default=3,

@@ -6,9 +6,11 @@ import gc
 import os
 import re
 import signal
+import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ModelError
@@ -66,7 +68,14 @@ def _ignore_keras_settings() -> None:
 def _not_installed(what: str, error: ImportError) -> ModelError:
     absent = isinstance(error, ModuleNotFoundError) and error.name in ("tensorflow", "tf_keras")
     why = "is not installed" if absent else f"is installed but cannot be loaded ({error})"
-    return ModelError(f"{what} {why}. Install it: pip install 'edge-agent[converter]'.")
+    return ModelError(f"{what} {why}. Install it: {command_that_installs()}")
+
+
+def command_that_installs(prefix: str = sys.prefix) -> str:
+    """For the service, the command that upgrades remember; otherwise pip's, for the environment that runs this."""
+    if Path(prefix, "system/install.sh").exists():
+        return "sudo /opt/edge-agent/current/system/install.sh --tensorflow"
+    return f"{sys.executable} -m pip install 'edge-agent[tensorflow]'"
 
 
 @contextmanager

@@ -5,6 +5,7 @@
 #   sudo deploy/systemd/install.sh --upgrade    upgrades to this version; rolls back automatically if it does not start
 #   sudo deploy/systemd/install.sh --uninstall  removes the software; keeps configuration, models and unsent results
 #   sudo deploy/systemd/install.sh --purge      removes everything
+#   sudo deploy/systemd/install.sh --tensorflow adds TensorFlow, which serves SavedModels; upgrades keep it
 #   --bundle DIR                                installs from an unpacked bundle, without network access
 set -euo pipefail
 umask 022
@@ -21,6 +22,8 @@ source "$here/install/system.sh"
 source "$here/install/check.sh"
 # shellcheck source=deploy/systemd/install/version.sh
 source "$here/install/version.sh"
+# shellcheck source=deploy/systemd/install/tensorflow.sh
+source "$here/install/tensorflow.sh"
 # shellcheck source=deploy/systemd/install/unit.sh
 source "$here/install/unit.sh"
 # shellcheck source=deploy/systemd/install/service.sh
@@ -29,7 +32,7 @@ source "$here/install/service.sh"
 source "$here/install/remove.sh"
 
 fail() { echo "edge-agent: $*" >&2; exit 1; }
-usage() { sed -n '2,8s/^# \?//p' "$here/install.sh"; }
+usage() { sed -n '2,9s/^# \?//p' "$here/install.sh"; }
 
 main() {
     local task=install_or_repair
@@ -39,6 +42,7 @@ main() {
                 choose_bundle "${2:-}"
                 shift ;;
             --upgrade | --uninstall | --purge) choose_task "${1#--}" ;;
+            --tensorflow) choose_task add_tensorflow ;;
             --go-back) choose_task roll_back_at_boot ;;  # for edge-agent-go-back.service
             --help | -h) usage; exit 0 ;;
             *) refuse "Unknown option $1." ;;
@@ -61,7 +65,7 @@ refuse() {
 }
 
 choose_task() {
-    [ "$task" = install_or_repair ] || refuse "Give only one of --upgrade, --uninstall and --purge."
+    [ "$task" = install_or_repair ] || refuse "Give only one of --upgrade, --tensorflow, --uninstall and --purge."
     task=$1
 }
 

@@ -89,7 +89,7 @@ class AgentProcess:
         """Starts the agent, possibly again after it ended, and returns when it is ready."""
         self.start()
         try:
-            wait_until(lambda: self._is_ready() or not self.is_running(), timeout_s=20, what="the agent is ready")
+            wait_until(lambda: self._is_ready() or not self.is_running(), timeout_s=60, what="the agent is ready")
             assert self._is_ready(), f"the agent ended before it was ready:\n{self.log}"
         except BaseException:
             self._kill()

@@ -296,7 +296,9 @@ def test_missing_tensorflow_is_reported_with_the_install_command(
         pytest.skip(".venv is missing; create it with make dev")
     command = (python, "-m", "converter.cli")
     done = in_a_process("convert", small_saved_model, output, *FLOAT, "--labels", labels, command=command)
-    sentence = "edge-convert: TensorFlow is not installed. Install it: pip install 'edge-agent[converter]'.\n"
+    sentence = (
+        f"edge-convert: TensorFlow is not installed. Install it: {python} -m pip install 'edge-agent[tensorflow]'\n"
+    )
     assert (done.returncode, done.stderr, done.stdout) == (1, sentence, "")
     assert list(output.parent.iterdir()) == []
 

@@ -43,7 +43,7 @@ remove_software() {
     remove_tree "$lib/systemd/system/edge-agent.service.d"
     rm -f "$lib"/{sysusers.d,tmpfiles.d,modules-load.d}/edge-agent.conf
     [ "$(readlink /usr/local/bin/edge-agent)" != "$home/current/bin/edge-agent" ] || rm -f /usr/local/bin/edge-agent
-    remove_folder "$home" versions current current.new before
+    remove_folder "$home" versions current current.new before tensorflow
     for folder in "$lib"/{systemd/system,systemd,sysusers.d,tmpfiles.d,modules-load.d}; do
         [ ! -d "$folder" ] || rmdir --ignore-fail-on-non-empty "$folder"
     done

@@ -17,6 +17,7 @@ activate() {
     put "$system/tmpfiles.conf" "$lib/tmpfiles.d/edge-agent.conf"
     put "$system/modules-load.conf" "$lib/modules-load.d/edge-agent.conf"
     fit_to_memory "$system/drop-ins/memory-512m.conf" "$lib/systemd/system/edge-agent.service.d/50-memory.conf"
+    fit_to_tensorflow "$system/drop-ins/tensorflow.conf"
     fit_to_board "$system/drop-ins" "$lib/systemd/system/edge-agent.service.d/60-camera.conf"
     make_accounts_and_folders
     ! command -v modprobe >/dev/null || modprobe --quiet videodev || true  # a kernel without it has no cameras

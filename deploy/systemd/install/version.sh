@@ -17,7 +17,7 @@ contents_of_root() {
     local own=(agent converter)
     cd "$root" || return
     [ ! -e wheels ] || own=(wheels/edge_agent-*)
-    find "${own[@]}" deploy/systemd locks/device.txt configs/agent.yaml -type f ! -name '*.pyc' -print0 \
+    find "${own[@]}" deploy/systemd locks/device.txt locks/tensorflow.txt configs/agent.yaml -type f ! -name '*.pyc' -print0 \
         | sort -z | xargs -0 sha256sum
 }
 
@@ -36,7 +36,7 @@ make_version() {
         say "Version $1 does not run; it is made again."
         remade=yes
     fi
-    check_place
+    check_place $((needs_mb + $(if keeps_tensorflow; then echo $tensorflow_mb; else echo 0; fi)))
     say "Creating $folder. This takes a minute, several minutes on a small board ..."
     rm -rf "$folder" "$home"/.work.*
     mkdir -p "$folder"
@@ -44,6 +44,7 @@ make_version() {
     clean "$python" -I -m venv "$folder" || fail "Cannot create the virtual environment $folder; see the error above."
     install_packages "$folder"
     copy_system_files "$folder"
+    ! keeps_tensorflow || install_tensorflow "$folder"
     runs "$folder" || fail "Version $1 was installed but does not run; see the error above. Fix the problem, then try again."
     sync --file-system "$folder"
     touch "$folder/complete"
@@ -62,9 +63,9 @@ runs() {
     return 1
 }
 
-# $home may be a link to another disk.
+# check_place MEGABYTES. $home may be a link to another disk.
 check_place() {
-    local place free_mb options
+    local place free_mb options needs_mb=$1
     place=$(readlink -m "$home")
     while [ ! -e "$place" ]; do place=$(dirname "$place"); done
     free_mb=$(($(df --output=avail -k "$place" | tail -1) / 1024))
@@ -103,7 +104,7 @@ pip_of() {
 copy_system_files() {
     local command
     cp -r "$root/deploy/systemd" "$1/system"
-    cp "$root/configs/agent.yaml" "$1/system/"
+    cp "$root/configs/agent.yaml" "$root/locks/tensorflow.txt" "$1/system/"
     chmod -R u=rwX,go=rX "$1/system"
     chmod 755 "$1" "$1/system/install.sh"
     for command in edge-agent edge-convert; do
