@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from agent.model_file.settings import ModelSettings
     from agent.runtimes.saved_model import ImageFunction
     from converter.evaluation.evaluation import Evaluation
-    from converter.images.image_folder import ImageFolder
     from converter.preparation import Preparation
     from converter.progress import Track
     from converter.quantization import Layer, Scheme
@@ -111,7 +110,7 @@ def convert(request: Request, *, track: Track) -> Conversion:
     folders.check_truth(settings.labels or ())
     prepared = prepare(request, function, settings, folders, track)
     drafts = [_draft(prepared, scheme) for scheme in track(request.schemes, "Converting")]
-    models = [_judged(prepared, draft) for draft in _evaluated(prepared, drafts, folders.evaluation, track)]
+    models = [_judged(prepared, draft) for draft in _evaluated(prepared, drafts, folders, track)]
     layers = prepared.quantizer.layers if request.explain else ()
     images = len(prepared.calibration.images) if prepared.calibration else 0
     samples = len(prepared.golden.labels) if prepared.golden else 0
@@ -142,7 +141,8 @@ def _packed(prepared: Preparation, scheme: Scheme, model: bytes, evaluation: Eva
     request, settings, golden = prepared.request, prepared.packed, prepared.golden
     chosen = {"resize": settings.resize, "resample": settings.resample, "score": settings.score}
     own = {key: value for key, value in chosen.items() if value is not None}
-    additions = {"settings": own, "provenance": _provenance(prepared, scheme, evaluation)}
+    fitted = evaluation.fitted.settings if evaluation and evaluation.fitted else {}
+    additions = {"settings": own | fitted, "provenance": _provenance(prepared, scheme, evaluation)}
     if golden is not None:
         additions["golden"] = golden.to_json()
     try:
@@ -199,15 +199,15 @@ def _flatbuffer(prepared: Preparation, scheme: Scheme) -> bytes:
 
 
 def _evaluated(
-    prepared: Preparation, drafts: Sequence[FinishedModel], folder: ImageFolder | None, track: Track
+    prepared: Preparation, drafts: Sequence[FinishedModel], folders: Folders, track: Track
 ) -> list[FinishedModel]:
     """The drafts with their evaluation, which is also packed into their content. Refused drafts stay unchanged."""
     loads = [draft for draft in drafts if draft.refusal is None]
-    if folder is None or not loads:
+    if folders.evaluation is None or not loads:
         return list(drafts)
     subjects = [finished_subject(draft.content, draft.path.name) for draft in loads]
     source = source_subject(prepared.function, prepared.trained)
-    evaluations = evaluate(subjects, folder, source=source, track=track)
+    evaluations = evaluate(subjects, folders.evaluation, source=source, unknown=folders.unknown, track=track)
     by_path = {
         draft.path: _with(prepared, draft, evaluation) for draft, evaluation in zip(loads, evaluations, strict=True)
     }
@@ -217,6 +217,7 @@ def _evaluated(
 def _with(prepared: Preparation, draft: FinishedModel, evaluation: Evaluation) -> FinishedModel:
     if evaluation.broken is not None:
         return replace(draft, refusal=ConversionError(f"{evaluation.broken} Try another scheme."))
+    evaluation = evaluation.with_fitted_scores()
     content = _packed(prepared, draft.scheme, draft.content, evaluation)
     source, model = evaluation.answers
     agreement = agreement_of(source.best.tolist(), model.best.tolist(), labels=len(evaluation.labels))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from converter.errors import UsageError
 from converter.evaluation.agreement import best_indices
 from converter.evaluation.comparison import source_subject
 from converter.images.calibration import calibrate
@@ -35,6 +36,7 @@ class Folders:
     calibration: ImageFolder | None
     evaluation: ImageFolder | None
     golden: ImageFolder | None
+    unknown: ImageFolder | None = None
 
     @classmethod
     def of(cls, request: Request) -> Folders:
@@ -42,6 +44,7 @@ class Folders:
             calibration=list_images(request.calibration) if request.calibration is not None else None,
             evaluation=list_images(request.evaluation) if request.evaluation is not None else None,
             golden=golden_folder(request.golden) if request.golden is not None else None,
+            unknown=list_images(request.unknown) if request.unknown is not None else None,
         )
 
     @property
@@ -53,6 +56,8 @@ class Folders:
         for folder in (self.evaluation, self.golden):
             if folder is not None:
                 folder.truth(labels)
+        if self.unknown is not None and self.evaluation is not None and not self.evaluation.class_names:
+            raise UsageError(f"--unknown needs class folders in {self.evaluation.root}. Make one folder per class.")
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class Request:
     license: str = ""
     calibration: Path | None = None
     evaluation: Path | None = None
+    unknown: Path | None = None
     max_drop: float | None = None
     golden: Path | None = None
     golden_tolerance: float | None = None
@@ -96,6 +97,8 @@ class Request:
             raise UsageError("--keep-float and --explain apply only to int8. Use --quantize int8 or --all.")
         if self.max_drop is not None and self.evaluation is None:
             raise UsageError("--max-drop needs an evaluation. Give a folder of images: --evaluate DIR.")
+        if self.unknown is not None and self.evaluation is None:
+            raise UsageError("--unknown needs photos of the labels too. Give a folder of images: --evaluate DIR.")
         if self.golden_tolerance is not None and self.golden is None:
             raise UsageError("--golden-tolerance needs golden samples. Give a folder of images: --golden DIR.")
         if self.report is not None and self.evaluation is None:

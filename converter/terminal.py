@@ -86,7 +86,8 @@ def print_conversion(conversion: Conversion) -> None:
     if evaluations and not several and conversion.accepted:
         print(on_one_line(evaluations[0].verdict))  # a refusal already contains it
     for model in conversion.accepted:
-        print(on_one_line(f"{model.path.name}: {model.checked}" if several else model.checked))
+        for sentence in (*(model.evaluation.score_sentences if model.evaluation else ()), model.checked):
+            print(on_one_line(f"{model.path.name}: {sentence}" if several else sentence))
     if conversion.golden and conversion.accepted:
         print(f"{'Each' if several else 'The'} file contains {conversion.golden} golden samples.")
 
@@ -123,7 +124,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
         for model in evaluation.figures
     ]
     print_table(("model", "ran on", "kB", "top-1", "top-5", "macro F1", "ms"), rows)
-    print(on_one_line(evaluation.verdict))
+    for sentence in (evaluation.verdict, *evaluation.score_sentences):
+        print(on_one_line(sentence))
 
 
 def print_resampling(comparison: ResamplingComparison) -> None:

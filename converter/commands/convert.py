@@ -51,6 +51,10 @@ _Evaluate = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Images (one folder per class) on which to compare source and file."),
 ]
+_Unknown = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Photos of other things, which the file should not give any label."),
+]
 _Golden = Annotated[
     Path | None,
     typer.Option(
@@ -111,6 +115,7 @@ def convert(
     author: Annotated[str, typer.Option(help="Author of the model.")] = "",
     license_: Annotated[str, typer.Option("--license", help="License of the model.")] = "",
     evaluate: _Evaluate = None,
+    unknown: _Unknown = None,
     max_drop: MaxDrop = None,
     golden: _Golden = None,
     golden_tolerance: _GoldenTolerance = None,
@@ -155,6 +160,7 @@ def convert(
         license=license_,
         calibration=calibration,
         evaluation=evaluate,
+        unknown=unknown,
         max_drop=max_drop,
         golden=golden,
         golden_tolerance=golden_tolerance,

@@ -25,6 +25,9 @@ def evaluate(
         Path | None,
         typer.Option(metavar="SAVED_MODEL", help="Trained model that the file was made from, to compare with."),
     ] = None,
+    unknown: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Photos of other things, to count those that get a label.")
+    ] = None,
     signature: Signature = None,
     resample: Annotated[
         Literal["antialias", "bilinear", "nearest", "bicubic", "area", "all"] | None,
@@ -44,6 +47,8 @@ def evaluate(
         raise UsageError("--max-drop needs the source to compare with. Give it with --source SAVED_MODEL.")
     if resample == "all" and source is not None:
         raise UsageError("--resample all compares the methods for the file alone. Leave out --source.")
+    if resample == "all" and unknown is not None:
+        raise UsageError("--resample all compares the methods on images of the labels. Leave out --unknown.")
     if report is not None:
         check_report(report)
     comparison: ResamplingComparison | None = None
@@ -52,7 +57,14 @@ def evaluate(
             evaluation, comparison, notes = compare_methods(model, images, track=track)
         else:
             evaluation, notes = compare(
-                model, images, source=source, signature=signature, resample=resample, allow_code=allow_code, track=track
+                model,
+                images,
+                source=source,
+                signature=signature,
+                resample=resample,
+                allow_code=allow_code,
+                unknown=unknown,
+                track=track,
             )
     print_notes(notes)
     if report is not None:

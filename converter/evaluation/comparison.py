@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from agent.model_file.layout import layout_of
 from agent.model_file.metadata import ADDITIONS, read_model_file
 from agent.model_file.settings import ModelSettings, check_settings, final_settings
+from agent.runtimes.probe import probe
 from agent.runtimes.runtime import open_classifiers
 from agent.runtimes.saved_model import TensorFlowClassifier, image_function
 from converter.errors import ConversionError, TrainedModelError
 from converter.evaluation.evaluation import Subject, evaluate, percent
 from converter.evaluation.resampling import METHODS, compare_resampling
+from converter.evaluation.unknown import what_is_rejected
 from converter.images.image_folder import left_out_note, list_images, missing_classes_note
 from converter.source.inference_graph import for_inference
 from converter.source.one_score import with_score_per_label
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from agent.runtimes.saved_model import ImageFunction, TrainedModel
     from converter.evaluation.evaluation import Evaluation
     from converter.evaluation.resampling import ResamplingComparison
+    from converter.evaluation.unknown import UnknownThreshold
     from converter.progress import Track
 
 
@@ -37,9 +40,11 @@ def finished_subject(content: bytes, name: str) -> Subject:
 
 
 def source_subject(function: ImageFunction, settings: ModelSettings) -> Subject:
-    """`settings` are those of training, except for `score`, which is that of the finished file."""
-    trained = function.trained
-    return Subject(trained.path.name, trained.size_bytes, TensorFlowClassifier(function, settings))
+    """`settings` are those of training, except for `score` and `temperature`, which are those of the finished file."""
+    trained, classifier = function.trained, TensorFlowClassifier(function, settings)
+    if classifier.is_undecided:
+        classifier.decide_score(probe(classifier))
+    return Subject(trained.path.name, trained.size_bytes, classifier)
 
 
 def compare(
@@ -50,24 +55,27 @@ def compare(
     signature: str | None,
     resample: Resample | None = None,
     allow_code: bool = False,
+    unknown: Path | None = None,
     track: Track,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Evaluate a file on a folder of images, alone or against its source; also returns notes for the user.
 
-    `resample` overrides what the file and its sidecars say.
+    `resample` overrides what the file and its sidecars say. `unknown` is a folder with images of other things.
     """
     folder = list_images(images)
     file = _read(path)
     settings = final_settings(path, own=file.settings, given=ModelSettings(resample=resample))
     model = _subject(file, settings, path.name)
     settings = replace(settings, score=model.classifier.score)
+    others = list_images(unknown) if unknown is not None else None
     made_of: Subject | None = None
     notes: tuple[str, ...] = ()
     if source is not None:
         made_of, notes = _source_of(file, settings, open_source(source, allow_code=allow_code), signature)
-    (evaluation,) = evaluate([model], folder, source=made_of, track=track)
+    (evaluation,) = evaluate([model], folder, source=made_of, unknown=others, track=track)
     if evaluation.broken is not None:
         raise ConversionError(evaluation.broken)
+    evaluation = replace(evaluation, unknown=_unknown(evaluation, settings))
     return evaluation, (*notes, *evaluation_notes(evaluation))
 
 
@@ -126,6 +134,15 @@ def _source_of(
     )
 
 
+def _unknown(evaluation: Evaluation, settings: ModelSettings) -> UnknownThreshold | None:
+    """What the threshold of the file rejects, if it has one or if images of other things were given."""
+    if settings.unknown_below is None and evaluation.others is None:
+        return None
+    below = 0.5 if settings.unknown_below is None else settings.unknown_below  # as the agent's `auto`
+    others = evaluation.others.scores if evaluation.others else None
+    return what_is_rejected(below, evaluation.model.scores, others)
+
+
 def _stated(file: ModelFile, key: str) -> dict[str, Any]:
     """One part of the provenance in `file`; empty if edge-convert did not make the file."""
     part = (file.provenance or {}).get(key)
@@ -141,5 +158,7 @@ def _read(path: Path) -> ModelFile:
 
 def _subject(file: ModelFile, settings: ModelSettings, name: str) -> Subject:
     (classifier,) = open_classifiers(file, settings, workers=1, threads=1)
+    if classifier.seen is None:  # a temperature must know what the agent will see with one
+        classifier.decide_score(probe(classifier))
     classifier.warm_up()
     return Subject(name, len(file.content), classifier)

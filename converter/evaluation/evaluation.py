@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from agent.errors import NotFiniteError
+from agent.runtimes.temperature import log_odds, log_probabilities
 from converter.errors import ImagesError
+from converter.evaluation.calibration_error import reliability
 from converter.evaluation.figures import class_figures
+from converter.evaluation.fitted_scores import fit_scores
+from converter.evaluation.temperature import Outputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +23,10 @@ if TYPE_CHECKING:
 
     from agent.image import Image
     from agent.runtimes.classifier import Classifier
+    from agent.runtimes.scores import Scores
+    from converter.evaluation.calibration_error import Reliability
+    from converter.evaluation.fitted_scores import FittedScores
+    from converter.evaluation.unknown import UnknownThreshold
     from converter.images.image_folder import FoundImage, ImageFolder
     from converter.progress import Track
 
@@ -37,13 +45,31 @@ class Subject:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of one model to n images: `scores` is n x labels, 0 to 1; `invoke_ms` has one value per image."""
+    """The answers of one model to n images: `scores` is n x labels, 0 to 1; `invoke_ms` has one value per image.
+
+    `logits` is n x labels for a model that ends in logits; `step` is the quantization step of other scores.
+    """
 
     name: str
     ran_on: str
     size_bytes: int
     scores: Floats
     invoke_ms: Floats
+    logits: Floats | None = None
+    step: float = 0.0
+    are_independent: bool = False
+
+    def outputs(self) -> Outputs:
+        """For scores without a temperature."""
+        logits = self.logits
+        if logits is None:
+            logits = (log_odds if self.are_independent else log_probabilities)(self.scores, self.step)
+        return Outputs(self.scores, logits, self.are_independent)
+
+    def at(self, temperature: float, *, are_independent: bool) -> Answers:
+        """With the scores at `temperature`."""
+        plain = replace(self, are_independent=are_independent)
+        return replace(plain, scores=plain.outputs().at(temperature))
 
     @cached_property
     def best(self) -> Ints:
@@ -67,7 +93,9 @@ class Answers:
 class Evaluation:
     """`truth` has one index into `labels` per image: from its folder or, if `labeled` is False, from the source.
 
-    `answers` has the finished model last and, if there is one, its source first.
+    `answers` has the finished model last and, if there is one, its source first. `others` are the finished model's
+    answers to images of other things than the labels, and `unknown` what its threshold does to them. `fitted` is what
+    was fitted to the finished model's scores; both models then have the scores at its temperature.
     """
 
     folder: ImageFolder
@@ -77,6 +105,9 @@ class Evaluation:
     labeled: bool
     truth: Ints
     answers: tuple[Answers, ...]
+    others: Answers | None = None
+    unknown: UnknownThreshold | None = None
+    fitted: FittedScores | None = None
 
     @property
     def model(self) -> Answers:
@@ -97,6 +128,8 @@ class Evaluation:
     @property
     def broken(self) -> str | None:
         """A sentence if a model returned scores that are not finite; no figure is meaningful then."""
+        if self.others is not None and not np.isfinite(self.others.scores).all():
+            return f"{self.others.name} returns scores that are not numbers (NaN) for images of other things."
         for answers in self.answers:
             images = np.flatnonzero(~np.isfinite(answers.scores).all(axis=1))
             if images.size:
@@ -179,6 +212,34 @@ class Evaluation:
             for answers in self.answers
         )
 
+    @property
+    def reliability(self) -> Reliability | None:
+        """Of the finished model on images that no temperature was fitted to; None if the images are not labeled."""
+        if not self.labeled:
+            return None
+        if self.fitted is None:
+            return reliability(self.model.scores, self.truth)
+        return self.fitted.after if self.fitted.temperature and self.fitted.after else self.fitted.before
+
+    @property
+    def score_sentences(self) -> tuple[str, ...]:
+        """How far the scores can be trusted, for people."""
+        if self.fitted is not None:
+            return self.fitted.sentences
+        error = () if self.reliability is None else (f"The calibration error is {self.reliability.error:.3f}.",)
+        return error if self.unknown is None else (*error, f"{self.unknown}.")
+
+    def with_fitted_scores(self) -> Evaluation:
+        """With a temperature and a threshold for the finished model, if the images are labeled."""
+        if not self.labeled:
+            return self
+        fitted = fit_scores(self.model.outputs(), self.truth, self.others.outputs() if self.others else None)
+        answers = self.answers
+        if fitted.temperature is not None:
+            kind = self.model.are_independent
+            answers = tuple(each.at(fitted.temperature, are_independent=kind) for each in answers)
+        return replace(self, answers=answers, fitted=fitted, unknown=fitted.unknown)
+
     def with_size(self, size_bytes: int) -> Evaluation:
         """A copy in which the finished model has `size_bytes`."""
         return replace(self, answers=(*self.answers[:-1], replace(self.model, size_bytes=size_bytes)))
@@ -194,6 +255,7 @@ class Evaluation:
             "agreement": self.agreement,
             "largest_score_difference": {name: difference.get(name) for name in ("value", "label")},
             **dict(zip(("source", "model"), models, strict=True)),
+            "calibration_error": None if self.reliability is None else round(self.reliability.error, 6),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -210,6 +272,9 @@ class Evaluation:
             "agreement": self.agreement,
             "largest_score_difference": self._largest_difference_to_json(),
             "changed": [self._changed_to_json(number) for number in self.changed],
+            "calibration": None if self.reliability is None else self.reliability.to_json(),
+            "unknown": None if self.unknown is None else self.unknown.to_json(),
+            "fitted": None if self.fitted is None else self.fitted.to_json(),
         }
 
     def _details(self, answers: Answers) -> dict[str, Any]:
@@ -248,12 +313,17 @@ class Evaluation:
 
 
 def evaluate(
-    models: Sequence[Subject], folder: ImageFolder, *, source: Subject | None = None, track: Track
+    models: Sequence[Subject],
+    folder: ImageFolder,
+    *,
+    source: Subject | None = None,
+    unknown: ImageFolder | None = None,
+    track: Track,
 ) -> tuple[Evaluation, ...]:
     """Classify every image with every model, and once with their common `source`: one Evaluation per model.
 
-    All use the agent's classifier. Raises ImagesError if no image can be read or a subfolder matches no label,
-    ModelError if a runtime fails.
+    The models also classify `unknown`, images of other things. All use the agent's classifier. Raises ImagesError if
+    no image can be read or a subfolder matches no label, ModelError if a runtime fails.
     """
     labels = models[0].classifier.labels
     truth = folder.truth(labels)
@@ -263,6 +333,10 @@ def evaluate(
             "or compare with the source: --source SAVED_MODEL."
         )
     images, left_out, answers = _classify([source, *models] if source else models, folder, track)
+    others: Sequence[Answers | None] = [None] * len(models)
+    if unknown is not None:
+        _, left_out_of_others, others = _classify(models, unknown, track)
+        left_out += left_out_of_others
     indices = dict(zip(folder.images, truth, strict=True)) if truth is not None else {}
     return tuple(
         Evaluation(
@@ -273,8 +347,9 @@ def evaluate(
             labeled=truth is not None,
             truth=answers[0].best if truth is None else np.asarray([indices[image] for image in images]),
             answers=(answers[0], answer) if source else (answer,),
+            others=of_others,
         )
-        for answer in answers[1 if source else 0 :]
+        for answer, of_others in zip(answers[1 if source else 0 :], others, strict=True)
     )
 
 
@@ -284,7 +359,7 @@ def _classify(
     """The readable images, the reasons why the others are not, and the answers of each subject."""
     images: list[FoundImage] = []
     left_out: list[str] = []
-    rows: list[list[tuple[Floats, float]]] = [[] for _ in subjects]
+    rows: list[list[tuple[Scores | None, float]]] = [[] for _ in subjects]
     smallest_side = max(subject.classifier.smallest_side for subject in subjects)
     sought = track(folder.images, "Evaluating")
     for found, image in folder.decode(sought, smallest_side=smallest_side, left_out=left_out):
@@ -311,20 +386,29 @@ def _points(drop: float) -> str:
     return f"{'under 0.1' if points < 0.05 else f'{points:.1f}'} percentage points {'lost' if drop > 0 else 'gained'}"
 
 
-def _all_scores(classifier: Classifier, image: Image) -> tuple[Floats, float]:
-    """Every score, or only NaN if one of them is not finite, and the time of the invoke."""
+def _all_scores(classifier: Classifier, image: Image) -> tuple[Scores | None, float]:
+    """The scores, or None if one of them is not finite, and the time of the invoke."""
     try:
         scores, spent = classifier.scores(image)
     except NotFiniteError:
-        return np.full(len(classifier.labels), np.nan, np.float32), np.nan
-    return scores.probabilities, spent.invoke
+        return None, np.nan
+    return scores, spent.invoke
 
 
-def _answers(subject: Subject, row: Sequence[tuple[Floats, float]]) -> Answers:
+def _answers(subject: Subject, row: Sequence[tuple[Scores | None, float]]) -> Answers:
+    missing = np.full(len(subject.classifier.labels), np.nan, np.float32)
+    every = [scores for scores, _ in row]
+    form = next((scores for scores in every if scores is not None), None)
+    logits = None
+    if form is not None and form.are_logits:
+        logits = np.stack([missing if scores is None else scores.logits for scores in every]).astype(np.float32)
     return Answers(
         name=subject.name,
         ran_on=subject.classifier.ran_on,
         size_bytes=subject.size_bytes,
-        scores=np.stack([scores for scores, _ in row]),
+        scores=np.stack([missing if scores is None else scores.probabilities for scores in every]),
         invoke_ms=np.asarray([invoke_ms for _, invoke_ms in row], np.float32),
+        logits=logits,
+        step=form.step if form is not None else 0.0,
+        are_independent=form is not None and form.are_independent,
     )

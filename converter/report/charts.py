@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from converter.evaluation.calibration_error import Reliability
     from converter.images.image_folder import FoundImage
 
     Floats: TypeAlias = npt.NDArray[np.float32]
@@ -77,6 +78,12 @@ svg .axis { fill: var(--soft); }
 .diagonal { stroke: var(--soft); stroke-dasharray: 5 4; }
 .same { fill: var(--model); fill-opacity: 0.45; }
 path.changed { fill: var(--wrong); stroke: var(--page); }
+.reliability { width: 100%; max-width: 32rem; font-size: 13px; }
+.curve { fill: none; stroke-width: 2; }
+.curve.source { stroke: var(--source); }
+.curve.model { stroke: var(--model); }
+circle.source { fill: var(--source); }
+circle.model { fill: var(--model); }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: 0.75rem; }
 figure { margin: 0; padding: 0.6rem; background: var(--card); border-radius: 6px; font-size: 0.875rem; }
 figure img, .missing { display: block; width: 100%; height: 160px; object-fit: contain; }
@@ -207,7 +214,7 @@ def scatter_chart(x: Floats, y: Floats, changed: Flags, names: Sequence[str]) ->
     return element(
         "svg",
         element("title", "The finished model's score over the source's score, one point per image"),
-        *_scales(),
+        *_scales("source's score", "finished model's score"),
         element("path", d=diagonal, class_="diagonal"),
         *points,
         viewBox=f"0 0 {_PLOT_LEFT + _PLOT + 16} {_PLOT_TOP + _PLOT + 52}",
@@ -223,13 +230,42 @@ def _point(x: float, y: float, changed: bool, name: str) -> Element:  # noqa: FB
     return element("circle", title, cx=f"{x:.1f}", cy=f"{y:.1f}", r=3.5, class_="same")
 
 
-def _scales() -> list[Element]:
+def reliability_chart(curves: Sequence[tuple[str, Reliability]]) -> Element:
+    """The share of right answers over the mean best score of each bin; `curves` are (CSS class, reliability)."""
+    diagonal = f"M{_PLOT_LEFT} {_PLOT_TOP + _PLOT}l{_PLOT} -{_PLOT}"
+    return element(
+        "svg",
+        element("title", "The share of right answers over the score; on the diagonal, scores mean what they say"),
+        *_scales("score of the answer", "share of right answers"),
+        element("path", d=diagonal, class_="diagonal"),
+        *(drawn for name, reliability in curves for drawn in _curve(name, reliability)),
+        viewBox=f"0 0 {_PLOT_LEFT + _PLOT + 16} {_PLOT_TOP + _PLOT + 52}",
+        role="img",
+        class_="reliability",
+    )
+
+
+def _curve(name: str, reliability: Reliability) -> list[Element]:
+    """A line with a circle for each bin, larger if more images are in it."""
+    places = [(_PLOT_LEFT + _PLOT * each.score, _PLOT_TOP + _PLOT * (1 - each.right)) for each in reliability.bins]
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    circles = []
+    for each, (x, y) in zip(reliability.bins, places, strict=True):
+        said = f"{each.images} images with a score of {each.score:.2f} on average: {100 * each.right:.0f} % are right"
+        radius = 3 + 9 * (each.images / reliability.images) ** 0.5
+        circles.append(
+            element("circle", element("title", said), cx=f"{x:.1f}", cy=f"{y:.1f}", r=f"{radius:.1f}", class_=name)
+        )
+    return [element("path", d=f"M{line}", class_=f"curve {name}"), *circles]
+
+
+def _scales(across: str, up: str) -> list[Element]:
     bottom, middle = _PLOT_TOP + _PLOT, _PLOT_LEFT + _PLOT / 2
     drawn = [
-        element("text", "source's score", x=middle, y=bottom + 44, text_anchor="middle", class_="axis"),
+        element("text", across, x=middle, y=bottom + 44, text_anchor="middle", class_="axis"),
         element(
             "text",
-            "finished model's score",
+            up,
             transform=f"translate(14 {bottom - _PLOT / 2}) rotate(-90)",
             text_anchor="middle",
             class_="axis",

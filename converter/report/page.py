@@ -9,10 +9,20 @@ from xml.etree.ElementTree import Element, tostring
 
 import numpy as np
 
+from converter.evaluation.calibration_error import BINS
 from converter.evaluation.evaluation import percent
 from converter.evaluation.figures import class_figures
 from converter.output import write_whole
-from converter.report.charts import STYLE, bars, clip, confusion_chart, element, scatter_chart, thumbnail
+from converter.report.charts import (
+    STYLE,
+    bars,
+    clip,
+    confusion_chart,
+    element,
+    reliability_chart,
+    scatter_chart,
+    thumbnail,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -81,6 +91,7 @@ def _page(evaluation: Evaluation, title: str, facts: Mapping[str, str]) -> Eleme
         _facts(facts),
         _confusion(evaluation, models[-1]),
         _classes(evaluation, [model for model in models if model.judged]),
+        _reliability(evaluation),
         _scores(evaluation),
         _changed(evaluation),
         _left_out(evaluation),
@@ -219,6 +230,30 @@ def _class_table(evaluation: Evaluation, models: Sequence[_Model]) -> Element:
     return _wide(table, "All classes")
 
 
+def _reliability(evaluation: Evaluation) -> Element | None:
+    """How often the finished model is right at each score, before and after its temperature."""
+    found, fitted = evaluation.reliability, evaluation.fitted
+    if found is None:
+        return None
+    curves = [("model", found)]
+    keys = [element("span", "the file", class_="key model")]
+    if fitted is not None and fitted.temperature is not None:
+        curves.insert(0, ("source", fitted.before))
+        keys = [
+            element("span", "without the temperature", class_="key source"),
+            element("span", "with it, as in the file", class_="key model"),
+        ]
+    text = (
+        "If scores mean what they say, 80 of 100 answers with a score of 0.8 are right, and every point is on the "
+        "diagonal. Below it, the model is too sure. The calibration error is the mean distance from the diagonal over "
+        f"the images, in {BINS} bins of the score."
+    )
+    if fitted is not None and fitted.after is not None:
+        text += " Figures after a fit are cross-fitted: no image was judged by a fit to itself."
+    said = [element("p", sentence) for sentence in evaluation.score_sentences]
+    return _section("What a score means", *said, element("p", text), element("p", *keys), reliability_chart(curves))
+
+
 def _scores(evaluation: Evaluation) -> Element | None:
     source, model, largest = evaluation.source, evaluation.model, evaluation.largest_difference
     if source is None or largest is None:
@@ -238,6 +273,8 @@ def _scores(evaluation: Evaluation) -> Element | None:
         f"is unchanged. The largest difference between two scores is {difference:.2f}, for "
         f"{clip(evaluation.labels[label], 60)} in {clip(evaluation.folder.name_of(evaluation.images[at]), 60)}."
     )
+    if evaluation.fitted is not None and evaluation.fitted.temperature is not None:
+        text += f" Both are at the temperature {evaluation.fitted.temperature:g}."
     if len(shown) < len(every):
         text += f" An even sample of {len(shown)} of the {len(every)} images is shown."
     keys = element(

@@ -25,6 +25,7 @@ def workspace(tmp_path: Path, small_saved_model: Path, color_images: Path) -> Pa
     (tmp_path / "flowers").mkdir()
     for name, folder in (("saved_model", small_saved_model), ("train", color_images), ("test", color_images)):
         shutil.copytree(folder, tmp_path / "flowers" / name)
+    shutil.copytree(color_images / "gray", tmp_path / "flowers" / "other")
     shutil.copy(Path(__file__).parents[2] / "demo/digits.tflite", tmp_path / "birds.tflite")
     (tmp_path / "password").write_text("wren\n")
     shutil.copytree(small_saved_model, tmp_path / "exports/flowers/1764482400")

@@ -111,7 +111,10 @@ def test_scores_equal_those_of_the_written_file_and_its_source(colors: Conversio
         images = [found.read(smallest_side=32) for found in result.images]
         assert np.array_equal(result.model.scores, scores(finished_classifier(model.path.read_bytes()), images))
         assert result.source is not None
-        assert np.array_equal(result.source.scores, scores(source_classifier(small_saved_model, COLORS), images))
+        assert result.fitted is not None
+        assert result.fitted.temperature is not None
+        source = source_classifier(small_saved_model, COLORS, temperature=result.fitted.temperature)
+        assert np.array_equal(result.source.scores, scores(source, images))
 
 
 def test_unreadable_images_are_skipped_and_named(colors: Conversion) -> None:

@@ -149,8 +149,8 @@ def test_page_declares_language_and_table_headings(tmp_path: Path) -> None:
     assert page.named("meta", name="viewport")
     assert {found["scope"] for found in page.named("th")} == {"col", "row"}
     assert all(found["alt"] for found in page.named("img"))
-    charts = page.under("svg title") + page.under("svg.scatter title")
-    assert len(charts) == len(page.named("svg", role="img")) == 2
+    charts = page.under("svg title") + page.under("svg.scatter title") + page.under("svg.reliability title")
+    assert len(charts) == len(page.named("svg", role="img")) == 3
     assert "prefers-color-scheme: dark" in "".join(page.under("style"))
 
 
@@ -238,7 +238,7 @@ def test_page_shows_changed_images_with_both_answers(tmp_path: Path) -> None:
 
 def test_scatter_chart_places_points_by_both_scores(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0,), (0,), truth=(0,)))
-    (point,) = page.named("circle")
+    (point,) = page.named("circle", **{"class": "same"})
     assert (point["cx"], point["cy"]) == ("352.0", "112.0")  # 0.75 of 400 from the left and from the bottom
 
 
@@ -260,7 +260,7 @@ def test_page_of_one_model_has_no_comparison(tmp_path: Path) -> None:
     page = write(tmp_path, evaluation(tmp_path, (0, 0, 1, 1)))
     assert page.under("p.verdict") == ["On 4 labeled images, the finished model is 75.0 % correct."]
     assert "ource" not in page.text
-    assert page.under("h2") == ["Figures", "Conditions", "Confusion matrix", "F1 per class"]
+    assert page.under("h2") == ["Figures", "Conditions", "Confusion matrix", "F1 per class", "What a score means"]
     assert cells(page)["owl", "dog"] == 1
 
 
@@ -305,7 +305,7 @@ def test_page_with_many_labels_and_images_stays_small(tmp_path: Path) -> None:
     assert len(page.named("img")) == 48
     assert "1250 of 2500 images, highest score of the source first. Only the first 48 are shown." in page.text
     assert "An even sample of 2000 of the 2500 images is shown." in page.text
-    assert len(page.named("circle")) + len(page.named("path", **{"class": "changed"})) == 2000
+    assert len(page.named("circle", **{"class": "same"})) + len(page.named("path", **{"class": "changed"})) == 2000
 
 
 @pytest.mark.parametrize("broken", ["os.fsync", "pathlib.Path.replace"])
