@@ -182,13 +182,13 @@ class Managed(Listener):
     async def reconcile(self) -> float:
         return await self.manager.reconcile()
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], bool], *, timeout_s: float = 10) -> None:
         async def wait() -> None:
             while not condition():
                 await self._changed.wait()
                 self._changed.clear()
 
-        await asyncio.wait_for(wait(), 10)
+        await asyncio.wait_for(wait(), timeout_s)
 
     def status(self, name: str = "m") -> ModelStatus:
         return next(status for status in self.manager.statuses if status.name == name)

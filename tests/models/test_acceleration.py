@@ -25,7 +25,7 @@ from agent.runtimes.selection import Choice, Comparison
 from converter.packing.metadata import pack_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from agent.runtimes.selection import Wanted
@@ -98,6 +98,11 @@ async def accelerated(managed: Managed) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+async def until(managed: Managed, condition: Callable[[], bool]) -> None:
+    """Longer than other tests wait: a trial on a busy machine takes 20 s."""
+    await managed.until(condition, timeout_s=120)
 
 
 def scored(managed: Managed) -> str:
@@ -244,7 +249,7 @@ async def test_every_version_serves_on_the_cpu_and_then_on_the_gpu(folder: Path)
         assert managed.status().serving is not None
         assert managed.status().to_json()["accelerator"] == "cpu"
         async with accelerated(managed):
-            await managed.until(lambda: managed.statuses[-1].to_json()["accelerator"] == "gpu")
+            await until(managed, lambda: managed.statuses[-1].to_json()["accelerator"] == "gpu")
         assert (managed.version(), scored(managed)) == (number, "3")
         assert swiftshader.DEVICE in managed.status().to_json()["runtime"]
         commands = [child.cmdline() for child in psutil.Process().children()]
@@ -260,10 +265,10 @@ async def test_version_stays_on_the_cpu_with_the_reason_when_its_gpu_dies(
     write_whole(folder / "m.tflite", ONE)
     await managed.reconcile()
     async with accelerated(managed):
-        await managed.until(lambda: managed.statuses[-1].to_json()["accelerator"] == "gpu")
+        await until(managed, lambda: managed.statuses[-1].to_json()["accelerator"] == "gpu")
         managed.manager.get("m").classifier(0)._placed._process.kill()  # type: ignore[attr-defined]  # a crash
         assert await asyncio.to_thread(scored, managed) == "3"
-        await managed.until(lambda: managed.statuses[-1].to_json()["accelerator"] == "cpu")
+        await until(managed, lambda: managed.statuses[-1].to_json()["accelerator"] == "cpu")
     assert "it needs more memory than is free" in managed.statuses[-1].to_json()["accelerator_reason"]
     assert "The GPU failed while it computed model m version 1" in caplog.text
 
@@ -278,6 +283,6 @@ async def test_version_stays_on_the_cpu_when_its_driver_is_gone_after_the_trial(
     write_whole(folder / "m.tflite", ONE)
     await managed.reconcile()
     async with accelerated(managed):
-        await managed.until(lambda: managed.statuses[-1].to_json()["accelerator_reason"] is not None)
+        await until(managed, lambda: managed.statuses[-1].to_json()["accelerator_reason"] is not None)
     assert managed.statuses[-1].to_json()["accelerator_reason"].startswith("The GPU cannot be used: ")
     assert scored(managed) == "3"
