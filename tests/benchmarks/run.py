@@ -24,6 +24,7 @@ from benchmarks import (
     predict_rate,
     preprocess_time,
     protocol_rate,
+    tensorflow_rate,
     view_cost,
 )
 from benchmarks.material import CACHE, models
@@ -69,6 +70,7 @@ def _figures() -> Iterator[Figure | Skipped]:
     yield from litserve_rate.figures(model)
     yield from protocol_rate.figures(model)
     yield from grpc_rate.figures(model)
+    yield from tensorflow_rate.figures()
     yield from model_swap.figures(model)
     yield from footprint.figures(model)
     yield from camera_rate.figures(model)
