@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
-from xml.etree.ElementTree import Element, tostring
 
 import numpy as np
 
 from converter.evaluation.calibration_error import BINS
 from converter.evaluation.evaluation import percent
 from converter.evaluation.figures import class_figures
-from converter.output import write_whole
-from converter.report.charts import (
-    STYLE,
-    bars,
-    clip,
-    confusion_chart,
-    element,
-    reliability_chart,
-    scatter_chart,
-    thumbnail,
-)
+from converter.report.charts import bars, clip, confusion_chart, element, reliability_chart, scatter_chart, thumbnail
+from converter.report.document import counted, document, facts_section, section, size_text, table, wide, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+    from xml.etree.ElementTree import Element
 
     import numpy.typing as npt
 
@@ -46,12 +36,7 @@ _ROLES = {"source": "Source", "model": "Finished model"}
 def write_report(path: Path, evaluation: Evaluation, *, title: str, facts: Mapping[str, str]) -> None:
     """Write the page to `path` and its figures next to it, with the extension .json. Raises ConverterError."""
     figures = {"title": title, "facts": dict(facts), "evaluation": evaluation.to_json()}
-    page = tostring(_page(evaluation, title, facts), encoding="unicode", method="html")
-    write_whole(
-        path, f"<!DOCTYPE html>\n{page}\n".encode("utf-8", "backslashreplace")
-    )  # file names may be invalid UTF-8
-    figures_text = json.dumps(figures, ensure_ascii=False, indent=2) + "\n"
-    write_whole(path.with_suffix(".json"), figures_text.encode("utf-8", "backslashreplace"))
+    write_page(path, _page(evaluation, title, facts), figures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +61,9 @@ def _models(evaluation: Evaluation) -> tuple[_Model, ...]:
 
 def _page(evaluation: Evaluation, title: str, facts: Mapping[str, str]) -> Element:
     models = _models(evaluation)
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        element("style", STYLE),
-    )
     sections = (
         _figures(evaluation, models),
-        _facts(facts),
+        facts_section(facts),
         _confusion(evaluation, models[-1]),
         _classes(evaluation, [model for model in models if model.judged]),
         _reliability(evaluation),
@@ -96,43 +71,7 @@ def _page(evaluation: Evaluation, title: str, facts: Mapping[str, str]) -> Eleme
         _changed(evaluation),
         _left_out(evaluation),
     )
-    shown = [section for section in sections if section is not None]
-    body = element("main", element("h1", title), element("p", evaluation.verdict, class_="verdict"), *shown)
-    return element("html", head, element("body", body), lang="en")
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
-
-
-def _section(heading: str, *children: Element) -> Element:
-    return element("section", element("h2", heading), *children)
-
-
-def _wide(content: Element, name: str) -> Element:
-    """A region that scrolls sideways on a narrow page, also by keyboard."""
-    return element("div", content, class_="wide", tabindex="0", role="region", aria_label=name)
-
-
-def _table(head: Sequence[Element | str], rows: Iterator[Sequence[Element | str]], **attributes: str) -> Element:
-    """The first cell of a row is its heading; an empty cell of `head` is not a heading."""
-    columns = [element("td") if cell == "" else element("th", cell, scope="col") for cell in head]
-    return element(
-        "table",
-        element("thead", element("tr", *columns)),
-        element(
-            "tbody",
-            *(
-                element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in rest))
-                for first, *rest in rows
-            ),
-        ),
-        **attributes,
-    )
+    return document(title, evaluation.verdict, [part for part in sections if part is not None])
 
 
 def _figures(evaluation: Evaluation, models: Sequence[_Model]) -> Element:
@@ -140,7 +79,7 @@ def _figures(evaluation: Evaluation, models: Sequence[_Model]) -> Element:
     columns = [
         (
             model.answers.ran_on,
-            _bytes(model.answers.size_bytes),
+            size_text(model.answers.size_bytes),
             percent(model.answers.accuracy(truth, among=1)) if model.judged else "reference",
             percent(model.answers.accuracy(truth, among=5)) if model.judged else "reference",
             f"{model.figures.macro_f1:.3f}" if model.judged else "reference",
@@ -151,14 +90,7 @@ def _figures(evaluation: Evaluation, models: Sequence[_Model]) -> Element:
     ]
     rows = ("Ran on", "Size", "Top-1", "Top-5", "Macro F1", "Time per image, median", "Time per image, 95th percentile")
     head = [element("span", _ROLES[model.role], element("small", clip(model.answers.name, 60))) for model in models]
-    return _section("Figures", _table(["", *head], zip(rows, *columns, strict=True), class_="figures"))
-
-
-def _facts(facts: Mapping[str, str]) -> Element | None:
-    if not facts:
-        return None
-    rows = (element("tr", element("th", key, scope="row"), element("td", value)) for key, value in facts.items())
-    return _section("Conditions", element("table", element("tbody", *rows), class_="facts"))
+    return section("Figures", table(["", *head], zip(rows, *columns, strict=True), class_="figures"))
 
 
 def _confusion(evaluation: Evaluation, model: _Model) -> Element | None:
@@ -174,7 +106,7 @@ def _confusion(evaluation: Evaluation, model: _Model) -> Element | None:
     counts = model.confusion[np.ix_(shown, shown)]
     shares = counts / np.maximum(model.figures.images[shown, None], 1)
     chart = confusion_chart(counts, shares.astype(np.float32), [evaluation.labels[index] for index in shown], rows=rows)
-    return _section("Confusion matrix", element("p", text), _wide(chart, "Confusion matrix"))
+    return section("Confusion matrix", element("p", text), wide(chart, "Confusion matrix"))
 
 
 def _most_confused(model: _Model) -> list[int]:
@@ -193,7 +125,7 @@ def _classes(evaluation: Evaluation, models: Sequence[_Model]) -> Element | None
     text = "Lowest first. F1 is 1 if all images of a class, and no others, are classified as this class."
     if len(lowest) < len(occurring):
         text += f" Of {len(occurring)} classes, the {len(lowest)} with the lowest F1 are shown."
-    return _section(
+    return section(
         "F1 per class",
         element("p", text),
         _bars(evaluation, models, lowest),
@@ -210,7 +142,7 @@ def _bars(evaluation: Evaluation, models: Sequence[_Model], indices: Ints) -> El
             label = evaluation.labels[index]
             yield element("span", clip(label, 40), title=label), bars(shares), *(f"{f1:.2f}" for _, f1 in shares)
 
-    return _table(["Class", "F1", *keys], rows(), class_="f1")
+    return table(["Class", "F1", *keys], rows(), class_="f1")
 
 
 def _class_table(evaluation: Evaluation, models: Sequence[_Model]) -> Element:
@@ -226,8 +158,8 @@ def _class_table(evaluation: Evaluation, models: Sequence[_Model]) -> Element:
             ]
             yield evaluation.labels[index], str(models[0].figures.images[index]), *values
 
-    table = _table(["Class", "Images", *measures], rows())
-    return _wide(table, "All classes")
+    every_class = table(["Class", "Images", *measures], rows())
+    return wide(every_class, "All classes")
 
 
 def _reliability(evaluation: Evaluation) -> Element | None:
@@ -251,7 +183,7 @@ def _reliability(evaluation: Evaluation) -> Element | None:
     if fitted is not None and fitted.after is not None:
         text += " Figures after a fit are cross-fitted: no image was judged by a fit to itself."
     said = [element("p", sentence) for sentence in evaluation.score_sentences]
-    return _section("What a score means", *said, element("p", text), element("p", *keys), reliability_chart(curves))
+    return section("What a score means", *said, element("p", text), element("p", *keys), reliability_chart(curves))
 
 
 def _scores(evaluation: Evaluation) -> Element | None:
@@ -283,20 +215,20 @@ def _scores(evaluation: Evaluation) -> Element | None:
         element("span", "different answer", class_="key changed"),
     )
     chart = scatter_chart(x, y, best != model.best[shown], names)
-    return _section("Scores before and after", element("p", text), keys, chart)
+    return section("Scores before and after", element("p", text), keys, chart)
 
 
 def _changed(evaluation: Evaluation) -> Element | None:
     if evaluation.source is None:
         return None
-    changed, images = evaluation.changed, _count(len(evaluation.images), "image")
+    changed, images = evaluation.changed, counted(len(evaluation.images), "image")
     if not changed:
-        return _section("Images with a different answer", element("p", f"None of {images}."))
+        return section("Images with a different answer", element("p", f"None of {images}."))
     text = f"{len(changed)} of {images}, highest score of the source first."
     if len(changed) > _MOST_THUMBNAILS:
         text += f" Only the first {_MOST_THUMBNAILS} are shown."
     cards = [_card(evaluation, number) for number in changed[:_MOST_THUMBNAILS]]
-    return _section("Images with a different answer", element("p", text), element("div", *cards, class_="cards"))
+    return section("Images with a different answer", element("p", text), element("div", *cards, class_="cards"))
 
 
 def _card(evaluation: Evaluation, number: int) -> Element:
@@ -314,8 +246,8 @@ def _card(evaluation: Evaluation, number: int) -> Element:
 def _left_out(evaluation: Evaluation) -> Element | None:
     if not evaluation.left_out:
         return None
-    text = f"{_count(len(evaluation.left_out), 'image')} could not be read and are not counted."
+    text = f"{counted(len(evaluation.left_out), 'image')} could not be read and are not counted."
     if len(evaluation.left_out) > _MOST_LEFT_OUT:
         text += f" Only the first {_MOST_LEFT_OUT} are shown."
     reasons = (element("li", reason) for reason in evaluation.left_out[:_MOST_LEFT_OUT])
-    return _section("Skipped images", element("p", text), element("ul", *reasons))
+    return section("Skipped images", element("p", text), element("ul", *reasons))
