@@ -89,13 +89,14 @@ class Conversion:
         }
 
 
-def convert(request: Request, *, track: Track) -> Conversion:
+def convert(request: Request, *, track: Track, folders: Folders | None = None) -> Conversion:
     """Convert without writing; Conversion.write() writes the files. Raises ConverterError and ModelError.
 
+    `folders` replace those of the request, to use only some of their images.
     If the target refuses a model, it fails --max-drop or it agrees with its source by chance, its `refusal` is set.
     """
     request.check()
-    folders = Folders.of(request)
+    folders = Folders.of(request) if folders is None else folders
     with track.step("Opening the model"):
         source = open_source(request.source, allow_code=request.allow_code)
     labels = given_labels(request)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from agent.model_file.labels import parse_labels
+from agent.model_file.saved_model import GRAPH, read_saved_model
 from agent.model_file.settings import ModelSettings, checked_numbers
 from converter.errors import UsageError
 from converter.output import check_output, check_report
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """The options of one conversion. In training the input was (pixel - `mean`) / `std`."""
+    """The options of one conversion. In training the input was (pixel - `mean`) / `std`.
+
+    `stated` is what the source says of itself; options come before it.
+    """
 
     source: Path
     output: Path
@@ -59,6 +63,7 @@ class Request:
     explain: bool = False
     deploy: str | None = None
     force: bool = False
+    stated: ModelSettings = field(default_factory=ModelSettings)
 
     @property
     def paths(self) -> dict[Scheme, Path]:
@@ -137,8 +142,15 @@ def parse_schemes(quantize: Scheme, input_type: str, *, every: bool) -> tuple[Sc
     return ("int8-float",) if quantize == "int8" and input_type == "float32" else (quantize,)
 
 
-def parse_numbers(key: str, text: str | None) -> tuple[float, ...]:
-    """The values of --mean or --std. Raises UsageError."""
+def stated_settings(source: Path) -> ModelSettings:
+    """What a SavedModel says of itself in assets.extra; without values for any other model. Raises ModelError."""
+    return read_saved_model(source).settings if (source / GRAPH).is_file() else ModelSettings()
+
+
+def parse_numbers(key: str, text: str | None, stated: tuple[float, ...] | None = None) -> tuple[float, ...]:
+    """The values of --mean or --std, or else those that the model states. Raises UsageError."""
+    if text is None and stated is not None:
+        return stated
     if text is None:
         raise UsageError(
             "The model does not state the value range that it was trained on. Give --mean and --std: 0 and 255 for "
@@ -166,9 +178,9 @@ def _times_255(values: Sequence[float]) -> str:
 
 
 def given_labels(request: Request) -> tuple[str, ...] | None:
-    """The labels of --labels. Raises UsageError if the file cannot be read."""
+    """The labels of --labels, or else those that the model states. Raises UsageError if the file cannot be read."""
     if request.labels is None:
-        return None
+        return request.stated.labels
     try:
         return parse_labels(request.labels.read_bytes(), where=str(request.labels))
     except OSError as error:
@@ -213,7 +225,9 @@ def _labels(
     if labels is not None:
         if len(labels) in fitting:
             return labels
-        raise UsageError(f"{request.labels} has {len(labels)} labels, but the model has {outputs}. Give {wanted}.")
+        raise UsageError(
+            f"{request.labels or request.source} has {len(labels)} labels, but the model has {outputs}. Give {wanted}."
+        )
     for folder in folders:
         if folder.names_classes and len(folder.class_names) in fitting:
             return folder.class_names

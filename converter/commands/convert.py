@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from converter.conversion import Conversion
     from converter.finished_model import FinishedModel
 
+
+T = TypeVar("T", bound=str)
 
 _Output = Annotated[Path, typer.Argument(metavar="OUTPUT.tflite", help="File to write, or an existing folder for it.")]
 _Mean = Annotated[
@@ -75,15 +77,17 @@ _InputType = Annotated[
     typer.Option(help="Type of the input and output of an int8 model; uint8 takes raw pixels."),
 ]
 _Resize = Annotated[
-    Literal["stretch", "crop", "pad"], typer.Option(help="How training fitted images to the input size.")
+    Literal["stretch", "crop", "pad"] | None,
+    typer.Option(help="How training fitted images to the input size; default: stretch."),
 ]
 _Resample = Annotated[
-    Literal["antialias", "bilinear", "nearest", "bicubic", "area"],
+    Literal["antialias", "bilinear", "nearest", "bicubic", "area"] | None,
     typer.Option(
-        help="How training scaled images: antialias as Pillow, nearest as load_img of Keras, the others as "
+        help="How training scaled images: antialias as Pillow (default), nearest as load_img of Keras, the others as "
         "tf.image.resize."
     ),
 ]
+_Color = Annotated[Literal["rgb", "bgr"] | None, typer.Option(help="Channel order in training; default: rgb.")]
 _Target = Annotated[str, typer.Option(help="Runtime on the device: litert, tflite-runtime or tflite-runtime==2.14.")]
 _TargetPython = Annotated[
     Path | None,
@@ -125,9 +129,9 @@ def convert(
     input_size: InputSize = None,
     allow_code: AllowCode = False,
     input_type: _InputType = "uint8",
-    color: Annotated[Literal["rgb", "bgr"], typer.Option(help="Channel order in training.")] = "rgb",
-    resize: _Resize = "stretch",
-    resample: _Resample = "antialias",
+    color: _Color = None,
+    resize: _Resize = None,
+    resample: _Resample = None,
     target: _Target = "litert",
     target_python: _TargetPython = None,
     keep_float: _KeepFloat = None,
@@ -137,20 +141,25 @@ def convert(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Convert, quantize, label, check and evaluate a model. OUTPUT is written only if every step succeeds."""
+    """Convert, quantize, label, check and evaluate a model. OUTPUT is written only if every step succeeds.
+
+    A SavedModel of edge-convert train needs no --mean, --std, --color, --resize, --resample and --labels.
+    """
     from converter.conversion import convert
-    from converter.request import Request, output_file, parse_numbers, parse_schemes
+    from converter.request import Request, output_file, parse_numbers, parse_schemes, stated_settings
     from converter.target.target import parse_target
 
+    stated = stated_settings(saved_model)
     request = Request(
         source=saved_model,
+        stated=stated,
         output=output_file(output, source=saved_model, name=name),
         schemes=parse_schemes(quantize, input_type, every=every),
-        mean=parse_numbers("mean", mean),
-        std=parse_numbers("std", std),
-        color=color,
-        resize=None if resize == "stretch" else resize,
-        resample=None if resample == "antialias" else resample,
+        mean=parse_numbers("mean", mean, stated.mean),
+        std=parse_numbers("std", std, stated.std),
+        color=color or ("bgr" if stated.color == "bgr" else "rgb"),
+        resize=_unless("stretch", resize or stated.resize),
+        resample=_unless("antialias", resample or stated.resample),
         pixels="int8" if input_type == "int8" else "uint8",
         labels=labels,
         name=name,
@@ -182,7 +191,12 @@ def convert(
     conversion.write()
     commands = [model.rsync(deploy) for model in conversion.accepted] if deploy is not None else []
     _show(conversion, pages, commands, as_json=as_json)
-    _raise_refusals(conversion)
+    raise_refusals(conversion)
+
+
+def _unless(default: str, value: T | None) -> T | None:
+    """None for the agent's default, which a file need not state."""
+    return None if value == default else value
 
 
 def _show(conversion: Conversion, pages: list[Path], commands: list[str], *, as_json: bool) -> None:
@@ -209,7 +223,7 @@ def _write_reports(path: Path, conversion: Conversion) -> list[Path]:
     return pages
 
 
-def _raise_refusals(conversion: Conversion) -> None:
+def raise_refusals(conversion: Conversion) -> None:
     refused = [(model.scheme, model.refusal) for model in conversion.models if model.refusal is not None]
     if len(conversion.models) == 1 and refused:
         raise refused[0][1]
