@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from converter.errors import ImagesError
 
@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
+Part = Literal["train", "validation", "test"]
+
 _SPLIT = re.compile(
-    r"(train|training|test|testing|val|valid|validation|dev|eval|evaluation)([ _-]?(set|data|images))?", re.IGNORECASE
+    r"(?:(?P<train>train|training)|(?P<test>test|testing)|(?P<validation>val|valid|validation|dev|eval|evaluation))"
+    r"([ _-]?(set|data|images))?",
+    re.IGNORECASE,
 )
 
 
@@ -29,3 +33,33 @@ def check_not_splits(root: Path, subfolders: Collection[str], images: Collection
             f"{root} is divided into {', '.join(splits)}, which are splits of a data set and not classes. Give the "
             f"folder of one split: {folders}."
         )
+
+
+def given_splits(root: Path) -> dict[Part, Path]:
+    """The folders of `root` for training and checking; empty if it does not have both.
+
+    Raises ImagesError if two folders are for the same, or if other folders are next to them; OSError.
+    """
+    names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    parts: dict[Part, Path] = {}
+    for name in names:
+        part = _part(name)
+        if part is not None and part in parts:
+            raise ImagesError(f"{root} has two folders for the same: {parts[part].name} and {name}. Join them.")
+        if part is not None:
+            parts[part] = root / name
+    if "train" not in parts or len(parts) < 2:
+        return {}
+    others = [name for name in names if _part(name) is None]
+    if others:
+        raise ImagesError(
+            f"{root} has {', '.join(path.name for path in parts.values())}, which are splits of a data set, and "
+            f"{others[0]} next to them. Move it into the splits, or out of {root}."
+        )
+    return parts
+
+
+def _part(name: str) -> Part | None:
+    found = _SPLIT.fullmatch(name)
+    groups: tuple[Part, ...] = ("train", "validation", "test")
+    return next((part for part in groups if found is not None and found[part]), None)

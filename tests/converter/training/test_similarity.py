@@ -1,0 +1,38 @@
+"""Similarity: near duplicates are found, and different drawings are not taken for them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from agent.image import Image
+from converter.training.similarity import near_duplicates, thumbnail_of
+
+
+def _picture(seed: int, *, side: int = 96) -> Image:
+    """Soft random shapes, as different from another as two photos."""
+    noise = np.random.default_rng(seed).uniform(0, 255, (6, 6, 3)).astype(np.uint8)
+    return Image(np.asarray(cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8))
+
+
+def test_copies_resized_copies_and_brighter_copies_share_the_group_of_the_first() -> None:
+    picture = _picture(0)
+    resized = Image(np.asarray(cv2.resize(picture.pixels, (70, 81)), np.uint8))
+    brighter = Image(np.asarray(cv2.add(picture.pixels, np.full_like(picture.pixels, 5)), np.uint8))
+    images = [_picture(1), picture, resized, _picture(2), brighter, picture]
+    groups = near_duplicates(np.stack([thumbnail_of(image) for image in images]))
+    assert groups.tolist() == [0, 1, 1, 3, 1, 1]
+
+
+def test_different_pictures_stay_apart() -> None:
+    groups = near_duplicates(np.stack([thumbnail_of(_picture(seed)) for seed in range(100)]))
+    assert groups.tolist() == list(range(100))
+
+
+def test_strokes_of_equal_hash_stay_apart_by_their_pixels() -> None:
+    """The same outline, once thin and once filled."""
+    thin, filled = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64, 3), np.uint8)
+    cv2.circle(thin, (32, 32), 26, (255, 255, 255), 1)
+    cv2.circle(filled, (32, 32), 26, (255, 255, 255), -1)
+    thumbnails = np.stack([thumbnail_of(Image(thin)), thumbnail_of(Image(filled))])
+    assert near_duplicates(thumbnails).tolist() == [0, 1]
