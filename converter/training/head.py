@@ -1,0 +1,150 @@
+"""Head: the last layer of a classifier, softmax regression on the features of a frozen backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from converter.training.minimize import minimize
+from converter.training.partition import folds
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats: TypeAlias = npt.NDArray[np.float32]
+    Ints: TypeAlias = npt.NDArray[np.int64]
+
+_DECAYS = (1e-3, 1e-4, 1e-5, 1e-6)
+_INNER_FOLDS = 3
+_JITTER = 1e-6
+_MANY = 1000  # photos, of which one inner fold says enough
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a head is trained: the weight decay, and whether on the mirrored photos too."""
+
+    decay: float
+    mirrored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """logits = features @ kernel + bias."""
+
+    kernel: Floats
+    bias: Floats
+    recipe: Recipe
+
+    def scores(self, features: Floats) -> Floats:
+        """Probabilities, n x labels."""
+        return softmax(features @ self.kernel + self.bias)
+
+
+def softmax(logits: Floats) -> Floats:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float32)
+
+
+def train_head(views: Floats, truth: Ints, groups: Ints, *, labels: int, seed: int) -> Head:
+    """The best recipe for these photos, then a head trained on all of them. `views`: photos x views x features."""
+    recipe = choose_recipe(views, truth, groups, labels=labels, seed=seed)
+    return fit_head(views, truth, recipe, labels=labels)
+
+
+def choose_recipe(views: Floats, truth: Ints, groups: Ints, *, labels: int, seed: int) -> Recipe:
+    """By cross-validation within the given photos, so that no other photo has a say; the log loss decides."""
+    recipes = [Recipe(decay, mirrored) for mirrored in _mirrorings(views) for decay in _DECAYS]
+    losses = np.zeros(len(recipes))
+    inner = folds(truth, groups, _INNER_FOLDS, seed=seed)
+    for fold in range(1 if len(truth) > _MANY else _INNER_FOLDS):
+        here, there = inner != fold, inner == fold
+        if there.any() and here.any():
+            problems = {flag: _Problem(views[here], truth[here], labels, mirrored=flag) for flag in _mirrorings(views)}
+            losses += _losses(problems, views[there, 0], truth[there], recipes)
+    return recipes[int(losses.argmin())]
+
+
+def fit_head(views: Floats, truth: Ints, recipe: Recipe, *, labels: int) -> Head:
+    return _Problem(views, truth, labels, mirrored=recipe.mirrored).solve(recipe)
+
+
+class _Problem:
+    """The class-weighted log loss of some photos, plus the decay, which has one minimum.
+
+    With fewer photos than features, the kernel of the minimum is a combination of the photos' features, so the problem
+    is solved in the space that these span: ten times faster.
+    """
+
+    def __init__(self, views: Floats, truth: Ints, labels: int, *, mirrored: bool) -> None:
+        used = views if mirrored else views[:, :1]
+        self._views = used.reshape(-1, views.shape[2])
+        self._targets = np.repeat(truth, used.shape[1])
+        self._weights = class_weights(self._targets, labels=labels)
+        self._labels = labels
+        self._table: Floats | None = None
+
+    @cached_property
+    def _root(self) -> npt.NDArray[np.float64] | None:
+        """The Cholesky factor of the photos' products: its rows are the photos in an orthonormal basis of that space.
+
+        A little is added to the diagonal, because equal photos make the products singular.
+        """
+        if len(self._views) >= self._views.shape[1]:
+            return None
+        products = self._views.astype(np.float64) @ self._views.T
+        return np.linalg.cholesky(products + _JITTER * products.trace() / len(products) * np.eye(len(products)))
+
+    @cached_property
+    def _features(self) -> Floats:
+        return self._views if self._root is None else np.asarray(self._root, np.float32)
+
+    def _unrolled(self, kernel: Floats) -> Floats:
+        """From that basis back to the features."""
+        if self._root is None:
+            return np.array(kernel)
+        return np.asarray(self._views.T @ np.linalg.solve(self._root.T, kernel).astype(np.float32))
+
+    def solve(self, recipe: Recipe) -> Head:
+        """Starts where the last solution ended, with another decay."""
+        count, labels = self._features.shape[1], self._labels
+        start = np.zeros((count + 1, labels), np.float32) if self._table is None else self._table
+        table = minimize(lambda flat: self._loss(flat, recipe.decay), start.reshape(-1)).reshape(count + 1, labels)
+        self._table = table
+        return Head(self._unrolled(table[:count]), table[count].copy(), recipe)
+
+    def _loss(self, flat: Floats, decay: float) -> tuple[float, Floats]:
+        table = flat.reshape(-1, self._labels)
+        kernel, at = table[:-1], np.arange(len(self._targets))
+        errors = softmax(self._features @ kernel + table[-1])
+        value = float((self._weights * -np.log(np.maximum(errors[at, self._targets], 1e-12))).sum())
+        errors[at, self._targets] -= 1
+        errors *= self._weights[:, None]
+        gradient = np.concatenate([self._features.T @ errors + np.float32(decay) * kernel, errors.sum(axis=0)[None]])
+        return value + decay / 2 * float((kernel**2).sum()), gradient.reshape(-1)
+
+
+def class_weights(truth: Ints, *, labels: int) -> Floats:
+    """One per photo, so that each class counts the same; the sum is 1."""
+    counts = np.bincount(truth, minlength=labels)
+    present = int((counts > 0).sum())
+    return np.asarray(1 / (present * counts[truth]), np.float32)
+
+
+def _mirrorings(views: Floats) -> tuple[bool, ...]:
+    return (True, False) if views.shape[1] > 1 else (False,)
+
+
+def _losses(
+    problems: dict[bool, _Problem], unseen: Floats, truth: Ints, recipes: list[Recipe]
+) -> npt.NDArray[np.float64]:
+    """The class-weighted log loss on `unseen` of each recipe."""
+    weights = class_weights(truth, labels=int(truth.max()) + 1)
+    losses = np.zeros(len(recipes))
+    for number, recipe in enumerate(recipes):
+        scores = problems[recipe.mirrored].solve(recipe).scores(unseen)
+        losses[number] = float((weights * -np.log(np.maximum(scores[np.arange(len(truth)), truth], 1e-12))).sum())
+    return losses

@@ -1,0 +1,58 @@
+"""Result: scores of photos that the model was not trained on, compared with their true classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from converter.evaluation.figures import ClassFigures, class_figures
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats: TypeAlias = npt.NDArray[np.float32]
+    Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One value of `photos` (index into the data set) and `truth`, and one row of `scores`, per photo."""
+
+    photos: Ints
+    truth: Ints
+    scores: Floats
+
+    @cached_property
+    def best(self) -> Ints:
+        return np.asarray(self.scores.argmax(axis=1))
+
+    @property
+    def accuracy(self) -> float:
+        return float((self.best == self.truth).mean())
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean over the classes of the share of their photos that is recognized."""
+        figures = self.figures
+        return float(figures.recall[figures.images > 0].mean())
+
+    @property
+    def figures(self) -> ClassFigures:
+        return class_figures(self.confusion)
+
+    @property
+    def confusion(self) -> Ints:
+        """Counts, labels x labels: rows are the true class, columns the answer."""
+        labels = self.scores.shape[1]
+        table = np.zeros((labels, labels), np.int64)
+        np.add.at(table, (self.truth, self.best), 1)
+        return table
+
+    @property
+    def wrong(self) -> Ints:
+        """Positions of the photos with a wrong answer, the surest first."""
+        positions = np.flatnonzero(self.best != self.truth)
+        return np.asarray(positions[np.argsort(-self.scores[positions].max(axis=1), kind="stable")])
