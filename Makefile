@@ -27,7 +27,7 @@ endif
 
 .PHONY: help run test test-agent test-converter check bench bench-check bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
 	operator-table page-vendor protos test-clients test-page test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
-	test-arm64 test-demo-model test-faults test-faults-short test-http-soak test-home-assistant
+	test-arm64 test-demo-model test-training test-faults test-faults-short test-http-soak test-home-assistant
 
 help:
 	@awk -F ' *##@? ' '/^##@/ { print "\n" $$2 } \
@@ -173,6 +173,10 @@ test-arm64: dev  ## Test the aarch64 bundle on an emulated processor
 
 test-demo-model: dev-converter  ## Train the demo model again and compare it with the committed one
 	.venv-converter/bin/pytest tests/demo_model
+
+# The photos are those of Debian's package tuxpaint-stamps-default.
+test-training: dev-converter  ## Train on real photos and on digits, and kill and resume a training
+	.venv-converter/bin/pytest --timeout 600 tests/real_photos
 
 ##@ Maintenance
 

@@ -14,6 +14,7 @@ from converter.commands.convert import convert
 from converter.commands.evaluate import evaluate
 from converter.commands.inspect import inspect
 from converter.commands.signing import keygen, sign
+from converter.commands.train import train
 from converter.commands.watch import watch
 from converter.errors import UsageError
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Convert a trained image classifier to a .tflite file, evaluate it and sign it.",
+    help="Train an image classifier, convert it to a .tflite file, evaluate it and sign it.",
 )
 
 
@@ -40,7 +41,7 @@ def _options(
     """Options given before a command."""
 
 
-for command in (convert, evaluate, inspect, keygen, sign, watch):
+for command in (train, convert, evaluate, inspect, keygen, sign, watch):
     app.command()(command)
 
 

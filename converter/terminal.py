@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from converter.evaluation.resampling import ResamplingComparison
     from converter.finished_model import FinishedModel
     from converter.progress import T, Track
+    from converter.training.training import Training
 
 
 class _Bars:
@@ -142,6 +143,16 @@ def print_resampling(comparison: ResamplingComparison) -> None:
     ]
     print_table(("resample", "top-1", "log loss", ""), rows)
     print(on_one_line(comparison.advice))
+
+
+def print_training(training: Training) -> None:
+    figures = training.result.figures
+    rows = [
+        (label, str(figures.images[at]), percent(figures.recall[at]), f"{figures.f1[at]:.2f}")
+        for at, label in enumerate(training.dataset.labels)
+    ]
+    print_table(("class", "photos", "recognized", "F1"), rows)
+    print(on_one_line(training.verdict))
 
 
 def print_inspection(document: dict[str, Any]) -> None:

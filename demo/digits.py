@@ -1,11 +1,14 @@
 """Handwritten digits as a camera sees them: scikit-learn's 8 x 8 scans, drawn as strokes on unevenly lit paper.
 
 train.py and video.py share this module, so that the video shows only digits that the model was not trained on.
+`python demo/digits.py FOLDER` writes the scans as photos, in one folder per digit.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -48,6 +51,9 @@ class View:
     shade_degrees: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
+
+
+_PHOTO = View(size=1.0, sharpness=0.0)
 
 
 def load_splits() -> tuple[Split, Split]:
@@ -123,3 +129,17 @@ def _light(view: View, side: int) -> Floats:
     turn = np.deg2rad(view.shade_degrees)
     slope = np.cos(turn) * across[None, :] + np.sin(turn) * across[:, None]
     return (1 - view.shade * (0.5 + slope / np.sqrt(2))).astype(np.float32)
+
+
+def write_folder(root: Path) -> None:
+    """Every scan as a photo of 64 x 64 pixels, in one folder per digit, for `edge-convert train`."""
+    bunch = load_digits()
+    rng = np.random.default_rng(0)
+    for number, (scan, digit) in enumerate(zip(bunch.images / 16, bunch.target, strict=True)):
+        path = root / str(digit) / f"{number:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), draw(scan.astype(np.float32), _PHOTO, side=64, rng=rng))
+
+
+if __name__ == "__main__":
+    write_folder(Path(sys.argv[1]))

@@ -53,6 +53,7 @@ tbody th { color: var(--soft); }
 .f1 th:first-child { width: 30%; }
 .f1 tbody th { color: var(--text); }
 .f1 :is(th, td):nth-child(n + 3) { width: 5rem; padding-right: 0; text-align: right; }
+.f1.recalls :is(th, td):nth-child(n + 3) { width: 6.5rem; }
 .f1 .key { margin: 0; white-space: normal; }
 .wide { overflow-x: auto; }
 .wide td, .wide th { overflow-wrap: normal; }
@@ -75,6 +76,10 @@ svg .axis { fill: var(--soft); }
 .key.same::before { border-radius: 50%; }
 .key.changed::before { transform: rotate(45deg); }
 .scatter { width: 100%; max-width: 32rem; font-size: 13px; }
+.curve { width: 100%; max-width: 42rem; font-size: 13px; }
+.line { stroke: var(--source); stroke-width: 2; fill: none; }
+.line.first { stroke: var(--model); stroke-width: 3.5; }
+svg text.first { fill: var(--model); font-weight: 600; }
 .diagonal { stroke: var(--soft); stroke-dasharray: 5 4; }
 .same { fill: var(--model); fill-opacity: 0.45; }
 path.changed { fill: var(--wrong); stroke: var(--page); }

@@ -1,0 +1,138 @@
+"""Photos that cannot be trained on: one sentence that says why, before anything is written."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from conversions import untracked
+
+from converter.errors import ImagesError
+from converter.training.dataset import open_dataset
+from converter.training.partition import partition
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_convert import EdgeConvert
+
+
+@pytest.fixture
+def photos(shapes: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    shutil.copytree(shapes, tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def _refused(photos: Path, edge_convert: EdgeConvert) -> str:
+    before = sorted(photos.parent.iterdir())
+    outcome = edge_convert("train", photos, photos.parent / "model")
+    assert outcome.code == 1
+    assert outcome.err.count("\n") == 1
+    assert sorted(photos.parent.iterdir()) == before
+    return outcome.err
+
+
+def test_one_class_is_refused(photos: Path, edge_convert: EdgeConvert) -> None:
+    shutil.rmtree(photos / "grid")
+    shutil.rmtree(photos / "stripes")
+    assert "has only one class, disk" in _refused(photos, edge_convert)
+
+
+def test_an_empty_class_is_named(photos: Path, edge_convert: EdgeConvert) -> None:
+    (photos / "triangle").mkdir()
+    assert f"There are no photos in {photos / 'triangle'}" in _refused(photos, edge_convert)
+
+
+def test_one_photo_per_class_is_refused(photos: Path, edge_convert: EdgeConvert) -> None:
+    for path in photos.rglob("*.png"):
+        if path.name != "00.png":
+            path.unlink()
+    message = _refused(photos, edge_convert)
+    assert "needs at least 2 readable photos" in message
+    assert "grid has 1" in message
+
+
+def test_files_of_eight_bytes_are_named(photos: Path, edge_convert: EdgeConvert) -> None:
+    shutil.rmtree(photos / "disk")
+    (photos / "disk").mkdir()
+    for number in range(3):
+        (photos / "disk" / f"{number}.jpg").write_bytes(b"\xff\xd8\xff\xe0\0\x10JF")
+    message = _refused(photos, edge_convert)
+    assert "disk has 0" in message
+    assert "disk/0.jpg" in message
+
+
+def test_photos_without_class_folders_are_refused(photos: Path, edge_convert: EdgeConvert) -> None:
+    assert "has no class folders" in _refused_inside(photos / "disk", edge_convert)
+
+
+def test_a_photo_next_to_the_class_folders_is_named(photos: Path, edge_convert: EdgeConvert) -> None:
+    shutil.copy(photos / "disk" / "00.png", photos / "lost.png")
+    assert "photos next to its class folders (lost.png)" in _refused(photos, edge_convert)
+
+
+def test_an_output_that_is_something_else_is_kept(photos: Path, edge_convert: EdgeConvert) -> None:
+    (photos.parent / "model").mkdir()
+    (photos.parent / "model" / "letter.txt").write_text("dear")
+    outcome = edge_convert("train", photos, photos.parent / "model", "--force")
+    assert outcome.code == 2
+    assert "already exists and is not a SavedModel" in outcome.err
+    assert (photos.parent / "model" / "letter.txt").read_text() == "dear"
+
+
+def _refused_inside(photos: Path, edge_convert: EdgeConvert) -> str:
+    outcome = edge_convert("train", photos, photos.parents[1] / "model")
+    assert outcome.code == 1
+    return outcome.err
+
+
+def test_unreadable_photos_are_named_and_left_out(photos: Path) -> None:
+    (photos / "grid" / "bad.jpg").write_bytes(b"no image")
+    dataset = open_dataset(photos, track=untracked)
+    assert len(dataset.photos) == 24
+    (finding, *_) = dataset.findings
+    assert "1 photo cannot be read" in str(finding)
+    assert "grid/bad.jpg" in str(finding)
+
+
+def test_copies_are_kept_on_one_side_and_reported(photos: Path) -> None:
+    for number in range(4):
+        shutil.copy(photos / "disk" / "00.png", photos / "disk" / f"copy{number}.png")
+    dataset = open_dataset(photos, track=untracked)
+    assert any("copies of others" in str(finding) for finding in dataset.findings)
+    for seed in range(5):
+        divided = partition(dataset, held_out=0.2, seed=seed)
+        sides = ["train" if at in set(divided.train.tolist()) else "held out" for at in range(len(dataset.photos))]
+        assert len({side for side, photo in zip(sides, dataset.photos, strict=True) if "copy" in photo.name}) == 1
+
+
+def test_the_same_photo_in_two_classes_is_named(photos: Path) -> None:
+    shutil.copy(photos / "disk" / "00.png", photos / "grid" / "disk.png")
+    dataset = open_dataset(photos, track=untracked)
+    assert any("folders of different classes" in str(finding) for finding in dataset.findings)
+
+
+def test_split_folders_are_used_as_such(shapes: Path, tmp_path: Path) -> None:
+    for part, numbers in {"train": range(5), "val": range(5, 7), "test": range(7, 8)}.items():
+        for path in shapes.rglob("*.png"):
+            if int(path.stem) in numbers:
+                target = tmp_path / "set" / part / path.parent.name / path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+    leak = tmp_path / "set" / "train" / "disk" / "leak.png"
+    shutil.copy(tmp_path / "set" / "test" / "disk" / "07.png", leak)
+    dataset = open_dataset(tmp_path / "set", track=untracked)
+    divided = partition(dataset, held_out=0.2, seed=0)
+    assert divided.test is not None
+    assert [len(side) for side in (divided.train, divided.held_out, divided.test)] == [15, 6, 3]
+    assert "train/disk/leak.png" in str(divided.findings[0])
+
+
+def test_a_class_that_only_one_split_has_is_named(shapes: Path, tmp_path: Path) -> None:
+    shutil.copytree(shapes, tmp_path / "set" / "train")
+    shutil.copytree(shapes / "disk", tmp_path / "set" / "test" / "disk")
+    dataset = open_dataset(tmp_path / "set", track=untracked)
+    with pytest.raises(ImagesError, match="is left for"):
+        partition(dataset, held_out=0.2, seed=0)
