@@ -27,7 +27,7 @@ endif
 
 .PHONY: help run test test-agent test-converter check bench bench-check bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
 	operator-table page-vendor protos test-clients test-page test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
-	test-arm64 test-demo-model test-training test-faults test-faults-short test-http-soak test-home-assistant
+	test-arm64 test-demo-model test-training test-faults test-faults-short test-faults-saved-models test-http-soak test-home-assistant
 
 help:
 	@awk -F ' *##@? ' '/^##@/ { print "\n" $$2 } \
@@ -119,6 +119,9 @@ test-faults: dev dev-converter  ## Inject all faults and update docs/reliability
 	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
 	FAULTS=full FAULTS_FIGURES=docs/reliability.md $(BIN)/pytest tests/faults
 	FAULTS=full FAULTS_FIGURES=docs/reliability.md .venv-tflite-runtime/bin/pytest tests/faults
+
+test-faults-saved-models: dev-converter  ## Drop 300 damaged SavedModels beside a model that serves: half an hour
+	FAULTS=full .venv-converter/bin/pytest -s tests/with_tensorflow/test_damaged_saved_models.py
 
 test-http-soak: dev  ## Mix all kinds of HTTP clients for 30 minutes and update docs/reliability.md
 	FAULTS=full FAULTS_FIGURES=docs/reliability.md $(BIN)/pytest tests/faults/test_mixed_load.py

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ from agents.models_on_disk import BARE_DIGITS, DIGIT_LABELS, DIGITS
 from agent.errors import IncompleteModelError, ModelError
 from agent.model_file.settings import ModelSettings
 from agent.models.trial import Trial, memory_bound
+from agent.runtimes.tensorflow import command_that_installs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,3 +106,30 @@ def test_trial_imports_nothing_from_the_working_directory_of_the_agent(
     (tmp_path / "json.py").write_text("raise SystemExit('run from the models folder')")
     monkeypatch.chdir(tmp_path)
     assert Trial(threads=1).run(model.relative_to(tmp_path), ModelSettings()).invoke_ms > 0
+
+
+@pytest.mark.assets
+def test_saved_model_on_a_device_without_tensorflow_names_the_command_that_installs_it(assets: Path) -> None:
+    if importlib.util.find_spec("tensorflow") is not None:
+        pytest.skip("TensorFlow is installed")
+    words = refusal_of(assets / "savedmodels/vww_96_savedmodel", ModelSettings(("no", "yes"), (0.0,), (255.0,)))
+    assert words == (
+        f"TensorFlow is not installed. Install it: {sys.executable} -m pip install 'edge-agent[tensorflow]'"
+    )
+
+
+def test_trial_of_a_saved_model_has_limits_that_fit_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/saved_model.pb").write_bytes(bytes(1000))
+    monkeypatch.setattr("agent.models.trial.free_bytes", lambda: 64 << 30)
+    monkeypatch.setattr("agent.models.trial.os.cpu_count", lambda: 8)
+    for has_nvidia, expected in ((False, (2 << 30) + 8 * (64 << 20) + 16_000), (True, None)):
+        monkeypatch.setattr("agent.models.trial.has_nvidia", lambda has_nvidia=has_nvidia: has_nvidia)
+        limits = Trial(threads=1)._limits_for_tensorflow(tmp_path / "1")
+        assert (limits.timeout_s, limits.cpu_s, limits.memory_bytes) == (300, 2400, expected)
+
+
+def test_service_names_its_own_installer(tmp_path: Path) -> None:
+    (tmp_path / "system").mkdir()
+    (tmp_path / "system/install.sh").touch()
+    assert command_that_installs(str(tmp_path)) == "sudo /opt/edge-agent/current/system/install.sh --tensorflow"
