@@ -53,8 +53,9 @@ class Pipeline:
         for folder in self._recipe.reports.glob(".work/*/*"):
             name, number = folder.parent.name, folder.name
             record = self._records.read(name, int(number))
-            finished = "" if record is None else _sha256(folder / f"{name}.tflite")
-            if record is None or finished != record.model or self._output.has(name, int(number), finished):
+            model = record.model if record is not None else ""
+            waits = model and _sha256(folder / f"{name}.tflite") == model
+            if not waits or self._output.has(name, int(number), model):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def next_step(self, version: Version, sha256: str) -> Step:

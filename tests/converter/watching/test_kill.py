@@ -70,6 +70,7 @@ def test_a_kill_at_any_write_leaves_only_whole_files_and_no_work_undone(tmp_path
         assert TrustedKeys(tmp_path / "keys").verify(model, signature, name="model.tflite").version == 1
         assert bed.delivered == whole.delivered
         assert _names(bed.reports) == _names(whole.reports)
+        assert list(bed.reports.glob(".work/*/*")) == []
         assert set((bed.folder / "sent").read_text().split()) == {"model.tflite", "model.tflite.minisig"}
         assert len(bed.calls) <= len(whole.calls) + 1
 
