@@ -38,6 +38,11 @@ _ELSEWHERE = {
     "sudo deploy/systemd/install.sh": "tests/system, as a command of docs/tutorial/first-label.md",
     ".venv/bin/edge-agent run --config my-agent.yaml": "tests/end_to_end, with configurations of their own",
     **dict.fromkeys(commands(REPOSITORY / "docs/how-to/reverse-proxy.md"), _BY_A_PROXY),
+    **{
+        line: "tests/system/test_watch_unit.py"
+        for line in commands(REPOSITORY / "docs/how-to/watch.md")
+        if line.startswith("sudo ")
+    },
     **{line: _BY_DOCKER for line in commands(REPOSITORY / "docs/how-to/container.md") if line.startswith("docker ")},
     **{
         line: _BY_A_CLUSTER

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import signal
 import sys
 from contextlib import contextmanager
@@ -61,15 +62,24 @@ def watch(
 
 
 def _secret_key(recipe: Recipe) -> SecretKey | None:
-    if recipe.key is None:
+    key = recipe.key or _credential("signing_key")
+    if key is None:
         return None
 
     def password() -> bytes:
-        if recipe.password_file is None:
-            raise ConverterError(f"{recipe.key} has a password. Give a file with it: password_file.")
-        return read_password(recipe.password_file)
+        file = recipe.password_file or _credential("signing_password")
+        if file is None:
+            raise ConverterError(f"{key} has a password. Give a file with it: password_file.")
+        return read_password(file)
 
-    return read_secret_key(recipe.key, password=password)
+    return read_secret_key(key, password=password)
+
+
+def _credential(name: str) -> Path | None:
+    """The file that systemd's LoadCredential= gives. An empty one counts as missing: the unit's default is empty."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    file = Path(folder, name) if folder else None
+    return file if file is not None and file.is_file() and file.read_bytes().strip() else None
 
 
 @contextmanager

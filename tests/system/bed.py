@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import uuid
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from system.bundles import unpack_material
@@ -13,7 +14,7 @@ from system.nspawn import in_group, init_of, kill, remove_group
 from system.root import missing_for_bed, skip_or_fail, system_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -42,18 +43,27 @@ def booted_bed(suite: str, folder: Path) -> Iterator[Bed]:
 class Bed(Guest):
     """A container with only the loopback network; `material` is mounted read-only as /mnt.
 
-    With `keep`, changes stay in `root`.
+    `binds` are more folders by the paths that they have inside, which must exist. With `keep`, changes stay in `root`.
     """
 
     ENVIRONMENT: ClassVar[dict[str, str]] = {}
     HAS_STARTED = "systemctl is-system-running"
 
-    def __init__(self, root: Path, material: Path, log: Path, *, keep: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        material: Path,
+        log: Path,
+        *,
+        keep: bool = False,
+        binds: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
         self._command = ["systemd-nspawn", "--boot", "--directory", str(root)]
         self._command += [f"--volatile={'no' if keep else 'overlay'}"]
         self._command += ["--register=no", "--keep-unit", "--console=read-only", "--private-network"]
         self._name = f"bed-{uuid.uuid4().hex[:8]}"
         self._command += [f"--bind-ro={material}:/mnt", "--machine", self._name]
+        self._command += [f"--bind-ro={folder}:{inside}" for inside, folder in binds.items()]
         self._log = log
 
     def __enter__(self) -> Self:
