@@ -60,7 +60,8 @@ def _outcome(try_out: Callable[[dict[str, Any]], dict[str, Any]], request: dict[
     try:
         return try_out(request)
     except ModelError as error:
-        return {"refused": str(error)[:_MAX_REASON], "error": type(error).__name__}
+        words = str(error).replace(str(request.get("path")), "The SavedModel")  # not the agent's own copy
+        return {"refused": words[:_MAX_REASON], "error": type(error).__name__}
     except BusyError as error:  # of the memory of TensorFlow's device
         return {"refused": str(error), "error": "NoRoomError"}
     except MemoryError:

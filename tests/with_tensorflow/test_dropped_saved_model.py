@@ -9,16 +9,18 @@ import pytest
 from agents.managed import InProcessTrial, Managed
 from agents.saved_models import COLORS, write_saved_model
 
+from agent.errors import ModelError
 from agent.host.digest import sha256_of_folder
 from agent.image import decode
+from agent.model_file.settings import ModelSettings
 from agent.models.policy import Rules
+from agent.models.trial import Trial
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.anyio
 
-
+@pytest.mark.anyio
 async def test_saved_model_in_a_version_folder_serves(folder: Path, saved_model: Path, red: bytes) -> None:
     shutil.copytree(saved_model, folder / "m" / "7")
     managed = Managed(folder, workers=2)
@@ -34,6 +36,7 @@ async def test_saved_model_in_a_version_folder_serves(folder: Path, saved_model:
     assert [path.name for path in managed.store.folder.iterdir()] == [f"{served.identity.sha256}.savedmodel"]
 
 
+@pytest.mark.anyio
 async def test_saved_model_waits_for_its_weights(folder: Path, saved_model: Path) -> None:
     version = folder / "m" / "1"
     weights = version / "variables" / "variables.data-00000-of-00001"
@@ -53,6 +56,7 @@ async def test_saved_model_waits_for_its_weights(folder: Path, saved_model: Path
     assert managed.version() == 1
 
 
+@pytest.mark.anyio
 async def test_golden_samples_decide(folder: Path, saved_model: Path, red: bytes) -> None:
     shutil.copytree(saved_model, folder / "m" / "1")
     golden = folder / "m/1/assets.extra/golden"
@@ -69,6 +73,7 @@ async def test_golden_samples_decide(folder: Path, saved_model: Path, red: bytes
     assert "3 of 3 golden samples got a different label" in managed.reason()
 
 
+@pytest.mark.anyio
 async def test_unsigned_saved_models_are_warned_about_once_per_model(
     folder: Path, saved_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -80,6 +85,7 @@ async def test_unsigned_saved_models_are_warned_about_once_per_model(
     assert [words.split(" is an unsigned SavedModel")[0] for words in warned] == ["Model m", "Model n"]
 
 
+@pytest.mark.anyio
 async def test_memory_of_a_shared_function_counts_once(folder: Path, saved_model: Path) -> None:
     shutil.copytree(saved_model, folder / "m" / "1")
     managed = Managed(folder, workers=64, trial=InProcessTrial(bytes_each=1 << 20), memory=lambda: 10 << 20)
@@ -90,6 +96,7 @@ async def test_memory_of_a_shared_function_counts_once(folder: Path, saved_model
     assert managed.loader.bytes_of(version) == 1 << 20
 
 
+@pytest.mark.anyio
 async def test_damaged_copy_is_stored_again_from_the_folder(folder: Path, saved_model: Path) -> None:
     shutil.copytree(saved_model, folder / "m" / "1")
     first = Managed(folder)
@@ -103,6 +110,7 @@ async def test_damaged_copy_is_stored_again_from_the_folder(folder: Path, saved_
     assert second.store.read(second.identity().sha256) == copy
 
 
+@pytest.mark.anyio
 async def test_withdrawn_and_pinned_versions_of_folders_change_as_files_do(folder: Path, saved_model: Path) -> None:
     managed = Managed(folder)
     for number in (1, 2, 3):
@@ -118,6 +126,7 @@ async def test_withdrawn_and_pinned_versions_of_folders_change_as_files_do(folde
     assert (later.version(), later.states()) == (1, managed.states())
 
 
+@pytest.mark.anyio
 async def test_saved_model_can_be_a_canary(folder: Path) -> None:
     managed = Managed(folder, rules=Rules(canary_shares={"m": 0.5}))
     for number in (1, 2):
@@ -126,6 +135,7 @@ async def test_saved_model_can_be_a_canary(folder: Path) -> None:
     assert (managed.version(), managed.canary()) == (1, 2)
 
 
+@pytest.mark.anyio
 async def test_old_copies_are_swept(folder: Path) -> None:
     managed = Managed(folder, rules=Rules(keep_versions=1))
     for number in (1, 2, 3):
@@ -136,3 +146,11 @@ async def test_old_copies_are_swept(folder: Path) -> None:
     await managed.reconcile()
     assert managed.identity().sha256 in {name.removesuffix(".savedmodel") for name in managed.copies()}
     assert len(managed.copies()) <= 2
+
+
+def test_reason_names_the_model_and_not_the_copy_of_the_agent(saved_model: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(saved_model, tmp_path / "copy.savedmodel")
+    weights = copy / "variables" / "variables.data-00000-of-00001"
+    weights.write_bytes(bytes(weights.stat().st_size))
+    with pytest.raises(ModelError, match=r"^The SavedModel cannot be loaded: .* Copy the whole folder again"):
+        Trial(threads=1).run(copy, ModelSettings())
