@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import shutil
 import time
+import zipfile
+import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -58,14 +60,11 @@ class Checkpoint:
     def load(self, name: str) -> Arrays | None:
         """None if the step is not finished, or its file is damaged."""
         try:
-            with np.load(self._folder / f"{name}.npz", allow_pickle=False) as arrays:
+            content = (self._folder / f"{name}.npz").read_bytes()
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return {key: arrays[key] for key in arrays.files}
-        except (OSError, ValueError, EOFError, KeyError):
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
             return None
-        except Exception as error:  # zipfile and zlib have errors of their own
-            if type(error).__module__ in ("zipfile", "zlib"):
-                return None
-            raise
 
     def save(self, name: str, arrays: Arrays) -> None:
         """Whole, or not at all. Raises ConverterError."""

@@ -1,0 +1,71 @@
+"""Real photos: the stamps of Tux Paint, which Debian packages; 169 photos in five classes, some with little detail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from needs import need
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STAMPS = Path("/usr/share/tuxpaint/stamps")
+FOLDERS = {
+    "birds": "animals/birds",
+    "flowers": "plants/flowers",
+    "fruit": "food/fruit",
+    "mammals": "animals/mammals",
+    "vegetables": "food/vegetables",
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without the drawings in cartoon/."""
+    need(STAMPS.is_dir(), "its photos are not installed: apt install tuxpaint-stamps-default")
+    root = tmp_path_factory.mktemp("photos") / "stamps"
+    for name, folder in FOLDERS.items():
+        (root / name).mkdir(parents=True)
+        for path in sorted((STAMPS / folder).rglob("*")):
+            inside = path.relative_to(STAMPS / folder)
+            if path.suffix in (".png", ".jpg") and "cartoon" not in inside.parts:
+                shutil.copy(path, root / name / "-".join(inside.parts))
+    return root
+
+
+def edge_convert(*words: str | Path) -> Any:
+    """What the command prints as JSON."""
+    command = [sys.executable, "-m", "converter.cli", *map(str, words), "--json"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path) -> tuple[Path, Mapping[str, Any]]:
+    """The folder with stamps/ and stamps.tflite, and what the command printed."""
+    work = photos.parent
+    words = ("train", photos, work / "model", "--to", work / "model.tflite", "--report", work / "model.html")
+    return work, edge_convert(*words)
+
+
+def test_mean_balanced_accuracy_over_five_folds_is_at_least_088(trained: tuple[Path, Mapping[str, Any]]) -> None:
+    folds = trained[1]["folds"]
+    print(f"balanced accuracy of 5 folds: mean {np.mean(folds):.3f}, {min(folds):.3f} to {max(folds):.3f}")
+    assert len(folds) == 5
+    assert np.mean(folds) >= 0.88
+
+
+def test_int8_file_is_within_2_percent_of_the_saved_model(
+    trained: tuple[Path, Mapping[str, Any]], photos: Path
+) -> None:
+    work, _ = trained
+    evaluation = edge_convert("evaluate", work / "model.tflite", photos, "--source", work / "model")
+    source, model = (each["top1"] for each in evaluation["models"])
+    assert abs(source - model) <= 0.02
+    assert evaluation["agreement"] >= 0.96
