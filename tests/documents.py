@@ -33,8 +33,10 @@ ON_A_BOARD = [
     )
 ]
 
-# The page whose commands need TensorFlow; tests/with_tensorflow/test_saved_model_guide.py runs them.
-WITH_TENSORFLOW = REPOSITORY / "docs/how-to/saved-model.md"
+# The pages whose commands need an agent beside TensorFlow; tests/with_tensorflow runs them.
+SAVED_MODEL_GUIDE = REPOSITORY / "docs/how-to/saved-model.md"
+TRAINING_TUTORIAL = REPOSITORY / "docs/tutorial/own-model.md"
+WITH_TENSORFLOW = [SAVED_MODEL_GUIDE, TRAINING_TUTORIAL]
 
 _BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _VARIES = re.compile(r"[\w.:+-]*\d[\w.:+-]*")  # times, versions, checksums, ports

@@ -109,7 +109,7 @@ def _serve(agent: RunningAgent, version: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "document", [path for path in DOCUMENTS if path not in (*ON_A_BOARD, WITH_TENSORFLOW)], ids=lambda path: path.name
+    "document", [path for path in DOCUMENTS if path not in (*ON_A_BOARD, *WITH_TENSORFLOW)], ids=lambda path: path.name
 )
 def test_documented_commands_print_the_documented_output(
     document: Path, workspace: Path, demo: tuple[RunningAgent, int]

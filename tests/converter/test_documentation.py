@@ -43,7 +43,7 @@ def test_documented_commands_print_the_documented_output(
     """Here edge-convert runs in one process; tests/converter/test_cli.py starts it as a command."""
     monkeypatch.chdir(workspace)
     count = 0
-    for document in [document for document in DOCUMENTS if document != WITH_TENSORFLOW]:
+    for document in [document for document in DOCUMENTS if document not in WITH_TENSORFLOW]:
         output = ""
         for block in blocks(document):
             if block.kind == "text" and output:

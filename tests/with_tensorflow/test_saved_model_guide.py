@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from agents.running_agent import DIGITS, RunningAgent
 from agents.saved_models import write_saved_model
-from documents import WITH_TENSORFLOW, blocks, lines_not_printed, run
+from documents import SAVED_MODEL_GUIDE, blocks, lines_not_printed, run
 from needs import need
 
 pytestmark = [pytest.mark.long, pytest.mark.minisign, pytest.mark.timeout(900)]
@@ -30,7 +30,7 @@ def test_documented_commands_print_the_documented_output(tmp_path: Path) -> None
     with RunningAgent(tmp_path / "agent") as agent:
         environment = {"PATH": f"{programs}:{os.environ['PATH']}", "EDGE_AGENT_HTTP__PORT": str(agent.port)}
         printed = ""
-        for block in blocks(WITH_TENSORFLOW):
+        for block in blocks(SAVED_MODEL_GUIDE):
             if block.kind == "text":
                 assert list(lines_not_printed(block, printed)) == [], printed
             if block.kind != "sh":
