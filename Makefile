@@ -20,14 +20,14 @@ PARALLEL_BEDS := -n 3 $(BY_FILE)
 
 # TensorFlow has wheels for these machines only.
 ifneq ($(filter x86_64 aarch64 arm64,$(shell uname -m)),)
-TEST_CONVERTER = nice -n 19 .venv-converter/bin/pytest --timeout 600 $(PARALLEL_CONVERTER) tests/converter tests/with_tensorflow
+TEST_CONVERTER = nice -n 19 .venv-converter/bin/pytest --timeout 600 $(PARALLEL_CONVERTER) tests/converter
 else
 TEST_CONVERTER = @echo "Skipping the tests of the converter: TensorFlow does not support this machine."
 endif
 
 .PHONY: help run test test-agent test-converter check bench bench-check bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
 	operator-table page-vendor protos test-clients test-page test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
-	test-arm64 test-demo-model test-training test-faults test-faults-short test-faults-saved-models test-http-soak test-home-assistant
+	test-arm64 test-demo-model test-tensorflow test-training test-faults test-faults-short test-faults-saved-models test-http-soak test-home-assistant
 
 help:
 	@awk -F ' *##@? ' '/^##@/ { print "\n" $$2 } \
@@ -176,6 +176,9 @@ test-arm64: dev  ## Test the aarch64 bundle on an emulated processor
 
 test-demo-model: dev-converter  ## Train the demo model again and compare it with the committed one
 	.venv-converter/bin/pytest tests/demo_model
+
+test-tensorflow: dev-converter  ## Test agents that serve SavedModels: minutes
+	nice -n 19 .venv-converter/bin/pytest --timeout 900 $(PARALLEL_CONVERTER) tests/with_tensorflow
 
 # The photos are those of Debian's package tuxpaint-stamps-default.
 test-training: dev-converter  ## Train on real photos and on digits, and kill and resume a training
