@@ -53,9 +53,6 @@ class View:
     noise: float = 0.0
 
 
-_PHOTO = View(size=1.0, sharpness=0.0)
-
-
 def load_splits() -> tuple[Split, Split]:
     """Training and held-out digits: 80 % and 20 % of each class, the same in every call."""
     bunch = load_digits()
@@ -138,7 +135,7 @@ def write_folder(root: Path) -> None:
     for number, (scan, digit) in enumerate(zip(bunch.images / 16, bunch.target, strict=True)):
         path = root / str(digit) / f"{number:04}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), draw(scan.astype(np.float32), _PHOTO, side=64, rng=rng))
+        cv2.imwrite(str(path), draw(scan.astype(np.float32), View(), side=64, rng=rng))
 
 
 if __name__ == "__main__":
