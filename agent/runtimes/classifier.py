@@ -45,7 +45,9 @@ class Classifier(ABC):
     `seen` has the reason.
     """
 
-    _sidecar = "a .yaml file next to the model"  # where a person can put settings
+    # Where a person can put settings, and labels
+    _sidecar = "a .yaml file next to the model"
+    _label_file = "a text file with the model's name and the extension .txt next to it"
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class Classifier(ABC):
         self.output = _check_output(self._outputs[self.output_index])
         self._served = _served(self._outputs, first=self.output_index)
         self._count = value_count(self.output)
-        self.labels = _check_labels(settings, self._count, self.layout.batch)
+        self.labels = _check_labels(settings, self._count, self.layout.batch, file=self._label_file)
         self.score: Score | None = settings.score
         self.seen: SeenScores | None = None
         self._unknown_below = settings.unknown_below
@@ -261,20 +263,16 @@ def _check_output(output: Tensor) -> Tensor:
     )
 
 
-def _check_labels(settings: ModelSettings, count: int | None, batch: int) -> tuple[str, ...]:
+def _check_labels(settings: ModelSettings, count: int | None, batch: int, *, file: str) -> tuple[str, ...]:
     labels = settings.labels or ()
     if count == 1 and len(labels) not in (1, 2):
         there = f"there are {len(labels)} labels" if labels else "there are no labels"
         raise (ModelError if labels else NoLabelsError)(
             f"The model has one output p, as a sigmoid gives it, and {there} for it. Put two labels, one per line, in "
-            "a text file with the model's name and the extension .txt next to it: the first gets 1 - p, the second p. "
-            "Or put one label, which gets p."
+            f"{file}: the first gets 1 - p, the second p. Or put one label, which gets p."
         )
     if not labels:
-        raise NoLabelsError(
-            f"The model has no labels for its {count} outputs. Put them, one per line, in a text file with the "
-            "model's name and the extension .txt next to it."
-        )
+        raise NoLabelsError(f"The model has no labels for its {count} outputs. Put them, one per line, in {file}.")
     if count not in (1, len(labels)):
         for_each = f" for each image of its batch of {batch}" if batch > 1 else ""
         raise ModelError(

@@ -70,4 +70,4 @@ def _with_tensorflow(
     """They share one function: TensorFlow can run it in several threads at the same time."""
     function = open_function(model.path, options)
     shared = SharedFunction(function, batches, requests=lambda: read_warmup_requests(model.path))
-    return tuple(SavedModelClassifier(shared, settings, folder=model.path) for _ in range(workers))
+    return tuple(SavedModelClassifier(shared, settings) for _ in range(workers))

@@ -14,7 +14,6 @@ from agent.runtimes.tensorflow import device_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from agent.model_file.settings import ModelSettings
     from agent.model_file.warmup_requests import WarmupRequest
@@ -100,9 +99,11 @@ class SharedFunction:
 class SavedModelClassifier(BatchClassifier):
     """One per worker; they share a function, which TensorFlow runs in several threads at the same time."""
 
-    def __init__(self, shared: SharedFunction, settings: ModelSettings, *, folder: Path) -> None:
-        """`folder` is the version folder, of which messages name the sidecar."""
-        self._sidecar = f"{folder.name}.yaml next to the folder {folder.name}"
+    # The folder that was opened is a copy, whose name says nothing to a person.
+    _sidecar = "a .yaml file with the name of the version's folder, next to that folder"
+    _label_file = "the file assets.extra/labels.txt in the SavedModel"
+
+    def __init__(self, shared: SharedFunction, settings: ModelSettings) -> None:
         function = shared.compute
         super().__init__((function.input,), function.outputs, settings, takes_files=function.input.dtype == "string")
         self._shared = shared

@@ -153,9 +153,18 @@ def open_function(path: Path, options: TensorFlowOptions) -> SavedFunction:
     """Takes seconds. Raises ModelError, NoRoomError."""
     notes = use_options(options)
     with shortage_of_room():
-        function = SavedFunction(open_saved_model(path), options)
+        function = SavedFunction(_opened(path), options)
     function.notes.extend(notes)
     return function
+
+
+def _opened(path: Path) -> TrainedModel:
+    """Without `path` in the messages: the agent opens its own copy of what was dropped."""
+    try:
+        return open_saved_model(path)
+    except ModelError as error:
+        words = str(error).replace(f"{path}/", "").replace(str(path), "The SavedModel")
+        raise type(error)(words) from error
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -62,10 +63,40 @@ def test_float_input_gets_normalized_pixels(tmp_path: Path) -> None:
     assert classifier.accelerator == "cpu"
 
 
-def test_float_input_without_mean_and_std_names_the_sidecar_of_the_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            ModelSettings(labels=FEW.labels),
+            "in a .yaml file with the name of the version's folder, next to that folder",
+        ),
+        (ModelSettings(mean=(0.0,), std=(1.0,)), "in the file assets.extra/labels.txt in the SavedModel."),
+    ],
+)
+def test_settings_that_are_missing_have_a_place_in_the_drop_folder(
+    tmp_path: Path, settings: ModelSettings, words: str
+) -> None:
     path = save_function(tmp_path / "3", colors, (None, 8, 12, 3), tf.float32)
-    with pytest.raises(ModelError, match=r"Put `mean:` and `std:` in 3\.yaml next to the folder 3: "):
-        opened(path, ModelSettings(labels=FEW.labels))
+    with pytest.raises(ModelError, match=re.escape(words)):
+        opened(path, settings)
+
+
+@pytest.mark.parametrize(
+    ("file", "written", "instead", "words"),
+    [
+        ("saved_model.pb", b"\x05serve", b"\x05nerve", "The SavedModel contains no graph for serving "),
+        ("saved_model.pb", b"Softmax", b"Softmix", "The SavedModel cannot be loaded: Op type not registered 'Softmix'"),
+    ],
+)
+def test_message_about_a_damaged_model_does_not_name_the_copy(
+    tmp_path: Path, file: str, written: bytes, instead: bytes, words: str
+) -> None:
+    path = save_function(tmp_path / "copy", colors, (None, 8, 12, 3), tf.float32)
+    content = (path / file).read_bytes()
+    (path / file).write_bytes(content.replace(written, instead))
+    with pytest.raises(ModelError, match=f"^{re.escape(words)}") as refused:
+        opened(path)
+    assert str(tmp_path) not in str(refused.value)
 
 
 @pytest.mark.parametrize(
