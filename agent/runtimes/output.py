@@ -50,7 +50,7 @@ def for_one_image(outputs: Sequence[Tensor], batch: int) -> list[Tensor]:
 
 def value_count(output: Tensor) -> int | None:
     """How many values the output has for one image; None for a map, a list of points or an unknown shape."""
-    if not output.shape or sum(side > 1 for side in output.shape) > 1:
+    if not output.shape or -1 in output.shape or sum(side > 1 for side in output.shape) > 1:
         return None
     return math.prod(output.shape)
 

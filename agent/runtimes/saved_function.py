@@ -55,8 +55,9 @@ class SavedFunction:
         with complaints_translated(self._tf, f"The signature {self.key} does not accept a picture"):
             self._call = self._traced(trained.calls[self.key], taken, options)
             one = self._computed(black(self.input))
-        self.outputs = tuple(_output(name, values) for name, values in zip(self._names, one, strict=True))
-        if self.batch != 1 and not self._works_by_instance():
+        other = self._tried(self._noise())
+        self.outputs = tuple(map(_output, self._names, one, other or one))
+        if self.batch != 1 and (other is None or not self._works_by_instance((one, other))):
             self.batch = 1
 
     def __call__(self, tensors: Sequence[Array]) -> list[Row]:
@@ -124,13 +125,17 @@ class SavedFunction:
                 return self._call
         return tf.function(whole, autograph=False).get_concrete_function(self._spec)  # type: ignore[no-any-return]
 
-    def _works_by_instance(self) -> bool:
-        """Whether two different instances in one call get what each gets alone."""
-        pair = [black(self.input), self._noise()]
+    def _tried(self, stack: Array) -> list[Array] | None:
+        """None if the model refuses it."""
         try:
-            alone = [self._computed(each) for each in pair]
-            together = self._computed(np.concatenate(pair))
+            return self._computed(stack)
         except (self._tf.errors.OpError, ValueError):
+            return None
+
+    def _works_by_instance(self, alone: tuple[list[Array], list[Array]]) -> bool:
+        """Whether a black image and noise in one call get what each got alone."""
+        together = self._tried(np.concatenate([black(self.input), self._noise()]))
+        if together is None:
             return False
         for index, values in enumerate(together):
             if values.shape[:1] == (2,) and all(_are_alike(values[row : row + 1], alone[row][index]) for row in (0, 1)):
@@ -218,8 +223,10 @@ def _spec(taken: Tensor, served: Tensor) -> Any:
     return tf.TensorSpec(shape, tf.as_dtype(served.dtype))
 
 
-def _output(name: str, values: Array) -> Tensor:
-    return Tensor(name, values.shape, "string" if values.dtype == object else values.dtype.name)
+def _output(name: str, values: Array, others: Array) -> Tensor:
+    """`values` and `others` are of two images; a side that depends on the image is -1."""
+    shape = values.shape if values.shape == others.shape else (-1,) * values.ndim
+    return Tensor(name, shape, "string" if values.dtype == object else values.dtype.name)
 
 
 def _are_alike(values: Array, others: Array) -> bool:

@@ -12,6 +12,7 @@ The agent runs one instance at a time, so the first side of every tensor is open
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -82,15 +83,20 @@ def served_input(tensor: Tensor, layout: Layout) -> ServedTensor:
 
 
 def served_output(tensor: Tensor) -> ServedTensor | None:
-    """`tensor` has the shape for one image. None for a type that clients cannot get, such as text."""
-    if tensor.dtype not in _SENT:
+    """`tensor` has the shape for one image. None for what clients cannot get: text, and a shape that depends on it."""
+    if tensor.dtype not in _SENT or -1 in tensor.shape:
         return None
     dtype = "float32" if tensor.scale else tensor.dtype
     return ServedTensor(tensor.alias or tensor.name, tensor.name, dtype, _of_instance(tensor.shape))
 
 
 def as_served(raw: Array, tensor: Tensor) -> Array:
-    """An output of the runtime in the form that served_output() announces."""
+    """An output of the runtime in the form that served_output() announces. Raises TensorError for another size."""
+    if raw.size != math.prod(tensor.shape):
+        raise TensorError(
+            f"The output {tensor.alias or tensor.name} has {raw.size} values for this image, not "
+            f"{math.prod(tensor.shape)}. Export the model with outputs of a fixed size."
+        )
     values = dequantized(raw, tensor.scale, tensor.zero_point) if tensor.scale else raw
     return values.reshape(_of_instance(tensor.shape))
 

@@ -203,6 +203,29 @@ def test_row_of_a_batch_has_what_the_instance_gets_alone(tmp_path: Path) -> None
     assert outputs["mean"].shape == ()
 
 
+def test_output_whose_size_depends_on_the_image_is_not_served(tmp_path: Path) -> None:
+    def call(_: Any, image: Any) -> Any:
+        return {"scores": colors(_, image), "found": tf.where(image[0, :, :, 0] > 0)[:, 0]}
+
+    classifier = opened(save_function(tmp_path / "3", call, (None, 8, 12, 3), tf.uint8))
+    assert [output.name for output in classifier.signature.outputs] == ["scores"]
+    classifier.scores_of_tensor(PIXELS)
+    assert list(classifier.outputs()) == ["scores"]
+
+
+def test_output_with_an_unexpected_size_is_refused(tmp_path: Path) -> None:
+    """As large for a black image as for noise, but not for a light one."""
+
+    def call(_: Any, image: Any) -> Any:
+        light = tf.cast(tf.reduce_min(image) > 100, tf.int32)
+        return {"scores": colors(_, image), "found": tf.zeros([1, 2 + light])}
+
+    classifier = opened(save_function(tmp_path / "3", call, (None, 8, 12, 3), tf.uint8))
+    classifier.scores(Image(np.full((8, 12, 3), 200, np.uint8)))
+    with pytest.raises(TensorError, match="The output found has 3 values for this image, not 2"):
+        classifier.outputs()
+
+
 def test_model_that_mixes_the_images_of_a_batch_computes_one_at_a_time(tmp_path: Path) -> None:
     def call(_: Any, image: Any) -> Any:
         return colors(_, image - tf.reduce_mean(image, axis=0, keepdims=True) * 0.5)
