@@ -98,6 +98,7 @@ class Batching:
         """`on_batch` gets the size of every batch that was computed."""
         self._workers = Workers(threads, name="batch")
         self._free = self.threads = threads
+        self._is_closed = False
         self._timeout_s = timeout_s
         self._on_batch = on_batch
         self._queues: WeakKeyDictionary[LoadedModel, BatchQueue] = WeakKeyDictionary()
@@ -124,6 +125,9 @@ class Batching:
         """Call it while preparing() is open. Raises ModelError and BusyError as the classifier for this instance."""
         loop = asyncio.get_running_loop()
         instance = _Instance(tensor, loop.create_future(), time.perf_counter())
+        if self._is_closed:
+            instance.future.cancel()
+            return instance.future
         instance.timer = loop.call_later(self._timeout_s, self._due, instance)
         queue.waiting.append(instance)
         return instance.future
@@ -134,8 +138,8 @@ class Batching:
         return list(self._started_s.values())
 
     def close(self) -> None:
-        """Cancels what waits; does not wait for a batch that hangs."""
-        self._free = 0
+        """Cancels what waits, and what is being prepared; does not wait for a batch that hangs."""
+        self._is_closed = True
         for queue in self._queues.values():
             for instance in queue.waiting:
                 instance.future.cancel()

@@ -73,7 +73,9 @@ class Sizes(Heard):
 class Batches:
     """A data plane for one SavedModel with batches of up to `most`. `gate` holds batches back while it is not set."""
 
-    def __init__(self, folder: Path, *, most: int = 8, workers: int = 2, max_waiting: int = 64) -> None:
+    def __init__(
+        self, folder: Path, *, most: int = 8, workers: int = 2, max_waiting: int = 64, batch_threads: int = 1
+    ) -> None:
         self._folder, self._most, self._workers = folder, most, workers
         self.models, self.heard = FakeModels(), Sizes()
         self.gate, self.computing = threading.Event(), threading.Event()
@@ -83,6 +85,7 @@ class Batches:
             workers=workers,
             max_waiting=max_waiting,
             max_pixels=1 << 20,
+            batch_threads=batch_threads,
             batch_timeout_s=30,  # no test waits for it
             on_batch=self.heard.batched,
         )
@@ -252,6 +255,7 @@ async def test_image_that_the_memory_is_too_small_for_is_refused_and_the_rest_is
     assert queue.sizes.best == 2  # batches of four have failed
     with pytest.raises(BusyError):
         await batches.frame(HUGE)
+    assert [type(error) for _, _, error, _ in batches.heard.refusals] == [BusyError, BusyError]  # each counts once
     assert round(255 * score(await batches.upload(10))) == 10
 
 
@@ -326,6 +330,46 @@ async def test_close_cancels_what_waits_for_a_batch(batches: Batches) -> None:
         await waiting
     batches.gate.set()
     await held
+
+
+async def test_close_cancels_what_is_being_prepared(batches: Batches) -> None:
+    queue = batches.engine._batching.queue_of(batches.models.get("bright"))
+    assert queue is not None
+    with batches.engine._batching.preparing(queue):
+        batches.engine.close()
+        assert batches.engine._batching.put(queue, pixels(0)[None]).cancelled()
+
+
+async def test_threads_compute_a_batch_each_at_the_same_time(folder: Path) -> None:
+    batches = Batches(folder, batch_threads=2)
+    held = await batches.hold()
+    other = asyncio.create_task(batches.upload(20))
+    await until(lambda: len(batches.engine._batching.started_s) == 2)
+    waiting = [asyncio.create_task(batches.upload(level)) for level in (30, 40)]
+    await batches.waiting(2)
+    batches.gate.set()
+    answers = await asyncio.gather(held, other, *waiting)
+    assert [round(255 * score(each)) for each in answers] == [0, 20, 30, 40]
+    assert sorted(batches.heard.sizes) == [1, 1, 2]
+    batches.engine.close()
+
+
+async def test_model_whose_images_wait_longest_is_computed_first(batches: Batches) -> None:
+    held = await batches.hold()
+    first = batches.models.get("bright")
+    old = asyncio.create_task(batches.upload(10))
+    await batches.waiting(1)
+    batches.swap(2)
+    new = [asyncio.create_task(batches.upload(level)) for level in range(20, 28)]
+    await batches.waiting(8)
+    assert first.identity.version == 1
+    batches.gate.set()
+    await asyncio.gather(held, old, *new)
+    assert [(each.version, size) for each, size in zip(batches.heard.of, batches.heard.sizes, strict=True)] == [
+        (1, 1),
+        (1, 1),
+        (2, 8),
+    ]
 
 
 async def test_unloaded_model_leaves_no_queue(batches: Batches) -> None:
