@@ -63,19 +63,21 @@ class DataPlane:
     async def classify(self, image: Encoded, options: Options, *, arrived_ns: int) -> Result:
         """Classifies an uploaded JPEG, PNG, WebP or BMP that arrived at `arrived_ns` (time.monotonic_ns()).
 
-        Raises BusyError at once if the queue is full, ModelNotFoundError, ImageError, ModelError.
+        Raises BusyError at once if the queue is full or the memory too small, ModelNotFoundError, ImageError,
+        ModelError.
         """
-        try:
-            with self._engine.place():
-                served = self._models.for_upload(options.model, options.version)
-                result, _ = await self._result(served, image, options, UPLOAD, captured_ns=arrived_ns)
-                return result
-        except (BusyError, ModelNotFoundError) as error:
-            self._listener.refused(UPLOAD.camera, options.model, error, by=None)
-            raise
+        with contextlib.ExitStack() as place:
+            try:
+                place.enter_context(self._engine.place())
+            except BusyError as error:
+                self._listener.refused(UPLOAD.camera, options.model, error, by=None)
+                raise
+            served = self.choose(options)
+            result, _ = await self._result(served, image, options, UPLOAD, captured_ns=arrived_ns)
+            return result
 
     async def classify_frame(self, frame: Frame, options: Options, *, spot: Spot) -> tuple[Result, Scores]:
-        """Also returns the scores of all labels. Raises ModelNotFoundError, ImageError, ModelError."""
+        """Also returns the scores of all labels. Raises ModelNotFoundError, ImageError, ModelError, BusyError."""
         try:
             served = self._models.get(options.model, options.version)
         except ModelNotFoundError as error:
