@@ -132,7 +132,7 @@ class Acceleration:
         if choice.accelerator == "gpu" and loaded() is not None:
             try:
                 accelerator = await asyncio.to_thread(Accelerator, "gpu", model)
-            except (AcceleratorError, OSError) as error:
+            except AcceleratorError as error:
                 choice = _unusable(error)
         if (still := loaded()) is not None:
             self._move(identity, still, accelerator, choice)

@@ -73,25 +73,23 @@ class Accelerator:
         self.on_failure: Callable[[str], object] = _nothing
         self._answer_s = answer_s
         self._turn = threading.Lock()  # two workers must not write to the same tensor
-        self._memory = os.memfd_create("tensors", os.MFD_CLOEXEC)
-        self._log = os.fdopen(os.memfd_create("log", os.MFD_CLOEXEC), "rb")  # until the model is open
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with open(self._memory, "wb", closefd=False) as file:
-            file.write(model.content)
         outputs = [[output.alias or output.name, output.name] for output in model.outputs]
         request = {"kind": kind, "library": library, "outputs": outputs, "parent": os.getpid()}
-        with theirs:
-            self._control.send(json.dumps({**request, "model_bytes": len(model.content)}).encode())
-            self._process = self._start(process, theirs.fileno())
+        with contextlib.ExitStack() as parts:
+            try:
+                self._start(process, {**request, "model_bytes": len(model.content)}, model.content, parts)
+            except OSError as error:  # no memory, descriptors or processes are left
+                raise AcceleratorError(f"its process cannot be started ({error.strerror})") from None
+            self._parts = parts.pop_all()
         try:
             opened = self._opened(open_s)
             tensors = tensors_in(mmap.mmap(self._memory, 0), opened["tensors"])
-        except AcceleratorError as error:
+        except (AcceleratorError, OSError) as error:
             self._end(str(error))
-            raise
+            raise AcceleratorError(str(error)) from error
         self._input, self._outputs = tensors[0], tensors[1:]
         self.device = self._device(is_whole=opened["is_whole"])
-        self._log.close()
+        self._log.close()  # the process writes nothing more
 
     def compute(self, tensor: Array) -> tuple[Array, ...]:
         """The raw values of all outputs, in the order of the file. Raises AcceleratorError, from then on always."""
@@ -126,13 +124,24 @@ class Accelerator:
         self.fail("it was closed")
 
     def __del__(self) -> None:
-        if hasattr(self, "_process"):
+        if hasattr(self, "_parts"):
             self.close()
 
-    def _start(self, arguments: Sequence[str], control: int) -> subprocess.Popen[bytes]:
-        descriptors = (control, self._memory)
-        try:
-            return subprocess.Popen(  # noqa: S603  (our own module)
+    def _start(
+        self, arguments: Sequence[str], request: dict[str, Any], content: bytes, parts: contextlib.ExitStack
+    ) -> None:
+        """Everything that must be closed enters `parts`. Raises OSError."""
+        self._memory = os.memfd_create("tensors", os.MFD_CLOEXEC)
+        parts.callback(os.close, self._memory)
+        self._log = parts.enter_context(os.fdopen(os.memfd_create("log", os.MFD_CLOEXEC), "rb"))
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parts.enter_context(self._control)
+        with theirs:
+            with open(self._memory, "wb", closefd=False) as file:
+                file.write(content)
+            self._control.send(json.dumps(request).encode())
+            descriptors = (theirs.fileno(), self._memory)
+            self._process = subprocess.Popen(  # noqa: S603  (our own module)
                 [sys.executable, *arguments, *map(str, descriptors)],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
@@ -142,10 +151,6 @@ class Accelerator:
                 cwd="/",  # Python imports from its working directory
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
-        except OSError as error:
-            self._control.close()
-            os.close(self._memory)
-            raise AcceleratorError(f"its process cannot be started ({error.strerror})") from None
 
     def _opened(self, open_s: float) -> dict[str, Any]:
         message = self._receive(open_s)
@@ -196,12 +201,10 @@ class Accelerator:
         if self.failure is not None:
             return
         self.failure = reason
-        self._control.close()
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in a driver
             self._process.wait(1)
-        os.close(self._memory)
-        self._log.close()
+        self._parts.close()
         self.on_failure(reason)
 
 

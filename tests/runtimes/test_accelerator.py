@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
+import resource
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +23,6 @@ from agent.runtimes.tflite import TFLiteClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 MODEL = read_model_file(DIGITS)
 # The process with the real GPU, in which the third call of the model runs {does}.
@@ -138,6 +140,32 @@ def test_cpu_computes_the_image_at_which_the_gpu_hangs(classifier: TFLiteClassif
     for _ in range(3):
         assert classifier.scores(photo_of_3())[0].best(1)[0].label == "3"
     assert accelerator.failure == "it did not answer within 5 s"
+
+
+@pytest.mark.parametrize("limit", range(1, 7))
+def test_lack_of_descriptors_is_a_failure_and_leaves_none_open(limit: int) -> None:
+    """For each of the descriptors that it opens before its process runs."""
+    before = _open_descriptors()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_lowest_free(limit), hard))
+    try:
+        with pytest.raises(AcceleratorError, match=r"its process cannot be started \(Too many open files\)"):
+            Accelerator("gpu", MODEL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert _open_descriptors() == before
+
+
+def _lowest_free(count: int) -> int:
+    """The limit that leaves fewer than `count` descriptors."""
+    used = _open_descriptors()
+    free = (number for number in itertools.count() if number not in used)
+    return next(itertools.islice(free, count - 1, None))
+
+
+def _open_descriptors() -> set[int]:
+    """Without that of the folder itself."""
+    return {int(path.name) for path in Path("/proc/self/fd").iterdir() if path.exists()}
 
 
 def test_process_that_cannot_open_the_model_says_why() -> None:
