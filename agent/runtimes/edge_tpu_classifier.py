@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.generic]
 
 _RETRY_S = 5.0
+_REOPEN_S = 20.0  # a worker waits for it; after a minute, the watchdog would restart the agent
 
 
 class EdgeTpu:
-    """One model in the Edge TPU, for all workers. After a failure it is opened again, at most every 5 s."""
+    """One model in the Edge TPU, for all workers. After a failure it is opened again, 5 s after the last attempt."""
 
     def __init__(self, model: ModelFile, *, library: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Takes seconds. Raises ModelError if the Edge TPU cannot be used."""
@@ -59,8 +60,10 @@ class EdgeTpu:
     def _opened(self) -> Accelerator:
         with self._opening:
             if self._accelerator.failure is not None and self._clock() - self._opened_s >= _RETRY_S:
-                self._opened_s = self._clock()
-                self._accelerator = Accelerator("edgetpu", self._model, library=self._library)
+                try:
+                    self._accelerator = Accelerator("edgetpu", self._model, library=self._library, open_s=_REOPEN_S)
+                finally:  # not at its start: workers that waited for this attempt must not repeat it in turn
+                    self._opened_s = self._clock()
             return self._accelerator
 
 

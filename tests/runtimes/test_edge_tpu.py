@@ -147,3 +147,14 @@ def test_edge_tpu_is_opened_again_after_it_was_unplugged(model: ModelFile, libra
     now_s = 12.0
     assert best(classifier, 4) == "label 4"
     assert classifier.accelerator_reason == "The model is compiled for the Edge TPU."
+
+
+def test_workers_that_waited_for_an_attempt_do_not_repeat_it(model: ModelFile, library: Path, unplugged: Path) -> None:
+    times_s = iter([0.0, 6.0, 26.0, 27.0])  # opened, asked, given up after 20 s, asked by the next worker
+    tpu = EdgeTpu(model, library=str(library), clock=lambda: next(times_s))
+    classifier = EdgeTpuClassifier(model, LABELS, tpu)
+    unplugged.touch()
+    for words in ("USB transfer error", "found no Edge TPU", "USB transfer error"):
+        with pytest.raises(ModelError, match=words):
+            best(classifier, 3)
+    assert next(times_s, None) is None
