@@ -63,7 +63,7 @@ def stamp_of(status: os.stat_result) -> Stamp:
 
 
 def _names(folder: Path) -> list[str]:
-    """The paths inside the folder of all that is not a folder, up to a few more than the limit, sorted."""
+    """The paths inside the folder, sorted, but for folders that were listed; up to a few more than the limit."""
     names: list[str] = []
     ahead = [""]
     while ahead and len(names) <= MAX_FILES:
@@ -76,6 +76,8 @@ def _names(folder: Path) -> list[str]:
                         names.append(name)
                     elif name.count("/") < _MAX_DEPTH:
                         ahead.append(f"{name}/")
+                    else:
+                        names.append(name)
                     if len(names) + len(ahead) > 2 * MAX_FILES:
                         break
         except (FileNotFoundError, NotADirectoryError):
@@ -96,6 +98,8 @@ def _fault(path: Path, name: str) -> str:
         return (
             f"{name} in the SavedModel is a link that does not lead to a file in the drop folder. Copy the file itself."
         )
+    if path.is_dir() and name.count("/") >= _MAX_DEPTH:
+        return f"The SavedModel has more than {_MAX_DEPTH} folders inside each other. Remove {name}."
     if path.is_dir():
         return f"The folder {name} in the SavedModel cannot be listed. Make it readable for the agent's user."
     return f"{name} in the SavedModel is not a regular file. Remove it."

@@ -90,6 +90,17 @@ def test_other_files_and_names_are_refused(folder: Path, version: Path) -> None:
     assert "'a\\nb'. Rename the file" in str(tree_of(version, folder).fault)
 
 
+def test_folders_that_are_too_deep_are_refused_and_not_left_out(folder: Path, version: Path) -> None:
+    deepest = version / "a/b/c/d/e/f/g/h"
+    deepest.mkdir(parents=True)
+    (deepest / "file").touch()
+    assert "a/b/c/d/e/f/g/h/file" in tree_of(version, folder).files
+    (deepest / "i").mkdir()
+    assert tree_of(version, folder).fault == (
+        "The SavedModel has more than 8 folders inside each other. Remove a/b/c/d/e/f/g/h/i."
+    )
+
+
 def test_folder_with_too_many_files_is_refused_and_not_listed_to_its_end(folder: Path, version: Path) -> None:
     for number in range(3 * MAX_FILES):
         (version / f"{number}").touch()
