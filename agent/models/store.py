@@ -159,7 +159,8 @@ class Store:
         with suppress(OSError):
             for path in list(self.folder.iterdir()):
                 if path.name not in names and (path.suffix in _ENDINGS or path.name.startswith(_INCOMING)):
-                    self._remove(path)
+                    with suppress(OSError):
+                        self._remove(path)
 
     @contextmanager
     def _written(self, size: int) -> Iterator[tuple[BinaryIO, Path]]:

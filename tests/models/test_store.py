@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -260,6 +261,22 @@ def test_sweep_keeps_wanted_folders_and_removes_others_and_incomplete_ones(store
     assert old != new
     store.keep_only(set())
     assert names(store) == []
+
+
+def test_sweep_goes_on_after_a_folder_that_cannot_be_removed(
+    store: Store, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, saved)
+    for number in range(10):
+        (store.folder / f"{number:064}.tflite").touch()
+        (store.folder / f".incoming-{number}").mkdir()
+
+    def refused(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("agent.models.store.shutil.rmtree", refused)
+    store.keep_only(set())
+    assert all(name.startswith(".incoming-") for name in names(store))
 
 
 def test_folder_larger_than_allowed_is_refused(tmp_path: Path, saved: Path) -> None:
