@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from agent.status import ModelStatus
 
 _EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "parameters")
-_PLATFORM = "tensorflow_tflite"  # Triton's pattern: the project, then its format
 
 
 class Serving(Protocol):
@@ -38,7 +37,7 @@ def model(name: str, versions: Sequence[str], signature: ServingSignature) -> di
     return {
         "name": name,
         "versions": list(versions),
-        "platform": _PLATFORM,
+        "platform": signature.platform,
         "inputs": [_tensor(signature.input)],
         "outputs": [_tensor(output) for output in signature.outputs],
     }
@@ -57,7 +56,7 @@ def configuration(name: str, signature: ServingSignature, *, max_instances: int)
     image = "FORMAT_NONE" if len(takes.shape) < 3 else "FORMAT_NHWC" if channels_last else "FORMAT_NCHW"
     return {
         "name": name,
-        "platform": _PLATFORM,
+        "platform": signature.platform,
         "max_batch_size": max_instances,
         "input": [{**_configured(takes), "format": image}],
         "output": [_configured(output) for output in signature.outputs],

@@ -45,6 +45,7 @@ class Classifier(ABC):
     `seen` has the reason.
     """
 
+    platform = "tensorflow_tflite"
     # Where a person can put settings, and labels
     _sidecar = "a .yaml file next to the model"
     _label_file = "a text file with the model's name and the extension .txt next to it"
@@ -127,6 +128,7 @@ class Classifier(ABC):
             input=self._input.served,
             outputs=tuple(output for _, output in self._served),
             has_logits=self.score in (None, "logits"),
+            platform=self.platform,
         )
 
     def scores(self, image: Image) -> tuple[Scores, Spent]:

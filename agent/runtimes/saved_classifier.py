@@ -99,6 +99,7 @@ class SharedFunction:
 class SavedModelClassifier(BatchClassifier):
     """One per worker; they share a function, which TensorFlow runs in several threads at the same time."""
 
+    platform = "tensorflow_savedmodel"
     # The folder that was opened is a copy, whose name says nothing to a person.
     _sidecar = "a .yaml file with the name of the version's folder, next to that folder"
     _label_file = "the file assets.extra/labels.txt in the SavedModel"

@@ -48,11 +48,15 @@ class ServedTensor:
 
 @dataclass(frozen=True, slots=True)
 class ServingSignature:
-    """`outputs` begin with the one that has the scores. Clients may ask for its `logits` instead of the scores."""
+    """`outputs` begin with the one that has the scores. Clients may ask for its `logits` instead of the scores.
+
+    `platform` is the format of the model in Triton's words: the project, then its format.
+    """
 
     input: ServedTensor
     outputs: tuple[ServedTensor, ...]
     has_logits: bool
+    platform: str
 
     @property
     def takes_files(self) -> bool:

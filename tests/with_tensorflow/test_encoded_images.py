@@ -118,6 +118,7 @@ async def test_metadata_says_that_the_model_takes_strings(client: httpx.AsyncCli
     assert given == {"name": "photo", "datatype": "BYTES", "shape": [-1]}
     configured = (await client.get("/v2/models/colors/config")).json()
     assert configured["input"] == [{"name": "photo", "data_type": "TYPE_BYTES", "dims": [1], "format": "FORMAT_NONE"}]
+    assert (await client.get("/v2/models/colors")).json()["platform"] == "tensorflow_savedmodel"
 
 
 @pytest.mark.anyio

@@ -17,7 +17,7 @@ from agent.runtimes.serving_signature import ServedTensor, ServingSignature
 
 def signature(shape: tuple[int, ...] = (2,), dtype: str = "float32", *, logits: bool = False) -> ServingSignature:
     scores = ServedTensor("scores", "scores:0", "float32", (3,))
-    return ServingSignature(ServedTensor("image", "image:0", dtype, shape), (scores,), logits)
+    return ServingSignature(ServedTensor("image", "image:0", dtype, shape), (scores,), logits, "tensorflow_tflite")
 
 
 def read(document: Any, takes: ServingSignature | None = None) -> PredictRequest:
