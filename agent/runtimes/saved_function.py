@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -59,6 +60,11 @@ class SavedFunction:
         self.outputs = tuple(map(_output, self._names, one, other or one))
         if self.batch != 1 and (other is None or not self._works_by_instance((one, other))):
             self.batch = 1
+
+    def __del__(self) -> None:
+        """Frees the variables, which the cycles inside the graphs of TensorFlow would keep until a full collection."""
+        self.__dict__.clear()
+        gc.collect()
 
     def __call__(self, tensors: Sequence[Array]) -> list[Row]:
         """Raises ModelError, InputRefusedError, and BusyError if the memory is too small."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def import_tensorflow() -> Any:
     """Takes seconds the first time. If it is not installed, raises ModelError with the command that installs it."""
+    is_first = "tensorflow" not in sys.modules
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     _ignore_keras_settings()
     try:
@@ -29,6 +30,8 @@ def import_tensorflow() -> Any:
             import tensorflow as tf  # noqa: PLC0415  (seconds and hundreds of megabytes)
     except ImportError as error:
         raise _not_installed("TensorFlow", error) from error
+    if is_first:
+        gc.freeze()  # its 300,000 objects stay, and each collection would visit them
     # RuntimeError for a GPU already in use, whose memory is already reserved; ValueError for one with a limit.
     with suppress(RuntimeError, ValueError):
         for gpu in tf.config.list_physical_devices("GPU"):

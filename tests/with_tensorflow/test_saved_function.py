@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -211,6 +213,18 @@ def test_output_whose_size_depends_on_the_image_is_not_served(tmp_path: Path) ->
     assert [output.name for output in classifier.signature.outputs] == ["scores"]
     classifier.scores_of_tensor(PIXELS)
     assert list(classifier.outputs()) == ["scores"]
+
+
+def test_model_that_nothing_uses_is_freed_at_once(tmp_path: Path) -> None:
+    """Also if no collection of garbage is due: its variables may take most of the memory."""
+    classifier = opened(save_function(tmp_path / "3", colors, (None, 8, 12, 3), tf.float32))
+    graph = weakref.ref(classifier._shared.compute._call.graph)  # type: ignore[attr-defined]  # of the concrete function
+    gc.disable()
+    try:
+        del classifier
+        assert graph() is None
+    finally:
+        gc.enable()
 
 
 def test_output_with_an_unexpected_size_is_refused(tmp_path: Path) -> None:
