@@ -81,10 +81,20 @@ def _temperature(outputs: Outputs, truth: Ints, before: Reliability) -> tuple[fl
         scores[part] = outputs.only(part).at(fitted)
         loss += log_loss(outputs.only(part), truth[part], fitted) * int(part.sum())
     after, temperature = reliability(scores, truth), fit_temperature(outputs, truth)
-    if after.error >= before.error or loss >= log_loss(outputs, truth, 1) * len(truth):
-        return None, after, _unchanged(before, f"{temperature:g} would not help ({after.error:.3f})")
+    losses = log_loss(outputs, truth, 1), loss / len(truth)
+    if objection := _objection(before.error, after.error, *losses):
+        return None, after, _unchanged(before, f"{temperature:g} {objection}")
     changed = f"changes the calibration error from {before.error:.3f} to {after.error:.3f}"
     return temperature, after, f"The temperature {temperature:g} {changed}."
+
+
+def _objection(error: float, error_after: float, loss: float, loss_after: float) -> str | None:
+    """What speaks against the temperature, on images that it was not fitted to: the error, the likelihood, or both."""
+    unlikely = f"make the right labels of other images less likely (log loss {loss_after:.4f} instead of {loss:.4f})"
+    if error_after < error:
+        return None if loss_after < loss else f"would lower it to {error_after:.3f} but {unlikely}"
+    not_lower = f"would not lower it on other images ({error_after:.4f} instead of {error:.4f})"
+    return not_lower if loss_after < loss else f"{not_lower} and would {unlikely}"
 
 
 def _unchanged(before: Reliability, reason: str) -> str:

@@ -110,13 +110,27 @@ def test_reported_error_is_that_of_scores_fitted_to_other_images() -> None:
     assert found.after != reliability(softmax(5 * logits, found.temperature), truth)
 
 
-def test_calibrated_model_gets_no_temperature_that_does_not_help() -> None:
-    logits, truth = calibrated(300, 5, seed=4)
-    found = fit_scores(of_logits(logits), truth)
+@pytest.mark.parametrize(
+    ("images", "seed", "factor", "objections"),
+    [
+        (300, 1, 1.1, ("would not lower it on other images",)),
+        (300, 0, 1.0, ("would lower it to 0.060 but make the right labels of other images less likely",)),
+        (60, 0, 1.0, ("would not lower it on other images", "and would make the right labels of other images less")),
+    ],
+)
+def test_calibrated_model_gets_no_temperature_and_learns_what_speaks_against_it(
+    images: int, seed: int, factor: float, objections: tuple[str, ...]
+) -> None:
+    logits, truth = calibrated(images, 5, seed=seed)
+    found = fit_scores(of_logits(factor * logits), truth)
     assert found.temperature is None
-    assert "No temperature is stored:" in found.sentences[0]
-    assert "would not help" in found.sentences[0]
     assert list(found.settings) == ["unknown_below"]
+    assert found.after is not None
+    is_lower, sentence = found.after.error < found.before.error, found.sentences[0]
+    assert "No temperature is stored:" in sentence
+    assert ("would lower it" in sentence) == is_lower
+    assert all(objection in sentence for objection in objections)
+    assert ("less likely" in sentence) == ("labels of other images" in objections[-1])
 
 
 def test_model_that_is_always_right_gets_no_temperature() -> None:
