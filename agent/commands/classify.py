@@ -33,7 +33,12 @@ def classify(
         list[Path], typer.Argument(metavar="IMAGE...", help="Image files (JPEG, PNG, WebP or BMP).", readable=False)
     ],
     max_results: Annotated[int, typer.Option(min=1, help="Maximum number of categories per image.")] = 5,
-    score_threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest score of a category.")] = 0.0,
+    score_threshold: Annotated[
+        str,
+        typer.Option(
+            help="Lowest score of a category, 0 to 1. auto: the model's own threshold, or 0.5 if it has none."
+        ),
+    ] = "0",
     mean: Mean = None,
     std: Std = None,
     labels: Labels = None,
@@ -42,6 +47,7 @@ def classify(
     """Classify image files with a model file, as the service does."""
     from agent.image import decode
 
+    threshold = _threshold(score_threshold)
     classifier = _open(model, mean, std, labels)
     failed = False
     answers: list[dict[str, Any]] = []
@@ -53,7 +59,7 @@ def classify(
             answers.append({"image": str(path), "error": str(error)})
             continue
         scores, _ = classifier.scores(image)
-        categories = scores.best(max_results, threshold=score_threshold)
+        categories = scores.best(max_results, threshold=scores.threshold(threshold))
         answers.append({"image": str(path), "categories": [category.to_json() for category in categories]})
     if as_json:
         print_json(answers)
@@ -113,6 +119,19 @@ def _open(path: Path, mean: str | None, std: str | None, labels: Path | None, th
     for sentence in dict.fromkeys(why for name, why in unused.items() if getattr(given, name) is not None):
         typer.echo(f"edge-agent: {sentence}", err=True)
     return classifier
+
+
+def _threshold(text: str) -> float | None:
+    """None for auto."""
+    if text == "auto":
+        return None
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = -1
+    if not 0 <= threshold <= 1:  # also false for nan
+        raise typer.BadParameter(f"{text!r} is not a number from 0 to 1, or auto.", param_hint="--score-threshold")
+    return threshold
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

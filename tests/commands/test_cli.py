@@ -64,6 +64,28 @@ def test_classify_prints_labels_and_scores(shell: Shell, picture: Path) -> None:
     assert answer["categories"][0]["label"] in shell.out
 
 
+@pytest.mark.parametrize(("own", "asked", "lowest"), [(0.02, "auto", 0.02), (None, "auto", 0.5), (0.02, "0.1", 0.1)])
+def test_classify_takes_a_score_threshold_or_that_of_the_model(
+    own: float | None, asked: str, lowest: float, shell: Shell, picture: Path
+) -> None:
+    model = picture.with_name("digits.tflite")
+    shutil.copy(DIGITS, model)
+    if own is not None:
+        model.with_suffix(".yaml").write_text(f"unknown_below: {own}\n")
+    every, few = ("classify", model, picture, "--max-results", 10), ("--score-threshold", asked)
+    scores = [category["score"] for category in shell.json(*every)[0]["categories"]]
+    found = [category["score"] for category in shell.json(*every, *few)[0]["categories"]]
+    assert len(scores) == 10
+    assert 0 < len(found) < 10
+    assert found == [score for score in scores if score >= lowest]
+
+
+@pytest.mark.parametrize("text", ["1.5", "-1", "nan", "high"])
+def test_classify_exits_with_2_on_an_invalid_score_threshold(text: str, shell: Shell, picture: Path) -> None:
+    assert shell.run("classify", DIGITS, picture, f"--score-threshold={text}") == 2
+    assert "not a number from 0 to 1, or auto" in " ".join(shell.err.replace("│", " ").split())
+
+
 def test_classify_reads_labels_from_a_file(shell: Shell, picture: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(f"number {n}" for n in range(10)))
