@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import pytest
 from conversions import QUIET
 from documents import DOCUMENTS, REPOSITORY, WITH_TENSORFLOW, blocks, lines_not_printed, run
@@ -25,7 +26,7 @@ def workspace(tmp_path: Path, small_saved_model: Path, color_images: Path) -> Pa
     (tmp_path / "flowers").mkdir()
     for name, folder in (("saved_model", small_saved_model), ("train", color_images), ("test", color_images)):
         shutil.copytree(folder, tmp_path / "flowers" / name)
-    shutil.copytree(color_images / "gray", tmp_path / "flowers" / "other")
+    _write_mixtures(tmp_path / "flowers/other", color_images)
     shutil.copy(Path(__file__).parents[2] / "demo/digits.tflite", tmp_path / "birds.tflite")
     (tmp_path / "password").write_text("wren\n")
     shutil.copytree(small_saved_model, tmp_path / "exports/flowers/1764482400")
@@ -34,6 +35,14 @@ def workspace(tmp_path: Path, small_saved_model: Path, color_images: Path) -> Pa
         if block.text.startswith("# watch.yaml\n"):
             (tmp_path / "watch.yaml").write_text(block.text)
     return tmp_path
+
+
+def _write_mixtures(folder: Path, color_images: Path) -> None:
+    """Pictures of things that the model does not know: each is half blue and half green."""
+    folder.mkdir()
+    for path in sorted((color_images / "blue").iterdir()):
+        blue, green = cv2.imread(str(path)), cv2.imread(str(color_images / "green" / path.name))
+        assert cv2.imwrite(str(folder / path.name), cv2.addWeighted(blue, 0.5, green, 0.5, 0))
 
 
 @pytest.mark.skipif(shutil.which("unzip") is None, reason="unzip is not installed: apt install unzip")
