@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from needs import need
+from stamps import copy_stamps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-STAMPS = Path("/usr/share/tuxpaint/stamps")
-FOLDERS = {
-    "birds": "animals/birds",
-    "flowers": "plants/flowers",
-    "fruit": "food/fruit",
-    "mammals": "animals/mammals",
-    "vegetables": "food/vegetables",
-}
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without the drawings in cartoon/."""
-    need(STAMPS.is_dir(), "its photos are not installed: apt install tuxpaint-stamps-default")
-    root = tmp_path_factory.mktemp("photos") / "stamps"
-    for name, folder in FOLDERS.items():
-        (root / name).mkdir(parents=True)
-        for path in sorted((STAMPS / folder).rglob("*")):
-            inside = path.relative_to(STAMPS / folder)
-            if path.suffix in (".png", ".jpg") and "cartoon" not in inside.parts:
-                shutil.copy(path, root / name / "-".join(inside.parts))
-    return root
+    return copy_stamps(tmp_path_factory.mktemp("photos") / "stamps")
 
 
 def edge_convert(*words: str | Path) -> Any:
