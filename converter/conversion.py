@@ -153,12 +153,18 @@ def _packed(prepared: Preparation, scheme: Scheme, model: bytes, evaluation: Eva
             mean=settings.mean or (),
             std=settings.std or (),
             color="gray" if settings.color == "gray" else "rgb",
+            temperature=_expressible(settings, fitted.get("temperature")),
             additions=additions,
             files=golden.files if golden else None,
             **request.texts,
         )
     except ValueError as error:
         raise ConverterError(f"{error}.") from error
+
+
+def _expressible(settings: ModelSettings, temperature: float | None) -> float | None:
+    """The temperature, if TFLite Metadata can say it: it has a sigmoid per label, which equals a softmax of two."""
+    return temperature if settings.score == "probability" and len(settings.labels or ()) == 2 else None
 
 
 def _provenance(prepared: Preparation, scheme: Scheme, evaluation: Evaluation | None) -> dict[str, Any]:

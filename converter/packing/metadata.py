@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 Color = Literal["rgb", "gray"]
 
-_LABEL_FILE = "labels.txt"
+_LABEL_FILE, _CALIBRATION_FILE = "labels.txt", "score_calibration.txt"
 _CHANNELS = {"rgb": 3, "gray": 1}
 _COLOR_SPACE = {"rgb": 1, "gray": 2}
 _FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2
 _NORMALIZATION_OPTIONS = 1
-_TENSOR_AXIS_LABELS = 2
+_TENSOR_AXIS_LABELS, _TENSOR_AXIS_SCORE_CALIBRATION = 2, 4
+_SCORE_CALIBRATION_OPTIONS, _INVERSE_LOGISTIC = 2, 2
 _FLOAT32, _UINT8 = 0, 3
 _MODEL_OFFSETS = (1, 2, 3, 5, 7, 8, 9)  # of schema.fbs's Model: every field but version, buffers and metadata
 
@@ -45,14 +46,17 @@ def pack_metadata(
     author: str = "",
     license: str = "",  # noqa: A002  (the schema's word)
     min_runtime_version: str | None = None,
+    temperature: float | None = None,
     additions: Mapping[str, Any] | None = None,
     files: Mapping[str, bytes] | None = None,
 ) -> bytes:
     """Replace the metadata and labels of `model`, an image classifier.
 
     `mean` and `std` have one value or one per channel, for pixels from 0 to 255: input = (pixel - mean) / std.
-    `min_runtime_version` None keeps the version that TensorFlow's converter wrote. `additions` are packed as the
-    agent's own JSON file, followed by `files`. The bytes of the model are kept, at their alignment, after a new head.
+    `min_runtime_version` None keeps the version that TensorFlow's converter wrote. `temperature` becomes a score
+    calibration for other readers; it must be None unless each score is a sigmoid or one of two that sum to 1.
+    `additions` are packed as the agent's own JSON file, followed by `files`. The bytes of the model are kept, at their
+    alignment, after a new head.
     Raises ValueError if metadata and tensors do not match.
     """
     _check_model(model)
@@ -61,10 +65,16 @@ def pack_metadata(
     _check_labels(labels, scores)
     _check_normalization(mean, std, color, image)
     texts = {0: name, 1: description, 2: version, 4: author, 5: license}
-    entries = {"TFLITE_METADATA": _metadata(texts, image, scores, mean=mean, std=std, color=color)}
+    entries = {
+        "TFLITE_METADATA": _metadata(
+            texts, image, scores, mean=mean, std=std, color=color, is_calibrated=temperature is not None
+        )
+    }
     if min_runtime_version is not None:
         entries["min_runtime_version"] = min_runtime_version.encode().ljust(16, b"\0")
     packed = {_LABEL_FILE: "".join(f"{label}\n" for label in labels).encode()}
+    if temperature is not None:
+        packed[_CALIBRATION_FILE] = _calibration(len(labels), temperature)
     if additions:
         packed[ADDITIONS] = json.dumps(additions, indent=1).encode()
     return _with_zip(_with_entries(flatbuffer, entries), {**packed, **(files or {})})
@@ -93,11 +103,12 @@ def _metadata(
     mean: Sequence[float],
     std: Sequence[float],
     color: Color,
+    is_calibrated: bool,
 ) -> bytes:
     """Build the flatbuffer M001; `texts` are ModelMetadata's, by field number."""
     writer = Writer()
     inputs = writer.vector([_image(writer, image, mean=mean, std=std, color=color)])
-    outputs = writer.vector([_scores(writer, scores)])
+    outputs = writer.vector([_scores(writer, scores, is_calibrated=is_calibrated)])
     fields = {field: writer.string(text) for field, text in texts.items()}
     fields[3] = writer.vector([writer.table({2: inputs, 3: outputs})])
     fields[7] = writer.string("1.0.0")  # min_parser_version: nothing newer than schema 1.0.0 is used
@@ -120,16 +131,30 @@ def _image(writer: Writer, tensor: _Tensor, *, mean: Sequence[float], std: Seque
     return writer.table(fields)
 
 
-def _scores(writer: Writer, tensor: _Tensor) -> int:
-    labels = writer.table({0: writer.string(_LABEL_FILE)}, enums={2: _TENSOR_AXIS_LABELS})
+def _scores(writer: Writer, tensor: _Tensor, *, is_calibrated: bool) -> int:
+    files = [writer.table({0: writer.string(_LABEL_FILE)}, enums={2: _TENSOR_AXIS_LABELS})]
+    if is_calibrated:
+        parameters = writer.string(_CALIBRATION_FILE)
+        files.append(writer.table({0: parameters}, enums={2: _TENSOR_AXIS_SCORE_CALIBRATION}))
     fields = {
         0: writer.string("score"),
         3: writer.table({1: writer.table({})}, enums={0: _FEATURE_PROPERTIES}),
-        6: writer.vector([labels]),
+        6: writer.vector(files),
     }
+    if is_calibrated:
+        options = writer.table({}, enums={0: _INVERSE_LOGISTIC})
+        fields[4] = writer.vector([writer.table({1: options}, enums={0: _SCORE_CALIBRATION_OPTIONS})])
     if tensor.type == _UINT8:
         fields[5] = _stats(writer, [0.0], [255.0])
     return writer.table(fields)
+
+
+def _calibration(labels: int, temperature: float) -> bytes:
+    """Scale, slope and offset per label: scale / (1 + exp(-(slope x logit + offset))).
+
+    MediaPipe takes an empty last line for one more label.
+    """
+    return "\n".join([f"1,{1 / temperature:.7g},0"] * labels).encode()
 
 
 def _stats(writer: Writer, low: Sequence[float], high: Sequence[float]) -> int:

@@ -20,6 +20,7 @@ from conversions import (
 
 from agent.image import Image
 from agent.runtimes.resampling import resample
+from converter.packing.metadata import pack_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +48,30 @@ def mediapipe_scores(content: bytes, images: Sequence[Image], labels: Sequence[s
                 assert labels[category.index] == category.category_name
                 row[category.index] = category.score
     return rows
+
+
+@pytest.mark.assets
+def test_mediapipe_applies_the_temperature_of_two_labels(assets: Path) -> None:
+    content, without_temperature = (
+        pack_metadata(
+            (assets / "models/mlperf_vww_96_float/vww_96_float.tflite").read_bytes(),
+            labels=["non_person", "person"],
+            mean=[0.0],
+            std=[255.0],
+            color="rgb",
+            name="vww",
+            version="1",
+            temperature=temperature,
+            additions={"settings": {"score": "probability", "temperature": temperature}},
+        )
+        for temperature in (2.5, None)
+    )
+    classifier = finished_classifier(content)
+    photos = resized_by_the_agent(classifier, list(readable_images(assets / "photos").values()))
+    ours, theirs = scores(classifier, photos), mediapipe_scores(content, photos, classifier.labels)
+    assert largest_difference(ours, theirs) < 1e-3
+    uncalibrated = finished_classifier(without_temperature)
+    assert largest_difference(scores(uncalibrated, photos), ours) > 0.1
 
 
 def _categories(classifier: Any, image: Image) -> Any:
