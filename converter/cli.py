@@ -16,10 +16,12 @@ from converter.commands.inspect import inspect
 from converter.commands.signing import keygen, sign
 from converter.commands.train import train
 from converter.commands.watch import watch
-from converter.errors import UsageError
+from converter.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     add_completion=False,
@@ -55,13 +57,19 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         app(given, prog_name="edge-convert")
     except AgentError as error:
-        _fail(str(error), 2 if isinstance(error, UsageError | SignatureError) else 1, debug="--debug" in given)
+        _fail(str(error), _exit_code(error), debug="--debug" in given)
     except OSError as error:  # a path that cannot even be checked, for example for lack of permission
         _fail(f"{error.filename}: {error.strerror}.", 1, debug="--debug" in given)
     except SystemExit as end:
-        if end.code == 130:  # typer exits silently on Ctrl-C
+        if end.code == _INTERRUPTED:  # typer exits silently on Ctrl-C
             print("edge-convert: interrupted; no incomplete file was left behind.", file=sys.stderr)
         raise
+
+
+def _exit_code(error: AgentError) -> int:
+    if isinstance(error, StoppedError):
+        return _INTERRUPTED
+    return 2 if isinstance(error, UsageError | SignatureError) else 1
 
 
 def _fail(sentence: str, code: int, *, debug: bool) -> None:

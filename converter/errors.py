@@ -7,7 +7,8 @@ AgentError                    of the agent: its code for model files, SavedModel
     ├── ConversionError       TensorFlow could not convert the model, or the target could not load the result
     ├── ImagesError           a folder of images cannot be used for calibration or evaluation
     ├── DropError             the finished model loses more accuracy than --max-drop allows, or answers by chance
-    └── SigningError          a file cannot be signed: the key cannot be read, or the password is wrong
+    ├── SigningError          a file cannot be signed: the key cannot be read, or the password is wrong
+    └── StoppedError          the user pressed Ctrl-C; exit code 130
 """
 
 from __future__ import annotations
@@ -41,3 +42,7 @@ class DropError(ConverterError):
 
 class SigningError(ConverterError):
     """Raised when a key file is damaged or missing, or the password is wrong."""
+
+
+class StoppedError(ConverterError):
+    """Raised after Ctrl-C by a command that can say how to go on."""

@@ -10,12 +10,13 @@ import typer
 from agent.host.terminal import on_one_line, print_json
 from converter.commands.convert import raise_refusals
 from converter.commands.options import Debug, Json
+from converter.errors import StoppedError
 from converter.terminal import print_conversion, print_notes, print_training, terminal
 from converter.training.backbone import DEFAULT, BackboneName
 
 if TYPE_CHECKING:
     from converter.conversion import Conversion
-    from converter.training.training import Training
+    from converter.training.training import Training, TrainingRequest
 
 
 def train(
@@ -61,19 +62,30 @@ def train(
     )
     if to is not None:
         check_file(to, request)
+    written = False
     try:
         with terminal(debug=debug) as track:
             training = train_and_write(request, track=track)
+            written = True
             conversion = convert_trained(training, request, to, track=track) if to is not None else None
     except KeyboardInterrupt:
-        print_notes(["The same command continues where this training was interrupted."])
-        raise
+        raise StoppedError(_how_to_go_on(request, to, written=written)) from None
     if report is not None:
         write_training_report(report, training, conversion)
     _show(training, conversion, report, as_json=as_json)
     if conversion is not None:
         conversion.write()
         raise_refusals(conversion)
+
+
+def _how_to_go_on(request: TrainingRequest, to: Path | None, *, written: bool) -> str:
+    """`written`: whether the SavedModel is finished."""
+    if not written:
+        return "interrupted; the same command continues where this training was."
+    return (
+        f"interrupted; {request.output} is finished, and {to} is not. Convert it: edge-convert convert "
+        f"{request.output} {to} --calibration {request.photos}"
+    )
 
 
 def _show(training: Training, conversion: Conversion | None, report: Path | None, *, as_json: bool) -> None:
