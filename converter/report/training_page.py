@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
     from converter.conversion import Conversion
+    from converter.training.search import Search
     from converter.training.training import Training
 
 _MOST_CLASSES_CONFUSED = 30
@@ -132,15 +133,14 @@ def _curve(training: Training) -> Element | None:
 def _fine_tuning(training: Training) -> Element | None:
     if training.search is None or not training.search.tried:
         return None
-    kept = (
-        "the best of them is used" if training.search.best is not None else "none was better than the last layer alone"
-    )
-    text = (
-        f"The upper layers were trained too, in {counted(len(training.search.tried), 'variant')}; {kept}. "
-        "The lines show the share of the photos held out that is recognized, averaged over the classes, after each "
-        "round. The same photos chose the variant, so expect a little less on others."
-    )
+    outcome = element("p", _outcome(training.search))
     longest = max(len(tuned.history) for tuned in training.search.tried)
+    if longest == 1:
+        return section("Fine-tuning", outcome)
+    text = (
+        "Each line is one variant: how many of the layers were trained, and the learning rate. It shows the share of "
+        "the photos held out that is recognized, averaged over the classes, after each round through the photos."
+    )
     at = [(number + 1) / longest for number in range(longest)]
     names = [str(number + 1) if number + 1 in (1, longest) else "" for number in range(longest)]
     order = sorted(training.search.tried, key=lambda tuned: tuned.loss)
@@ -148,7 +148,14 @@ def _fine_tuning(training: Training) -> Element | None:
         (f"{100 * tuned.candidate.depth:.0f} % of the layers, {tuned.candidate.rate:g}", tuned.history[:, 2])
         for tuned in order
     ]
-    return section("Fine-tuning", element("p", text), curve_chart(at, names, lines))
+    return section("Fine-tuning", outcome, element("p", text), curve_chart(at, names, lines))
+
+
+def _outcome(search: Search) -> str:
+    tried = f"Upper layers of the network were also trained, in {counted(len(search.tried), 'variant')}."
+    if search.best is None:
+        return f"{tried} That was not better than training only the last layer, so it is not used."
+    return f"{tried} The best is used. The photos held out decided which one, so expect a little less on other photos."
 
 
 def _wrong(training: Training) -> Element:
@@ -186,6 +193,8 @@ def _converted(conversion: Conversion | None) -> Element | None:
         verdict = model.evaluation.verdict if model.evaluation is not None else ""
         outcome = f"{model.path.name} was written." if model.refusal is None else f"Not written: {model.refusal}"
         parts.append(element("p", f"{outcome} {verdict}" if model.refusal is None else outcome))
+        if model.refusal is None and model.evaluation is not None and model.evaluation.score_sentences:
+            parts.append(element("p", " ".join(model.evaluation.score_sentences)))
     return section("The file for devices", *parts)
 
 
