@@ -43,9 +43,17 @@ class Assessment:
 
 
 def assess(
-    views: Floats, truth: Ints, groups: Ints, *, count: int, seed: int, checkpoint: Checkpoint, track: Track
+    views: Floats,
+    truth: Ints,
+    groups: Ints,
+    *,
+    deep: int,
+    count: int,
+    seed: int,
+    checkpoint: Checkpoint,
+    track: Track,
 ) -> Assessment:
-    """Cross-validation over `count` folds, each one step of the checkpoint."""
+    """Cross-validation over `count` folds, each one step of the checkpoint. `deep`: see train_head()."""
     labels = int(truth.max()) + 1
     fold_of = folds(truth, groups, count, seed=seed)
     scores = np.zeros((len(truth), labels), np.float32)
@@ -57,7 +65,7 @@ def assess(
         name = f"fold-{fold}-of-{count}"
         stored = checkpoint.load(name)
         if stored is None:
-            stored = _fold(views, truth, groups, here=fold_of != fold, there=own, seed=seed)
+            stored = _fold(views, truth, groups, deep=deep, here=fold_of != fold, there=own, seed=seed)
             checkpoint.save(name, stored)
         scores[own], answers[:, own] = stored["scores"], stored["answers"]
     recalls = np.stack([answers[:, truth == label].mean(axis=1) for label in range(labels)], axis=1)
@@ -65,17 +73,18 @@ def assess(
 
 
 def _fold(
-    views: Floats, truth: Ints, groups: Ints, *, here: npt.NDArray[np.bool_], there: Ints, seed: int
+    views: Floats, truth: Ints, groups: Ints, *, deep: int, here: npt.NDArray[np.bool_], there: Ints, seed: int
 ) -> dict[str, Floats]:
     labels = int(truth.max()) + 1
-    recipe = choose_recipe(views[here], truth[here], groups[here], labels=labels, seed=seed)
+    recipe = choose_recipe(views[here], truth[here], groups[here], labels=labels, seed=seed, deep=deep)
     answers = np.zeros((len(SHARES), len(there)), np.float32)
     scores = np.zeros((len(there), labels), np.float32)
     for number, share in enumerate(SHARES):
         repeats = 1 if share == 1 else _REPEATS
         for repeat in range(repeats):
             used = _sample(np.flatnonzero(here), truth, share, seed=seed + repeat)
-            scores = fit_head(views[used], truth[used], recipe, labels=labels).scores(views[there, 0])
+            head = fit_head(views[used], truth[used], recipe, labels=labels, deep=deep)
+            scores = head.scores(views[there, 0])
             answers[number] += (scores.argmax(axis=1) == truth[there]) / repeats
     return {"scores": scores, "answers": answers}
 

@@ -20,15 +20,20 @@ if TYPE_CHECKING:
 _DECAYS = (1e-3, 1e-4, 1e-5, 1e-6)
 _INNER_FOLDS = 3
 _JITTER = 1e-6
+_DETAIL = 8.0  # decides for drawings and signs, which differ in strokes
 _MANY = 1000  # photos, of which one inner fold says enough
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a head is trained: the weight decay, and whether on the mirrored photos too."""
+    """How a head is trained: the weight decay, and whether on the mirrored photos too.
+
+    `detail` multiplies the features from deep inside the backbone.
+    """
 
     decay: float
     mirrored: bool
+    detail: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,40 +54,68 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float32)
 
 
-def train_head(views: Floats, truth: Ints, groups: Ints, *, labels: int, seed: int) -> Head:
-    """The best recipe for these photos, then a head trained on all of them. `views`: photos x views x features."""
-    recipe = choose_recipe(views, truth, groups, labels=labels, seed=seed)
-    return fit_head(views, truth, recipe, labels=labels)
+def train_head(views: Floats, truth: Ints, groups: Ints, *, labels: int, seed: int, deep: int = 0) -> Head:
+    """The best recipe for these photos, then a head trained on all of them. `views`: photos x views x features.
+
+    The last `deep` features are those from deep inside the backbone.
+    """
+    recipe = choose_recipe(views, truth, groups, labels=labels, seed=seed, deep=deep)
+    return fit_head(views, truth, recipe, labels=labels, deep=deep)
 
 
-def choose_recipe(views: Floats, truth: Ints, groups: Ints, *, labels: int, seed: int) -> Recipe:
+def choose_recipe(views: Floats, truth: Ints, groups: Ints, *, labels: int, seed: int, deep: int = 0) -> Recipe:
     """By cross-validation within the given photos, so that no other photo has a say; the log loss decides."""
-    recipes = [Recipe(decay, mirrored) for mirrored in _mirrorings(views) for decay in _DECAYS]
-    losses = np.zeros(len(recipes))
-    inner = folds(truth, groups, _INNER_FOLDS, seed=seed)
-    for fold in range(1 if len(truth) > _MANY else _INNER_FOLDS):
-        here, there = inner != fold, inner == fold
-        if there.any() and here.any():
-            problems = {flag: _Problem(views[here], truth[here], labels, mirrored=flag) for flag in _mirrorings(views)}
-            losses += _losses(problems, views[there, 0], truth[there], recipes)
-    return recipes[int(losses.argmin())]
+    fold_of = folds(truth, groups, _INNER_FOLDS, seed=seed)
+
+    def best(recipes: list[Recipe]) -> tuple[Recipe, float]:
+        losses = np.zeros(len(recipes))
+        for fold in range(1 if len(truth) > _MANY else _INNER_FOLDS):
+            here, there = fold_of != fold, fold_of == fold
+            if there.any() and here.any():
+                problems = _Problems(views[here], truth[here], labels, deep)
+                losses += _losses(problems, views[there, 0], truth[there], recipes)
+        return recipes[int(losses.argmin())], float(losses.min())
+
+    plain, loss = best([Recipe(decay, mirrored) for mirrored in _mirrorings(views) for decay in _DECAYS])
+    if not deep:
+        return plain
+    detailed, detailed_loss = best([Recipe(decay, plain.mirrored, _DETAIL) for decay in _DECAYS])
+    return detailed if detailed_loss < loss else plain
 
 
-def fit_head(views: Floats, truth: Ints, recipe: Recipe, *, labels: int) -> Head:
-    return _Problem(views, truth, labels, mirrored=recipe.mirrored).solve(recipe)
+def fit_head(views: Floats, truth: Ints, recipe: Recipe, *, labels: int, deep: int = 0) -> Head:
+    return _Problems(views, truth, labels, deep).of(recipe).solve(recipe)
+
+
+class _Problems:
+    """One for all recipes that differ in nothing but the decay."""
+
+    def __init__(self, views: Floats, truth: Ints, labels: int, deep: int) -> None:
+        self._views, self._truth, self._labels, self._deep = views, truth, labels, deep
+        self._made: dict[tuple[bool, float], _Problem] = {}
+
+    def of(self, recipe: Recipe) -> _Problem:
+        key = (recipe.mirrored, recipe.detail)
+        if key not in self._made:
+            factors = np.ones(self._views.shape[2], np.float32)
+            factors[len(factors) - self._deep :] = recipe.detail
+            used = self._views if recipe.mirrored else self._views[:, :1]
+            self._made[key] = _Problem(used, self._truth, self._labels, factors)
+        return self._made[key]
 
 
 class _Problem:
     """The class-weighted log loss of some photos, plus the decay, which has one minimum.
 
     With fewer photos than features, the kernel of the minimum is a combination of the photos' features, so the problem
-    is solved in the space that these span: ten times faster.
+    is solved in the space that these span: ten times faster. The features are multiplied by `factors` before, and the
+    head is for those that are not.
     """
 
-    def __init__(self, views: Floats, truth: Ints, labels: int, *, mirrored: bool) -> None:
-        used = views if mirrored else views[:, :1]
-        self._views = used.reshape(-1, views.shape[2])
-        self._targets = np.repeat(truth, used.shape[1])
+    def __init__(self, views: Floats, truth: Ints, labels: int, factors: Floats) -> None:
+        self._factors = factors
+        self._views = views.reshape(-1, views.shape[2]) * factors
+        self._targets = np.repeat(truth, views.shape[1])
         self._weights = class_weights(self._targets, labels=labels)
         self._labels = labels
         self._table: Floats | None = None
@@ -114,7 +147,7 @@ class _Problem:
         start = np.zeros((count + 1, labels), np.float32) if self._table is None else self._table
         table = minimize(lambda flat: self._loss(flat, recipe.decay), start.reshape(-1)).reshape(count + 1, labels)
         self._table = table
-        return Head(self._unrolled(table[:count]), table[count].copy(), recipe)
+        return Head(self._factors[:, None] * self._unrolled(table[:count]), table[count].copy(), recipe)
 
     def _loss(self, flat: Floats, decay: float) -> tuple[float, Floats]:
         table = flat.reshape(-1, self._labels)
@@ -138,13 +171,11 @@ def _mirrorings(views: Floats) -> tuple[bool, ...]:
     return (True, False) if views.shape[1] > 1 else (False,)
 
 
-def _losses(
-    problems: dict[bool, _Problem], unseen: Floats, truth: Ints, recipes: list[Recipe]
-) -> npt.NDArray[np.float64]:
+def _losses(problems: _Problems, unseen: Floats, truth: Ints, recipes: list[Recipe]) -> npt.NDArray[np.float64]:
     """The class-weighted log loss on `unseen` of each recipe."""
     weights = class_weights(truth, labels=int(truth.max()) + 1)
     losses = np.zeros(len(recipes))
     for number, recipe in enumerate(recipes):
-        scores = problems[recipe.mirrored].solve(recipe).scores(unseen)
+        scores = problems.of(recipe).solve(recipe).scores(unseen)
         losses[number] = float((weights * -np.log(np.maximum(scores[np.arange(len(truth)), truth], 1e-12))).sum())
     return losses

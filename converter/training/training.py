@@ -169,14 +169,17 @@ def _train(request: TrainingRequest, track: Track) -> tuple[Training, Checkpoint
     features = features_of(backbone, dataset.photos, checkpoint, track=track)
     scales = scales_of(backbone, features[divided.train])
     views, truth, groups = features / scales, dataset.truth, dataset.groups
+    deep = sum(backbone.widths[1:])
     assessment = None
     if request.folds > 1 and not dataset.has_parts:
         assessment = assess(
-            views, truth, groups, count=request.folds, seed=request.seed, checkpoint=checkpoint, track=track
+            views, truth, groups, deep=deep, count=request.folds, seed=request.seed, checkpoint=checkpoint, track=track
         )
     with track.step("Training the head"):
         used = divided.train
-        head = train_head(views[used], truth[used], groups[used], labels=len(dataset.labels), seed=request.seed)
+        head = train_head(
+            views[used], truth[used], groups[used], labels=len(dataset.labels), seed=request.seed, deep=deep
+        )
     scores = head.scores(views[divided.judged, 0])
     model = with_head(backbone, head, scales)
     searched = None

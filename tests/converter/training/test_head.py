@@ -52,6 +52,15 @@ def test_mirrored_photos_are_left_out_if_they_mislead() -> None:
     assert not train_head(centered, truth, groups, labels=2, seed=0).recipe.mirrored
 
 
+@pytest.mark.parametrize(("telling", "detail"), [("deep", 8.0), ("others", 1.0)])
+def test_features_from_deep_inside_count_more_if_that_helps(telling: str, detail: float) -> None:
+    views, truth = _photos(60, 20)
+    noise = np.random.default_rng(3).normal(0, 1, views.shape).astype(np.float32)
+    parts = [noise, 0.1 * views] if telling == "deep" else [3 * views, noise]
+    recipe = train_head(np.concatenate(parts, axis=2), truth, np.arange(len(truth)), labels=3, seed=0, deep=20).recipe
+    assert recipe.detail == detail
+
+
 def test_training_twice_gives_equal_bytes() -> None:
     views, truth = _photos(40, 100)
     one, other = (train_head(views, truth, np.arange(len(truth)), labels=3, seed=2) for _ in range(2))
