@@ -42,7 +42,7 @@ class _Published:
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """`network` takes RGB from 0 to 255, batch x side x side x 3, and returns a list of maps, the deepest first.
+    """`network` takes RGB from 0 to 255, batch x side x side x 3; its maps come the deepest first.
 
     `shares` weigh the features of each map against the others; `sha256` is that of the weights.
     """
@@ -57,6 +57,11 @@ class Backbone:
     @property
     def widths(self) -> tuple[int, ...]:
         return tuple(int(each.shape[-1]) for each in self.network.outputs)
+
+    def maps(self, images: Any) -> list[Any]:
+        """Of a batch. Keras returns a single map without its list."""
+        maps = self.network(images, training=False)
+        return list(maps) if isinstance(maps, list | tuple) else [maps]
 
 
 def open_backbone(name: BackboneName, weights: Path | None) -> Backbone:

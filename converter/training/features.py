@@ -94,10 +94,11 @@ def pooled(backbone: Backbone) -> Any:
     tf = import_tensorflow()
 
     def call(images: Any) -> Any:
-        maps = backbone.network(images, training=False)
+        maps = backbone.maps(images)
         return tf.concat([tf.reduce_mean(each, axis=(1, 2)) for each in maps], axis=1)
 
-    return tf.function(call, input_signature=[tf.TensorSpec((None, backbone.side, backbone.side, 3), tf.float32)])
+    pixels = tf.TensorSpec((None, backbone.side, backbone.side, 3), tf.float32)
+    return tf.function(call, input_signature=[pixels], autograph=False)
 
 
 def _step(call: Any, pixels: Bytes, *, mirrored: bool) -> Floats:

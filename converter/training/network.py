@@ -21,7 +21,7 @@ def with_head(backbone: Backbone, head: Head, scales: Floats) -> Any:
     """`head` is for features divided by `scales`. Each map gets a layer of its own, which int8 represents better."""
     keras = import_tensorflow().keras
     image = keras.layers.Input((backbone.side, backbone.side, 3), name="image")
-    maps = backbone.network(image)
+    maps = backbone.maps(image)
     widths = backbone.widths
     parts = []
     for number, each in enumerate(maps):
