@@ -40,7 +40,9 @@ def input_tensor(side: int) -> Tensor:
 
 def settings_of(labels: Sequence[str]) -> ModelSettings:
     """Of the exported model: plain RGB, resized as the agent does."""
-    return ModelSettings(labels=tuple(labels), mean=(0.0,), std=(1.0,), color="rgb", score="probability")
+    return ModelSettings(
+        labels=tuple(labels), mean=(0.0,), std=(1.0,), color="rgb", resample="antialias", score="probability"
+    )
 
 
 class Pixels:

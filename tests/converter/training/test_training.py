@@ -44,6 +44,7 @@ def test_folder_states_labels_settings_and_provenance(trained: Trained) -> None:
     saved = read_saved_model(trained.request.output)
     assert saved.settings.labels == ("disk", "grid", "stripes")
     assert (saved.settings.mean, saved.settings.std, saved.settings.color) == ((0.0,), (1.0,), "rgb")
+    assert saved.settings.resample == "antialias"
     assert saved.provenance is not None
     assert saved.provenance["backbone"] == "EfficientNetLite0"
     assert saved.provenance["photos"] == 24
