@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from converter.training.backbone import Backbone
     from converter.training.checkpoint import Checkpoint
     from converter.training.dataset import Photo
+    from converter.training.strategy import Strategy
 
     Bytes: TypeAlias = npt.NDArray[np.uint8]
     Floats: TypeAlias = npt.NDArray[np.float32]
@@ -64,11 +65,13 @@ class Pixels:
             raise ImagesError(f"{photo.found.path} changed during the training: {error}") from None
 
 
-def features_of(backbone: Backbone, photos: Sequence[Photo], checkpoint: Checkpoint, *, track: Track) -> Floats:
+def features_of(
+    backbone: Backbone, photos: Sequence[Photo], checkpoint: Checkpoint, *, strategy: Strategy, track: Track
+) -> Floats:
     """Photos x views x features; the second view is the mirrored photo. Each photo is read once."""
     starts = range(0, len(photos), _STEP)
     mirrored = len(photos) <= _MOST_MIRRORED
-    call = pooled(backbone)
+    call = strategy.spread(pooled(backbone))
     pixels = Pixels(backbone.side)
     parts = []
     for start in track(starts, "Looking at the photos"):
@@ -96,7 +99,7 @@ def pooled(backbone: Backbone) -> Any:
     tf = import_tensorflow()
 
     def call(images: Any) -> Any:
-        maps = backbone.maps(images)
+        maps = [tf.cast(each, tf.float32) for each in backbone.maps(images)]
         return tf.concat([tf.reduce_mean(each, axis=(1, 2)) for each in maps], axis=1)
 
     pixels = tf.TensorSpec((None, backbone.side, backbone.side, 3), tf.float32)

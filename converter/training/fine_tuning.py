@@ -109,8 +109,9 @@ class FineTuning:
             is_norm = isinstance(layer, keras.layers.BatchNormalization | keras.layers.LayerNormalization)
             layer.trainable = number >= first and not is_norm
         self._model.set_weights(self._start)
-        self._model.compile(keras.optimizers.Adam(candidate.rate), "sparse_categorical_crossentropy")
-        self._model.optimizer.build(self._model.trainable_variables)
+        with self._model.distribute_strategy.scope():
+            self._model.compile(keras.optimizers.Adam(candidate.rate), "sparse_categorical_crossentropy")
+            self._model.optimizer.build(self._model.trainable_variables)
         if state is not None:
             self._model.set_weights(_numbered(state, "last"))
             for variable, value in zip(self._model.optimizer.variables, _numbered(state, "optimizer"), strict=True):
@@ -121,24 +122,23 @@ class FineTuning:
         order = random.permutation(len(self._train))
         weights = class_weights(self._train.truth, labels=self._labels) * len(self._train)
         loss = 0.0
-        for start in range(0, len(order), _BATCH):
-            chosen = order[start : start + _BATCH]
+        for chosen in np.array_split(order, -(-len(order) // _BATCH)):  # of nearly equal sizes: each GPU gets a part
             pixels = self._pixels.of([self._train.photos[int(at)] for at in chosen])
             images = augmented(pixels, random, mirror=self._mirror).astype(np.float32)
-            value = self._model.train_on_batch(images, self._train.truth[chosen], sample_weight=weights[chosen])
-            loss += float(np.asarray(value).reshape(-1)[0]) * len(chosen)
+            fitted = self._model.fit(  # train_on_batch() does not divide the batch among GPUs
+                images,
+                self._train.truth[chosen],
+                sample_weight=weights[chosen],
+                batch_size=len(chosen),
+                shuffle=False,
+                verbose=0,
+            )
+            loss += float(fitted.history["loss"][0]) * len(chosen)
         return np.array([loss / len(order), *self._judged()], np.float32)
-
-    def scores(self, photos: Photos) -> Floats:
-        batches = []
-        for start in range(0, len(photos), _BATCH):
-            images = self._pixels.of(photos.photos[start : start + _BATCH]).astype(np.float32)
-            batches.append(np.asarray(self._model(images, training=False)))
-        return np.concatenate(batches)
 
     def _judged(self) -> tuple[float, float]:
         """Class-weighted log loss and balanced accuracy on the photos held out."""
-        truth, scores = self._held_out.truth, self.scores(self._held_out)
+        truth, scores = self._held_out.truth, scores_of(self._model, self._held_out, self._pixels)
         return log_loss(scores, truth), balanced(scores, truth)
 
     def _state(self, history: Sequence[Floats], best: Sequence[Floats] | None) -> Arrays:
@@ -146,7 +146,15 @@ class FineTuning:
         state |= {f"best-{number:04}": value for number, value in enumerate(best or ())}
         state |= {f"last-{number:04}": value for number, value in enumerate(self._model.get_weights())}
         variables = self._model.optimizer.variables
-        return state | {f"optimizer-{number:04}": np.asarray(value) for number, value in enumerate(variables)}
+        return state | {f"optimizer-{number:04}": value.numpy() for number, value in enumerate(variables)}
+
+
+def scores_of(model: Any, photos: Photos, pixels: Pixels) -> Floats:
+    batches = []
+    for start in range(0, len(photos), _BATCH):
+        images = pixels.of(photos.photos[start : start + _BATCH]).astype(np.float32)
+        batches.append(np.asarray(model(images, training=False)))
+    return np.concatenate(batches)
 
 
 def log_loss(scores: Floats, truth: Ints) -> float:

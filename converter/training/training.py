@@ -18,13 +18,14 @@ from converter.training.checkpoint import Checkpoint
 from converter.training.dataset import open_dataset
 from converter.training.export import check_folder, saved_model_files, write_folder
 from converter.training.features import Pixels, features_of, scales_of, settings_of
-from converter.training.fine_tuning import FineTuning, Photos, log_loss
+from converter.training.fine_tuning import FineTuning, Photos, log_loss, scores_of
 from converter.training.golden import golden_samples
 from converter.training.head import train_head
 from converter.training.network import with_head
 from converter.training.partition import partition
 from converter.training.result import Result
 from converter.training.search import Budget, search
+from converter.training.strategy import strategy_of_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from converter.training.head import Head
     from converter.training.partition import Partition
     from converter.training.search import Search
+    from converter.training.strategy import Strategy
 
     Floats: TypeAlias = npt.NDArray[np.float32]
     Ints: TypeAlias = npt.NDArray[np.int64]
@@ -165,8 +167,10 @@ def _train(request: TrainingRequest, track: Track) -> tuple[Training, Checkpoint
     with track.step("Opening the backbone"):
         import_tensorflow().keras.backend.clear_session()  # names of layers are counted, and end up in the file
         backbone = open_backbone(request.backbone, request.weights)
-    checkpoint = Checkpoint(Checkpoint.folder_of(request.output), key=_key(request, dataset, backbone))
-    features = features_of(backbone, dataset.photos, checkpoint, track=track)
+        strategy = strategy_of_host()
+        computing = backbone if strategy.is_plain else _computing(request, strategy)
+    checkpoint = Checkpoint(Checkpoint.folder_of(request.output), key=_key(request, dataset, backbone, strategy))
+    features = features_of(computing, dataset.photos, checkpoint, strategy=strategy, track=track)
     scales = scales_of(backbone, features[divided.train])
     views, truth, groups = features / scales, dataset.truth, dataset.groups
     deep = sum(backbone.widths[1:])
@@ -184,8 +188,11 @@ def _train(request: TrainingRequest, track: Track) -> tuple[Training, Checkpoint
     model = with_head(backbone, head, scales)
     searched = None
     if request.minutes > 0:
+        with strategy.scope():
+            tuned = model if strategy.is_plain else with_head(computing, head, scales)
         searched, scores = _tuned(
             model,
+            tuned=tuned,
             head=head,
             views=views,
             dataset=dataset,
@@ -213,9 +220,16 @@ def _train(request: TrainingRequest, track: Track) -> tuple[Training, Checkpoint
     return training, checkpoint
 
 
+def _computing(request: TrainingRequest, strategy: Strategy) -> Backbone:
+    """Besides the one to export, which computes with float32 on any device."""
+    with strategy.scope():
+        return open_backbone(request.backbone, request.weights)
+
+
 def _tuned(
     model: Any,
     *,
+    tuned: Any,
     head: Head,
     views: Floats,
     dataset: Dataset,
@@ -224,14 +238,17 @@ def _tuned(
     checkpoint: Checkpoint,
     track: Track,
 ) -> tuple[Search, Floats]:
-    """Gives `model` the best weights that are found in the time left; also returns the scores of the judged photos."""
+    """Gives `model` the best weights that are found in the time left; also returns the scores of the judged photos.
+
+    `tuned` computes them: the same network, on all GPUs.
+    """
     train, held_out, judged = (
         Photos([dataset.photos[int(at)] for at in side], dataset.truth[side])
         for side in (divided.train, divided.held_out, divided.judged)
     )
     pixels = Pixels(int(model.input.shape[1]))
     tuning = FineTuning(
-        model, train=train, held_out=held_out, pixels=pixels, mirror=head.recipe.mirrored, seed=request.seed
+        tuned, train=train, held_out=held_out, pixels=pixels, mirror=head.recipe.mirrored, seed=request.seed
     )
     loss = log_loss(head.scores(views[divided.held_out, 0]), held_out.truth)
     budget = Budget(checkpoint, minutes=request.minutes)
@@ -240,11 +257,12 @@ def _tuned(
         tuning.reset()
         return searched, head.scores(views[divided.judged, 0])
     model.set_weights(searched.best.weights)
-    return searched, tuning.scores(judged)
+    return searched, scores_of(model, judged, pixels)
 
 
-def _key(request: TrainingRequest, dataset: Dataset, backbone: Backbone) -> str:
-    parts = (_VERSION, dataset.fingerprint, backbone.name, backbone.sha256, request.held_out, request.seed)
+def _key(request: TrainingRequest, dataset: Dataset, backbone: Backbone, strategy: Strategy) -> str:
+    how = (request.held_out, request.seed, strategy.devices, strategy.mixed)
+    parts = (_VERSION, dataset.fingerprint, backbone.name, backbone.sha256, *how)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

@@ -18,6 +18,7 @@ from converter.training.dataset import open_dataset
 from converter.training.features import features_of, scales_of
 from converter.training.head import Recipe, fit_head
 from converter.training.partition import folds
+from converter.training.strategy import strategy_of_host
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,7 +56,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         copy_photos(folder, root / OTHER)
     dataset, backbone = open_dataset(root, track=untracked), open_backbone(DEFAULT, None)
     checkpoint = Checkpoint(root.with_name("checkpoint"), key="")
-    views = features_of(backbone, dataset.photos, checkpoint, track=untracked)
+    views = features_of(backbone, dataset.photos, checkpoint, strategy=strategy_of_host(), track=untracked)
     return Seen(backbone, dataset.labels, views, dataset.truth, dataset.groups)
 
 
