@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from agent.model_file.completeness import GRAPH
 from agent.model_file.labels import parse_labels
-from agent.model_file.saved_model import GRAPH, read_saved_model
+from agent.model_file.saved_model import read_saved_model
 from agent.model_file.settings import ModelSettings, checked_numbers
 from converter.errors import UsageError
 from converter.output import check_output, check_report

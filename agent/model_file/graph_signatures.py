@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.errors import IncompleteModelError
+from agent.model_file.completeness import GRAPH
 from agent.model_file.metadata import Tensor
 from agent.model_file.protobuf import fields, fields_of
-from agent.model_file.saved_model import GRAPH
 from agent.model_file.signature import Signature
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from agent.errors import IncompleteModelError, ModelError, NoLabelsError, NoRoom
 from agent.host.digest import manifest, sha256_of
 from agent.host.memory import free_bytes
 from agent.host.plain_file import open_plain_file, read_plain_file
-from agent.model_file.saved_model import check_complete
+from agent.model_file.completeness import check_complete
 from agent.model_file.settings import LABELS_TXT, ModelSettings, read_label_file, read_sidecars, sidecar_paths
 from agent.models.copying import source_errors
 from agent.models.proof import first_difference, stated_files, stated_sha256

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from agent.host.plain_file import status_below
-from agent.model_file.saved_model import GRAPH
+from agent.model_file.completeness import GRAPH
 from agent.text import is_unicode, printable
 
 if TYPE_CHECKING:

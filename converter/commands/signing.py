@@ -89,7 +89,7 @@ def sign(
 def _content(model: Path) -> Path | bytes:
     """What is signed: the file, or the manifest of the folder."""
     from agent.host.digest import manifest_of
-    from agent.model_file.saved_model import GRAPH, check_complete
+    from agent.model_file.completeness import GRAPH, check_complete
 
     if model.is_file():
         return model

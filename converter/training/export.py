@@ -13,8 +13,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from agent.host.durable import flush_folder
+from agent.model_file.completeness import GRAPH
 from agent.model_file.metadata import ADDITIONS
-from agent.model_file.saved_model import EXTRA, GRAPH
+from agent.model_file.saved_model import EXTRA
 from agent.model_file.settings import LABELS_TXT
 from agent.runtimes.tensorflow import import_tensorflow
 from converter.errors import ConverterError, UsageError

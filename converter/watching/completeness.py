@@ -6,7 +6,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from agent.errors import IncompleteModelError
-from agent.model_file import saved_model
+from agent.model_file import completeness
 
 if TYPE_CHECKING:
     from converter.watching.versions import Version
@@ -16,6 +16,6 @@ def check_complete(version: Version) -> None:
     """Raises ModelError with what is missing, or OSError. Blocks."""
     model = version.model
     if model == version.path:
-        saved_model.check_complete(model)
+        completeness.check_complete(model)
     elif model.suffix == ".keras" and not zipfile.is_zipfile(model):
         raise IncompleteModelError(f"{model.name} is damaged or incomplete. Copy it again.")

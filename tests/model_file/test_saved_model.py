@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import IncompleteModelError, ModelError
+from agent.model_file.completeness import check_complete
 from agent.model_file.golden import read_golden_folder
 from agent.model_file.graph_signatures import read_signatures
 from agent.model_file.model import read_model
-from agent.model_file.saved_model import SavedModelFolder, check_complete, read_saved_model
+from agent.model_file.saved_model import SavedModelFolder, read_saved_model
 from agent.model_file.settings import ModelSettings
 from agent.model_file.signature import choose_signature
 

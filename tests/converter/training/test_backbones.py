@@ -29,7 +29,7 @@ _MODULES: dict[BackboneName, str] = {
     "ResNet50": "resnet",
     "ConvNeXtTiny": "convnext",
 }
-# All six pass, but take three minutes.
+# One of each way in which Keras rescales its input; all six would take three minutes.
 _TRAINED: tuple[BackboneName, ...] = ("MobileNetV2", "MobileNetV3Small")
 
 
