@@ -18,9 +18,13 @@ PARALLEL_CONVERTER := -n 2 $(BY_FILE)
 PARALLEL_FAULTS := -n 3 $(BY_FILE)
 PARALLEL_BEDS := -n 3 $(BY_FILE)
 
+# Tests of the converter that train for minutes; make test-training runs them.
+TRAINING := $(patsubst %,tests/converter/%.py,test_honest_scores test_resampling_fit \
+	$(addprefix training/test_,backbones fine_tuning interruption strategy))
+
 # TensorFlow has wheels for these machines only.
 ifneq ($(filter x86_64 aarch64 arm64,$(shell uname -m)),)
-TEST_CONVERTER = nice -n 19 .venv-converter/bin/pytest --timeout 600 $(PARALLEL_CONVERTER) tests/converter
+TEST_CONVERTER = nice -n 19 .venv-converter/bin/pytest --timeout 600 $(PARALLEL_CONVERTER) $(addprefix --ignore ,$(TRAINING)) tests/converter
 else
 TEST_CONVERTER = @echo "Skipping the tests of the converter: TensorFlow does not support this machine."
 endif
@@ -182,7 +186,7 @@ test-tensorflow: dev-converter  ## Test agents that serve SavedModels: minutes
 
 # The photos are those of Debian's package tuxpaint-stamps-default.
 test-training: dev-converter  ## Train on real photos and on digits, and kill and resume a training
-	.venv-converter/bin/pytest --timeout 600 tests/real_photos
+	nice -n 19 .venv-converter/bin/pytest --timeout 600 $(PARALLEL_CONVERTER) tests/real_photos $(TRAINING)
 
 ##@ Maintenance
 
