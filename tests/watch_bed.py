@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 STAND_IN = Path(__file__).parent / "converter/watching/stand_in.py"
 
 
+BARE_GRAPH = b"\x12\x00"  # a SavedModel with one graph, in which nothing is
+
+
 class WatchBed:
     """`key` signs; `options` are those of the model birds."""
 
@@ -41,7 +44,7 @@ class WatchBed:
         version = self.source / name / str(number)
         version.mkdir(parents=True, exist_ok=True)
         (version / "behavior").write_text(json.dumps(behavior))
-        (version / "saved_model.pb").write_bytes(b"")
+        (version / "saved_model.pb").write_bytes(BARE_GRAPH)
         return version
 
     @classmethod

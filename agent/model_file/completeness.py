@@ -96,6 +96,4 @@ def _opened(path: Path, name: str, root: Path | None) -> BinaryIO:
 
 
 def incomplete(why: str) -> IncompleteModelError:
-    return IncompleteModelError(
-        f"The SavedModel is not complete: {why}. Copy the whole folder again; it is tried again once it is complete."
-    )
+    return IncompleteModelError(f"The SavedModel is not complete: {why}. Copy the whole folder again.")

@@ -265,8 +265,9 @@ def test_unreadable_source_exits_with_1(
     assert_refused(outcome, 1, f"{tmp_path / 'absent'} does not exist.", output)
     damaged = shutil.copytree(small_saved_model, tmp_path / "damaged")
     shutil.rmtree(damaged / "variables")
-    sentence = f"{damaged} has no variables/variables.index. Copy the whole SavedModel folder."
+    sentence = "The SavedModel is not complete: variables/variables.index is missing. Copy the whole folder again."
     assert_refused(edge_convert("convert", damaged, output, *FLOAT, "--labels", labels), 1, sentence, output)
+    sentence = f"{damaged} has no variables/variables.index. Copy the whole SavedModel folder."
     outcome = edge_convert("inspect", damaged)
     assert (outcome.code, outcome.err, outcome.out) == (1, f"edge-convert: {sentence}\n", "")
 

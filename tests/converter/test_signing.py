@@ -239,9 +239,12 @@ def test_keygen_encrypts_a_key_with_the_password_of_a_file(
         (("keygen", "new.key", "--password-file", "absent"), "absent cannot be read: No such file or directory."),
         (
             ("sign", "absent.tflite", "--key", "birds.key"),
-            "absent.tflite is neither a file nor a SavedModel. Give",
+            "absent.tflite is neither a file nor a SavedModel. Give the finished .tflite file or the folder.",
         ),
-        (("sign", ".", "--key", "birds.key"), ". is neither a file nor a SavedModel. Give"),
+        (
+            ("sign", ".", "--key", "birds.key"),
+            ". is neither a file nor a SavedModel. Give the finished .tflite file or the folder.",
+        ),
         (
             ("sign", "signed.tflite", "--key", "birds.key"),
             "signed.tflite.minisig already exists. Use --force to replace it.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from agents.running_agent import wait_until
+from watch_bed import BARE_GRAPH
 from watch_process import WatchProcess
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def test_service_reports_to_systemd_and_ends_at_sigterm(tmp_path: Path, monkeypa
 def test_conversion_in_progress_ends_with_the_watch(tmp_path: Path, number: signal.Signals) -> None:
     with WatchProcess(tmp_path, models={"birds": {"mean": 0, "std": 1, "quantize": "none"}}) as watch:
         watch.source.joinpath("birds/1").mkdir(parents=True)
-        watch.source.joinpath("birds/1/saved_model.pb").touch()
+        watch.source.joinpath("birds/1/saved_model.pb").write_bytes(BARE_GRAPH)
         process = psutil.Process(watch.process.pid)
         wait_until(process.children, timeout_s=60, what="the conversion runs")
         (conversion,) = process.children()  # it imports TensorFlow for seconds
@@ -95,9 +96,9 @@ def test_key_without_its_password_exits_with_1(tmp_path: Path, edge_convert: Edg
 def test_once_exits_with_1_if_a_version_is_not_delivered(tmp_path: Path, edge_convert: EdgeConvert) -> None:
     watch = WatchProcess(tmp_path, rest_s=0, models={"birds": {"mean": 0, "std": 1, "quantize": "none"}})
     watch.source.joinpath("birds/1").mkdir(parents=True)
-    watch.source.joinpath("birds/1/saved_model.pb").write_bytes(b"")
+    watch.source.joinpath("birds/1/saved_model.pb").write_bytes(BARE_GRAPH)
     outcome = edge_convert("watch", watch.recipe, "--once")
     assert outcome.code == 1
     assert outcome.err.endswith(SENTENCE.format("Not everything was delivered. birds 1 is refused."))
     reason = (watch.reports / "birds/1.refused.txt").read_text()
-    assert reason.startswith(f"{watch.source}/birds/1/saved_model.pb is empty.")
+    assert reason.startswith(f"{watch.source}/birds/1 contains no graph for serving")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 from peers.subscriber import until
-from watch_bed import WatchBed
+from watch_bed import BARE_GRAPH, WatchBed
 
 from agent.security.minisign import TrustedKeys
 from converter.signing import SecretKey, public_key_file
@@ -267,7 +267,7 @@ async def test_version_that_stays_incomplete_is_refused_until_it_is_complete(bed
     async with running(bed.watcher(patience_s=0.1)):
         await until(refusal.exists)
         assert refusal.read_text().startswith("The SavedModel is not complete: saved_model.pb is missing. ")
-        graph.touch()
+        graph.write_bytes(BARE_GRAPH)
         await until(bed.model(1).exists)
     assert bed.calls == ["birds 1"]
     assert not refusal.exists()
