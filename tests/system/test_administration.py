@@ -83,7 +83,7 @@ def with_next(serving: Bed) -> Bed:
         ("--bundle --upgrade", "--bundle needs the folder of an unpacked bundle."),
         ("--bundle /mnt/good/for", "/mnt/good/for is a file. Unpack it (tar xf), and give --bundle the folder."),
         ("--bundle /nowhere", "The folder /nowhere does not exist. Give --bundle the folder of an unpacked bundle."),
-        ("--uninstall --upgrade", "Give only one of --upgrade, --uninstall and --purge."),
+        ("--uninstall --upgrade", "Give only one of --upgrade, --tensorflow, --uninstall and --purge."),
     ],
 )
 def test_wrong_arguments_are_refused(bed: Bed, arguments: str, sentence: str) -> None:
