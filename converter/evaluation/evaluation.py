@@ -12,7 +12,7 @@ from agent.errors import NotFiniteError
 from agent.runtimes.temperature import log_odds, log_probabilities
 from converter.errors import ImagesError
 from converter.evaluation.calibration_error import reliability
-from converter.evaluation.figures import class_figures
+from converter.evaluation.figures import class_figures, confusion_of
 from converter.evaluation.fitted_scores import fit_scores
 from converter.evaluation.temperature import Outputs
 
@@ -82,11 +82,7 @@ class Answers:
         return float((order == truth[:, None]).any(axis=1).mean())
 
     def confusion(self, truth: Ints) -> Ints:
-        """Counts, labels x labels: rows are the true class, columns the answer."""
-        count = self.scores.shape[1]
-        table = np.zeros((count, count), np.int64)
-        np.add.at(table, (truth, self.best), 1)
-        return table
+        return confusion_of(truth, self.best, labels=self.scores.shape[1])
 
 
 @dataclass(frozen=True)

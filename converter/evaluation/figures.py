@@ -34,6 +34,13 @@ class ClassFigures:
         return float(self.f1[self.occurring].mean())
 
 
+def confusion_of(truth: Ints, answers: Ints, *, labels: int) -> Ints:
+    """Counts, labels x labels: rows are the true class, columns the answer."""
+    table = np.zeros((labels, labels), np.int64)
+    np.add.at(table, (truth, answers), 1)
+    return table
+
+
 def class_figures(confusion: Ints) -> ClassFigures:
     right = confusion.diagonal().astype(np.float32)
     images, answers = confusion.sum(axis=1), confusion.sum(axis=0)

@@ -13,7 +13,7 @@ import numpy as np
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -215,17 +215,8 @@ def scatter_chart(x: Floats, y: Floats, changed: Flags, names: Sequence[str]) ->
     """One point per image, changed ones on top as diamonds; scores from 0 to 1; names are shown as tooltips."""
     across, down = _PLOT_LEFT + _PLOT * x, _PLOT_TOP + _PLOT * (1 - y)
     points = [_point(across[at], down[at], changed[at], names[at]) for at in np.argsort(changed, kind="stable")]
-    diagonal = f"M{_PLOT_LEFT} {_PLOT_TOP + _PLOT}l{_PLOT} -{_PLOT}"
-    return element(
-        "svg",
-        element("title", "The finished model's score over the source's score, one point per image"),
-        *_scales("source's score", "finished model's score"),
-        element("path", d=diagonal, class_="diagonal"),
-        *points,
-        viewBox=f"0 0 {_PLOT_LEFT + _PLOT + 16} {_PLOT_TOP + _PLOT + 52}",
-        role="img",
-        class_="scatter",
-    )
+    title = "The finished model's score over the source's score, one point per image"
+    return _square_plot(title, _scales("source's score", "finished model's score"), points, kind="scatter")
 
 
 def _point(x: float, y: float, changed: bool, name: str) -> Element:  # noqa: FBT001  (one bit of the data)
@@ -237,16 +228,23 @@ def _point(x: float, y: float, changed: bool, name: str) -> Element:  # noqa: FB
 
 def reliability_chart(curves: Sequence[tuple[str, Reliability]]) -> Element:
     """The share of right answers over the mean best score of each bin; `curves` are (CSS class, reliability)."""
+    title = "The share of right answers over the score; on the diagonal, scores mean what they say"
+    drawn = [each for name, reliability in curves for each in _curve(name, reliability)]
+    return _square_plot(title, _scales("score of the answer", "share of right answers"), drawn, kind="reliability")
+
+
+def _square_plot(title: str, scales: Iterable[Element], drawn: Iterable[Element], *, kind: str) -> Element:
+    """Two values from 0 to 1 against each other, with the diagonal on which they are equal; `kind` is a CSS class."""
     diagonal = f"M{_PLOT_LEFT} {_PLOT_TOP + _PLOT}l{_PLOT} -{_PLOT}"
     return element(
         "svg",
-        element("title", "The share of right answers over the score; on the diagonal, scores mean what they say"),
-        *_scales("score of the answer", "share of right answers"),
+        element("title", title),
+        *scales,
         element("path", d=diagonal, class_="diagonal"),
-        *(drawn for name, reliability in curves for drawn in _curve(name, reliability)),
+        *drawn,
         viewBox=f"0 0 {_PLOT_LEFT + _PLOT + 16} {_PLOT_TOP + _PLOT + 52}",
         role="img",
-        class_="reliability",
+        class_=kind,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from converter.evaluation.figures import ClassFigures, class_figures
+from converter.evaluation.figures import ClassFigures, class_figures, confusion_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -45,11 +45,7 @@ class Result:
 
     @property
     def confusion(self) -> Ints:
-        """Counts, labels x labels: rows are the true class, columns the answer."""
-        labels = self.scores.shape[1]
-        table = np.zeros((labels, labels), np.int64)
-        np.add.at(table, (self.truth, self.best), 1)
-        return table
+        return confusion_of(self.truth, self.best, labels=self.scores.shape[1])
 
     @property
     def wrong(self) -> Ints:
