@@ -64,20 +64,20 @@ def bed(tmp_path: Path, assets: Path) -> Bed:
 
 def test_service_converts_signs_and_delivers_within_its_hardening(bed: Bed) -> None:
     with bed:
-        bed.run("mkdir -p /srv/exports/people /root/work && cp -r /mnt/checkout/deploy /mnt/watch.yaml /root/work/")
+        bed.run("mkdir -p /srv/exports/people /srv/work && cp -r /mnt/checkout/deploy /mnt/watch.yaml /srv/work/")
         bed.run("mkdir -p /etc/systemd/system/edge-convert-watch.service.d")
         # A denied system call kills the process, so that the test notices it.
         bed.run(
             f"printf '[Service]\\nSystemCallErrorNumber=kill\\n' >/etc/systemd/system/{_UNIT}.service.d/strict.conf"
         )
         bed.run(
-            "cd /root/work; export PYTHONPATH=/mnt/checkout:/mnt/packages; "
+            "cd /srv/work; export PYTHONPATH=/mnt/checkout:/mnt/packages; "
             "python3 -m converter.cli keygen flowers.key --no-password"
         )
         lines = [line for line in commands(_GUIDE) if line.startswith("sudo ")]
         assert {*_INSTALLED_OTHERWISE} <= {*lines}
         for line in lines:
-            bed.run(f"cd /root/work; {_INSTALLED_OTHERWISE.get(line, line)}")
+            bed.run(f"cd /srv/work; {_INSTALLED_OTHERWISE.get(line, line)}")
         bed.run("cp -r /mnt/trained /srv/exports/people/7")
         journal = f"journalctl --unit {_UNIT} --no-pager"
         bed.wait_for(f"{journal} | grep -E 'command for people 7 succeeded|Trying again|refused'", timeout_s=300)
@@ -94,10 +94,10 @@ def test_service_converts_signs_and_delivers_within_its_hardening(bed: Bed) -> N
 
 def test_wrong_recipe_stops_the_service_with_its_sentence(bed: Bed) -> None:
     with bed:
-        bed.run("mkdir -p /srv/exports /root/work && cp -r /mnt/checkout/deploy /mnt/watch.yaml /root/work/")
-        bed.run("cd /root/work; echo 'ource: x' >>watch.yaml; echo no key >flowers.key")
+        bed.run("mkdir -p /srv/exports /srv/work && cp -r /mnt/checkout/deploy /mnt/watch.yaml /srv/work/")
+        bed.run("cd /srv/work; echo 'ource: x' >>watch.yaml; echo no key >flowers.key")
         for line in (line for line in commands(_GUIDE) if line.startswith("sudo ")):
-            bed.attempt(f"cd /root/work; {_INSTALLED_OTHERWISE.get(line, line)}")
+            bed.attempt(f"cd /srv/work; {_INSTALLED_OTHERWISE.get(line, line)}")
         bed.wait_for(f"systemctl is-failed {_UNIT}", timeout_s=60)
         assert bed.run(f"systemctl show --property NRestarts --value {_UNIT}") == "0"
         assert "unknown key ource; did you mean source?" in bed.run(f"journalctl --unit {_UNIT} --no-pager")
