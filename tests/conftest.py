@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ _NEEDS = {
     "prometheus": (shutil.which("promtool") is not None, "prometheus is not installed: apt install prometheus"),
 }
 
+
+# A shell starts its background jobs with Ctrl-C ignored, as .ci/run does, and they pass that on to what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 with contextlib.suppress(ImportError):  # the environment of make test-home-assistant does not have it
     from hypothesis import settings
