@@ -140,7 +140,8 @@ def _unknown(evaluation: Evaluation, settings: ModelSettings) -> UnknownThreshol
         return None
     below = 0.5 if settings.unknown_below is None else settings.unknown_below  # as the agent's `auto`
     others = evaluation.others.scores if evaluation.others else None
-    return what_is_rejected(below, evaluation.model.scores, others)
+    rejected = what_is_rejected(below, evaluation.model.scores, others)
+    return replace(rejected, is_default=settings.unknown_below is None)
 
 
 def _stated(file: ModelFile, key: str) -> dict[str, Any]:

@@ -21,21 +21,25 @@ MOST_REJECTED = 0.1
 
 @dataclass(frozen=True, slots=True)
 class UnknownThreshold:
-    """`below` is the threshold; the shares are what it rejects. `others` is the number of photos of other things."""
+    """`below` is the threshold; the shares are what it rejects. `others` is the number of photos of other things.
+
+    `is_default`: the file has no threshold, so this is what the agent uses without one.
+    """
 
     below: float
     known_rejected: float
     unknown_rejected: float | None = None
     others: int = 0
+    is_default: bool = False
 
     def __str__(self) -> str:
         known = f"{100 * self.known_rejected:.1f} % of the known images"
-        if self.unknown_rejected is None:
-            return f"unknown_below {self.below:g} rejects {known}"
-        return (
-            f"unknown_below {self.below:g} rejects {known} and {100 * self.unknown_rejected:.1f} % of {self.others} "
-            f"image{'' if self.others == 1 else 's'} of other things"
-        )
+        others = ""
+        if self.unknown_rejected is not None:
+            plural = "" if self.others == 1 else "s"
+            others = f" and {100 * self.unknown_rejected:.1f} % of {self.others} image{plural} of other things"
+        threshold = "The file has no unknown_below; the default" if self.is_default else "unknown_below"
+        return f"{threshold} {self.below:g} rejects {known}{others}"
 
     def to_json(self) -> dict[str, Any]:
         return {

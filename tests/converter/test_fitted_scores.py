@@ -13,7 +13,7 @@ from agent.runtimes.temperature import log_odds, sigmoid, softmax
 from converter.evaluation.calibration_error import reliability
 from converter.evaluation.fitted_scores import FEWEST, fit_scores
 from converter.evaluation.temperature import Outputs, fit_temperature, log_loss
-from converter.evaluation.unknown import find_threshold
+from converter.evaluation.unknown import UnknownThreshold, find_threshold
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -210,3 +210,8 @@ def test_threshold_that_rejects_no_other_thing_is_not_stored() -> None:
     assert found.unknown is None
     assert "unknown_below" not in found.settings
     assert found.sentences[1] == "No threshold rejects the images of other things."
+
+
+def test_default_threshold_is_not_said_to_be_in_the_file() -> None:
+    text = "The file has no unknown_below; the default 0.5 rejects 10.0 % of the known images"
+    assert str(UnknownThreshold(0.5, 0.1, is_default=True)) == text
