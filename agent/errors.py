@@ -23,6 +23,7 @@ AgentError
 ├── TensorError               a client's tensor does not fit the model's input
 ├── SegmentError              a file of the outbox was damaged or removed while the agent runs
 ├── BusyError                 the queue for inference is full; retry later
+│   └── MemoryFullError       the memory is currently too small for one image
 └── SourceError               a camera, video or folder currently gives no frames
 """
 
@@ -127,6 +128,10 @@ class BusyError(AgentError):
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class MemoryFullError(BusyError):
+    """Raised by the runtime. Another image may fit, and so may this one later; but it may always be too large."""
 
 
 class SourceError(AgentError):

@@ -52,7 +52,7 @@ def test_error_class_is_documented_with_its_status(kind: type[AgentError]) -> No
 
 def statuses(kind: type[AgentError]) -> set[int]:
     """The status on each kind of route; 500 means that the route does not raise it."""
-    error = BusyError("", retry_after_s=1) if kind is BusyError else kind("")
+    error = BusyError("", retry_after_s=1) if issubclass(kind, BusyError) else kind("")
     paths = (
         ("/predict", b""),
         ("/predict", b"model=birds"),

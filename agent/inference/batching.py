@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
-from agent.errors import AgentError, BusyError
+from agent.errors import AgentError, MemoryFullError
 from agent.inference.workers import Workers
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Batching:
             self._start()
 
     def put(self, queue: BatchQueue, tensor: Array) -> asyncio.Future[Computed]:
-        """Call it while preparing() is open. Raises ModelError and BusyError as the classifier for this instance."""
+        """Call it while preparing() is open. Raises what the classifier raises for this instance."""
         loop = asyncio.get_running_loop()
         instance = _Instance(tensor, loop.create_future(), time.perf_counter())
         if self._is_closed:
@@ -209,7 +209,7 @@ def computed_alone_if_together_fails(
     except AgentError as error:
         if len(tensors) == 1:
             return [error.with_traceback(None)], False
-        ran_out = isinstance(error, BusyError)
+        ran_out = isinstance(error, MemoryFullError)
     rows: list[Row | AgentError] = []
     for tensor in tensors:
         rows.extend(computed_alone_if_together_fails(classifier, [tensor])[0])

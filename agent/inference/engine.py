@@ -88,7 +88,7 @@ class InferenceEngine:
 
         `served` is used for the whole call: labels, preprocessing and interpreter are of the same version. Raises
         ImageError for bytes that cannot be decoded, TensorError for values that no model can take, ModelError if the
-        runtime fails on this instance, BusyError if the memory is currently too small for it.
+        runtime fails on this instance, MemoryFullError.
         """
         put = time.perf_counter()
         if (queue := self._batching.queue_of(served)) is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import contextlib
 import json
 import logging
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from agent.errors import AgentError, BusyError
+from agent.errors import AgentError, BusyError, MemoryFullError
 from agent.mqtt.message import Incoming, Message, is_topic
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ _ANSWER_TOO_LARGE = (
     "The answer is larger than the MQTT broker accepts. Raise the broker's limit for the size of a message."
 )
 _logger = logging.getLogger(__name__)
+_MOST_TRIES = 5  # of an image for which the memory is too small
 _FORM = (
     'A request must be the bytes of an image, or JSON such as {"image": "<base64>", "reply_to": "<topic>"}; '
     '"model" and "correlation" are optional.'
@@ -110,9 +110,16 @@ class Requests:
 
     async def _classified(self, request: _Request) -> dict[str, Any]:
         """Retries while the engine is busy: the broker can wait, so HTTP clients go first."""
+        tries = 0
         while True:
-            with contextlib.suppress(BusyError):
+            try:
                 return await self._classify(request.image, request.model)
+            except MemoryFullError:
+                tries += 1
+                if tries == _MOST_TRIES:  # it may always be too large, and others wait
+                    raise
+            except BusyError:
+                pass
             await asyncio.sleep(self._retry_busy_s)
 
     def _reply(self, request: _Request, document: dict[str, Any]) -> None:

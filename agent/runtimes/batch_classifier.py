@@ -30,7 +30,7 @@ class BatchClassifier(Classifier):
 
     @abstractmethod
     def compute(self, tensors: Sequence[Array]) -> Sequence[Row]:
-        """`tensors` are of tensor() and tensor_of(). Raises ModelError, and BusyError if the memory is too small."""
+        """`tensors` are of tensor() and tensor_of(). Raises ModelError and MemoryFullError."""
 
     def read_row(self, row: Row) -> Scores:
         """Raises ModelError as scores() does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.errors import BusyError
+from agent.errors import MemoryFullError
 from agent.runtimes.batch_classifier import BatchClassifier
 from agent.runtimes.batch_sizes import measured, powers_of_two
 from agent.runtimes.model_input import black
@@ -85,7 +85,7 @@ class SharedFunction:
         for size in powers_of_two(min(most, self.compute.batch or most)):
             try:
                 self._compute(one * size)
-            except BusyError:
+            except MemoryFullError:
                 if size == 1:
                     raise
                 break

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from agent.errors import BusyError, InputRefusedError, ModelError, NoRoomError
+from agent.errors import InputRefusedError, MemoryFullError, ModelError, NoRoomError
 from agent.model_file.layout import axes_of
 from agent.model_file.metadata import Tensor
 from agent.model_file.signature import choose_served
@@ -67,7 +67,7 @@ class SavedFunction:
         gc.collect()
 
     def __call__(self, tensors: Sequence[Array]) -> list[Row]:
-        """Raises ModelError, InputRefusedError, and BusyError if the memory is too small."""
+        """Raises ModelError, InputRefusedError, and MemoryFullError."""
         count = len(tensors)
         with complaints_translated(self._tf, "TensorFlow cannot compute the model"):
             computed = self._computed(tensors[0] if count == 1 else np.concatenate(tensors))
@@ -183,7 +183,7 @@ def shortage_of_room() -> Iterator[None]:
     """While a model is opened or warmed up, too little memory is a reason not to serve it now."""
     try:
         yield
-    except BusyError as error:
+    except MemoryFullError as error:
         raise NoRoomError(
             "The model needs more memory than is free on TensorFlow's device. Drop a smaller model, or remove others."
         ) from error
@@ -196,7 +196,7 @@ def complaints_translated(tf: Any, what: str) -> Iterator[None]:
     try:
         yield
     except errors.ResourceExhaustedError as error:
-        raise BusyError(
+        raise MemoryFullError(
             "The memory of TensorFlow's device is currently too small for this image. Retry later.", retry_after_s=1
         ) from error
     except errors.InvalidArgumentError as error:

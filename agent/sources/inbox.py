@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 from agent.classification import Result
-from agent.errors import BusyError, ModelError, ModelNotFoundError, SourceError
+from agent.errors import BusyError, MemoryFullError, ModelError, ModelNotFoundError, SourceError
 from agent.frame import Frame
 from agent.host.backoff import Backoff
 from agent.host.folder_watch import FolderWatch
@@ -119,9 +119,9 @@ class Inbox:
 
     def _must_wait(self, taken: Taken, outcome: Result | AgentError) -> bool:
         """A version that fails on each image is withdrawn after a few, and its predecessor may classify this one."""
-        if isinstance(outcome, ModelNotFoundError | BusyError):
-            return True
-        return isinstance(outcome, ModelError) and self._folder.may_try_again(taken)
+        if isinstance(outcome, ModelError | MemoryFullError):
+            return self._folder.may_try_again(taken)
+        return isinstance(outcome, ModelNotFoundError | BusyError)
 
     def _next(self) -> Taken | None:
         """In the thread."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from peers.subscriber import until
 
-from agent.errors import BusyError, ImageFormatError
+from agent.errors import BusyError, ImageFormatError, MemoryFullError
 from agent.mqtt.message import Incoming, Message
 from agent.mqtt.requests import Requests
 
@@ -25,6 +25,7 @@ class RunningRequests:
     def __init__(self, **options: Any) -> None:
         self.answers: list[Message] = []
         self.acknowledged: list[Incoming] = []
+        self.busy: type[BusyError] = BusyError
         self.busy_times = 0
         self.working = self.most_workers = 0
         self.requests = Requests(
@@ -42,7 +43,7 @@ class RunningRequests:
         self.working -= 1
         if self.busy_times:
             self.busy_times -= 1
-            raise BusyError("All places are taken.", retry_after_s=1)
+            raise self.busy("All places are taken.", retry_after_s=1)
         if not image.startswith(b"\x89PNG"):
             raise ImageFormatError("The body is not an image.")
         return {"image": len(image), "model": model}
@@ -160,6 +161,16 @@ async def test_request_waits_while_the_engine_is_busy() -> None:
         running.requests.put(_incoming(_PNG))
         await until(lambda: running.acknowledged)
         assert running.only_answer()[1]["image"] == len(_PNG)
+
+
+@pytest.mark.anyio
+async def test_image_that_never_fits_into_the_memory_gets_an_error() -> None:
+    async with _run(retry_busy_s=0.001) as running:
+        running.busy, running.busy_times = MemoryFullError, 5
+        running.requests.put(_incoming(_PNG))
+        await until(lambda: running.acknowledged)
+        assert running.only_answer()[1] == {"error": "All places are taken."}
+        assert running.busy_times == 0
 
 
 @pytest.mark.anyio

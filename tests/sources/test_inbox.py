@@ -20,7 +20,7 @@ from sources.footage import brightness, write_image
 from sources.observing import PATIENCE_S, Seen, soon
 
 from agent.classification import Category, Classification, ModelIdentity, Result, Spot, Timing
-from agent.errors import ImageDamagedError, ModelError, ModelNotFoundError, SourceError
+from agent.errors import ImageDamagedError, MemoryFullError, ModelError, ModelNotFoundError, SourceError
 from agent.host.access import Account, Denied
 from agent.host.durable import write_and_rename
 from agent.inference.results import Results
@@ -221,14 +221,15 @@ async def test_images_wait_while_no_model_serves(folder: Path) -> None:
         assert [await level_of_next(inbox) for _ in range(2)] == [10, 20]
 
 
-async def test_image_gets_an_error_when_the_model_fails_on_it_repeatedly(folder: Path) -> None:
+@pytest.mark.parametrize("error", [ModelError("It fails."), MemoryFullError("It fails.", retry_after_s=1)])
+async def test_image_gets_an_error_when_the_model_fails_on_it_repeatedly(folder: Path, error: AgentError) -> None:
     path = image(folder, "a.png", 10)
     async with opened(folder) as inbox:
         for _ in range(4):
-            await level_of_next(inbox, ModelError("The runtime fails."))
+            await level_of_next(inbox, error)
             assert names(folder) == ["a.png"]
-        await level_of_next(inbox, ModelError("The runtime fails."))
-    assert answer(path) == {"error": "The runtime fails."}
+        await level_of_next(inbox, error)
+    assert answer(path) == {"error": "It fails."}
 
 
 async def test_answered_images_are_deleted(folder: Path) -> None:
