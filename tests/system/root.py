@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -71,12 +72,15 @@ def cache() -> Path:
 
 
 def _kept(name: str, make: Callable[[Path], None]) -> Path:
+    """Test processes that need the same root wait for the one that makes it."""
     root = cache() / name
-    if not root.exists():
-        with tempfile.TemporaryDirectory(dir=cache(), prefix=".") as temporary:  # an incomplete root is never used
-            new = Path(temporary, "root")
-            make(new)
-            new.rename(root)
+    with (cache() / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            with tempfile.TemporaryDirectory(dir=cache(), prefix=".") as temporary:  # an incomplete root is never used
+                new = Path(temporary, "root")
+                make(new)
+                new.rename(root)
     return root
 
 
