@@ -14,14 +14,21 @@ if TYPE_CHECKING:
 
 
 def check_output(paths: Iterable[Path], *, force: bool) -> None:
-    """Raises UsageError, before any work, if a path exists already or its folder does not."""
+    """Raises UsageError, before any work, if a path exists already or its folder cannot take it."""
     for path in paths:
-        if not path.parent.is_dir():
-            raise UsageError(f"The folder {path.parent} does not exist. Create it first.")
+        check_parent(path)
         if path.is_dir():
             raise UsageError(f"{path} is a folder. Give the name of a file.")
         if path.exists() and not force:
             raise UsageError(f"{path} already exists. Use --force to replace it.")
+
+
+def check_parent(path: Path) -> None:
+    """Raises UsageError if the folder of `path` does not exist or cannot be written to."""
+    if not path.parent.is_dir():
+        raise UsageError(f"The folder {path.parent} does not exist. Create it first.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{path.parent.absolute()} cannot be written to. Get write access, or use another folder.")
 
 
 def check_report(page: Path) -> None:

@@ -19,6 +19,7 @@ from agent.model_file.saved_model import EXTRA
 from agent.model_file.settings import LABELS_TXT
 from agent.runtimes.tensorflow import import_tensorflow
 from converter.errors import ConverterError, UsageError
+from converter.output import check_parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +33,7 @@ _METHOD = "tensorflow/serving/predict"
 
 def check_folder(output: Path, *, force: bool) -> None:
     """Raises UsageError, before any work, if the SavedModel cannot be put there."""
-    if not output.parent.is_dir():
-        raise UsageError(f"The folder {output.parent} does not exist. Create it first.")
+    check_parent(output)
     if not os.path.lexists(output):
         return
     if not (output / GRAPH).is_file():

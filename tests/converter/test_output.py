@@ -12,6 +12,7 @@ import pytest
 
 from converter.errors import ConverterError, UsageError
 from converter.output import check_output, write_whole
+from converter.training.export import check_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,6 +54,14 @@ def test_missing_folder_is_refused_even_with_force(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as raised:
         check_output([tmp_path / "absent" / "m.tflite"], force=True)
     assert str(raised.value) == f"The folder {tmp_path / 'absent'} does not exist. Create it first."
+
+
+def test_read_only_folder_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # tests may run as root, who may write there
+    with pytest.raises(UsageError, match=f"{tmp_path} cannot be written to"):
+        check_output([tmp_path / "model.tflite"], force=False)
+    with pytest.raises(UsageError, match=f"{tmp_path} cannot be written to"):
+        check_folder(tmp_path / "model", force=False)
 
 
 def test_folder_as_output_file_is_refused_even_with_force(tmp_path: Path) -> None:
