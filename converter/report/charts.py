@@ -42,7 +42,8 @@ p { margin: 0 0 0.75rem; max-width: 44rem; text-wrap: pretty; }
 .verdict { font-size: 1.15rem; padding: 0.75rem 1rem; background: var(--card); border-left: 4px solid var(--model); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.3rem 0.75rem 0.3rem 0; border-bottom: 1px solid var(--line); text-align: left; font-weight: 400; }
-thead th { color: var(--soft); font-size: 0.875rem; vertical-align: bottom; }
+thead th { color: var(--soft); font-size: 0.875rem; vertical-align: bottom;
+  overflow-wrap: normal; }
 tbody th { color: var(--soft); }
 .facts th { min-width: 8rem; vertical-align: top; }
 .figures { width: 100%; }
@@ -76,7 +77,7 @@ svg .axis { fill: var(--soft); }
 .key.same::before { border-radius: 50%; }
 .key.changed::before { transform: rotate(45deg); }
 .scatter { width: 100%; max-width: 32rem; font-size: 13px; }
-.curve { width: 100%; max-width: 42rem; font-size: 13px; }
+.curve { width: 100%; max-width: 36rem; font-size: 13px; }
 .line { stroke: var(--source); stroke-width: 2; fill: none; }
 .line.first { stroke: var(--model); stroke-width: 3.5; }
 svg text.first { fill: var(--model); font-weight: 600; }
@@ -118,17 +119,23 @@ def clip(text: str, columns: int) -> str:
     text = " ".join(text.split())
     width = 0
     for at, letter in enumerate(text):
-        width += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        width += _columns(letter)
         if width > columns:
             return f"{text[: at - 1]}…"
     return text
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def confusion_chart(counts: Ints, shares: Floats, names: Sequence[str], *, rows: str) -> Element:
     """A square of counts, colored by `shares`, 0 to 1; `rows` says what a row stands for."""
     side = max(24, min(44, 600 // len(names)), 12 + 7 * len(str(counts.max())))
     end = side * len(names)
-    width, height = _NAMES_LEFT + end + 76, _NAMES_ABOVE + end + 4
+    longest = min(_NAMES_COLUMNS, max(map(_columns, names)))
+    left, top = max(0, _NAMES_LEFT - 12 - 8 * max(longest, 9)), max(0, _NAMES_ABOVE - 20 - 7 * max(longest, 4))
+    width, height = _NAMES_LEFT + end + 4 + 4 * longest - left, _NAMES_ABOVE + end + 4 - top
     return element(
         "svg",
         element("title", f"Confusion matrix: {rows} in rows, the finished model's answer in columns"),
@@ -138,7 +145,7 @@ def confusion_chart(counts: Ints, shares: Floats, names: Sequence[str], *, rows:
         *_cells(counts, shares, names, side),
         element("text", f"{rows} ↓", x=_NAMES_LEFT - 8, y=_NAMES_ABOVE - 10, text_anchor="end", class_="axis"),
         element("text", "answer →", x=_NAMES_LEFT - 8, y=_NAMES_ABOVE - 28, text_anchor="end", class_="axis"),
-        viewBox=f"0 0 {width} {height}",
+        viewBox=f"{left} {top} {width} {height}",
         width=width,
         height=height,
         role="img",

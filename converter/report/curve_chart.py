@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = npt.NDArray[np.float32]
 
-_LEFT, _TOP, _WIDTH, _HEIGHT, _NAMES = 48, 12, 400, 260, 220
+_LEFT, _TOP, _WIDTH, _HEIGHT, _NAMES = 48, 12, 260, 200, 190
 _LINE = 16  # height of a name
 
 
@@ -68,7 +68,7 @@ def _labels(at: Sequence[float], lines: Sequence[tuple[str, Floats]]) -> list[El
         name, values = lines[number]
         y = max(_y(float(values[-1])) + 4, lowest + _LINE)
         lowest = y
-        text = f"{clip(name, 24)} {100 * float(values[-1]):.0f} %"
+        text = f"{clip(name, 18)} {100 * float(values[-1]):.0f} %"
         drawn.append(element("text", text, x=_x(at[-1]) + 8, y=f"{y:.1f}", class_="first" if number == 0 else "axis"))
     return drawn
 

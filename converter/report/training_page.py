@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
     from converter.conversion import Conversion
+    from converter.training.fine_tuning import Candidate
     from converter.training.search import Search
     from converter.training.training import Training
 
@@ -27,6 +28,14 @@ _MOST_CURVES = 6
 _MOST_CARDS = 48
 _MOST_NAMES = 100
 _FEW_NAMES = 5
+_CONDITIONS = {
+    "backbone": "Backbone",
+    "seed": "Seed",
+    "tensorflow": "TensorFlow",
+    "trained_by": "Trained by",
+    "photos_sha256": "SHA-256 of the photos",
+    "weights_sha256": "SHA-256 of the weights",
+}
 
 
 def write_training_report(path: Path, training: Training, conversion: Conversion | None) -> None:
@@ -117,12 +126,12 @@ def _curve(training: Training) -> Element | None:
         return None
     gains = assessment.recalls[-1] - assessment.recalls[-2]
     most = np.argsort(-gains, kind="stable")[:_MOST_CURVES]
-    lines = [("all classes, on average", assessment.curve)]
+    lines = [("all classes", assessment.curve)]
     lines += [(training.dataset.labels[at], assessment.recalls[:, at]) for at in most.tolist()]
     text = (
         "The model was also trained with only a part of the photos. If a line still rises at its right end, more "
         "photos of that class will probably help; if it is flat, other photos help more than more of the same: other "
-        "light, other backgrounds, other distances."
+        "light, other backgrounds, other distances. The thick line is the mean of all classes."
     )
     if len(most) < len(training.dataset.labels):
         text += f" The {len(most)} classes that gained most are shown."
@@ -139,23 +148,29 @@ def _fine_tuning(training: Training) -> Element | None:
         return section("Fine-tuning", outcome)
     text = (
         "Each line is one variant: how many of the layers were trained, and the learning rate. It shows the share of "
-        "the photos held out that is recognized, averaged over the classes, after each round through the photos."
+        "the photos held out that is recognized, averaged over the classes, after each round through the photos. "
+        "Of each variant, the round with the smallest loss counts."
     )
     at = [(number + 1) / longest for number in range(longest)]
     names = [str(number + 1) if number + 1 in (1, longest) else "" for number in range(longest)]
     order = sorted(training.search.tried, key=lambda tuned: tuned.loss)
-    lines = [
-        (f"{100 * tuned.candidate.depth:.0f} % of the layers, {tuned.candidate.rate:g}", tuned.history[:, 2])
-        for tuned in order
-    ]
+    lines = [(variant(tuned.candidate), tuned.history[:, 2]) for tuned in order]
     return section("Fine-tuning", outcome, element("p", text), curve_chart(at, names, lines))
+
+
+def variant(candidate: Candidate) -> str:
+    return f"{100 * candidate.depth:.0f} %, rate {candidate.rate:g}"
 
 
 def _outcome(search: Search) -> str:
     tried = f"Upper layers of the network were also trained, in {counted(len(search.tried), 'variant')}."
     if search.best is None:
         return f"{tried} That was not better than training only the last layer, so it is not used."
-    return f"{tried} The best is used. The photos held out decided which one, so expect a little less on other photos."
+    used = "The best is used, because it" if len(search.tried) > 1 else "It is used, because it"
+    return (
+        f"{tried} {used} is better on the photos held out than training only the last layer. Since these photos "
+        "decided, expect a little less on others."
+    )
 
 
 def _wrong(training: Training) -> Element:
@@ -208,5 +223,5 @@ def _facts(training: Training) -> dict[str, str]:
         "Accuracy": percent(training.result.accuracy),
         "Balanced accuracy": f"{percent(training.result.balanced_accuracy)} (the mean of the classes)",
         "Macro F1": f"{training.result.figures.macro_f1:.3f}",
-        **{key.replace("_", " ").capitalize(): str(value) for key, value in training.conditions.items()},
+        **{_CONDITIONS[key]: str(value) for key, value in training.conditions.items()},
     }

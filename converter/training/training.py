@@ -206,7 +206,7 @@ def _train(request: TrainingRequest, track: Track) -> tuple[Training, Checkpoint
         provenance = _provenance(request, dataset, divided, backbone)
         files = saved_model_files(model, settings_of(dataset.labels), provenance, golden)
     training = Training(
-        request.output.name,
+        _name(request.output),
         dataset,
         divided,
         assessment,
@@ -258,6 +258,12 @@ def _tuned(
         return searched, head.scores(views[divided.judged, 0])
     model.set_weights(searched.best.weights)
     return searched, scores_of(model, judged, pixels)
+
+
+def _name(output: Path) -> str:
+    """`birds 7` for birds/7, version 7 of birds in the layout of TensorFlow Serving."""
+    output = output.absolute()
+    return f"{output.parent.name} {output.name}" if output.name.isdigit() else output.name
 
 
 def _key(request: TrainingRequest, dataset: Dataset, backbone: Backbone, strategy: Strategy) -> str:

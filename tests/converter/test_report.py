@@ -17,11 +17,17 @@ from agent.image import decode
 from converter.errors import ConverterError
 from converter.evaluation.evaluation import Answers, Evaluation
 from converter.images.image_folder import FoundImage, ImageFolder
+from converter.report.charts import confusion_chart
+from converter.report.curve_chart import curve_chart
 from converter.report.page import write_report
+from converter.report.training_page import variant
+from converter.training.search import CANDIDATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from converter.training.fine_tuning import Candidate
 
 LABELS = ("cat", "dog", "owl")
 HOSTILE = "</title></style><script>alert('1')</script><img src=https://example.org/x onerror=x>\" 狐 \u202e" + "x" * 200
@@ -214,6 +220,18 @@ def test_page_shows_only_the_most_confused_of_many_classes(tmp_path: Path) -> No
     assert len(bars) == 40
     assert bars[:3] == ["class 48", "class 49", "class 0"]
     assert page.under("details div.wide table tbody tr th") == list(labels)
+
+
+def test_confusion_matrix_of_five_short_names_fits_a_phone() -> None:
+    names = ["birds", "flowers", "fruit", "houses", "vegetables"]
+    chart = confusion_chart(np.eye(5, dtype=np.int64), np.eye(5, dtype=np.float32), names, rows="true class")
+    assert int(chart.attrib["width"]) <= 360
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES)
+def test_name_of_a_fine_tuned_variant_fits_next_to_its_line(candidate: Candidate) -> None:
+    chart = curve_chart([1], ["1"], [(variant(candidate), np.ones((1,), np.float32))])
+    assert f"{variant(candidate)} 100 %" in [text.text for text in chart.iter("text")]
 
 
 def test_page_has_f1_bars_for_both_models(tmp_path: Path) -> None:

@@ -94,12 +94,18 @@ def test_an_option_comes_before_what_the_folder_states(
 
 
 def test_train_to_writes_both_and_a_report(shapes: Path, edge_convert: EdgeConvert, tmp_path: Path) -> None:
-    words = ("train", shapes, tmp_path / "m", "--to", tmp_path / "m.tflite", "--report", tmp_path / "m.html")
+    words = ("train", shapes, tmp_path / "7", "--to", tmp_path / "m.tflite", "--report", tmp_path / "m.html")
     outcome = edge_convert(*words, "--folds", "2", "--json")
     assert outcome.code == 0, outcome.err
     document = json.loads(outcome.out)
     assert document["conversion"]["models"][0]["written"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "m.html", "m.json", "m.tflite"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "m.html", "m.json", "m.tflite"]
     page = (tmp_path / "m.html").read_text()
-    for heading in ("In short", "What is taken for what", "Would more photos help?", "The file for devices"):
+    for heading in (
+        f"Training of {tmp_path.name} 7",
+        "In short",
+        "What is taken for what",
+        "Would more photos help?",
+        "The file for devices",
+    ):
         assert heading in page
