@@ -24,6 +24,25 @@ if TYPE_CHECKING:
 _MAX_BYTES = 1 << 28
 _SEED = 0
 _FORMATS = "JPEG, PNG, WebP, BMP and GIF"
+_UNSUPPORTED = frozenset(
+    (
+        ".heic",
+        ".heif",
+        ".avif",
+        ".jxl",
+        ".svg",
+        ".tif",
+        ".tiff",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".raf",
+        ".orf",
+        ".rw2",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +67,15 @@ class FoundImage:
 
 @dataclass(frozen=True, slots=True)
 class ImageFolder:
-    """At least one image, sorted by path; `empty` names the class folders without any image."""
+    """At least one image, sorted by path; `empty` names the class folders without any image.
+
+    `unsupported`: pictures in other formats.
+    """
 
     root: Path
     images: tuple[FoundImage, ...]
     empty: tuple[str, ...] = ()
+    unsupported: tuple[Path, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -144,34 +167,39 @@ def list_images(root: Path) -> ImageFolder:
     if not root.is_dir():
         raise ImagesError(f"{root} is not a folder. Give a folder with images, or with one subfolder per class.")
     try:
-        paths = sorted(_image_paths(root))
+        files = sorted(_files(root))
         subfolders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
     except OSError as error:
         raise ImagesError(f"{error.filename} cannot be listed: {error.strerror}.") from None
+    paths = [path for path in files if has_image_name(path.name) or path.suffix.lower() == ".gif"]
+    unsupported = tuple(path for path in files if path.suffix.lower() in _UNSUPPORTED)
     if not paths:
-        raise ImagesError(f"{root} contains no images. Supported: {_FORMATS} files.")
+        found = f" Found: {counted_suffixes(unsupported)}; save them as JPEG." if unsupported else ""
+        raise ImagesError(f"{root} contains no images. Supported: {_FORMATS} files.{found}")
     check_not_splits(root, subfolders, paths)
     images = tuple(FoundImage(path, _class_name(path.relative_to(root))) for path in paths)
     classes = {image.class_name for image in images} - {None}
-    return ImageFolder(root, images, tuple(sorted(subfolders - classes)) if classes else ())
+    return ImageFolder(root, images, tuple(sorted(subfolders - classes)) if classes else (), unsupported)
+
+
+def counted_suffixes(paths: Iterable[Path]) -> str:
+    """Such as `3 .heic, 1 .svg`."""
+    counts = Counter(path.suffix.lower() for path in paths)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
 
 
 def _class_name(inside: Path) -> str | None:
     return inside.parts[0] if len(inside.parts) > 1 else None
 
 
-def _image_paths(root: Path) -> Iterator[Path]:
+def _files(root: Path) -> Iterator[Path]:
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):
         there = os.path.realpath(folder)
         folders[:] = [name for name in folders if not name.startswith(".") and there not in seen]
         if there not in seen:  # a link can lead back to a folder
-            yield from (Path(folder, name) for name in names if _is_image(name))
+            yield from (Path(folder, name) for name in names if not name.startswith("."))
         seen.add(there)
-
-
-def _is_image(name: str) -> bool:
-    return has_image_name(name) or (name.lower().endswith(".gif") and not name.startswith("."))
 
 
 def _plain(name: str) -> str:

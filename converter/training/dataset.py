@@ -13,7 +13,7 @@ import numpy as np
 from agent.errors import AgentError
 from agent.host.digest import sha256_of
 from converter.errors import ImagesError
-from converter.images.image_folder import list_images
+from converter.images.image_folder import counted_suffixes, list_images
 from converter.images.splits import given_splits
 from converter.training.similarity import SIDE, near_duplicates, thumbnail_of
 
@@ -109,7 +109,12 @@ def open_dataset(root: Path, *, track: Track) -> Dataset:
         for (part, found), group in zip(readable, groups, strict=True)
     )
     _check_counts(root, labels, photos, unreadable)
-    findings = (*_unreadable(unreadable), *_few(labels, photos), *_duplicates(photos))
+    findings = (
+        *_unreadable(unreadable),
+        *_other_formats(root, _unsupported(listed)),
+        *_few(labels, photos),
+        *_duplicates(photos),
+    )
     return Dataset(root, labels, photos, findings)
 
 
@@ -118,6 +123,10 @@ def _listed(root: Path) -> Iterator[tuple[ImageFolder, Part | None, FoundImage]]
     for part, path in parts.items() or [(None, root)]:
         folder = list_images(path)
         yield from ((folder, part, found) for found in folder.images)
+
+
+def _unsupported(listed: Iterable[tuple[ImageFolder, Part | None, FoundImage]]) -> list[Path]:
+    return sorted({path for folder, _, _ in listed for path in folder.unsupported})
 
 
 def _name(root: Path, found: FoundImage) -> str:
@@ -134,10 +143,20 @@ def _check_classes(
         raise ImagesError(
             f"{root} has photos next to its class folders ({beside[0].path.name}). Move them into the class folders."
         )
-    empty = sorted({f"{folder.root / name}" for folder, _, _ in listed for name in folder.empty})
+    empty = sorted({folder.root / name for folder, _, _ in listed for name in folder.empty})
     if empty:
-        raise ImagesError(f"There are no photos in {', '.join(empty)}. Put photos there, or delete the folder.")
+        there = [path for path in _unsupported(listed) if any(path.is_relative_to(name) for name in empty)]
+        found = f" Found there: {counted_suffixes(there)}; save them as JPEG." if there else ""
+        names = ", ".join(map(str, empty))
+        raise ImagesError(f"There are no photos in {names}. Put photos there, or delete the folder.{found}")
     if len(labels) == 1:
+        inside = {found.path.relative_to(root / labels[0]).parts for _, part, found in listed if part is None}
+        deeper = {parts[0] for parts in inside if len(parts) > 1}
+        if len(deeper) > 1:
+            raise ImagesError(
+                f"{root} has only one folder, {labels[0]}, and {len(deeper)} folders in it. If these are the classes, "
+                f"give {root / labels[0]}."
+            )
         raise ImagesError(
             f"{root} has only one class, {labels[0]}. A model chooses between at least two: add a folder with photos "
             "of something else."
@@ -187,6 +206,15 @@ def _unreadable(unreadable: Sequence[str]) -> Iterator[Finding]:
         count = len(unreadable)
         what = "1 photo cannot be read and was" if count == 1 else f"{count} photos cannot be read and were"
         yield Finding(f"{what} left out.", tuple(text.rstrip(".") for text in unreadable))
+
+
+def _other_formats(root: Path, paths: Sequence[Path]) -> Iterator[Finding]:
+    if paths:
+        by_folder: dict[Path, list[Path]] = defaultdict(list)
+        for path in paths:
+            by_folder[path.parent.relative_to(root)].append(path)
+        named = tuple(f"{folder}: {counted_suffixes(there)}" for folder, there in by_folder.items())
+        yield Finding("Pictures in formats that cannot be read were left out. Save them as JPEG.", named)
 
 
 def _few(labels: Sequence[str], photos: Iterable[Photo]) -> Iterator[Finding]:

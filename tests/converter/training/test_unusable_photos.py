@@ -45,6 +45,25 @@ def test_an_empty_class_is_named(photos: Path, edge_convert: EdgeConvert) -> Non
     assert f"There are no photos in {photos / 'triangle'}" in _refused(photos, edge_convert)
 
 
+def test_photos_of_a_phone_that_cannot_be_read_are_named(photos: Path, edge_convert: EdgeConvert) -> None:
+    (photos / "triangle").mkdir()
+    (photos / "triangle" / "IMG_1.HEIC").touch()
+    assert "Found there: 1 .heic; save them as JPEG" in _refused(photos, edge_convert)
+    (photos / "triangle" / "IMG_1.HEIC").rename(photos / "disk" / "IMG_1.HEIC")
+    (photos / "disk" / "notes.txt").touch()
+    (photos / "triangle").rmdir()
+    finding, *_ = open_dataset(photos, track=untracked).findings
+    assert str(finding).endswith("were left out. Save them as JPEG (disk: 1 .heic).")
+
+
+def test_class_folders_one_level_deeper_are_named(photos: Path, edge_convert: EdgeConvert) -> None:
+    deeper = photos.parent / "deeper"
+    deeper.mkdir()
+    photos.rename(deeper / "photos")
+    message = _refused(deeper, edge_convert)
+    assert f"and 3 folders in it. If these are the classes, give {deeper / 'photos'}." in message
+
+
 def test_one_photo_per_class_is_refused(photos: Path, edge_convert: EdgeConvert) -> None:
     for path in photos.rglob("*.png"):
         if path.name != "00.png":
