@@ -51,6 +51,7 @@ class Reconciler:
 
     async def look(self) -> float:
         """One pass over the folder; returns the seconds after which the next one is due."""
+        listed_s = self._times.clock()
         drops = await self._listed()
         if drops is None:
             return min(1.0, self._times.rescan_s)
@@ -59,7 +60,7 @@ class Reconciler:
         waits = [Later(self._times.rescan_s)]
         for _, files in sorted(self._candidates.files.items()):
             async with files.turn:
-                waits += await self._follow(files, drops.get(files.name, []))
+                waits += await self._follow(files, drops.get(files.name, []), listed_s)
         self._report_store(next((wait.store_trouble for wait in reversed(waits) if wait.store_trouble), None))
         await self._tidy()
         return min(wait.wait_s for wait in waits)
@@ -112,11 +113,14 @@ class Reconciler:
                 files.candidate = drops[name][0].file
                 self._statuses.announce(name)
 
-    async def _follow(self, files: Files, drops: list[Drop]) -> list[Later]:
-        """Serves the best good version among `drops`; returns the waits for those that cannot be judged yet."""
+    async def _follow(self, files: Files, drops: list[Drop], listed_s: float) -> list[Later]:
+        """Serves the best good version among `drops`; returns the waits for those that cannot be judged yet.
+
+        `listed_s` is when the folder was listed; since then, the trials of other models may have taken minutes.
+        """
         files.keep_only(drops, self._times.clock())
         if not drops:
-            return await self._retire(files)
+            return await self._retire(files, listed_s)
         files.gone_since_s = None
         rejected: dict[str, Rejection] = {}
         waits: dict[str, Later] = {}
@@ -160,18 +164,17 @@ class Reconciler:
         version = self._history[drop.name].find(drop.version)
         return version if version is not None and version.withdrawn is None else None
 
-    async def _retire(self, files: Files) -> list[Later]:
+    async def _retire(self, files: Files, listed_s: float) -> list[Later]:
         """Retires a model only some time after its file is gone, so that rm followed by cp causes no gap."""
         name = files.name
         if name not in self._serving.served.stable:
             await self._forget(name)
             return []
-        now_s = self._times.clock()
         if files.gone_since_s is None:
-            files.gone_since_s = now_s
+            files.gone_since_s = listed_s
         files.rejected = {}
         self._set_candidate(files, None)
-        left_s = files.gone_since_s + self._times.retire_after_s - now_s
+        left_s = files.gone_since_s + self._times.retire_after_s - listed_s
         if left_s > 0:
             return [Later(left_s)]
         await self._forget(name)

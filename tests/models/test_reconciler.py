@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from agents.clock import Clock
 from agents.managed import (
     LONG_S,
     ONE,
@@ -139,6 +140,27 @@ async def test_model_keeps_serving_when_its_file_is_removed_before_the_next_is_c
     assert managed.version() == 2
     served = [status.serving is not None for status in managed.statuses]
     assert all(served[served.index(True) :])
+
+
+@pytest.mark.anyio
+async def test_long_trial_of_another_model_does_not_use_up_the_time_until_the_next_is_copied(folder: Path) -> None:
+    clock = Clock()
+    managed = await dropped(folder, ONE, times=times(retire_after_s=LONG_S, clock=clock))
+    (folder / "m.tflite").unlink()
+    await managed.reconcile()
+
+    def slow(path: Path) -> None:
+        if path.name == "a.tflite":
+            clock.now_s += 2 * LONG_S
+            drop(folder, TWO)
+
+    managed.store.before_put = slow
+    write_whole(folder / "a.tflite", digits("3"))
+    await managed.reconcile()
+    assert managed.version() == 1
+    await managed.reconcile()
+    assert managed.version() == 2
+    assert managed.gaps == []
 
 
 @pytest.mark.anyio
