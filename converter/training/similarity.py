@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy.typing as npt
 
     from agent.image import Image
@@ -38,24 +36,36 @@ def near_duplicates(thumbnails: Bytes) -> Ints:
     unique, first, where = np.unique(
         thumbnails.reshape(-1, SIDE * SIDE), axis=0, return_index=True, return_inverse=True
     )
-    leaders = np.arange(len(unique))
-    for one, other in _near_pairs(unique):
-        a, b = _leader(leaders, one), _leader(leaders, other)
-        leaders[max(a, b)] = min(a, b)
-    roots = np.array([_leader(leaders, at) for at in range(len(unique))], np.int64)
+    numbers = _joined(unique)
     earliest = np.full(len(unique), len(thumbnails), np.int64)
-    np.minimum.at(earliest, roots, first)
-    return np.asarray(earliest[roots[where.reshape(-1)]], np.int64)
+    np.minimum.at(earliest, numbers, first)
+    return np.asarray(earliest[numbers[where.reshape(-1)]], np.int64)
 
 
-def _near_pairs(thumbnails: Bytes) -> Iterator[tuple[int, int]]:
-    hashes, pixels = _hashes(thumbnails), thumbnails.astype(np.int16)
+def _joined(thumbnails: Bytes) -> Ints:
+    """A number for each thumbnail; those that a chain of near pairs connects have the same.
+
+    Only thumbnails of different numbers are compared: a camera that does not move makes nearly all pairs near.
+    """
+    hashes, means = _hashes(thumbnails), thumbnails.mean(axis=1)
+    numbers = np.arange(len(hashes))
     for start in range(0, len(hashes), _ROWS):
-        block = hashes[start : start + _ROWS, None] ^ hashes[None, start:]
-        for row, column in np.argwhere(np.bitwise_count(block) <= _HASH_BITS):
-            one, other = start + int(row), start + int(column)
-            if one < other and np.abs(pixels[one] - pixels[other]).mean() <= _GRAY_LEVELS:
-                yield one, other
+        block = np.bitwise_count(hashes[start : start + _ROWS, None] ^ hashes[None, start:]) <= _HASH_BITS
+        for row, candidates in enumerate(block):
+            one = start + row
+            others = one + np.flatnonzero(candidates[row:])
+            others = others[numbers[others] != numbers[one]]
+            others = others[np.abs(means[others] - means[one]) <= _GRAY_LEVELS]  # the difference is at least this
+            near = others[_differences(thumbnails[one], thumbnails[others]) <= _GRAY_LEVELS]
+            if len(near):
+                together = np.append(np.unique(numbers[near]), numbers[one])
+                numbers[np.isin(numbers, together)] = together.min()
+    return numbers
+
+
+def _differences(one: Bytes, others: Bytes) -> npt.NDArray[np.float64]:
+    """The mean difference in gray levels from each of the others."""
+    return np.asarray((np.maximum(others, one) - np.minimum(others, one)).mean(axis=1))
 
 
 def _hashes(thumbnails: Bytes) -> npt.NDArray[np.uint64]:
@@ -64,10 +74,3 @@ def _hashes(thumbnails: Bytes) -> npt.NDArray[np.uint64]:
     )
     bits = (small[:, :, 1:] > small[:, :, :-1]).reshape(len(small), 64)
     return np.asarray(np.packbits(bits, axis=1).view(np.uint64).reshape(-1))
-
-
-def _leader(leaders: Ints, at: int) -> int:
-    while leaders[at] != at:
-        leaders[at] = leaders[leaders[at]]
-        at = int(leaders[at])
-    return at

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import cv2
 import numpy as np
 
@@ -36,3 +38,17 @@ def test_strokes_of_equal_hash_stay_apart_by_their_pixels() -> None:
     cv2.circle(filled, (32, 32), 26, (255, 255, 255), -1)
     thumbnails = np.stack([thumbnail_of(Image(thin)), thumbnail_of(Image(filled))])
     assert near_duplicates(thumbnails).tolist() == [0, 1]
+
+
+def test_thousands_of_photos_of_a_camera_that_does_not_move_are_compared_in_seconds() -> None:
+    scene = thumbnail_of(_picture(0)).astype(np.float64)
+    noise = np.random.default_rng(0).normal(0, 1.5, (3000, *scene.shape))
+    started = time.monotonic()
+    groups = near_duplicates(np.clip(scene + noise, 0, 255).astype(np.uint8))
+    assert time.monotonic() - started < 30  # comparing each pair took 200 s
+    assert set(groups.tolist()) == {0}
+
+
+def test_a_chain_of_near_photos_is_one_group() -> None:
+    ramp = [Image(np.full((64, 64, 3), 100 + 5 * step, np.uint8)) for step in (4, 0, 3, 1, 2, 20)]
+    assert near_duplicates(np.stack([thumbnail_of(image) for image in ramp])).tolist() == [0, 0, 0, 0, 0, 5]
