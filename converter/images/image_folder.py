@@ -8,9 +8,10 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from agent.errors import AgentError
+from agent.host.plain_file import open_plain_file
 from agent.image import decode, has_image_name
 from converter.errors import ImagesError
 from converter.images.gif import decode_gif, is_gif
@@ -52,13 +53,17 @@ class FoundImage:
     path: Path
     class_name: str | None
 
+    def open(self) -> BinaryIO:
+        """Raises OSError, also for a FIFO or a device, which could block."""
+        return open_plain_file(Path(os.path.realpath(self.path)))
+
     def read(self, *, smallest_side: int) -> Image:
         """Decodes as the agent decodes an upload, and a GIF as Keras does.
 
         Raises ImageError, or ImagesError if the file cannot be read.
         """
         try:
-            with self.path.open("rb") as file:
+            with self.open() as file:
                 content = file.read(_MAX_BYTES)
         except OSError as error:
             raise ImagesError(f"{self.path} cannot be read: {error.strerror}.") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -15,7 +15,7 @@ from agent.host.digest import sha256_of
 from converter.errors import ImagesError
 from converter.images.image_folder import counted_suffixes, list_images
 from converter.images.splits import given_splits
-from converter.training.similarity import SIDE, near_duplicates, thumbnail_of
+from converter.training.similarity import SIDE, loosened, near_duplicates, thumbnail_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -115,7 +115,9 @@ def open_dataset(root: Path, *, track: Track) -> Dataset:
         *_few(labels, photos),
         *_duplicates(photos),
     )
-    return Dataset(root, labels, photos, findings)
+    own, alike = loosened(groups, np.array([photo.label for photo in photos]), [photo.sha256 for photo in photos])
+    photos = tuple(replace(photo, group=group) for photo, group in zip(photos, own.tolist(), strict=True))
+    return Dataset(root, labels, photos, (*findings, *_alike([labels[label] for label in alike])))
 
 
 def _listed(root: Path) -> Iterator[tuple[ImageFolder, Part | None, FoundImage]]:
@@ -182,7 +184,7 @@ def _read(root: Path, images: Sequence[FoundImage], track: Track) -> tuple[dict[
 def _look(found: FoundImage) -> _Seen | AgentError:
     try:
         thumbnail = thumbnail_of(found.read(smallest_side=2 * SIDE))
-        with found.path.open("rb") as file:
+        with found.open() as file:
             return _Seen(sha256_of(file), thumbnail)
     except AgentError as error:
         return error
@@ -229,18 +231,39 @@ def _duplicates(photos: Iterable[Photo]) -> Iterator[Finding]:
     for photo in photos:
         by_group[photo.group].append(photo)
     groups = [group for group in by_group.values() if len(group) > 1]
-    named = tuple(" = ".join(photo.name for photo in group[:3]) + (" = ..." if group[3:] else "") for group in groups)
+    named = tuple(map(_equation, groups))
     if groups:
         count = sum(map(len, groups))
         yield Finding(
             f"{count} photos are copies of others or nearly the same; those that belong together are used either for "
-            "training or for checking, never for both.",
+            "training or for checking.",
             named,
         )
-    torn = tuple(
-        " = ".join(f"{photo.name}" for photo in group[:3])
-        for group in groups
-        if len({photo.label for photo in group}) > 1
-    )
-    if torn:
-        yield Finding("The same photo is in folders of different classes; one of them must be wrong.", torn)
+    torn = [group for group in groups if len({photo.label for photo in group}) > 1]
+    copies = [group for group in torn if len({photo.sha256 for photo in group}) == 1]
+    for which, text in (
+        (copies, "The same photo is in folders of different classes; one of them must be wrong."),
+        (
+            [group for group in torn if group not in copies],
+            "Photos in folders of different classes are nearly the same. Check that each is in the right folder.",
+        ),
+    ):
+        if which:
+            yield Finding(text, tuple(_equation(_one_per_class(group)) for group in which))
+
+
+def _alike(names: Sequence[str]) -> Iterator[Finding]:
+    if names:
+        yield Finding(
+            "Nearly all photos of a class are nearly the same. They are used for training and for checking, so the "
+            "figures of the class are too good. Add photos from other days or places.",
+            tuple(names),
+        )
+
+
+def _one_per_class(group: Sequence[Photo]) -> list[Photo]:
+    return list({photo.label: photo for photo in reversed(group)}.values())[::-1]
+
+
+def _equation(group: Sequence[Photo]) -> str:
+    return " = ".join(photo.name for photo in group[:3]) + (" = ..." if group[3:] else "")

@@ -71,13 +71,19 @@ def folds(truth: Ints, groups: Ints, count: int, *, seed: int) -> Ints:
 
 
 def _drawn(dataset: Dataset, share: float, seed: int) -> Partition:
-    """One of so many folds that each has about `share` of the photos; of the smallest classes at least one photo."""
-    fold = folds(dataset.truth, dataset.groups, max(2, round(1 / share)), seed=seed)
-    chosen = fold == 0
+    """Of each class one of so many folds that each has about `share` of the photos: the one that comes closest.
+
+    A large group of near duplicates fills a fold, and the model needs it more than the check.
+    """
+    truth, groups = dataset.truth, dataset.groups
+    fold = folds(truth, groups, max(2, round(1 / share)), seed=seed)
+    chosen = np.zeros(len(truth), np.bool_)
     for label in range(len(dataset.labels)):
-        own = dataset.truth == label
-        if not (chosen & own).any():
-            chosen |= own & (dataset.groups == dataset.groups[np.flatnonzero(own)[-1]])
+        own = truth == label
+        counts = np.bincount(fold[own]).astype(np.float64)
+        counts[counts == 0] = np.inf
+        nearest = int(np.abs(counts - share * own.sum()).argmin())
+        chosen |= np.isin(groups, groups[own & (fold == nearest)])
     return Partition(np.flatnonzero(~chosen), np.flatnonzero(chosen), None)
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = npt.NDArray[np.float32]
     Ints: TypeAlias = npt.NDArray[np.int64]
 
-_VERSION = 1  # of the steps in the checkpoint
+_VERSION = 2  # of the steps in the checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +268,9 @@ def _name(output: Path) -> str:
 
 def _key(request: TrainingRequest, dataset: Dataset, backbone: Backbone, strategy: Strategy) -> str:
     how = (request.held_out, request.seed, strategy.devices, strategy.mixed)
-    parts = (_VERSION, dataset.fingerprint, backbone.name, backbone.sha256, *how)
+    tf = import_tensorflow()
+    versions = (importlib.metadata.version("edge-agent"), tf.__version__, tf.keras.__version__, np.__version__)
+    parts = (_VERSION, *versions, dataset.fingerprint, backbone.name, backbone.sha256, *how)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from agent.image import Image
-from converter.training.similarity import near_duplicates, thumbnail_of
+from converter.training.similarity import loosened, near_duplicates, thumbnail_of
 
 
 def _picture(seed: int, *, side: int = 96) -> Image:
@@ -52,3 +52,27 @@ def test_thousands_of_photos_of_a_camera_that_does_not_move_are_compared_in_seco
 def test_a_chain_of_near_photos_is_one_group() -> None:
     ramp = [Image(np.full((64, 64, 3), 100 + 5 * step, np.uint8)) for step in (4, 0, 3, 1, 2, 20)]
     assert near_duplicates(np.stack([thumbnail_of(image) for image in ramp])).tolist() == [0, 0, 0, 0, 0, 5]
+
+
+def test_a_thing_in_front_of_the_same_background_makes_another_photo() -> None:
+    scene = _picture(0, side=320)
+    with_cup = Image(scene.pixels.copy())
+    cv2.circle(with_cup.pixels, (150, 180), 25, (255, 255, 255), -1)
+    assert near_duplicates(np.stack([thumbnail_of(scene), thumbnail_of(with_cup)])).tolist() == [0, 1]
+
+
+def test_a_class_of_one_group_is_divided_into_runs_with_equal_files_in_one() -> None:
+    groups, truth = np.array([0] * 20 + [20, 21]), np.array([0] * 20 + [1, 1])
+    names = [str(number) for number in range(22)]
+    names[13] = names[0]
+    divided, classes = loosened(groups, truth, names)
+    assert classes == (0,)
+    assert len(set(divided[:20].tolist())) == 10
+    assert divided[13] == divided[0] == divided[1]
+    assert divided[20:].tolist() == [20, 21]
+
+
+def test_a_class_of_one_file_is_not_divided() -> None:
+    divided, classes = loosened(np.array([0, 0, 2, 3]), np.array([0, 0, 1, 1]), ["a", "a", "b", "c"])
+    assert divided.tolist() == [0, 0, 2, 3]
+    assert classes == ()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
 import pytest
 from conversions import untracked
 
@@ -125,6 +128,35 @@ def test_copies_are_kept_on_one_side_and_reported(photos: Path) -> None:
         divided = partition(dataset, held_out=0.2, seed=seed)
         sides = ["train" if at in set(divided.train.tolist()) else "held out" for at in range(len(dataset.photos))]
         assert len({side for side, photo in zip(sides, dataset.photos, strict=True) if "copy" in photo.name}) == 1
+
+
+def test_most_photos_of_a_class_are_trained_on_if_many_are_copies(photos: Path) -> None:
+    for number in range(20):
+        shutil.copy(photos / "disk" / "00.png", photos / "disk" / f"copy{number}.png")
+    dataset = open_dataset(photos, track=untracked)
+    for seed in range(5):
+        divided = partition(dataset, held_out=0.2, seed=seed)
+        assert "disk/00.png" in {dataset.photos[at].name for at in divided.train}
+
+
+def test_a_camera_that_does_not_move_can_be_trained_with_and_its_figures_are_doubted(photos: Path) -> None:
+    scene = cv2.imread(str(photos / "disk" / "00.png"))
+    assert scene is not None
+    (photos / "empty").mkdir()
+    for number in range(20):
+        cv2.imwrite(str(photos / "empty" / f"{number:02}.png"), cv2.add(scene, np.full_like(scene, number)))
+    dataset = open_dataset(photos, track=untracked)
+    assert "figures of the class are too good" in str(dataset.findings[-1])
+    divided = partition(dataset, held_out=0.2, seed=0)
+    empty = dataset.labels.index("empty")
+    assert (dataset.truth[divided.held_out] == empty).sum() == 4
+
+
+def test_a_pipe_is_named_and_does_not_block(photos: Path) -> None:
+    os.mkfifo(photos / "grid" / "pipe.jpg")
+    (finding, *_) = open_dataset(photos, track=untracked).findings
+    assert "grid/pipe.jpg" in str(finding)
+    assert "not a regular file" in str(finding)
 
 
 def test_the_same_photo_in_two_classes_is_named(photos: Path) -> None:
