@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 FEWEST = 2  # photos of a class: one to train on, one to check
 _ENOUGH = 20
 _MOST_NAMED = 5
+_ODD = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are not UTF-8, ends of lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,11 @@ def _check_classes(
     if beside:
         raise ImagesError(
             f"{root} has photos next to its class folders ({beside[0].path.name}). Move them into the class folders."
+        )
+    odd = [label for label in labels if any(unicodedata.category(each) in _ODD for each in label)]
+    if odd:
+        raise ImagesError(
+            f"The folder {root / odd[0]} cannot be a label: its name is not UTF-8 in one line. Rename it."
         )
     empty = sorted({folder.root / name for folder, _, _ in listed for name in folder.empty})
     if empty:

@@ -33,6 +33,8 @@ _METHOD = "tensorflow/serving/predict"
 
 def check_folder(output: Path, *, force: bool) -> None:
     """Raises UsageError, before any work, if the SavedModel cannot be put there."""
+    if output.name in ("", ".."):
+        raise UsageError(f"{output} is not the name of a new folder. Give another one.")
     check_parent(output)
     if not os.path.lexists(output):
         return

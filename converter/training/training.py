@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from agent.runtimes.tensorflow import import_tensorflow
+from converter.errors import UsageError
 from converter.evaluation.evaluation import percent
 from converter.output import check_report
 from converter.training.assessment import assess
@@ -29,7 +32,6 @@ from converter.training.strategy import strategy_of_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -66,6 +68,9 @@ class TrainingRequest:
     def check(self) -> None:
         """Raises UsageError, before any work."""
         check_folder(self.output, force=self.force)
+        photos, output = (Path(os.path.realpath(each)) for each in (self.photos, self.output))
+        if photos in (output, *output.parents) or output in photos.parents:
+            raise UsageError(f"{self.output} and {self.photos} must not be inside each other. Give another OUTPUT.")
         if self.report is not None:
             check_report(self.report)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_convert import EdgeConvert
+    from trainings import Trained
 
 
 @pytest.fixture
@@ -84,6 +85,31 @@ def test_files_of_eight_bytes_are_named(photos: Path, edge_convert: EdgeConvert)
     message = _refused(photos, edge_convert)
     assert "disk has 0" in message
     assert "disk/0.jpg" in message
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", "line\u2028separator".encode()])
+def test_a_class_folder_whose_name_cannot_be_a_label_is_refused(
+    name: bytes, photos: Path, edge_convert: EdgeConvert
+) -> None:
+    (photos / "disk").rename(photos / os.fsdecode(name))
+    assert "cannot be a label" in _refused(photos, edge_convert)
+
+
+def test_an_output_inside_the_photos_is_refused(photos: Path, edge_convert: EdgeConvert) -> None:
+    """Its golden samples would be a class of the next training."""
+    outcome = edge_convert("train", photos, photos / "model")
+    assert outcome.code == 2
+    assert "must not be inside each other" in outcome.err
+    assert not (photos / "model").exists()
+
+
+def test_an_output_without_a_name_is_refused(
+    photos: Path, trained: Trained, edge_convert: EdgeConvert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.request.output)
+    outcome = edge_convert("train", photos, ".", "--force")
+    assert outcome.code == 2
+    assert "is not the name of a new folder" in outcome.err
 
 
 def test_photos_without_class_folders_are_refused(photos: Path, edge_convert: EdgeConvert) -> None:
