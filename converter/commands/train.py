@@ -67,10 +67,12 @@ def train(
         with terminal(debug=debug) as track:
             training = train_and_write(request, track=track)
             written = True
+            if report is not None:  # already here: the conversion may fail
+                write_training_report(report, training, None)
             conversion = convert_trained(training, request, to, track=track) if to is not None else None
     except KeyboardInterrupt:
         raise StoppedError(_how_to_go_on(request, to, written=written)) from None
-    if report is not None:
+    if report is not None and conversion is not None:
         write_training_report(report, training, conversion)
     _show(training, conversion, report, as_json=as_json)
     if conversion is not None:
