@@ -27,7 +27,7 @@ class Version:
 
     @property
     def changed_at_s(self) -> float:
-        """Unix time of the newest change."""
+        """Unix time of the newest change of a file; 0 if there is none yet."""
         return max((ctime_ns for *_, ctime_ns in self.stamps), default=0) / 1e9
 
     @property

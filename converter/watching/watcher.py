@@ -193,7 +193,7 @@ class Watcher:
 
     def _rest_s(self, seen: Seen) -> float:
         """Seconds for which the version must not change before the next step; 0.0 if it may be taken now."""
-        age_s = min(self._ages.age_s(seen.version.changed_at_s), 3600)
+        age_s = min(self._ages.age_s(seen.version.changed_at_s), 3600) if seen.version.stamps else 0.0
         unchanged_s = max(time.monotonic() - seen.since_s, age_s)
         patience_s = 0.0 if seen.incomplete is None else self._times.patience_s
         return max(0.0, self._times.rest_s - unchanged_s, patience_s - unchanged_s)

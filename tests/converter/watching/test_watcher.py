@@ -273,6 +273,15 @@ async def test_version_that_stays_incomplete_is_refused_until_it_is_complete(bed
     assert not refusal.exists()
 
 
+def test_a_folder_without_files_is_not_refused_at_once(bed: WatchBed) -> None:
+    """An export makes its folder first; without files it has no time stamps."""
+    (bed.source / "birds/2").mkdir(parents=True)
+    for _ in range(2):
+        (trouble,) = bed.run_once()
+        assert trouble.startswith("The SavedModel is not complete: ")
+    assert list(bed.reports.rglob("*.refused.txt")) == []
+
+
 def test_version_is_not_taken_before_it_rests(bed: WatchBed, monkeypatch: pytest.MonkeyPatch) -> None:
     async def sleep(duration_s: float) -> None:
         raise TimeoutError(duration_s)
