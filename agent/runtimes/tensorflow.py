@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import mmap
 import os
 import re
@@ -33,6 +34,8 @@ def import_tensorflow() -> Any:
             import tensorflow as tf  # noqa: PLC0415  (seconds and hundreds of megabytes)
     except ImportError as error:
         raise _not_installed("TensorFlow", error) from error
+    for name in ("absl", "tensorflow"):  # "Fingerprint not found. Saved model loading will continue."
+        logging.getLogger(name).setLevel(logging.WARNING)
     if is_first:
         gc.freeze()  # its 300,000 objects stay, and each collection would visit them
     # RuntimeError for a GPU already in use, whose memory is already reserved; ValueError for one with a limit.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 from types import ModuleType
 from typing import Any
@@ -57,6 +58,14 @@ def test_device_name_is_that_of_the_gpu_and_its_memory_grows_on_demand(monkeypat
 def test_import_accepts_a_gpu_that_is_already_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     tensorflow = installed(monkeypatch, FakeTensorFlow("NVIDIA H200", in_use=True))
     assert import_tensorflow() is tensorflow
+
+
+def test_import_silences_the_information_of_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, FakeTensorFlow())
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    import_tensorflow()
+    assert not any(logging.getLogger(name).isEnabledFor(logging.INFO) for name in ("absl", "tensorflow"))
 
 
 def test_import_error_names_the_command_that_installs_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
