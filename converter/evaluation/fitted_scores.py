@@ -92,7 +92,7 @@ def _objection(error: float, error_after: float, loss: float, loss_after: float)
     """What speaks against the temperature, on images that it was not fitted to: the error, the likelihood, or both."""
     unlikely = f"make the right labels of other images less likely (log loss {loss_after:.4f} instead of {loss:.4f})"
     if error_after < error:
-        return None if loss_after < loss else f"would lower it to {error_after:.3f} but {unlikely}"
+        return None if loss_after < loss else f"would lower the error to {error_after:.3f} but {unlikely}"
     not_lower = f"would not lower it on other images ({error_after:.4f} instead of {error:.4f})"
     return not_lower if loss_after < loss else f"{not_lower} and would {unlikely}"
 

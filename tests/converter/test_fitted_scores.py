@@ -114,7 +114,7 @@ def test_reported_error_is_that_of_scores_fitted_to_other_images() -> None:
     ("images", "seed", "factor", "objections"),
     [
         (300, 1, 1.1, ("would not lower it on other images",)),
-        (300, 0, 1.0, ("would lower it to 0.060 but make the right labels of other images less likely",)),
+        (300, 0, 1.0, ("would lower the error to 0.060 but make the right labels of other images less likely",)),
         (60, 0, 1.0, ("would not lower it on other images", "and would make the right labels of other images less")),
     ],
 )
@@ -128,7 +128,7 @@ def test_calibrated_model_gets_no_temperature_and_learns_what_speaks_against_it(
     assert found.after is not None
     is_lower, sentence = found.after.error < found.before.error, found.sentences[0]
     assert "No temperature is stored:" in sentence
-    assert ("would lower it" in sentence) == is_lower
+    assert ("would lower the error" in sentence) == is_lower
     assert all(objection in sentence for objection in objections)
     assert ("less likely" in sentence) == ("labels of other images" in objections[-1])
 
