@@ -91,7 +91,8 @@ def _how_to_go_on(request: TrainingRequest, to: Path | None, *, written: bool) -
 
 
 def _show(training: Training, conversion: Conversion | None, report: Path | None, *, as_json: bool) -> None:
-    print_notes([*map(str, training.findings), *(conversion.notes if conversion is not None else ())])
+    too_short = () if training.too_short is None else (training.too_short,)
+    print_notes([*map(str, training.findings), *too_short, *(conversion.notes if conversion is not None else ())])
     if as_json:
         converted = {"conversion": conversion.to_json()} if conversion is not None else {}
         print_json(training.to_json() | converted | {"report": None if report is None else str(report)})

@@ -140,8 +140,10 @@ def _curve(training: Training) -> Element | None:
 
 
 def _fine_tuning(training: Training) -> Element | None:
-    if training.search is None or not training.search.tried:
+    if training.search is None:
         return None
+    if training.too_short is not None:
+        return section("Fine-tuning", element("p", training.too_short))
     outcome = element("p", _outcome(training.search))
     longest = max(len(tuned.history) for tuned in training.search.tried)
     if longest == 1:

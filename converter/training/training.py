@@ -109,6 +109,13 @@ class Training:
         return self.dataset.findings + self.partition.findings
 
     @property
+    def too_short(self) -> str | None:
+        """A sentence, if the time was too short for any fine-tuning."""
+        if self.search is None or self.search.tried:
+            return None
+        return "No time was left for fine-tuning: --minutes counts from the start of the training. Give more minutes."
+
+    @property
     def result(self) -> Result:
         """What the figures are about: every photo of the cross-validation, or else the photos held out.
 

@@ -65,6 +65,7 @@ def test_without_time_left_the_head_alone_is_kept(trained: Trained, tmp_path: Pa
     training = train_and_write(request, track=untracked)
     assert training.search is not None
     assert training.search.tried == ()
+    assert "No time was left for fine-tuning" in str(training.too_short)
     assert training.files == trained.training.files
 
 
