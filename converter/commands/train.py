@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from agent.host.terminal import on_one_line, print_json
 from converter.commands.convert import raise_refusals
 from converter.commands.options import Debug, Json
 from converter.errors import StoppedError
+from converter.images.splits import given_splits
 from converter.terminal import print_conversion, print_notes, print_training, terminal
 from converter.training.backbone import DEFAULT, BackboneName
 
@@ -84,10 +86,9 @@ def _how_to_go_on(request: TrainingRequest, to: Path | None, *, written: bool) -
     """`written`: whether the SavedModel is finished."""
     if not written:
         return "interrupted; the same command continues where this training was."
-    return (
-        f"interrupted; {request.output} is finished, and {to} is not. Convert it: edge-convert convert "
-        f"{request.output} {to} --calibration {request.photos}"
-    )
+    photos = given_splits(request.photos).get("train", request.photos)
+    words = ("edge-convert", "convert", request.output, to, "--calibration", photos)
+    return f"interrupted; {request.output} is finished, and {to} is not. Convert it: {shlex.join(map(str, words))}"
 
 
 def _show(training: Training, conversion: Conversion | None, report: Path | None, *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from converter.training.head import choose_recipe, fit_head
 from converter.training.partition import folds
+from converter.training.result import balanced_accuracy
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,9 +38,8 @@ class Assessment:
 
     def balanced_accuracies(self, truth: Ints) -> Floats:
         """One per fold."""
-        best = self.scores.argmax(axis=1)
-        each = [_mean_recall(truth[own], best[own]) for own in (self.fold_of == at for at in np.unique(self.fold_of))]
-        return np.array(each, np.float32)
+        each = (self.fold_of == at for at in np.unique(self.fold_of))
+        return np.array([balanced_accuracy(self.scores[own], truth[own]) for own in each], np.float32)
 
 
 def assess(
@@ -97,7 +97,3 @@ def _sample(indices: Ints, truth: Ints, share: float, *, seed: int) -> Ints:
         own = random.permutation(indices[truth[indices] == label])
         chosen.append(own[: max(1, round(share * len(own)))])
     return np.sort(np.concatenate(chosen))
-
-
-def _mean_recall(truth: Ints, best: Ints) -> float:
-    return float(np.mean([(best[truth == label] == label).mean() for label in np.unique(truth)]))

@@ -10,6 +10,7 @@ import numpy as np
 from agent.runtimes.tensorflow import import_tensorflow
 from converter.training.augmentation import augmented
 from converter.training.head import class_weights
+from converter.training.result import balanced_accuracy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,7 +140,7 @@ class FineTuning:
     def _judged(self) -> tuple[float, float]:
         """Class-weighted log loss and balanced accuracy on the photos held out."""
         truth, scores = self._held_out.truth, scores_of(self._model, self._held_out, self._pixels)
-        return log_loss(scores, truth), balanced(scores, truth)
+        return log_loss(scores, truth), balanced_accuracy(scores, truth)
 
     def _state(self, history: Sequence[Floats], best: Sequence[Floats] | None) -> Arrays:
         state: dict[str, Any] = {"history": np.stack(history)}
@@ -161,12 +162,6 @@ def log_loss(scores: Floats, truth: Ints) -> float:
     """The mean over the classes."""
     weights = class_weights(truth, labels=scores.shape[1])
     return float((weights * -np.log(np.maximum(scores[np.arange(len(truth)), truth], 1e-7))).sum())
-
-
-def balanced(scores: Floats, truth: Ints) -> float:
-    """The balanced accuracy."""
-    right = scores.argmax(axis=1) == truth
-    return float((class_weights(truth, labels=scores.shape[1]) * right).sum())
 
 
 def _is_done(history: Sequence[Floats]) -> bool:

@@ -35,9 +35,7 @@ class Result:
 
     @property
     def balanced_accuracy(self) -> float:
-        """The mean over the classes of the share of their photos that is recognized."""
-        figures = self.figures
-        return float(figures.recall[figures.images > 0].mean())
+        return balanced_accuracy(self.scores, self.truth)
 
     @property
     def figures(self) -> ClassFigures:
@@ -52,3 +50,9 @@ class Result:
         """Positions of the photos with a wrong answer, the surest first."""
         positions = np.flatnonzero(self.best != self.truth)
         return np.asarray(positions[np.argsort(-self.scores[positions].max(axis=1), kind="stable")])
+
+
+def balanced_accuracy(scores: Floats, truth: Ints) -> float:
+    """The mean over the classes that occur of the share of their photos that is recognized."""
+    figures = class_figures(confusion_of(truth, np.asarray(scores.argmax(axis=1)), labels=scores.shape[1]))
+    return float(figures.recall[figures.images > 0].mean())
