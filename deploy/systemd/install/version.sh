@@ -36,7 +36,7 @@ make_version() {
         say "Version $1 does not run; it is made again."
         remade=yes
     fi
-    check_place $((needs_mb + $(if keeps_tensorflow; then echo $tensorflow_mb; else echo 0; fi)))
+    check_place $((needs_mb + $(if keeps_tensorflow; then echo "$tensorflow_mb"; else echo 0; fi)))
     say "Creating $folder. This takes a minute, several minutes on a small board ..."
     rm -rf "$folder" "$home"/.work.*
     mkdir -p "$folder"
@@ -69,7 +69,7 @@ check_place() {
     place=$(readlink -m "$home")
     while [ ! -e "$place" ]; do place=$(dirname "$place"); done
     free_mb=$(($(df --output=avail -k "$place" | tail -1) / 1024))
-    [ "$free_mb" -ge $needs_mb ] || fail "$place has $free_mb MB free, but $needs_mb MB are needed. Free some space, then try again."
+    [ "$free_mb" -ge "$needs_mb" ] || fail "$place has $free_mb MB free, but $needs_mb MB are needed. Free some space, then try again."
     options=,$(findmnt --noheadings --output OPTIONS --target "$place" 2>/dev/null | tail -1 || true),  # nothing in a chroot
     case $options in
         *,noexec,*) fail "$place is mounted with the option noexec, so the agent's programs cannot run there. Remove the option: sudo mount -o remount,exec $(findmnt --noheadings --output TARGET --target "$place")" ;;
