@@ -151,7 +151,8 @@ def _fine_tuning(training: Training) -> Element | None:
     text = (
         "Each line is one variant: how many of the layers were trained, and the learning rate. It shows the share of "
         "the photos held out that is recognized, averaged over the classes, after each round through the photos. "
-        "Of each variant, the round with the smallest loss counts."
+        "Of each variant, the round with the smallest loss counts, and the thick line is the variant with the smallest "
+        "of all. The loss also counts how sure the answers are, so another line may end higher."
     )
     at = [(number + 1) / longest for number in range(longest)]
     names = [str(number + 1) if number + 1 in (1, longest) else "" for number in range(longest)]
