@@ -18,20 +18,16 @@ PARALLEL_CONVERTER := -n 2 $(BY_FILE)
 PARALLEL_FAULTS := -n 3 $(BY_FILE)
 PARALLEL_BEDS := -n 3 $(BY_FILE)
 
-# Tests of the converter that train for minutes; make test-training runs them.
-TRAINING := $(patsubst %,tests/converter/%.py,test_honest_scores test_resampling_fit \
-	$(addprefix training/test_,backbones fine_tuning interruption strategy))
-
 # TensorFlow has wheels for these machines only.
 ifneq ($(filter x86_64 aarch64 arm64,$(shell uname -m)),)
-TEST_CONVERTER = nice -n 19 .venv-converter/bin/pytest --timeout 600 $(PARALLEL_CONVERTER) $(addprefix --ignore ,$(TRAINING)) tests/converter
+TEST_CONVERTER = nice -n 19 .venv-converter/bin/pytest --timeout 600 $(PARALLEL_CONVERTER) -m "not long" tests/converter
 else
 TEST_CONVERTER = @echo "Skipping the tests of the converter: TensorFlow does not support this machine."
 endif
 
 .PHONY: help run test test-agent test-converter check bench bench-check bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
 	operator-table page-vendor protos test-clients test-page test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
-	test-arm64 test-demo-model test-tensorflow test-training test-faults test-faults-short test-faults-saved-models test-http-soak test-home-assistant
+	test-arm64 test-demo-model test-tensorflow test-converter-long test-faults test-faults-short test-faults-saved-models test-http-soak test-home-assistant
 
 help:
 	@awk -F ' *##@? ' '/^##@/ { print "\n" $$2 } \
@@ -185,8 +181,8 @@ test-tensorflow: dev-converter  ## Test agents that serve SavedModels: minutes
 	nice -n 19 .venv-converter/bin/pytest --timeout 900 $(PARALLEL_CONVERTER) tests/with_tensorflow
 
 # The photos are those of Debian's package tuxpaint-stamps-default.
-test-training: dev-converter  ## Train on real photos and on digits, and kill and resume a training
-	nice -n 19 .venv-converter/bin/pytest --timeout 600 $(PARALLEL_CONVERTER) tests/real_photos $(TRAINING)
+test-converter-long: dev-converter  ## Train, also on real photos, and convert real models: minutes
+	nice -n 19 .venv-converter/bin/pytest --timeout 600 $(PARALLEL_CONVERTER) -m long tests/real_photos tests/converter
 
 ##@ Maintenance
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 pytest.importorskip("tensorflow", reason="TensorFlow is only in .venv-converter")
 pytestmark = [
-    pytest.mark.long,
     pytest.mark.filterwarnings("ignore:Statistics for quantized inputs"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),  # Keras saves
 ]

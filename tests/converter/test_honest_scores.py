@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
     Ints = npt.NDArray[np.int64]
 
-pytestmark = pytest.mark.filterwarnings(*QUIET)
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings(*QUIET)]
 tf = pytest.importorskip("tensorflow", reason="TensorFlow is only in .venv-converter")
 datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is only in .venv-converter")
 linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is only in .venv-converter")

@@ -13,7 +13,10 @@ import pytest
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow has an environment of its own: .venv-converter")
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")  # Keras saves
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),  # Keras saves
+]
 
 ROOT = Path(__file__).parents[2]
 VARIABLES = {

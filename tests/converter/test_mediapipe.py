@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agent.runtimes.classifier import Classifier
     from converter.quantization import Scheme
 
-pytestmark = pytest.mark.filterwarnings(*QUIET)
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings(*QUIET)]
 mediapipe = pytest.importorskip("mediapipe", reason="MediaPipe is only in .venv-converter")
 tasks = pytest.importorskip("mediapipe.tasks.python")
 

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 DIGITS = Path(__file__).resolve().parents[2] / "demo" / "digits.py"
 
 

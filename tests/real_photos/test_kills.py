@@ -8,12 +8,15 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from trainings import write_shapes
 
 from agent.host.digest import manifest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.long
 
 _POINTS = {
     "features-0000000": signal.SIGKILL,

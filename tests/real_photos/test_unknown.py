@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     Floats: TypeAlias = npt.NDArray[np.floating]
     Ints: TypeAlias = npt.NDArray[np.int64]
 
+pytestmark = pytest.mark.long
+
 OTHER = "other"
 OTHER_FOLDERS = ("household", "vehicles", "hobbies", "seasonal/christmas")
 _FOLDS = 5
