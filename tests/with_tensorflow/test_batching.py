@@ -16,7 +16,7 @@ from agents.saved_models import save_function
 from agents.site import until
 
 from agent.classification import Spot
-from agent.errors import BusyError, ModelError, TensorError
+from agent.errors import MemoryFullError, ModelError, TensorError
 from agent.frame import Frame
 from agent.image import Image
 from agent.inference.data_plane import DataPlane
@@ -247,15 +247,18 @@ async def test_image_that_the_memory_is_too_small_for_is_refused_and_the_rest_is
     batches.gate.set()
     await held
     first, huge, *others = await asyncio.gather(*tasks, return_exceptions=True)
-    assert isinstance(huge, BusyError)
+    assert isinstance(huge, MemoryFullError)
     assert [round(255 * score(each)) for each in (first, *others)] == [10, 30, 40]  # type: ignore[arg-type]
     assert not [outcome for _, outcome in batches.models.observed if isinstance(outcome, ModelError)]
     queue = batches.engine._batching.queue_of(batches.models.get("bright"))
     assert queue is not None
     assert queue.sizes.best == 2  # batches of four have failed
-    with pytest.raises(BusyError):
+    with pytest.raises(MemoryFullError):
         await batches.frame(HUGE)
-    assert [type(error) for _, _, error, _ in batches.heard.refusals] == [BusyError, BusyError]  # each counts once
+    assert [type(error) for _, _, error, _ in batches.heard.refusals] == [
+        MemoryFullError,
+        MemoryFullError,
+    ]  # each counts once
     assert round(255 * score(await batches.upload(10))) == 10
 
 
@@ -286,7 +289,7 @@ async def test_request_with_few_free_places_computes_fewer_at_once(folder: Path)
     assert max(batches.heard.sizes) <= 4  # of five places
     held = [await batches.hold(), *(asyncio.create_task(batches.upload(1)) for _ in range(3))]
     await batches.waiting(3)
-    with pytest.raises(BusyError):
+    with pytest.raises(MemoryFullError):
         await batches.infer(levels)
     batches.gate.set()
     await asyncio.gather(*held)

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from agents.saved_models import save_function, write_saved_model, write_warmup_requests
 
-from agent.errors import BusyError, InputRefusedError, ModelError, TensorError
+from agent.errors import InputRefusedError, MemoryFullError, ModelError, TensorError
 from agent.image import Image
 from agent.model_file.model import read_model
 from agent.model_file.settings import ModelSettings
@@ -278,7 +278,7 @@ def test_batch_that_the_memory_is_too_small_for_limits_the_sizes(tmp_path: Path)
     classifier.warm_up()
     assert classifier.batch_sizes is not None
     assert list(classifier.batch_sizes.ms_per_image) == [1, 2]
-    with pytest.raises(BusyError, match="memory of TensorFlow's device is currently too small") as caught:
+    with pytest.raises(MemoryFullError, match="memory of TensorFlow's device is currently too small") as caught:
         classifier.compute([classifier.tensor(PICTURE)] * 4)
     assert caught.value.retry_after_s == 1
 
