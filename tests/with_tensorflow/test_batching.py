@@ -16,7 +16,7 @@ from agents.saved_models import save_function
 from agents.site import until
 
 from agent.classification import Spot
-from agent.errors import MemoryFullError, ModelError, TensorError
+from agent.errors import BusyError, MemoryFullError, ModelError, TensorError
 from agent.frame import Frame
 from agent.image import Image
 from agent.inference.data_plane import DataPlane
@@ -289,7 +289,7 @@ async def test_request_with_few_free_places_computes_fewer_at_once(folder: Path)
     assert max(batches.heard.sizes) <= 4  # of five places
     held = [await batches.hold(), *(asyncio.create_task(batches.upload(1)) for _ in range(3))]
     await batches.waiting(3)
-    with pytest.raises(MemoryFullError):
+    with pytest.raises(BusyError):
         await batches.infer(levels)
     batches.gate.set()
     await asyncio.gather(*held)
