@@ -26,7 +26,7 @@ def import_tensorflow() -> Any:
     """Takes seconds the first time. If it is not installed, raises ModelError with the command that installs it."""
     is_first = "tensorflow" not in sys.modules
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if not may_compile():
+    if is_first and not may_compile():
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # oneDNN would compile its code all the same, and crash
     _ignore_keras_settings()
     try:
