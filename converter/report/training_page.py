@@ -226,5 +226,5 @@ def _facts(training: Training) -> dict[str, str]:
         "Accuracy": percent(training.result.accuracy),
         "Balanced accuracy": f"{percent(training.result.balanced_accuracy)} (the mean of the classes)",
         "Macro F1": f"{training.result.figures.macro_f1:.3f}",
-        **{_CONDITIONS[key]: str(value) for key, value in training.conditions.items()},
+        **{words: str(training.provenance[key]) for key, words in _CONDITIONS.items()},
     }

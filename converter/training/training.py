@@ -100,11 +100,6 @@ class Training:
         return Result(self.partition.judged, self.dataset.truth[self.partition.judged], self.scores)
 
     @property
-    def conditions(self) -> dict[str, Any]:
-        keys = ("backbone", "seed", "tensorflow", "trained_by", "photos_sha256", "weights_sha256")
-        return {key: self.provenance[key] for key in keys}
-
-    @property
     def findings(self) -> tuple[Finding, ...]:
         return self.dataset.findings + self.partition.findings
 
