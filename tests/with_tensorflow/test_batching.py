@@ -255,10 +255,8 @@ async def test_image_that_the_memory_is_too_small_for_is_refused_and_the_rest_is
     assert queue.sizes.best == 2  # batches of four have failed
     with pytest.raises(MemoryFullError):
         await batches.frame(HUGE)
-    assert [type(error) for _, _, error, _ in batches.heard.refusals] == [
-        MemoryFullError,
-        MemoryFullError,
-    ]  # each counts once
+    refused = [type(error) for _, _, error, _ in batches.heard.refusals]
+    assert refused == [MemoryFullError, MemoryFullError]  # each counts once
     assert round(255 * score(await batches.upload(10))) == 10
 
 
