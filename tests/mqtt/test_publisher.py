@@ -284,6 +284,7 @@ async def test_reference_is_taken_again_at_a_command_that_is_not_retained(tmp_pa
     topic = f"{_BASE}/cameras/front/reference/set"
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         live.publish(topic, b"TAKE", retain=True)
+        await until(lambda: live.payloads(topic) == ["TAKE"])
         async with started(broker.port, actions=replace(NO_ACTIONS, retake_reference=retake)) as publisher:
             await until_connected(publisher)
             live.publish(topic, b"anything")
