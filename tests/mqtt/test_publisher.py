@@ -264,6 +264,7 @@ async def test_enabled_follows_the_status_that_a_command_changes(tmp_path: Path)
             publisher.camera_changed("door", CameraStatus("starting"))
             publisher.camera_changed("front", CameraStatus("disabled"))
             await until(lambda: live.payloads("/door/enabled") == ["ON"])
+            await until(lambda: live.payloads("/front/enabled"))
             assert live.payloads("/front/enabled") == ["OFF"]
             live.publish(f"{_BASE}/cameras/front/enabled/set", b"ON")
             await until(lambda: live.payloads("/front/enabled") == ["OFF", "ON"])
