@@ -178,11 +178,11 @@ test-demo-model: dev-converter  ## Train the demo model again and compare it wit
 	.venv-converter/bin/pytest tests/demo_model
 
 test-tensorflow: dev-converter  ## Test agents that serve SavedModels: minutes
-	nice -n 19 .venv-converter/bin/pytest --timeout 900 $(PARALLEL_CONVERTER) tests/with_tensorflow
+	.venv-converter/bin/pytest --timeout 900 $(PARALLEL_CONVERTER) tests/with_tensorflow
 
-# The photos are those of Debian's package tuxpaint-stamps-default.
+# The photos are those of Debian's package tuxpaint-stamps-default. The timeout is for .ci/run, where this has a quarter of the processors.
 test-converter-long: dev-converter  ## Train, also on real photos, and convert real models: minutes
-	nice -n 19 .venv-converter/bin/pytest --timeout 600 $(PARALLEL_CONVERTER) -m long tests/real_photos tests/converter
+	.venv-converter/bin/pytest --timeout 3000 $(PARALLEL_CONVERTER) -m long tests/real_photos tests/converter
 
 ##@ Maintenance
 

@@ -68,7 +68,7 @@ class WatchProcess:
         self.process.send_signal(number)
         return self.process.wait(timeout=30)
 
-    def wait_for(self, words: str, *, times: int = 1, timeout_s: float = 60) -> None:
+    def wait_for(self, words: str, *, times: int = 1, timeout_s: float = 300) -> None:
         """Until the log has the words."""
         wait_until(
             lambda: self.log.count(words) >= times or self.process.poll() is not None, timeout_s=timeout_s, what=words

@@ -25,7 +25,6 @@ _POINTS = {
     "fold-1-of-4": signal.SIGINT,
     "fold-3-of-4": signal.SIGKILL,
 }
-_LONGEST_S = 240
 
 
 def _start(photos: Path, output: Path) -> subprocess.Popen[str]:
@@ -41,12 +40,10 @@ def _start(photos: Path, output: Path) -> subprocess.Popen[str]:
 def _end_after(step: str, photos: Path, output: Path, sign: signal.Signals) -> None:
     path = output.with_name(f".{output.name}.training") / f"{step}.npz"
     with _start(photos, output) as process:
-        deadline = time.monotonic() + _LONGEST_S
         while not path.exists() and process.poll() is None:
-            assert time.monotonic() < deadline, f"{step} was not done in time"
             time.sleep(0.002)  # the file is the condition; nothing announces it
         process.send_signal(sign)
-        out, err = process.communicate(timeout=_LONGEST_S)
+        out, err = process.communicate()
     if sign == signal.SIGINT:
         note = "edge-convert: interrupted; the same command continues where this training was.\n"
         assert (process.returncode, out, err) == (130, "", note)
@@ -61,7 +58,7 @@ def test_ended_at_five_points_it_makes_the_same_files(tmp_path: Path) -> None:
         assert not (tmp_path / "stopped").exists()
     for output in (tmp_path / "stopped", tmp_path / "whole"):
         with _start(photos, output) as process:
-            assert process.communicate(timeout=_LONGEST_S)
+            assert process.communicate()
             assert process.returncode == 0
     assert manifest_of(tmp_path / "stopped") == manifest_of(tmp_path / "whole")
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "stopped", "whole"}

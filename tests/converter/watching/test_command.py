@@ -40,7 +40,7 @@ def test_service_reports_to_systemd_and_ends_at_sigterm(tmp_path: Path, monkeypa
 
         with WatchProcess(tmp_path, models={"birds": {}}) as watch:
             for words in ("READY=1", "STATUS=Waiting for new versions.", "WATCHDOG=1"):
-                wait_until(lambda words=words: has(words), timeout_s=30, what=words)  # type: ignore[misc]
+                wait_until(lambda words=words: has(words), timeout_s=300, what=words)  # type: ignore[misc]
             assert watch.end() == 0
     assert watch.log.splitlines()[-1].endswith("Stopped.")
 
@@ -51,7 +51,7 @@ def test_conversion_in_progress_ends_with_the_watch(tmp_path: Path, number: sign
         watch.source.joinpath("birds/1").mkdir(parents=True)
         watch.source.joinpath("birds/1/saved_model.pb").write_bytes(BARE_GRAPH)
         process = psutil.Process(watch.process.pid)
-        wait_until(process.children, timeout_s=60, what="the conversion runs")
+        wait_until(process.children, timeout_s=300, what="the conversion runs")
         (conversion,) = process.children()  # it imports TensorFlow for seconds
         assert watch.end(number) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
     wait_until(lambda: not conversion.is_running(), what="the conversion has ended")
