@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from agent.host.folder_watch import FolderWatch
 from agent.host.plain_file import read_plain_file, status_below
 from agent.model_file.settings import LABELS_TXT, sidecar_paths
-from agent.models.listing import entries, is_version, list_models, model_name
+from agent.model_file.version import is_version
+from agent.models.listing import entries, list_models, model_name
 from agent.models.tree import Stamp, stamp_of, tree_of
 from agent.text import is_unicode
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.host.plain_file import status_below
 from agent.model_file.completeness import GRAPH
+from agent.model_file.version import MAX_DIGITS, is_version
 from agent.text import is_unicode, printable
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ UNFINISHED = ("~", ".part", ".tmp", ".filepart", ".partial", ".crdownload", ".do
 _ENDINGS = (".tflite", ".lite")
 _MODEL = "model.tflite"  # in TensorFlow Serving's layout
 _WITH_GRAPH = ("fingerprint.pb", "keras_metadata.pb")  # which may be copied before it
-_MAX_DIGITS = 18  # of a version, which must fit into 64 bits
 _MAX_OVERLOOKED = 20
 _MAX_LOOKED_AT = 100  # files of a folder that is not a version
 _OTHER_FORMATS = (
@@ -139,7 +139,7 @@ def _in_version(path: Path, where: str, names: Iterable[str]) -> Iterator[str]:
 
 
 def _in_other_folder(path: Path, where: str, name: str) -> Iterator[str]:
-    number = re.sub("[^0-9]", "", name)[:_MAX_DIGITS] or "1"
+    number = re.sub("[^0-9]", "", name)[:MAX_DIGITS] or "1"
     for file in _names(path)[:_MAX_LOOKED_AT]:
         if model_name(file) or file == GRAPH:
             yield (
@@ -177,11 +177,6 @@ def _kind(path: Path, root: Path) -> str | None:
     if status is None:
         return None
     return "file" if stat.S_ISREG(status.st_mode) else "folder" if stat.S_ISDIR(status.st_mode) else "other"
-
-
-def is_version(name: str) -> bool:
-    """Whether a folder with this name holds a version."""
-    return name.isascii() and name.isdigit() and len(name) <= _MAX_DIGITS
 
 
 def _names(folder: Path) -> list[str]:

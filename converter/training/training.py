@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from agent.model_file.version import is_version
 from agent.runtimes.tensorflow import import_tensorflow
 from converter.errors import UsageError
 from converter.evaluation.evaluation import percent
@@ -270,7 +271,7 @@ def _tuned(
 def _name(output: Path) -> str:
     """`birds 7` for birds/7, version 7 of birds in the layout of TensorFlow Serving."""
     output = output.absolute()
-    return f"{output.parent.name} {output.name}" if output.name.isdigit() else output.name
+    return f"{output.parent.name} {output.name}" if is_version(output.name) else output.name
 
 
 def _key(request: TrainingRequest, dataset: Dataset, backbone: Backbone, strategy: Strategy) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-_MAX_DIGITS = 18  # the agent's limit, so that a version fits into 64 bits
+from agent.model_file.version import is_version
 
 # Path, inode, size and ctime of each file. Tools can keep an old mtime, but not an old ctime.
 Stamps: TypeAlias = tuple[tuple[str, int, int, int], ...]
@@ -46,7 +46,7 @@ def list_versions(source: Path, name: str) -> list[Version]:
         if not source.is_dir():
             raise
         return []
-    numbers = {int(each): each for each in sorted(names, reverse=True) if _is_number(each)}
+    numbers = {int(each): each for each in sorted(names, reverse=True) if is_version(each)}
     paths = [(number, source / name / numbers[number]) for number in sorted(numbers, reverse=True)]
     return [Version(name, number, path, stamps_of(path)) for number, path in paths if path.is_dir()]
 
@@ -62,7 +62,3 @@ def stamps_of(folder: Path) -> Stamps:
                 continue
             stamps.append((str(path.relative_to(folder)), status.st_ino, status.st_size, status.st_ctime_ns))
     return tuple(sorted(stamps))
-
-
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit() and len(name) <= _MAX_DIGITS
