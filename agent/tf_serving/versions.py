@@ -19,7 +19,7 @@ class VersionState(NamedTuple):
 
 
 def version_states(status: ModelStatus) -> list[VersionState]:
-    """A candidate or a rejected file has no version number yet; it is listed as version 0."""
+    """A candidate before its trial and a rejected file have no version number yet; they are listed as version 0."""
     listed = list(_listed(status))
     if status.candidate is not None and not listed:
         listed.append(VersionState(0, "LOADING"))
@@ -32,7 +32,8 @@ def _listed(status: ModelStatus) -> Iterator[VersionState]:
             yield VersionState(identity.version, "AVAILABLE")
     for version in status.versions:
         if version.state == "admitted":
-            yield VersionState(version.version, "END")
+            is_loading = version == status.versions[0] and version.file == status.candidate
+            yield VersionState(version.version, "LOADING" if is_loading else "END")
         elif version.state == "rejected":
             yield VersionState(version.version, "END", version.reason or "Withdrawn.")
     rejection = status.rejection

@@ -65,6 +65,15 @@ async def test_each_version_is_found_by_its_number(models: FakeModels) -> None:
 
 
 @pytest.mark.anyio
+async def test_new_version_is_loading_from_its_arrival_until_it_serves(models: FakeModels) -> None:
+    new = {"serving": None, "since_ns": None, "candidate": "birds-1.tflite"}
+    models.statuses[0] = birds(versions=(), **new)
+    assert await versions(models) == [("0", "LOADING", "OK", "")]
+    models.statuses[0] = birds(versions=(version(1),), **new)
+    assert await versions(models) == [("1", "LOADING", "OK", "")]
+
+
+@pytest.mark.anyio
 async def test_labels_select_the_stable_version_and_the_canary(models: FakeModels) -> None:
     assert await versions(models, "/labels/stable") == [STABLE]
     assert await versions(models, "/labels/canary") == [CANARY]
