@@ -15,7 +15,7 @@ from converter.errors import ConversionError, TrainedModelError
 from converter.evaluation.evaluation import Subject, evaluate, percent
 from converter.evaluation.resampling import METHODS, compare_resampling
 from converter.evaluation.unknown import what_is_rejected
-from converter.images.image_folder import left_out_note, list_images, missing_classes_note
+from converter.images.image_folder import left_out_notes, list_images
 from converter.source.inference_graph import for_inference
 from converter.source.one_score import with_score_per_label
 from converter.source.source import open_source
@@ -101,11 +101,8 @@ def compare_methods(
 
 def evaluation_notes(evaluation: Evaluation) -> Iterator[str]:
     """Sentences about skipped images, and about a source that is hardly right."""
-    if evaluation.left_out:
-        yield left_out_note("images", evaluation.left_out)
-    missing = missing_classes_note("images", evaluation.folder, evaluation.folder.images, evaluation.images)
-    if missing is not None:
-        yield missing
+    folder = evaluation.folder
+    yield from left_out_notes("images", folder, evaluation.left_out, folder.images, evaluation.images)
     if evaluation.source_guesses:
         yield (
             f"The source itself classifies only {percent(evaluation.source_top1)} correctly, hardly more than by "

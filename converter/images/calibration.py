@@ -11,7 +11,7 @@ import numpy as np
 from agent.image import Image
 from agent.runtimes.preprocessing import Preprocessor
 from converter.errors import ImagesError
-from converter.images.image_folder import left_out_note, missing_classes_note
+from converter.images.image_folder import left_out_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,18 +68,16 @@ def calibrate(folder: ImageFolder, tensor: Tensor, settings: ModelSettings, *, t
         pixels = fit(image)[0]
         gray = pixels.shape[2] == 1
         images.append(Image(pixels[:, :, 0] if gray else pixels, "gray" if gray else settings.color or "rgb"))
-    missing = missing_classes_note("calibration images", folder, sample, read)
-    notes = [*_notes(folder, len(images), unreadable), *([missing] if missing else [])]
+    _check_count(folder, len(images), unreadable)
+    notes = list(left_out_notes("calibration images", folder, unreadable, sample, read))
+    if len(images) < _ENOUGH:
+        notes.append(f"Only {len(images)} calibration images. With 100 or more, the value ranges are more accurate.")
     return Calibration(tuple(images), tuple(notes))
 
 
-def _notes(folder: ImageFolder, count: int, unreadable: list[str]) -> Iterator[str]:
-    if unreadable:
-        yield left_out_note("calibration images", unreadable)
+def _check_count(folder: ImageFolder, count: int, unreadable: list[str]) -> None:
     if count < _FEWEST:
         raise ImagesError(
             f"{folder.root} has {count} readable images. Calibration needs at least {_FEWEST}, better 100 or more, "
             f"that show what the camera will see." + (f" {unreadable[0]}" if unreadable else "")
         )
-    if count < _ENOUGH:
-        yield f"Only {count} calibration images. With 100 or more, the value ranges are more accurate."

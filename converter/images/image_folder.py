@@ -152,19 +152,25 @@ class ImageFolder:
         return tuple(numbers[image.class_name] for image in self.images)
 
 
-def left_out_note(what: str, left_out: Sequence[str]) -> str:
-    return f"Skipped unreadable {what} ({len(left_out)}): {'; '.join(left_out[:3])}"
+def left_out_notes(
+    what: str,
+    folder: ImageFolder,
+    unreadable: Sequence[str],
+    sought: Iterable[FoundImage] = (),
+    read: Iterable[FoundImage] = (),
+) -> Iterator[str]:
+    """Sentences about what was left out: images that cannot be read, with reasons, and pictures in other formats.
 
-
-def missing_classes_note(
-    what: str, folder: ImageFolder, sought: Iterable[FoundImage] = (), read: Iterable[FoundImage] = ()
-) -> str | None:
-    """A sentence that names the class folders without an image, or of whose `sought` images none was `read`."""
-    unreadable = {image.class_name for image in sought} - {image.class_name for image in read} - {None}
-    names = sorted({*folder.empty, *map(str, unreadable)})
-    if not names:
-        return None
-    return f"No {what} in {folder.root} for {', '.join(names)}: no file there can be read as an image ({_FORMATS})."
+    The last one names the class folders without an image, or of whose `sought` images none was `read`.
+    """
+    if unreadable:
+        yield f"Skipped unreadable {what} ({len(unreadable)}): {'; '.join(unreadable[:3])}"
+    if folder.unsupported:
+        yield f"Skipped {what} in other formats ({counted_suffixes(folder.unsupported)}): save them as JPEG."
+    unread = {image.class_name for image in sought} - {image.class_name for image in read} - {None}
+    names = sorted({*folder.empty, *map(str, unread)})
+    if names:
+        yield f"No {what} in {folder.root} for {', '.join(names)}: no file there can be read as an image ({_FORMATS})."
 
 
 def list_images(root: Path) -> ImageFolder:

@@ -12,7 +12,7 @@ from agent.image import JPEG_START, Image, decode
 from agent.model_file.golden import read_golden
 from agent.runtimes.golden import ask_golden
 from converter.errors import ConversionError, ImagesError, UsageError
-from converter.images.image_folder import left_out_note, list_images, missing_classes_note
+from converter.images.image_folder import left_out_notes, list_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -130,10 +130,6 @@ def _suffix(content: bytes) -> str:
 
 
 def _notes(folder: ImageFolder, unreadable: list[str], wrong: list[str]) -> Iterator[str]:
-    if unreadable:
-        yield left_out_note("golden samples", unreadable)
-    missing = missing_classes_note("golden samples", folder)
-    if missing is not None:
-        yield missing
+    yield from left_out_notes("golden samples", folder, unreadable)
     if wrong:
         yield (f"Skipped golden samples that the source itself gets wrong ({len(wrong)}): {'; '.join(wrong[:3])}.")

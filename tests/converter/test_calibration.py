@@ -114,6 +114,14 @@ def test_unreadable_images_are_skipped_with_a_note(tmp_path: Path) -> None:
     assert note.count("bad_") == 3
 
 
+def test_pictures_in_other_formats_are_skipped_with_a_note(tmp_path: Path) -> None:
+    write_images(tmp_path / "a", 50, size=(2, 2))
+    for name in ("phone_1.HEIC", "phone_2.heic", "drawing.svg"):
+        (tmp_path / "a" / name).touch()
+    (note,) = calibrated(tmp_path)[0].notes
+    assert note == "Skipped calibration images in other formats (2 .heic, 1 .svg): save them as JPEG."
+
+
 def test_folder_without_readable_images_is_refused_with_a_reason(tmp_path: Path) -> None:
     for number in range(20):
         (tmp_path / f"{number:02}.png").write_bytes(b"no image")
