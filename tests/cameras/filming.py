@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ class Film:
         self._place = place
         self._person = cv2.resize(person[:, 120:330], (70, 170), interpolation=cv2.INTER_AREA)
         self._random = np.random.default_rng(seed)
+        self._still = functools.lru_cache(maxsize=8)(self._from)
 
     def day(self, *, right: float = 0, down: float = 0, turn: float = 0, blur: float = 0, people: int = 0) -> Image:
         """Shifts and the standard deviation of the blur in fractions of the width; degrees."""
@@ -96,17 +98,24 @@ class Film:
     def white(self) -> Image:
         return self._taken(np.full(SIZE[::-1], 220.0), noise=2)
 
-    def _seen(self, right: float, down: float, turn: float = 0, blur: float = 0, people: int = 0) -> Picture:
+    def _from(self, right: float, down: float, turn: float) -> Picture:
+        """The place without people, from there."""
         height, width = self._place.shape[:2]
         turned = cv2.getRotationMatrix2D((width / 2, height / 2), turn, 1.2)
         turned[:, 2] += right * width, down * width
-        seen: Picture = cv2.warpAffine(self._place, turned, (width, height), borderMode=cv2.BORDER_REFLECT)
-        seen = cv2.resize(seen, SIZE, interpolation=cv2.INTER_AREA)
+        seen = cv2.warpAffine(self._place, turned, (width, height), borderMode=cv2.BORDER_REFLECT)
+        small: Picture = cv2.resize(seen, SIZE, interpolation=cv2.INTER_AREA)
+        return small
+
+    def _seen(self, right: float, down: float, turn: float = 0, blur: float = 0, people: int = 0) -> Picture:
+        seen: Picture = self._still(right, down, turn).copy()
         for _ in range(people):
             tall, wide = self._person.shape[:2]
             left = int(self._random.integers(0, SIZE[0] - wide))
             seen[-tall:, left : left + wide] = self._person
-        return cv2.GaussianBlur(seen, (0, 0), blur * SIZE[0]) if blur else seen
+        if blur:
+            seen = cv2.GaussianBlur(seen, (0, 0), blur * SIZE[0])
+        return seen
 
     def _shadow(self, hour: float) -> Picture:
         angle = (hour - 12) / 12 * math.pi

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter
 from dataclasses import replace
@@ -42,9 +43,15 @@ def slope() -> npt.NDArray[np.float32]:
     return np.linspace(20, 180, WIDTH, dtype=np.float32)[None, :, None] + np.zeros((HEIGHT, 1, 3), np.float32)
 
 
+@functools.cache
+def grain(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float64]:
+    """Noise with a standard deviation of 1."""
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
 def frame_of(pixels: npt.NDArray[np.float32], at_s: float = 1, *, noise: float = 0, seed: int = 0) -> Frame:
     if noise:
-        pixels = pixels + np.random.default_rng(seed).normal(0, noise, pixels.shape).astype(np.float32)
+        pixels = pixels + (noise * grain(pixels.shape, seed)).astype(np.float32)
     return Frame(Image(np.clip(pixels, 0, 255).round().astype(np.uint8), "bgr"), captured_ns=int(at_s * 1e9))
 
 
