@@ -175,7 +175,9 @@ class RunningAgent(AgentProcess):
 
 def wait_until(condition: Callable[[], object], *, timeout_s: float = 10, what: str) -> None:
     """Polls until `condition` is true; fails with `what` in the message after `timeout_s`."""
-    deadline_s = time.monotonic() + timeout_s
+    started_s = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline_s, f"not within {timeout_s:.0f} s: {what}"
-        time.sleep(0.025)  # a request to the agent uses 5 ms of CPU time, which what the test waits for needs too
+        waited_s = time.monotonic() - started_s
+        assert waited_s < timeout_s, f"not within {timeout_s:.0f} s: {what}"
+        # A request to the agent uses 10 ms of CPU time, which what the test waits for needs too.
+        time.sleep(min(max(0.025, waited_s / 10), 0.1))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-_PAUSE_S = 0.005  # leaves CPU time to the agent, which is testing a model at the same time
+_PAUSE_S = 0.02  # leaves CPU time to the agent, which is testing a model at the same time
 
 
 class Uploads:
