@@ -48,8 +48,8 @@ class Inferring:
 
     def __init__(self) -> None:
         self.heard, self.health, self.models = Heard(), FakeHealth(), FakeModels()
-        self.models.served = {"colors": colors(2), "digits": served(DIGITS, 1)}
-        self.models.statuses = [ModelStatus(name, serving=model.identity) for name, model in self.models.served.items()]
+        self._served = {"colors": colors(2), "digits": served(DIGITS, 1)}
+        self.reset()
         self.engine = InferenceEngine(workers=1, max_waiting=8, max_pixels=1 << 20)
         plane = DataPlane(engine=self.engine, models=self.models, results=Results(device="test"), listener=self.heard)
         self.app = create_app(
@@ -66,3 +66,11 @@ class Inferring:
             places=places_for_uploads(8, per_client=8),
             access=OPEN,
         )
+
+    def reset(self) -> None:
+        """Undo what an earlier test did. A new application would take much longer."""
+        self.heard.results.clear()
+        self.health.hangs = None
+        self.models.canaries.clear()
+        self.models.served = dict(self._served)
+        self.models.statuses = [ModelStatus(name, serving=model.identity) for name, model in self._served.items()]

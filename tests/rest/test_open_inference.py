@@ -58,11 +58,17 @@ class Rest(Inferring):
         return list(output["data"])
 
 
-@pytest.fixture
-def rest() -> Iterator[Rest]:
+@pytest.fixture(scope="module")
+def application() -> Iterator[Rest]:
     rest = Rest()
     yield rest
     rest.engine.close()
+
+
+@pytest.fixture
+def rest(application: Rest) -> Rest:
+    application.reset()
+    return application
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str]:
