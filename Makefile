@@ -11,7 +11,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-in
 unexport PYTHONDONTWRITEBYTECODE
 
 # Test processes for two cores. The agent's tests wait half of the time; the converter's tests need the CPU.
-# Files start in the order of tests/conftest.py, which begins with the long ones, and not of their numbers of tests.
+# Files start in the order of tests/conftest.py, which begins with the slow ones, and not of their numbers of tests.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 PARALLEL := -n 4 $(BY_FILE)
 PARALLEL_CONVERTER := -n 2 $(BY_FILE)
@@ -25,7 +25,7 @@ else
 TEST_CONVERTER = @echo "Skipping the tests of the converter: TensorFlow does not support this machine."
 endif
 
-.PHONY: help run test test-agent test-converter check bench bench-check bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
+.PHONY: help run test test-agent test-agent-long test-converter check bench bench-check bundle deb clean dev dev-converter dev-protos lint format demo-model demo-video audit reference lock \
 	operator-table page-vendor protos test-clients test-page test-pythons test-converter-pythons test-tflite-runtime test-install test-system test-vm \
 	test-arm64 test-demo-model test-tensorflow test-converter-long test-faults test-faults-short test-faults-saved-models test-http-soak test-home-assistant
 
@@ -40,11 +40,11 @@ run:  ## Run the demo: a video as the camera, results over MQTT and HTTP
 	@exec $(BIN)/edge-agent run --config configs/demo.yaml
 
 # At the same time: the converter's tests compute while the agent's wait. The agent's have precedence.
-test: dev dev-converter  ## Run the tests of the agent and of the converter
+test: dev dev-converter  ## Run the quick tests of the agent and of the converter: minutes
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync test-agent test-converter
 
 test-agent: dev
-	$(BIN)/pytest $(PARALLEL)
+	$(BIN)/pytest $(PARALLEL) -m "not long"
 
 test-converter: dev-converter
 	$(TEST_CONVERTER)
@@ -81,6 +81,10 @@ clean:  ## Delete the environments, caches and builds in this checkout
 	rm -rf .venv .venv-* .cache .demo build dist *.egg-info
 
 ##@ Longer tests
+
+# What they test rarely changes, such as GPUs, upgrades, HTTPS and the commands in the documentation.
+test-agent-long: dev  ## Run the other tests of the agent: minutes
+	$(BIN)/pytest $(PARALLEL) -m long
 
 test-pythons: test-tflite-runtime  ## Test the agent with every installed Python, and with tflite-runtime
 	@$(call ON_EACH_PYTHON,.venv,locks/dev.txt,$(PARALLEL))

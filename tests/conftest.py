@@ -40,8 +40,8 @@ with contextlib.suppress(ImportError):  # the environment of make test-home-assi
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first: a process that starts one last keeps all others waiting."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """A process that starts a slow file last keeps all others waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -63,6 +63,7 @@ def test_shellcheck_finds_no_problem_in_the_scripts(package: Path, tmp_path: Pat
 
 
 @_lintian
+@pytest.mark.long
 def test_lintian_finds_neither_errors_nor_warnings(package: Path) -> None:
     subprocess.run(["lintian", "--fail-on", "error,warning", "--allow-root", package], check=True)
 

@@ -23,8 +23,6 @@ from converter.packing.metadata import pack_metadata
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.long
-
 _BY_DOCKER = "Docker is not available; tests/system/test_image.py runs the steps of the Dockerfile"
 _BY_A_PROXY = "needs a public name; tests/rest/test_refused_requests.py sends what a proxy sends"
 _BY_A_CLUSTER = "no cluster is available; tests/kubernetes checks the manifests"
@@ -108,6 +106,7 @@ def _serve(agent: RunningAgent, version: str) -> bool:
     return all(version in versions for versions in served)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "document", [path for path in DOCUMENTS if path not in (*ON_A_BOARD, *WITH_TENSORFLOW)], ids=lambda path: path.name
 )

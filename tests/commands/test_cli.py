@@ -20,7 +20,7 @@ from faults.disk_faults import AS_ORDINARY_USER
 
 from converter.packing.metadata import pack_metadata
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.first
 
 REPOSITORY = Path(__file__).parents[2]
 DIGITS = REPOSITORY / "demo/digits.tflite"

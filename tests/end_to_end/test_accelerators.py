@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 from agents import swiftshader
 from agents.running_agent import RunningAgent, wait_until
 from end_to_end.material import digit_png, digit_shown, model_file
@@ -14,6 +15,8 @@ from faults.scrape import scraped
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.long
 
 _TRIED_S = 120  # a software GPU on a busy machine
 

@@ -13,7 +13,7 @@ from peers.subscriber import Subscriber
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.long, pytest.mark.mosquitto]
 
 _RETAINED = {
     "status",

@@ -16,7 +16,7 @@ from agent.image import decode, image_size
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.long, pytest.mark.mosquitto]
+pytestmark = [pytest.mark.first, pytest.mark.mosquitto]
 
 
 def agent_with_events(folder: Path, broker: Mosquitto, **camera: Any) -> RunningAgent:

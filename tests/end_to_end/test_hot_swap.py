@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.first
 
 _OLD, _NEW = model_file(1), model_file(2)
 
@@ -88,13 +88,12 @@ def _by_rsync_in_place(source: Path, target: Path) -> None:
     "drop",
     [
         _by_cp,
-        _by_cp_keeping_the_time,
         _by_mv,
-        _by_overwriting,
-        _by_an_editor,
-        _by_a_link,
         _by_rsync,
-        _by_rsync_in_place,
+        *(
+            pytest.param(drop, marks=pytest.mark.long)
+            for drop in (_by_cp_keeping_the_time, _by_overwriting, _by_an_editor, _by_a_link, _by_rsync_in_place)
+        ),
     ],
 )
 def test_every_dropped_version_serves_and_no_upload_fails(
@@ -154,8 +153,14 @@ def test_a_file_with_the_name_of_an_unfinished_transfer_is_ignored(agent: Runnin
 
 @pytest.mark.parametrize(
     "bad",
-    [b"", b"not a model", random.Random(0).randbytes(60_000), _NEW[:30_000], _NEW[: len(_NEW) * 97 // 100], _NEW[:-1]],
-    ids=["empty", "text", "noise", "half", "97 percent", "one byte short"],
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(random.Random(0).randbytes(60_000), id="noise"),
+        pytest.param(_NEW[:-1], id="one byte short"),
+        pytest.param(b"not a model", id="text", marks=pytest.mark.long),
+        pytest.param(_NEW[:30_000], id="half", marks=pytest.mark.long),
+        pytest.param(_NEW[: len(_NEW) * 97 // 100], id="97 percent", marks=pytest.mark.long),
+    ],
 )
 def test_the_old_model_serves_when_a_bad_one_is_dropped(agent: RunningAgent, name: str, bad: bytes) -> None:
     with Uploads(agent, model=name) as uploads:
@@ -168,6 +173,7 @@ def test_the_old_model_serves_when_a_bad_one_is_dropped(agent: RunningAgent, nam
 
 
 @pytest.mark.assets
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("file", "reason"),
     [

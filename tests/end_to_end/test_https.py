@@ -13,6 +13,8 @@ from agents.running_agent import DIGITS, VIDEO, RunningAgent, wait_until
 from peers.certificates import Authority
 from peers.mosquitto import free_port
 
+pytestmark = pytest.mark.long
+
 
 def edge_agent(*words: str, config: Path) -> str:
     command = [str(Path(sys.executable).with_name("edge-agent")), *words, "--config", str(config)]

@@ -16,6 +16,8 @@ from peers.subscriber import Subscriber
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.long
+
 
 def ids(inbox: Path) -> set[str]:
     """Of the Results in the answers."""

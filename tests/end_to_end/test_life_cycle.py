@@ -27,7 +27,7 @@ from peers.subscriber import Subscriber
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.first
 
 _CAMERA = {"source": str(VIDEO), "loop": True, "max_fps": 30}
 # LiteRT's C++ code writes this line whatever the log settings are.
@@ -85,6 +85,7 @@ def test_a_stop_during_the_start_ends_the_agent(tmp_path: Path) -> None:
         assert "Traceback" not in agent.log
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "stuck",
     [

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import pytest
 from agents.running_agent import DIGITS, RunningAgent, wait_until
 
 if TYPE_CHECKING:
     import subprocess
+
+pytestmark = pytest.mark.long
 
 
 def test_uploads_reuse_memory_instead_of_fetching_it_from_the_kernel(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings, strategies as 
 
 from agent.security.tokens import create_token
 
+pytestmark = pytest.mark.long
+
 requests = pytest.importorskip("requests")
 schemathesis = pytest.importorskip("schemathesis", reason="Schemathesis needs Python 3.11")
 checks = pytest.importorskip("schemathesis.specs.openapi.checks")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.long, pytest.mark.mosquitto]
+pytestmark = [pytest.mark.first, pytest.mark.mosquitto]
 
 _BASE = "edge-agent/test"
 _SHARED = "$share/workers/edge-agent/classify"

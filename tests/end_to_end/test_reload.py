@@ -16,7 +16,7 @@ from peers.subscriber import Subscriber
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.first
 
 _CAMERA = {"source": str(VIDEO), "loop": True}
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from faults.figures import Figures
     from faults.scale import Scale
 
-pytestmark = [pytest.mark.long, pytest.mark.mosquitto, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.first, pytest.mark.mosquitto, pytest.mark.timeout(400)]
 
 _WITHOUT_PERSISTENCE = "max_queued_messages 0"
 _WINDOW = 20

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from faults.scale import Scale
 
 
-@pytest.mark.long
+@pytest.mark.first
 @pytest.mark.timeout(3000)
 def test_mixed_load_leaves_memory_descriptors_and_threads_flat(tmp_path: Path, figures: Figures, scale: Scale) -> None:
     warm_up_s, load_s, growth_mb = scale(short=(30, 90, 10), full=(300, 1500, 5))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from faults.mutant_run import DroppedMutant
     from faults.scale import Scale
 
-pytestmark = [pytest.mark.long, pytest.mark.assets, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.first, pytest.mark.assets, pytest.mark.timeout(3600)]
 
 _GOOD = Original(model_file(1))  # gets no mutants
 _PHOTOS = (

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from agent.runtimes.selection import Wanted
 
+pytestmark = pytest.mark.long
+
 MODEL = read_model_file(DIGITS)
 _TRIAL = "from agent.models import accelerator_trial_process as p\n"
 # The CPU computes each image 2,000 times, which takes longer than SwiftShader.

@@ -19,7 +19,7 @@ checks = pytest.importorskip("schemathesis.specs.openapi.checks")
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.protocols
+pytestmark = [pytest.mark.long, pytest.mark.protocols]
 
 _MODES = schemathesis.GenerationMode
 _EXISTING = {"MODEL_NAME": "colors", "MODEL_VERSION": "2"}

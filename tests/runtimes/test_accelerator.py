@@ -24,6 +24,8 @@ from agent.runtimes.tflite import TFLiteClassifier
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.long
+
 MODEL = read_model_file(DIGITS)
 # The process with the real GPU, in which the third call of the model runs {does}.
 _THIRD_CALL = """

@@ -28,7 +28,7 @@ _INSTALL = "/mnt/{0}/deploy/systemd/install.sh"
 # Replaces the downloads of an installation from a checkout. The last line must not count.
 _PIP_CONF = r"[global]\nno-index = true\nfind-links = /mnt/index\ntarget = /tmp/target\n"
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.first, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", params=_SUITES)

@@ -40,7 +40,7 @@ models:
   people: {mean: 0, std: 255, calibration: /mnt/photos, evaluate: /mnt/photos, labels: /mnt/labels.txt}
 """
 
-pytestmark = [pytest.mark.long, pytest.mark.assets, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.first, pytest.mark.assets, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

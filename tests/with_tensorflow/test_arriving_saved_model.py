@@ -14,7 +14,7 @@ from agent.host.digest import files_in, sha256_of_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.anyio, pytest.mark.long]
+pytestmark = [pytest.mark.anyio, pytest.mark.first]
 
 
 @pytest.fixture(scope="module")

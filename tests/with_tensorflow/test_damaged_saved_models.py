@@ -18,7 +18,7 @@ _FULL = os.environ.get("FAULTS") == "full"
 _COUNT = 300 if _FULL else 20
 _S = 300  # for a trial, whose limit this is: a damaged model may hang
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(_COUNT * _S)]
+pytestmark = [pytest.mark.first, pytest.mark.timeout(_COUNT * _S)]
 
 
 def test_damaged_saved_models_end_neither_the_agent_nor_the_other_model(saved_model: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # The fixture starts TensorFlow four times, which takes minutes beside other work.
-pytestmark = [pytest.mark.assets, pytest.mark.mosquitto, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.assets, pytest.mark.mosquitto, pytest.mark.first, pytest.mark.timeout(600)]
 
 SIDE = 96
 CLASSES = 5

@@ -13,7 +13,7 @@ from agents.saved_models import write_saved_model
 from documents import SAVED_MODEL_GUIDE, blocks, lines_not_printed, run
 from needs import need
 
-pytestmark = [pytest.mark.long, pytest.mark.minisign, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.first, pytest.mark.minisign, pytest.mark.timeout(900)]
 
 _ELSEWHERE = ("sudo ", ".venv/bin/python -m pip ")  # tests/system/test_tensorflow.py; pip is not ours
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.first, pytest.mark.timeout(1800)]
 
 _S = 300  # for a trial, and the import of TensorFlow in the agent; seconds on a machine that does nothing else
 

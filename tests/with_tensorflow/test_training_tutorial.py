@@ -12,7 +12,7 @@ from documents import TRAINING_TUTORIAL, blocks, lines_not_printed, run
 from peers.mosquitto import Mosquitto
 from trainings import write_shapes
 
-pytestmark = [pytest.mark.long, pytest.mark.mosquitto, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.first, pytest.mark.mosquitto, pytest.mark.timeout(900)]
 
 _CLASSES = {"disk": "cup", "grid": "plate", "stripes": "empty"}
 _ELSEWHERE = "make "  # .ci/run
