@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from agents.running_agent import DIGITS, VIDEO, RunningAgent, wait_until
+from agents.shell import Shell
 from peers.mosquitto import Mosquitto
 from peers.subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def has_ipv6() -> bool:
@@ -26,15 +27,15 @@ def has_ipv6() -> bool:
 _ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 
 
-def edge_agent(*words: str, config: Path) -> str:
-    command = [str(Path(sys.executable).with_name("edge-agent")), *words, "--config", str(config)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(monkeypatch, capfd)
 
 
-def token_of(folder: Path, scope: str) -> dict[str, str]:
+def token_of(shell: Shell, folder: Path, scope: str) -> dict[str, str]:
     """Makes a token as a user does; returns the header with it."""
-    token = edge_agent("token", "create", scope, "--scope", scope, config=folder / "agent.yaml")
-    return {"Authorization": f"Bearer {token}"}
+    assert shell.run("token", "create", scope, "--scope", scope, "--config", folder / "agent.yaml") == 0, shell.err
+    return {"Authorization": f"Bearer {shell.out.strip()}"}
 
 
 def code(url: str, headers: dict[str, str] | None = None) -> int:
@@ -42,7 +43,9 @@ def code(url: str, headers: dict[str, str] | None = None) -> int:
 
 
 @pytest.mark.mosquitto
-def test_an_old_configuration_keeps_cameras_and_mqtt_and_closes_http_until_a_token_exists(tmp_path: Path) -> None:
+def test_an_old_configuration_keeps_cameras_and_mqtt_and_closes_http_until_a_token_exists(
+    tmp_path: Path, shell: Shell
+) -> None:
     camera = {"source": str(VIDEO), "loop": True}
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as heard:
         mqtt = {"enabled": True, "host": "127.0.0.1", "port": broker.port}
@@ -56,21 +59,21 @@ def test_an_old_configuration_keeps_cameras_and_mqtt_and_closes_http_until_a_tok
             assert "sudo edge-agent token create NAME --scope read" in refused.json()["error"]
             assert agent.get("/readyz").json() == {"ready": True}
             assert agent.get("/healthz").status_code == 200
-            header = token_of(tmp_path, "read")
+            header = token_of(shell, tmp_path, "read")
             assert code(f"{agent.url}/metrics", header) == 200
             assert agent.get("/metrics").status_code == 401
             agent.end()
         assert agent.process.returncode == 0
 
 
-def test_revoking_a_token_closes_a_running_agent_and_anonymous_opens_it(tmp_path: Path) -> None:
+def test_revoking_a_token_closes_a_running_agent_and_anonymous_opens_it(tmp_path: Path, shell: Shell) -> None:
     header = {}
     with RunningAgent(tmp_path) as agent:
         assert agent.get("/metrics").status_code == 200
-        header = token_of(tmp_path, "read")
+        header = token_of(shell, tmp_path, "read")
         with httpx.Client(headers=header, verify=False, trust_env=False) as client:
             assert client.get(f"{agent.url}/metrics").status_code == 200
-            edge_agent("token", "revoke", "read", config=tmp_path / "agent.yaml")
+            assert shell.run("token", "revoke", "read", "--config", tmp_path / "agent.yaml") == 0
             assert client.get(f"{agent.url}/metrics").status_code == 401  # on the same connection
         agent.end()
     with RunningAgent(tmp_path, http={"host": "0.0.0.0", "anonymous": True}) as agent:
@@ -80,13 +83,13 @@ def test_revoking_a_token_closes_a_running_agent_and_anonymous_opens_it(tmp_path
 
 @_ipv6
 @pytest.mark.parametrize(("host", "is_open"), [("::1", True), ("::", False)])
-def test_ipv6_addresses_follow_the_same_rules(tmp_path: Path, host: str, *, is_open: bool) -> None:
+def test_ipv6_addresses_follow_the_same_rules(tmp_path: Path, shell: Shell, host: str, *, is_open: bool) -> None:
     http: dict[str, Any] = {"host": host}
     with RunningAgent(tmp_path, http=http) as agent:
         assert f"HTTP http://[{host}]:{agent.port}/, " in agent.log
         assert code(f"http://[::1]:{agent.port}/metrics") == (200 if is_open else 401)
         if host == "::":
             assert agent.get("/metrics").status_code == 401  # over IPv4
-        header = token_of(tmp_path, "read")
+        header = token_of(shell, tmp_path, "read")
         assert code(f"http://[::1]:{agent.port}/metrics", header) == 200
         assert code(f"http://[::1]:{agent.port}/metrics") == 401
