@@ -74,7 +74,7 @@ def is_changed(before: npt.NDArray[np.float32], after: npt.NDArray[np.float32], 
     return gate_after(frame_of(before, noise=noise)).is_open(frame_of(after, noise=noise, seed=1))
 
 
-@pytest.mark.parametrize("quality", [None, 80])
+@pytest.mark.parametrize("quality", [None, pytest.param(80, marks=pytest.mark.long)])
 def test_gate_misses_no_change_of_a_day_and_skips_still_frames(quality: int | None) -> None:
     """A change of less than a cell, such as a step of the cat behind the edge, may open it one frame later."""
     gate = MotionGate(WHOLE, forced_every_s=60)
@@ -264,7 +264,7 @@ STATES: dict[str, list[tuple[int, str | None]]] = {
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("quality", [None, 80])
+@pytest.mark.parametrize("quality", [None, pytest.param(80, marks=pytest.mark.long)])
 async def test_states_of_a_day_are_those_written_down_with_and_without_the_gate(quality: int | None) -> None:
     plane = Watching()
     views = [

@@ -190,11 +190,10 @@ def test_inspect_mentions_labels_that_count_from_one(shell: Shell, tmp_path: Pat
 @pytest.mark.parametrize(
     "environment",
     [
-        {"PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "latin-1:strict"},
-        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+        pytest.param({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, id="C"),
+        pytest.param({"PYTHONIOENCODING": "ascii"}, id="ascii", marks=pytest.mark.long),
+        pytest.param({"PYTHONIOENCODING": "latin-1:strict"}, id="latin-1", marks=pytest.mark.long),
     ],
-    ids=["ascii", "latin-1", "C"],
 )
 def test_labels_are_shown_as_escapes_when_the_output_cannot_encode_them(
     tmp_path: Path, picture: Path, environment: dict[str, str]
@@ -335,6 +334,7 @@ def test_inspect_shows_how_an_unusual_model_is_used(shell: Shell, tmp_path: Path
     ],
     ids=" ".join,
 )
+@pytest.mark.long
 def test_a_file_that_may_not_be_read_is_reported_in_a_sentence_with_the_remedy(
     tmp_path: Path, words: tuple[str, ...]
 ) -> None:

@@ -15,7 +15,7 @@ from agent.image import decode
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.first
+pytestmark = pytest.mark.long
 
 _COLLECT = {"between": [0, 1], "per_day": 1_000_000}  # every frame
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _DISCOVERY = "homeassistant/device/test/config"
 
 
+@pytest.mark.long
 @pytest.mark.mosquitto
 def test_messages_of_a_camera_without_views_are_those_of_earlier_releases(tmp_path: Path) -> None:
     now, before = messages(tmp_path), json.loads(RECORDED.read_text(encoding="utf-8"))

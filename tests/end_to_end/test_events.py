@@ -66,6 +66,7 @@ def test_events_are_stored_sent_and_published_alike(tmp_path: Path) -> None:
         assert agent.json("/api/status")["records_events"]
 
 
+@pytest.mark.long
 def test_events_of_a_killed_agent_have_ended_after_the_next_start(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker:
         with agent_with_events(tmp_path, broker) as agent:
@@ -80,6 +81,7 @@ def test_events_of_a_killed_agent_have_ended_after_the_next_start(tmp_path: Path
             assert agent.get(found[-1]["frame"]).status_code == 200
 
 
+@pytest.mark.long
 def test_a_stop_ends_the_events_and_announces_it(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as heard, agent_with_events(tmp_path, broker) as agent:
         wait_until(lambda: heard.of("/cameras/front/event"), what="an event has begun")

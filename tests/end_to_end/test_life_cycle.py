@@ -60,7 +60,7 @@ def test_the_broker_publishes_the_last_will_of_a_killed_agent(tmp_path: Path) ->
             wait_until(lambda: late.retained().get("edge-agent/test/status") == "offline", what="it is retained")
 
 
-@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+@pytest.mark.parametrize("scheme", ["rtsp", pytest.param("http", marks=pytest.mark.long)])
 def test_a_stop_does_not_wait_for_a_silent_camera(tmp_path: Path, scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         source = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/stream"
@@ -206,6 +206,7 @@ def test_a_folder_that_this_user_may_not_use_is_reported_in_one_line_with_the_re
     assert line.endswith(f"may not enter {closed}. Allow it: chmod u+x {closed}.")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("config", "message"),
     [

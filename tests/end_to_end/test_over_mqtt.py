@@ -106,6 +106,7 @@ def test_a_json_request_over_mqtt_3_1_1_is_answered(broker: Mosquitto, heard: Su
     assert "cats" in heard.of("my/answers")[1].json["error"]
 
 
+@pytest.mark.long
 def test_requests_on_a_shared_topic_are_distributed_among_agents(
     agent: RunningAgent, broker: Mosquitto, heard: Subscriber, tmp_path: Path
 ) -> None:
@@ -211,6 +212,7 @@ def _publish(broker: Mosquitto, topic: str, payload: str) -> None:
     publish.single(topic, payload, qos=1, hostname="127.0.0.1", port=broker.port)
 
 
+@pytest.mark.long
 def test_topics_of_a_renamed_device_are_removed(tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as heard:
         for name in ("before", "after"):

@@ -14,7 +14,7 @@ from peers.subscriber import Subscriber
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.first, pytest.mark.mosquitto]
+pytestmark = [pytest.mark.long, pytest.mark.mosquitto]
 
 _CAMERA = {"source": str(VIDEO), "loop": True}
 _PROFILES: dict[str, Any] = {

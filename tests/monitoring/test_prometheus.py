@@ -73,6 +73,7 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
             process.kill()
 
 
+@pytest.mark.long
 def test_prometheus_scrapes_an_agent_and_alerts_only_about_its_missing_model(prometheus: str) -> None:
     wait_until(lambda: "EdgeAgentNotReady" in active_alerts(prometheus), timeout_s=30, what="the alert is pending")
     assert active_alerts(prometheus) == {"EdgeAgentNotReady"}
