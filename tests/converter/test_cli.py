@@ -303,6 +303,7 @@ def test_missing_tensorflow_is_reported_with_the_install_command(
     assert list(output.parent.iterdir()) == []
 
 
+@pytest.mark.long
 def test_debug_shows_the_traceback_and_tensorflows_messages(small_saved_model: Path, tmp_path: Path) -> None:
     damaged = shutil.copytree(small_saved_model, tmp_path / "damaged")
     (damaged / "variables" / "variables.index").write_bytes(b"")
@@ -314,6 +315,7 @@ def test_debug_shows_the_traceback_and_tensorflows_messages(small_saved_model: P
     assert last.startswith(f"edge-convert: {damaged} cannot be loaded: ")
 
 
+@pytest.mark.long
 def test_ctrl_c_exits_with_130_and_leaves_no_file(
     small_saved_model: Path, color_images: Path, tmp_path: Path, output: Path
 ) -> None:
@@ -469,6 +471,7 @@ def test_model_is_not_written_if_the_report_cannot_be_written(
     assert_refused(outcome, 1, f"{report} cannot be written: No space left on device.", output)
 
 
+@pytest.mark.long
 def test_reports_are_written_for_each_scheme_with_the_outcome(
     small_saved_model: Path, color_images: Path, output: Path, edge_convert: EdgeConvert
 ) -> None:

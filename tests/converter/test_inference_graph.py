@@ -26,7 +26,7 @@ tf = pytest.importorskip("tensorflow", reason="TensorFlow has an environment of 
 layers = tf.keras.layers
 
 QUANTIZING = "ignore:Layer .* does not have a `quantize` method:UserWarning"  # of the input layer, for example
-pytestmark = [*map(pytest.mark.filterwarnings, (*QUIET, QUANTIZING))]
+pytestmark = [pytest.mark.long, *map(pytest.mark.filterwarnings, (*QUIET, QUANTIZING))]
 
 MODELS = Path(__file__).parent / "models"
 FORMS = ("export", "m.keras", "m.h5")

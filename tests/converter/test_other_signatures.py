@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = npt.NDArray[np.float32]
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow is only in .venv-converter")
-pytestmark = pytest.mark.filterwarnings(*QUIET)
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings(*QUIET)]
 
 HEIGHT, WIDTH = 20, 28
 FOUR = ("a", "b", "c", "d")

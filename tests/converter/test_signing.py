@@ -160,6 +160,7 @@ def test_sign_accepts_a_key_of_minisign(tmp_path: Path, model: Path, edge_conver
     assert "file:birds.tflite\thashed\n" in output
 
 
+@pytest.mark.long
 def test_sign_asks_for_the_password_of_a_minisign_key_on_a_terminal(tmp_path: Path, model: Path) -> None:
     """The only test that needs 1 GB of memory, for minisign's own limits."""
     (tmp_path / "theirs.key").write_text(MINISIGNS_KEY)

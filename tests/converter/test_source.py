@@ -133,6 +133,7 @@ def test_keras_2_files_give_the_scores_of_keras(name: str, key: str, gradient: A
 
 
 @pytest.mark.assets
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "keras", "shape", "parameters"),
     [
@@ -152,6 +153,7 @@ def test_published_models_can_be_read(
 
 
 @pytest.mark.assets
+@pytest.mark.long
 def test_published_saved_model_and_h5_file_give_the_same_scores(assets: Path) -> None:
     image = tf.random.stateless_uniform((1, 96, 96, 3), seed=(3, 4))
     saved_model = scores_of(assets / "savedmodels" / "vww_96_savedmodel", image)
