@@ -104,17 +104,18 @@ endef
 
 # tflite-runtime has no wheel for Python 3.12 and later. With it come NumPy 1 and an older OpenCV. Left out are tests
 # whose outcome does not depend on these three: they read the files of the project, or test code that does not import
-# them (tests/test_runtime_free.py checks that), or send other messages to an agent that computes the same as in the
-# tests of end_to_end that stay. make test runs them; test-faults-short drops models with tflite-runtime.
-RUNTIME_FREE := docker host kubernetes metrics monitoring mqtt security \
+# them (tests/test_runtime_free.py checks that), or start and stop an agent or send other messages to one that computes
+# the same as in the tests of end_to_end that stay. make test and make test-agent-long run them; test-faults-short drops
+# models with tflite-runtime.
+RUNTIME_FREE := collection docker events host kubernetes metrics monitoring mqtt security rest/tf_serving/test_status.py \
 	$(patsubst %,test_%.py,bundle debian_package demo dependencies documentation health listeners logs overview reference \
 		remote runtime_free text) \
-	$(patsubst %,rest/test_%.py,access body cameras compression connections form https live models page refused_requests \
-		session) \
+	$(patsubst %,rest/test_%.py,access body cameras collection compression connections events form https live models \
+		open_inference_description page profile refused_requests session) \
 	$(patsubst %,rpc/test_%.py,certificate door) \
 	$(patsubst %,sources/test_%.py,address devices discovery login) \
-	$(patsubst %,end_to_end/test_%.py,access broker_faults hot_swap http_limits https inbox older_version openapi over_mqtt \
-		reload replicas)
+	$(patsubst %,end_to_end/test_%.py,access broker_faults collection earlier_messages events hot_swap http_limits https inbox \
+		life_cycle older_version openapi over_mqtt profiles reload replicas)
 test-tflite-runtime:  ## Test the agent with tflite-runtime instead of LiteRT
 	@deploy/venv.sh python3.11 .venv-tflite-runtime locks/dev-tflite-runtime.txt
 	.venv-tflite-runtime/bin/pytest -q $(PARALLEL) $(addprefix --ignore tests/,$(RUNTIME_FREE))
