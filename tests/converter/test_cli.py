@@ -361,6 +361,7 @@ def test_inspect_prints_a_table(small_saved_model: Path, edge_convert: EdgeConve
 
 
 @pytest.mark.assets
+@pytest.mark.long
 def test_inspect_prints_why_a_model_is_not_an_image_classifier(assets: Path, edge_convert: EdgeConvert) -> None:
     outcome = edge_convert("inspect", assets / "savedmodels" / "kws_savedmodel_audio")
     assert (outcome.code, outcome.err) == (0, "")

@@ -249,6 +249,7 @@ def test_every_public_layer_is_known_to_be_allowed_or_not(name: str, tmp_path: P
 
 
 @pytest.mark.filterwarnings("ignore:The `keras.initializers.serialize")
+@pytest.mark.long
 def test_config_of_a_published_architecture_is_allowed(tmp_path: Path) -> None:
     model = keras_of("2").applications.EfficientNetV2B0(weights=None, classes=2, input_shape=(32, 32, 3))
     check_config(json.loads(model.to_json()), tmp_path)

@@ -82,6 +82,7 @@ def test_fit_is_the_lowest_point_of_the_log_loss(labels: int) -> None:
     assert log_loss(outputs, truth, 3.0) == pytest.approx(sum(plain) / 50, rel=1e-4)
 
 
+@pytest.mark.long
 def test_fit_to_a_sample_of_very_many_scores_is_nearly_that_to_all() -> None:
     logits, truth = calibrated(9000, 500)
     assert fit_temperature(of_logits(2 * logits), truth) == pytest.approx(2, rel=0.05)

@@ -176,7 +176,7 @@ def test_three_equal_means_are_stored_as_one(rgb_model: Path, color_images: Path
     assert (settings.mean, settings.std) == ((127.5,), (64.0,))
 
 
-@pytest.mark.parametrize("pixels", ["uint8", "int8"])
+@pytest.mark.parametrize("pixels", ["uint8", pytest.param("int8", marks=pytest.mark.long)])
 def test_model_trained_on_bgr_becomes_an_rgb_file(
     bgr_model: Path, color_images: Path, tmp_path: Path, pixels: str
 ) -> None:

@@ -65,6 +65,7 @@ def network(keras: Any, outputs: str) -> Any:
 @pytest.mark.parametrize("outputs", ["of a sequence", "one", "several", "named"])
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.filterwarnings(*QUIET, "ignore:You are saving your model as an HDF5 file")
+@pytest.mark.long
 def test_keras_files_have_the_names_that_keras_gives_to_its_saved_model(
     version: int, outputs: str, tmp_path: Path
 ) -> None:

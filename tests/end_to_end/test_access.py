@@ -82,7 +82,7 @@ def test_revoking_a_token_closes_a_running_agent_and_anonymous_opens_it(tmp_path
 
 
 @_ipv6
-@pytest.mark.parametrize(("host", "is_open"), [("::1", True), ("::", False)])
+@pytest.mark.parametrize(("host", "is_open"), [pytest.param("::1", True, marks=pytest.mark.long), ("::", False)])
 def test_ipv6_addresses_follow_the_same_rules(tmp_path: Path, shell: Shell, host: str, *, is_open: bool) -> None:
     http: dict[str, Any] = {"host": host}
     with RunningAgent(tmp_path, http=http) as agent:

@@ -233,6 +233,7 @@ def test_clients_that_disconnect_during_an_upload_do_not_affect_others(agent: Ru
     assert agent.post("/predict", content=digit_png()).status_code == 200
 
 
+@pytest.mark.long
 def test_uploads_get_retry_after_if_no_model_is_served(tmp_path: Path) -> None:
     with RunningAgent(tmp_path) as agent:
         answer = agent.post("/predict", content=digit_png())
@@ -245,6 +246,7 @@ def test_uploads_get_retry_after_if_no_model_is_served(tmp_path: Path) -> None:
         wait_until(lambda: agent.post("/predict", content=digit_png()).is_success, what="the first model serves")
 
 
+@pytest.mark.long
 def test_stalled_bodies_delay_neither_other_uploads_nor_the_stop(tmp_path: Path) -> None:
     with RunningAgent(tmp_path) as agent, contextlib.ExitStack() as streams:
         agent.drop(model_file(1))

@@ -18,6 +18,7 @@ from peers.subscriber import Subscriber
 JPEG = cv2.imencode(".jpg", np.full((48, 64, 3), 80, np.uint8))[1].tobytes()
 
 
+@pytest.mark.long
 def test_still_is_requested_at_max_fps(tmp_path: Path) -> None:
     with http_camera({"/still": fixed(JPEG, "image/jpeg")}) as camera:
         front = {"source": camera.url("/still"), "max_fps": 4}

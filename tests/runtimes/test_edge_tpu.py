@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.runtimes.classifier import Classifier
     from agent.runtimes.selection import Wanted
 
-pytestmark = pytest.mark.assets
+pytestmark = [pytest.mark.assets, pytest.mark.long]
 
 LABELS = ModelSettings(labels=tuple(f"label {number}" for number in range(1001)), score="probability")
 

@@ -106,6 +106,7 @@ async def test_frames_of_a_live_camera_have_the_time_at_which_they_were_taken(ki
         assert statistics.median(_gaps(look.drawn for look in looks)) == pytest.approx(_PERIOD_MS, abs=8)
 
 
+@pytest.mark.long
 async def test_frames_of_hls_have_the_time_at_which_they_arrived(tmp_path: Path) -> None:
     with HlsServer(tmp_path, has_clock=True) as server:
         while not (tmp_path / "live.m3u8").exists():  # noqa: ASYNC110  (another process writes it)
