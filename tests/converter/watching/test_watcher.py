@@ -267,7 +267,9 @@ async def test_version_that_stays_incomplete_is_refused_until_it_is_complete(bed
     async with running(bed.watcher(patience_s=0.1)):
         await until(refusal.exists)
         assert refusal.read_text().startswith("The SavedModel is not complete: saved_model.pb is missing. ")
-        graph.write_bytes(BARE_GRAPH)
+        whole = bed.folder / "whole.pb"
+        whole.write_bytes(BARE_GRAPH)
+        whole.replace(graph)  # at once, so that there is one new state
         await until(lambda: bed.model(1).exists() and not refusal.exists())
     assert bed.calls == ["birds 1"]
 
