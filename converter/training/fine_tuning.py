@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from converter.training.checkpoint import Arrays, Checkpoint
-    from converter.training.dataset import Photo
+    from converter.training.dataset import Dataset, Photo
     from converter.training.features import Pixels
 
     Floats: TypeAlias = npt.NDArray[np.float32]
@@ -47,6 +47,10 @@ class Photos:
 
     photos: Sequence[Photo]
     truth: Ints
+
+    @classmethod
+    def of(cls, dataset: Dataset, indices: Ints) -> Photos:
+        return cls([dataset.photos[int(at)] for at in indices], dataset.truth[indices])
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -139,7 +143,7 @@ class FineTuning:
 
     def _judged(self) -> tuple[float, float]:
         """Class-weighted log loss and balanced accuracy on the photos held out."""
-        truth, scores = self._held_out.truth, scores_of(self._model, self._held_out, self._pixels)
+        truth, scores = self._held_out.truth, outputs_of(self._model, self._held_out, self._pixels)
         return log_loss(scores, truth), balanced_accuracy(scores, truth)
 
     def _state(self, history: Sequence[Floats], best: Sequence[Floats] | None) -> Arrays:
@@ -150,7 +154,7 @@ class FineTuning:
         return state | {f"optimizer-{number:04}": value.numpy() for number, value in enumerate(variables)}
 
 
-def scores_of(model: Any, photos: Photos, pixels: Pixels) -> Floats:
+def outputs_of(model: Any, photos: Photos, pixels: Pixels) -> Floats:
     batches = []
     for start in range(0, len(photos), _BATCH):
         images = pixels.of(photos.photos[start : start + _BATCH]).astype(np.float32)

@@ -38,15 +38,19 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """logits = features @ kernel + bias."""
+    """Softmax regression: see logits()."""
 
     kernel: Floats
     bias: Floats
     recipe: Recipe
 
+    def logits(self, features: Floats) -> Floats:
+        """N x labels."""
+        return np.asarray(features @ self.kernel + self.bias, np.float32)
+
     def scores(self, features: Floats) -> Floats:
         """Probabilities, n x labels."""
-        return softmax(features @ self.kernel + self.bias)
+        return softmax(self.logits(features))
 
 
 def softmax(logits: Floats) -> Floats:

@@ -21,11 +21,12 @@ from converter.training.backbone import DEFAULT, open_backbone
 from converter.training.checkpoint import Checkpoint
 from converter.training.dataset import open_dataset
 from converter.training.export import check_folder, saved_model_files, write_folder
+from converter.training.familiarity import examples_of, familiarity_of
 from converter.training.features import Pixels, features_of, scales_of, settings_of
-from converter.training.fine_tuning import FineTuning, Photos, log_loss, scores_of
+from converter.training.fine_tuning import FineTuning, Photos, log_loss, outputs_of
 from converter.training.golden import golden_samples
-from converter.training.head import train_head
-from converter.training.network import with_head
+from converter.training.head import softmax, train_head
+from converter.training.network import features_model, with_familiarity, with_head
 from converter.training.partition import partition
 from converter.training.result import Result
 from converter.training.search import Budget, search
@@ -192,13 +193,12 @@ def _train(request: TrainingRequest, track: Track) -> tuple[Training, Checkpoint
         head = train_head(
             views[used], truth[used], groups[used], labels=len(dataset.labels), seed=request.seed, deep=deep
         )
-    scores = head.scores(views[divided.judged, 0])
     model = with_head(backbone, head, scales)
     searched = None
     if request.minutes > 0:
         with strategy.scope():
             tuned = model if strategy.is_plain else with_head(computing, head, scales)
-        searched, scores = _tuned(
+        searched = _tuned(
             model,
             tuned=tuned,
             head=head,
@@ -209,6 +209,14 @@ def _train(request: TrainingRequest, track: Track) -> tuple[Training, Checkpoint
             checkpoint=checkpoint,
             track=track,
         )
+    examples = used[examples_of(truth[used], seed=request.seed)]
+    if searched is None or searched.best is None:
+        familiarity = familiarity_of(views[examples, 0], views[divided.held_out, 0])
+        model = with_familiarity(model, familiarity, scales)
+        judged = views[divided.judged, 0]
+        scores = softmax(head.logits(judged) * familiarity.of(judged)[:, None])
+    else:
+        model, scores = _tuned_with_familiarity(model, dataset, divided, examples, scales)
     with track.step("Writing the model"):
         golden = golden_samples(dataset, divided, scores, backbone.side)
         provenance = _provenance(request, dataset, divided, backbone)
@@ -245,15 +253,12 @@ def _tuned(
     request: TrainingRequest,
     checkpoint: Checkpoint,
     track: Track,
-) -> tuple[Search, Floats]:
-    """Gives `model` the best weights that are found in the time left; also returns the scores of the judged photos.
+) -> Search:
+    """Gives `model` the best weights that are found in the time left.
 
     `tuned` computes them: the same network, on all GPUs.
     """
-    train, held_out, judged = (
-        Photos([dataset.photos[int(at)] for at in side], dataset.truth[side])
-        for side in (divided.train, divided.held_out, divided.judged)
-    )
+    train, held_out = (Photos.of(dataset, side) for side in (divided.train, divided.held_out))
     pixels = Pixels(int(model.input.shape[1]))
     tuning = FineTuning(
         tuned, train=train, held_out=held_out, pixels=pixels, mirror=head.recipe.mirrored, seed=request.seed
@@ -263,9 +268,19 @@ def _tuned(
     searched = search(tuning, loss=loss, checkpoint=checkpoint, budget=budget, track=track)
     if searched.best is None:
         tuning.reset()
-        return searched, head.scores(views[divided.judged, 0])
-    model.set_weights(searched.best.weights)
-    return searched, scores_of(model, judged, pixels)
+    else:
+        model.set_weights(searched.best.weights)
+    return searched
+
+
+def _tuned_with_familiarity(
+    model: Any, dataset: Dataset, divided: Partition, examples: Ints, scales: Floats
+) -> tuple[Any, Floats]:
+    """Fine-tuning has changed the features. Also returns the scores of the judged photos."""
+    pixels, features = Pixels(int(model.input.shape[1])), features_model(model)
+    seen = (outputs_of(features, Photos.of(dataset, side), pixels) / scales for side in (examples, divided.held_out))
+    model = with_familiarity(model, familiarity_of(*seen), scales)
+    return model, outputs_of(model, Photos.of(dataset, divided.judged), pixels)
 
 
 def _name(output: Path) -> str:

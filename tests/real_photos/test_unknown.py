@@ -1,4 +1,4 @@
-"""Unknown: how many photos of two classes that were never trained the best score rejects, of all ten pairs of five."""
+"""Unknown: how many photos of two classes that were never trained are rejected, of all ten pairs of five."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from converter.evaluation.unknown import find_threshold
 from converter.training.backbone import DEFAULT, open_backbone
 from converter.training.checkpoint import Checkpoint
 from converter.training.dataset import open_dataset
+from converter.training.familiarity import familiarity_of
 from converter.training.features import features_of, scales_of
-from converter.training.head import Recipe, fit_head
+from converter.training.head import Recipe, fit_head, softmax
 from converter.training.partition import folds
 from converter.training.strategy import strategy_of_host
 
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.long
 
 OTHER = "other"
 OTHER_FOLDERS = ("household", "vehicles", "hobbies", "seasonal/christmas")
-_FOLDS = 5
+_FOLDS = 10
 _RECIPE = Recipe(decay=1e-4, mirrored=True)
 
 
@@ -65,6 +66,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 def rejected(seen: Seen, never_trained: tuple[str, ...], *, other: bool) -> tuple[float, float]:
     """The shares of the known and of the unknown photos; each threshold is of known photos in other folds.
 
+    One fold is judged, the next one is the photos held out from the training on the rest.
     With `other`, the head has a label for the photos of other things, which counts as no answer.
     """
     names = tuple(name for name in FOLDERS if name not in never_trained)
@@ -74,12 +76,15 @@ def rejected(seen: Seen, never_trained: tuple[str, ...], *, other: bool) -> tupl
     fold[known] = folds(truth[known], seen.groups[known], _FOLDS, seed=0)
     best: list[tuple[Floats, Floats]] = []
     for number in range(_FOLDS):
-        train = (known & (fold != number)) | (others & other)
+        held_out = fold == (number + 1) % _FOLDS
+        train = (known & (fold != number) & ~held_out) | (others & other)
         scales = scales_of(seen.backbone, seen.views[train])
         targets = np.where(others, len(names), truth)[train]
         head = fit_head(seen.views[train] / scales, targets, _RECIPE, labels=len(names) + other)
-        sides = (head.scores(seen.views[side, 0] / scales) for side in (fold == number, unknown))
-        mine, theirs = (scores[:, : len(names)].max(axis=1) for scores in sides)
+        familiarity = familiarity_of(*(seen.views[side, 0] / scales for side in (train, held_out)))
+        sides = (seen.views[side, 0] / scales for side in (fold == number, unknown))
+        scores = (softmax(head.logits(side) * familiarity.of(side)[:, None]) for side in sides)
+        mine, theirs = (each[:, : len(names)].max(axis=1) for each in scores)
         best.append((mine, theirs))
     known_rejected, unknown_rejected = [], []
     for number, (mine, theirs) in enumerate(best):
@@ -103,10 +108,10 @@ def test_photos_of_classes_never_trained_are_rejected_as_often_as_the_guide_says
     """Not in 70 of 100 cases: to a network that never saw fruit, most fruit looks like a vegetable."""
     known, unknown = mean_shares(seen, other=False)
     assert known <= 0.1
-    assert unknown >= 0.25
+    assert unknown >= 0.5
 
 
-def test_class_of_other_things_rejects_more_photos_of_classes_never_trained(seen: Seen) -> None:
+def test_a_class_of_other_things_helps_little_against_classes_that_it_does_not_show(seen: Seen) -> None:
     known, unknown = mean_shares(seen, other=True)
     assert known <= 0.1
-    assert unknown >= 0.4
+    assert unknown >= 0.5
