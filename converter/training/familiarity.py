@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Ints: TypeAlias = npt.NDArray[np.int64]
 
 _MOST = 500  # photos that are in the model: 0.7 MB as int8
-_UNFAMILIAR = 0.1  # the share of held-out photos whose familiarity is below one half
+_UNFAMILIAR = 0.05  # the share of held-out photos whose familiarity is below one half
 _STEEP = 0.25
 _LEAST_COSINE = 0.1
 _LEAST_SPREAD = 0.05  # photos of a camera that does not move are nearly the same; new light must not look strange
@@ -48,7 +48,7 @@ class Familiarity:
 
 
 def familiarity_of(trained: Floats, held_out: Floats) -> Familiarity:
-    """From the features of training photos and of others with the same labels, a tenth of which get less than 0.5.
+    """From the features of training photos and of others with the same labels, a twentieth of which get less than 0.5.
 
     Features that vary little between the training photos count more. For ten pairs of classes of real photos, the
     largest cosine rejected twice as many photos of classes never trained as the best score; the distance, centered

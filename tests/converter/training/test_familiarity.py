@@ -29,7 +29,7 @@ def test_training_photos_are_familiar_and_others_are_not() -> None:
     other = np.abs(random.normal(1, 0.2, (20, 32)) + 3 * np.eye(32)[10]).astype(np.float32)
     familiarity = familiarity_of(known[::2], known[1::2])
     assert familiarity.of(known[::2]).min() > 0.9
-    assert 0.05 < (familiarity.of(known[1::2]) < 0.5).mean() < 0.15
+    assert 0 < (familiarity.of(known[1::2]) < 0.5).mean() < 0.1
     assert familiarity.of(other).max() < 0.1
 
 
