@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import cv2
 import numpy as np
 
+from agent.model_file.saved_model import read_saved_model
+from agent.runtimes.saved_model import TensorFlowClassifier, image_function, open_saved_model
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -39,6 +42,12 @@ def write_shapes(
             picture = _shape(name, np.random.default_rng([len(name), number]))
             assert cv2.imwrite(str(root / name / f"{number:02}.png"), picture)
     return root
+
+
+def saved_classifier(folder: Path) -> TensorFlowClassifier:
+    """Of a SavedModel with the settings that it states."""
+    function = image_function(open_saved_model(folder), key=None, size=None)
+    return TensorFlowClassifier(function, read_saved_model(folder).settings)
 
 
 def _shape(name: str, random: np.random.Generator) -> Pixels:

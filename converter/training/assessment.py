@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from converter.training.familiarity import examples_of, familiarity_of
 from converter.training.head import choose_recipe, fit_head
 from converter.training.partition import folds
 from converter.training.result import balanced_accuracy
@@ -78,7 +79,6 @@ def _fold(
     labels = int(truth.max()) + 1
     recipe = choose_recipe(views[here], truth[here], groups[here], labels=labels, seed=seed, deep=deep)
     answers = np.zeros((len(SHARES), len(there)), np.float32)
-    scores = np.zeros((len(there), labels), np.float32)
     for number, share in enumerate(SHARES):
         repeats = 1 if share == 1 else _REPEATS
         for repeat in range(repeats):
@@ -86,7 +86,8 @@ def _fold(
             head = fit_head(views[used], truth[used], recipe, labels=labels, deep=deep)
             scores = head.scores(views[there, 0])
             answers[number] += (scores.argmax(axis=1) == truth[there]) / repeats
-    return {"scores": scores, "answers": answers}
+    examples = views[used[examples_of(truth[used], seed=seed)], 0]
+    return {"scores": familiarity_of(examples, views[there, 0]).scores(head, views[there, 0]), "answers": answers}
 
 
 def _sample(indices: Ints, truth: Ints, share: float, *, seed: int) -> Ints:

@@ -38,7 +38,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Softmax regression: see logits()."""
+    """Softmax regression: logits = features @ kernel + bias."""
 
     kernel: Floats
     bias: Floats

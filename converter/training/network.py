@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from agent.runtimes.tensorflow import import_tensorflow
+from converter.training.familiarity import LEAST
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -57,17 +58,17 @@ def with_familiarity(model: Any, familiarity: Familiarity, scales: Floats) -> An
     averages, weights = _averages(model), familiarity.weights / scales
     ends = np.cumsum([int(each.shape[-1]) for each in averages])[:-1]
     products, lengths = [], []
-    for number, (average, own, photos) in enumerate(
-        zip(averages, np.split(weights, ends), np.split(familiarity.photos, ends, axis=1), strict=True)
+    for number, (average, own, examples) in enumerate(
+        zip(averages, np.split(weights, ends), np.split(familiarity.examples, ends, axis=1), strict=True)
     ):
-        usual = float(own.mean())
-        scaled, rest = average * usual, (own / usual)[:, None]  # squares of tiny features are too small for int8
-        products.append(_fixed(rest * photos.T, f"alike_{number}")(scaled))
-        lengths.append(_fixed(familiarity.penalty * rest**2, f"length_{number}")(scaled * scaled))
-    largest = keras.ops.relu(keras.ops.max(_sum(products, "alike"), axis=1, keepdims=True))
+        mean = float(own.mean())
+        scaled, relative = average * mean, (own / mean)[:, None]  # squares of tiny features are too small for int8
+        products.append(_fixed(relative * examples.T, f"alike_{number}")(scaled))
+        lengths.append(_fixed(familiarity.penalty * relative**2, f"length_{number}")(scaled * scaled))
+    second = keras.ops.relu(keras.ops.top_k(_sum(products, "alike"), 2)[0][:, 1:])
     # The logistic function as a softmax of two values, since the calibration sees hardly a negative difference.
-    pair = keras.layers.Concatenate(dtype="float32")([largest * largest, _sum(lengths, "length")])
-    factor = keras.ops.softmax(pair)[:, :1]
+    pair = keras.layers.Concatenate(dtype="float32")([second * second, _sum(lengths, "length")])
+    factor = LEAST + (1 - LEAST) * keras.ops.softmax(pair)[:, :1]
     logits = model.get_layer("scores").input
     return keras.Model(model.input, keras.layers.Softmax(dtype="float32", name="scores")(logits * factor))
 

@@ -25,7 +25,7 @@ from converter.training.familiarity import examples_of, familiarity_of
 from converter.training.features import Pixels, features_of, scales_of, settings_of
 from converter.training.fine_tuning import FineTuning, Photos, log_loss, outputs_of
 from converter.training.golden import golden_samples
-from converter.training.head import softmax, train_head
+from converter.training.head import train_head
 from converter.training.network import features_model, with_familiarity, with_head
 from converter.training.partition import partition
 from converter.training.result import Result
@@ -209,15 +209,14 @@ def _train(request: TrainingRequest, track: Track) -> tuple[Training, Checkpoint
             checkpoint=checkpoint,
             track=track,
         )
-    examples = used[examples_of(truth[used], seed=request.seed)]
-    if searched is None or searched.best is None:
-        familiarity = familiarity_of(views[examples, 0], views[divided.held_out, 0])
-        model = with_familiarity(model, familiarity, scales)
-        judged = views[divided.judged, 0]
-        scores = softmax(head.logits(judged) * familiarity.of(judged)[:, None])
-    else:
-        model, scores = _tuned_with_familiarity(model, dataset, divided, examples, scales)
     with track.step("Writing the model"):
+        examples = used[examples_of(truth[used], seed=request.seed)]
+        if searched is None or searched.best is None:
+            familiarity = familiarity_of(views[examples, 0], views[divided.held_out, 0])
+            model = with_familiarity(model, familiarity, scales)
+            scores = familiarity.scores(head, views[divided.judged, 0])
+        else:
+            model, scores = _tuned_with_familiarity(model, dataset, divided, examples, scales)
         golden = golden_samples(dataset, divided, scores, backbone.side)
         provenance = _provenance(request, dataset, divided, backbone)
         files = saved_model_files(model, settings_of(dataset.labels), provenance, golden)
@@ -278,8 +277,10 @@ def _tuned_with_familiarity(
 ) -> tuple[Any, Floats]:
     """Fine-tuning has changed the features. Also returns the scores of the judged photos."""
     pixels, features = Pixels(int(model.input.shape[1])), features_model(model)
-    seen = (outputs_of(features, Photos.of(dataset, side), pixels) / scales for side in (examples, divided.held_out))
-    model = with_familiarity(model, familiarity_of(*seen), scales)
+    sides = (Photos.of(dataset, side) for side in (examples, divided.held_out))
+    model = with_familiarity(
+        model, familiarity_of(*(outputs_of(features, side, pixels) / scales for side in sides)), scales
+    )
     return model, outputs_of(model, Photos.of(dataset, divided.judged), pixels)
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from conversions import QUIET, finished_classifier, untracked
+from trainings import saved_classifier
 
 from agent.image import decode
 from agent.model_file.golden import read_golden_folder
 from agent.model_file.saved_model import read_saved_model
 from agent.runtimes.golden import ask_golden
-from agent.runtimes.saved_model import TensorFlowClassifier, image_function, open_saved_model
 from converter.training.checkpoint import Checkpoint
 from converter.training.training import TrainingRequest, train_and_write
 
@@ -26,14 +26,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.long, *(pytest.mark.filterwarnings(text) for text in QUIET)]
 
 
-def _classifier(folder: Path) -> TensorFlowClassifier:
-    function = image_function(open_saved_model(folder), key=None, size=None)
-    return TensorFlowClassifier(function, read_saved_model(folder).settings)
-
-
 def test_model_answers_as_the_report_says(trained: Trained) -> None:
     """The scores of the held-out photos, computed from features, are those of the exported graph."""
-    classifier = _classifier(trained.request.output)
+    classifier = saved_classifier(trained.request.output)
     photos = [trained.training.dataset.photos[int(at)] for at in trained.training.partition.judged]
     scores = np.stack([classifier.scores(photo.found.read(smallest_side=224))[0].probabilities for photo in photos])
     np.testing.assert_allclose(scores, trained.training.scores, atol=1e-4)
@@ -53,7 +48,7 @@ def test_folder_states_labels_settings_and_provenance(trained: Trained) -> None:
 def test_golden_samples_pass(trained: Trained) -> None:
     golden = read_golden_folder(trained.request.output)
     assert golden is not None
-    answers = ask_golden(golden, _classifier(trained.request.output))
+    answers = ask_golden(golden, saved_classifier(trained.request.output))
     assert not answers.fails
 
 
