@@ -82,7 +82,7 @@ clean:  ## Delete the environments, caches and builds in this checkout
 
 ##@ Longer tests
 
-# What they test rarely changes, such as GPUs, upgrades, HTTPS and the commands in the documentation.
+# GPUs, upgrades, HTTPS, replicas, faults of the broker, inboxes, profiles, the collection, the commands in the docs ...
 test-agent-long: dev  ## Run the other tests of the agent: minutes
 	$(BIN)/pytest $(PARALLEL) -m long
 

@@ -159,9 +159,9 @@ def left_out_notes(
     sought: Iterable[FoundImage] = (),
     read: Iterable[FoundImage] = (),
 ) -> Iterator[str]:
-    """Sentences about what was left out: images that cannot be read, with reasons, and pictures in other formats.
+    """Sentences about images that cannot be read, with reasons, and about pictures in other formats.
 
-    The last one names the class folders without an image, or of whose `sought` images none was `read`.
+    One more names the class folders without an image, and those of whose `sought` images none was `read`.
     """
     if unreadable:
         yield f"Skipped unreadable {what} ({len(unreadable)}): {'; '.join(unreadable[:3])}"
