@@ -25,18 +25,24 @@ PYTHONS = {"jammy": "3.10", "bookworm": "3.11", "trixie": "3.13"}
 
 
 @contextlib.contextmanager
-def booted_bed(suite: str, folder: Path) -> Iterator[Bed]:
-    """Starts a bed with the material of system.bundles in /mnt. Skips the test if that is impossible."""
+def booted_bed(suite: str, folder: Path, *, more: Mapping[str, Path] = MappingProxyType({})) -> Iterator[Bed]:
+    """Starts a bed with the material of system.bundles in /mnt, and `more` folders by their names there.
+
+    Skips the test if that is impossible.
+    """
     if reason := missing_for_bed():
         skip_or_fail(reason)
     try:
         material = unpack_material(PYTHONS[suite], folder)
+        for name in more:
+            (material / name).mkdir()
         root = system_root(suite)
     except FileNotFoundError as error:
         skip_or_fail(f"dist/ has no {error}: run make test-system")
     except subprocess.CalledProcessError as error:
         skip_or_fail(f"{suite} cannot be installed: {error}")
-    with Bed(root, material, folder / "boot.log") as bed:
+    binds = {f"/mnt/{name}": path for name, path in more.items()}
+    with Bed(root, material, folder / "boot.log", binds=binds) as bed:
         yield bed
 
 

@@ -8,11 +8,13 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from documents import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +65,17 @@ def machine_root(suite: str, architecture: str = HOST) -> Path:
     system, packages = system_root(suite, architecture), _MACHINE_PACKAGES.format(architecture)
     name = f"{system.name}-machine-{_digest(packages)}"
     return _kept(name, lambda new: _add_kernel(system, packages, new))
+
+
+def tensorflow_wheels() -> Path:
+    """The packages of locks/tensorflow.txt for this Python; the first call loads 600 MB."""
+    lock = REPOSITORY / "locks/tensorflow.txt"
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download", "--no-deps"]
+
+    def download(new: Path) -> None:
+        subprocess.run([*pip, "--only-binary", ":all:", "--require-hashes", "--dest", new, "-r", lock], check=True)
+
+    return _kept(f"tensorflow-{_digest(lock.read_text())}-py{sys.version_info[0]}{sys.version_info[1]}", download)
 
 
 def cache() -> Path:
