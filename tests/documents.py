@@ -83,7 +83,7 @@ def _shape(line: str) -> str:
 
 
 def run(
-    line: str, folder: Path, environment: Mapping[str, str] | None = None, *, timeout_s: float = 60
+    line: str, folder: Path, environment: Mapping[str, str] | None = None, *, timeout_s: float = 600
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", line],

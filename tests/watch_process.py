@@ -66,7 +66,7 @@ class WatchProcess:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Sends a signal and returns the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=300)
 
     def wait_for(self, words: str, *, times: int = 1, timeout_s: float = 300) -> None:
         """Until the log has the words."""

@@ -67,7 +67,7 @@ def finished(small_saved_model: Path, color_images: Path, tmp_path_factory: pyte
 
 
 def in_a_process(*arguments: str | Path, command: Sequence[str | Path] = COMMAND) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def assert_refused(outcome: Outcome, code: int, sentence: str, output: Path) -> None:
@@ -327,7 +327,7 @@ def test_ctrl_c_exits_with_130_and_leaves_no_file(
         (images / "red" / "99.png").open("wb"),  # blocks until the command reads this image
     ):
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate()
     assert (process.returncode, out) == (130, "")
     assert err == "edge-convert: interrupted; no incomplete file was left behind.\n"
     assert list(output.parent.iterdir()) == []

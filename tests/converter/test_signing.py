@@ -72,7 +72,7 @@ def locked(tmp_path: Path) -> Path:
 
 def minisign(*arguments: str | Path, typed: str = "") -> str:
     """`typed` contains the password, once or twice."""
-    done = subprocess.run(["minisign", *arguments], input=typed, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(["minisign", *arguments], input=typed, capture_output=True, text=True, check=True)
     return done.stdout
 
 
