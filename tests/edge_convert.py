@@ -1,9 +1,10 @@
-"""edge-convert in the process of the tests, since importing TensorFlow in another takes seconds."""
+"""edge-convert in the process of the tests, since importing TensorFlow in another takes seconds, or in another."""
 
 from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,10 @@ import pytest
 from converter import cli
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+ROOT = Path(__file__).parents[1]
+COMMAND = (sys.executable, "-m", "converter.cli")
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,7 @@ def runner(captured: Callable[[], tuple[str, str]]) -> EdgeConvert:
         return Outcome(code, *captured())
 
     return run
+
+
+def in_a_process(*arguments: str | Path, command: Sequence[str | Path] = COMMAND) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The command line of edge-convert: its output, its exit codes, and that a refusal leaves no files."""
+"""The commands of edge-convert, above all convert: output, exit codes, and that a refusal leaves no files."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from edge_convert import Outcome
+from edge_convert import COMMAND, ROOT, Outcome, in_a_process
 
 from agent.model_file.metadata import read_model_file
 from agent.runtimes.tensorflow import interrupts_held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+    from pathlib import Path
 
     from edge_convert import EdgeConvert
 
@@ -30,8 +29,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),  # Keras saves
 ]
 
-ROOT = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-m", "converter.cli")
 FED = ("--mean", "0", "--std", "255")
 FLOAT = (*FED, "--quantize", "none")
 
@@ -53,21 +50,6 @@ def labels(tmp_path: Path) -> Path:
 def to_float(small_saved_model: Path, labels: Path, edge_convert: EdgeConvert, output: Path) -> EdgeConvert:
     """Converts the small model to `output`, with additional arguments."""
     return functools.partial(edge_convert, "convert", small_saved_model, output, *FLOAT, "--labels", labels)
-
-
-@pytest.fixture(scope="module")
-def finished(small_saved_model: Path, color_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small model, quantized as by a user: in a separate process, which prints only a table."""
-    path = tmp_path_factory.mktemp("finished") / "colors.tflite"
-    done = in_a_process("convert", small_saved_model, path, *FED, "--calibration", color_images)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "int8" in done.stdout
-    assert "written" in done.stdout
-    return path
-
-
-def in_a_process(*arguments: str | Path, command: Sequence[str | Path] = COMMAND) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def assert_refused(outcome: Outcome, code: int, sentence: str, output: Path) -> None:
@@ -346,111 +328,6 @@ def test_ctrl_c_waits_until_tensorflow_is_imported() -> None:
     assert steps == ["imported"]
 
 
-def test_inspect_prints_a_table(small_saved_model: Path, edge_convert: EdgeConvert) -> None:
-    outcome = edge_convert("inspect", small_saved_model)
-    assert (outcome.code, outcome.err) == (0, "")
-    rows = {tuple(line.split(maxsplit=1)) for line in map(str.rstrip, outcome.out.splitlines()) if line}
-    assert {
-        ("signature", "serving_default"),
-        ("inputs", "image: float32 ? x 32 x 32 x 3"),
-        ("outputs", "output_0: float32 ? x 4"),
-        ("parameters", "3900"),
-        ("image_classifier", "yes"),
-        ("lacks_in_tflite", "none"),
-    } <= rows
-
-
-@pytest.mark.assets
-@pytest.mark.long
-def test_inspect_prints_why_a_model_is_not_an_image_classifier(assets: Path, edge_convert: EdgeConvert) -> None:
-    outcome = edge_convert("inspect", assets / "savedmodels" / "kws_savedmodel_audio")
-    assert (outcome.code, outcome.err) == (0, "")
-    lines = [" ".join(line.split()) for line in outcome.out.splitlines()]
-    assert "image_classifier no" in lines
-    assert "lacks_in_tflite unknown" in lines
-    assert any(line.startswith("reason its input is 49 x 10") for line in lines)
-
-
-def test_inspect_prints_json(small_saved_model: Path, edge_convert: EdgeConvert) -> None:
-    outcome = edge_convert("inspect", small_saved_model, "--json")
-    assert (outcome.code, outcome.err) == (0, "")
-    document = json.loads(outcome.out)
-    assert document["path"] == str(small_saved_model)
-    assert [signature["lacks_in_tflite"] for signature in document["signatures"]] == [[], []]
-
-
-def test_evaluate_measures_a_file_alone(finished: Path, color_images: Path, edge_convert: EdgeConvert) -> None:
-    outcome = edge_convert("evaluate", finished, color_images)
-    assert (outcome.code, outcome.err) == (0, "")
-    assert "colors.tflite" in outcome.out
-    assert "On 80 labeled images, the finished model is 100.0 % correct." in outcome.out
-
-
-def test_evaluate_compares_with_the_source_and_writes_a_report(
-    finished: Path, small_saved_model: Path, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
-) -> None:
-    page = tmp_path / "page.html"
-    outcome = edge_convert(
-        "evaluate", finished, color_images, "--source", small_saved_model, "--report", page, "--json"
-    )
-    assert (outcome.code, outcome.err) == (0, "")
-    document = json.loads(outcome.out)
-    assert (document["images"], document["drop"], document["agreement"]) == (80, 0, 1)
-    assert [model["name"] for model in document["models"]] == ["colors", "colors.tflite"]
-    assert page.read_text().startswith("<!DOCTYPE html>")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "page.json"]
-
-
-def test_evaluate_requires_class_folders_or_a_source(
-    finished: Path, small_saved_model: Path, color_images: Path, edge_convert: EdgeConvert
-) -> None:
-    flat = color_images / "red"
-    outcome = edge_convert("evaluate", finished, flat)
-    assert (outcome.code, outcome.out) == (1, "")
-    assert outcome.err == (
-        f"edge-convert: {flat} has no class folders, so the correct answers are unknown. Make one folder per class, "
-        "or compare with the source: --source SAVED_MODEL.\n"
-    )
-    outcome = edge_convert("evaluate", finished, flat, "--source", small_saved_model)
-    assert (outcome.code, outcome.err) == (0, "")
-    assert "On 20 images, the finished model and the source agree on 100.0 %." in outcome.out
-
-
-def test_evaluate_refuses_a_worse_model_with_max_drop(
-    finished: Path, small_saved_model: Path, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
-) -> None:
-    outcome = edge_convert("evaluate", finished, color_images, "--max-drop", "0.01")
-    assert (outcome.code, outcome.err) == (
-        2,
-        "edge-convert: --max-drop needs the source to compare with. Give it with --source SAVED_MODEL.\n",
-    )
-    outcome = edge_convert("evaluate", finished, color_images, "--source", small_saved_model, "--max-drop", "0.01")
-    assert (outcome.code, outcome.err) == (0, "")
-    swapped = shutil.copy(finished, tmp_path / "swapped.tflite")
-    (tmp_path / "swapped.yaml").write_text("color: bgr\n")
-    outcome = edge_convert("evaluate", swapped, color_images, "--source", small_saved_model, "--max-drop", "0.01")
-    assert outcome.code == 1
-    assert outcome.err == "edge-convert: Top-1 accuracy dropped by 50.0 %. --max-drop allows 1.0 %.\n"
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "cannot be read: No such file or directory."),
-        (b"PK\x03\x04 and more", "This is a zip archive (a .keras file?), not a .tflite model."),
-    ],
-)
-def test_evaluate_refuses_other_files(
-    content: bytes | None, message: str, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
-) -> None:
-    if content is not None:
-        (tmp_path / "m.tflite").write_bytes(content)
-    outcome = edge_convert("evaluate", tmp_path / "m.tflite", color_images)
-    assert (outcome.code, outcome.out) == (1, "")
-    assert message in outcome.err
-    assert outcome.err.count("\n") == 1
-
-
 def test_wrong_mean_gives_a_note_with_labeled_images(color_images: Path, to_float: EdgeConvert, output: Path) -> None:
     outcome = to_float("--mean", "40000", "--std", "1", "--evaluate", color_images)
     assert outcome.code == 0
@@ -485,13 +362,3 @@ def test_reports_are_written_for_each_scheme_with_the_outcome(
     pages = sorted(page.name for page in output.parent.glob("*.html"))
     assert {"r-float16.html", "r-int8.html", "r-none.html"} <= set(pages)
     assert "accepted" in (output.parent / "r-none.html").read_text()
-
-
-def test_evaluate_accepts_the_source_in_another_format(
-    finished: Path, small_model: Any, color_images: Path, tmp_path: Path, edge_convert: EdgeConvert
-) -> None:
-    small_model.save(tmp_path / "colors.keras")
-    outcome = edge_convert("evaluate", finished, color_images, "--source", tmp_path / "colors.keras", "--json")
-    assert outcome.code == 0
-    assert json.loads(outcome.out)["agreement"] > 0.9
-    assert outcome.err == f"edge-convert: The file was made from a different model than {tmp_path / 'colors.keras'}.\n"
