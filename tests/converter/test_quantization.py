@@ -118,7 +118,13 @@ def operator_types(content: bytes) -> dict[int, set[int]]:
     return found
 
 
-@pytest.mark.parametrize(("mean", "std"), [(0.0, 255.0), (127.5, 127.5), (0.0, 1.0), (100.0, 33.3)])
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        *((0.0, 255.0), (127.5, 127.5), (0.0, 1.0), (100.0, 33.3)),
+        *(pytest.param(*each, marks=pytest.mark.long) for each in ((128.0, 64.0), (255.0, 255.0))),
+    ],
+)
 def test_uint8_input_takes_raw_pixels(
     rgb_model: Path, color_images: Path, tmp_path: Path, mean: float, std: float
 ) -> None:
