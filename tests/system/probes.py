@@ -10,6 +10,9 @@ COPY_AS_NEXT = (
     "[ -e $next ] || cp -al $(readlink -f /opt/edge-agent/current) $next"
 )
 
+# Makes pip install from a folder instead of downloading; more lines of the file can follow.
+PIP_FROM = r"printf '[global]\nno-index = true\nfind-links = {}\n' >/etc/pip.conf"
+
 # Folders that other programs write to as well.
 _OTHERS = "/tmp /var/log /var/lib/systemd /root /var/lib/apt /var/cache/apt /var/cache/debconf /var/lib/dpkg/*-old"
 _PRUNED = " -o ".join(f"-path '{path}'" for path in _OTHERS.split())

@@ -15,7 +15,7 @@ import pytest
 from peers.rtsp_server import RtspServer
 from system import service_cameras
 from system.bed import booted_bed
-from system.probes import COMPARE, COPY_AS_NEXT, REMEMBER, SERVES, UPLOAD
+from system.probes import COMPARE, COPY_AS_NEXT, PIP_FROM, REMEMBER, SERVES, UPLOAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _SUITES = os.environ.get("BEDS", "bookworm trixie").split()
 _INSTALL = "/mnt/{0}/deploy/systemd/install.sh"
-# Replaces the downloads of an installation from a checkout. The last line must not count.
-_PIP_CONF = r"[global]\nno-index = true\nfind-links = /mnt/index\ntarget = /tmp/target\n"
 
 pytestmark = [pytest.mark.first, pytest.mark.timeout(600)]
 
@@ -362,7 +360,7 @@ def test_an_upgrade_keeps_configuration_models_and_outbox(serving: Bed, suite: s
     before = serving.run("readlink /opt/edge-agent/current")
     version = _answer(serving.run(UPLOAD))["model"]
     started_s = time.monotonic()
-    serving.run(f"printf '{_PIP_CONF}' >/etc/pip.conf")
+    serving.run(f"{PIP_FROM.format('/mnt/index')}; echo 'target = /tmp/target' >>/etc/pip.conf")  # which must not count
     assert "Upgraded from" in serving.run(f"{_INSTALL.format('checkout')} --upgrade")
     serving.run("rm /etc/pip.conf")
     note(f"{suite}, upgrade, from a checkout", f"{time.monotonic() - started_s:.1f} s")

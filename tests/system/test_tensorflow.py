@@ -10,6 +10,7 @@ import pytest
 from documents import REPOSITORY, commands
 from needs import need
 from system.bed import booted_bed
+from system.probes import PIP_FROM
 from system.root import tensorflow_wheels
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def bed(tmp_path: Path, assets: Path) -> Iterator[Bed]:
     }
     with booted_bed(_SUITE, tmp_path, more=more) as bed:
         bed.override("strict", "SystemCallErrorNumber=kill")
-        bed.run("printf '[global]\\nno-index = true\\nfind-links = /mnt/tensorflow\\n' >/etc/pip.conf")
+        bed.run(PIP_FROM.format("/mnt/tensorflow"))
         bed.run("/mnt/good/deploy/systemd/install.sh --bundle /mnt/good")
         yield bed
 
