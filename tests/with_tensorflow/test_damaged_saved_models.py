@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,7 +34,7 @@ def test_damaged_saved_models_end_neither_the_agent_nor_the_other_model(saved_mo
                 (agent.models / f"m{number}").mkdir()
                 shutil.move(tmp_path / "made" / str(number), agent.models / f"m{number}" / "1")
             for number, what in enumerate(done):
-                wait_until(lambda number=number: _is_decided(agent, f"m{number}"), timeout_s=2 * _S, what=what)  # type: ignore[misc]
+                wait_until(partial(_is_decided, agent, f"m{number}"), timeout_s=2 * _S, what=what)
             uploads.wait_for_more(20)
         assert agent.is_running()
         outcomes = [agent.rejection(f"m{number}") or "it serves" for number in range(_COUNT)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psutil
@@ -40,7 +41,7 @@ def test_service_reports_to_systemd_and_ends_at_sigterm(tmp_path: Path, monkeypa
 
         with WatchProcess(tmp_path, models={"birds": {}}) as watch:
             for words in ("READY=1", "STATUS=Waiting for new versions.", "WATCHDOG=1"):
-                wait_until(lambda words=words: has(words), timeout_s=300, what=words)  # type: ignore[misc]
+                wait_until(partial(has, words), timeout_s=300, what=words)
             assert watch.end() == 0
     assert watch.log.splitlines()[-1].endswith("Stopped.")
 
