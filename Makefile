@@ -185,7 +185,8 @@ test-demo-model: dev-converter  ## Train the demo model again and compare it wit
 test-tensorflow: dev-converter  ## Test agents that serve SavedModels: minutes
 	.venv-converter/bin/pytest --timeout 900 $(PARALLEL_CONVERTER) tests/with_tensorflow
 
-# The photos are those of Debian's package tuxpaint-stamps-default. In .ci/run, other tests have precedence over these for half an hour.
+# The photos are those of Debian's package tuxpaint-stamps-default. In .ci/run, other tests have precedence over these
+# for half an hour.
 test-converter-long: dev-converter  ## Train, also on real photos, and convert real models: minutes
 	.venv-converter/bin/pytest --timeout 3000 $(PARALLEL_CONVERTER) -m long tests/real_photos tests/converter
 

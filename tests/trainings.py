@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from converter.training.training import Training, TrainingRequest
 
+    Floats: TypeAlias = npt.NDArray[np.float32]
     Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
@@ -48,6 +49,13 @@ def saved_classifier(folder: Path) -> TensorFlowClassifier:
     """Of a SavedModel with the settings that it states."""
     function = image_function(open_saved_model(folder), key=None, size=None)
     return TensorFlowClassifier(function, read_saved_model(folder).settings)
+
+
+def scores_of_saved_model(training: Training, folder: Path) -> Floats:
+    """Of the photos that the training judged."""
+    classifier = saved_classifier(folder)
+    photos = [training.dataset.photos[int(at)] for at in training.partition.judged]
+    return np.stack([classifier.scores(photo.found.read(smallest_side=224))[0].probabilities for photo in photos])
 
 
 def _shape(name: str, random: np.random.Generator) -> Pixels:

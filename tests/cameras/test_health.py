@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from _pytest.mark import ParameterSet
-
 HOLD_S, LOOKS = 10.0, 2
+EVERY_PHOTO = [*PHOTOS[:3], *(pytest.param(name, marks=pytest.mark.long) for name in PHOTOS[3:])]
 WHOLE = visible_part([])
 FAULTS: dict[str, tuple[str, Callable[[Film], Image]]] = {
     "a hand": ("covered", lambda film: film.hand()),
@@ -55,10 +54,6 @@ class Camera:
         return next(number for number in range(1, 100) if self.look(picture()) == fault)
 
 
-def in_a_long_test(photos: tuple[str, ...]) -> list[ParameterSet]:
-    return [pytest.param(name, marks=pytest.mark.long) for name in photos]
-
-
 def film_of(assets: Path, name: str) -> Film:
     return Film(photo(assets / "photos" / name), photo(assets / "photos/grace_hopper.bmp"))
 
@@ -88,7 +83,7 @@ def shows(camera: Camera, image: Image) -> bool:
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize("name", [*PHOTOS[:3], *in_a_long_test(PHOTOS[3:])])
+@pytest.mark.parametrize("name", EVERY_PHOTO)
 def test_health_is_ok_over_a_day_of_sun_shadows_people_rain_fog_and_lamps(assets: Path, name: str) -> None:
     film, camera = film_of(assets, name), Camera()
     camera.first_minute(lambda: film.day(people=1))
@@ -96,7 +91,7 @@ def test_health_is_ok_over_a_day_of_sun_shadows_people_rain_fog_and_lamps(assets
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize("name", [*PHOTOS[:3], *in_a_long_test(PHOTOS[3:])])
+@pytest.mark.parametrize("name", EVERY_PHOTO)
 def test_health_is_ok_when_an_infrared_lamp_lights_the_night(assets: Path, name: str) -> None:
     film, camera = film_of(assets, name), Camera()
     camera.first_minute(film.day)
@@ -105,7 +100,7 @@ def test_health_is_ok_when_an_infrared_lamp_lights_the_night(assets: Path, name:
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize("name", [*PHOTOS[:3:2], *in_a_long_test(PHOTOS[4::2])])
+@pytest.mark.parametrize("name", EVERY_PHOTO[::2])
 @pytest.mark.parametrize("what", FAULTS)
 def test_health_reports_a_fault_and_its_end_within_the_hold_time_and_two_looks(
     assets: Path, name: str, what: str
@@ -118,7 +113,7 @@ def test_health_reports_a_fault_and_its_end_within_the_hold_time_and_two_looks(
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize("name", [*PHOTOS[:3:2], *in_a_long_test(PHOTOS[4::2])])
+@pytest.mark.parametrize("name", EVERY_PHOTO[::2])
 @pytest.mark.parametrize("what", FAULTS_AT_NIGHT)
 def test_health_reports_a_fault_and_its_end_when_an_infrared_lamp_lights_the_night(
     assets: Path, name: str, what: str

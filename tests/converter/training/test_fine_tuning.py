@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from conversions import QUIET, untracked
-from trainings import saved_classifier
+from trainings import scores_of_saved_model
 
 from converter.training import fine_tuning, search, training
 from converter.training.augmentation import augmented
@@ -44,10 +44,7 @@ def test_interrupted_fine_tuning_ends_the_same(
     assert whole.search is not None
     assert whole.search.tried[0].history.shape == (2, 3)
     assert whole.is_tuned
-    classifier = saved_classifier(tmp_path / "whole")
-    judged = [whole.dataset.photos[int(at)] for at in whole.partition.judged]
-    scores = [classifier.scores(photo.found.read(smallest_side=224))[0].probabilities for photo in judged]
-    np.testing.assert_allclose(scores, whole.scores, atol=1e-4)
+    np.testing.assert_allclose(scores_of_saved_model(whole, tmp_path / "whole"), whole.scores, atol=1e-4)
     request = TrainingRequest(photos=photos, output=tmp_path / "stopped", folds=1, minutes=1000)
     save = Checkpoint.save
 

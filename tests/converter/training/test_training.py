@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from conversions import QUIET, finished_classifier, untracked
-from trainings import saved_classifier
+from trainings import saved_classifier, scores_of_saved_model
 
 from agent.image import decode
 from agent.model_file.golden import read_golden_folder
@@ -28,9 +28,7 @@ pytestmark = [pytest.mark.long, *(pytest.mark.filterwarnings(text) for text in Q
 
 def test_model_answers_as_the_report_says(trained: Trained) -> None:
     """The scores of the held-out photos, computed from features, are those of the exported graph."""
-    classifier = saved_classifier(trained.request.output)
-    photos = [trained.training.dataset.photos[int(at)] for at in trained.training.partition.judged]
-    scores = np.stack([classifier.scores(photo.found.read(smallest_side=224))[0].probabilities for photo in photos])
+    scores = scores_of_saved_model(trained.training, trained.request.output)
     np.testing.assert_allclose(scores, trained.training.scores, atol=1e-4)
     assert trained.training.exported.accuracy > 0.6
 
