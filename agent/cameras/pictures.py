@@ -66,7 +66,7 @@ class Pictures:
     async def _encode(self) -> None:
         async with self._encoding:
             frame, count = self._frame, self._count
-            if frame is None or time.monotonic() < self._due_s:
+            if frame is None or count == self._encoded[0] or time.monotonic() < self._due_s:
                 return
             self._due_s = time.monotonic() + _PERIOD_S
             try:

@@ -54,7 +54,10 @@ async def test_picture_of_a_camera_that_sends_image_files_is_decoded_for_its_siz
 
 
 @pytest.mark.anyio
-async def test_all_who_look_get_the_same_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("period_s", [0.2, 0])
+async def test_all_who_look_get_the_same_encoding(monkeypatch: pytest.MonkeyPatch, period_s: float) -> None:
+    """Also where encoding takes longer than the period, as on a busy board."""
+    monkeypatch.setattr("agent.cameras.pictures._PERIOD_S", period_s)
     pictures = Pictures(WHOLE)
     encoded = counted(pictures, monkeypatch)
     pictures.show(frame(10))
