@@ -348,7 +348,8 @@ def test_an_interrupted_upgrade_is_rolled_back_at_the_next_boot(serving: Bed) ->
     before = serving.run("readlink /opt/edge-agent/current")
     started = f"setsid {_INSTALL.format('next')} --upgrade >/tmp/upgrade 2>&1 </dev/null &"
     switched = f"until [ $(readlink /opt/edge-agent/current) != {before} ]; do sleep 0.05; done"
-    serving.run(f"{COPY_AS_NEXT}\n{started}\n{switched}\npkill -KILL -f install.sh")
+    ended = "pkill -KILL --session $!; flock /run/edge-agent-install.lock true"  # a `sync` ends when it has written
+    serving.run(f"{COPY_AS_NEXT}\n{started}\n{switched}\n{ended}")
     serving.run("systemctl stop edge-agent; systemctl start edge-agent-go-back edge-agent")  # as a boot does
     assert serving.run("readlink /opt/edge-agent/current") == before
     assert serving.run("ls /opt/edge-agent/versions") == before.removeprefix("versions/")
