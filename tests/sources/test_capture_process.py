@@ -202,7 +202,7 @@ async def test_nothing_is_left_after_many_cameras(mjpeg: MjpegServer) -> None:
         for _ in range(3):
             await once()
         await until(lambda: psutil.Process().num_fds() <= before)  # the server closes its end of a connection later
-        assert not has_frame_memory()
+        await until(lambda: not has_frame_memory())  # the camera's thread holds it until it has ended
     finally:
         gc.enable()
     assert not capture_processes()
@@ -222,7 +222,7 @@ def test_camera_is_lost_and_holds_nothing_when_no_process_can_be_started(monkeyp
     monkeypatch.setattr(subprocess, "Popen", refuse)
     before = psutil.Process().num_fds()
     assert "cannot be started (Try again)" in reason()
-    assert psutil.Process().num_fds() == before
+    assert psutil.Process().num_fds() <= before
 
 
 def test_process_ends_with_its_socket() -> None:
