@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = npt.NDArray[np.floating]
 
-MOST_REJECTED = 0.1
+_MOST_REJECTED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,15 @@ class UnknownThreshold:
         }
 
 
-def find_threshold(known: Floats, unknown: Floats | None = None, *, most: float = MOST_REJECTED) -> float:
-    """The threshold that rejects the most unknown images and, of fresh known ones, at most the share `most`.
+def find_threshold(known: Floats, unknown: Floats | None = None) -> float:
+    """The threshold that rejects the most unknown images and, of fresh known ones, on average at most a tenth.
 
-    So that fresh images stay below `most` too, it rejects one standard error less of these. If several thresholds
-    reject as many unknown images, it is the one that rejects the fewest known.
+    Of n known images, the k-th lowest score rejects k / (n + 1) of fresh ones, on average (conformal prediction, such
+    as arXiv 2107.07511): fewer than nine images cannot promise a tenth. If several thresholds reject as many unknown
+    images, it is the one that rejects the fewest known.
     """
     ordered = np.sort(known.astype(np.float64))
-    allowed = max(0, math.floor(len(ordered) * (most - math.sqrt(most * (1 - most) / len(ordered)))))
-    lowest_kept = float(ordered[allowed])
+    lowest_kept = float(ordered[max(1, math.floor((len(ordered) + 1) * _MOST_REJECTED)) - 1])
     highest_rejected = lowest_kept - 0.01
     if unknown is not None:
         every = np.unique(np.concatenate([ordered, unknown.astype(np.float64)]))
