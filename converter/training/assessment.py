@@ -87,7 +87,7 @@ def _fold(
             scores = head.scores(views[there, 0])
             answers[number] += (scores.argmax(axis=1) == truth[there]) / repeats
     examples = views[used[examples_of(truth[used], seed=seed)], 0]
-    return {"scores": familiarity_of(examples, views[there, 0]).scores(head, views[there, 0]), "answers": answers}
+    return {"scores": familiarity_of(examples, examples).scores(head, views[there, 0]), "answers": answers}
 
 
 def _sample(indices: Ints, truth: Ints, share: float, *, seed: int) -> Ints:

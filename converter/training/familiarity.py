@@ -1,7 +1,7 @@
-"""Familiarity: how much a photo looks like the training photos; an unfamiliar photo gets low scores.
+"""Familiarity: how much a photo looks like the known photos; an unfamiliar photo gets low scores.
 
 The scores of a classifier say which label fits best, even if none fits. Here its logits are multiplied by the
-familiarity, from 0.05 to 1: the order of the labels stays, and the scores of an unfamiliar photo are nearly equal. That
+familiarity, from 0.1 to 1: the order of the labels stays, and the scores of an unfamiliar photo are nearly equal. That
 the neighbors among the features tell what was never trained is from Sun et al., 2022 (arXiv 2204.06507).
 """
 
@@ -22,31 +22,37 @@ if TYPE_CHECKING:
     Floats: TypeAlias = npt.NDArray[np.float32]
     Ints: TypeAlias = npt.NDArray[np.int64]
 
-LEAST = 0.05  # with less, int8 has too few steps to tell the labels apart
+LEAST = 0.1  # with less, int8 has too few steps to tell the labels apart
+SAME = 0.9  # cosine of features from which two photos count as the same one, such as mirrored or compressed again
 _MOST_EXAMPLES = 500  # 0.7 MB as int8, with the default network
 _FEWEST_PER_CLASS = 2
-_UNFAMILIAR_SHARE = 0.05
-_LEAST_COSINE = 0.1
-_DEVIATIONS = 1.64  # below the mean are 5 % of a normal distribution
+_UNFAMILIAR_SHARE = 0.1
+_COSINES = (0.1, 0.85)  # photos of a camera that does not move are nearly the same; new light must not look strange
+_LEAST_SPREAD = 0.05
 _STEEPNESS = 0.25
-_LEAST_SPREAD = 0.05  # photos of a camera that does not move are nearly the same; new light must not look strange
 
 
 @dataclass(frozen=True, slots=True)
 class Familiarity:
-    """Compares the features of a photo, multiplied by `weights`, with those of the second most similar training photo.
+    """Compares the features of a photo, multiplied by `weights`, with those of the most similar other photo.
 
-    The second, because a training photo is the most similar to itself: so it looks no more familiar than others of
-    its kind, and a threshold fitted to training photos holds.
+    The same photo does not count. So an example is not more familiar than other photos of its kind, and the photos held
+    out to find a threshold can be examples, too.
 
-    The logistic function of dot^2 - penalty * length^2, where dot is the product with that row of `examples`, and
-    length that of the features. This is positive if their cosine is large enough, and needs no root or quotient, which
-    are coarse in int8, and not in every runtime.
+    The logistic function of dot^2 - penalty * length^2, where dot is the product with a row of `examples`, and length
+    that of the features. This is positive if their cosine is above `middle`, and needs no root or quotient, which are
+    coarse in int8, and not in every runtime.
     """
 
     weights: Floats
     examples: Floats
     penalty: float
+    middle: float
+
+    @property
+    def same(self) -> float:
+        """The photo is the same one if dot^2 is above this times penalty * length^2; the change is gradual."""
+        return (SAME / self.middle) ** 2
 
     def scores(self, head: Head, features: Floats) -> Floats:
         """Probabilities, n x labels, of n x features."""
@@ -55,28 +61,30 @@ class Familiarity:
     def of(self, features: Floats) -> Floats:
         """One value for each row of n x features."""
         weighted = features * self.weights
-        second = np.maximum(_second(weighted @ self.examples.T), 0)
-        pair = np.stack([second**2, self.penalty * (weighted**2).sum(axis=1)], axis=1)
-        return np.asarray(LEAST + (1 - LEAST) * softmax(pair)[:, 0], np.float32)
+        squares = np.maximum(_two_largest(weighted @ self.examples.T), 0) ** 2
+        length = self.penalty * (weighted**2).sum(axis=1)
+        which = softmax(np.stack([self.same * length, squares[:, 0]], axis=1))
+        alike = (squares * which).sum(axis=1)
+        return np.asarray(LEAST + (1 - LEAST) * softmax(np.stack([alike, length], axis=1))[:, 0], np.float32)
 
 
-def familiarity_of(examples: Floats, held_out: Floats) -> Familiarity:
-    """From the features of training photos and of others with the same labels: about 5 % of these become unfamiliar.
+def familiarity_of(examples: Floats, typical: Floats) -> Familiarity:
+    """From the features of known photos: about 10 % of the `typical` ones, which may be examples, become unfamiliar.
 
-    Features that vary little between the training photos count more. For ten pairs of classes of real photos, the
-    cosine rejected twice as many photos of classes never trained as the best score; the distance, centered features and
-    the mean of several neighbors were worse.
+    Features that vary little between the photos count more. For ten pairs of classes of real photos, the cosine
+    rejected twice as many photos of classes never trained as the best score; the distance, centered features, the
+    second and third neighbor, neighbors of one class, and the labels of ImageNet were worse.
     """
     deviations = examples.std(axis=0)
     weights = np.asarray(1 / (deviations + max(float(deviations.mean()), 1e-6)), np.float32)
-    weights /= max(float(np.linalg.norm(held_out * weights, axis=1).mean()), 1e-6)
+    weights /= max(float(np.linalg.norm(typical * weights, axis=1).mean()), 1e-6)
     rows = _unit(examples * weights)
-    cosines = _second(_unit(held_out * weights) @ rows.T)
+    first, second = _two_largest(_unit(typical * weights) @ rows.T).T
+    cosines = np.where(first > SAME, second, first)
+    middle = float(np.clip(np.quantile(cosines, _UNFAMILIAR_SHARE), *_COSINES))
     spread = max(float(cosines.std()), _LEAST_SPREAD)
-    middle = min(float(np.quantile(cosines, _UNFAMILIAR_SHARE)), float(cosines.mean()) - _DEVIATIONS * spread)
-    middle = max(middle, _LEAST_COSINE)
     scale = 1 / (2 * middle * _STEEPNESS * spread)  # cos^2 - middle^2 is about 2 * middle * (cos - middle)
-    return Familiarity(weights, np.asarray(np.sqrt(scale) * rows, np.float32), scale * middle**2)
+    return Familiarity(weights, np.asarray(np.sqrt(scale) * rows, np.float32), scale * middle**2, middle)
 
 
 def examples_of(truth: Ints, *, seed: int) -> Ints:
@@ -91,9 +99,9 @@ def examples_of(truth: Ints, *, seed: int) -> Ints:
     return np.sort(order[np.argsort(turns[order], kind="stable")][:most])
 
 
-def _second(cosines: Floats) -> Floats:
-    """The second largest of each row."""
-    return np.asarray(np.partition(cosines, -2, axis=1)[:, -2], np.float32)
+def _two_largest(rows: Floats) -> Floats:
+    """Of each row, the largest first."""
+    return np.asarray(np.partition(rows, (-2, -1), axis=1)[:, :-3:-1], np.float32)
 
 
 def _unit(rows: Floats) -> Floats:

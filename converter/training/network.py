@@ -65,10 +65,17 @@ def with_familiarity(model: Any, familiarity: Familiarity, scales: Floats) -> An
         scaled, relative = average * mean, (own / mean)[:, None]  # squares of tiny features are too small for int8
         products.append(_fixed(relative * examples.T, f"alike_{number}")(scaled))
         lengths.append(_fixed(familiarity.penalty * relative**2, f"length_{number}")(scaled * scaled))
-    second = keras.ops.relu(keras.ops.top_k(_sum(products, "alike"), 2)[0][:, 1:])
+    largest = keras.ops.relu(keras.ops.top_k(_sum(products, "alike"), 2)[0])
+    squares, length = largest * largest, _sum(lengths, "length")
+
     # The logistic function as a softmax of two values, since the calibration sees hardly a negative difference.
-    pair = keras.layers.Concatenate(dtype="float32")([second * second, _sum(lengths, "length")])
-    factor = LEAST + (1 - LEAST) * keras.ops.softmax(pair)[:, :1]
+    def softmax_of(*pair: Any) -> Any:
+        return keras.ops.softmax(keras.layers.Concatenate(dtype="float32")(pair))
+
+    # Not a choice between the two: its operator would give both the range of what is chosen, which the first exceeds.
+    which = softmax_of(familiarity.same * length, squares[:, :1])
+    alike = keras.ops.sum(squares * which, axis=1, keepdims=True)
+    factor = LEAST + (1 - LEAST) * softmax_of(alike, length)[:, :1]
     logits = model.get_layer("scores").input
     return keras.Model(model.input, keras.layers.Softmax(dtype="float32", name="scores")(logits * factor))
 

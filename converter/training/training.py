@@ -210,9 +210,10 @@ def _train(request: TrainingRequest, track: Track) -> tuple[Training, Checkpoint
             track=track,
         )
     with track.step("Writing the model"):
-        examples = used[examples_of(truth[used], seed=request.seed)]
+        known = np.concatenate([divided.train, divided.held_out])
+        examples = known[examples_of(truth[known], seed=request.seed)]
         if searched is None or searched.best is None:
-            familiarity = familiarity_of(views[examples, 0], views[divided.held_out, 0])
+            familiarity = familiarity_of(views[examples, 0], views[examples, 0])
             model = with_familiarity(model, familiarity, scales)
             scores = familiarity.scores(head, views[divided.judged, 0])
         else:
@@ -275,7 +276,10 @@ def _tuned(
 def _tuned_with_familiarity(
     model: Any, dataset: Dataset, divided: Partition, examples: Ints, scales: Floats
 ) -> tuple[Any, Floats]:
-    """Fine-tuning has changed the features. Also returns the scores of the judged photos."""
+    """Fine-tuning has changed the features, and made those of its own photos more alike than others are.
+
+    Also returns the scores of the judged photos.
+    """
     pixels, features = Pixels(int(model.input.shape[1])), features_model(model)
     sides = (Photos.of(dataset, side) for side in (examples, divided.held_out))
     model = with_familiarity(

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from conversions import finished_classifier
 from stamps import copy_stamps
+from trainings import saved_classifier
+
+from converter.images.image_folder import list_images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,3 +56,15 @@ def test_int8_file_is_within_2_percent_of_the_saved_model(
     source, model = (each["top1"] for each in evaluation["models"])
     assert abs(source - model) <= 0.02
     assert evaluation["agreement"] >= 0.96
+
+
+def test_int8_file_finds_the_same_photos_unfamiliar_as_the_saved_model(
+    trained: tuple[Path, Mapping[str, Any]], photos: Path
+) -> None:
+    """Each of them is an example in the model, which must not make it familiar to itself."""
+    work, _ = trained
+    images = [found.read(smallest_side=224) for found in list_images(photos).images]
+    models = saved_classifier(work / "model"), finished_classifier((work / "model.tflite").read_bytes())
+    saved, finished = (np.array([model.scores(image)[0].probabilities.max() for image in images]) for model in models)
+    assert (saved < 0.5).sum() >= 5
+    np.testing.assert_allclose(finished, saved, atol=0.4)

@@ -81,7 +81,8 @@ def rejected(seen: Seen, never_trained: tuple[str, ...], *, other: bool) -> tupl
         train = used & (fold != number) & ~held_out
         scales = scales_of(seen.backbone, seen.views[train])
         head = fit_head(seen.views[train] / scales, truth[train], _RECIPE, labels=len(names) + other)
-        familiarity = familiarity_of(*(seen.views[side, 0] / scales for side in (train, held_out)))
+        examples = seen.views[train | held_out, 0] / scales
+        familiarity = familiarity_of(examples, examples)
         sides = (seen.views[side, 0] / scales for side in (known & (fold == number), unknown))
         mine, theirs = (familiarity.scores(head, side)[:, : len(names)].max(axis=1) for side in sides)
         best.append((mine, theirs))
@@ -104,13 +105,13 @@ def mean_shares(seen: Seen, *, other: bool) -> tuple[float, float]:
 
 
 def test_photos_of_classes_never_trained_are_rejected_as_often_as_the_guide_says(seen: Seen) -> None:
-    """Not more often: to a network that never saw fruit, most fruit looks like a vegetable."""
+    """Not always: to a network that never saw fruit, much fruit looks like a vegetable."""
     known, unknown = mean_shares(seen, other=False)
     assert known <= 0.1
-    assert unknown >= 0.5
+    assert unknown >= 0.7
 
 
 def test_a_class_of_other_things_helps_little_against_classes_that_it_does_not_show(seen: Seen) -> None:
     known, unknown = mean_shares(seen, other=True)
     assert known <= 0.1
-    assert unknown >= 0.5
+    assert unknown >= 0.6

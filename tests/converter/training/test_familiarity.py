@@ -11,7 +11,7 @@ from conversions import QUIET, finished_classifier
 from trainings import saved_classifier
 
 from agent.image import Image
-from converter.training.familiarity import examples_of, familiarity_of
+from converter.training.familiarity import LEAST, examples_of, familiarity_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def test_training_photos_are_familiar_and_others_are_not() -> None:
     familiarity = familiarity_of(known[::2], known[1::2])
     assert familiarity.of(known[::2]).min() > 0.5
     assert (familiarity.of(known[1::2]) < 0.5).mean() <= 0.1
-    assert familiarity.of(other).max() < 0.1
+    assert familiarity.of(other).max() < LEAST + 0.01
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -50,7 +50,7 @@ def test_photos_without_any_difference_give_finite_values(value: float) -> None:
 
 
 def test_a_training_photo_is_as_familiar_as_another_of_its_kind() -> None:
-    """So that a threshold fitted to training photos holds."""
+    """Although it is an example, and so the most similar to itself."""
     photos = np.random.default_rng(0).normal(2, 0.5, (200, 32)).astype(np.float32)
     familiarity = familiarity_of(photos[:100], photos[100:])
     trained, fresh = (np.quantile(familiarity.of(side), (0.1, 0.5)) for side in (photos[:100], photos[100:]))
