@@ -36,7 +36,8 @@ factory.connect("media-configure", lambda _, media: viewers.append(media.get_ele
 def feed():
     while frame := sys.stdin.buffer.read(int(frame_bytes)):
         for viewer in viewers:
-            viewer.emit("push-buffer", Gst.Buffer.new_wrapped(frame))
+            if viewer.current_state == Gst.State.PLAYING:
+                viewer.emit("push-buffer", Gst.Buffer.new_wrapped(frame))
 if int(frame_bytes):
     threading.Thread(target=feed, daemon=True).start()
 server = GstRtspServer.RTSPServer()
