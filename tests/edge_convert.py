@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "converter.cli")
+FED = ("--mean", "0", "--std", "255")  # how the small model of conftest.py is fed
 
 
 @dataclass(frozen=True)

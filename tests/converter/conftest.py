@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pytest
-from edge_convert import in_a_process, runner
+from edge_convert import FED, in_a_process, runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,9 +72,7 @@ def color_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(small_saved_model: Path, color_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small model, quantized as by a user: in a separate process, which prints only a table."""
     path = tmp_path_factory.mktemp("finished") / "colors.tflite"
-    done = in_a_process(
-        "convert", small_saved_model, path, "--mean", "0", "--std", "255", "--calibration", color_images
-    )
+    done = in_a_process("convert", small_saved_model, path, *FED, "--calibration", color_images)
     assert (done.returncode, done.stderr) == (0, "")
     assert "int8" in done.stdout
     assert "written" in done.stdout

@@ -12,7 +12,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from edge_convert import COMMAND, ROOT, Outcome, in_a_process
+from conversions import QUIET
+from edge_convert import COMMAND, FED, ROOT, Outcome, in_a_process
 
 from agent.model_file.metadata import read_model_file
 from agent.runtimes.tensorflow import interrupts_held
@@ -24,12 +25,8 @@ if TYPE_CHECKING:
     from edge_convert import EdgeConvert
 
 pytest.importorskip("tensorflow", reason="TensorFlow is only in .venv-converter")
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Statistics for quantized inputs"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),  # Keras saves
-]
+pytestmark = pytest.mark.filterwarnings(*QUIET)
 
-FED = ("--mean", "0", "--std", "255")
 FLOAT = (*FED, "--quantize", "none")
 
 
@@ -355,7 +352,7 @@ def test_reports_are_written_for_each_scheme_with_the_outcome(
 ) -> None:
     report = output.parent / "r.html"
     outcome = edge_convert(
-        *("convert", small_saved_model, output, "--all", "--mean", "0", "--std", "255", "--calibration", color_images),
+        *("convert", small_saved_model, output, "--all", *FED, "--calibration", color_images),
         *("--evaluate", color_images, "--report", report, "--target", "tflite-runtime", "--max-drop", "0"),
     )
     assert f"Report: {output.parent / 'r-none.html'}" in outcome.out

@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conversions import QUIET
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,10 +15,7 @@ if TYPE_CHECKING:
     from edge_convert import EdgeConvert
 
 pytest.importorskip("tensorflow", reason="TensorFlow is only in .venv-converter")
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Statistics for quantized inputs"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),  # Keras saves
-]
+pytestmark = pytest.mark.filterwarnings(*QUIET)
 
 
 def test_evaluate_measures_a_file_alone(finished: Path, color_images: Path, edge_convert: EdgeConvert) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from conversions import QUIET
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,10 +14,7 @@ if TYPE_CHECKING:
     from edge_convert import EdgeConvert
 
 pytest.importorskip("tensorflow", reason="TensorFlow is only in .venv-converter")
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Statistics for quantized inputs"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),  # Keras saves
-]
+pytestmark = pytest.mark.filterwarnings(*QUIET)
 
 
 def test_inspect_prints_a_table(small_saved_model: Path, edge_convert: EdgeConvert) -> None:
