@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Ints: TypeAlias = npt.NDArray[np.int64]
 
 LEAST = 0.1  # with less, int8 has too few steps to tell the labels apart
-SAME = 0.9  # cosine of features from which two photos count as the same one, such as mirrored or compressed again
+_SAME = 0.9  # cosine of features from which two photos count as the same one, such as mirrored or compressed again
 _MOST_EXAMPLES = 500  # 0.7 MB as int8, with the default network
 _FEWEST_PER_CLASS = 2
 _UNFAMILIAR_SHARE = 0.1
@@ -52,7 +52,7 @@ class Familiarity:
     @property
     def same(self) -> float:
         """The photo is the same one if dot^2 is above this times penalty * length^2; the change is gradual."""
-        return (SAME / self.middle) ** 2
+        return (_SAME / self.middle) ** 2
 
     def scores(self, head: Head, features: Floats) -> Floats:
         """Probabilities, n x labels, of n x features."""
@@ -80,7 +80,7 @@ def familiarity_of(examples: Floats, typical: Floats) -> Familiarity:
     weights /= max(float(np.linalg.norm(typical * weights, axis=1).mean()), 1e-6)
     rows = _unit(examples * weights)
     first, second = _two_largest(_unit(typical * weights) @ rows.T).T
-    cosines = np.where(first > SAME, second, first)
+    cosines = np.where(first > _SAME, second, first)
     middle = float(np.clip(np.quantile(cosines, _UNFAMILIAR_SHARE), *_COSINES))
     spread = max(float(cosines.std()), _LEAST_SPREAD)
     scale = 1 / (2 * middle * _STEEPNESS * spread)  # cos^2 - middle^2 is about 2 * middle * (cos - middle)

@@ -281,10 +281,10 @@ def _tuned_with_familiarity(
     Also returns the scores of the judged photos.
     """
     pixels, features = Pixels(int(model.input.shape[1])), features_model(model)
-    sides = (Photos.of(dataset, side) for side in (examples, divided.held_out))
-    model = with_familiarity(
-        model, familiarity_of(*(outputs_of(features, side, pixels) / scales for side in sides)), scales
-    )
+    seen = np.union1d(examples, divided.held_out)
+    rows = outputs_of(features, Photos.of(dataset, seen), pixels) / scales
+    familiarity = familiarity_of(*(rows[np.isin(seen, side)] for side in (examples, divided.held_out)))
+    model = with_familiarity(model, familiarity, scales)
     return model, outputs_of(model, Photos.of(dataset, divided.judged), pixels)
 
 
