@@ -182,7 +182,7 @@ class Managed(Listener):
     async def reconcile(self) -> float:
         return await self.manager.reconcile()
 
-    async def until(self, condition: Callable[[], bool], *, timeout_s: float = 10) -> None:
+    async def until(self, condition: Callable[[], bool], *, timeout_s: float = 30) -> None:
         async def wait() -> None:
             while not condition():
                 await self._changed.wait()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from peers.scripted_broker import ScriptedBroker
+    from peers.subscriber import Subscriber
 
     from agent.mqtt.message import MqttVersion
 
@@ -95,6 +96,11 @@ async def started(port: int, **options: Any) -> AsyncIterator[MqttPublisher]:
 
 async def until_connected(publisher: MqttPublisher) -> None:
     await until(lambda: publisher.status.state == "connected")
+
+
+async def until_subscribed(live: Subscriber) -> None:
+    """It subscribes to commands, then sends its info, and the broker takes both in order."""
+    await until(lambda: live.payloads("/info"))
 
 
 async def until_delivered(publisher: MqttPublisher) -> None:

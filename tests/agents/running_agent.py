@@ -173,7 +173,7 @@ class RunningAgent(AgentProcess):
         super().__init__(path, environment=environment, under=under)
 
 
-def wait_until(condition: Callable[[], object], *, timeout_s: float = 10, what: str) -> None:
+def wait_until(condition: Callable[[], object], *, timeout_s: float = 30, what: str) -> None:
     """Polls until `condition` is true; fails with `what` in the message after `timeout_s`."""
     started_s = time.monotonic()
     while not condition():

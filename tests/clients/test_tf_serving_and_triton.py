@@ -197,7 +197,7 @@ def test_snippets_of_the_reference_work(
     agent = Agent(tmp_path, grpc={"enabled": True, "port": 0})
     with agent:
         agent.drop(DIGITS.read_bytes())
-        wait_until(lambda: agent.get("/readyz").is_success, timeout_s=20, what="the model serves")
+        wait_until(lambda: agent.get("/readyz").is_success, what="the model serves")
         for snippet in snippets:
             exec(snippet.replace("127.0.0.1:8500", grpc_address(agent)), {})
             assert "3" in capsys.readouterr().out

@@ -102,7 +102,7 @@ class _AgentOfAnyVersion(RunningAgent):
     def restart(self) -> None:
         self.start()
         try:
-            wait_until(lambda: self._answers() or not self.is_running(), timeout_s=20, what="the agent answers")
+            wait_until(lambda: self._answers() or not self.is_running(), what="the agent answers")
             assert self.is_running(), f"the agent ended before it was ready:\n{self.log}"
         except BaseException:
             self.end(signal.SIGKILL)
@@ -141,7 +141,7 @@ def _check_imports(folder: Path, code: Path) -> None:
 
 def _drop(agent: RunningAgent, number: int) -> None:
     agent.drop(model_file(number), checksum=True)
-    wait_until(lambda: _serving(agent) == sha256(model_file(number)), timeout_s=20, what=f"version {number} serves")
+    wait_until(lambda: _serving(agent) == sha256(model_file(number)), what=f"version {number} serves")
 
 
 def _serving(agent: RunningAgent) -> str:

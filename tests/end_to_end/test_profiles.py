@@ -35,7 +35,7 @@ def test_profile_follows_the_clock_until_one_is_chosen_and_a_reload_reads_it_aga
         cameras = {"front": _CAMERA, "hall": _CAMERA}
         with RunningAgent(tmp_path, mqtt=mqtt, cameras=cameras, profiles=_PROFILES) as agent:
             agent.drop(DIGITS.read_bytes())
-            wait_until(lambda: _labels(agent), timeout_s=20, what="front has a label")
+            wait_until(lambda: _labels(agent), what="front has a label")
             assert agent.json("/api/cameras/hall")["state"] == "disabled"
             assert agent.json("/api/status")["profile"]["active"] == "always"
 

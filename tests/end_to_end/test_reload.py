@@ -34,9 +34,7 @@ def test_cameras_change_at_sighup_without_a_gap_for_the_others(tmp_path: Path) -
         environment = {"NOTIFY_SOCKET": systemd.address}
         with RunningAgent(tmp_path, mqtt=mqtt, cameras=cameras, environment=environment) as agent:
             agent.drop(model_file(1))
-            wait_until(
-                lambda: all(heard.of(f"/{name}/state") for name in cameras), timeout_s=20, what="cameras have states"
-            )
+            wait_until(lambda: all(heard.of(f"/{name}/state") for name in cameras), what="cameras have states")
             edited = {**_CAMERA, "rotate": 180}
             _write(tmp_path, cameras={"same": _CAMERA, "edited": edited, "new": _CAMERA}, engine={"workers": 1})
             systemd.wait_for("READY=1")

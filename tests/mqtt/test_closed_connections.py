@@ -38,7 +38,7 @@ async def test_results_arrive_when_the_broker_closes_the_connection_at_a_topic(
         discovered = home_assistant() if topic == _DISCOVERY else None  # it is sent two seconds after the connect
         async with started(broker.port, version=version, home_assistant=discovered) as publisher:
             publisher.state_changed(Spot("front"), state)
-            await until(lambda: topic in str(publisher.status.reason), timeout_s=20)
+            await until(lambda: topic in str(publisher.status.reason))
             publisher.classified(Camera().result())
             await until_delivered(publisher)
             await until(lambda: broker.results() and broker.results()[-1].connection == broker.connections)
@@ -70,7 +70,7 @@ async def test_results_arrive_when_the_broker_closes_the_connection_at_any_retai
         broker.hangs_up_at = lambda message: message.retain
         async with started(broker.port) as publisher:
             publisher.classified(Camera().result())
-            await until(lambda: "does not accept retained messages" in str(publisher.status.reason), timeout_s=20)
+            await until(lambda: "does not accept retained messages" in str(publisher.status.reason))
             await until_delivered(publisher)
             await until(lambda: [message.topic for message in broker.published][-1:] != [f"{_BASE}/status"])
             assert broker.results()
@@ -82,7 +82,7 @@ async def test_results_arrive_over_qos_0_when_the_broker_closes_the_connection_a
         broker.connack = b"\x24\x00"  # Maximum QoS (MQTT 5, 3.2.2.3.4)
         broker.hangs_up_at = lambda message: message.topic == f"{_BASE}/info"
         async with started(broker.port) as publisher:
-            await until(lambda: f"{_BASE}/info" in str(publisher.status.reason), timeout_s=20)
+            await until(lambda: f"{_BASE}/info" in str(publisher.status.reason))
             connections = broker.connections
             publisher.classified(Camera().result())
             await until(broker.results)
@@ -114,7 +114,7 @@ async def test_results_arrive_when_the_broker_closes_the_connection_at_a_subscri
     async with ScriptedBroker() as broker:
         broker.acknowledges, broker.hangs_up_on_filter = True, f"{_BASE}/classify"
         async with started(broker.port, version=version) as publisher:
-            await until(lambda: "refuses the subscription to edge-agent/pi-1/classify" in caplog.text, timeout_s=20)
+            await until(lambda: "refuses the subscription to edge-agent/pi-1/classify" in caplog.text)
             publisher.classified(Camera().result())
             await until_delivered(publisher)
             assert publisher.status.state == "connected"

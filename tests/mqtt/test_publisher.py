@@ -17,6 +17,7 @@ from agents.mqtt_publisher import (
     started,
     until_connected,
     until_delivered,
+    until_subscribed,
 )
 from agents.spots import unnamed
 from events.made import an_event
@@ -286,8 +287,8 @@ async def test_reference_is_taken_again_at_a_command_that_is_not_retained(tmp_pa
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         live.publish(topic, b"TAKE", retain=True)
         await until(lambda: live.payloads(topic) == ["TAKE"])
-        async with started(broker.port, actions=replace(NO_ACTIONS, retake_reference=retake)) as publisher:
-            await until_connected(publisher)
+        async with started(broker.port, actions=replace(NO_ACTIONS, retake_reference=retake)):
+            await until_subscribed(live)
             live.publish(topic, b"anything")
             live.publish(f"{_BASE}/cameras/x/reference/set", b"TAKE")
             live.publish(topic, b"TAKE")
@@ -351,7 +352,7 @@ async def test_profile_is_chosen_by_a_command_and_shown_while_there_are_profiles
     with Mosquitto(tmp_path) as broker, Subscriber(broker.port) as live:
         async with started(broker.port, actions=replace(NO_ACTIONS, choose_profile=choose)) as publisher:
             publisher.profile_changed(ProfileStatus(None, "auto", ()))
-            await until_connected(publisher)
+            await until_subscribed(live)
             for choice in (b"day", b"\xff", b" night\n"):
                 live.publish(f"{_BASE}/profile/set", choice)
             await until(lambda: len(live.payloads("/profile")) == 2)

@@ -112,7 +112,7 @@ class Subscriber:
         self._received.append(Received(message.topic, bytes(message.payload), message.retain, time.time_ns()))
 
 
-async def until(condition: Callable[[], object], *, timeout_s: float = 10) -> None:
+async def until(condition: Callable[[], object], *, timeout_s: float = 30) -> None:
     """Runs the loop until the condition is true; fails after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
