@@ -99,8 +99,13 @@ class Watcher:
             looks = await self._look(is_last=True)
             again_s = min(look.again_s for look in looks)
             if again_s == math.inf:
-                return [trouble for look in looks for trouble in look.troubles]
+                both = zip(self._models, looks, strict=True)
+                return [trouble for name, look in both for trouble in look.troubles or self._missing(name)]
             await asyncio.sleep(again_s)
+
+    def _missing(self, name: str) -> list[str]:
+        folder = self._source / name
+        return [] if self._seen[name] else [f"{name} has no version: no folder in {folder} has a number as its name."]
 
     async def _look(self, *, is_last: bool = False) -> list[Look]:
         """Goes on until no model has anything to do at this moment."""

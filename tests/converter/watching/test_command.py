@@ -91,7 +91,9 @@ def test_key_without_its_password_exits_with_1(tmp_path: Path, edge_convert: Edg
     sentence = f"{tmp_path}/birds.key has a password. Give a file with it: password_file."
     assert (outcome.code, outcome.err) == (1, SENTENCE.format(sentence))
     watch = WatchProcess(tmp_path, key="birds.key", password_file="password", models={"birds": {}})
-    assert edge_convert("watch", watch.recipe, "--once").code == 0
+    outcome = edge_convert("watch", watch.recipe, "--once")
+    sentence = f"birds has no version: no folder in {watch.source}/birds has a number as its name."
+    assert (outcome.code, outcome.err) == (1, SENTENCE.format(f"Not everything was delivered. {sentence}"))
 
 
 def test_once_exits_with_1_if_a_version_is_not_delivered(tmp_path: Path, edge_convert: EdgeConvert) -> None:

