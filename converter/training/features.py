@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -12,12 +14,13 @@ import numpy as np
 from agent.errors import AgentError
 from agent.model_file.metadata import Tensor
 from agent.model_file.settings import ModelSettings
+from agent.runtimes.interpreter import open_interpreter
 from agent.runtimes.preprocessing import Preprocessor
 from agent.runtimes.tensorflow import import_tensorflow
 from converter.errors import ImagesError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -71,14 +74,19 @@ def features_of(
     """Photos x views x features; the second view is the mirrored photo. Each photo is read once."""
     starts = range(0, len(photos), _STEP)
     mirrored = len(photos) <= _MOST_MIRRORED
-    call = strategy.spread(pooled(backbone))
     pixels = Pixels(backbone.side)
+
+    @cache
+    def call() -> Callable[[Floats], Any]:
+        """Made when needed: a training that continues may have every step."""
+        return _on_cpu(backbone) if strategy.is_plain else strategy.spread(pooled(backbone))
+
     parts = []
     for start in track(starts, "Looking at the photos"):
         name = f"features-{start:07}"
         stored = checkpoint.load(name)
         if stored is None:
-            stored = {"features": _step(call, pixels.of(photos[start : start + _STEP]), mirrored=mirrored)}
+            stored = {"features": _step(call(), pixels.of(photos[start : start + _STEP]), mirrored=mirrored)}
             checkpoint.save(name, stored)
         parts.append(np.asarray(stored["features"], np.float32))
     return np.concatenate(parts)
@@ -106,6 +114,27 @@ def pooled(backbone: Backbone) -> Any:
     return tf.function(call, input_signature=[pixels], autograph=False)
 
 
+def _on_cpu(backbone: Backbone) -> Callable[[Floats], Floats]:
+    """What pooled() computes, by the runtime of devices, which is mostly faster than TensorFlow on a CPU.
+
+    Up to 2.7 times, with every backbone but ResNet50 (0.9).
+    """
+    function = pooled(backbone).get_concrete_function()
+    # TensorFlow advises to give the network too, but then writes it to the disk first, which takes twice as long.
+    content = import_tensorflow().lite.TFLiteConverter.from_concrete_functions([function]).convert()
+    whole = np.zeros((_BATCH, backbone.side, backbone.side, 3), np.float32)
+    interpreter = open_interpreter(content, threads=os.cpu_count() or 1, input_shape=whole.shape)
+    (given,), (taken,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def call(batch: Floats) -> Floats:
+        whole[: len(batch)] = batch
+        interpreter.set_tensor(given["index"], whole)
+        interpreter.invoke()
+        return np.asarray(interpreter.get_tensor(taken["index"])[: len(batch)])
+
+    return call
+
+
 def _step(call: Any, pixels: Bytes, *, mirrored: bool) -> Floats:
     views = [_batched(call, pixels)]
     if mirrored:
@@ -115,7 +144,7 @@ def _step(call: Any, pixels: Bytes, *, mirrored: bool) -> Floats:
 
 def _batched(call: Any, pixels: Bytes) -> Floats:
     batches = (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
-    return np.concatenate([call(batch.astype(np.float32)).numpy() for batch in batches])
+    return np.concatenate([np.asarray(call(batch.astype(np.float32))) for batch in batches])
 
 
 def batches_of(items: Sequence[Any], size: int) -> Iterator[tuple[Any, ...]]:

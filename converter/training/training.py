@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = npt.NDArray[np.float32]
     Ints: TypeAlias = npt.NDArray[np.int64]
 
-_VERSION = 2  # of the steps in the checkpoint
+_VERSION = 3  # of the steps in the checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
