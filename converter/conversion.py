@@ -16,6 +16,7 @@ from converter.evaluation.agreement import agreement_of, best_indices
 from converter.evaluation.comparison import evaluation_notes, finished_subject, source_subject
 from converter.evaluation.evaluation import evaluate, percent
 from converter.finished_model import FinishedModel
+from converter.images.trained_on import trained_on
 from converter.output import write_whole
 from converter.packing.golden import check_packed
 from converter.packing.metadata import pack_metadata
@@ -224,7 +225,8 @@ def _evaluated(
 def _with(prepared: Preparation, draft: FinishedModel, evaluation: Evaluation) -> FinishedModel:
     if evaluation.broken is not None:
         return replace(draft, refusal=ConversionError(f"{evaluation.broken} Try another scheme."))
-    evaluation = evaluation.with_fitted_scores()
+    seen = trained_on(prepared.request.source, evaluation.images)
+    evaluation = replace(evaluation, trained_on=seen).with_fitted_scores()
     content = _packed(prepared, draft.scheme, draft.content, evaluation)
     source, model = evaluation.answers
     agreement = agreement_of(source.best.tolist(), model.best.tolist(), labels=len(evaluation.labels))

@@ -16,6 +16,7 @@ from converter.evaluation.evaluation import Subject, evaluate, percent
 from converter.evaluation.resampling import METHODS, compare_resampling
 from converter.evaluation.unknown import what_is_rejected
 from converter.images.image_folder import left_out_notes, list_images
+from converter.images.trained_on import trained_on
 from converter.source.inference_graph import for_inference
 from converter.source.one_score import with_score_per_label
 from converter.source.source import open_source
@@ -76,6 +77,8 @@ def compare(
     if evaluation.broken is not None:
         raise ConversionError(evaluation.broken)
     evaluation = replace(evaluation, unknown=_unknown(evaluation, settings))
+    if source is not None:
+        evaluation = replace(evaluation, trained_on=trained_on(source, evaluation.images))
     return evaluation, (*notes, *evaluation_notes(evaluation))
 
 
@@ -100,14 +103,29 @@ def compare_methods(
 
 
 def evaluation_notes(evaluation: Evaluation) -> Iterator[str]:
-    """Sentences about skipped images, and about a source that is hardly right."""
+    """Sentences about skipped images, about those of the training, and about a source that is hardly right."""
     folder = evaluation.folder
     yield from left_out_notes("images", folder, evaluation.left_out, folder.images, evaluation.images)
+    if evaluation.labeled and not evaluation.fresh.all():
+        yield _about_training(evaluation)
     if evaluation.source_guesses:
         yield (
             f"The source itself classifies only {percent(evaluation.source_top1)} correctly, hardly more than by "
             "guessing. Check --mean, --std, --color and the order of the labels."
         )
+
+
+def _about_training(evaluation: Evaluation) -> str:
+    count, every = int((~evaluation.fresh).sum()), len(evaluation.images)
+    which = f"All {every}" if count == every else f"{count} of the {every}"
+    if count == every:
+        then = " Give other images."
+    else:
+        then = "" if evaluation.fitted is None else " Only the others count for the temperature and the threshold."
+    return (
+        f"{which} images in {evaluation.folder.root} were used to train the model, which recognizes them better than "
+        f"new ones: expect more mistakes than here.{then}"
+    )
 
 
 def _source_of(
@@ -150,6 +168,8 @@ def _stated(file: ModelFile, key: str) -> dict[str, Any]:
 def _read(path: Path) -> ModelFile:
     try:
         return read_model_file(path.read_bytes())
+    except IsADirectoryError:
+        raise TrainedModelError(f"{path} is a folder. Give a finished file: NAME.tflite.") from None
     except OSError as error:
         raise TrainedModelError(f"{path} cannot be read: {error.strerror}.") from None
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from converter.images.image_folder import FoundImage, ImageFolder
     from converter.progress import Track
 
+    Flags: TypeAlias = npt.NDArray[np.bool_]
     Floats: TypeAlias = npt.NDArray[np.float32]
     Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -91,7 +92,8 @@ class Evaluation:
 
     `answers` has the finished model last and, if there is one, its source first. `others` are the finished model's
     answers to images of other things than the labels, and `unknown` what its threshold does to them. `fitted` is what
-    was fitted to the finished model's scores; both models then have the scores at its temperature.
+    was fitted to the finished model's scores; both models then have the scores at its temperature. `trained_on` says
+    of each image whether the source was trained on it.
     """
 
     folder: ImageFolder
@@ -104,6 +106,12 @@ class Evaluation:
     others: Answers | None = None
     unknown: UnknownThreshold | None = None
     fitted: FittedScores | None = None
+    trained_on: Flags | None = None
+
+    @property
+    def fresh(self) -> Flags:
+        """The images that the source was not trained on, as far as it says so."""
+        return np.ones(len(self.images), np.bool_) if self.trained_on is None else ~self.trained_on
 
     @property
     def model(self) -> Answers:
@@ -210,11 +218,11 @@ class Evaluation:
 
     @property
     def reliability(self) -> Reliability | None:
-        """Of the finished model on images that no temperature was fitted to; None if the images are not labeled."""
-        if not self.labeled:
+        """Of the finished model on labeled images that nothing was fitted to; None if there are none."""
+        if not self.labeled or not self.fresh.any():
             return None
         if self.fitted is None:
-            return reliability(self.model.scores, self.truth)
+            return reliability(self.model.scores[self.fresh], self.truth[self.fresh])
         return self.fitted.after if self.fitted.temperature and self.fitted.after else self.fitted.before
 
     @property
@@ -226,10 +234,11 @@ class Evaluation:
         return error if self.unknown is None else (*error, f"{self.unknown}.")
 
     def with_fitted_scores(self) -> Evaluation:
-        """With a temperature and a threshold for the finished model, if the images are labeled."""
-        if not self.labeled:
+        """With a temperature and a threshold for the finished model, if there are fresh and labeled images."""
+        if not self.labeled or not self.fresh.any():
             return self
-        fitted = fit_scores(self.model.outputs(), self.truth, self.others.outputs() if self.others else None)
+        outputs, others = self.model.outputs().only(self.fresh), self.others.outputs() if self.others else None
+        fitted = fit_scores(outputs, self.truth[self.fresh], others)
         answers = self.answers
         if fitted.temperature is not None:
             kind = self.model.are_independent
@@ -260,6 +269,7 @@ class Evaluation:
             "images": len(self.images),
             "labelled": self.labeled,  # codespell:ignore labelled
             "left_out": list(self.left_out),
+            "trained_on": int((~self.fresh).sum()),
             "labels": list(self.labels),
             "models": [
                 figures | self._details(answers) for figures, answers in zip(self.figures, self.answers, strict=True)
@@ -363,7 +373,7 @@ def _classify(
         for row, subject in zip(rows, subjects, strict=True):
             row.append(_all_scores(subject.classifier, image))
     if not images:
-        raise ImagesError(f"None of the {len(left_out)} images in {folder.root} can be read: {left_out[0]}")
+        raise ImagesError(f"None of the {len(left_out)} images in {folder.root} can be read: {left_out[0]}.")
     answers = [_answers(subject, row) for subject, row in zip(subjects, rows, strict=True)]
     return tuple(images), tuple(left_out), answers
 

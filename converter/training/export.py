@@ -19,10 +19,11 @@ from agent.model_file.saved_model import EXTRA
 from agent.model_file.settings import LABELS_TXT
 from agent.runtimes.tensorflow import import_tensorflow
 from converter.errors import ConverterError, UsageError
+from converter.images.trained_on import NAME, list_of
 from converter.output import check_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from agent.model_file.settings import ModelSettings
@@ -45,9 +46,16 @@ def check_folder(output: Path, *, force: bool) -> None:
 
 
 def saved_model_files(
-    model: Any, settings: ModelSettings, provenance: Mapping[str, Any], golden: Mapping[str, bytes]
+    model: Any,
+    settings: ModelSettings,
+    provenance: Mapping[str, Any],
+    golden: Mapping[str, bytes],
+    trained_on: Iterable[str],
 ) -> dict[str, bytes]:
-    """The files of the SavedModel, by their paths in it. `model`: Keras, pixels from 0 to 255 to probabilities."""
+    """The files of the SavedModel, by their paths in it.
+
+    `model`: Keras, pixels from 0 to 255 to probabilities; `trained_on`: the SHA-256 of each photo.
+    """
     additions = (
         json.dumps({"settings": settings.to_json(), "provenance": provenance}, ensure_ascii=False, indent=2) + "\n"
     )
@@ -55,6 +63,7 @@ def saved_model_files(
         GRAPH: _graph(model),
         f"{EXTRA}/{LABELS_TXT}": "".join(f"{label}\n" for label in settings.labels or ()).encode(),
         f"{EXTRA}/{ADDITIONS}": additions.encode(),
+        NAME: list_of(trained_on),
         **{f"{EXTRA}/golden/{name}": content for name, content in golden.items()},
     }
 

@@ -220,7 +220,8 @@ def _train(request: TrainingRequest, track: Track) -> tuple[Training, Checkpoint
             model, scores = _tuned_with_familiarity(model, dataset, divided, examples, scales)
         golden = golden_samples(dataset, divided, scores, backbone.side)
         provenance = _provenance(request, dataset, divided, backbone)
-        files = saved_model_files(model, settings_of(dataset.labels), provenance, golden)
+        sha256s = [dataset.photos[int(at)].sha256 for at in divided.train]
+        files = saved_model_files(model, settings_of(dataset.labels), provenance, golden, sha256s)
     training = Training(
         _name(request.output),
         dataset,
