@@ -158,7 +158,7 @@ class GrpcSection(Section):
     enabled: bool = Field(
         default=False,
         description="Answer the gRPC clients of TensorFlow Serving, Triton and KServe. Tokens and limits are those of "
-        "`http`. With pip, it needs `pip install 'edge-agent[grpc]'`.",
+        "`http`. With pip, it needs the extra `grpc`.",
     )
     host: str = Field(
         default="127.0.0.1",

@@ -108,6 +108,6 @@ class MqttSection(Section):
     )
     embedded_broker: bool = Field(
         default=False,
-        description="Run a broker inside this process, for the demo; needs `pip install 'edge-agent[demo]'`. It speaks "
-        "MQTT 3.1.1 only and loses commands with QoS 0.",
+        description="Run a broker inside this process, for the demo; needs the extra `demo`. It speaks MQTT 3.1.1 "
+        "only and loses commands with QoS 0.",
     )

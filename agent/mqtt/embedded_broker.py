@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ class EmbeddedBroker:
             from amqtt.errors import BrokerError  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise AgentError(
-                f"The embedded MQTT broker needs the package {error.name}: pip install 'edge-agent[demo]'"
+                f"The embedded MQTT broker needs the package {error.name}. Install it: "
+                f"{sys.executable} -m pip install 'edge-agent[demo]'"
             ) from error
         for chatty in ("amqtt", "transitions"):  # they log every client and expected errors
             logging.getLogger(chatty).setLevel(logging.CRITICAL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from agent.host import process
@@ -88,4 +89,7 @@ def why_no_grpc(config: Config) -> str | None:
 
 
 def why_not_installed(error: ImportError) -> str:
-    return f"grpc.enabled is true, but gRPC cannot be imported ({error}). Install it: pip install 'edge-agent[grpc]'."
+    return (
+        f"grpc.enabled is true, but gRPC cannot be imported ({error}). Install it: "
+        f"{sys.executable} -m pip install 'edge-agent[grpc]'."
+    )

@@ -147,8 +147,10 @@ def convert(
     """
     from converter.conversion import convert
     from converter.request import Request, output_file, parse_numbers, parse_schemes, stated_settings
+    from converter.source.source import check_source
     from converter.target.target import parse_target
 
+    check_source(saved_model)
     stated = stated_settings(saved_model)
     request = Request(
         source=saved_model,

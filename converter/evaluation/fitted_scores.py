@@ -60,7 +60,7 @@ def fit_scores(outputs: Outputs, truth: Ints, others: Outputs | None = None) -> 
     """
     before = reliability(outputs.scores, truth)
     if len(truth) < FEWEST:
-        few = f"{len(truth)} labeled images are too few to fit a temperature or a threshold; {FEWEST} are enough"
+        few = f"{len(truth)} labeled images are too few to fit a temperature or a threshold. Give at least {FEWEST}"
         return FittedScores(before, None, None, None, (f"The calibration error is {before.error:.3f}. {few}.",))
     if before.is_always_right:  # then the best temperature is 0, which says nothing about other images
         temperature, after, sentence = None, None, _unchanged(before, "every answer is right")

@@ -79,5 +79,5 @@ def _check_count(folder: ImageFolder, count: int, unreadable: list[str]) -> None
     if count < _FEWEST:
         raise ImagesError(
             f"{folder.root} has {count} readable images. Calibration needs at least {_FEWEST}, better 100 or more, "
-            f"that show what the camera will see." + (f" {unreadable[0]}" if unreadable else "")
+            f"that show what the camera will see." + (f" {unreadable[0]}." if unreadable else "")
         )

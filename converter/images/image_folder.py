@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from agent.errors import AgentError
+from agent.errors import AgentError, ImageDamagedError, ImageFormatError
 from agent.host.plain_file import open_plain_file
 from agent.image import decode, has_image_name
 from converter.errors import ImagesError
@@ -60,14 +60,22 @@ class FoundImage:
     def read(self, *, smallest_side: int) -> Image:
         """Decodes as the agent decodes an upload, and a GIF as Keras does.
 
-        Raises ImageError, or ImagesError if the file cannot be read.
+        Raises ImagesError or ImageTooLargeError; both say what is wrong with the file without naming it.
         """
         try:
             with self.open() as file:
                 content = file.read(_MAX_BYTES)
         except OSError as error:
-            raise ImagesError(f"{self.path} cannot be read: {error.strerror}.") from None
-        return decode_gif(content) if is_gif(content) else decode(content, smallest_side=smallest_side)
+            raise ImagesError(f"it cannot be read: {error.strerror}") from None
+        try:
+            return decode_gif(content) if is_gif(content) else decode(content, smallest_side=smallest_side)
+        except ImageFormatError:  # the agent's advice is for those who upload
+            phone = content[4:8] == b"ftyp"
+            raise ImagesError(
+                "it is a HEIC or AVIF picture; save it as JPEG" if phone else "it is not a JPEG, PNG, WebP, BMP or GIF"
+            ) from None
+        except ImageDamagedError:
+            raise ImagesError("it is damaged or truncated") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,7 @@ class ImageFolder:
             try:
                 image = found.read(smallest_side=smallest_side)
             except AgentError as error:
-                left_out.append(f"{self.name_of(found)}: {error}")
+                left_out.append(f"{self.name_of(found)}: {str(error).rstrip('.')}")
                 continue
             yield found, image
 
@@ -164,7 +172,7 @@ def left_out_notes(
     One more names the class folders without an image, and those of whose `sought` images none was `read`.
     """
     if unreadable:
-        yield f"Skipped unreadable {what} ({len(unreadable)}): {'; '.join(unreadable[:3])}"
+        yield f"Skipped unreadable {what} ({len(unreadable)}): {'; '.join(unreadable[:3])}."
     if folder.unsupported:
         yield f"Skipped {what} in other formats ({counted_suffixes(folder.unsupported)}): save them as JPEG."
     unread = {image.class_name for image in sought} - {image.class_name for image in read} - {None}

@@ -69,7 +69,7 @@ def choose_golden(folder: ImageFolder, source: Classifier, *, tolerance: float, 
         else:
             wrong.append(f"{name} gave {best}")
     if not images:
-        raise ImagesError(f"None of the images in {folder.root} can be read: {unreadable[0]}")
+        raise ImagesError(f"None of the images in {folder.root} can be read: {unreadable[0]}.")
     if 2 * len(files) < len(images):
         raise ImagesError(
             f"The source classifies only {len(files)} of {len(images)} golden samples in {folder.root} as their "

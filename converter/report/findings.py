@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from converter.evaluation.evaluation import percent
+from converter.training.dataset import ENOUGH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,9 @@ def _weakest(training: Training) -> str:
     recall = float(figures.recall[at])
     if recall >= _GOOD:
         return f"Every class is recognized well; {labels[at]} is the hardest, with {percent(recall)}."
-    return f"The hardest class is {labels[at]}: {percent(recall)} of its {figures.images[at]} photos are recognized."
+    count = int(figures.images[at])
+    few = " That is a small number of photos: add more of this class first." if count < ENOUGH else ""
+    return f"The hardest class is {labels[at]}: {percent(recall)} of its {count} photos are recognized.{few}"
 
 
 def _most_confused(training: Training) -> str | None:
@@ -81,8 +84,8 @@ def _more_photos(training: Training, assessment: Assessment) -> str:
             "in other light, with other backgrounds or from other distances still make it more robust."
         )
     half, full = float(assessment.recalls[-2][at]), float(assessment.recalls[-1][at])
-    others = [training.dataset.labels[each] for each in np.argsort(-gains, kind="stable")[:3] if gains[each] > 0]
-    after = f" After that: {', '.join(others[1:])}." if len(others) > 1 else ""
+    next_ones = [each for each in np.argsort(-gains, kind="stable")[1:3] if gains[each] >= _CLEAR_GAIN]
+    after = f" After that: {', '.join(training.dataset.labels[each] for each in next_ones)}." if next_ones else ""
     return (
         f"More photos of {training.dataset.labels[at]} would help most: with half of the photos, {percent(half)} of "
         f"this class were recognized, with all of them {percent(full)}.{after}"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 FileKind = Literal["hdf5", "keras", "zip", "saved_model"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_TFLITE_ID = b"TFL3"
 _ZIP = b"PK\x03\x04"
 _PACKERS = (_ZIP, b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd")
 READ = 4096  # bytes that tell what a file is
@@ -57,6 +58,8 @@ def file_kind(path: Path) -> FileKind | None:
     begin = _first_bytes(path)
     if is_hdf5(begin):
         return "hdf5"
+    if begin[4:8] == _TFLITE_ID:  # also a zip, if files are packed into it
+        return None
     if zipfile.is_zipfile(path):
         names = _names(path)
         if {"config.json", "metadata.json"} <= names:
@@ -82,7 +85,7 @@ def known_kind(begin: bytes, name: str) -> str | None:
     text = begin.lstrip().lower()
     kinds = (
         (not begin, _EMPTY),
-        (begin[4:8] == b"TFL3", _TFLITE),
+        (begin[4:8] == _TFLITE_ID, _TFLITE),
         (re.match(rb"\x08.\x12[\x01-\x7f]\n", begin, re.DOTALL) is not None, _CORE_ML),
         (begin.startswith(b"\x08\x01\x12"), _RENAMED),
         (begin[:1] == b"\x08" and begin[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42"), _ONNX),

@@ -25,8 +25,19 @@ def open_source(path: Path, *, allow_code: bool = False) -> TrainedModel:
 
     Raises TrainedModelError or ModelError if `path` is none of them, is incomplete, or cannot be read.
     """
+    kind = check_source(path)
+    if kind is None:
+        return open_saved_model(path)
+    if kind == "zip":
+        return _open_in_archive(path, allow_code=allow_code)
+    return _open_file(path, kind, allow_code=allow_code)
+
+
+def check_source(path: Path) -> FileKind | None:
+    """The kind of a file, None for a folder. Takes no time. Raises TrainedModelError if it can be no trained model."""
     if path.is_dir():
-        return _open_folder(path)
+        _check_folder(path)
+        return None
     if not path.is_file():
         what = "is not a regular file" if path.exists() else "does not exist"
         raise TrainedModelError(f"{path} {what}.")
@@ -36,13 +47,11 @@ def open_source(path: Path, *, allow_code: bool = False) -> TrainedModel:
             raise TrainedModelError(f"{path} is {foreign_kind(path)}")
     except OSError as error:
         raise TrainedModelError(f"{path} cannot be read: {error.strerror}.") from None
-    if kind == "zip":
-        return _open_in_archive(path, allow_code=allow_code)
-    return _open_file(path, kind, allow_code=allow_code)
+    return kind
 
 
-def _open_folder(path: Path) -> TrainedModel:
-    """Raises ModelError with the model's own path if that is deeper, or the file was unpacked."""
+def _check_folder(path: Path) -> None:
+    """Names the model's own path if that is deeper, or the file if it was unpacked."""
     graph = path / "saved_model.pb"
     if graph.is_file() and file_kind(graph) is None:
         raise TrainedModelError(f"{graph} is {foreign_kind(graph)}")
@@ -53,7 +62,10 @@ def _open_folder(path: Path) -> TrainedModel:
     deeper = [] if graph.is_file() else sorted(path.glob("*/saved_model.pb"))
     if deeper:
         raise TrainedModelError(f"{path} is not a SavedModel, but {deeper[-1].parent} is. Give that folder.")
-    return open_saved_model(path)
+    if not graph.is_file():
+        raise TrainedModelError(
+            f"{path} is not a SavedModel: it has no saved_model.pb. Give the folder that model.export wrote."
+        )
 
 
 def _open_in_archive(path: Path, *, allow_code: bool) -> TrainedModel:

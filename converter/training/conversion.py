@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from converter.conversion import convert
+from converter.errors import UsageError
 from converter.images.image_folder import ImageFolder
 from converter.preparation import Folders
 from converter.request import Request, stated_settings
@@ -23,6 +24,9 @@ _FEW = 50  # photos, of which one is more than 2 %
 
 def check_file(to: Path, training: TrainingRequest) -> None:
     """Raises UsageError, before any work, if the file cannot be written."""
+    place, model = to.resolve(), training.output.resolve()
+    if model in (place, *place.parents):
+        raise UsageError(f"--to {to} is the SavedModel or inside it ({training.output}). Give another place.")
     Request(source=training.output, output=to, schemes=("none",), mean=(0.0,), std=(1.0,), force=training.force).check()
 
 

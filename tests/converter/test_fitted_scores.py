@@ -146,7 +146,7 @@ def test_few_images_give_no_settings_and_say_how_few() -> None:
     found = fit_scores(of_logits(5 * logits), truth)
     assert found.settings == {}
     assert found.sentences[0].endswith(
-        "29 labeled images are too few to fit a temperature or a threshold; 30 are enough."
+        "29 labeled images are too few to fit a temperature or a threshold. Give at least 30."
     )
 
 

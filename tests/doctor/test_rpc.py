@@ -38,4 +38,4 @@ def test_grpc_is_a_fault_without_its_packages(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "grpc", None)
     (finding,) = check_grpc(config(enabled=True), is_running=False)
     assert finding.level == "fault"
-    assert "Install it: pip install 'edge-agent[grpc]'." in finding.fact
+    assert f"Install it: {sys.executable} -m pip install 'edge-agent[grpc]'." in finding.fact

@@ -52,4 +52,7 @@ def test_missing_package_is_reported_and_leaves_grpc_off(
     config = Config.model_validate({"grpc": {"enabled": True}})
     parts: dict[str, object] = dict.fromkeys(("data_plane", "places", "models", "health", "metrics", "access"))
     assert build_rpc(config, version="1.2.3", **parts) is None  # type: ignore[arg-type]  # none of them is used
-    assert "Install it: pip install 'edge-agent[grpc]'. HTTP, cameras and MQTT are not affected." in caplog.text
+    assert (
+        f"Install it: {sys.executable} -m pip install 'edge-agent[grpc]'. HTTP, cameras and MQTT are not affected."
+        in caplog.text
+    )

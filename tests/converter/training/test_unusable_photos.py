@@ -103,6 +103,19 @@ def test_an_output_inside_the_photos_is_refused(photos: Path, edge_convert: Edge
     assert not (photos / "model").exists()
 
 
+@pytest.mark.parametrize("to", ["model.tflite", "model.tflite/inside.tflite"])
+def test_a_file_in_the_place_of_the_saved_model_is_refused(to: str, photos: Path, edge_convert: EdgeConvert) -> None:
+    """Before the training, which takes minutes."""
+    outcome = edge_convert("train", photos, photos.parent / "model.tflite", "--to", photos.parent / to)
+    assert outcome.code == 2
+    assert f"--to {photos.parent / to} is the SavedModel or inside it" in outcome.err
+    assert [path.name for path in photos.parent.iterdir()] == ["photos"]
+
+
+def test_a_folder_that_does_not_exist_is_named(photos: Path, edge_convert: EdgeConvert) -> None:
+    assert f"{photos / 'absent'} is not a folder. Give" in _refused_inside(photos / "absent", edge_convert)
+
+
 def test_an_output_without_a_name_is_refused(
     photos: Path, trained: Trained, edge_convert: EdgeConvert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
