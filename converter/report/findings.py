@@ -76,27 +76,30 @@ def _most_confused(training: Training) -> str | None:
 
 
 def _more_photos(training: Training, assessment: Assessment) -> str:
-    gains = assessment.recalls[-1] - assessment.recalls[-2]
-    at = most_wanted(assessment)
-    if at is None:
+    wanted = _wanted(assessment)
+    if not wanted:
         return (
             "More photos of the same kind would help little: with half of them, the model is nearly as good. Photos "
             "in other light, with other backgrounds or from other distances still make it more robust."
         )
-    half, full = float(assessment.recalls[-2][at]), float(assessment.recalls[-1][at])
-    next_ones = [each for each in np.argsort(-gains, kind="stable")[1:3] if gains[each] >= _CLEAR_GAIN]
-    after = f" After that: {', '.join(training.dataset.labels[each] for each in next_ones)}." if next_ones else ""
+    at, *others = wanted
+    labels, half, full = training.dataset.labels, *(float(recalls[at]) for recalls in assessment.recalls[-2:])
+    after = f" After that: {', '.join(labels[each] for each in others[:2])}." if others else ""
     return (
-        f"More photos of {training.dataset.labels[at]} would help most: with half of the photos, {percent(half)} of "
+        f"More photos of {labels[at]} would help most: with half of the photos, {percent(half)} of "
         f"this class were recognized, with all of them {percent(full)}.{after}"
     )
 
 
-def most_wanted(assessment: Assessment) -> int | None:
-    """The class whose recall rose most when the photos were doubled; None if none rose clearly."""
-    gains = assessment.recalls[-1] - assessment.recalls[-2]
-    at = int(np.lexsort((assessment.recalls[-1], -gains))[0])
-    return at if gains[at] >= _CLEAR_GAIN else None
+def _wanted(assessment: Assessment) -> list[int]:
+    """The classes whose recall rose clearly when the photos were doubled, but is not good yet; the largest rise first.
+
+    Of equal ones, the class with the lower recall comes first.
+    """
+    half, full = assessment.recalls[-2:]
+    gains = full - half
+    order: list[int] = np.lexsort((full, -gains)).tolist()
+    return [at for at in order if gains[at] >= _CLEAR_GAIN and full[at] < _GOOD]
 
 
 def _certain(training: Training) -> Iterator[str]:
