@@ -216,8 +216,10 @@ def _evaluated(
     subjects = [finished_subject(draft.content, draft.path.name) for draft in loads]
     source = source_subject(prepared.function, prepared.trained)
     evaluations = evaluate(subjects, folders.evaluation, source=source, unknown=folders.unknown, track=track)
+    seen = trained_on(prepared.request.source, evaluations[0].images)
     by_path = {
-        draft.path: _with(prepared, draft, evaluation) for draft, evaluation in zip(loads, evaluations, strict=True)
+        draft.path: _with(prepared, draft, replace(evaluation, trained_on=seen))
+        for draft, evaluation in zip(loads, evaluations, strict=True)
     }
     return [by_path.get(draft.path, draft) for draft in drafts]
 
@@ -225,8 +227,7 @@ def _evaluated(
 def _with(prepared: Preparation, draft: FinishedModel, evaluation: Evaluation) -> FinishedModel:
     if evaluation.broken is not None:
         return replace(draft, refusal=ConversionError(f"{evaluation.broken} Try another scheme."))
-    seen = trained_on(prepared.request.source, evaluation.images)
-    evaluation = replace(evaluation, trained_on=seen).with_fitted_scores()
+    evaluation = evaluation.with_fitted_scores()
     content = _packed(prepared, draft.scheme, draft.content, evaluation)
     source, model = evaluation.answers
     agreement = agreement_of(source.best.tolist(), model.best.tolist(), labels=len(evaluation.labels))

@@ -104,12 +104,17 @@ class TensorFlowClassifier(Classifier):
         return scores
 
 
-def open_saved_model(path: Path) -> TrainedModel:
-    """Takes seconds. Raises ModelError if a file is missing or damaged, or TensorFlow cannot read it."""
+def check_has_graph(path: Path) -> None:
+    """Takes no time. Raises ModelError for any folder that is not a SavedModel."""
     if not (path / "saved_model.pb").is_file():
         raise ModelError(
             f"{path} is not a SavedModel: it has no saved_model.pb. Give the folder that model.export wrote."
         )
+
+
+def open_saved_model(path: Path) -> TrainedModel:
+    """Takes seconds. Raises ModelError if a file is missing or damaged, or TensorFlow cannot read it."""
+    check_has_graph(path)
     tf = import_tensorflow()
     graph = _serving_graph(path / "saved_model.pb")
     keras = _keras_of(path, graph)

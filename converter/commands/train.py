@@ -86,8 +86,10 @@ def _how_to_go_on(request: TrainingRequest, to: Path | None, *, written: bool) -
     """`written`: whether the SavedModel is finished."""
     if not written:
         return "interrupted; the same command continues where this training was."
-    photos = given_splits(request.photos).get("train", request.photos)
-    words = ("edge-convert", "convert", request.output, to, "--calibration", photos)
+    splits = given_splits(request.photos)
+    photos = splits.get("train", request.photos)
+    checked = splits.get("test", splits.get("validation", request.photos))
+    words = ("edge-convert", "convert", request.output, to, "--calibration", photos, "--evaluate", checked)
     return f"interrupted; {request.output} is finished, and {to} is not. Convert it: {shlex.join(map(str, words))}"
 
 

@@ -40,7 +40,11 @@ _PROGRAM = (sys.executable, "-m", "converter.commands.watch_conversion")
 def watch(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="What to watch, convert and deliver.")],
     once: Annotated[
-        bool, typer.Option("--once", help="Process what is there, then exit; 1 if a newest version was not delivered.")
+        bool,
+        typer.Option(
+            "--once",
+            help="Process what is there, then exit; 1 if a newest version was not delivered or a model has none.",
+        ),
     ] = False,
     debug: Debug = False,
 ) -> None:

@@ -76,9 +76,9 @@ def compare(
     (evaluation,) = evaluate([model], folder, source=made_of, unknown=others, track=track)
     if evaluation.broken is not None:
         raise ConversionError(evaluation.broken)
-    evaluation = replace(evaluation, unknown=_unknown(evaluation, settings))
     if source is not None:
         evaluation = replace(evaluation, trained_on=trained_on(source, evaluation.images))
+    evaluation = replace(evaluation, unknown=_unknown(evaluation, settings))
     return evaluation, (*notes, *evaluation_notes(evaluation))
 
 
@@ -106,26 +106,13 @@ def evaluation_notes(evaluation: Evaluation) -> Iterator[str]:
     """Sentences about skipped images, about those of the training, and about a source that is hardly right."""
     folder = evaluation.folder
     yield from left_out_notes("images", folder, evaluation.left_out, folder.images, evaluation.images)
-    if evaluation.labeled and not evaluation.fresh.all():
-        yield _about_training(evaluation)
+    if evaluation.training_note is not None:
+        yield evaluation.training_note
     if evaluation.source_guesses:
         yield (
             f"The source itself classifies only {percent(evaluation.source_top1)} correctly, hardly more than by "
             "guessing. Check --mean, --std, --color and the order of the labels."
         )
-
-
-def _about_training(evaluation: Evaluation) -> str:
-    count, every = int((~evaluation.fresh).sum()), len(evaluation.images)
-    which = f"All {every}" if count == every else f"{count} of the {every}"
-    if count == every:
-        then = " Give other images."
-    else:
-        then = "" if evaluation.fitted is None else " Only the others count for the temperature and the threshold."
-    return (
-        f"{which} images in {evaluation.folder.root} were used to train the model, which recognizes them better than "
-        f"new ones: expect more mistakes than here.{then}"
-    )
 
 
 def _source_of(
@@ -155,7 +142,8 @@ def _unknown(evaluation: Evaluation, settings: ModelSettings) -> UnknownThreshol
         return None
     below = 0.5 if settings.unknown_below is None else settings.unknown_below  # as the agent's `auto`
     others = evaluation.others.scores if evaluation.others else None
-    rejected = what_is_rejected(below, evaluation.model.scores, others)
+    known = evaluation.fresh if evaluation.fresh.any() else slice(None)
+    rejected = what_is_rejected(below, evaluation.model.scores[known], others)
     return replace(rejected, is_default=settings.unknown_below is None)
 
 

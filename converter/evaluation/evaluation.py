@@ -93,7 +93,7 @@ class Evaluation:
     `answers` has the finished model last and, if there is one, its source first. `others` are the finished model's
     answers to images of other things than the labels, and `unknown` what its threshold does to them. `fitted` is what
     was fitted to the finished model's scores; both models then have the scores at its temperature. `trained_on` says
-    of each image whether the source was trained on it.
+    of each image whether the source was trained on it, or is None if that is not known.
     """
 
     folder: ImageFolder
@@ -226,6 +226,19 @@ class Evaluation:
         return self.fitted.after if self.fitted.temperature and self.fitted.after else self.fitted.before
 
     @property
+    def training_note(self) -> str | None:
+        """A sentence, if the figures are too good because the source was trained on some of the labeled images."""
+        seen, every = int((~self.fresh).sum()), len(self.images)
+        if not self.labeled or not seen:
+            return None
+        which = f"All {every}" if seen == every else f"{seen} of the {every}"
+        used = "none of them counts" if seen == every else "only the others count"
+        return (
+            f"{which} images in {self.folder.root} were used to train the model, which recognizes them better than "
+            f"new ones: expect more mistakes than here. For a temperature and a threshold, {used}."
+        )
+
+    @property
     def score_sentences(self) -> tuple[str, ...]:
         """How far the scores can be trusted, for people."""
         if self.fitted is not None:
@@ -269,7 +282,7 @@ class Evaluation:
             "images": len(self.images),
             "labelled": self.labeled,  # codespell:ignore labelled
             "left_out": list(self.left_out),
-            "trained_on": int((~self.fresh).sum()),
+            "trained_on": None if self.trained_on is None else int(self.trained_on.sum()),
             "labels": list(self.labels),
             "models": [
                 figures | self._details(answers) for figures, answers in zip(self.figures, self.answers, strict=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from agent.errors import AgentError, ImageDamagedError, ImageFormatError
+from agent.errors import AgentError, ImageError, ImageFormatError
 from agent.host.plain_file import open_plain_file
 from agent.image import decode, has_image_name
 from converter.errors import ImagesError
@@ -60,7 +60,7 @@ class FoundImage:
     def read(self, *, smallest_side: int) -> Image:
         """Decodes as the agent decodes an upload, and a GIF as Keras does.
 
-        Raises ImagesError or ImageTooLargeError; both say what is wrong with the file without naming it.
+        Raises ImagesError, which says what is wrong without naming the file.
         """
         try:
             with self.open() as file:
@@ -69,13 +69,9 @@ class FoundImage:
             raise ImagesError(f"it cannot be read: {error.strerror}") from None
         try:
             return decode_gif(content) if is_gif(content) else decode(content, smallest_side=smallest_side)
-        except ImageFormatError:  # the agent's advice is for those who upload
-            phone = content[4:8] == b"ftyp"
-            raise ImagesError(
-                "it is a HEIC or AVIF picture; save it as JPEG" if phone else "it is not a JPEG, PNG, WebP, BMP or GIF"
-            ) from None
-        except ImageDamagedError:
-            raise ImagesError("it is damaged or truncated") from None
+        except ImageError as error:  # its second sentence is for those who upload
+            reads = f"; {_FORMATS} are" if isinstance(error, ImageFormatError) else ""
+            raise ImagesError(str(error).partition(". ")[0] + reads) from None
 
 
 @dataclass(frozen=True, slots=True)

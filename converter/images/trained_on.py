@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from agent.host.digest import sha256_of
+from agent.model_file.completeness import GRAPH
 from agent.model_file.saved_model import EXTRA
 
 if TYPE_CHECKING:
@@ -31,15 +32,19 @@ def list_of(sha256s: Iterable[str]) -> bytes:
     return "".join(f"{sha256[:_DIGITS]}\n" for sha256 in sorted(set(sha256s))).encode()
 
 
-def trained_on(model: Path, images: Sequence[FoundImage]) -> Flags:
-    """Whether the model has seen each image; of a model without a list, none. Raises OSError."""
-    path = model / NAME
+def trained_on(model: Path, images: Sequence[FoundImage]) -> Flags | None:
+    """Whether the model has seen each image; None if `model` is not a SavedModel with a list. Raises OSError."""
+    path = (model.parent if model.name == GRAPH else model) / NAME
     if not path.is_file():
-        return np.zeros(len(images), np.bool_)
+        return None
     listed = frozenset(path.read_text(errors="replace").split())
     return np.array([_digits(image) in listed for image in images], np.bool_)
 
 
 def _digits(image: FoundImage) -> str:
-    with image.open() as file:
-        return sha256_of(file)[:_DIGITS]
+    """Of an image that has disappeared meanwhile, none."""
+    try:
+        with image.open() as file:
+            return sha256_of(file)[:_DIGITS]
+    except OSError:
+        return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -12,8 +12,11 @@ from converter.training.dataset import ENOUGH
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from converter.training.assessment import Assessment
+    import numpy.typing as npt
+
     from converter.training.training import Training
+
+    Floats: TypeAlias = npt.NDArray[np.float32]
 
 _CLEAR_GAIN = 0.02
 _GOOD = 0.95
@@ -30,8 +33,7 @@ def _sentences(training: Training) -> Iterator[str]:
     confused = _most_confused(training)
     if confused is not None:
         yield confused
-    if training.assessment is not None:
-        yield _more_photos(training, training.assessment)
+    yield from _more_photos(training)
     yield from _certain(training)
 
 
@@ -59,9 +61,7 @@ def _weakest(training: Training) -> str:
     recall = float(figures.recall[at])
     if recall >= _GOOD:
         return f"Every class is recognized well; {labels[at]} is the hardest, with {percent(recall)}."
-    count = int(figures.images[at])
-    few = " That is a small number of photos: add more of this class first." if count < ENOUGH else ""
-    return f"The hardest class is {labels[at]}: {percent(recall)} of its {count} photos are recognized.{few}"
+    return f"The hardest class is {labels[at]}: {percent(recall)} of its {figures.images[at]} photos are recognized."
 
 
 def _most_confused(training: Training) -> str | None:
@@ -75,28 +75,38 @@ def _most_confused(training: Training) -> str | None:
     return f"The most frequent mistake: {labels[row]} is taken for {labels[column]}, {often}."
 
 
-def _more_photos(training: Training, assessment: Assessment) -> str:
-    wanted = _wanted(assessment)
-    if not wanted:
-        return (
-            "More photos of the same kind would help little: with half of them, the model is nearly as good. Photos "
-            "in other light, with other backgrounds or from other distances still make it more robust."
+def _more_photos(training: Training) -> Iterator[str]:
+    """Classes with few photos come first: with half of a handful, nothing can be measured."""
+    labels, recalls = training.dataset.labels, training.result.figures.recall
+    counts = np.bincount(training.dataset.truth, minlength=len(labels))
+    few = [at for at in range(len(labels)) if counts[at] < ENOUGH and recalls[at] < _GOOD]
+    if few:
+        named = ", ".join(f"{labels[at]} ({counts[at]} photos)" for at in few)
+        yield f"Add photos to the classes that have few and are often not recognized: {named}."
+    if training.assessment is None:
+        return
+    half, full = training.assessment.recalls[-2:]
+    wanted = [at for at in _wanted(half, full) if at not in few]
+    if wanted:
+        at, *others = wanted
+        after = f" After that: {', '.join(labels[each] for each in others[:2])}." if others else ""
+        yield (
+            f"More photos of {labels[at]} would help {'too' if few else 'most'}: with half of the photos, "
+            f"{percent(float(half[at]))} of this class were recognized, with all of them {percent(float(full[at]))}."
+            f"{after}"
         )
-    at, *others = wanted
-    labels, half, full = training.dataset.labels, *(float(recalls[at]) for recalls in assessment.recalls[-2:])
-    after = f" After that: {', '.join(labels[each] for each in others[:2])}." if others else ""
-    return (
-        f"More photos of {labels[at]} would help most: with half of the photos, {percent(half)} of "
-        f"this class were recognized, with all of them {percent(full)}.{after}"
-    )
+    elif not few:
+        yield (
+            "More photos of the same kind would help little. Photos in other light, with other backgrounds or from "
+            "other distances still make the model more robust."
+        )
 
 
-def _wanted(assessment: Assessment) -> list[int]:
+def _wanted(half: Floats, full: Floats) -> list[int]:
     """The classes whose recall rose clearly when the photos were doubled, but is not good yet; the largest rise first.
 
     Of equal ones, the class with the lower recall comes first.
     """
-    half, full = assessment.recalls[-2:]
     gains = full - half
     order: list[int] = np.lexsort((full, -gains)).tolist()
     return [at for at in order if gains[at] >= _CLEAR_GAIN and full[at] < _GOOD]

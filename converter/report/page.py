@@ -71,7 +71,8 @@ def _page(evaluation: Evaluation, title: str, facts: Mapping[str, str]) -> Eleme
         _changed(evaluation),
         _left_out(evaluation),
     )
-    return document(title, evaluation.verdict, [part for part in sections if part is not None])
+    verdict = " ".join(filter(None, (evaluation.verdict, evaluation.training_note)))
+    return document(title, verdict, [part for part in sections if part is not None])
 
 
 def _figures(evaluation: Evaluation, models: Sequence[_Model]) -> Element:

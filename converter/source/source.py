@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
 from agent.host.digest import sha256_of
-from agent.runtimes.saved_model import open_saved_model
+from agent.runtimes.saved_model import check_has_graph, open_saved_model
 from converter.errors import TrainedModelError
 from converter.source.archive import unpack_model
 from converter.source.file_kind import file_kind, foreign_kind
@@ -34,7 +34,10 @@ def open_source(path: Path, *, allow_code: bool = False) -> TrainedModel:
 
 
 def check_source(path: Path) -> FileKind | None:
-    """The kind of a file, None for a folder. Takes no time. Raises TrainedModelError if it can be no trained model."""
+    """The kind of a file, None for a folder. Takes no time.
+
+    Raises TrainedModelError or ModelError if it can be no trained model.
+    """
     if path.is_dir():
         _check_folder(path)
         return None
@@ -62,10 +65,7 @@ def _check_folder(path: Path) -> None:
     deeper = [] if graph.is_file() else sorted(path.glob("*/saved_model.pb"))
     if deeper:
         raise TrainedModelError(f"{path} is not a SavedModel, but {deeper[-1].parent} is. Give that folder.")
-    if not graph.is_file():
-        raise TrainedModelError(
-            f"{path} is not a SavedModel: it has no saved_model.pb. Give the folder that model.export wrote."
-        )
+    check_has_graph(path)
 
 
 def _open_in_archive(path: Path, *, allow_code: bool) -> TrainedModel:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from agent.model_file.version import is_version
+from agent.runtimes.interpreter import runtime
 from agent.runtimes.tensorflow import import_tensorflow
 from converter.errors import UsageError
 from converter.evaluation.evaluation import percent
@@ -298,7 +299,8 @@ def _name(output: Path) -> str:
 def _key(request: TrainingRequest, dataset: Dataset, backbone: Backbone, strategy: Strategy) -> str:
     how = (request.held_out, request.seed, strategy.devices, strategy.mixed)
     tf = import_tensorflow()
-    versions = (importlib.metadata.version("edge-agent"), tf.__version__, tf.keras.__version__, np.__version__)
+    own = importlib.metadata.version("edge-agent")
+    versions = (own, tf.__version__, tf.keras.__version__, np.__version__, runtime())
     parts = (_VERSION, *versions, dataset.fingerprint, backbone.name, backbone.sha256, *how)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 

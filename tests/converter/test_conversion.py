@@ -102,7 +102,7 @@ def test_int8_vww_model_answers_like_its_source_and_names_unreadable_images(asse
     assert np.array_equal(exact[sure].argmax(axis=1), quantized[sure].argmax(axis=1))
     assert largest_difference(exact, quantized) < 0.06
     unreadable, few = conversion.notes
-    assert "bad_truncated.jpg: it is damaged" in unreadable
+    assert "bad_truncated.jpg: The image is damaged" in unreadable
     assert few.startswith(f"Only {len(photos)} calibration images")
 
 

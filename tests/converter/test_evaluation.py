@@ -122,7 +122,7 @@ def test_unreadable_images_are_skipped_and_named(colors: Conversion) -> None:
     assert result is not None
     assert len(result.images) == 80
     (name,) = result.left_out
-    assert name.startswith("red/half.png: it is damaged")
+    assert name.startswith("red/half.png: The image is damaged")
     assert any("Skipped unreadable images (1): red/half.png" in note for note in colors.notes)
 
 

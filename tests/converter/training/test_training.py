@@ -66,14 +66,16 @@ def test_checkpoint_is_deleted_after_the_output_is_written(trained: Trained) -> 
 def test_convert_needs_no_options_about_the_model(trained: Trained, edge_convert: EdgeConvert, tmp_path: Path) -> None:
     output = tmp_path / "shapes.tflite"
     folder = trained.request.photos
-    words = ("convert", trained.request.output, output, "--calibration", folder, "--evaluate", folder, "--json")
-    outcome = edge_convert(*words)
+    words = ("convert", trained.request.output, output, "--calibration", folder, "--evaluate", folder)
+    outcome = edge_convert(*words, "--report", tmp_path / "shapes.html", "--json")
     assert outcome.code == 0, outcome.err
     document = json.loads(outcome.out)
     assert document["labels"] == ["disk", "grid", "stripes"]
     seen = len(trained.training.partition.train)
     assert document["models"][0]["evaluation"]["trained_on"] == seen
-    assert f"{seen} of the 24 images in {folder} were used to train the model" in outcome.err
+    note = f"{seen} of the 24 images in {folder} were used to train the model"
+    assert note in outcome.err
+    assert note in (tmp_path / "shapes.html").read_text()
     (sentence,) = document["models"][0]["evaluation"]["fitted"]["sentences"]
     assert f"{24 - seen} labeled images are too few" in sentence
     classifier = finished_classifier(output.read_bytes())
