@@ -41,6 +41,8 @@ def agent(tmp_path: Path) -> Iterator[RunningAgent]:
 
 def test_huge_bodies_are_refused_without_being_kept(agent: RunningAgent, scale: Scale, figures: Figures) -> None:
     size = scale(short=100, full=600) << 20
+    for kind in BODIES:  # what the first request of each kind loads is not a body that is kept
+        send_body(agent, kind, size // 4)
     with peak_rss_mb(agent) as growth_mb:
         codes = [send_body(agent, kind, size) for kind in BODIES]
         figures(f"HTTP bodies of {size >> 20} MiB: growth of memory (RSS)", "under 20 MB", f"{growth_mb():.1f} MB")
