@@ -328,5 +328,5 @@ async def test_newer_version_comes_before_another_try_of_the_older_one(bed: Watc
 def test_folder_that_the_recipe_does_not_name_is_reported_once(bed: WatchBed, caplog: pytest.LogCaptureFixture) -> None:
     for number in (1, 2):
         bed.export(number, name="fish")
-    bed.run_once()
+    assert bed.run_once() == [f"birds has no version: no folder in {bed.source}/birds has a number as its name."]
     assert caplog.messages == [f"{bed.source}/fish is ignored: the recipe has no models.fish."]
