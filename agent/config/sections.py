@@ -24,6 +24,7 @@ from agent.config.models import ModelsSection
 from agent.config.mqtt import MqttSection
 from agent.config.profiles import ProfileName, ProfileSection
 from agent.config.section import Name, Section, allow_nulls, without_nulls
+from agent.host import process
 
 if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
@@ -87,13 +88,9 @@ class EngineSection(Section):
         Two workers share the cores: on two cores, two interpreters with one thread each do 879 inferences per
         second, one with two threads does 628. Each further worker costs the memory of an interpreter.
         """
-        cores = cores or _usable_cores()
+        cores = cores or process.usable_cores()
         workers = self.workers if self.workers != "auto" else min(2, cores)
         return workers, self.threads if self.threads != "auto" else max(1, cores // workers)
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LoggingSection(Section):

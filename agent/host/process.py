@@ -1,4 +1,4 @@
-"""Process: this process's allocator and garbage collector, its tie to its parent, and its claim on the state folder."""
+"""Process: this process's allocator and garbage collector, cores, tie to its parent and claim on the state folder."""
 
 from __future__ import annotations
 
@@ -56,6 +56,11 @@ def freeze_startup_objects() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(5000, 20, 20)
+
+
+def usable_cores() -> int:
+    """Those on which this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def die_with_parent(parent: int) -> bool:

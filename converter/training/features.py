@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from agent.errors import AgentError
+from agent.host import process
 from agent.model_file.metadata import Tensor
 from agent.model_file.settings import ModelSettings
 from agent.runtimes.interpreter import open_interpreter
@@ -123,7 +123,7 @@ def _on_cpu(backbone: Backbone) -> Callable[[Floats], Floats]:
     # TensorFlow advises to give the network too, but then writes it to the disk first, which takes twice as long.
     content = import_tensorflow().lite.TFLiteConverter.from_concrete_functions([function]).convert()
     whole = np.zeros((_BATCH, backbone.side, backbone.side, 3), np.float32)
-    interpreter = open_interpreter(content, threads=os.cpu_count() or 1, input_shape=whole.shape)
+    interpreter = open_interpreter(content, threads=process.usable_cores(), input_shape=whole.shape)
     (given,), (taken,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def call(batch: Floats) -> Floats:
