@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError
+from agent.host.extra import command_that_adds
 
 if TYPE_CHECKING:
     from amqtt.broker import Broker
@@ -30,8 +30,7 @@ class EmbeddedBroker:
             from amqtt.errors import BrokerError  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise AgentError(
-                f"The embedded MQTT broker needs the package {error.name}. Install it: "
-                f"{sys.executable} -m pip install 'edge-agent[demo]'"
+                f"The embedded MQTT broker needs the package {error.name}. Install it: {command_that_adds('demo')}"
             ) from error
         for chatty in ("amqtt", "transitions"):  # they log every client and expected errors
             logging.getLogger(chatty).setLevel(logging.CRITICAL)

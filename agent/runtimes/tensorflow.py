@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ModelError
+from agent.host.extra import command_that_adds
 from agent.text import shortened
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def command_that_installs(prefix: str = sys.prefix) -> str:
     """For the service, the command that upgrades remember; otherwise pip's, for the environment that runs this."""
     if Path(prefix, "system/install.sh").exists():
         return "sudo /opt/edge-agent/current/system/install.sh --tensorflow"
-    return f"{sys.executable} -m pip install 'edge-agent[tensorflow]'"
+    return command_that_adds("tensorflow")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agent.errors import AgentError
+from agent.host.extra import command_that_adds
 from agent.sources.address import Address, redact_named
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def check_installed() -> None:
         sudo = "" if os.access(sys.prefix, os.W_OK) else "sudo "
         raise AgentError(
             "Finding cameras in the network needs the extra discovery, which is not installed. Install it: "
-            f"{sudo}{sys.executable} -m pip install 'edge-agent[discovery]'"
+            f"{sudo}{command_that_adds('discovery')}"
         ) from None
 
 

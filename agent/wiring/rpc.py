@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from agent.host import process
+from agent.host.extra import command_that_adds
 from agent.wiring.access import grpc_access, server_files
 
 if TYPE_CHECKING:
@@ -89,7 +89,4 @@ def why_no_grpc(config: Config) -> str | None:
 
 
 def why_not_installed(error: ImportError) -> str:
-    return (
-        f"grpc.enabled is true, but gRPC cannot be imported ({error}). Install it: "
-        f"{sys.executable} -m pip install 'edge-agent[grpc]'."
-    )
+    return f"grpc.enabled is true, but gRPC cannot be imported ({error}). Install it: {command_that_adds('grpc')}."

