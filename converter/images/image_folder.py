@@ -60,7 +60,7 @@ class FoundImage:
     def read(self, *, smallest_side: int) -> Image:
         """Decodes as the agent decodes an upload, and a GIF as Keras does.
 
-        Raises ImagesError, which says what is wrong without naming the file.
+        Raises ImagesError, which says what is wrong as a clause, without naming the file.
         """
         try:
             with self.open() as file:
@@ -71,7 +71,7 @@ class FoundImage:
             return decode_gif(content) if is_gif(content) else decode(content, smallest_side=smallest_side)
         except ImageError as error:  # its second sentence is for those who upload
             reads = f"; {_FORMATS} are" if isinstance(error, ImageFormatError) else ""
-            raise ImagesError(str(error).partition(". ")[0] + reads) from None
+            raise ImagesError(str(error).partition(". ")[0].rstrip(".") + reads) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class ImageFolder:
             try:
                 image = found.read(smallest_side=smallest_side)
             except AgentError as error:
-                left_out.append(f"{self.name_of(found)}: {str(error).rstrip('.')}")
+                left_out.append(f"{self.name_of(found)}: {error}")
                 continue
             yield found, image
 

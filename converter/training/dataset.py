@@ -183,7 +183,7 @@ def _read(root: Path, images: Sequence[FoundImage], track: Track) -> tuple[dict[
                 if isinstance(result, _Seen):
                     seen[found] = result
                 else:
-                    unreadable.append(f"{_name(root, found)}: {str(result).rstrip('.')}")
+                    unreadable.append(f"{_name(root, found)}: {result}")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

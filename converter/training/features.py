@@ -65,7 +65,7 @@ class Pixels:
         try:
             return np.asarray(self._prepare(photo.found.read(smallest_side=self._side))[0], np.uint8)
         except AgentError as error:
-            raise ImagesError(f"{photo.found.path} changed during the training: {str(error).rstrip('.')}.") from None
+            raise ImagesError(f"{photo.found.path} changed during the training: {error}.") from None
 
 
 def features_of(
