@@ -12,7 +12,8 @@ from agent.runtimes.probe import probe
 from agent.runtimes.runtime import open_classifiers
 from agent.runtimes.saved_model import TensorFlowClassifier, image_function
 from converter.errors import ConversionError, TrainedModelError
-from converter.evaluation.evaluation import Subject, evaluate, percent
+from converter.evaluation.answers import Subject
+from converter.evaluation.evaluation import evaluate, percent
 from converter.evaluation.resampling import METHODS, compare_resampling
 from converter.evaluation.unknown import what_is_rejected
 from converter.images.image_folder import left_out_notes, list_images

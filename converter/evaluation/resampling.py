@@ -13,7 +13,8 @@ from agent.model_file.settings import Resample
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from converter.evaluation.evaluation import Answers, Evaluation, Ints
+    from converter.evaluation.answers import Answers, Ints
+    from converter.evaluation.evaluation import Evaluation
 
     Floats = npt.NDArray[np.float64]
 

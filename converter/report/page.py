@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from converter.evaluation.evaluation import Answers, Evaluation
+    from converter.evaluation.answers import Answers
+    from converter.evaluation.evaluation import Evaluation
     from converter.evaluation.figures import ClassFigures
 
     Ints: TypeAlias = npt.NDArray[np.int64]

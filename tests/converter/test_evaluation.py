@@ -23,8 +23,9 @@ from agent.model_file.settings import ModelSettings
 from agent.runtimes.classifier import Classifier
 from converter import conversion
 from converter.errors import ConversionError, DropError, ImagesError, UsageError
+from converter.evaluation.answers import Answers, Subject
 from converter.evaluation.comparison import finished_subject
-from converter.evaluation.evaluation import Answers, Evaluation, Subject, evaluate
+from converter.evaluation.evaluation import Evaluation, evaluate
 from converter.evaluation.figures import class_figures
 from converter.images.image_folder import FoundImage, ImageFolder, list_images
 

@@ -15,7 +15,8 @@ import pytest
 
 from agent.image import decode
 from converter.errors import ConverterError
-from converter.evaluation.evaluation import Answers, Evaluation
+from converter.evaluation.answers import Answers
+from converter.evaluation.evaluation import Evaluation
 from converter.images.image_folder import FoundImage, ImageFolder
 from converter.report.charts import confusion_chart
 from converter.report.curve_chart import curve_chart

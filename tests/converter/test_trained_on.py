@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from agent.host.digest import sha256_of
-from converter.evaluation.evaluation import Answers, Evaluation
+from converter.evaluation.answers import Answers
+from converter.evaluation.evaluation import Evaluation
 from converter.images.image_folder import ImageFolder, list_images
 from converter.images.trained_on import NAME, list_of, trained_on
 
